@@ -51,6 +51,7 @@ def _check_values(text: bytes, bound: Bound) -> None:
         values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
         if values > bound.values:
             raise TooLarge(
-                f"the {bound.field} has too many values", field=bound.field,
+                f"the {bound.field} has too many values",
+                field=bound.field,
                 expected=f"at most {bound.values} JSON values",
-            )  # fmt: skip
+            )

@@ -74,10 +74,13 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
         if not same and log.refused is None:
             log.add(
                 Line(
-                    size=head.position, at=datetime.now(UTC), root=head.root, note=signed.text,
+                    size=head.position,
+                    at=datetime.now(UTC),
+                    root=head.root,
+                    note=signed.text,
                     public_key=signed.public_key or b"",
                 )
-            )  # fmt: skip
+            )
         refused = None if same else log.refused
     if kept is None:
         return _kept(database, ledger, head, signed, refused)
@@ -102,13 +105,18 @@ def _kept(
         raise FileUnavailable(
             "the checkpoint can be kept neither in the database, which is a read-only standby, nor in the home, "
             f"which cannot be written ({refused.strerror}); sign at the primary, or name a home in SUBLEDGER_HOME",
-            field="SUBLEDGER_HOME", expected="a directory that can be written", found=str(home()),
-        ) from None  # fmt: skip
+            field="SUBLEDGER_HOME",
+            expected="a directory that can be written",
+            found=str(home()),
+        ) from None
     if refused is not None:
         _log.warning(
-            "checkpoint kept in the database alone: the home cannot be written", ledger=ledger, size=head.position,
-            home=str(home()), reason=refused.strerror,
-        )  # fmt: skip
+            "checkpoint kept in the database alone: the home cannot be written",
+            ledger=ledger,
+            size=head.position,
+            home=str(home()),
+            reason=refused.strerror,
+        )
     with database.read() as connection:
         kept = signed_at_size(connection, ledger, head.position)
     if kept is None or kept.note == signed.text:
@@ -126,8 +134,9 @@ def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedChec
         raise UnknownCheckpoint(
             f"no checkpoint of ledger {ledger} was signed over {size} events; a proof between any two sizes is at "
             "/consistency",
-            field="size", found=str(size),
-        )  # fmt: skip
+            field="size",
+            found=str(size),
+        )
     return SignedCheckpoint(text=kept.note, public_key=_verifying(kept.note, public_keys_of(ledger) | _key_of(kept)))
 
 
@@ -141,18 +150,24 @@ def consistency(database: Database, ledger: str, old: int, new: int | None) -> d
         new = head.position if new is None else new
         if new > head.position:
             raise UnknownCheckpoint(
-                f"ledger {ledger} has {head.position} events", field="to", expected=f"up to {head.position}",
+                f"ledger {ledger} has {head.position} events",
+                field="to",
+                expected=f"up to {head.position}",
                 found=str(new),
-            )  # fmt: skip
+            )
         if not 0 < old <= new:
             raise InvalidValue(
                 "a proof is from an earlier size to a later one", field="from", expected=f"1 to {new}", found=str(old)
             )
         first, second, path = proofs.consistency(connection, ledger, old, new)
     return {
-        "ledger": ledger, "from": old, "to": new, "from_root": first.hex(), "to_root": second.hex(),
+        "ledger": ledger,
+        "from": old,
+        "to": new,
+        "from_root": first.hex(),
+        "to_root": second.hex(),
         "path": [sibling.hex() for sibling in path],
-    }  # fmt: skip
+    }
 
 
 def _check(head: LedgerHead, signed: Sequence[Signed | Line], *, root_of: Callable[[int], bytes | None]) -> None:
@@ -161,8 +176,10 @@ def _check(head: LedgerHead, signed: Sequence[Signed | Line], *, root_of: Callab
             raise CheckpointConflict(
                 f"a checkpoint over {one.size} events was signed before, and the ledger, of {head.position} events now,"
                 " does not begin with those; run subledger verify, with --restored REASON if a backup was restored",
-                field="size", expected=f"root {one.root.hex()} over {one.size} events", found=f"{head.position} events",
-            )  # fmt: skip
+                field="size",
+                expected=f"root {one.root.hex()} over {one.size} events",
+                found=f"{head.position} events",
+            )
 
 
 def sign_checkpoint(ledger: str, size: int, root: bytes) -> SignedCheckpoint:

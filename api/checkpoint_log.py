@@ -75,8 +75,9 @@ class CheckpointLog:
             raise IntegrityFault(
                 f"line {one.line} of {self.path} was changed after it was written, so no checkpoint is signed; "
                 "compare the file with a backup of it",
-                expected="a line of JSON", found=one.reason,
-            )  # fmt: skip
+                expected="a line of JSON",
+                found=one.reason,
+            )
 
     def standing(self) -> list[Line]:
         """The tree heads that the log must still have: those since the last backup that was restored."""

@@ -88,9 +88,15 @@ ANY_IN_FORCE: Final = f"SELECT 1 FROM api_keys WHERE {STATE} IN ('active', 'endi
 
 
 def create_key(
-    database: Database, *, ledger: str, role: str, name: str, by: str = NOBODY, expires_at: datetime | None = None,
+    database: Database,
+    *,
+    ledger: str,
+    role: str,
+    name: str,
+    by: str = NOBODY,
+    expires_at: datetime | None = None,
     scope: str = EVERY_LEDGER,
-) -> NewKey:  # fmt: skip
+) -> NewKey:
     """A new key of a person. Raises InvalidValue for an unknown role, a name that is no person's or that looks like
     another key's, and a moment that has passed.
 
@@ -114,9 +120,14 @@ def create_key(
 
 
 def rotate_key(
-    database: Database, key_id: str, *, by: str, grace_s: int = 0, expires_at: datetime | None = None,
+    database: Database,
+    key_id: str,
+    *,
+    by: str,
+    grace_s: int = 0,
+    expires_at: datetime | None = None,
     scope: str = EVERY_LEDGER,
-) -> NewKey:  # fmt: skip
+) -> NewKey:
     """Another key in the place of one, of the same ledger, role and name; the old one ends at once or after a grace.
 
     Its expiry is the old key's unless another is given. Raises UnknownKey, KeyEnded, InvalidValue.
@@ -129,9 +140,11 @@ def rotate_key(
         old = _find(connection, key_id, scope)
         if old.state != "active":
             raise KeyEnded(
-                f"key {key_id} is {old.state} and is not rotated; make a new key instead", field="key", found=old.state,
+                f"key {key_id} is {old.state} and is not rotated; make a new key instead",
+                field="key",
+                found=old.state,
                 expected="an active key",
-            )  # fmt: skip
+            )
         _check_expiry(connection, expires_at)
         row = {"ledger": old.ledger, "role": old.role, "name": kept_name(old.name), "by": by, "replaces": key_id}
         made = _add(connection, {**row, "expires_at": expires_at or old.expires_at})
@@ -232,12 +245,16 @@ def _check_name(connection: WriteConnection, name: str, scope: str) -> None:
             raise InvalidValue(
                 f"the name {name} looks like one that has a key of another ledger; choose a name that cannot be taken "
                 "for it, or write it as it is written there",
-                field="name", expected="a name that looks like no other", found=name,
-            )  # fmt: skip
+                field="name",
+                expected="a name that looks like no other",
+                found=name,
+            )
         raise InvalidValue(
             f"the name {name} looks like {other}, who has a key; if it is the same person, write it as there",
-            field="name", expected=other, found=name,
-        )  # fmt: skip
+            field="name",
+            expected=other,
+            found=name,
+        )
 
 
 def _check_expiry(connection: WriteConnection, expires_at: datetime | None) -> None:
@@ -245,6 +262,8 @@ def _check_expiry(connection: WriteConnection, expires_at: datetime | None) -> N
         return
     if expires_at <= _now(connection):
         raise InvalidValue(
-            "the key would expire in the past", field="expires_at", expected="a moment to come",
+            "the key would expire in the past",
+            field="expires_at",
+            expected="a moment to come",
             found=expires_at.isoformat(),
-        )  # fmt: skip
+        )

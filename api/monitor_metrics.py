@@ -93,9 +93,10 @@ _OF_A_MONITOR: Final = ("ledger", "monitor")
 class _Families:
     def __init__(self) -> None:
         self.values = GaugeMetricFamily(
-            "subledger_monitor_value", "A monitor's figure; none where there is nothing to measure",
+            "subledger_monitor_value",
+            "A monitor's figure; none where there is nothing to measure",
             labels=_OF_A_MONITOR,
-        )  # fmt: skip
+        )
         self.ringing = GaugeMetricFamily(
             "subledger_monitor_ringing", "1 while a monitor is over its threshold", labels=_OF_A_MONITOR
         )
@@ -108,7 +109,7 @@ class _Families:
             "subledger_rejected_open",
             "Rejected events that are neither recorded nor dismissed, by code; the first 10,000 of each",
             labels=("ledger", "code"),
-        )  # fmt: skip
+        )
         self.left_out = GaugeMetricFamily(
             "subledger_monitor_ledgers_left_out", "1 where there are more ledgers than are looked at"
         )

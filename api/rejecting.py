@@ -194,8 +194,11 @@ class RejectedEvents:
             wanted = expected if expected is not None and expected <= limit else f"at most {limit}"
             raise RejectionsChanged(
                 f"{found} open rejected events are chosen, not {wanted}; nothing was done: look at their number again, "
-                "or choose fewer", field="rejections", expected=str(wanted), found=found,
-            )  # fmt: skip
+                "or choose fewer",
+                field="rejections",
+                expected=str(wanted),
+                found=found,
+            )
         return seen
 
     def dismiss(self, ledger: str, rejection_id: str, reason: str, *, by: str) -> rejections.Kept:
@@ -224,28 +227,35 @@ def _cut(found: rejections.Kept, bounds: Bounds) -> RejectionCut:
     if found.sent is None:
         return RejectionCut(
             f"rejection {name} only counts events that were not stored one by one; send them again from their source",
-            field="rejection", expected="a rejection that is stored one by one", found=f"{found.attempts} refusals",
-        )  # fmt: skip
+            field="rejection",
+            expected="a rejection that is stored one by one",
+            found=f"{found.attempts} refusals",
+        )
     if found.sent_bytes > MAX_SENT:
         return RejectionCut(
             f"rejection {name} was too long to be stored completely; send the event again from its source",
-            field="rejection", expected=f"at most {MAX_SENT} bytes", found=f"{found.sent_bytes} bytes",
-        )  # fmt: skip
+            field="rejection",
+            expected=f"at most {MAX_SENT} bytes",
+            found=f"{found.sent_bytes} bytes",
+        )
     return RejectionCut(
         f"the text of rejection {name} is not stored: the texts of the events that were refused on that day had "
         f"reached the bound of {bounds.text_bytes} bytes; send the event again from its source, and if it is refused "
         "again, its text is stored as soon as there is room",
-        field="rejection", expected="a rejection whose text is stored",
+        field="rejection",
+        expected="a rejection whose text is stored",
         found=f"{len(found.sent)} of {found.sent_bytes} bytes",
-    )  # fmt: skip
+    )
 
 
 def _reason(reason: str) -> str:
     if not 1 <= len(reason.strip()) <= MAX_REASON:
         raise InvalidValue(
-            "the reason is missing or too long; say why in a sentence", field="reason",
-            expected=f"1 to {MAX_REASON} characters", found=f"{len(reason)} characters",
-        )  # fmt: skip
+            "the reason is missing or too long; say why in a sentence",
+            field="reason",
+            expected=f"1 to {MAX_REASON} characters",
+            found=f"{len(reason)} characters",
+        )
     check_texts({"reason": reason}, field="reason")
     return reason.strip()
 

@@ -59,9 +59,11 @@ class Subledger:
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
         self.rejected = RejectedEvents(database, self.gatherer, read_text, rejections)
         self.jobs = Jobs(
-            database, tasks=(channel_task(database),), each_minute=(MinuteTask(name="expiries", run=self.sweep_due),),
+            database,
+            tasks=(channel_task(database),),
+            each_minute=(MinuteTask(name="expiries", run=self.sweep_due),),
             of_every_ledger=(monitors.watch, end_stuck_writers),
-        )  # fmt: skip
+        )
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 
@@ -78,9 +80,15 @@ class Subledger:
         return adopt_policy(self.recorder, ledger, policy, by=by)
 
     def decide_approval(
-        self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None,
+        self,
+        ledger: str,
+        approval_id: str,
+        *,
+        by: str,
+        allow: bool,
+        note: str | None = None,
         made_by: Sequence[str] = (),
-    ) -> Outcome:  # fmt: skip
+    ) -> Outcome:
         """Allows or refuses an event that waits for a second person.
 
         ``made_by`` are the creators of the key that ``by`` calls with. Raises what ``Recorder.decide_approval`` does.
@@ -163,9 +171,7 @@ class Subledger:
         self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None
     ) -> tuple[views.PointInTime, list[AccountBalance]]:
         """The trial balance at a point in time, in one round trip."""
-        at, found = views.ask(
-            self.database, ledger, OfLedger(), now=datetime.now(UTC), as_of=as_of, known_at=known_at
-        )  # fmt: skip
+        at, found = views.ask(self.database, ledger, OfLedger(), now=datetime.now(UTC), as_of=as_of, known_at=known_at)
         if found.snapshot_due:
             self._add_snapshots(ledger)
         return at, found.accounts
@@ -201,8 +207,10 @@ def _first_sent(text: bytes) -> object:
     if len(text) > _EVENT.most:
         raise TooLarge(
             "the event in a line of rejected events is longer than any event can be; send what it was made from",
-            field=_EVENT.field, expected=f"at most {_EVENT.most} bytes", found=f"{len(text)} bytes",
-        )  # fmt: skip
+            field=_EVENT.field,
+            expected=f"at most {_EVENT.most} bytes",
+            found=f"{len(text)} bytes",
+        )
     return read_json(text, _EVENT)
 
 

@@ -77,11 +77,18 @@ def size(load: Load, figures: Figures) -> Sizing:
     disk_tb = events * figures.bytes_per_event / 1e12
     for_disk = ceil(disk_tb / (load.disk_tb * load.used))
     return Sizing(
-        average_per_s=average, peak_per_s=peak, ledgers_for_writing=to_write, ledgers_for_rebuild=to_rebuild,
-        ledgers=ledgers, servers_for_writing=for_writing,
-        servers_for_disk=for_disk, servers=max(for_writing, for_disk), disk_tb=disk_tb, events=events,
+        average_per_s=average,
+        peak_per_s=peak,
+        ledgers_for_writing=to_write,
+        ledgers_for_rebuild=to_rebuild,
+        ledgers=ledgers,
+        servers_for_writing=for_writing,
+        servers_for_disk=for_disk,
+        servers=max(for_writing, for_disk),
+        disk_tb=disk_tb,
+        events=events,
         rebuild_h=replay_h / ledgers,
-    )  # fmt: skip
+    )
 
 
 OF_BENCH: Final = {

@@ -250,9 +250,15 @@ def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A progress bar on standard error, where that is a terminal. Yields the function that sets how much is done, and,
     where it is only known on the way, of how much."""
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
-        console=err, transient=True, disable=not err.is_terminal,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
     with bar:
         task = bar.add_task(label, total=total)
 

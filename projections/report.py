@@ -177,8 +177,11 @@ def totals(
     Read from the entries alone if a customer is given, or if totals are grouped by customer.
     """
     parameters: dict[str, Any] = {
-        "ledger": view.ledger, "as_of": view.as_of, "position": view.position, "from_date": from_date or date.min,
-    }  # fmt: skip
+        "ledger": view.ledger,
+        "as_of": view.as_of,
+        "position": view.position,
+        "from_date": from_date or date.min,
+    }
     if customer is not None or by == "customer":
         owned, of_owner = ("customer = :customer", "b.customer = :customer") if customer else ("customer <> ''", "true")
         source = _FROM_ENTRIES.format(owned=owned, of_owner=of_owner)

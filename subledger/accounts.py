@@ -82,20 +82,14 @@ ROLES: Final[tuple[Role, ...]] = (
         unclaimed_property="escheated remainders owed to a state",
         transfer_clearing="credits on their way from one customer to another",
     ),
-    *_roles(
-        AccountClass.CONTRA_LIABILITY,
-        breakage_recognized="breakage recognised before expiry, by pool",
-    ),
+    *_roles(AccountClass.CONTRA_LIABILITY, breakage_recognized="breakage recognised before expiry, by pool"),
     *_roles(
         AccountClass.REVENUE,
         usage_revenue="credits consumed",
         overage_revenue="usage beyond the credits",
         breakage_revenue="credits that expired unused (ASC 606-10-55-48)",
     ),
-    *_roles(
-        AccountClass.CONTRA_REVENUE,
-        contra_revenue="credit memos, goodwill, lost disputes",
-    ),
+    *_roles(AccountClass.CONTRA_REVENUE, contra_revenue="credit memos, goodwill, lost disputes"),
     *_roles(
         AccountClass.EXPENSE,
         processing_fees="fees that payment processors deduct",

@@ -66,9 +66,13 @@ class ReversedUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class DocumentPart(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False,
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,
     rename={"block_id": "block", "invoice_id": "invoice", "amount_minor": "amount"},
-):  # fmt: skip
+):
     """A part of a payment or of a dispute: the block or the invoice that it is for."""
 
     block_id: str | None = None

@@ -309,10 +309,7 @@ def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
 
 
 def _with_overage(wallet: Wallet, changed: Overage) -> Wallet:
-    return replace(
-        wallet,
-        overages=tuple(changed if o.position == changed.position else o for o in wallet.overages),
-    )
+    return replace(wallet, overages=tuple(changed if o.position == changed.position else o for o in wallet.overages))
 
 
 def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wallet:

@@ -171,16 +171,29 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _kind(
-    name: str, meaning: str, *, gains: str | None = None, loses: str | None = None, moves: str = "/", also: str = "/",
+    name: str,
+    meaning: str,
+    *,
+    gains: str | None = None,
+    loses: str | None = None,
+    moves: str = "/",
+    also: str = "/",
     **more: Any,
-) -> Kind:  # fmt: skip
+) -> Kind:
     """A row. ``gains`` or ``loses`` is its column; ``moves`` and ``also`` are its roles, debit / credit."""
     debit_role, credit_role = _roles(moves)
     debits_also, credits_also = _roles(also)
     return Kind(
-        name=name, meaning=meaning, column=gains or loses, sign=(gains is not None) - (loses is not None),
-        debit_role=debit_role, credit_role=credit_role, debits_also=debits_also, credits_also=credits_also, **more,
-    )  # fmt: skip
+        name=name,
+        meaning=meaning,
+        column=gains or loses,
+        sign=(gains is not None) - (loses is not None),
+        debit_role=debit_role,
+        credit_role=credit_role,
+        debits_also=debits_also,
+        credits_also=credits_also,
+        **more,
+    )
 
 
 def _roles(text: str) -> tuple[str | None, str | None]:
@@ -414,10 +427,7 @@ def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) ->
         for account, side in ((first, Side.DEBIT), (second, Side.CREDIT)):
             lines.append(
                 EntryLine(
-                    account=account,
-                    side=side,
-                    amount_minor=abs(amount_minor),
-                    functional_minor=abs(functional_minor),
+                    account=account, side=side, amount_minor=abs(amount_minor), functional_minor=abs(functional_minor)
                 )
             )
     return tuple(lines)

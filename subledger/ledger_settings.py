@@ -70,16 +70,15 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
         )
     exponent(settings.currency)
     time_zone(settings.timezone)
-    _check_changeable(
-        settings.entity or ledger, settings.on_shortfall, settings.late_usage, settings.future_tolerance
-    )  # fmt: skip
+    _check_changeable(settings.entity or ledger, settings.on_shortfall, settings.late_usage, settings.future_tolerance)
     settings.approvals.check()
     if settings.clock is not None and not settings.sandbox:
         raise InvalidValue(
-            "only a sandbox ledger has its own clock; leave `clock` out, or create a sandbox", field="clock",
+            "only a sandbox ledger has its own clock; leave `clock` out, or create a sandbox",
+            field="clock",
             expected="no clock, or `sandbox`",
             found=format_time(settings.clock),
-        )  # fmt: skip
+        )
 
 
 def _check_changeable(entity: str, on_shortfall: str, late_usage: str, future_tolerance: str) -> None:
@@ -106,9 +105,15 @@ def _check_changeable(entity: str, on_shortfall: str, late_usage: str, future_to
 
 
 def founding_events(
-    ledger: str, settings: LedgerSettings, policy: Policy, mapping_rows: MappingRows, mapping_hash: str, *,
-    at: datetime, by: str | None,
-) -> list[Event]:  # fmt: skip
+    ledger: str,
+    settings: LedgerSettings,
+    policy: Policy,
+    mapping_rows: MappingRows,
+    mapping_hash: str,
+    *,
+    at: datetime,
+    by: str | None,
+) -> list[Event]:
     """The first events of a ledger: its settings, its posting policy, its account mapping, and a sandbox's clock.
 
     They happen at ``at``, or at the first time of the sandbox's clock if the settings have one.
@@ -133,9 +138,7 @@ def founding_events(
     return [*events, clock_set(at, number=1, by=by)] if settings.sandbox else events
 
 
-def check_same_settings(
-    settings: LedgerSettings, state: LedgerState, *, name: str, version: int, rules: Rules
-) -> None:  # fmt: skip
+def check_same_settings(settings: LedgerSettings, state: LedgerState, *, name: str, version: int, rules: Rules) -> None:
     """Raises LedgerExists, naming the settings that differ, if a ledger that exists was not created with these.
 
     ``name``, ``version`` and ``rules`` are of the policy in force. The clock is not compared: time has passed.
@@ -169,21 +172,23 @@ def check_same_settings(
 
 def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
     """The ledger with the changed settings. Raises SettingFixed, InvalidInput."""
-    fixed = (
-        ("currency", state.functional_currency, change.currency), ("timezone", state.timezone, change.timezone)
-    )  # fmt: skip
+    fixed = (("currency", state.functional_currency, change.currency), ("timezone", state.timezone, change.timezone))
     for name, current, wanted in fixed:
         if wanted is not None and wanted != current:
             raise SettingFixed(
                 f"the {name} of ledger {state.ledger} is {current} and never changes; create another ledger",
-                field=name, expected=current, found=wanted[:60],
-            )  # fmt: skip
+                field=name,
+                expected=current,
+                found=wanted[:60],
+            )
     if change.sandbox is not None and change.sandbox != state.sandbox:
         raise SettingFixed(
             f"ledger {state.ledger} is {'a sandbox' if state.sandbox else 'not a sandbox'}, and this "
             "never changes; create another ledger",
-            field="sandbox", expected=str(state.sandbox).lower(), found=str(change.sandbox).lower(),
-        )  # fmt: skip
+            field="sandbox",
+            expected=str(state.sandbox).lower(),
+            found=str(change.sandbox).lower(),
+        )
     approvals = state.approvals
     if change.approvals:
         members = {**approvals.model_dump(mode="json"), **change.approvals}

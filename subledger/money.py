@@ -145,9 +145,11 @@ def parse_change(text: object, *, field: str) -> Decimal:
     change = parse_signed(text, field=field, places=CREDIT_PLACES)
     if abs(change) > MAX_CREDITS:
         raise InvalidValue(
-            f"{field} is at most {MAX_CREDITS:f} either way", field=field, expected="a smaller quantity",
+            f"{field} is at most {MAX_CREDITS:f} either way",
+            field=field,
+            expected="a smaller quantity",
             found=str(text)[:60],
-        )  # fmt: skip
+        )
     return change
 
 

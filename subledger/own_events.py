@@ -44,18 +44,20 @@ def ledger_configured(state: LedgerState, *, number: int, at: datetime, by: str 
 def policy_adopted(policy: Policy, *, number: int, at: datetime, by: str | None) -> Event:
     """A posting policy with its complete rules, adopted under a number that counts from 1."""
     data: dict[str, Any] = {
-        "policy": number, "name": policy.name, "version": policy.version, "content_hash": policy.content_hash,
+        "policy": number,
+        "name": policy.name,
+        "version": policy.version,
+        "content_hash": policy.content_hash,
         "rules": policy.rules_document,
-    }  # fmt: skip
+    }
     if policy.description:
         data["description"] = policy.description
     return _event("policy.adopted", number, at, data, by=by)
 
 
 def mapping_adopted(
-    rows: MappingRows, content_hash: str, *, number: int, at: datetime, by: str | None,
-    valid_from: Period | None = None,
-) -> Event:  # fmt: skip
+    rows: MappingRows, content_hash: str, *, number: int, at: datetime, by: str | None, valid_from: Period | None = None
+) -> Event:
     """An account mapping with all its rows, adopted under a number that counts from 1.
 
     With ``valid_from`` it is the mapping of the journals of that month and of later ones only.
@@ -102,7 +104,7 @@ def check_reason(reason: str, action: str) -> None:
     if not 1 <= len(reason.strip()) <= 2000 or "\x00" in reason:
         raise InvalidValue(
             f"{action} needs a reason", field="reason", expected="1 to 2000 characters", found=reason[:60]
-        )  # fmt: skip
+        )
 
 
 def _last_moment(state: LedgerState, period: Period) -> datetime:
@@ -121,6 +123,10 @@ def _period_event(type: str, position: int, period: Period, *, at: datetime, **o
     # reopened many times.
     given = {name: value for name, value in optional.items() if value is not None}
     return own_event(
-        source=OWN_SOURCE, event_id=f"{type}/{period}/{position}", type=type, customer=None, occurred_at=at,
+        source=OWN_SOURCE,
+        event_id=f"{type}/{period}/{position}",
+        type=type,
+        customer=None,
+        occurred_at=at,
         data={"period": str(period)} | given,
-    )  # fmt: skip
+    )

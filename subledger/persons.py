@@ -47,20 +47,26 @@ def person(name: str, *, field: str = "by") -> str:
         if unicodedata.category(character)[0] == "C" or _INVISIBLE.match(character):
             raise InvalidValue(
                 f"the name in {field} has the character U+{ord(character):04X}, which cannot be seen; leave it out",
-                field=field, expected="a name of visible characters", found=ascii_text(name[:LONGEST]),
-            )  # fmt: skip
+                field=field,
+                expected="a name of visible characters",
+                found=ascii_text(name[:LONGEST]),
+            )
     if not 1 <= len(text) <= LONGEST:
         raise InvalidValue(
-            f"the name in {field} has {len(text)} characters; give a person's name", field=field,
-            expected=f"1 to {LONGEST} characters", found=ascii_text(name[:LONGEST]),
-        )  # fmt: skip
+            f"the name in {field} has {len(text)} characters; give a person's name",
+            field=field,
+            expected=f"1 to {LONGEST} characters",
+            found=ascii_text(name[:LONGEST]),
+        )
     scripts = _scripts(text)
     if len(scripts) > 1 and not any(scripts <= together for together in _WRITTEN_TOGETHER):
         named = " and ".join(sorted(script.capitalize() for script in scripts))
         raise InvalidValue(
             f"the name in {field} mixes {named} letters, so that it can look like another name; use one script",
-            field=field, expected="a name in one script", found=ascii_text(name[:LONGEST]),
-        )  # fmt: skip
+            field=field,
+            expected="a name in one script",
+            found=ascii_text(name[:LONGEST]),
+        )
     return text
 
 
@@ -68,9 +74,11 @@ def check_requester(by: str) -> None:
     """Checks the name of the person who requests a command, as far as an event can store it. Raises InvalidValue."""
     if not (1 <= len(by) <= 200 and by.isprintable()):
         raise InvalidValue(
-            "the name of the person who requests this is empty, too long or cannot be printed", field="by",
-            expected="1 to 200 characters", found=by[:60],
-        )  # fmt: skip
+            "the name of the person who requests this is empty, too long or cannot be printed",
+            field="by",
+            expected="1 to 200 characters",
+            found=by[:60],
+        )
 
 
 def kept_name(name: str) -> str:

@@ -135,9 +135,11 @@ def parse_policy(text: str) -> Policy:
     for name in rules:
         if name not in KIND_BY_NAME:
             raise InvalidPolicy(
-                f"there is no entry kind {name[:60]}", field=name[:60], expected="an entry kind of subledger/README.md",
+                f"there is no entry kind {name[:60]}",
+                field=name[:60],
+                expected="an entry kind of subledger/README.md",
                 found=name[:60],
-            )  # fmt: skip
+            )
     return Policy(
         name=document["name"], version=document["version"], description=document["description"].strip(), rules=rules
     )
@@ -179,9 +181,11 @@ def _pair(kind: str, text: str) -> AccountPair:
     for role in (debit, credit):
         if role not in ROLE_BY_NAME:
             raise InvalidPolicy(
-                f"{kind[:60]}: there is no account role {role[:60]!r}", field=kind[:60],
-                expected="debit / credit, two roles", found=text[:120],
-            )  # fmt: skip
+                f"{kind[:60]}: there is no account role {role[:60]!r}",
+                field=kind[:60],
+                expected="debit / credit, two roles",
+                found=text[:120],
+            )
     return AccountPair(debit, credit)
 
 
@@ -216,9 +220,14 @@ def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapp
 
 
 def _entry(
-    number: int, movement: Movement, event: Event, decision: Decision, before: LedgerState,
-    wallets: Mapping[str, Wallet], effective: date,
-) -> Entry:  # fmt: skip
+    number: int,
+    movement: Movement,
+    event: Event,
+    decision: Decision,
+    before: LedgerState,
+    wallets: Mapping[str, Wallet],
+    effective: date,
+) -> Entry:
     customer = movement.customer or (event.customer if movement.kind != "breakage_estimate" else None)
     wallet = wallets.get(customer) if customer is not None else None
     usage = event.data if isinstance(event.data, CreditsConsumed) else None

@@ -80,9 +80,13 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Decision(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False,
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,
     rename={"original_position": "original", "new_block": "taken_over"},
-):  # fmt: skip
+):
     """The decision about an event, made when it was recorded; stored with it and never computed again.
 
     ``original_position`` is the position of the usage that is reversed, ``rate`` the exchange rate that was used,
@@ -166,9 +170,12 @@ class Wallet(
         return self.standings.get(standing_name(role, currency, block_id), NO_STANDING)
 
     def recall(
-        self, blocks: tuple[Block, ...] = (), overages: tuple[Overage, ...] = (),
-        reversed_usages: tuple[ReversedUsage, ...] = (), documents: tuple[BillingDocument, ...] = (),
-    ) -> Wallet:  # fmt: skip
+        self,
+        blocks: tuple[Block, ...] = (),
+        overages: tuple[Overage, ...] = (),
+        reversed_usages: tuple[ReversedUsage, ...] = (),
+        documents: tuple[BillingDocument, ...] = (),
+    ) -> Wallet:
         """The wallet with finished blocks and documents added; those that it already has stay as they are."""
         known = {block.block_id for block in self.blocks}
         known_overages = {overage.position for overage in self.overages}

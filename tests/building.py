@@ -28,8 +28,13 @@ def cloud_event(
 ) -> Document:
     """A CloudEvent as a billing system would send it."""
     envelope: Document = {
-        "specversion": "1.0", "id": event_id, "source": source, "type": type, "time": time, "data": data,
-    }  # fmt: skip
+        "specversion": "1.0",
+        "id": event_id,
+        "source": source,
+        "type": type,
+        "time": time,
+        "data": data,
+    }
     if customer is not None:
         envelope["subject"] = customer
     return envelope
@@ -51,18 +56,30 @@ def _data(**data: Any) -> Document:
 
 
 def purchase(
-    block: str = "b", credits: Any = "10", customer: str = "ann", time: str | datetime = BOUGHT, *,
-    event_id: str | None = None, price: Any = "5.00", currency: str = "USD", **data: Any,
-) -> Document:  # fmt: skip
+    block: str = "b",
+    credits: Any = "10",
+    customer: str = "ann",
+    time: str | datetime = BOUGHT,
+    *,
+    event_id: str | None = None,
+    price: Any = "5.00",
+    currency: str = "USD",
+    **data: Any,
+) -> Document:
     """``credits.purchased``: a block is bought. The event is ``buy-{block}`` unless it is given an id."""
     data = {"block_id": block, "credits": credits, "price": price, "currency": currency, **data}
     return cloud_event(event_id or f"buy-{block}", "credits.purchased", customer, _time(time), **_data(**data))
 
 
 def grant(
-    block: str, credits: str = "5", customer: str = "ann", time: str | datetime = BOUGHT, *,
-    reason: str = "promotional", **data: Any,
-) -> Document:  # fmt: skip
+    block: str,
+    credits: str = "5",
+    customer: str = "ann",
+    time: str | datetime = BOUGHT,
+    *,
+    reason: str = "promotional",
+    **data: Any,
+) -> Document:
     """``credits.granted``: a block is given; the event has the block's id."""
     data = {"block_id": block, "credits": credits, "reason": reason, **data}
     return cloud_event(block, "credits.granted", customer, _time(time), **_data(**data))
@@ -70,7 +87,7 @@ def grant(
 
 def usage(
     event_id: str, credits: Any = "1", customer: str = "ann", time: str | datetime = USED, **data: Any
-) -> Document:  # fmt: skip
+) -> Document:
     """``credits.consumed``."""
     return cloud_event(event_id, "credits.consumed", customer, _time(time), credits=credits, **data)
 
@@ -85,9 +102,14 @@ def reversal(
 
 
 def payment(
-    event_id: str, amount: str = "1.00", customer: str = "ann", time: str | datetime = USED, *,
-    currency: str = "USD", **data: Any,
-) -> Document:  # fmt: skip
+    event_id: str,
+    amount: str = "1.00",
+    customer: str = "ann",
+    time: str | datetime = USED,
+    *,
+    currency: str = "USD",
+    **data: Any,
+) -> Document:
     """``payment.received``."""
     return cloud_event(event_id, "payment.received", customer, _time(time), amount=amount, currency=currency, **data)
 
@@ -97,9 +119,15 @@ def rate(
 ) -> Document:
     """``exchange_rate.set``: from this day on; the event is ``rate-{day}-{base}`` unless it is given an id."""
     return cloud_event(
-        event_id or f"rate-{day}-{base}", "exchange_rate.set", None, _time(day), base=base, quote=quote, rate=rate,
+        event_id or f"rate-{day}-{base}",
+        "exchange_rate.set",
+        None,
+        _time(day),
+        base=base,
+        quote=quote,
+        rate=rate,
         rate_source=rate_source,
-    )  # fmt: skip
+    )
 
 
 def recorded(service: Subledger, ledger: str, *events: Document, by: str = NOBODY) -> list[Outcome]:

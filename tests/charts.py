@@ -17,11 +17,13 @@ def another_chart(first: int) -> AccountMapping:
     """Accounts numbered from ``first`` on, in the order of the chart of accounts."""
     return AccountMapping.from_rows(
         {
-            "role": role.name, "account": str(first + place), "name": f"{role.name} of {first}",
+            "role": role.name,
+            "account": str(first + place),
+            "name": f"{role.name} of {first}",
             "department": role.account_class.value,
         }
         for place, role in enumerate(ROLES)
-    )  # fmt: skip
+    )
 
 
 def adopt_unchecked(recorder: Recorder, ledger: str, mapping: AccountMapping) -> None:

@@ -147,8 +147,10 @@ def read_line(line: bytes, number: int) -> Input:
     if len(line) > MAX_LINE:
         return InvalidInput(
             f"line {number} is too long for an event",
-            field="line", expected=f"at most {MAX_LINE} bytes", found=f"{len(line)} bytes",
-        )  # fmt: skip
+            field="line",
+            expected=f"at most {MAX_LINE} bytes",
+            found=f"{len(line)} bytes",
+        )
     try:
         return read_input(loads(line.rstrip(b"\r\n"), line=number))
     except InvalidInput as error:
@@ -197,6 +199,8 @@ def _other_kind(name: str, kind: str, way: str | None) -> InvalidInput:
     subject = "standard input" if name == "-" else name
     help_ = f"; {way} > events.jsonl makes one of it" if way is not None and name != "-" else ""
     return InvalidInput(
-        f"{subject} is {kind}: nothing was recorded", field="FILE",
-        expected=f"JSON Lines: one CloudEvent on each line{help_}", found=kind,
-    )  # fmt: skip
+        f"{subject} is {kind}: nothing was recorded",
+        field="FILE",
+        expected=f"JSON Lines: one CloudEvent on each line{help_}",
+        found=kind,
+    )

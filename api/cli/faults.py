@@ -70,8 +70,10 @@ def of_given_texts(text: str) -> SubledgerError | None:
         if not _is_text(argument) and argument.rpartition("=")[2] in text:
             return InvalidInput(
                 f"the argument {visible(argument)} is not UTF-8, which only the name of a file may be",
-                field="arguments", expected="text in UTF-8", found=visible(argument),
-            )  # fmt: skip
+                field="arguments",
+                expected="text in UTF-8",
+                found=visible(argument),
+            )
     for name, value in os.environ.items():
         if name.startswith("SUBLEDGER_") and not _is_text(value):
             # The value itself is not shown: it may contain a password.
@@ -94,9 +96,10 @@ def of_database(error: Exception) -> SubledgerError:
     original = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
     said = " ".join(str(original).split())
     return DatabaseUnavailable(
-        f"the database cannot be used: {said}", field="SUBLEDGER_DATABASE_URL",
+        f"the database cannot be used: {said}",
+        field="SUBLEDGER_DATABASE_URL",
         expected="postgresql://USER:PASSWORD@HOST:PORT/NAME of a database that answers",
-    )  # fmt: skip
+    )
 
 
 def of_files(error: OSError) -> SubledgerError:
@@ -105,6 +108,7 @@ def of_files(error: OSError) -> SubledgerError:
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     where = f"{' and '.join(names)}: " if names else ""
     return FileUnavailable(
-        f"{where}{what}", field=names[0] if names else None,
+        f"{where}{what}",
+        field=names[0] if names else None,
         expected="a file or directory that can be read and written, with room left",
-    )  # fmt: skip
+    )

@@ -80,18 +80,29 @@ class _Company:
         if number % 6 == 0 and period.month in (2, 8):
             events.append(
                 self._event(
-                    customer, "credits.granted", self._moment(period, 2),
-                    block_id=f"welcome-{customer}-{period}", credits="2500", reason="promotional", priority=10,
+                    customer,
+                    "credits.granted",
+                    self._moment(period, 2),
+                    block_id=f"welcome-{customer}-{period}",
+                    credits="2500",
+                    reason="promotional",
+                    priority=10,
                     expires_at=_text(self._moment(period, 2) + timedelta(days=45)),
                 )
-            )  # fmt: skip
+            )
         if number == 5 and period.month == 6:
             events.append(
                 self._event(
-                    customer, "credits.granted", self._moment(period, 3), block_id=f"sorry-{customer}",
-                    credits="1000", reason="goodwill", value="5.00", currency="USD",
+                    customer,
+                    "credits.granted",
+                    self._moment(period, 3),
+                    block_id=f"sorry-{customer}",
+                    credits="1000",
+                    reason="goodwill",
+                    value="5.00",
+                    currency="USD",
                 )
-            )  # fmt: skip
+            )
         events += self._usage(customer, number, period)
         if number % 7 == 3 and period.month == 9:
             events += self._void(customer, period)
@@ -105,9 +116,12 @@ class _Company:
         block_id = f"block-{customer}-{period}"
         self._blocks.append((customer, block_id, plan))
         terms: dict[str, Any] = {
-            "block_id": block_id, "credits": str(plan.credits), "price": plan.price, "currency": "USD",
+            "block_id": block_id,
+            "credits": str(plan.credits),
+            "price": plan.price,
+            "currency": "USD",
             "invoice_id": f"inv-{customer}-{period}",
-        }  # fmt: skip
+        }
         if plan.tax is not None:
             terms["tax"] = plan.tax
         if plan.days is not None:
@@ -121,8 +135,10 @@ class _Company:
             return [bought]
         cents = _cents(plan.price) + _cents(plan.tax or "0.00")
         payment: dict[str, Any] = {
-            "amount": f"{cents // 100}.{cents % 100:02d}", "currency": "USD", "invoice_id": terms["invoice_id"],
-        }  # fmt: skip
+            "amount": f"{cents // 100}.{cents % 100:02d}",
+            "currency": "USD",
+            "invoice_id": terms["invoice_id"],
+        }
         if number % 2:
             fee = cents * 29 // 1000 + 30
             payment |= {"processor": "cards", "fee": f"{fee // 100}.{fee % 100:02d}"}
@@ -145,10 +161,13 @@ class _Company:
                 if chance.random() < 0.02:
                     events.append(
                         self._event(
-                            customer, "consumption.reversed", start + timedelta(hours=5), event_id=used["id"],
+                            customer,
+                            "consumption.reversed",
+                            start + timedelta(hours=5),
+                            event_id=used["id"],
                             reason="the call failed",
                         )
-                    )  # fmt: skip
+                    )
         return events
 
     def _appetite(self, customer: str) -> int:
@@ -168,10 +187,14 @@ class _Company:
         moment = self._moment(period, 20)
         return [
             self._event(
-                customer, "block.expiry_changed", moment, block_id=own[0], reason="agreed with the customer",
+                customer,
+                "block.expiry_changed",
+                moment,
+                block_id=own[0],
+                reason="agreed with the customer",
                 expires_at=_text(moment + timedelta(days=120)),
             )
-        ]  # fmt: skip
+        ]
 
     def _arrives_late(self, event: dict[str, Any], period: Period) -> bool:
         """True for some usage of the last days of a month, which arrives after the month has been closed."""
@@ -187,9 +210,14 @@ class _Company:
     def _event(self, customer: str, type: str, moment: datetime, /, **data: Any) -> dict[str, Any]:
         self._count += 1
         return {
-            "specversion": "1.0", "id": f"{type.replace('.', '-')}-{self._count}", "source": "demo-billing",
-            "type": type, "subject": customer, "time": _text(moment), "data": data,
-        }  # fmt: skip
+            "specversion": "1.0",
+            "id": f"{type.replace('.', '-')}-{self._count}",
+            "source": "demo-billing",
+            "type": type,
+            "subject": customer,
+            "time": _text(moment),
+            "data": data,
+        }
 
 
 def _text(moment: datetime) -> str:

@@ -49,13 +49,24 @@ def _script() -> list[Story]:
         ("10-03", "credits.refunded", "kiosk-tokyo", {"block_id": "blk-tokyo", "reason": "closed the shop"}),
         ("10-20", "payment.refunded", "kiosk-tokyo", {"amount": "31200", "currency": "JPY", "block_id": "blk-tokyo"}),
         # Gift cards: some of each is never used, and that is revenue in proportion to what is.
-        ("01-02", "breakage.estimated", None, {
-            "pool": "gift-2025", "expected_breakage_rate": "0.12", "evidence": "gift cards sold in 2022 to 2024", **usd,
-        }),
-        ("07-02", "breakage.estimated", None, {
-            "pool": "gift-2025", "expected_breakage_rate": "0.09", "evidence": "redemptions of the first half", **usd,
-        }),
-    ]  # fmt: skip
+        (
+            "01-02",
+            "breakage.estimated",
+            None,
+            {
+                "pool": "gift-2025",
+                "expected_breakage_rate": "0.12",
+                "evidence": "gift cards sold in 2022 to 2024",
+                **usd,
+            },
+        ),
+        (
+            "07-02",
+            "breakage.estimated",
+            None,
+            {"pool": "gift-2025", "expected_breakage_rate": "0.09", "evidence": "redemptions of the first half", **usd},
+        ),
+    ]
     for number in range(1, 6):
         who = f"gift-holder-{number}"
         terms = {"pool": "gift-2025", "expires_at": "2025-12-20T00:00:00Z"}
@@ -67,9 +78,12 @@ def _script() -> list[Story]:
         _buys("02-03", "bistro", "blk-bistro", "1000", "100.00", tax="10.00"),
         _pays("02-03", "bistro", "110.00", payment_id="pay-bistro", processor=CARDS, block_id="blk-bistro"),
         *_uses("bistro", "600", 3),
-        ("04-08", "dispute.opened", "bistro", {
-            "dispute_id": "dp-bistro", "payment_id": "pay-bistro", "fee": "15.00", **usd,
-        }),
+        (
+            "04-08",
+            "dispute.opened",
+            "bistro",
+            {"dispute_id": "dp-bistro", "payment_id": "pay-bistro", "fee": "15.00", **usd},
+        ),
         ("06-11", "dispute.lost", "bistro", {"dispute_id": "dp-bistro"}),
         _buys("02-04", "forum", "blk-forum", "800", "80.00", expires_at="2025-05-01T00:00:00Z"),
         _pays("02-04", "forum", "80.00", payment_id="pay-forum", processor=CARDS, block_id="blk-forum"),
@@ -84,23 +98,33 @@ def _script() -> list[Story]:
         # Credits handed on, then topped up at another price.
         _buys("01-15", "island", "blk-island", "1000", "150.00"),
         _pays("01-15", "island", "150.00", block_id="blk-island"),
-        ("03-10", "credits.transferred", "island", {
-            "block_id": "blk-island", "to_customer": "jetty", "new_block_id": "blk-jetty", "credits": "400",
-        }),
-        ("07-07", "block.repriced", "jetty", {
-            "block_id": "blk-jetty", "add_credits": "200", "add_price": "20.00", "reason": "new price list",
-        }),
-        *_uses("island", "70", *range(2, 10)), *_uses("jetty", "55", *range(4, 12)),
+        (
+            "03-10",
+            "credits.transferred",
+            "island",
+            {"block_id": "blk-island", "to_customer": "jetty", "new_block_id": "blk-jetty", "credits": "400"},
+        ),
+        (
+            "07-07",
+            "block.repriced",
+            "jetty",
+            {"block_id": "blk-jetty", "add_credits": "200", "add_price": "20.00", "reason": "new price list"},
+        ),
+        *_uses("island", "70", *range(2, 10)),
+        *_uses("jetty", "55", *range(4, 12)),
         # A price concession, and the rest of the invoice is never paid.
         _buys("04-01", "kiln", "blk-kiln", "1000", "100.00", tax="20.00"),
         *_uses("kiln", "150", 4, 5, 6, 7),
-        ("08-05", "credit_memo.issued", "kiln", {
-            "block_id": "blk-kiln", "amount": "10.00", "tax": "2.00", "reason": "an outage in June", **usd,
-        }),
+        (
+            "08-05",
+            "credit_memo.issued",
+            "kiln",
+            {"block_id": "blk-kiln", "amount": "10.00", "tax": "2.00", "reason": "an outage in June", **usd},
+        ),
         ("10-28", "receivable.written_off", "kiln", {"block_id": "blk-kiln", "reason": "insolvent"}),
         # Overage, invoiced monthly.
         *_uses("lumen", "100", *range(1, 13), on_shortfall="overage", overage_price="0.05", currency="USD"),
-    ]  # fmt: skip
+    ]
     for month in range(2, 13):
         bill = {"invoice_id": f"inv-lumen-{month:02d}", "amount": "5.00", "tax": "1.00", **usd}
         stories.append((f"{month:02d}-02", "overage.billed", "lumen", bill))
@@ -120,17 +144,23 @@ def _script() -> list[Story]:
         _buys("05-02", "north", "blk-north-1", "500", "50.00"),
         _pays("05-03", "north", "90.00", payment_id="pay-north", block_id="blk-north-1"),
         _buys("06-02", "north", "blk-north-2", "250", "25.00"),
-        ("06-03", "payment.applied", "north", {
-            "payment_id": "pay-north", "block_id": "blk-north-2", "amount": "25.00", **usd,
-        }),
+        (
+            "06-03",
+            "payment.applied",
+            "north",
+            {"payment_id": "pay-north", "block_id": "blk-north-2", "amount": "25.00", **usd},
+        ),
         ("06-20", "payment.refunded", "north", {"payment_id": "pay-north", "amount": "15.00", **usd}),
         *_uses("north", "90", 5, 6, 7, 8, 9),
         # A share of another plan's price.
-        ("02-20", "credits.granted", "orbit", {
-            "block_id": "blk-orbit", "credits": "120", "reason": "allocation", "value": "12.00", **usd,
-        }),
+        (
+            "02-20",
+            "credits.granted",
+            "orbit",
+            {"block_id": "blk-orbit", "credits": "120", "reason": "allocation", "value": "12.00", **usd},
+        ),
         *_uses("orbit", "12", *range(3, 12)),
-    ]  # fmt: skip
+    ]
     for month, (euro, yen) in enumerate(_RATES, start=1):
         for base, rate in (("EUR", euro), ("JPY", yen)):
             data = {"base": base, "quote": "USD", "rate": rate, "rate_source": "demo"}
@@ -146,9 +176,13 @@ def incidents(period: Period) -> list[dict[str, Any]]:
             continue
         hour = 0 if type == "exchange_rate.set" else 12
         event: dict[str, Any] = {
-            "specversion": "1.0", "id": f"{type.replace('.', '-')}-s{number}", "source": "demo-billing", "type": type,
-            "time": f"{period.year}-{day}T{hour:02d}:00:00Z", "data": data,
-        }  # fmt: skip
+            "specversion": "1.0",
+            "id": f"{type.replace('.', '-')}-s{number}",
+            "source": "demo-billing",
+            "type": type,
+            "time": f"{period.year}-{day}T{hour:02d}:00:00Z",
+            "data": data,
+        }
         if customer is not None:
             event["subject"] = customer
         events.append(event)

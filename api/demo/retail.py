@@ -112,11 +112,18 @@ class Retail:
             events.append(self._take(f"{number}/use", "credits.consumed", customer, moment, credits=drawn))
         events.append(
             self._take(
-                number, "credits.purchased", customer, moment,
-                block_id=f"OR-{number}", credits=format_credits(amount), price=f"{amount:.2f}", currency="GBP",
-                expires_at=format_time(moment + LIFE), invoice_id=number,
+                number,
+                "credits.purchased",
+                customer,
+                moment,
+                block_id=f"OR-{number}",
+                credits=format_credits(amount),
+                price=f"{amount:.2f}",
+                currency="GBP",
+                expires_at=format_time(moment + LIFE),
+                invoice_id=number,
             )
-        )  # fmt: skip
+        )
         return events
 
     def _cancellation(self, number: str, customer: str, amount: Decimal, moment: datetime) -> list[dict[str, Any]]:
@@ -139,10 +146,15 @@ class Retail:
             if credits > 0:
                 events.append(
                     self._take(
-                        f"{number}/{usage.event.event_id}", "consumption.reversed", customer, moment,
-                        event_id=usage.event.event_id, credits=format_credits(credits), reason="cancellation",
+                        f"{number}/{usage.event.event_id}",
+                        "consumption.reversed",
+                        customer,
+                        moment,
+                        event_id=usage.event.event_id,
+                        credits=format_credits(credits),
+                        reason="cancellation",
                     )
-                )  # fmt: skip
+                )
                 amount -= credits
             if not amount:
                 break
@@ -153,9 +165,14 @@ class Retail:
     def _take(self, event_id: str, type: str, customer: str, moment: datetime, /, **data: Any) -> dict[str, Any]:
         """Returns an event, and applies it to the wallets here: the next invoice depends on the remaining credits."""
         document = {
-            "specversion": "1.0", "id": event_id, "source": "online-retail", "type": type, "subject": customer,
-            "time": format_time(moment), "data": data,
-        }  # fmt: skip
+            "specversion": "1.0",
+            "id": event_id,
+            "source": "online-retail",
+            "type": type,
+            "subject": customer,
+            "time": format_time(moment),
+            "data": data,
+        }
         event = read_event(document)
         wallet = self._wallets.get(customer, Wallet(customer=customer))
         context = Context(

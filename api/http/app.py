@@ -126,9 +126,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(
-    service: Subledger, *, open_on_loopback: bool = False, watched: MonitorsInMetrics | None = None,
-    limits: HttpLimits | None = None, stopping: StoppingTime | None = None, sweeper: Sweeper | None = None,
-) -> FastAPI:  # fmt: skip
+    service: Subledger,
+    *,
+    open_on_loopback: bool = False,
+    watched: MonitorsInMetrics | None = None,
+    limits: HttpLimits | None = None,
+    stopping: StoppingTime | None = None,
+    sweeper: Sweeper | None = None,
+) -> FastAPI:
     """The application. ``open_on_loopback``: while no key exists, calls from this machine need none.
 
     ``sweeper``: records due expiries while the application runs.
@@ -152,9 +157,25 @@ def create_app(
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
-        ledgers, keys, policies, approvals, customers, events, rejected, reads, reports, joint_reports, periods,
-        exports, targets, tie_out, deliveries, monitors, operations, reference,
-    ):  # fmt: skip
+        ledgers,
+        keys,
+        policies,
+        approvals,
+        customers,
+        events,
+        rejected,
+        reads,
+        reports,
+        joint_reports,
+        periods,
+        exports,
+        targets,
+        tie_out,
+        deliveries,
+        monitors,
+        operations,
+        reference,
+    ):
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)
     app.include_router(customers.of_ledger)
@@ -192,10 +213,13 @@ def create_app(
         allowed = (error.headers or {}).get("Allow", "")
         return problem(
             errors.MethodNotAllowed(
-                f"there is no call {request.method} at this address", field="method", expected=allowed or None,
+                f"there is no call {request.method} at this address",
+                field="method",
+                expected=allowed or None,
                 found=request.method,
-            ), error.headers,
-        )  # fmt: skip
+            ),
+            error.headers,
+        )
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:

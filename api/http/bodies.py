@@ -103,6 +103,7 @@ def _undisturbed(decoding: Callable[[bytes], Decoded], text: bytes) -> Decoded:
 
 def _too_large(bound: Bound) -> TooLarge:
     return TooLarge(
-        f"a body of this call has at most {bound.most} bytes; {bound.advice}", field="body",
+        f"a body of this call has at most {bound.most} bytes; {bound.advice}",
+        field="body",
         expected=f"at most {bound.most} bytes",
-    )  # fmt: skip
+    )

@@ -79,8 +79,10 @@ def check_site(headers: Headers, scheme: str) -> None:
 def _cross_site(found: str) -> CrossSite:
     return CrossSite(
         "another web site sent this request through a browser, and such requests are refused; call from a program, or "
-        "from a page of this server", expected="a request of no other site", found=found[:200],
-    )  # fmt: skip
+        "from a page of this server",
+        expected="a request of no other site",
+        found=found[:200],
+    )
 
 
 def _same_origin(origin: str, scheme: str, host: str) -> bool:

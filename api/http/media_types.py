@@ -23,8 +23,10 @@ def check_no_form(headers: Headers) -> None:
     if media_type in OF_FORMS or (_has_body(headers) and not media_type):
         raise UnsupportedMediaType(
             f"this call takes no body of type {media_type[:60] or 'unknown'}; name the body's type in Content-Type",
-            field="Content-Type", expected="application/json", found=media_type[:60] or None,
-        )  # fmt: skip
+            field="Content-Type",
+            expected="application/json",
+            found=media_type[:60] or None,
+        )
 
 
 def check_body(headers: Headers, taken: tuple[str, ...]) -> None:
@@ -33,22 +35,28 @@ def check_body(headers: Headers, taken: tuple[str, ...]) -> None:
     if any(name not in ("", "identity") for name in encodings):
         raise UnsupportedMediaType(
             "this server takes no compressed bodies; send the body as it is, without Content-Encoding",
-            field="Content-Encoding", expected="identity", found=", ".join(encodings)[:60],
-        )  # fmt: skip
+            field="Content-Encoding",
+            expected="identity",
+            found=", ".join(encodings)[:60],
+        )
     if not _has_body(headers):
         return
     media_type, charset = _content_type(headers)
     if charset not in ("", *_UTF_8):
         raise UnsupportedMediaType(
-            "this server takes text in UTF-8 alone; send the body in UTF-8", field="Content-Type",
-            expected="charset=utf-8", found=charset[:60],
-        )  # fmt: skip
+            "this server takes text in UTF-8 alone; send the body in UTF-8",
+            field="Content-Type",
+            expected="charset=utf-8",
+            found=charset[:60],
+        )
     if not any(_matches(media_type, pattern) for pattern in taken):
         expected = ", ".join(pattern for pattern in taken if "*" not in pattern)
         raise UnsupportedMediaType(
             f"this call takes {expected}, not {media_type[:60] or 'a body without a type'}; say so in Content-Type",
-            field="Content-Type", expected=expected, found=media_type[:60] or None,
-        )  # fmt: skip
+            field="Content-Type",
+            expected=expected,
+            found=media_type[:60] or None,
+        )
 
 
 def _has_body(headers: Headers) -> bool:

@@ -74,6 +74,8 @@ def headers_of(error: errors.SubledgerError) -> dict[str, str]:
 def problem(error: errors.SubledgerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Returns the answer to a call that ends in an error."""
     return JSONResponse(
-        document_of(error), status_code=status_of(error), media_type=MEDIA_TYPE,
+        document_of(error),
+        status_code=status_of(error),
+        media_type=MEDIA_TYPE,
         headers={**headers_of(error), **(headers or {})},
-    )  # fmt: skip
+    )

@@ -41,14 +41,15 @@ _LOOK_S: Final = 1.0
 INVALID: Final = errors.InvalidRequest("the bytes received are not an HTTP request", expected="HTTP/1.1 (RFC 9112)")
 TOO_LONG_URL: Final = errors.UrlTooLong(
     "the address of this call is too long", field="url", expected=f"at most {limits.MAX_URL} bytes"
-)  # fmt: skip
+)
 TOO_LARGE_HEAD: Final = errors.HeadersTooLarge(
-    "the line and the headers of this call are too large", field="headers",
+    "the line and the headers of this call are too large",
+    field="headers",
     expected=f"at most {limits.MAX_HEAD} bytes and {limits.MAX_HEADERS} headers",
-)  # fmt: skip
+)
 TOO_MUCH_AROUND: Final = errors.InvalidRequest(
     "the body's chunks have more around them than in them", field="body", expected="chunks without extensions"
-)  # fmt: skip
+)
 TIMED_OUT: Final = errors.RequestTimedOut("the headers of this call did not arrive in time; send it again")
 STOPPING: Final = errors.Stopping("the server is stopping", expected="the same call, to another server or later")
 TOO_MANY: Final = errors.TooManyConnections("the server has too many connections; send the call again later")

@@ -101,9 +101,11 @@ def _found(value: object) -> str:
 def _unknown(fault: Mapping[str, Any], field: str, route: object) -> UnknownField:
     allowed, name = _allowed(fault["loc"], route), str(fault["loc"][-1])[:60]
     return UnknownField(
-        f"{visible(field)} is not a field of this call{did_you_mean(name, allowed)}", field=visible(field),
-        expected=", ".join(allowed) or None, found=visible(name),
-    )  # fmt: skip
+        f"{visible(field)} is not a field of this call{did_you_mean(name, allowed)}",
+        field=visible(field),
+        expected=", ".join(allowed) or None,
+        found=visible(name),
+    )
 
 
 def _allowed(loc: Sequence[int | str], route: object) -> list[str]:

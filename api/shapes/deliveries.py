@@ -73,7 +73,7 @@ def step(found: Step) -> Document:
         "exchanges": [
             {**msgspec.to_builtins(exchange), "at": format_time(exchange.at)} for exchange in found.exchanges
         ],
-    }  # fmt: skip
+    }
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -191,9 +191,7 @@ def clock(found: Clock) -> Document:
 
 def moment(at: PointInTime) -> Document:
     """Returns the point in time of an answer, and the due expiries that will change it once they are recorded."""
-    return {
-        "as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position, **due(at.due),
-    }  # fmt: skip
+    return {"as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position, **due(at.due)}
 
 
 def due(found: Due | None) -> Document:
@@ -342,10 +340,7 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> Documen
         "side": item.side.value,
         **sides(item.side, item.amount_minor, entry.currency),
         "currency": entry.currency,
-        "functional": {
-            "currency": functional_currency,
-            **sides(item.side, item.functional_minor, functional_currency),
-        },
+        "functional": {"currency": functional_currency, **sides(item.side, item.functional_minor, functional_currency)},
         "customer": entry.customer,
         "block_id": entry.block_id,
         "accounting_date": entry.accounting_date.isoformat(),
@@ -502,10 +497,7 @@ def exported_line(line: JournalLine, functional_currency: str) -> Document:
         "side": line.side.value,
         **sides(line.side, line.amount_minor, line.currency),
         "currency": line.currency,
-        "functional": {
-            "currency": functional_currency,
-            **sides(line.side, line.functional_minor, functional_currency),
-        },
+        "functional": {"currency": functional_currency, **sides(line.side, line.functional_minor, functional_currency)},
         "product": line.product or None,
         "credit_kind": line.credit_kind or None,
         "pool": line.pool or None,

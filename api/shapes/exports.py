@@ -34,18 +34,14 @@ def export_with_lines(connection: AnyConnection, export: Export) -> Document:
     home, posted = journal.functional_currency, exports.document_set_of(connection, export)
     of_export = {**documents.export(export), "reverses": journal.reverses, "reissues": journal.reissues}
     if posted is None:
-        return {
-            **of_export, "lines": [documents.exported_line(line, home) for line in journal.lines]
-        }  # fmt: skip
+        return {**of_export, "lines": [documents.exported_line(line, home) for line in journal.lines]}
     return {
         **of_export,
         "level": posted.level,
         "settings": posted.settings,
         "documents": [_document(document) for document in posted.documents],
-        "lines": [
-            _line(posted, document, line, home) for document in posted.documents for line in document.lines
-        ],
-    }  # fmt: skip
+        "lines": [_line(posted, document, line, home) for document in posted.documents for line in document.lines],
+    }
 
 
 HandedOver = Mapping[int, tuple[str | None, datetime]]

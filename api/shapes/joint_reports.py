@@ -98,10 +98,16 @@ def answer(service: Subledger, name: str, query: ReportQuery, chosen: Chosen) ->
         with reports.answer(service, ledger, name, query) as (found, view, request):
             parts.append(
                 LedgerReport(
-                    ledger=ledger, entity=view.settings.entity, functional_currency=view.functional_currency,
-                    position=view.position, known_at=view.known_at, as_of=view.as_of, report=found, due=view.due,
+                    ledger=ledger,
+                    entity=view.settings.entity,
+                    functional_currency=view.functional_currency,
+                    position=view.position,
+                    known_at=view.known_at,
+                    as_of=view.as_of,
+                    report=found,
+                    due=view.due,
                 )
-            )  # fmt: skip
+            )
     joint = {currency: added(group) for currency, group in by_currency(parts).items()}
     return JointAnswer(chosen=chosen, request=request, parts=tuple(parts), reports=joint)
 
@@ -138,8 +144,11 @@ def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:
     if 0 < len(sandboxes) < len(states):
         raise SandboxLedger(
             f"ledger {sandboxes[0]} is a sandbox and is not added to real ledgers; leave it out, or ask for sandboxes "
-            "alone", field="ledger", expected="ledgers that are no sandboxes", found=sandboxes[0],
-        )  # fmt: skip
+            "alone",
+            field="ledger",
+            expected="ledgers that are no sandboxes",
+            found=sandboxes[0],
+        )
 
 
 def document(answer: JointAnswer) -> dict[str, Any]:

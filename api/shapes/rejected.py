@@ -49,8 +49,10 @@ def rejection(kept: Kept) -> Document:
         document["recorded_position"] = kept.recorded_position
     if kept.dismissed_at is not None:
         document["dismissed"] = {
-            "at": format_time(kept.dismissed_at), "by": kept.dismissed_by, "reason": kept.dismissed_reason,
-        }  # fmt: skip
+            "at": format_time(kept.dismissed_at),
+            "by": kept.dismissed_by,
+            "reason": kept.dismissed_reason,
+        }
     return document
 
 

@@ -217,30 +217,47 @@ def _statement(report: Report, view: View, request: ReportRequest) -> str:
 
 def _summary(blocks: list[dict[str, Any]]) -> str:
     head = [
-        ("", "credit block"), ("", "unit"), ("figure", "opening"), ("figure", "added"), ("figure", "used"),
-        ("figure", "expired"), ("figure", "ended"), ("figure", "closing"), ("figure", "closing value"), ("", ""),
-        ("", "expires"), ("", "status"),
-    ]  # fmt: skip
+        ("", "credit block"),
+        ("", "unit"),
+        ("figure", "opening"),
+        ("figure", "added"),
+        ("figure", "used"),
+        ("figure", "expired"),
+        ("figure", "ended"),
+        ("figure", "closing"),
+        ("figure", "closing value"),
+        ("", ""),
+        ("", "expires"),
+        ("", "status"),
+    ]
     stages = ("opening", "added", "used", "expired", "ended", "closing")
     rows = [
         (
             "",
             [
-                ("", block["block_id"]), ("", block["unit"]), *(("figure", block[f"{s}_credits"]) for s in stages),
-                ("figure", block["closing_value"]), ("", block["currency"]), ("", block["expires_on"] or "never"),
+                ("", block["block_id"]),
+                ("", block["unit"]),
+                *(("figure", block[f"{s}_credits"]) for s in stages),
+                ("figure", block["closing_value"]),
+                ("", block["currency"]),
+                ("", block["expires_on"] or "never"),
                 ("", block["status"]),
             ],
         )
         for block in blocks
-    ]  # fmt: skip
+    ]
     return _grid(head, rows)
 
 
 def _block(block: dict[str, Any], movements: list[dict[str, Any]]) -> str:
     head = [
-        ("", "date"), ("", "what"), ("", "product"), ("figure", block["unit"]), ("figure", block["currency"]),
+        ("", "date"),
+        ("", "what"),
+        ("", "product"),
+        ("figure", block["unit"]),
+        ("figure", block["currency"]),
         ("", "event"),
-    ]  # fmt: skip
+    ]
     rows = [_balance(block, "opening")]
     for moved in movements:
         cells = [("", moved["date"]), ("", moved["what"]), ("", moved["product"])]
@@ -261,19 +278,29 @@ def _balance(block: dict[str, Any], stage: str) -> tuple[str, list[Cell]]:
 
 def _overage(overage: list[dict[str, Any]]) -> str:
     head = [
-        ("", "date"), ("", "what"), ("", "product"), ("figure", "credits"), ("figure", "amount"), ("", "currency"),
+        ("", "date"),
+        ("", "what"),
+        ("", "product"),
+        ("figure", "credits"),
+        ("figure", "amount"),
+        ("", "currency"),
         ("", "event"),
-    ]  # fmt: skip
+    ]
     rows = [
         (
             "",
             [
-                ("", used["date"]), ("", used["what"]), ("", used["product"]), ("figure", used["credits"]),
-                ("figure", used["amount"]), ("", used["currency"]), ("id", used["event_id"]),
+                ("", used["date"]),
+                ("", used["what"]),
+                ("", used["product"]),
+                ("figure", used["credits"]),
+                ("figure", used["amount"]),
+                ("", used["currency"]),
+                ("id", used["event_id"]),
             ],
         )
         for used in overage
-    ]  # fmt: skip
+    ]
     return _grid(head, rows)
 
 

@@ -146,10 +146,7 @@ def answer(
 
 def read_query(name: str, report: Offered, query: ReportQuery) -> ReportRequest:
     """Reads the parameters of a report. Raises InvalidValue or MissingField, with the parameter as field."""
-    given = {
-        "from": query.from_, "to": query.to, "customer": query.customer, "by": query.by,
-        "months": query.months,
-    }  # fmt: skip
+    given = {"from": query.from_, "to": query.to, "customer": query.customer, "by": query.by, "months": query.months}
     for parameter in PARAMETERS:
         if given[parameter] is not None and parameter not in report.takes:
             raise InvalidValue(

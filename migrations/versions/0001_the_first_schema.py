@@ -33,10 +33,7 @@ def upgrade() -> None:
     op.create_table(
         "api_keys",
         sa.Column(
-            "key_hash",
-            sa.LargeBinary(),
-            nullable=False,
-            comment="SHA-256 of the key; the key itself is kept nowhere",
+            "key_hash", sa.LargeBinary(), nullable=False, comment="SHA-256 of the key; the key itself is kept nowhere"
         ),
         sa.Column("ledger", sa.Text(), nullable=False, comment="* for every ledger"),
         sa.Column("role", sa.Text(), nullable=False),
@@ -176,10 +173,7 @@ def upgrade() -> None:
             comment="other CloudEvents attributes as received, in canonical JSON",
         ),
         sa.Column(
-            "decision",
-            sa.Text(),
-            nullable=False,
-            comment="what was decided, in canonical JSON; never recomputed",
+            "decision", sa.Text(), nullable=False, comment="what was decided, in canonical JSON; never recomputed"
         ),
         sa.Column("leaf", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("ledger", "position", name=op.f("pk_events")),
@@ -197,10 +191,7 @@ def upgrade() -> None:
         sa.Column("filename", sa.Text(), nullable=False),
         sa.Column("media_type", sa.Text(), nullable=False),
         sa.Column(
-            "content",
-            sa.LargeBinary(),
-            nullable=True,
-            comment="NULL for detail, which is rendered anew from the log",
+            "content", sa.LargeBinary(), nullable=True, comment="NULL for detail, which is rendered anew from the log"
         ),
         sa.Column("content_hash", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -218,11 +209,7 @@ def upgrade() -> None:
         sa.Column("ledger", sa.Text(), nullable=False),
         sa.Column("period", sa.Text(), nullable=False),
         sa.Column(
-            "number",
-            sa.Integer(),
-            autoincrement=False,
-            nullable=False,
-            comment="1 is the first, later ones adjust",
+            "number", sa.Integer(), autoincrement=False, nullable=False, comment="1 is the first, later ones adjust"
         ),
         sa.Column("from_cut", sa.Integer(), nullable=False, comment="exclusive"),
         sa.Column("to_cut", sa.Integer(), nullable=False, comment="inclusive"),
@@ -251,10 +238,7 @@ def upgrade() -> None:
         sa.Column("unit", sa.Text(), nullable=False),
         sa.Column("written_minor", sa.Numeric(), nullable=False, comment="sum of the entries written as they are"),
         sa.Column(
-            "mirrored_minor",
-            sa.Numeric(),
-            nullable=False,
-            comment="sum of the entries written as the mirror, positive",
+            "mirrored_minor", sa.Numeric(), nullable=False, comment="sum of the entries written as the mirror, positive"
         ),
         sa.Column("functional_written_minor", sa.Numeric(), nullable=False),
         sa.Column("functional_mirrored_minor", sa.Numeric(), nullable=False),
@@ -290,10 +274,7 @@ def upgrade() -> None:
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("batch_hash", sa.LargeBinary(), nullable=False),
         sa.Column(
-            "frontier",
-            sa.LargeBinary(),
-            nullable=False,
-            comment="complete subtrees of the Merkle tree, largest first",
+            "frontier", sa.LargeBinary(), nullable=False, comment="complete subtrees of the Merkle tree, largest first"
         ),
         sa.Column("answered_through", sa.DateTime(timezone=True), nullable=True),
         sa.Column("rebuilds", sa.Integer(), nullable=False, comment="how often its derived rows were replaced"),

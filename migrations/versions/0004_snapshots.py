@@ -56,11 +56,18 @@ def upgrade() -> None:
         sa.Column("credits", sa.Numeric(), nullable=False),
         sa.Column("entries", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "ledger", "customer", "position", "accounting_date", "currency", "policy", "kind", "unit",
+            "ledger",
+            "customer",
+            "position",
+            "accounting_date",
+            "currency",
+            "policy",
+            "kind",
+            "unit",
             name=op.f("pk_snapshots"),
         ),
         comment=SNAPSHOTS,
-    )  # fmt: skip
+    )
     op.create_index("ix_snapshots_accounting_date", "snapshots", ["ledger", "customer", "accounting_date", "position"])
     op.create_index("ix_ledger_days_recorded_date", "ledger_days", ["ledger", "recorded_date", "accounting_date"])
     op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON snapshots TO {ROLE}")

@@ -75,13 +75,18 @@ def upgrade() -> None:
     )
     # A journal's document goes to a general ledger once, by whatever channel.
     op.create_index(
-        "ux_deliveries_once", "deliveries", ["ledger", "destination", "period", "number", "part"], unique=True,
+        "ux_deliveries_once",
+        "deliveries",
+        ["ledger", "destination", "period", "number", "part"],
+        unique=True,
         postgresql_where=sa.text("state <> 'abandoned'"),
-    )  # fmt: skip
+    )
     op.create_index(
-        "ix_deliveries_due", "deliveries", ["ledger", "channel", "due_at"],
+        "ix_deliveries_due",
+        "deliveries",
+        ["ledger", "channel", "due_at"],
         postgresql_where=sa.text("due_at IS NOT NULL"),
-    )  # fmt: skip
+    )
     op.create_index("ix_deliveries_export_id", "deliveries", ["ledger", "export_id"])
     op.create_table(
         "delivery_steps",

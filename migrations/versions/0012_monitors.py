@@ -51,9 +51,11 @@ def upgrade() -> None:
         comment="Notices that monitors began or ceased to ring, on their way to the webhook.",
     )
     op.create_index(
-        "ix_monitor_notices_waiting", "monitor_notices", ["ledger", "made_at"],
+        "ix_monitor_notices_waiting",
+        "monitor_notices",
+        ["ledger", "made_at"],
         postgresql_where=sa.text("due_at IS NOT NULL"),
-    )  # fmt: skip
+    )
     op.create_table(
         "cleared_blocks",
         sa.Column("ledger", sa.Text(), nullable=False),

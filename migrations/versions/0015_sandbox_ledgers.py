@@ -22,10 +22,13 @@ def upgrade() -> None:
     op.add_column(
         "ledgers",
         sa.Column(
-            "sandbox", sa.Boolean(), nullable=False, server_default=sa.false(),
+            "sandbox",
+            sa.Boolean(),
+            nullable=False,
+            server_default=sa.false(),
             comment="has a clock of its own, and delivers nothing",
         ),
-    )  # fmt: skip
+    )
     op.add_column("ledgers", sa.Column("clock", sa.DateTime(timezone=True), nullable=True, comment=CLOCK))
     for name in ("future_tolerance", "sandbox"):  # of the ledgers there are; later ones say it
         op.alter_column("ledgers", name, server_default=None)

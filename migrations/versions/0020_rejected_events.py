@@ -81,9 +81,11 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_rejected_events_first_at"), "rejected_events", ["ledger", "first_at", "rejection_id"])
     op.create_index(
-        "ix_rejected_events_not_dismissed", "rejected_events", ["ledger", "first_at"],
+        "ix_rejected_events_not_dismissed",
+        "rejected_events",
+        ["ledger", "first_at"],
         postgresql_where=sa.text("dismissed_at IS NULL"),
-    )  # fmt: skip
+    )
     seal("rejected_events")
     only_forward("rejected_events", CHANGING, COLUMNS, FINAL)
     op.execute("GRANT SELECT, INSERT ON rejected_events TO subledger_app")

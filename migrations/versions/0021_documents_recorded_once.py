@@ -27,9 +27,11 @@ DOCUMENT_TYPES = (
 
 def upgrade() -> None:
     op.create_index(
-        "ix_events_document", "events", ["ledger", "type", sa.text(f"({DOCUMENT_ID})")],
+        "ix_events_document",
+        "events",
+        ["ledger", "type", sa.text(f"({DOCUMENT_ID})")],
         postgresql_where=sa.text(DOCUMENT_TYPES),
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

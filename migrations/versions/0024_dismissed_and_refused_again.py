@@ -38,9 +38,11 @@ def upgrade() -> None:
     only_forward("rejected_events", CHANGING, COLUMNS, FINAL)
     op.drop_index(INDEX, "rejected_events")
     op.create_index(
-        INDEX, "rejected_events", ["ledger", "first_at"],
+        INDEX,
+        "rejected_events",
+        ["ledger", "first_at"],
         postgresql_where=sa.text("dismissed_at IS NULL OR last_at > dismissed_at"),
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

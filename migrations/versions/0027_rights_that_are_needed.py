@@ -61,9 +61,12 @@ def upgrade() -> None:
     op.drop_constraint(op.f("pk_credential_grants"), "credential_grants")
     op.create_primary_key(op.f("pk_credential_grants"), "credential_grants", ["ledger", "credential", "granted_at"])
     op.create_index(
-        "ux_credential_grants_in_force", "credential_grants", ["ledger", "credential"], unique=True,
+        "ux_credential_grants_in_force",
+        "credential_grants",
+        ["ledger", "credential"],
+        unique=True,
         postgresql_where="revoked_at IS NULL",
-    )  # fmt: skip
+    )
     only_forward("api_keys", KEYS_CHANGE, KEYS, KEYS_FINAL)
     only_forward("credential_grants", GRANTS_CHANGE, GRANTS, "OLD.revoked_at IS NOT NULL")
     for table in COUNTED:

@@ -53,9 +53,7 @@ def upgrade() -> None:
     only_forward("rejected_events", (*CHANGING, *ADDED), (*COLUMNS, *ADDED), FINAL)
     op.execute(f"GRANT UPDATE ({', '.join(ADDED)}) ON rejected_events TO subledger_app")
     op.drop_index(BEFORE_INDEX, "rejected_events")
-    op.create_index(
-        INDEX, "rejected_events", ["ledger", "first_at", "rejection_id"], postgresql_where=sa.text(OPEN)
-    )  # fmt: skip
+    op.create_index(INDEX, "rejected_events", ["ledger", "first_at", "rejection_id"], postgresql_where=sa.text(OPEN))
     op.create_table(
         "rejection_steps",
         sa.Column("ledger", sa.Text(), nullable=False),
@@ -94,6 +92,8 @@ def downgrade() -> None:
     op.execute("UPDATE rejected_events SET seal = ''")
     only_forward("rejected_events", CHANGING, COLUMNS, BEFORE)
     op.create_index(
-        BEFORE_INDEX, "rejected_events", ["ledger", "first_at"],
+        BEFORE_INDEX,
+        "rejected_events",
+        ["ledger", "first_at"],
         postgresql_where=sa.text("dismissed_at IS NULL OR last_at > dismissed_at"),
-    )  # fmt: skip
+    )

@@ -27,9 +27,11 @@ INDEX = "ix_rejected_events_open_by_code"
 
 def upgrade() -> None:
     op.create_index(
-        INDEX, "rejected_events", ["ledger", "code", sa.text(f"({KIND})"), "first_at", "rejection_id"],
+        INDEX,
+        "rejected_events",
+        ["ledger", "code", sa.text(f"({KIND})"), "first_at", "rejection_id"],
         postgresql_where=sa.text(OPEN),
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

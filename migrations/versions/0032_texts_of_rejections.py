@@ -49,9 +49,7 @@ def upgrade() -> None:
     unguard("rejected_events", *GUARDS)
     only_forward("rejected_events", (*CHANGING, *ADDED), (*COLUMNS, "text_at"), FINAL)
     op.execute(f"GRANT UPDATE ({', '.join(ADDED)}) ON rejected_events TO subledger_app")
-    op.create_index(
-        INDEX, "rejected_events", ["ledger", "text_at"], postgresql_where=sa.text("text_at IS NOT NULL")
-    )  # fmt: skip
+    op.create_index(INDEX, "rejected_events", ["ledger", "text_at"], postgresql_where=sa.text("text_at IS NOT NULL"))
 
 
 def downgrade() -> None:

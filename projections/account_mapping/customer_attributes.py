@@ -119,14 +119,21 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def erasures(
-    connection: AnyConnection, ledger: str, *, customer: str | None = None,
-    after: tuple[datetime, str] = BEGINNING, limit: int = 100,
-) -> list[Erasure]:  # fmt: skip
+    connection: AnyConnection,
+    ledger: str,
+    *,
+    customer: str | None = None,
+    after: tuple[datetime, str] = BEGINNING,
+    limit: int = 100,
+) -> list[Erasure]:
     """Erasures of attributes, oldest first, of one customer or of all."""
     where = {
-        "ledger": ledger, "customer": None if customer is None else _check_customer(customer),
-        "after_at": after[0], "after_customer": after[1], "limit": limit,
-    }  # fmt: skip
+        "ledger": ledger,
+        "customer": None if customer is None else _check_customer(customer),
+        "after_at": after[0],
+        "after_customer": after[1],
+        "limit": limit,
+    }
     return [Erasure(customer=whose, erased_at=at, erased_by=by) for whose, at, by in rows(connection, ERASURES, where)]
 
 
@@ -166,9 +173,11 @@ def _send(
 def _check_customer(customer: str, place: str = "") -> str:
     if not 1 <= len(customer) <= _MAX_CUSTOMER or _NOT_TEXT.search(customer):
         raise InvalidInput(
-            f"{place}this is not a customer id", field="customer", expected=f"1 to {_MAX_CUSTOMER} characters",
+            f"{place}this is not a customer id",
+            field="customer",
+            expected=f"1 to {_MAX_CUSTOMER} characters",
             found=customer[:60],
-        )  # fmt: skip
+        )
     return customer
 
 
@@ -181,9 +190,11 @@ def _checked(given: Mapping[str, Any], place: str = "") -> dict[str, str]:
         check_attribute_name(name, place)
         if not isinstance(value, str) or len(value) > MAX_VALUE or _NOT_TEXT.search(value):
             raise InvalidInput(
-                f"{place}{name} is not a short text on one line", field=name,
-                expected=f"a text of at most {MAX_VALUE} characters on one line", found=str(value)[:60],
-            )  # fmt: skip
+                f"{place}{name} is not a short text on one line",
+                field=name,
+                expected=f"a text of at most {MAX_VALUE} characters on one line",
+                found=str(value)[:60],
+            )
     return {name: value.strip() for name, value in given.items()}
 
 
@@ -191,9 +202,11 @@ def check_attribute_name(name: str, place: str = "") -> None:
     """Raises InvalidInput."""
     if not ATTRIBUTE_NAME.fullmatch(name):
         raise InvalidInput(
-            f"{place}{name[:60]!r} is not an attribute's name", field=name[:60] or "attributes",
-            expected="lower-case letters, digits and underscores, such as segment", found=name[:60],
-        )  # fmt: skip
+            f"{place}{name[:60]!r} is not an attribute's name",
+            field=name[:60] or "attributes",
+            expected="lower-case letters, digits and underscores, such as segment",
+            found=name[:60],
+        )
 
 
 def _file_rows(csv_text: str) -> Iterable[tuple[str, dict[str, str]]]:
@@ -208,16 +221,20 @@ def _file_rows(csv_text: str) -> Iterable[tuple[str, dict[str, str]]]:
             place = f"line {line}: "
             if len(cells) != len(header):
                 raise InvalidInput(
-                    f"{place}{len(cells)} cells under {len(header)} columns", field=f"line {line}",
-                    expected=str(len(header)), found=str(len(cells)),
-                )  # fmt: skip
+                    f"{place}{len(cells)} cells under {len(header)} columns",
+                    field=f"line {line}",
+                    expected=str(len(header)),
+                    found=str(len(cells)),
+                )
             row = dict(zip(header, cells, strict=True))
             customer = _check_customer(row.pop("customer"), place)
             if customer in seen:
                 raise InvalidInput(
-                    f"line {seen[customer]} and line {line} are both about {customer}", field=f"line {line}",
-                    expected="one line for a customer", found=customer,
-                )  # fmt: skip
+                    f"line {seen[customer]} and line {line} are both about {customer}",
+                    field=f"line {line}",
+                    expected="one line for a customer",
+                    found=customer,
+                )
             seen[customer] = line
             yield customer, _checked(row, place)
     except csv.Error as error:

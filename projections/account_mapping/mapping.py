@@ -170,9 +170,15 @@ def _unmapped(wanted: tuple[str, str, str, str], attributes: Attributes) -> Unma
     role, product, credit_kind, currency = wanted
     facts = {"attributes": dict(attributes)} if attributes else {}
     return UnmappedRole(
-        f"the account mapping has no row for {', '.join(shown)}", field="role", expected="a row", found=role,
-        product=product, credit_kind=credit_kind, currency=currency, **facts,
-    )  # fmt: skip
+        f"the account mapping has no row for {', '.join(shown)}",
+        field="role",
+        expected="a row",
+        found=role,
+        product=product,
+        credit_kind=credit_kind,
+        currency=currency,
+        **facts,
+    )
 
 
 def parse_mapping(csv_text: str) -> AccountMapping:

@@ -93,9 +93,11 @@ def _file_rows(reader: Any, header: list[str]) -> Iterable[tuple[str, Row]]:
         place = f"line {reader.line_num}"
         if len(cells) != len(header):
             raise _fault(
-                f"{place}: {len(cells)} cells under {len(header)} columns", field=place,
-                expected=str(len(header)), found=str(len(cells)),
-            )  # fmt: skip
+                f"{place}: {len(cells)} cells under {len(header)} columns",
+                field=place,
+                expected=str(len(header)),
+                found=str(len(cells)),
+            )
         yield place, dict(zip(header, map(_read_cell, cells), strict=True))
 
 
@@ -159,14 +161,18 @@ def _check_row(place: str, given: Mapping[str, str]) -> Row:
             raise _fault(f"{place}: {column} is missing", field=column, expected="not empty")
     if row["role"] not in ROLE_BY_NAME:
         raise _fault(
-            f"{place}: there is no account role {row['role']!r}", field="role",
-            expected=", ".join(ROLE_BY_NAME), found=row["role"],
-        )  # fmt: skip
+            f"{place}: there is no account role {row['role']!r}",
+            field="role",
+            expected=", ".join(ROLE_BY_NAME),
+            found=row["role"],
+        )
     if row.get("credit_kind", PAID) not in CREDIT_KINDS:
         raise _fault(
-            f"{place}: there is no credit kind {row['credit_kind']!r}", field="credit_kind",
-            expected=", ".join(CREDIT_KINDS), found=row["credit_kind"],
-        )  # fmt: skip
+            f"{place}: there is no credit kind {row['credit_kind']!r}",
+            field="credit_kind",
+            expected=", ".join(CREDIT_KINDS),
+            found=row["credit_kind"],
+        )
     if "currency" in row:
         try:
             exponent(row["currency"])
@@ -185,6 +191,8 @@ def _check_references(place: str, row: Row) -> None:
             continue
         if column in FIXED_COLUMNS or column.startswith(CUSTOMER) or attribute_in(cell) is None:
             raise _fault(
-                f"{place}: {column} cannot be {cell[:60]}", field=column,
-                expected="{customer.NAME} alone in the cell of a dimension", found=cell,
-            )  # fmt: skip
+                f"{place}: {column} cannot be {cell[:60]}",
+                field=column,
+                expected="{customer.NAME} alone in the cell of a dimension",
+                found=cell,
+            )

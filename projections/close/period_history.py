@@ -117,9 +117,7 @@ def history_of(
     """
     found: dict[Period, list[Act]] = {}
     closed: set[Period] = set()
-    for type, name, by, reason, at, place in rows(
-        connection, PERIOD_EVENTS, {"ledger": ledger, "position": position}
-    ):  # fmt: skip
+    for type, name, by, reason, at, place in rows(connection, PERIOD_EVENTS, {"ledger": ledger, "position": position}):
         period, what = Period.parse(name), _WHAT[type]
         act = Act(what=what, by=by, at=at, reason=reason, position=place)
         if what == REOPENED:
@@ -192,18 +190,18 @@ def periods_behind(view: View, request: ReportRequest) -> Table:
     never changes, so of exports it has only those in the log: the cuts of open months.
     """
     last = Period.of(request.to_date or view.as_of)
-    histories = history_of(
-        view.connection, view.ledger, position=view.position, handed_over=not view.names_known_at
-    )  # fmt: skip
+    histories = history_of(view.connection, view.ledger, position=view.position, handed_over=not view.names_known_at)
     earlier = sorted(period for period in histories if period < last)
     if request.from_date is None:
         covered = [period for period in earlier if _is_closed(histories[period])][-1:]
     else:
         covered = [period for period in earlier if period >= Period.of(request.from_date)]
     return Table(
-        name=PERIODS, columns=_COLUMNS, lists_items=True,
+        name=PERIODS,
+        columns=_COLUMNS,
+        lists_items=True,
         rows=tuple(_row(period, histories.get(period, [])) for period in (*covered, last)),
-    )  # fmt: skip
+    )
 
 
 def _is_closed(history: Sequence[Act]) -> bool:
@@ -214,11 +212,16 @@ def _row(period: Period, history: Sequence[Act]) -> tuple[str | None, ...]:
     found = closing_of(history)
     exported = next((act for act in reversed(history) if act.what in (EXPORTED, CUT)), None)
     return (
-        str(period), "closed" if _is_closed(history) else "open",
-        found.get("closed_by"), _time(found.get("closed_at")),
-        found.get("reopened_by"), _time(found.get("reopened_at")), found.get("reason"),
-        None if exported is None else exported.by, None if exported is None else _time(exported.at),
-    )  # fmt: skip
+        str(period),
+        "closed" if _is_closed(history) else "open",
+        found.get("closed_by"),
+        _time(found.get("closed_at")),
+        found.get("reopened_by"),
+        _time(found.get("reopened_at")),
+        found.get("reason"),
+        None if exported is None else exported.by,
+        None if exported is None else _time(exported.at),
+    )
 
 
 def _time(moment: datetime | None) -> str | None:

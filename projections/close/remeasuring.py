@@ -36,7 +36,7 @@ def movements_due(
         monetary = {key: p for key, p in positions.items() if key[0] != "prepaid_liability" or key[2] in refundable}
         movements = remeasure(
             monetary, lambda _: NO_STANDING, books, on=on, following=on, functional_currency=functional_currency
-        )  # fmt: skip
+        )
         if movements:
             yield customer, tuple(movements)
 

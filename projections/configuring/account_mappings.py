@@ -46,10 +46,14 @@ def adopt_mapping(
         _check_complete(connection, state, mapping)
         return [
             mapping_adopted(
-                mapping.rows, mapping.content_hash, number=state.mapping + 1, at=ledger_now(connection, state), by=by,
+                mapping.rows,
+                mapping.content_hash,
+                number=state.mapping + 1,
+                at=ledger_now(connection, state),
+                by=by,
                 valid_from=valid_from,
             )
-        ]  # fmt: skip
+        ]
 
     outcomes = recorder.transact(ledger, plan)
     raise_first(outcomes)
@@ -63,7 +67,9 @@ def _check_complete(connection: WriteConnection, state: LedgerState, mapping: Ac
         raise InvalidMapping(
             f"the mapping has no row, or only rows with narrower keys, for {', '.join(missing)}: ledger {state.ledger} "
             "can post to these roles, and its months could not be closed; add a row for each of them in which product, "
-            "credit_kind, currency and customer attributes are empty", field="role",
+            "credit_kind, currency and customer attributes are empty",
+            field="role",
             expected="such a row for every role that the ledger's posting policies name",
-            found=", ".join(sorted(mapped))[:200], missing=missing,
-        )  # fmt: skip
+            found=", ".join(sorted(mapped))[:200],
+            missing=missing,
+        )

@@ -26,9 +26,11 @@ def read_clock(text: object) -> datetime:
     except InvalidInput as error:
         expected = "an RFC 3339 time with its offset from 1900 to 8999, such as 2027-01-01T00:00:00Z"
         raise type(error)(
-            f"the clock cannot be set to {str(error.found)[:60]}; give {expected}", field="clock", expected=expected,
+            f"the clock cannot be set to {str(error.found)[:60]}; give {expected}",
+            field="clock",
+            expected=expected,
             found=error.found,
-        ) from None  # fmt: skip
+        ) from None
 
 
 def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOBODY) -> bool:
@@ -54,10 +56,14 @@ def _check_may_set(state: LedgerState, clock: datetime) -> None:
         raise SettingFixed(
             f"ledger {state.ledger} is not a sandbox, so its clock cannot be set; for trials create another "
             "ledger, with --sandbox",
-            field="clock", expected="a sandbox ledger", found=format_time(clock),
-        )  # fmt: skip
+            field="clock",
+            expected="a sandbox ledger",
+            found=format_time(clock),
+        )
     if state.clock is not None and clock < state.clock:
         raise ClockBackwards(
             f"the clock of ledger {state.ledger} shows {format_time(state.clock)} and never goes back",
-            field="clock", expected=f"{format_time(state.clock)} or later", found=format_time(clock),
-        )  # fmt: skip
+            field="clock",
+            expected=f"{format_time(state.clock)} or later",
+            found=format_time(clock),
+        )

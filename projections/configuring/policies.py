@@ -69,9 +69,13 @@ def check_policy(policy: Policy) -> None:
     if faults:
         first = faults[0]
         raise InvalidPolicy(
-            f"{first.kind} {first.says}", field=first.kind, expected=first.expected, found=first.found,
-            kind=first.kind, faults=[f"{fault.kind} {fault.says}" for fault in faults[:_MOST_FAULTS]],
-        )  # fmt: skip
+            f"{first.kind} {first.says}",
+            field=first.kind,
+            expected=first.expected,
+            found=first.found,
+            kind=first.kind,
+            faults=[f"{fault.kind} {fault.says}" for fault in faults[:_MOST_FAULTS]],
+        )
     if policy.name in SHIPPED_POLICIES:
         shipped = shipped_policy(policy.name)
         if shipped.version == policy.version and shipped.complete_rules != policy.complete_rules:
@@ -101,7 +105,7 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
             raise InvalidPolicy(
                 f"ledger {ledger} has adopted {_MOST_POLICIES} policies, the most that a ledger can have",
                 field="policy",
-            )  # fmt: skip
+            )
         _check_mapped(connection, state, policy)
         purchase = {"purchase": [list(pair) for pair in rows(connection, PURCHASE_RULE, where)]}
         if keeps_the_pair(own_rules(purchase)) != keeps_the_pair(policy.rules):
@@ -128,9 +132,12 @@ def _check_mapped(connection: WriteConnection, state: LedgerState, policy: Polic
                 f"policy {policy.name} posts to {', '.join(missing)}, and account mapping {number} of ledger "
                 f"{state.ledger} has no row without narrower keys for {'them' if len(missing) > 1 else 'it'}: months "
                 "could not be closed; adopt an account mapping with these roles first, then the policy",
-                field="role", expected="a row for every role that the policy posts to",
-                found=", ".join(sorted(mapping.roles_mapped))[:200], missing=missing, mapping=number,
-            )  # fmt: skip
+                field="role",
+                expected="a row for every role that the policy posts to",
+                found=", ".join(sorted(mapping.roles_mapped))[:200],
+                missing=missing,
+                mapping=number,
+            )
 
 
 def _first_open(connection: WriteConnection, state: LedgerState) -> Period:
@@ -142,6 +149,9 @@ def _first_open(connection: WriteConnection, state: LedgerState) -> Period:
 
 def _other_rules(policy: Policy, content_hash: str, found: str) -> PolicyExists:
     return PolicyExists(
-        f"{policy.name} version {policy.version} {found}, with other rules: a change is a new version", field="version",
-        expected="another version, or the same rules", found=str(policy.version), content_hash=content_hash,
-    )  # fmt: skip
+        f"{policy.name} version {policy.version} {found}, with other rules: a change is a new version",
+        field="version",
+        expected="another version, or the same rules",
+        found=str(policy.version),
+        content_hash=content_hash,
+    )

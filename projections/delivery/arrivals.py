@@ -63,8 +63,10 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     def evidence(self) -> dict[str, Any]:
         return {
             "deliveries": dict(sorted(Counter(each.state.value for each in self.deliveries).items())),
-            "not_sent": list(self.not_sent), "dead": self.dead[:_SHOWN], "abandoned": self.taken_out[:_SHOWN],
-        }  # fmt: skip
+            "not_sent": list(self.not_sent),
+            "dead": self.dead[:_SHOWN],
+            "abandoned": self.taken_out[:_SHOWN],
+        }
 
     def _in(self, *states: State) -> list[str]:
         return [each.delivery_id for each in self.deliveries if each.state in states]
@@ -85,10 +87,12 @@ def arrivals_of(connection: AnyConnection, ledger: str, period: Period, made: Se
         wanted = [journal.number for journal in made if journal.lines and journal.number not in empty]
         arrivals.append(
             Arrival(
-                destination=channel.destination, channel=channel, deliveries=counting,
+                destination=channel.destination,
+                channel=channel,
+                deliveries=counting,
                 not_sent=tuple(number for number in wanted if number not in sent),
             )
-        )  # fmt: skip
+        )
     led_to = {channel.destination for channel in channels}
     left = [
         Arrival(destination=destination, channel=None, deliveries=_counting(deliveries))

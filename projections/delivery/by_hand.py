@@ -46,8 +46,10 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         if delivery.state not in DEAD:
             raise DeliveryInHand(
                 f"delivery {delivery_id} is {delivery.state}: only a dead letter is tried again",
-                field="state", expected=", ".join(sorted(DEAD)), found=delivery.state,
-            )  # fmt: skip
+                field="state",
+                expected=", ".join(sorted(DEAD)),
+                found=delivery.state,
+            )
         state = State.BUILT if delivery.payload_hash is None else State.RENDERED
         if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
             state = State.UNKNOWN  # it may have been on its way when it was taken out
@@ -68,9 +70,11 @@ def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reaso
         delivery = _taken(connection, ledger, delivery_id)
         if delivery.state in (State.SUBMITTED, State.RECONCILED, State.ABANDONED):
             raise DeliveryInHand(
-                f"delivery {delivery_id} is {delivery.state}", field="state", found=delivery.state,
+                f"delivery {delivery_id} is {delivery.state}",
+                field="state",
+                found=delivery.state,
                 expected="one that is not on its way just now, and not reconciled",
-            )  # fmt: skip
+            )
         return _decided(connection, delivery, State.ABANDONED, reason, by)
 
 

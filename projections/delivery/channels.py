@@ -102,9 +102,11 @@ def get_channel(connection: AnyConnection, ledger: str, name: str) -> Channel:
     found = rows(connection, FIND_CHANNEL, {"ledger": ledger, "channel": name})
     if not found:
         raise UnknownChannel(
-            f"ledger {ledger} has no channel {name[:60]}", field="channel", found=name[:60],
+            f"ledger {ledger} has no channel {name[:60]}",
+            field="channel",
+            found=name[:60],
             expected=", ".join(channel.name for channel in list_channels(connection, ledger)) or "none is set",
-        )  # fmt: skip
+        )
     return _channel(ledger, found[0])
 
 
@@ -126,26 +128,34 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
     plain = name[:1].isalnum() and all(letter.isalnum() or letter in "-_" for letter in name)
     if not plain or len(name) > _NAME_LENGTH:
         raise InvalidInput(
-            "a channel's name is letters, digits, - and _", field="channel", found=name[:60],
+            "a channel's name is letters, digits, - and _",
+            field="channel",
+            found=name[:60],
             expected=f"1 to {_NAME_LENGTH} of them, first a letter or a digit",
-        )  # fmt: skip
+        )
     fields = dict(given)
     connector = connector_named(str(fields.pop("connector", "")))
     form = format_named(str(fields.pop("format", connector.formats[0])))
     if form.name not in connector.formats:
         raise InvalidInput(
-            f"{connector.name} does not take {form.name}", field="format", found=form.name,
+            f"{connector.name} does not take {form.name}",
+            field="format",
+            found=form.name,
             expected=", ".join(connector.formats),
-        )  # fmt: skip
+        )
     settings = read_channel_settings(connector, fields)
     wanted = Channel(ledger=ledger, name=name, connector=connector, format=form, settings=settings)
     with database.write() as connection:
         _check_fixed(connection, wanted)
         check_granted(connection, ledger, named_in(settings))
         parameters = {
-            "ledger": ledger, "channel": name, "connector": connector.name, "format": form.name, "by": by,
+            "ledger": ledger,
+            "channel": name,
+            "connector": connector.name,
+            "format": form.name,
+            "by": by,
             "settings": canonical(msgspec.to_builtins(settings)),
-        }  # fmt: skip
+        }
         [(at,)] = connection.execute(SET_CHANNEL, parameters).fetchall()
     return msgspec.structs.replace(wanted, changed=LastChange(at=at, by=by))
 
@@ -155,8 +165,10 @@ def check_delivers(state: LedgerState) -> None:
     if state.sandbox:
         raise SandboxLedger(
             f"ledger {state.ledger} is a sandbox and delivers nothing; export its journals as files instead",
-            field="ledger", expected="a ledger that is not a sandbox", found=state.ledger,
-        )  # fmt: skip
+            field="ledger",
+            expected="a ledger that is not a sandbox",
+            found=state.ledger,
+        )
 
 
 def check_allowed(database: Database, channel: Channel) -> None:
@@ -181,14 +193,17 @@ def _check_fixed(connection: WriteConnection, after: Channel) -> None:
         (name, getattr(before.settings, name), getattr(after.settings, name, None)) for name in before.connector.place
     ]
     for name, was, is_now in (
-        ("connector", before.connector.name, after.connector.name), ("format", before.format.name, after.format.name),
+        ("connector", before.connector.name, after.connector.name),
+        ("format", before.format.name, after.format.name),
         *places,
-    ):  # fmt: skip
+    ):
         if was != is_now:
             raise ChannelFixed(
                 f"channel {after.name} has already delivered to {was}; create another channel to deliver elsewhere",
-                field=name, expected=str(was), found=str(is_now)[:200],
-            )  # fmt: skip
+                field=name,
+                expected=str(was),
+                found=str(is_now)[:200],
+            )
 
 
 class DroppedChannel(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,13 +220,16 @@ def dropped_channels(connection: AnyConnection, ledger: str) -> list[DroppedChan
     """The channels that were taken away and not made again, by name."""
     return [
         DroppedChannel(
-            name=name, connector=connector, format=form, changed=LastChange(at=changed_at, by=changed_by),
+            name=name,
+            connector=connector,
+            format=form,
+            changed=LastChange(at=changed_at, by=changed_by),
             dropped=LastChange(at=dropped_at, by=dropped_by),
         )
         for name, connector, form, changed_at, changed_by, dropped_at, dropped_by in rows(
             connection, DROPPED, {"ledger": ledger}
         )
-    ]  # fmt: skip
+    ]
 
 
 def drop_channel(database: Database, ledger: str, name: str, *, by: str) -> None:
@@ -231,7 +249,7 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
     if unknown:
         raise InvalidInput(
             f"{connector.name} has no setting {unknown[0][:60]}", field=unknown[0][:60], expected=", ".join(known)
-        )  # fmt: skip
+        )
     try:
         settings = msgspec.convert(dict(given), connector.settings_type)
     except msgspec.ValidationError as error:
@@ -239,14 +257,15 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
         missing = message.removeprefix("Object missing required field `").rstrip("`")
         raise InvalidInput(
             f"the settings cannot be read: {message}",
-            field=path.rstrip("`") or (missing if missing != message else "settings"), expected=", ".join(known),
-        ) from None  # fmt: skip
+            field=path.rstrip("`") or (missing if missing != message else "settings"),
+            expected=", ".join(known),
+        ) from None
     for name, (least, most) in _RANGES.items():
         value = getattr(settings, name)
         if not least <= value <= most:  # so that what is no number fails too
             raise InvalidInput(
                 f"{name} is out of range", field=name, expected=f"{least:g} to {most:g}", found=str(value)
-            )  # fmt: skip
+            )
     settings.check()
     return settings
 
@@ -283,7 +302,10 @@ def _channel(ledger: str, row: Any) -> Channel:
     name, connector, form, settings, changed_at, changed_by = row
     kind = connector_named(connector)
     return Channel(
-        ledger=ledger, name=name, connector=kind, format=format_named(form),
+        ledger=ledger,
+        name=name,
+        connector=kind,
+        format=format_named(form),
         settings=msgspec.convert(msgspec.json.decode(settings), kind.settings_type),
         changed=LastChange(at=changed_at, by=changed_by),
-    )  # fmt: skip
+    )

@@ -115,9 +115,13 @@ class _Looking:
         self._now = state.now(now)
         self._closed = is_closed(state, period)
         self._where = {
-            "ledger": state.ledger, "period": str(period), "last_day": period.last_day,
-            "first_day": period.first_day, "until": period.end(state.zone), "limit": _SHOWN,
-        }  # fmt: skip
+            "ledger": state.ledger,
+            "period": str(period),
+            "last_day": period.last_day,
+            "first_day": period.first_day,
+            "until": period.end(state.zone),
+            "limit": _SHOWN,
+        }
         self._over = self._now >= period.end(state.zone)
 
     def steps(self) -> Iterator[Step]:
@@ -144,18 +148,22 @@ class _Looking:
         following = Period.of(through).next if through else Period.parse(first) if first else self._period
         ahead = following < self._period
         return Step(
-            name="months_before", question="Are all earlier months closed?", state="blocked" if ahead else "done",
+            name="months_before",
+            question="Are all earlier months closed?",
+            state="blocked" if ahead else "done",
             evidence={"closed_through": through and through.isoformat(), "first_month": first},
             next=self._command(f"close {following}") if ahead else None,
-        )  # fmt: skip
+        )
 
     def _month_over(self) -> Step:
         end = format_time(self._period.end(self._state.zone))
         return Step(
-            name="month_over", question="Is the month over?", state="done" if self._over else "blocked",
+            name="month_over",
+            question="Is the month over?",
+            state="done" if self._over else "blocked",
             evidence={"ends": end, "timezone": self._state.timezone, "now": format_time(self._now)},
             next=None if self._over else f"from {end} on: " + self._command(f"close {self._period}"),
-        )  # fmt: skip
+        )
 
     def _approvals(self) -> Step:
         found = rows(self._connection, WAITING, self._where)
@@ -164,32 +172,39 @@ class _Looking:
             for name, type, maker, at in found
         ]
         return Step(
-            name="approvals", question="Are all approvals of the month decided?",
-            state="attention" if items else "done", evidence={"waiting": items},
+            name="approvals",
+            question="Are all approvals of the month decided?",
+            state="attention" if items else "done",
+            evidence={"waiting": items},
             next=self._command("approvals list") if items else None,
-        )  # fmt: skip
+        )
 
     def _rejected(self) -> Step:
         """Undated events are of the month in which they were refused first, or before."""
         chosen = Chosen(state=OPEN, until=self._period.end(self._state.zone))
         found = counts(self._connection, self._state.ledger, chosen)
         return Step(
-            name="rejected", question="Are all rejected events of the month recorded or dismissed?",
-            state="attention" if found.by_code else "done", evidence=summary(found),
+            name="rejected",
+            question="Are all rejected events of the month recorded or dismissed?",
+            state="attention" if found.by_code else "done",
+            evidence=summary(found),
             next=self._command(f"rejected list --to {self._period.last_day}") if found.by_code else None,
-        )  # fmt: skip
+        )
 
     def _rates(self) -> Step:
         if self._closed:
             return Step(
                 name="exchange_rates", question="Are all exchange rates for the remeasurement recorded?", state="done"
-            )  # fmt: skip
+            )
         plain = driver(self._connection)
         state, error = self._tried(lambda: remeasurements(plain, self._state, self._position, self._period))
         return Step(
-            name="exchange_rates", question="Are all exchange rates for the remeasurement recorded?", state=state,
-            evidence=error, next=self._command("record RATES.jsonl") if error else None,
-        )  # fmt: skip
+            name="exchange_rates",
+            question="Are all exchange rates for the remeasurement recorded?",
+            state=state,
+            evidence=error,
+            next=self._command("record RATES.jsonl") if error else None,
+        )
 
     def _expiries(self) -> Step:
         # What expires later in the month is not due yet, and is swept as it falls due.
@@ -198,60 +213,72 @@ class _Looking:
         through = min(self._period.last_day, self._state.today(self._now))
         evidence = {"due": count, "first": first and format_time(first)}
         return Step(
-            name="expiries", question="Are all due expiries recorded?", state="open" if count else "done",
+            name="expiries",
+            question="Are all due expiries recorded?",
+            state="open" if count else "done",
             evidence=evidence,
             next=self._command(f"expire --through {through}") if count else None,
-        )  # fmt: skip
+        )
 
     def _mapping(self) -> Step:
         number, mapping = mapping_for(self._connection, self._state.ledger, self._period)
         missing = unmapped(self._connection, self._state.ledger, self._period, mapping)
         return Step(
-            name="mapping", question="Does every role with movements have a GL account?",
+            name="mapping",
+            question="Does every role with movements have a GL account?",
             state="blocked" if missing else "done",
             evidence={"mapping": number, "unmapped": missing[:_SHOWN]},
             next=self._command("mapping adopt FILE.csv") if missing else None,
-        )  # fmt: skip
+        )
 
     def _payments(self) -> Step:
         held = {currency: amount for currency, amount in rows(self._connection, UNAPPLIED, self._where) if amount}
         return Step(
-            name="payments", question="Is every payment applied?", state="attention" if held else "done",
+            name="payments",
+            question="Is every payment applied?",
+            state="attention" if held else "done",
             evidence={"unapplied": {name: format_minor(int(amount), name) for name, amount in held.items()}},
             next=self._command("report receivables") if held else None,
-        )  # fmt: skip
+        )
 
     def _proofs(self) -> Step:
         plain, state = driver(self._connection), self._state
         found, error = self._tried(lambda: prove(plain, state.ledger, state.functional_currency, self._period.last_day))
         return Step(
-            name="proofs", question="Do the invariants hold through the last day of the month?", state=found,
-            evidence=error, next=self._command("verify") if error else None,
-        )  # fmt: skip
+            name="proofs",
+            question="Do the invariants hold through the last day of the month?",
+            state=found,
+            evidence=error,
+            next=self._command("verify") if error else None,
+        )
 
     def _close(self) -> Step:
         through = self._state.closed_through
         last = closing_of(history_of(self._connection, self._state.ledger).get(self._period, ()))
         who = {name: last.get(name) for name in ("closed_by", "reopened_by", "reason")}
         return Step(
-            name="close", question="Is the month closed?", state="done" if self._closed else "open",
+            name="close",
+            question="Is the month closed?",
+            state="done" if self._closed else "open",
             evidence={"closed_through": through and through.isoformat(), **who},
             next=self._command(f"close {self._period}") if self._over and not self._closed else None,
-        )  # fmt: skip
+        )
 
     def _journals(self) -> Step:
         made = journals_of(self._connection, self._state.ledger, self._period)
         waiting = entries_waiting(self._connection, self._state.ledger, self._period)
         complete = bool(made) and not waiting
         return Step(
-            name="journals", question="Is every entry of the month in a journal?",
+            name="journals",
+            question="Is every entry of the month in a journal?",
             state="done" if complete and self._closed else "open",
             evidence={
-                "journals": [journal.name for journal in made], "entries_wait": waiting,
+                "journals": [journal.name for journal in made],
+                "entries_wait": waiting,
                 "reversed": {journal.corrects: journal.name for journal in made if journal.reverses is not None},
             },
             next=None if complete else self._command(f"export {self._period} --format csv"),
-        )  # fmt: skip
+        )
 
     def _files(self) -> Step:
         files: dict[str, list[str]] = {}
@@ -260,10 +287,12 @@ class _Looking:
         made = journals_of(self._connection, self._state.ledger, self._period)
         missing = [journal.number for journal in made if str(journal.number) not in files]
         return Step(
-            name="files", question="Is every journal exported to a file?",
-            state="done" if made and not missing else "open", evidence={"formats": files, "without_file": missing},
+            name="files",
+            question="Is every journal exported to a file?",
+            state="done" if made and not missing else "open",
+            evidence={"formats": files, "without_file": missing},
             next=self._command(f"export {self._period} --format csv") if missing or not made else None,
-        )  # fmt: skip
+        )
 
     def _deliveries(self) -> Iterator[Step]:
         """Of each channel: are the month's journals in the books there, and were they tied out? And of deliveries whose
@@ -277,24 +306,29 @@ class _Looking:
             state: Standing = "open" if not there else "attention" if arrival.taken_out else "done"
             if channel is None:
                 yield Step(
-                    name=f"no_channel_{arrival.destination}", state=state, evidence=arrival.evidence,
+                    name=f"no_channel_{arrival.destination}",
+                    state=state,
+                    evidence=arrival.evidence,
                     question=f"Are all deliveries to {arrival.destination}, which has no channel now, in its books?",
                     next=None if state == "done" else show or self._command("deliveries list"),
-                )  # fmt: skip
+                )
                 continue
             deliver = self._command(f"deliver {period} --channel {channel.name}")
             yield Step(
-                name=f"delivery_{channel.name}", question=f"Is every journal in the books of {channel.destination}?",
-                state=state, evidence=arrival.evidence,
+                name=f"delivery_{channel.name}",
+                question=f"Is every journal in the books of {channel.destination}?",
+                state=state,
+                evidence=arrival.evidence,
                 next=None if state == "done" else show if there or arrival.dead else deliver,
-            )  # fmt: skip
+            )
             tied = bool(made) and arrival.reconciled
             yield Step(
-                name=f"tie_out_{channel.name}", question=f"Do the accounts of {channel.destination} tie out?",
+                name=f"tie_out_{channel.name}",
+                question=f"Do the accounts of {channel.destination} tie out?",
                 state="done" if tied else "attention",
                 evidence={"reconciled": arrival.evidence["deliveries"].get(State.RECONCILED.value, 0)},
                 next=None if tied else self._command(f"tie-out --channel {channel.name} --period {period}"),
-            )  # fmt: skip
+            )
 
     @staticmethod
     def _tried(attempt: Callable[[], object]) -> tuple[Standing, dict[str, Any]]:

@@ -177,9 +177,13 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
     Raises DeliveredOtherwise if the journal is on its way to this general ledger in another export.
     """
     where = {
-        "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination,
-        "export_id": exported.export_id, "period": str(exported.period), "number": exported.number,
-    }  # fmt: skip
+        "ledger": channel.ledger,
+        "channel": channel.name,
+        "destination": channel.destination,
+        "export_id": exported.export_id,
+        "period": str(exported.period),
+        "number": exported.number,
+    }
     with database.write() as connection:
         check_way(connection, where)
         not_before = connection.execute(STILL_ARRIVING, {**where, "settle_s": channel.settings.settle_s}).fetchone()
@@ -197,8 +201,9 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
         if len(found) != len(parts):
             raise IntegrityFault(
                 f"{exported.export_id} has {len(parts)} documents, and {len(found)} of them would be delivered",
-                expected=str(len(parts)), found=str(len(found)),
-            )  # fmt: skip
+                expected=str(len(parts)),
+                found=str(len(found)),
+            )
         return found
 
 
@@ -213,8 +218,10 @@ def check_way(connection: WriteConnection, where: Mapping[str, Any]) -> None:
         whose = f"journal {where['period']} no. {where['number']}"
         raise DeliveredOtherwise(
             f"{whose} is on its way to {where['destination']} already: {other[0]}",
-            expected=other[1], found=where["export_id"], delivery=other[0],
-        )  # fmt: skip
+            expected=other[1],
+            found=where["export_id"],
+            delivery=other[0],
+        )
 
 
 def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
@@ -243,9 +250,13 @@ def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: fl
     """
     mine = secrets.token_hex(8)
     where = {
-        "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination, "claim": mine,
-        "due_by": due_by, "lease_s": lease_s,
-    }  # fmt: skip
+        "ledger": channel.ledger,
+        "channel": channel.name,
+        "destination": channel.destination,
+        "claim": mine,
+        "due_by": due_by,
+        "lease_s": lease_s,
+    }
     with database.write() as connection:
         due = connection.execute(DUE, where).fetchone()
         if due is None:
@@ -263,10 +274,21 @@ def next_due(connection: AnyConnection, channel: Channel) -> tuple[datetime, flo
 
 
 def move(
-    database: Database, delivery: Delivery, mine: str, state: State, *, wait_s: float | None, reason: str | None = None,
-    exchanges: Sequence[Exchange] = (), erp_id: str | None = None, payload: bytes | None = None,
-    payload_hash: str | None = None, attempts: int | None = None, keep: bool = False, by: str = WORKER,
-) -> Delivery:  # fmt: skip
+    database: Database,
+    delivery: Delivery,
+    mine: str,
+    state: State,
+    *,
+    wait_s: float | None,
+    reason: str | None = None,
+    exchanges: Sequence[Exchange] = (),
+    erp_id: str | None = None,
+    payload: bytes | None = None,
+    payload_hash: str | None = None,
+    attempts: int | None = None,
+    keep: bool = False,
+    by: str = WORKER,
+) -> Delivery:
     """A step of a delivery that is claimed. ``wait_s``: until the next thing is due; None for nothing. ``keep``: the
     claim, for what is done next; it is due at once, for whoever comes after a worker that dies over it.
 
@@ -279,14 +301,21 @@ def move(
         found = connection.execute(
             MOVE,
             {
-                **where, "claim": mine, "state": state, "wait_s": wait_s, "reason": reason, "keep": keep,
-                "attempts": delivery.attempts if attempts is None else attempts, "erp_id": erp_id,
+                **where,
+                "claim": mine,
+                "state": state,
+                "wait_s": wait_s,
+                "reason": reason,
+                "keep": keep,
+                "attempts": delivery.attempts if attempts is None else attempts,
+                "erp_id": erp_id,
                 "looks": delivery.looks + 1 if state is delivery.state else 0,
                 "submitted_s": 0.0 if state is State.SUBMITTED else None,
                 "changed_s": None if state is delivery.state else 0.0,
-                "payload": payload, "payload_hash": payload_hash,
+                "payload": payload,
+                "payload_hash": payload_hash,
             },
-        ).fetchone()  # fmt: skip
+        ).fetchone()
         late = found is None
         if found is None:  # what was called and answered is kept all the same
             counted = connection.execute(COUNT_STEP, where).fetchone()
@@ -315,14 +344,26 @@ def get_delivery(connection: AnyConnection, ledger: str, delivery_id: str) -> De
 
 
 def list_deliveries(
-    connection: AnyConnection, ledger: str, *, channel: str | None = None, period: Period | None = None,
-    export_id: str | None = None, states: Sequence[State] | None = None, after: str = "", limit: int = 1_000_000,
-) -> list[Delivery]:  # fmt: skip
+    connection: AnyConnection,
+    ledger: str,
+    *,
+    channel: str | None = None,
+    period: Period | None = None,
+    export_id: str | None = None,
+    states: Sequence[State] | None = None,
+    after: str = "",
+    limit: int = 1_000_000,
+) -> list[Delivery]:
     """Deliveries of a ledger, in order of id, after one of them."""
     parameters = {
-        "ledger": ledger, "channel": channel, "period": None if period is None else str(period), "after": after,
-        "export_id": export_id, "states": None if states is None else [str(state) for state in states], "limit": limit,
-    }  # fmt: skip
+        "ledger": ledger,
+        "channel": channel,
+        "period": None if period is None else str(period),
+        "after": after,
+        "export_id": export_id,
+        "states": None if states is None else [str(state) for state in states],
+        "limit": limit,
+    }
     return [delivery_of(row) for row in rows(connection, LIST_DELIVERIES, parameters)]
 
 
@@ -343,11 +384,15 @@ def steps_of(connection: AnyConnection, delivery: Delivery) -> list[Step]:
     found = rows(connection, STEPS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
     return [
         Step(
-            step=step, at=at, state=State(state), by=by, reason=reason,
+            step=step,
+            at=at,
+            state=State(state),
+            by=by,
+            reason=reason,
             exchanges=_exchanges.decode(exchanges) if exchanges else (),
         )
         for step, at, state, by, reason, exchanges in found
-    ]  # fmt: skip
+    ]
 
 
 def payload_hash(payload: bytes) -> str:

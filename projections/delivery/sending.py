@@ -40,9 +40,7 @@ Told = Callable[[Delivery], None]
 Answer = TypeVar("Answer")
 
 
-def deliver_due(
-    database: Database, channel: Channel, tell: Told | None = None, stop: Callable[[], bool] = bool
-) -> int:  # fmt: skip
+def deliver_due(database: Database, channel: Channel, tell: Told | None = None, stop: Callable[[], bool] = bool) -> int:
     """Processes every delivery that is due on a channel, each once. Returns the number of deliveries.
 
     Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
@@ -129,7 +127,9 @@ class _Attempt:
             rejections = outbox.rejections_of(connection, delivery)
         documents: tuple[Document, ...] = posted.documents if posted is not None else ()
         return Shipment(
-            journal=journal, export_id=export.export_id, reference=delivery.reference,
+            journal=journal,
+            export_id=export.export_id,
+            reference=delivery.reference,
             payload=payload if payload is not None else b"".join(content_of(self._database, export)),
             content_type=export.media_type,
             documents=documents[delivery.part - 1 : delivery.part] if delivery.part else documents,
@@ -140,7 +140,7 @@ class _Attempt:
             erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,
             unknown=delivery.state is State.UNKNOWN,
             rejections=rejections,
-        )  # fmt: skip
+        )
 
     # --- sending --------------------------------------------------------------------------------------------------
 
@@ -232,10 +232,11 @@ class _Attempt:
         since = (self._now() - delivery.changed_at).total_seconds()
         late = delivery.state is State.ACCEPTED and since > self._settings.posts_within_s
         self._move(
-            State.ACCEPTED, erp_id=found.erp_id,
+            State.ACCEPTED,
+            erp_id=found.erp_id,
             wait_s=_ONCE_A_DAY_S if late else self._wait(delivery.looks if delivery.state is State.ACCEPTED else 0),
             reason="accepted, and not posted for too long: post it there" if late else found.reason,
-        )  # fmt: skip
+        )
 
     # --- what could not be done -----------------------------------------------------------------------------------
 
@@ -265,16 +266,31 @@ class _Attempt:
         return min(self._settings.first_wait_s * 2.0 ** min(times, 40), self._settings.longest_wait_s)
 
     def _move(
-        self, state: State, *, wait_s: float | None = None, reason: str | None = None, erp_id: str | None = None,
-        payload: bytes | None = None, payload_hash: str | None = None, attempts: int | None = None, keep: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        state: State,
+        *,
+        wait_s: float | None = None,
+        reason: str | None = None,
+        erp_id: str | None = None,
+        payload: bytes | None = None,
+        payload_hash: str | None = None,
+        attempts: int | None = None,
+        keep: bool = False,
+    ) -> None:
         self._delivery = outbox.move(
-            self._database, self._delivery, self._mine, state, wait_s=wait_s,
+            self._database,
+            self._delivery,
+            self._mine,
+            state,
+            wait_s=wait_s,
             reason=None if reason is None else self._calls.clean(reason)[:_REASON_LENGTH],
             erp_id=None if erp_id is None else self._calls.clean(erp_id)[:_REASON_LENGTH],
-            payload=payload, payload_hash=payload_hash, attempts=attempts, keep=keep,
+            payload=payload,
+            payload_hash=payload_hash,
+            attempts=attempts,
+            keep=keep,
             exchanges=self._calls.take_exchanges(),
-        )  # fmt: skip
+        )
 
 
 def _understood(ask: Callable[[Shipment], Answer], shipment: Shipment) -> Answer:

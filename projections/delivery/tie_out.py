@@ -145,7 +145,7 @@ def _theirs(cells: Mapping[str, str], currency: str, place: str) -> Theirs:
         if cells.get("balance"):
             return Theirs(
                 account=cells["account"], period=period, balance=_minor(cells["balance"], currency, "balance")
-            )  # fmt: skip
+            )
         debit, credit = (_minor(cells.get(name) or "0", currency, name) for name in ("debit", "credit"))
     except InvalidInput as error:
         error.args = (f"{place}: {error.message}",)
@@ -165,9 +165,11 @@ def _without_repeats(found: list[Theirs]) -> list[Theirs]:
         key = (row.account, row.period, row.balance is None)
         if key in seen:
             raise InvalidInput(
-                f"account {row.account} stands twice in {row.period}", field="account",
-                expected="one row for an account and month", found=row.account,
-            )  # fmt: skip
+                f"account {row.account} stands twice in {row.period}",
+                field="account",
+                expected="one row for an account and month",
+                found=row.account,
+            )
         seen.add(key)
     return found
 
@@ -182,9 +184,7 @@ class _Ours(msgspec.Struct):
     behind: dict[Period, dict[int, JournalShare]]
 
 
-def tie_out(
-    connection: Connection, ledger: str, theirs: Iterable[Theirs], *, accounts: Collection[str] = ()
-) -> TieOut:  # fmt: skip
+def tie_out(connection: Connection, ledger: str, theirs: Iterable[Theirs], *, accounts: Collection[str] = ()) -> TieOut:
     """Compares every account of ours, or those named, in every month that the rows are of.
 
     An account without a row in a month is compared as if it had not moved. Raises UnknownLedger, and InvalidInput for
@@ -195,9 +195,11 @@ def tie_out(
     for account in accounts:
         if account not in ours:
             raise InvalidInput(
-                f"no journal names the account {account}", field="account", expected=", ".join(sorted(ours)),
+                f"no journal names the account {account}",
+                field="account",
+                expected=", ".join(sorted(ours)),
                 found=account,
-            )  # fmt: skip
+            )
     own = {number for number, held in ours.items() if not held.roles <= {*SHARED}}
     chosen = set(accounts) or own
     rows = {(row.account, row.period, row.balance is None): row for row in theirs}
@@ -214,10 +216,15 @@ def tie_out(
                     differences.append(found)
     waiting = tuple(period for period in periods if entries_waiting(connection, ledger, period))
     return TieOut(
-        ledger=ledger, currency=state.functional_currency, periods=tuple(periods), compared=compared,
-        of_all=not accounts, differences=tuple(differences),
-        not_ours=tuple(sorted({row.account for row in rows.values()} - chosen)), not_handed_over=waiting,
-    )  # fmt: skip
+        ledger=ledger,
+        currency=state.functional_currency,
+        periods=tuple(periods),
+        compared=compared,
+        of_all=not accounts,
+        differences=tuple(differences),
+        not_ours=tuple(sorted({row.account for row in rows.values()} - chosen)),
+        not_handed_over=waiting,
+    )
 
 
 def _ours(connection: Connection, ledger: str) -> dict[str, _Ours]:
@@ -232,10 +239,12 @@ def _ours(connection: Connection, ledger: str) -> dict[str, _Ours]:
             shares = held.behind.setdefault(journal.period, {})
             share = shares.get(journal.number)
             shares[journal.number] = JournalShare(
-                journal=journal.name, number=journal.number, lines=(*(share.lines if share else ()), line.number),
+                journal=journal.name,
+                number=journal.number,
+                lines=(*(share.lines if share else ()), line.number),
                 debit_minor=debit + (share.debit_minor if share else 0),
                 credit_minor=credit + (share.credit_minor if share else 0),
-            )  # fmt: skip
+            )
     return found
 
 
@@ -250,6 +259,11 @@ def _difference(
     if ours == (theirs or 0):
         return None
     return TieOutDifference(
-        account=account, name=held.name, period=period, measure="moved" if is_moved else "balance", ours=ours,
-        theirs=theirs, behind=tuple(held.behind.get(period, {}).values()),
-    )  # fmt: skip
+        account=account,
+        name=held.name,
+        period=period,
+        measure="moved" if is_moved else "balance",
+        ours=ours,
+        theirs=theirs,
+        behind=tuple(held.behind.get(period, {}).values()),
+    )

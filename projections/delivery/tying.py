@@ -52,9 +52,15 @@ def months_delivered(database: Database, channel: Channel) -> list[Period]:
 
 
 def tie_out_channel(
-    database: Database, ledger: str, name: str, theirs: Sequence[Theirs] | None = None, *,
-    periods: Sequence[Period] = (), accounts: Collection[str] = (), by: str,
-) -> tuple[TieOut, list[Delivery]]:  # fmt: skip
+    database: Database,
+    ledger: str,
+    name: str,
+    theirs: Sequence[Theirs] | None = None,
+    *,
+    periods: Sequence[Period] = (),
+    accounts: Collection[str] = (),
+    by: str,
+) -> tuple[TieOut, list[Delivery]]:
     """Compares the general ledger behind a channel with what was handed over; what is posted is reconciled by it.
 
     ``theirs``: its rows, else it is asked, for ``periods`` or for the months that were delivered. Raises

@@ -86,9 +86,16 @@ def block_documents(
             level: Level = "block" if kind == JOURNAL else "account"
             lines = summed_lines(number, chunk, pairs, mapping, level, functional_currency, functional_currency, limits)
             document = Document(
-                name=name, reference=short_name(name, limits), currency=functional_currency, part=1, parts=1,
-                lines=lines, kind=kind, customer=customer, block_id=block_id,
-            )  # fmt: skip
+                name=name,
+                reference=short_name(name, limits),
+                currency=functional_currency,
+                part=1,
+                parts=1,
+                lines=lines,
+                kind=kind,
+                customer=customer,
+                block_id=block_id,
+            )
             check_document(document, functional_currency, limits)
             number += len(lines)
             documents.append(document)

@@ -129,9 +129,13 @@ def documents_of(
         name = journal.name if len(chunks) == 1 else f"{journal.name}-p{part}"
         lines_of_it = summed_lines(number, places, pairs, mapping, level, currency, functional_currency, limits)
         document = Document(
-            name=name, reference=short_name(name, limits), currency=currency, part=part, parts=len(chunks),
+            name=name,
+            reference=short_name(name, limits),
+            currency=currency,
+            part=part,
+            parts=len(chunks),
             lines=lines_of_it,
-        )  # fmt: skip
+        )
         check_document(document, functional_currency, limits)
         number += len(lines_of_it)
         documents.append(document)
@@ -148,16 +152,31 @@ def _key(pair: JournalPair, side: Side, mapping: AccountMapping, level: Level, c
     if level == "account":
         return (account.number, account.dimensions, account.name, side is Side.CREDIT, currency)
     key = (
-        CHART_ORDER[role], side is Side.CREDIT, account.number, account.dimensions, account.name, role, pair.currency,
-        pair.product, pair.credit_kind, pair.pool, pair.processor,
-    )  # fmt: skip
+        CHART_ORDER[role],
+        side is Side.CREDIT,
+        account.number,
+        account.dimensions,
+        account.name,
+        role,
+        pair.currency,
+        pair.product,
+        pair.credit_kind,
+        pair.pool,
+        pair.processor,
+    )
     return (*key, pair.customer, pair.block_id) if level in ("customer", "block") else key
 
 
 def summed_lines(
-    before: int, places: Sequence[int], pairs: Sequence[JournalPair], mapping: AccountMapping, level: Level,
-    currency: str, functional_currency: str, limits: TargetLimits,
-) -> tuple[DocumentLine, ...]:  # fmt: skip
+    before: int,
+    places: Sequence[int],
+    pairs: Sequence[JournalPair],
+    mapping: AccountMapping,
+    level: Level,
+    currency: str,
+    functional_currency: str,
+    limits: TargetLimits,
+) -> tuple[DocumentLine, ...]:
     """The lines that some pairs are summed to, numbered on from ``before``."""
     summed: dict[_LineKey, list[int]] = {}
     for place in places:
@@ -172,15 +191,27 @@ def summed_lines(
         functional = sum(pairs[place].functional_minor for place in members)
         own = sum(pairs[place].amount_minor for place in members)
         line = DocumentLine(
-            number=number, account=account, side=side, pairs=tuple(members), functional_minor=functional,
-            amount_minor=own if limits.two_currencies else functional, text=account.name or role,
-        )  # fmt: skip
+            number=number,
+            account=account,
+            side=side,
+            pairs=tuple(members),
+            functional_minor=functional,
+            amount_minor=own if limits.two_currencies else functional,
+            text=account.name or role,
+        )
         if level != "account":
             line = msgspec.structs.replace(
-                line, role=role, currency=first.currency, product=first.product, credit_kind=first.credit_kind,
-                pool=first.pool, processor=first.processor, customer=first.customer, block_id=first.block_id,
+                line,
+                role=role,
+                currency=first.currency,
+                product=first.product,
+                credit_kind=first.credit_kind,
+                pool=first.pool,
+                processor=first.processor,
+                customer=first.customer,
+                block_id=first.block_id,
                 text=_text(line, role, first, own if first.currency != functional_currency else None),
-            )  # fmt: skip
+            )
         lines.append(msgspec.structs.replace(line, text=shortened(line.text, limits.text)))
     return tuple(lines)
 
@@ -214,15 +245,17 @@ def check_document(document: Document, functional_currency: str, limits: TargetL
             if places > limits.decimals and amount % 10 ** (places - limits.decimals):
                 raise NotRepresentable(
                     f"{format_minor(amount, currency)} {currency} has more decimals than the target takes",
-                    field="amount", expected=f"at most {limits.decimals} decimals",
+                    field="amount",
+                    expected=f"at most {limits.decimals} decimals",
                     found=format_minor(amount, currency),
-                )  # fmt: skip
+                )
             if amount >= 10 ** (limits.digits + places):
                 raise NotRepresentable(
                     f"{format_minor(amount, currency)} {currency} is larger than the target takes",
-                    field="amount", expected=f"at most {limits.digits} digits before the point",
+                    field="amount",
+                    expected=f"at most {limits.digits} digits before the point",
                     found=format_minor(amount, currency),
-                )  # fmt: skip
+                )
 
 
 # --- texts and ids within limits --------------------------------------------------------------------------------------

@@ -52,9 +52,15 @@ ON CONFLICT (ledger, export_id) DO NOTHING RETURNING export_id
 
 
 def export(
-    recorder: Recorder, database: Database, ledger: str, period: Period, format: str, *, detail: bool = False,
+    recorder: Recorder,
+    database: Database,
+    ledger: str,
+    period: Period,
+    format: str,
+    *,
+    detail: bool = False,
     by: str | None = None,
-) -> tuple[Export, ...]:  # fmt: skip
+) -> tuple[Export, ...]:
     """Every journal of a period in a format, after making the journal of what is new.
 
     A second call returns the same exports with the same bytes; entries recorded meanwhile are one more. ``by`` is the
@@ -86,25 +92,33 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
                 posted = _posted(connection, journal, form, form.target)
         content = form.render(
             Rendering(
-                export_id=name, journal=posted.said_of(journal) if posted else journal,
+                export_id=name,
+                journal=posted.said_of(journal) if posted else journal,
                 documents=posted.documents if posted else (),
                 settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
             )
-        )  # fmt: skip
+        )
         content_hash = hashlib.sha256(content).hexdigest()
     postings = None if posted is None else _encoder.encode(posted)
     with database.write() as writing:
         added = writing.execute(
             ADD_EXPORT,
             {
-                "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
-                "number": journal.number, "format": form.name, "detail": detail,
+                "ledger": journal.ledger,
+                "export_id": name,
+                "period": str(journal.period),
+                "number": journal.number,
+                "format": form.name,
+                "detail": detail,
                 "filename": filename_of(name, form, sandbox=journal.sandbox),
-                "media_type": form.media_type, "content": content,
-                "content_hash": content_hash, "by": by, "postings": postings and postings.decode(),
+                "media_type": form.media_type,
+                "content": content,
+                "content_hash": content_hash,
+                "by": by,
+                "postings": postings and postings.decode(),
                 "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
             },
-        ).fetchone()  # fmt: skip
+        ).fetchone()
         if added is not None:
             count_one(writing, journal.ledger, "journal_exports")
         found = find_export(writing, journal.ledger, name)
@@ -156,11 +170,13 @@ def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> Document
         name = reversal_name(journal, document)
         lines = tuple(
             msgspec.structs.replace(
-                line, side=line.side.opposite, customer=line.customer or document.customer,
+                line,
+                side=line.side.opposite,
+                customer=line.customer or document.customer,
                 block_id=line.block_id or document.block_id,
             )
             for line in document.lines
-        )  # fmt: skip
+        )
         mirror = msgspec.structs.replace(
             document, name=name, reference=short_name(name, limits), lines=lines, kind=JOURNAL
         )

@@ -195,12 +195,13 @@ def render_document(connection: AnyConnection, export: Export, place: int) -> by
         raise UnknownExport(f"export {export.export_id} has no document {place}", field="part", found=str(place))
     return form.render(
         Rendering(
-            export_id=export.export_id, journal=posted.said_of(journal_behind(connection, export)),
+            export_id=export.export_id,
+            journal=posted.said_of(journal_behind(connection, export)),
             documents=posted.documents[place - 1 : place],
             settings=posted.settings_as(form.target, sandbox=export.is_marked),
             others=posted.documents,
         )
-    )  # fmt: skip
+    )
 
 
 def entries_of_line(
@@ -234,9 +235,18 @@ def render_detail(database: Database, journal: Journal, form: Format) -> Iterato
 def _export(row: Any) -> Export:
     ledger, name, period, number, format, detail, filename, media_type, content_hash, created_at, by = row
     return Export(
-        ledger=ledger, export_id=name, period=Period.parse(period), number=number, format=format, detail=detail,
-        filename=filename, media_type=media_type, content_hash=content_hash, created_at=created_at, created_by=by,
-    )  # fmt: skip
+        ledger=ledger,
+        export_id=name,
+        period=Period.parse(period),
+        number=number,
+        format=format,
+        detail=detail,
+        filename=filename,
+        media_type=media_type,
+        content_hash=content_hash,
+        created_at=created_at,
+        created_by=by,
+    )
 
 
 def find_export(connection: AnyConnection, ledger: str, name: str) -> Export | None:
@@ -259,9 +269,7 @@ def list_exports(
     connection: Connection, ledger: str, *, period: Period | None = None, after: str = "", limit: int = 100
 ) -> list[Export]:
     """Exports of a ledger, or of one period, in the order of their ids, after one of them."""
-    parameters = {
-        "ledger": ledger, "period": None if period is None else str(period), "after": after, "limit": limit,
-    }  # fmt: skip
+    parameters = {"ledger": ledger, "period": None if period is None else str(period), "after": after, "limit": limit}
     return [_export(row) for row in rows(connection, LIST_EXPORTS, parameters)]
 
 

@@ -38,9 +38,11 @@ def target_named(name: str) -> Target:
     """Raises UnknownTarget."""
     if name not in TARGETS:
         raise UnknownTarget(
-            f"there are no formats for a general ledger {name[:60]}", field="target",
-            expected=", ".join(TARGETS), found=name[:60],
-        )  # fmt: skip
+            f"there are no formats for a general ledger {name[:60]}",
+            field="target",
+            expected=", ".join(TARGETS),
+            found=name[:60],
+        )
     return TARGETS[name]
 
 

@@ -262,17 +262,36 @@ def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
                 compared.append((trial.currency, stretch.stop, measure, said, actual, within))
                 rows.append(
                     (
-                        month_of(trial.month).last_day, stretch.stop, trial.currency, measure, trial.outlook.opening,
-                        said[FORECAST], low, high, actual, said[FORECAST] - actual, within, said[RUN_RATE],
+                        month_of(trial.month).last_day,
+                        stretch.stop,
+                        trial.currency,
+                        measure,
+                        trial.outlook.opening,
+                        said[FORECAST],
+                        low,
+                        high,
+                        actual,
+                        said[FORECAST] - actual,
+                        within,
+                        said[RUN_RATE],
                         said[NOTHING_USED],
                     )
-                )  # fmt: skip
+                )
     columns = (
-        Column("made_on", "date"), Column("months", "integer"), Column("currency"), Column("what"),
-        stated("opening"), stated("forecast"), stated("low"), stated("high"),
-        stated("actual"), stated("error"), Column("within", "integer"), stated("run_rate"),
+        Column("made_on", "date"),
+        Column("months", "integer"),
+        Column("currency"),
+        Column("what"),
+        stated("opening"),
+        stated("forecast"),
+        stated("low"),
+        stated("high"),
+        stated("actual"),
+        stated("error"),
+        Column("within", "integer"),
+        stated("run_rate"),
         stated("nothing_used"),
-    )  # fmt: skip
+    )
     return Table(name="backtest", columns=columns, rows=tuple(rows)), accuracy_table("accuracy", compared)
 
 
@@ -294,15 +313,26 @@ def accuracy_table(name: str, compared: Iterable[Compared]) -> Table:
             covered = Fraction(sum(inside), len(inside)) if inside and method == FORECAST else None
             rows.append(
                 (
-                    currency, months, measure, method, len(cases),
+                    currency,
+                    months,
+                    measure,
+                    method,
+                    len(cases),
                     Fraction(sum(map(abs, errors)), scale) if scale else None,
-                    Fraction(sum(errors), scale) if scale else None, covered,
+                    Fraction(sum(errors), scale) if scale else None,
+                    covered,
                 )
-            )  # fmt: skip
+            )
     columns = (
-        Column("currency"), Column("months", "integer"), Column("what"), Column("method"), Column("cases", "integer"),
-        Column("wape", "ratio"), Column("bias", "ratio"), Column("within", "ratio"),
-    )  # fmt: skip
+        Column("currency"),
+        Column("months", "integer"),
+        Column("what"),
+        Column("method"),
+        Column("cases", "integer"),
+        Column("wape", "ratio"),
+        Column("bias", "ratio"),
+        Column("within", "ratio"),
+    )
     return Table(name=name, columns=columns, rows=tuple(rows))
 
 

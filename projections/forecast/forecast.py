@@ -149,10 +149,23 @@ def _rows(
         used = bands.band(outlook, currency, CONSUMPTION, slice(at, at + 1))
         lapsed = bands.band(outlook, currency, BREAKAGE, slice(at, at + 1))
         yield (
-            str(month_of(number)), currency, opening, month.consumed, *used, month.expired, *lapsed, month.escheated,
-            month.total, left, functional, month.consumed_functional, month.expired_functional,
-            month.escheated_functional, month.functional, left_functional,
-        )  # fmt: skip
+            str(month_of(number)),
+            currency,
+            opening,
+            month.consumed,
+            *used,
+            month.expired,
+            *lapsed,
+            month.escheated,
+            month.total,
+            left,
+            functional,
+            month.consumed_functional,
+            month.expired_functional,
+            month.escheated_functional,
+            month.functional,
+            left_functional,
+        )
     yield (LATER, currency, left, *[None] * 7, left, 0, functional, None, None, None, left_functional, 0)
 
 
@@ -188,15 +201,32 @@ def _compared_tables(
                 compared.append((currency, ended, measure, said, found, int(low <= found <= high)))
                 rows.append(
                     (
-                        str(month_of(periods[at])), currency, measure, said[FORECAST], low, high, found,
-                        said[FORECAST] - found, compared[-1][-1], said[RUN_RATE], said[NOTHING_USED],
+                        str(month_of(periods[at])),
+                        currency,
+                        measure,
+                        said[FORECAST],
+                        low,
+                        high,
+                        found,
+                        said[FORECAST] - found,
+                        compared[-1][-1],
+                        said[RUN_RATE],
+                        said[NOTHING_USED],
                     )
-                )  # fmt: skip
+                )
     columns = (
-        Column("period"), Column("currency"), Column("what"), stated("forecast"), stated("low"),
-        stated("high"), stated("actual"), stated("error"), Column("within", "integer"),
-        stated("run_rate"), stated("nothing_used"),
-    )  # fmt: skip
+        Column("period"),
+        Column("currency"),
+        Column("what"),
+        stated("forecast"),
+        stated("low"),
+        stated("high"),
+        stated("actual"),
+        stated("error"),
+        Column("within", "integer"),
+        stated("run_rate"),
+        stated("nothing_used"),
+    )
     yield Table(name="compared", columns=columns, rows=tuple(rows))
     yield accuracy_table("compared_accuracy", compared)
 
@@ -215,10 +245,12 @@ def _ties(end: View, expected: dict[str, Outlook]) -> Iterator[Tie]:
     books = functional_balances(end, totals(end), (LIABILITY,))
     yield from functional_ties_of(
         f"expected of {{currency}}, later included = prepaid_liability, in {functional_currency}",
-        {currency: outlook.opening_functional for currency, outlook in expected.items()}, LIABILITY, books,
+        {currency: outlook.opening_functional for currency, outlook in expected.items()},
+        LIABILITY,
+        books,
         functional_currency,
         sorted({*sums, *(currency for _, currency in books)} - {functional_currency}),
-    )  # fmt: skip
+    )
 
 
 def _ties_since(view: View, expected: dict[str, Outlook], since: list[Holding], made_on: date) -> Iterator[Tie]:

@@ -118,8 +118,12 @@ class Holding(msgspec.Struct, kw_only=True):
         sums = [0, 0, 0, 0]
         held: list[tuple[int, int, int, int]] = []
         for month in self.moved:
-            sums = [sums[0] + month.credits, sums[1] + month.value, sums[2] + month.functional,
-                    sums[3] + month.disputed]  # fmt: skip
+            sums = [
+                sums[0] + month.credits,
+                sums[1] + month.value,
+                sums[2] + month.functional,
+                sums[3] + month.disputed,
+            ]
             held.append((sums[0], sums[1], sums[2], sums[3]))
         self.credits, self.value, self.functional, self.disputed = (list(column) for column in zip(*held, strict=True))
 
@@ -173,11 +177,14 @@ def holdings(view: View, *, since: date | None = None) -> list[Holding]:
 def _movements(view: View, since: date) -> dict[str, dict[int, Moved]]:
     """Returns the movements by block (in order of id) and month; everything before ``since`` is the month before it."""
     parameters = {
-        "ledger": view.ledger, "position": view.position, "as_of": view.as_of, "since": since,
+        "ledger": view.ledger,
+        "position": view.position,
+        "as_of": view.as_of,
+        "since": since,
         "kinds": [*_SIGNS, *(kind for kind in _DISPUTES if kind not in _SIGNS), *_REMEASURED],
         "adding": [name for name, sign in _SIGNS.items() if sign > 0],
         "taking": [name for name, sign in _SIGNS.items() if sign < 0],
-    }  # fmt: skip
+    }
     before = month_number(since) - 1  # a month that no entry lies in where the day is the first of all
     found: dict[str, dict[int, Moved]] = {}
     for block_id, month, kind, credits, amount, functional in view.connection.execute(text(MOVEMENTS), parameters):

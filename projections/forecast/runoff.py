@@ -169,18 +169,17 @@ def outlooks(
 
 def _nothing(months: int, paths: int) -> Outlook:
     return Outlook(
-        opening=0, opening_functional=0, months=[RunOffAmounts() for _ in range(months)], expiring=[0] * months,
-        usable=[0] * months, paths=paths,
-    )  # fmt: skip
+        opening=0,
+        opening_functional=0,
+        months=[RunOffAmounts() for _ in range(months)],
+        expiring=[0] * months,
+        usable=[0] * months,
+        paths=paths,
+    )
 
 
 def run_off(
-    purse: Purse,
-    lots: Sequence[Lot],
-    habits: Habits,
-    cohort: Cohort,
-    calendar: list[tuple[int, int, int]],
-    paths: int,
+    purse: Purse, lots: Sequence[Lot], habits: Habits, cohort: Cohort, calendar: list[tuple[int, int, int]], paths: int
 ) -> list[tuple[list[int], list[int]]]:
     """Returns per lot the credits drawn and lapsed in each month, summed over the futures."""
     chance = random.Random("/".join((purse[0], purse[1], *purse[2]))).random

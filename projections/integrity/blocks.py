@@ -67,9 +67,12 @@ class BlockLaws:
                 touched[entry.block_id] = min(index, touched.get(entry.block_id, index))
             elif moves.liability and (entry.amount_minor or entry.functional_minor):
                 yield Breach(
-                    check="block", message=f"an entry of kind {entry.kind} moves prepaid_liability of no block",
-                    subject=entry.kind, expected=0, found=entry.amount_minor,
-                )  # fmt: skip
+                    check="block",
+                    message=f"an entry of kind {entry.kind} moves prepaid_liability of no block",
+                    subject=entry.kind,
+                    expected=0,
+                    found=entry.amount_minor,
+                )
         for block_id, index in touched.items():
             yield from self._breaches(block_id, index)
 
@@ -131,17 +134,23 @@ class BlockLaws:
                 expected, found = booked.get(name, _NONE), remembered.get(name, _NONE)
                 # In the functional currency a block has one amount; that of an entry has its own check.
                 if expected[:2] != found[:2] or (foreign and expected[2] != found[2]):
-                    yield Breach(check="block", message=f"column {name} of block {block_id} differs from its entries",
-                                 subject=block_id, expected=_figures(expected), found=_figures(found))  # fmt: skip
+                    yield Breach(
+                        check="block",
+                        message=f"column {name} of block {block_id} differs from its entries",
+                        subject=block_id,
+                        expected=_figures(expected),
+                        found=_figures(found),
+                    )
             left, liability, _, _ = books.balances[-1] if books.balances else _EMPTY
             carried = block.carrying_functional if foreign else block.carrying_minor
             if (left, -liability, -books.functional) != (block.remaining, block.carrying_minor, carried):
                 yield Breach(
                     check="block",
                     message=f"the carrying amount of block {block_id} differs from its prepaid_liability",
-                    subject=block_id, expected=_figures((left, -liability, -books.functional)),
+                    subject=block_id,
+                    expected=_figures((left, -liability, -books.functional)),
                     found=_figures((block.remaining, block.carrying_minor, carried)),
-                )  # fmt: skip
+                )
         for block_id in self._blocks.keys() - blocks.keys():
             yield Breach(check="block", message=f"block {block_id} has entries and no wallet", subject=block_id)
 

@@ -108,12 +108,19 @@ def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Ite
             yield from _correction(journal, number, journals)
             continue
         if (journal.number, journal.from_cut) != (number, before):
-            yield _journal(f"{period}-{journal.number}", f"journal {journal.name} does not follow the one before it",
-                           f"number {number} after cut {before}",
-                           f"number {journal.number} after cut {journal.from_cut}")  # fmt: skip
+            yield _journal(
+                f"{period}-{journal.number}",
+                f"journal {journal.name} does not follow the one before it",
+                f"number {number} after cut {before}",
+                f"number {journal.number} after cut {journal.from_cut}",
+            )
         if journal.to_cut >= open_cut:
-            yield _journal(f"{period}-{journal.number}", f"journal {journal.name} contains a cut that has not ended",
-                           f"below {open_cut}", journal.to_cut)  # fmt: skip
+            yield _journal(
+                f"{period}-{journal.number}",
+                f"journal {journal.name} contains a cut that has not ended",
+                f"below {open_cut}",
+                journal.to_cut,
+            )
         before = journal.to_cut
 
 
@@ -126,10 +133,11 @@ def _cut_and_gone(
         period = msgspec.json.decode(data)["period"]
         if type == "period.cut" and period not in broken and (period, cut) not in ends:
             yield _journal(
-                period, f"{period} was exported through cut {cut} according to the log, "
-                f"but no journal of it ends there",
-                f"a journal of {period} through cut {cut}", None,
-            )  # fmt: skip
+                period,
+                f"{period} was exported through cut {cut} according to the log, but no journal of it ends there",
+                f"a journal of {period} through cut {cut}",
+                None,
+            )
 
 
 def _correction(journal: Journal, number: int, journals: tuple[Journal, ...]) -> Iterator[Breach]:
@@ -140,8 +148,12 @@ def _correction(journal: Journal, number: int, journals: tuple[Journal, ...]) ->
         yield _journal(subject, f"journal {journal.name} {message}", expected, found)
     following = journals[number] if number < len(journals) else None
     if journal.reverses is not None and (following is None or following.reissues != journal.reverses):
-        yield _journal(subject, f"the journal that {journal.name} reverses has no re-issue",
-                       f"a re-issue of {journal.corrects}", following and following.name)  # fmt: skip
+        yield _journal(
+            subject,
+            f"the journal that {journal.name} reverses has no re-issue",
+            f"a re-issue of {journal.corrects}",
+            following and following.name,
+        )
 
 
 def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator[Breach]:
@@ -153,9 +165,12 @@ def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             what = " ".join(part for part in key if part)
-            yield _journal(f"{journal.period}-{journal.number}",
-                           f"a line of journal {journal.name} differs from its entries: {what}",
-                           expected.get(key), found.get(key))  # fmt: skip
+            yield _journal(
+                f"{journal.period}-{journal.number}",
+                f"a line of journal {journal.name} differs from its entries: {what}",
+                expected.get(key),
+                found.get(key),
+            )
 
 
 def _by_month(totals: Totals) -> defaultdict[Period, list[TotalKey]]:
@@ -179,9 +194,11 @@ def _sums(
         written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
         for pair in rules.get(policy, {}).get(kind, ()):
             for role, side, amount, functional in (
-                (pair.debit, debit, written, f_written), (pair.credit, credit, written, f_written),
-                (pair.credit, debit, mirrored, f_mirrored), (pair.debit, credit, mirrored, f_mirrored),
-            ):  # fmt: skip
+                (pair.debit, debit, written, f_written),
+                (pair.credit, credit, written, f_written),
+                (pair.credit, debit, mirrored, f_mirrored),
+                (pair.debit, credit, mirrored, f_mirrored),
+            ):
                 sums[role, side, *apart][0] += amount
                 sums[role, side, *apart][1] += functional
     return {key: (amount, functional) for key, (amount, functional) in sums.items() if amount or functional}
@@ -200,10 +217,14 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
     if row.export_id != name or not row.filename.startswith(f"{SANDBOX}-{name}." if marked else f"{name}."):
         yield breach(f"export {row.export_id} belongs to another journal than its file name", name, row.filename)
     elif form is not None and (row.filename, row.media_type) != (
-        filename_of(name, form, sandbox=marked), form.media_type,
-    ):  # fmt: skip
-        yield breach(f"the file name or media type of export {row.export_id} is not that of its format",
-                     f"{name}.{form.extension}, {form.media_type}", f"{row.filename}, {row.media_type}")  # fmt: skip
+        filename_of(name, form, sandbox=marked),
+        form.media_type,
+    ):
+        yield breach(
+            f"the file name or media type of export {row.export_id} is not that of its format",
+            f"{name}.{form.extension}, {form.media_type}",
+            f"{row.filename}, {row.media_type}",
+        )
     if row.detail == (row.kept is not None):
         what = "has stored bytes, but it is a detail file" if row.detail else "has no stored bytes"
         yield breach(f"export {row.export_id} {what}", not row.detail, row.detail)

@@ -35,9 +35,12 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
                 mappings[journal.mapping] = mapping_of(connection, ledger, journal.mapping)
             mapping = mappings[journal.mapping]
             if bool(mapping.attributes) != bool(journal.customers_hash):
-                yield _breach(place,
-                              f"journal {journal.name} did not use the attributes that its account mapping uses",
-                              list(mapping.attributes), journal.customers_hash)  # fmt: skip
+                yield _breach(
+                    place,
+                    f"journal {journal.name} did not use the attributes that its account mapping uses",
+                    list(mapping.attributes),
+                    journal.customers_hash,
+                )
             elif journal.customers_hash:
                 went_by.add((str(journal.period), journal.customers_number))
                 yield from _faults(connection, journal, mapping)
@@ -54,8 +57,12 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
     place = f"{journal.period}-{journal.number}"
     found = stored_hash(connection, ledger=journal.ledger, period=str(journal.period), number=journal.customers_number)
     if found != journal.customers_hash:
-        yield _breach(place, f"the stored customer attributes of journal {journal.name} have been changed",
-                      journal.customers_hash, found)  # fmt: skip
+        yield _breach(
+            place,
+            f"the stored customer attributes of journal {journal.name} have been changed",
+            journal.customers_hash,
+            found,
+        )
     if journal.reverses is not None:
         return  # its lines are those of what it reverses, swapped: see reversing
     made = lines_from(sum_pairs(connection, journal, mapping), mapping)

@@ -88,9 +88,13 @@ def _rules_due(connection: sa.Connection, replay: LedgerReplayer) -> Rows:
 
 
 def verify_ledger(
-    connection: sa.Connection, _advance: Advance, ledger: str, numbering: dict[int, Dimensions], through: int,
+    connection: sa.Connection,
+    _advance: Advance,
+    ledger: str,
+    numbering: dict[int, Dimensions],
+    through: int,
     part: Part | None,
-) -> LedgerVerification:  # fmt: skip
+) -> LedgerVerification:
     """Runs the ledger's own part: the job of one worker."""
     verification = load(part, LedgerVerification) or LedgerVerification(ledger, numbering)
     verification.go_on(numbering)

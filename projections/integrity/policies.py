@@ -80,17 +80,28 @@ class Policies:
         """Yields the faults of a single entry. Its lines balance always, as each pair has two equal sides."""
         place = f"entry of kind {entry.kind} under policy {entry.policy}"
         if entry.kind not in self.rules.get(entry.policy, {}):
-            yield Breach(check="entry", message=f"there is no rule for an {place}", subject=entry.kind,
-                         expected="a rule of its policy")  # fmt: skip
+            yield Breach(
+                check="entry",
+                message=f"there is no rule for an {place}",
+                subject=entry.kind,
+                expected="a rule of its policy",
+            )
         elif (entry.amount_minor or entry.functional_minor) and not self.moves(entry).pairs:
-            yield Breach(check="entry", message=f"an {place} has an amount, and moves no account", subject=entry.kind,
-                         expected=0, found=entry.amount_minor or entry.functional_minor)  # fmt: skip
+            yield Breach(
+                check="entry",
+                message=f"an {place} has an amount, and moves no account",
+                subject=entry.kind,
+                expected=0,
+                found=entry.amount_minor or entry.functional_minor,
+            )
         if entry.currency == functional_currency and entry.amount_minor != entry.functional_minor:
             yield Breach(
-                check="entry", message=f"an {place} has another functional amount, in the functional currency",
-                subject=entry.block_id or entry.customer or entry.kind, expected=entry.amount_minor,
+                check="entry",
+                message=f"an {place} has another functional amount, in the functional currency",
+                subject=entry.block_id or entry.customer or entry.kind,
+                expected=entry.amount_minor,
                 found=entry.functional_minor,
-            )  # fmt: skip
+            )
 
 
 def _breach(policy: str, message: str, expected: object = None, found: object = None) -> Breach:
@@ -150,18 +161,20 @@ def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
     if not (kind.has_amount and pairs):
         if bool(pairs) != kind.has_amount:
             says = "never has an amount and moves an account" if pairs else "has an amount and moves no account"
-            yield RuleFault(kind=kind.name, says=says, expected="no pair" if pairs else "a list of pairs",
-                            found=_written(pairs))  # fmt: skip
+            yield RuleFault(
+                kind=kind.name, says=says, expected="no pair" if pairs else "a list of pairs", found=_written(pairs)
+            )
         return
     expected = _expected(kind, paired)
     found = {role: effect(role, kind.name, rules) for role in expected}
 
     def fault(says: str, *roles: str) -> RuleFault:
         return RuleFault(
-            kind=kind.name, says=says,
+            kind=kind.name,
+            says=says,
             expected=", ".join(_moved(role, expected[role]) for role in roles),
             found=", ".join(_moved(role, found[role]) for role in roles),
-        )  # fmt: skip
+        )
 
     liability, deposits, clearing = (found[role] for role in CONTROL)
     if paired and not liability == deposits == -clearing:
@@ -183,17 +196,28 @@ def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault
     due = -sum(_expected(kind, paired).values())
     allowed = _RESULT_ROLES[kind.result] if due else ()
     if moved and not due:
-        yield RuleFault(kind=kind.name, says="moves an account of revenue, concessions or expenses, and must not",
-                        expected="none of it moved",
-                        found=_moved_all(moved))  # fmt: skip
+        yield RuleFault(
+            kind=kind.name,
+            says="moves an account of revenue, concessions or expenses, and must not",
+            expected="none of it moved",
+            found=_moved_all(moved),
+        )
     elif due and (len(moved) != 1 or set(moved.values()) != {due} or not set(moved) <= set(allowed)):
-        yield RuleFault(kind=kind.name, says="does not end on exactly one of the accounts allowed for it",
-                        expected=f"{_side(due)} one of {', '.join(allowed)}", found=_moved_all(moved))  # fmt: skip
+        yield RuleFault(
+            kind=kind.name,
+            says="does not end on exactly one of the accounts allowed for it",
+            expected=f"{_side(due)} one of {', '.join(allowed)}",
+            found=_moved_all(moved),
+        )
     elif kind.name == "reinstatement" and "breakage" in rules:
         taken = {role: times for role in _RESULT if (times := -effect(role, "breakage", rules))}
         if moved != taken:
-            yield RuleFault(kind=kind.name, says="is not the mirror of breakage", expected=_moved_all(taken),
-                            found=_moved_all(moved))  # fmt: skip
+            yield RuleFault(
+                kind=kind.name,
+                says="is not the mirror of breakage",
+                expected=_moved_all(taken),
+                found=_moved_all(moved),
+            )
 
 
 def _expected(kind: Kind, paired: bool) -> dict[str, int]:
@@ -201,10 +225,12 @@ def _expected(kind: Kind, paired: bool) -> dict[str, int]:
     liability = -kind.value_sign
     pair = liability if paired else 0
     return {
-        LIABILITY: liability, "customer_deposits": pair, "credits_clearing": -pair,
+        LIABILITY: liability,
+        "customer_deposits": pair,
+        "credits_clearing": -pair,
         **{role: (kind.debit_role == role) - (kind.credit_role == role) for role in MONETARY_ROLES},
         **{role: (kind.debits_also == role) - (kind.credits_also == role) for role in (RECOGNISED, TRANSFERS)},
-    }  # fmt: skip
+    }
 
 
 def _moved(role: str, times: int) -> str:
@@ -231,11 +257,14 @@ def _moves(name: str, rules: Rules) -> Moves:
     )
     sides = () if kind is None else ((kind.debit_role, 1), (kind.credit_role, -1))
     return Moves(
-        liability=liability, deposits=deposits, clearing=clearing, recognised=recognised,
+        liability=liability,
+        deposits=deposits,
+        clearing=clearing,
+        recognised=recognised,
         pairs=len(rules[name]) if known else 0,
         column=None if kind is None else kind.column,
         sign=0 if kind is None else kind.sign,
         functional_sign=0 if kind is None else kind.value_sign,
         sides=tuple((role, sign) for role, sign in sides if role is not None and role != LIABILITY),
         paired=keeps_the_pair(rules),
-    )  # fmt: skip
+    )

@@ -67,14 +67,18 @@ class PoolLaws:
         if pool.recognised_minor != due:
             yield breach("has recognised breakage that differs from the formula", due, pool.recognised_minor)
         elif not in_functional_currency and pool.recognised_functional != due_functional:
-            yield breach("has recognised breakage that differs from the formula in the functional currency",
-                         due_functional, pool.recognised_functional)  # fmt: skip
-        expected = (
-            pool.recognised_minor - pool.expired_minor, pool.recognised_functional - pool.expired_functional
-        )  # fmt: skip
+            yield breach(
+                "has recognised breakage that differs from the formula in the functional currency",
+                due_functional,
+                pool.recognised_functional,
+            )
+        expected = (pool.recognised_minor - pool.expired_minor, pool.recognised_functional - pool.expired_functional)
         if (balance.recognised, balance.recognised_functional) != expected:
-            yield breach("has a balance of breakage_recognized that differs from recognised less expired breakage",
-                         expected, (balance.recognised, balance.recognised_functional))  # fmt: skip
+            yield breach(
+                "has a balance of breakage_recognized that differs from recognised less expired breakage",
+                expected,
+                (balance.recognised, balance.recognised_functional),
+            )
         if balance.liability < balance.recognised:
             yield breach("has a negative net liability", f"at least {balance.recognised}", balance.liability)
         ended = (balance.liability, balance.liability_functional, balance.recognised, balance.recognised_functional)
@@ -88,7 +92,9 @@ class PoolLaws:
             credits, carried, _ = in_blocks.get(name, NO_PORTION)
             if (remaining, self._balances[name].liability) != (credits, carried):
                 yield Breach(
-                    check="pool", message=f"pool {name} is not the sum of its blocks", subject=name,
+                    check="pool",
+                    message=f"pool {name} is not the sum of its blocks",
+                    subject=name,
                     expected=f"{credits:f} credits, {carried}",
                     found=f"{remaining:f} credits, {self._balances[name].liability}",
-                )  # fmt: skip
+                )

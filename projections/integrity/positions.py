@@ -80,8 +80,13 @@ class PositionLaws:
             if isinstance(document, Payment):
                 unapplied[customer, "customer_balance", document.currency, ""] += document.open_minor
                 if document.open_minor < 0:
-                    yield _breach(f"payment {document.payment_id}", "has a negative open amount", "0 or more",
-                                  document.open_minor, "payment")  # fmt: skip
+                    yield _breach(
+                        f"payment {document.payment_id}",
+                        "has a negative open amount",
+                        "0 or more",
+                        document.open_minor,
+                        "payment",
+                    )
         owed: dict[PositionKey, object] = {key: -amount for key, amount in unapplied.items() if amount}
         yield from _against("payment", owed, self._amounts("customer_balance"))
 
@@ -105,9 +110,10 @@ def _by_itself(standing: Mapping[PositionKey, Standing]) -> Iterator[Breach]:
 
 def _kept(standing: Mapping[PositionKey, Standing], functional_currency: str) -> dict[PositionKey, object]:
     return {
-        key: position for key, position in standing.items()
+        key: position
+        for key, position in standing.items()
         if position != (0, 0) and (key[2] != functional_currency or key[1] in _ALWAYS_KEPT)
-    }  # fmt: skip
+    }
 
 
 def _remembered(customer: str | None, positions: Standings) -> dict[PositionKey, object]:
@@ -194,5 +200,10 @@ def _freezes(replay: Replayer) -> Iterator[Breach]:
     )
     for block_id, (_, block) in replay.blocks.items():
         if block.disputes != disputes[block_id]:
-            yield Breach(check="dispute", message=f"the freezes of block {block_id} differ from its open disputes",
-                         subject=block_id, expected=disputes[block_id], found=block.disputes)  # fmt: skip
+            yield Breach(
+                check="dispute",
+                message=f"the freezes of block {block_id} differ from its open disputes",
+                subject=block_id,
+                expected=disputes[block_id],
+                found=block.disputes,
+            )

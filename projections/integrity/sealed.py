@@ -132,9 +132,11 @@ def _changed(connection: sa.Connection, ledger: str, table: str, unsealed: tuple
     query = changed_rows(table, unsealed)
     for (subject,) in connection.execute(sa.text(query), {"ledger": ledger} if ":ledger" in query else {}):
         yield Breach(
-            check=table, message=f"the row {subject} of {table} was changed past its trigger", subject=subject,
+            check=table,
+            message=f"the row {subject} of {table} was changed past its trigger",
+            subject=subject,
             expected="the row that its seal was made of",
-        )  # fmt: skip
+        )
 
 
 def _missing(connection: sa.Connection, ledger: str, tables: Sequence[str]) -> Iterator[Breach]:
@@ -149,36 +151,45 @@ def _missing(connection: sa.Connection, ledger: str, tables: Sequence[str]) -> I
         found = connection.execute(sa.text(query), {"ledger": ledger}).scalar_one()
         if found != counted.get(table, 0):
             yield Breach(
-                check=table, message=f"{table} has {found} rows of the ledger; its count is {counted.get(table, 0)}",
-                subject=table, expected=counted.get(table, 0), found=found,
-            )  # fmt: skip
+                check=table,
+                message=f"{table} has {found} rows of the ledger; its count is {counted.get(table, 0)}",
+                subject=table,
+                expected=counted.get(table, 0),
+                found=found,
+            )
 
 
 def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
     where = {"ledger": ledger}
     for row in connection.execute(sa.text(UNDELIVERABLE), where):
         yield Breach(
-            check="deliveries", message=f"delivery {row.delivery_id} refers to an export that does not exist",
-            subject=row.delivery_id, expected=f"an export {row.export_id} of journal {row.journal}",
-        )  # fmt: skip
+            check="deliveries",
+            message=f"delivery {row.delivery_id} refers to an export that does not exist",
+            subject=row.delivery_id,
+            expected=f"an export {row.export_id} of journal {row.journal}",
+        )
     for row in connection.execute(sa.text(STEPS), where):
         yield Breach(
-            check="delivery_steps", subject=row.delivery_id,
+            check="delivery_steps",
+            subject=row.delivery_id,
             message=f"the state or number of steps of delivery {row.delivery_id} differs from its steps",
             expected=f"{row.steps} steps, the last {row.is_now}",
             found=f"{row.found} steps, number {row.steps} {row.state}",
-        )  # fmt: skip
+        )
     for row in connection.execute(sa.text(STRAY_STEPS), where):
         yield Breach(
             check="delivery_steps",
             message=f"step {row.step} refers to delivery {row.delivery_id}, which does not exist",
             subject=f"{row.delivery_id}, {row.step}",
-        )  # fmt: skip
+        )
     for row in connection.execute(sa.text(SENT), where):
         yield Breach(
-            check="deliveries", message=f"the content of delivery {row.delivery_id} does not match its hash",
-            subject=row.delivery_id, expected=row.kept, found=row.found,
-        )  # fmt: skip
+            check="deliveries",
+            message=f"the content of delivery {row.delivery_id} does not match its hash",
+            subject=row.delivery_id,
+            expected=row.kept,
+            found=row.found,
+        )
 
 
 def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
@@ -186,26 +197,31 @@ def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
     for action, query in (("dismissal", DISMISSALS), ("reopening", REOPENINGS)):
         for name, expected, found in connection.execute(sa.text(query), where):
             yield Breach(
-                check="rejection_steps", subject=name,
+                check="rejection_steps",
+                subject=name,
                 message=f"the {action} of rejection {name} differs from its steps",
-                expected=expected and f"a step of {expected.isoformat()}", found=found and found.isoformat(),
-            )  # fmt: skip
+                expected=expected and f"a step of {expected.isoformat()}",
+                found=found and found.isoformat(),
+            )
     for (name,) in connection.execute(sa.text(STRAY_REJECTION_STEPS), where):
         yield Breach(
             check="rejection_steps", message=f"a step refers to rejection {name}, which does not exist", subject=name
         )
     for name, position in connection.execute(sa.text(SETTLED), where):
         yield Breach(
-            check="rejected_events", subject=name,
+            check="rejected_events",
+            subject=name,
             message=f"rejection {name} is marked as recorded at position {position}, "
-                    f"but that position has another event",
-            expected="an event of its source and id", found=position,
-        )  # fmt: skip
+            f"but that position has another event",
+            expected="an event of its source and id",
+            found=position,
+        )
     for name, position, settled, last, head, is_beyond in connection.execute(sa.text(AHEAD), where):
         beyond = f"position {max(position, settled or 0)}"
         yield Breach(
-            check="rejected_events", subject=name,
+            check="rejected_events",
+            subject=name,
             message=f"rejection {name} has a position or a time that is in the future of the ledger",
             expected=f"at most position {head}" if is_beyond else "a moment that is over",
             found=beyond if is_beyond else last.isoformat(),
-        )  # fmt: skip
+        )

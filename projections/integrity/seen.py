@@ -54,21 +54,29 @@ def seen_faults(
     for line in seen:
         if isinstance(line, Unreadable):
             yield Breach(
-                check="seen", subject=f"{line.where}, line {line.line}", expected="a line of JSON", found=line.reason,
+                check="seen",
+                subject=f"{line.where}, line {line.line}",
+                expected="a line of JSON",
+                found=line.reason,
                 message=f"line {line.line} of {line.where} has been changed, "
                 "so the checkpoint in it is unknown; compare "
                 "the file with a backup of it",
-            )  # fmt: skip
+            )
     for manifest in verified:
         yield Breach(
-            check="seen", subject=str(manifest.position), expected=manifest.batch_hash,
+            check="seen",
+            subject=str(manifest.position),
+            expected=manifest.batch_hash,
             message=f"an earlier verification found another batch ending at position {manifest.position}: {NEXT}",
-        )  # fmt: skip
+        )
 
 
 def _breach(where: str, size: int, expected: bytes, found: bytes | None) -> Breach:
     what = "another root" if found is not None else "no end of a batch"
     return Breach(
-        check="seen", subject=str(size), expected=expected, found=found,
+        check="seen",
+        subject=str(size),
+        expected=expected,
+        found=found,
         message=f"a tree head over {size} events was signed (kept in {where}), and the log has {what} there: {NEXT}",
-    )  # fmt: skip
+    )

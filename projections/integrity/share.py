@@ -23,15 +23,7 @@ from projections.integrity.positions import PositionKey, PositionLaws
 from projections.replay.comparing import compare_customers
 from projections.replay.customers import Replayer
 from projections.replay.findings import Breach, Findings
-from projections.replay.log_stream import (
-    TRANSFER,
-    Members,
-    RecordedDays,
-    Share,
-    read_log,
-    recorded_at,
-    stream,
-)
+from projections.replay.log_stream import TRANSFER, Members, RecordedDays, Share, read_log, recorded_at, stream
 from projections.replay.resumable import SAVED_EVERY, Part, load
 from projections.replay.totals import Totals
 from projections.replay.workers import Advance
@@ -102,7 +94,7 @@ class ShareVerification:
 
     def run(
         self, connection: sa.Connection, days: RecordedDays, through: int, advance: Advance, part: Part | None
-    ) -> ShareFindings:  # fmt: skip
+    ) -> ShareFindings:
         """Follows the log through a position, from the current one, and compares the result with the tables."""
         self._connection = connection
         if self._replay is None:
@@ -129,7 +121,7 @@ class ShareVerification:
 
     def _follow(
         self, connection: sa.Connection, days: RecordedDays, through: int, advance: Advance, part: Part | None
-    ) -> None:  # fmt: skip
+    ) -> None:
         unsaved = 0
         for chunk in read_log(connection, self._ledger, self._share.events, self._position, through):
             before = self._events
@@ -168,10 +160,19 @@ class ShareVerification:
             for breach in self._positions.at_head(replay):
                 laws.breach(breach)
         return ShareFindings(
-            events=self._events, entries=self._entries, replayable=self._replayable, log=self._log, derived=derived,
-            laws=laws, totals=replay.totals, state=replay.state, carried=carried, in_pools=in_pools,
-            standing=self._positions.of_the_ledger(), allowed=replay.allowed,
-        )  # fmt: skip
+            events=self._events,
+            entries=self._entries,
+            replayable=self._replayable,
+            log=self._log,
+            derived=derived,
+            laws=laws,
+            totals=replay.totals,
+            state=replay.state,
+            carried=carried,
+            in_pools=in_pools,
+            standing=self._positions.of_the_ledger(),
+            allowed=replay.allowed,
+        )
 
     # --- one event --------------------------------------------------------------------------------------------
 
@@ -183,9 +184,11 @@ class ShareVerification:
         mine = self._folded.is_mine(logged.customer)
         if failure is not None:
             self._log.differ(
-                "log", f"position {position} and later ones cannot be replayed: derived tables were not compared",
-                position=position, found=repr(failure),
-            )  # fmt: skip
+                "log",
+                f"position {position} and later ones cannot be replayed: derived tables were not compared",
+                position=position,
+                found=repr(failure),
+            )
         if not mine:
             if logged.type == TRANSFER and self._replayable:
                 self._other_side(logged, rows)
@@ -195,9 +198,12 @@ class ShareVerification:
         leaf = merkle.leaf_hash(encode(self._ledger, position, hashed, logged.decision_text, entries))
         if leaf != logged.leaf:
             self._log.differ(
-                "log", f"position {position} has been changed: its hash differs", position=position,
-                expected=logged.leaf, found=leaf,
-            )  # fmt: skip
+                "log",
+                f"position {position} has been changed: its hash differs",
+                position=position,
+                expected=logged.leaf,
+                found=leaf,
+            )
         self._events += 1
         self._entries += len(entries)
         if event is None:
@@ -261,29 +267,41 @@ class ShareVerification:
         for entry in entries:
             if before.closed_through is not None and entry.accounting_date <= before.closed_through:
                 self._log.differ(
-                    "closed_period", f"position {position} posts into a closed period", position=position,
-                    expected=f"after {before.closed_through}", found=entry.accounting_date,
-                )  # fmt: skip
+                    "closed_period",
+                    f"position {position} posts into a closed period",
+                    position=position,
+                    expected=f"after {before.closed_through}",
+                    found=entry.accounting_date,
+                )
             if entry.cut != before.open_cut:
                 self._log.differ(
-                    "cut", f"position {position} is in a cut that was not the open one", position=position,
-                    expected=before.open_cut, found=entry.cut,
-                )  # fmt: skip
+                    "cut",
+                    f"position {position} is in a cut that was not the open one",
+                    position=position,
+                    expected=before.open_cut,
+                    found=entry.cut,
+                )
 
     def _wrong_entries(self, position: int, posted: tuple[Entry, ...], entries: tuple[Entry, ...]) -> None:
         if len(posted) != len(entries):
             self._log.differ(
-                "entries", f"the entries of position {position} do not follow from its decision", position=position,
-                expected=f"{len(posted)} entries", found=f"{len(entries)} entries",
-            )  # fmt: skip
+                "entries",
+                f"the entries of position {position} do not follow from its decision",
+                position=position,
+                expected=f"{len(posted)} entries",
+                found=f"{len(entries)} entries",
+            )
         for expected, found in zip(posted, entries, strict=False):
             for name in Entry.__struct_fields__:
                 if getattr(expected, name) != getattr(found, name):
                     self._log.differ(
-                        "entries", f"{name} of entry {expected.number} of position {position} does not follow from"
-                        " its decision", position=position, subject=f"{expected.number}.{name}",
-                        expected=getattr(expected, name), found=getattr(found, name),
-                    )  # fmt: skip
+                        "entries",
+                        f"{name} of entry {expected.number} of position {position} does not follow from its decision",
+                        position=position,
+                        subject=f"{expected.number}.{name}",
+                        expected=getattr(expected, name),
+                        found=getattr(found, name),
+                    )
 
 
 def _sum(one: Carried, other: Carried) -> Carried:
@@ -291,9 +309,16 @@ def _sum(one: Carried, other: Carried) -> Carried:
 
 
 def verify_share(
-    connection: sa.Connection, advance: Advance, ledger: str, share: Share, numbering: dict[int, Dimensions],
-    days: RecordedDays, through: int, lagging_after: int | None, part: Part | None,
-) -> ShareFindings:  # fmt: skip
+    connection: sa.Connection,
+    advance: Advance,
+    ledger: str,
+    share: Share,
+    numbering: dict[int, Dimensions],
+    days: RecordedDays,
+    through: int,
+    lagging_after: int | None,
+    part: Part | None,
+) -> ShareFindings:
     """Runs one share: the job of one worker. ``part`` stores its progress, from which it continues."""
     verification = load(part, ShareVerification) or ShareVerification(ledger, share, numbering, lagging_after)
     verification.go_on(numbering, lagging_after)

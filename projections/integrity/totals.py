@@ -51,14 +51,19 @@ def total_faults(
     for account, currency in sorted(expected.keys() | found.keys()):
         from_days, lines = expected.get((account, currency)), found.get((account, currency))
         if from_days != lines:
-            yield _breach(account, f"the trial balance of {account} in {currency} differs from the journal lines",
-                          from_days, lines)  # fmt: skip
+            yield _breach(
+                account,
+                f"the trial balance of {account} in {currency} differs from the journal lines",
+                from_days,
+                lines,
+            )
     yield from _out_of_balance(found)
     yield from _control(carried, expected)
     for (account, currency), (debit, credit, f_debit, f_credit) in sorted(expected.items()):
         if account == "transfer_clearing" and (debit, f_debit) != (credit, f_credit):
-            yield _breach(account, f"transfer_clearing in {currency} is not zero",
-                          (0, 0), (debit - credit, f_debit - f_credit))  # fmt: skip
+            yield _breach(
+                account, f"transfer_clearing in {currency} is not zero", (0, 0), (debit - credit, f_debit - f_credit)
+            )
 
 
 def trial_balance(totals: Totals, rules: dict[int, Rules]) -> dict[_Account, _Sides]:
@@ -96,15 +101,16 @@ def _control(carried: Mapping[str, Carried], balances: dict[_Account, _Sides]) -
     for currency in sorted(currencies):
         debit, credit, f_debit, f_credit = balances.get((LIABILITY, currency), (0, 0, 0, 0))
         _, amount, functional = carried.get(currency, NO_PORTION)
-        for which, balance, blocks in (
-            ("", credit - debit, amount), (" (functional)", f_credit - f_debit, functional)
-        ):  # fmt: skip
+        for which, balance, blocks in (("", credit - debit, amount), (" (functional)", f_credit - f_debit, functional)):
             if balance != blocks:
                 yield Breach(
-                    check="control", subject=LIABILITY, expected=balance, found=blocks,
+                    check="control",
+                    subject=LIABILITY,
+                    expected=balance,
+                    found=blocks,
                     message=f"prepaid_liability in {currency}{which} is {balance}, "
-                            f"the carrying amount of the blocks is {blocks}",
-                )  # fmt: skip
+                    f"the carrying amount of the blocks is {blocks}",
+                )
 
 
 def _breach(subject: str, message: str, expected: object, found: object) -> Breach:

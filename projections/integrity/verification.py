@@ -63,10 +63,17 @@ SELECT wallets_through, position FROM ledgers WHERE ledger = %s
 
 
 def verify(
-    database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
-    shares: int | None = None, resumable: ResumableRuns | None = None, how: Start = Start.ANEW,
-    seen: Sequence[Seen | Unreadable] = (), earlier: Sequence[Manifest] = (),
-) -> VerificationReport:  # fmt: skip
+    database: Database,
+    ledger: str,
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
+    shares: int | None = None,
+    resumable: ResumableRuns | None = None,
+    how: Start = Start.ANEW,
+    seen: Sequence[Seen | Unreadable] = (),
+    earlier: Sequence[Manifest] = (),
+) -> VerificationReport:
     """Runs every check on one ledger. Raises UnknownLedger; differences are in the report, not raised.
 
     ``workers`` is the number of processes: by default one per core, and only this one for a small ledger. ``shares`` is
@@ -87,9 +94,17 @@ def verify(
 
 class _Verification:
     def __init__(
-        self, snapshot: DatabaseSnapshot, ledger: str, progress: Progress, workers: int | None, shares: int | None,
-        resumable: ResumableRuns | None, how: Start, seen: Sequence[Seen | Unreadable], earlier: Sequence[Manifest],
-    ) -> None:  # fmt: skip
+        self,
+        snapshot: DatabaseSnapshot,
+        ledger: str,
+        progress: Progress,
+        workers: int | None,
+        shares: int | None,
+        resumable: ResumableRuns | None,
+        how: Start,
+        seen: Sequence[Seen | Unreadable],
+        earlier: Sequence[Manifest],
+    ) -> None:
         self._seen, self._earlier = seen, earlier
         self._contradicted: tuple[Manifest, ...] = ()
         self._snapshot = snapshot
@@ -237,9 +252,13 @@ class _Parts:
     """The findings of the parts, and the sums over all shares."""
 
     def __init__(
-        self, chain: Chain, strays: list[int], own: LedgerVerification, reversals: list[tuple[int, Breach]],
+        self,
+        chain: Chain,
+        strays: list[int],
+        own: LedgerVerification,
+        reversals: list[tuple[int, Breach]],
         found: list[ShareFindings],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.chain, self.strays, self.own, self.reversals, self.found = chain, strays, own, reversals, found
         self.events = sum(share.events for share in found)
         self.entries = sum(share.entries for share in found)

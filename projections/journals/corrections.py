@@ -49,9 +49,7 @@ def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[t
         reversal = before[-1]
         if reversal.reverses != journal.reissues:
             yield "re-issues a journal that was not reversed just before", journal.reissues, reversal.reverses
-        elif reversal.correction != msgspec.structs.replace(
-            correction, reverses=journal.reissues, reissues=None
-        ):  # fmt: skip
+        elif reversal.correction != msgspec.structs.replace(correction, reverses=journal.reissues, reissues=None):
             yield "has another reason than its reversal", reversal.correction, correction
         return
     if reversal_of(before, corrected) is not None:

@@ -95,10 +95,22 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
         lines = expand(row.kind, sign * row.amount_minor, sign * row.functional_minor, rules[row.policy])
         held = customers.get(row.customer, none)
         yield DetailEntry(
-            position=row.position, number=row.number, kind=row.kind, source=row.source, event_id=row.event_id,
-            event_type=row.event_type, customer=row.customer, block_id=row.block_id, unit=row.unit,
-            credits=sign * row.credits, currency=row.currency, accounting_date=row.accounting_date,
-            effective_date=row.effective_date, product=row.product, credit_kind=row.credit_kind, pool=row.pool,
+            position=row.position,
+            number=row.number,
+            kind=row.kind,
+            source=row.source,
+            event_id=row.event_id,
+            event_type=row.event_type,
+            customer=row.customer,
+            block_id=row.block_id,
+            unit=row.unit,
+            credits=sign * row.credits,
+            currency=row.currency,
+            accounting_date=row.accounting_date,
+            effective_date=row.effective_date,
+            product=row.product,
+            credit_kind=row.credit_kind,
+            pool=row.pool,
             processor=row.processor,
             lines=tuple(
                 DetailLine(
@@ -110,4 +122,4 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
                 )
                 for line in lines
             ),
-        )  # fmt: skip
+        )

@@ -114,10 +114,14 @@ def entries_behind(
         **with_positions(connection, interval_of(journal)),
         **{name: [getattr(pair, name) for pair in pairs] for name in _OF_A_PAIR},
         "attributes": [canonical({name: value for name, value in pair.attributes if value}) for pair in pairs],
-        "by_customer": level in ("customer", "block"), "by_block": level == "block",
-        "by_attributes": bool(journal.customers_hash), "period": str(journal.period),
+        "by_customer": level in ("customer", "block"),
+        "by_block": level == "block",
+        "by_attributes": bool(journal.customers_hash),
+        "period": str(journal.period),
         "number": journal.customers_number,
-        "after_position": after[0] if after else 0, "after_number": after[1] if after else 0, "limit": limit,
-    }  # fmt: skip
+        "after_position": after[0] if after else 0,
+        "after_number": after[1] if after else 0,
+        "limit": limit,
+    }
     names = EntryBehind.__struct_fields__
     return [EntryBehind(**dict(zip(names, row, strict=True))) for row in rows(connection, ENTRIES_OF_PAIRS, parameters)]

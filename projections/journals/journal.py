@@ -210,9 +210,11 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         """Raises UnknownExport."""
         if not 1 <= number <= len(self.lines):
             raise UnknownExport(
-                f"journal {self.name} has no line {number}", field="line",
-                expected=f"1 to {len(self.lines)}", found=str(number),
-            )  # fmt: skip
+                f"journal {self.name} has no line {number}",
+                field="line",
+                expected=f"1 to {len(self.lines)}",
+                found=str(number),
+            )
         return self.lines[number - 1]
 
 
@@ -233,10 +235,18 @@ def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[J
         product, credit_kind, pool, processor = pair.dimensions
         for side, role in pair.sides:
             key = JournalLine(
-                number=0, role=role, side=side, currency=pair.currency, amount_minor=0, functional_minor=0,
+                number=0,
+                role=role,
+                side=side,
+                currency=pair.currency,
+                amount_minor=0,
+                functional_minor=0,
                 account=resolve(role, product, credit_kind, pair.currency, pair.attributes),
-                product=product, credit_kind=credit_kind, pool=pool, processor=processor,
-            )  # fmt: skip
+                product=product,
+                credit_kind=credit_kind,
+                pool=pool,
+                processor=processor,
+            )
             total = sums.setdefault(key, [0, 0, 0])
             total[0] += pair.amount_minor
             total[1] += pair.functional_minor

@@ -68,9 +68,14 @@ def ensure_journals(
 
 
 def new_journal(
-    connection: WriteConnection, state: LedgerState, period: Period, *, number: int, cuts: tuple[int, int],
+    connection: WriteConnection,
+    state: LedgerState,
+    period: Period,
+    *,
+    number: int,
+    cuts: tuple[int, int],
     correction: JournalCorrection | None = None,
-) -> Journal:  # fmt: skip
+) -> Journal:
     """A journal of the entries after the first of two cuts through the second, under the account mapping in force.
 
     It is not stored yet, but the attributes of its customers are. Raises UnmappedRole, IntegrityFault.
@@ -78,10 +83,18 @@ def new_journal(
     from_cut, to_cut = cuts
     mapping_number, mapping = mapping_for(connection, state.ledger, period)
     journal = Journal(
-        ledger=state.ledger, entity=state.entity, functional_currency=state.functional_currency, period=period,
-        number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping_number, lines=(), correction=correction,
+        ledger=state.ledger,
+        entity=state.entity,
+        functional_currency=state.functional_currency,
+        period=period,
+        number=number,
+        from_cut=from_cut,
+        to_cut=to_cut,
+        mapping=mapping_number,
+        lines=(),
+        correction=correction,
         sandbox=state.sandbox,
-    )  # fmt: skip
+    )
     customers_hash = ""
     if mapping.attributes:
         customers_hash = store_customers(connection, interval_of(journal), period, number, mapping.attributes)

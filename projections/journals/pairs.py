@@ -118,13 +118,36 @@ def sum_pairs(
 
 
 def _pair(row: Sequence[Any], names: tuple[str, ...]) -> JournalPair:
-    (currency, debit, credit, product, credit_kind, pool, processor, customer, block_id, attributes, amount, functional,
-     entries) = row  # fmt: skip
+    (
+        currency,
+        debit,
+        credit,
+        product,
+        credit_kind,
+        pool,
+        processor,
+        customer,
+        block_id,
+        attributes,
+        amount,
+        functional,
+        entries,
+    ) = row
     return JournalPair(
-        currency=currency, debit=debit, credit=credit, product=product, credit_kind=credit_kind, pool=pool,
-        processor=processor, customer=customer, block_id=block_id, attributes=attributes_from(attributes, names),
-        amount_minor=int(amount or 0), functional_minor=int(functional or 0), entries=int(entries or 0),
-    )  # fmt: skip
+        currency=currency,
+        debit=debit,
+        credit=credit,
+        product=product,
+        credit_kind=credit_kind,
+        pool=pool,
+        processor=processor,
+        customer=customer,
+        block_id=block_id,
+        attributes=attributes_from(attributes, names),
+        amount_minor=int(amount or 0),
+        functional_minor=int(functional or 0),
+        entries=int(entries or 0),
+    )
 
 
 def _check_lines(journal: Journal, *both: tuple[Any, ...]) -> None:
@@ -136,5 +159,7 @@ def _check_lines(journal: Journal, *both: tuple[Any, ...]) -> None:
         line = different[0] if different else (stored or made)[-1]
         raise IntegrityFault(
             f"journal {journal.name} is not the sum of its entries: {line.side.value} of {line.role} in"
-            f" {line.currency}; run verify", currency=line.currency, role=line.role,
-        )  # fmt: skip
+            f" {line.currency}; run verify",
+            currency=line.currency,
+            role=line.role,
+        )

@@ -39,7 +39,7 @@ class Reversed(msgspec.Struct, frozen=True, kw_only=True):
 
 def reverse_journal(
     recorder: Recorder, ledger: str, period: Period, number: int, reason: str, *, by: str = NOBODY
-) -> Reversed:  # fmt: skip
+) -> Reversed:
     """Reverses a journal and re-issues its entries, in one commit.
 
     Raises in this order: InvalidValue if the reason is empty, UnknownLedger, UnknownExport if the period has no such
@@ -57,18 +57,26 @@ def reverse_journal(
         journal = _reversible(journals, ledger, period, number)
         cuts, at, last = (journal.from_cut, journal.to_cut), now_of(connection), journals[-1].number
         again = new_journal(
-            connection, state, period, number=last + 2, cuts=cuts,
+            connection,
+            state,
+            period,
+            number=last + 2,
+            cuts=cuts,
             correction=JournalCorrection(reissues=number, reason=reason, made_by=by, made_at=at),
-        )  # fmt: skip
+        )
         if again.lines == journal.lines:
             raise NothingToCorrect(
                 f"account mapping {again.mapping} gives journal {journal.name} the same lines; adopt another one",
-                field="mapping", expected="other accounts or dimensions", found=str(again.mapping),
-            )  # fmt: skip
+                field="mapping",
+                expected="other accounts or dimensions",
+                found=str(again.mapping),
+            )
         reversal = msgspec.structs.replace(
-            journal, number=last + 1, lines=swapped(journal.lines),
+            journal,
+            number=last + 1,
+            lines=swapped(journal.lines),
             correction=JournalCorrection(reverses=number, reason=reason, made_by=by, made_at=at),
-        )  # fmt: skip
+        )
         for one in (reversal, again):
             add_journal(connection, one)
         made.append(Reversed(journal=journal, reversal=reversal, reissue=again))
@@ -97,6 +105,9 @@ def _reversible(journals: Sequence[Journal], ledger: str, period: Period, number
     if by is not None:
         raise JournalNotReversible(
             f"journal {journal.name} was reversed by {by.name}; its entries are now in {period}-{by.number + 1}",
-            field="number", expected=str(by.number + 1), found=str(number), reversed_by=by.name,
-        )  # fmt: skip
+            field="number",
+            expected=str(by.number + 1),
+            found=str(number),
+            reversed_by=by.name,
+        )
     return journal

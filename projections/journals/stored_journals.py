@@ -42,12 +42,18 @@ def add_journal(connection: WriteConnection, journal: Journal) -> None:
     connection.execute(
         ADD_JOURNAL,
         {
-            "ledger": journal.ledger, "period": str(journal.period), "number": journal.number,
-            "from_cut": journal.from_cut, "to_cut": journal.to_cut, "mapping": journal.mapping,
-            "lines": journal.lines_text, "content_hash": journal.content_hash,
-            "customers_hash": journal.customers_hash or None, **correction,
+            "ledger": journal.ledger,
+            "period": str(journal.period),
+            "number": journal.number,
+            "from_cut": journal.from_cut,
+            "to_cut": journal.to_cut,
+            "mapping": journal.mapping,
+            "lines": journal.lines_text,
+            "content_hash": journal.content_hash,
+            "customers_hash": journal.customers_hash or None,
+            **correction,
         },
-    )  # fmt: skip
+    )
     count_one(connection, journal.ledger, "journals")
 
 
@@ -60,10 +66,19 @@ def journals_of(connection: AnyConnection, ledger: str, period: Period | None = 
 def _journal(ledger: str, row: Sequence[Any]) -> Journal:
     name, entity, currency, sandbox, number, from_cut, to_cut, mapping, customers_hash, lines, content_hash, *why = row
     journal = Journal(
-        ledger=ledger, entity=entity, functional_currency=currency, sandbox=sandbox, period=Period.parse(name),
-        number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping, customers_hash=customers_hash,
-        lines=_lines_decoder.decode(lines), correction=_correction(why),
-    )  # fmt: skip
+        ledger=ledger,
+        entity=entity,
+        functional_currency=currency,
+        sandbox=sandbox,
+        period=Period.parse(name),
+        number=number,
+        from_cut=from_cut,
+        to_cut=to_cut,
+        mapping=mapping,
+        customers_hash=customers_hash,
+        lines=_lines_decoder.decode(lines),
+        correction=_correction(why),
+    )
     if journal.content_hash != content_hash:
         raise IntegrityFault(
             f"journal {journal.name} is not what it was when it was made",

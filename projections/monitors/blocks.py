@@ -93,14 +93,18 @@ def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
     found = looking.rows(FINISHED, after=position, through=through, others=others, **_effects(rules))
     blocks = tuple(sorted({row[0] for row in found}))
     monitor = looking.counted(
-        "clearing", "Is nothing left on the accounts of finished blocks?", len(blocks), "blocks",
+        "clearing",
+        "Is nothing left on the accounts of finished blocks?",
+        len(blocks),
+        "blocks",
         allowed=looking.settings.uncleared_blocks,
         evidence={
-            "looked_through": through, "of": looking.view.position,
+            "looked_through": through,
+            "of": looking.view.position,
             "blocks": [_shown(row) for row in found[:SHOWN]],
         },
         next=f"history --block {blocks[0]}" if blocks else "report clearing",
-    )  # fmt: skip
+    )
     looked = Looked(position=through, uncleared=blocks[:_KEPT])
     same = kept and (looked.position, list(looked.uncleared)) == (kept[0][0], others)
     return monitor, None if same else looked
@@ -129,12 +133,11 @@ def _effects(rules: Mapping[int, Rules]) -> dict[str, list[Any]]:
 def _shown(row: Any) -> dict[str, Any]:
     block_id, customer, currency, *balances = row
     return {
-        "block": block_id, "customer": customer, "currency": currency,
-        **{
-            name: format_minor(int(amount), currency)
-            for name, amount in zip(OF_A_BLOCK, balances, strict=True)
-        },
-    }  # fmt: skip
+        "block": block_id,
+        "customer": customer,
+        "currency": currency,
+        **{name: format_minor(int(amount), currency) for name, amount in zip(OF_A_BLOCK, balances, strict=True)},
+    }
 
 
 def expiry_sweep(looking: Looking) -> Monitor:
@@ -146,13 +149,18 @@ def expiry_sweep(looking: Looking) -> Monitor:
     count = found[0][3] if found else 0
     through = looking.state.today(looking.now)
     return looking.counted(
-        "expiry_sweep", "Is every expiry recorded?", count, "blocks", allowed=None if after_s is None else 0,
+        "expiry_sweep",
+        "Is every expiry recorded?",
+        count,
+        "blocks",
+        allowed=None if after_s is None else 0,
         evidence={
-            "older_than_s": after_s, "all_counted": count < _COUNTED,
+            "older_than_s": after_s,
+            "all_counted": count < _COUNTED,
             "oldest": [
                 {"block": block_id, "customer": customer, "expires_at": format_time(expires_at)}
                 for block_id, customer, expires_at, _ in found
             ],
         },
         next=f"expire --through {through}",
-    )  # fmt: skip
+    )

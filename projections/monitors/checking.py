@@ -105,6 +105,8 @@ def look(database: Database, ledger: str, now: datetime) -> Looked:
             report=Report(ledger=ledger, looked_at=now, position=opened.position, monitors=tuple(monitors)),
             deliveries=deliveries.deliveries_by_state(looking),
             rejections={count.code: count.rejections for count in refused.by_code},
-            unsettled=refused.found_recorded, seen_all=refused.complete, blocks=of_blocks,
+            unsettled=refused.found_recorded,
+            seen_all=refused.complete,
+            blocks=of_blocks,
             snapshot_due=books.snapshot_due,
-        )  # fmt: skip
+        )

@@ -73,12 +73,16 @@ def delivery_success(looking: Looking) -> Monitor:
     least = looking.settings.delivery_success_percent
     share = None if not arrived + lost else 100.0 * arrived / (arrived + lost)
     return Monitor(
-        name="delivery_success", question="Do deliveries arrive in the general ledger?",
-        value=None if share is None else round(share, 2), unit="percent", threshold=least, at_least=True,
+        name="delivery_success",
+        question="Do deliveries arrive in the general ledger?",
+        value=None if share is None else round(share, 2),
+        unit="percent",
+        threshold=least,
+        at_least=True,
         rings=least is not None and share is not None and share < least,
         evidence={"arrived": arrived, "rejected_or_failed": lost, "days": looking.settings.window_days},
         next=looking.command("deliveries list --state rejected --state failed") if lost else None,
-    )  # fmt: skip
+    )
 
 
 def exports_not_accepted(looking: Looking) -> Monitor:
@@ -94,24 +98,33 @@ def exports_not_accepted(looking: Looking) -> Monitor:
     forgotten = _never_handed_on(looking, before)
     count = (found[0][1] if found else 0) + len(forgotten)
     return looking.counted(
-        "exports_not_accepted", "Has the general ledger accepted what was exported?", count, "exports",
+        "exports_not_accepted",
+        "Has the general ledger accepted what was exported?",
+        count,
+        "exports",
         allowed=None if after_s is None else 0,
         evidence={
-            "older_than_s": after_s, "deliveries": found[0][0] if found else 0, "oldest": _shown(found),
+            "older_than_s": after_s,
+            "deliveries": found[0][0] if found else 0,
+            "oldest": _shown(found),
             "in_no_outbox": [export_id for _, export_id, _ in forgotten[:SHOWN]],
         },
         next=f"deliver {forgotten[0][2]}" if forgotten and not found else "deliveries list",
-    )  # fmt: skip
+    )
 
 
 def dead_letters(looking: Looking) -> Monitor:
     """Deliveries that were rejected or failed, and wait for a person."""
     found = _in_states(looking, _LOST, looking.now)
     return looking.counted(
-        "dead_letters", "How many deliveries wait for a person?", found[0][0] if found else 0, "deliveries",
-        allowed=looking.settings.dead_letters, evidence={"oldest": _shown(found)},
+        "dead_letters",
+        "How many deliveries wait for a person?",
+        found[0][0] if found else 0,
+        "deliveries",
+        allowed=looking.settings.dead_letters,
+        evidence={"oldest": _shown(found)},
         next="deliveries list --state rejected --state failed",
-    )  # fmt: skip
+    )
 
 
 def deliveries_by_state(looking: Looking) -> dict[tuple[str, str], int]:
@@ -130,11 +143,15 @@ def _in_states(looking: Looking, states: tuple[State, ...], before: datetime) ->
 def _shown(found: list[Any]) -> list[dict[str, Any]]:
     return [
         {
-            "delivery": delivery, "destination": destination, "export": export, "state": state,
-            "created_at": format_time(created_at), "reason": reason,
+            "delivery": delivery,
+            "destination": destination,
+            "export": export,
+            "state": state,
+            "created_at": format_time(created_at),
+            "reason": reason,
         }
         for _, _, delivery, destination, export, state, created_at, reason in found
-    ]  # fmt: skip
+    ]
 
 
 def _never_handed_on(looking: Looking, before: datetime) -> list[tuple[datetime, str, str]]:

@@ -102,15 +102,19 @@ def event_to_general_ledger(looking: Looking) -> Monitor:
     waiting = sorted(_on_their_way(looking, ends) + not_delivered, key=lambda item: item[0])
     oldest_s = max((looking.now - waiting[0][0]).total_seconds(), 0.0) if waiting else 0.0
     return looking.counted(
-        "event_to_general_ledger", "Is the oldest event that was handed over in the general ledger's books?",
-        round(oldest_s, 3), "seconds", allowed=looking.settings.event_to_general_ledger_s,
+        "event_to_general_ledger",
+        "Is the oldest event that was handed over in the general ledger's books?",
+        round(oldest_s, 3),
+        "seconds",
+        allowed=looking.settings.event_to_general_ledger_s,
         evidence={
-            "journals": len(waiting), "oldest": [
-                {**what, "last_event_at": format_time(at)} for at, what in waiting[:SHOWN]
-            ], "posted": _posted(looking, ends), "days": looking.settings.window_days,
+            "journals": len(waiting),
+            "oldest": [{**what, "last_event_at": format_time(at)} for at, what in waiting[:SHOWN]],
+            "posted": _posted(looking, ends),
+            "days": looking.settings.window_days,
         },
         next=_next(waiting[0][1]) if waiting else "deliveries list",
-    )  # fmt: skip
+    )
 
 
 def _next(what: dict[str, Any]) -> str:
@@ -166,8 +170,10 @@ def _not_handed_on(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
     if through is None:
         return []
     where = {
-        "through": str(Period.of(through)), "latest": list(_closed_last(looking, ends)), "limit": _JOURNALS_AT_MOST
-    }  # fmt: skip
+        "through": str(Period.of(through)),
+        "latest": list(_closed_last(looking, ends)),
+        "limit": _JOURNALS_AT_MOST,
+    }
     by_destination = {channel.destination: channel for channel in list_channels(looking.connection, looking.ledger)}
     return [
         (at, {"channel": channel.name, "period": period, "number": number})
@@ -176,7 +182,7 @@ def _not_handed_on(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
             NOT_HANDED_ON, destination=channel.destination, format=channel.format.name, **where
         )
         if (at := _closed_at(ends, period, to_cut, made_at)) is not None
-    ]  # fmt: skip
+    ]
 
 
 def _closed_last(looking: Looking, ends: Sequence[_End]) -> dict[str, datetime]:

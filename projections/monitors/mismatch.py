@@ -88,9 +88,13 @@ def keep_verified(database: Database, verified: VerificationReport, *, at: datet
     """
     differences = len(verified.differences)
     kept = {
-        "ledger": verified.ledger, "at": at, "position": verified.events, "since": verified.since,
-        "differences": differences, "clean_at": None if differences else at,
-    }  # fmt: skip
+        "ledger": verified.ledger,
+        "at": at,
+        "position": verified.events,
+        "since": verified.since,
+        "differences": differences,
+        "clean_at": None if differences else at,
+    }
     with suppress(DatabaseUnavailable, *ON_A_STANDBY), database.write() as connection:
         connection.execute(KEEP_VERIFIED, kept)
 
@@ -108,14 +112,20 @@ def mismatch(looking: Looking) -> Monitor:
     verification, said = _verification(looking)
     faults = [*found, *day, *said]
     return Monitor(
-        name="mismatch", question="Do log, chain and totals hold together?", value=len(faults), unit="faults",
-        threshold=0, rings=bool(faults),
+        name="mismatch",
+        question="Do log, chain and totals hold together?",
+        value=len(faults),
+        unit="faults",
+        threshold=0,
+        rings=bool(faults),
         evidence={
-            "faults": faults[:_SHOWN], "batches_checked": min(len(batches), _BATCHES), "totals_checked": compared,
+            "faults": faults[:_SHOWN],
+            "batches_checked": min(len(batches), _BATCHES),
+            "totals_checked": compared,
             "verification": verification,
         },
         next=looking.command("verify") if faults else None,
-    )  # fmt: skip
+    )
 
 
 def _head(batches: Sequence[BatchRow], head: tuple[int, datetime | None, bytes], frontier: bytes) -> Iterator[str]:
@@ -192,9 +202,12 @@ def _verification(looking: Looking) -> tuple[dict[str, Any] | None, list[str]]:
         when = "never" if clean_at is None else format_time(clean_at)
         faults.append(f"the last clean verification: {when}")
     document = {
-        "verified_at": format_time(verified_at), "position": position, "not_read_again": since,
-        "differences": differences, "clean_at": clean_at and format_time(clean_at),
-    }  # fmt: skip
+        "verified_at": format_time(verified_at),
+        "position": position,
+        "not_read_again": since,
+        "differences": differences,
+        "clean_at": clean_at and format_time(clean_at),
+    }
     return document, faults
 
 

@@ -95,12 +95,24 @@ class Looking(msgspec.Struct, frozen=True, kw_only=True):
         return f"subledger {words} --ledger {self.ledger}"
 
     def counted(
-        self, name: str, question: str, value: float, unit: str, *, allowed: float | None, evidence: dict[str, Any],
+        self,
+        name: str,
+        question: str,
+        value: float,
+        unit: str,
+        *,
+        allowed: float | None,
+        evidence: dict[str, Any],
         next: str,
-    ) -> Monitor:  # fmt: skip
+    ) -> Monitor:
         """A monitor with a highest allowed figure. ``next`` is a command, given if the figure is not zero."""
         return Monitor(
-            name=name, question=question, value=value, unit=unit, threshold=allowed,
-            rings=allowed is not None and value > allowed, evidence=evidence,
+            name=name,
+            question=question,
+            value=value,
+            unit=unit,
+            threshold=allowed,
+            rings=allowed is not None and value > allowed,
+            evidence=evidence,
             next=self.command(next) if value else None,
-        )  # fmt: skip
+        )

@@ -141,9 +141,13 @@ def _changes(database: Database, report: Report) -> tuple[tuple[str, ...], tuple
 
 
 def _add(
-    connection: WriteConnection, report: Report, began: Sequence[str], ceased: Sequence[str], ringing: dict[str, str],
+    connection: WriteConnection,
+    report: Report,
+    began: Sequence[str],
+    ceased: Sequence[str],
+    ringing: dict[str, str],
     told: dict[str, str],
-) -> None:  # fmt: skip
+) -> None:
     since = {**told, **ringing}
     body = {
         "type": "monitors.changed",
@@ -156,9 +160,11 @@ def _add(
         },
     }
     notice = {
-        "ledger": report.ledger, "notice_id": f"msg_{secrets.token_hex(12)}", "made_at": report.looked_at,
+        "ledger": report.ledger,
+        "notice_id": f"msg_{secrets.token_hex(12)}",
+        "made_at": report.looked_at,
         "body": msgspec.json.encode(body).decode(),
-    }  # fmt: skip
+    }
     connection.execute(ADD_NOTICE, notice)
     before = report.looked_at - timedelta(days=_KEPT_DAYS)
     connection.execute(FORGET_NOTICES, {"ledger": report.ledger, "before": before})
@@ -180,9 +186,7 @@ def _not_allowed(database: Database, ledger: str, settings: MonitorSettings) -> 
     return None
 
 
-def _send_first(
-    database: Database, ledger: str, settings: MonitorSettings, now: datetime
-) -> tuple[bool, str | None]:  # fmt: skip
+def _send_first(database: Database, ledger: str, settings: MonitorSettings, now: datetime) -> tuple[bool, str | None]:
     """Sends the first notice that waits, if it is due. Returns whether it was accepted, and else why not."""
     where: dict[str, Any] = {"ledger": ledger}
     with database.write() as connection:

@@ -91,7 +91,10 @@ def unapplied_payments(looking: Looking) -> Monitor:
     dates = dict(looking.rows(RECORDED_AT, positions=[payment.position for payment in payments[-SHOWN:]]))
     count = len(payments) + (1 if found and found.left else 0)  # at least one more
     return looking.counted(
-        "unapplied_payments", "Is every payment applied to what it is for?", count, "payments",
+        "unapplied_payments",
+        "Is every payment applied to what it is for?",
+        count,
+        "payments",
         allowed=None if after_s is None else 0,
         evidence={
             "older_than_s": after_s,
@@ -100,7 +103,7 @@ def unapplied_payments(looking: Looking) -> Monitor:
             "oldest": [_shown(payment, dates) for payment in reversed(payments[-SHOWN:])],
         },
         next="report receivables",
-    )  # fmt: skip
+    )
 
 
 class _Unapplied:
@@ -171,7 +174,11 @@ class _Unapplied:
 
 def _shown(payment: _Unsettled, dates: dict[int, datetime]) -> dict[str, Any]:
     return {
-        "position": payment.position, "source": payment.source, "event": payment.event_id,
-        "customer": payment.customer, "amount": format_minor(payment.amount_minor, payment.currency),
-        "currency": payment.currency, "recorded_at": format_time(dates[payment.position]),
-    }  # fmt: skip
+        "position": payment.position,
+        "source": payment.source,
+        "event": payment.event_id,
+        "customer": payment.customer,
+        "amount": format_minor(payment.amount_minor, payment.currency),
+        "currency": payment.currency,
+        "recorded_at": format_time(dates[payment.position]),
+    }

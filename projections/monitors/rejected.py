@@ -50,14 +50,19 @@ def rejected(looking: Looking, found: Counts) -> Monitor:
     if allowed is not None:
         allowed = min(allowed, READ_AT_MOST - 1)
     return looking.counted(
-        "rejected", "Are all rejected events recorded or dismissed?", aged + beyond, "events",
+        "rejected",
+        "Are all rejected events recorded or dismissed?",
+        aged + beyond,
+        "events",
         allowed=None if after_s is None else allowed,
         evidence={
-            "older_than_s": after_s, "expected": list(expected), "not_kept_one_by_one": beyond,
+            "older_than_s": after_s,
+            "expected": list(expected),
+            "not_kept_one_by_one": beyond,
             "open": summary(found),
         },
         next="rejected counts",
-    )  # fmt: skip
+    )
 
 
 def _unexpected(count: Count, expected: Collection[str], *, rejecting: bool) -> int:

@@ -149,9 +149,10 @@ def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
         len(code) > _LONGEST_CODE for code in settings.rejected_expected
     ):
         raise InvalidInput(
-            "rejected_expected is a list of codes", field="rejected_expected",
+            "rejected_expected is a list of codes",
+            field="rejected_expected",
             expected=f"at most {_CODES} codes of errors, such as insufficient_credits",
-        )  # fmt: skip
+        )
     if settings.webhook:
         check_url(settings.webhook, field="webhook", query=True)
         if not settings.webhook_secret:
@@ -167,8 +168,11 @@ def _check_notifies(state: LedgerState) -> None:
     if state.sandbox:
         raise SandboxLedger(
             f"ledger {state.ledger} is a sandbox and sends no notices, as their receiver could take its figures for "
-            "real; set its thresholds without a webhook", field="webhook", expected="no webhook", found=state.ledger,
-        )  # fmt: skip
+            "real; set its thresholds without a webhook",
+            field="webhook",
+            expected="no webhook",
+            found=state.ledger,
+        )
 
 
 def _check(name: str, value: float | None, lowest: float, highest: float) -> None:

@@ -25,12 +25,16 @@ def stuck_writer(looking: Looking) -> Monitor:
     # In whole seconds, as shorter waits are normal.
     longest_s = int(max((holder.waiting_s for holder in holders), default=0.0))
     return Monitor(
-        name="stuck_writer", question="Is the holder of the ledger's lock making progress?",
-        value=longest_s if measured else None, unit="s", threshold=threshold,
+        name="stuck_writer",
+        question="Is the holder of the ledger's lock making progress?",
+        value=longest_s if measured else None,
+        unit="s",
+        threshold=threshold,
         rings=threshold is not None and longest_s > threshold,
         evidence={
-            "measured": measured, "ended_after_s": looking.view.database.timeouts.stuck_writer_s,
+            "measured": measured,
+            "ended_after_s": looking.view.database.timeouts.stuck_writer_s,
             "holders": [msgspec.to_builtins(holder) for holder in holders[:SHOWN]],
         },
         next="subledger worker" if longest_s else None,
-    )  # fmt: skip
+    )

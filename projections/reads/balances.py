@@ -253,9 +253,7 @@ class OfLedger(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        return {
-            "customer": snapshots.LEDGER, "day_rows": snapshots.DAY_ROWS, "inside_a_day": snapshots.INSIDE_A_DAY,
-        }  # fmt: skip
+        return {"customer": snapshots.LEDGER, "day_rows": snapshots.DAY_ROWS, "inside_a_day": snapshots.INSIDE_A_DAY}
 
     def answer(self, rules: Mapping[int, Rules], found: str) -> TrialBalance:
         read = _decoder.decode(found)

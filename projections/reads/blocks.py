@@ -124,10 +124,7 @@ def one_block(view: View, block_id: str) -> BlockView:
     found = _views(view, _find(view, " AND b.block_id = :block", {"block": block_id}))
     if not found:
         raise UnknownBlock(
-            f"no credit block {block_id} in this view",
-            field="block_id",
-            expected="a known block",
-            found=block_id,
+            f"no credit block {block_id} in this view", field="block_id", expected="a known block", found=block_id
         )
     return found[0]
 
@@ -150,10 +147,13 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             blocks[row.block_id] = (row.customer, block)
     blocks = known_terms(view, blocks)
     parameters = {
-        "ledger": view.ledger, "position": view.position, "as_of": view.as_of, "blocks": list(blocks),
+        "ledger": view.ledger,
+        "position": view.position,
+        "as_of": view.as_of,
+        "blocks": list(blocks),
         "customers": sorted({customer for customer, _ in blocks.values()}),
         "opened": min(row.opened_at_position for row in rows),
-    }  # fmt: skip
+    }
     columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
     disputed: dict[str, int] = {}
     functional: dict[str, int] = {}

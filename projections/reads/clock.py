@@ -33,4 +33,4 @@ def clock_of(database: Database, ledger: str) -> Clock:
     moment = datetime.now(UTC)
     return Clock(
         ledger=ledger, sandbox=state.sandbox, now=state.now(moment), today=state.today(moment), timezone=state.timezone
-    )  # fmt: skip
+    )

@@ -64,9 +64,11 @@ def adopted_policy(connection: Connection, ledger: str, number: int) -> AdoptedP
         if policy.number == number:
             return policy
     raise UnknownPolicy(
-        f"ledger {ledger} has adopted no policy {number}", field="policy", expected="a number that policies lists",
+        f"ledger {ledger} has adopted no policy {number}",
+        field="policy",
+        expected="a number that policies lists",
         found=str(number),
-    )  # fmt: skip
+    )
 
 
 def _adopted(
@@ -75,8 +77,16 @@ def _adopted(
     data: Mapping[str, Any] = msgspec.json.decode(data_text)
     rules = rules_from(data["rules"])
     return AdoptedPolicy(
-        number=number, name=data["name"], version=data["version"], description=data.get("description"),
-        content_hash=data["content_hash"], rules=rules,
-        inherited=tuple(kind for kind in rules if kind not in data["rules"]), position=position,
-        occurred_at=occurred_at, recorded_at=recorded_at, by=data.get("by"), in_force=in_force,
-    )  # fmt: skip
+        number=number,
+        name=data["name"],
+        version=data["version"],
+        description=data.get("description"),
+        content_hash=data["content_hash"],
+        rules=rules,
+        inherited=tuple(kind for kind in rules if kind not in data["rules"]),
+        position=position,
+        occurred_at=occurred_at,
+        recorded_at=recorded_at,
+        by=data.get("by"),
+        in_force=in_force,
+    )

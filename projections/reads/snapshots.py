@@ -146,16 +146,29 @@ GROUP BY 1, 2, 3, 4
 
 
 def points_of_customer(
-    connection: AnyConnection, ledger: str, customer: str, *, after: int = 0, before: int = 0,
-    through: int = _EVERYTHING, limit: int = _ENTRIES_AT_ONCE,
-) -> Iterator[SnapshotPoint]:  # fmt: skip
+    connection: AnyConnection,
+    ledger: str,
+    customer: str,
+    *,
+    after: int = 0,
+    before: int = 0,
+    through: int = _EVERYTHING,
+    limit: int = _ENTRIES_AT_ONCE,
+) -> Iterator[SnapshotPoint]:
     """Yields a customer's next snapshot positions among the ``limit`` entries after a position.
 
     ``before`` is the number of entries through the position ``after``. A snapshot sums ``OF_CUSTOMER`` entries or more,
     as the entries of one event are never split.
     """
-    parameters = {"ledger": ledger, "customer": customer, "after": after, "before": before, "through": through,
-                  "limit": limit, "step": OF_CUSTOMER}  # fmt: skip
+    parameters = {
+        "ledger": ledger,
+        "customer": customer,
+        "after": after,
+        "before": before,
+        "through": through,
+        "limit": limit,
+        "step": OF_CUSTOMER,
+    }
     for number, group in groupby(rows(connection, OF_A_CUSTOMER, parameters), key=lambda row: row[0]):
         found = list(group)
         before += sum(row[-1] for row in found)

@@ -80,9 +80,12 @@ class Chain:
         self.whole = False
         why = "" if found is not None else ": their batch exists"
         self.findings.differ(
-            "log", f"the events from position {first} to {last} are missing{why}", position=first, expected=first,
+            "log",
+            f"the events from position {first} to {last} are missing{why}",
+            position=first,
+            expected=first,
             found=found,
-        )  # fmt: skip
+        )
 
     def _batch(self, batch: BatchRow) -> None:
         last = batch.last_position
@@ -100,15 +103,14 @@ class Chain:
         if self.hash != batch.previous_hash:
             wrong(
                 f"the previous_hash of the batch that ends at position {last} differs from the batch before",
-                self.hash, batch.previous_hash,
-            )  # fmt: skip
+                self.hash,
+                batch.previous_hash,
+            )
         # With either root: a changed root is one difference, not two, and so is a changed leaf.
         digests = [
             batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, r, previous)
-            for r, previous in (
-                (root, batch.previous_hash), (batch.root, batch.previous_hash), (root, self.hash)
-            )
-        ]  # fmt: skip
+            for r, previous in ((root, batch.previous_hash), (batch.root, batch.previous_hash), (root, self.hash))
+        ]
         if batch.hash not in digests:
             wrong(
                 f"the hash of the batch that ends at position {last} is not that of its content", digests[0], batch.hash
@@ -126,9 +128,11 @@ class Chain:
     def head(self, head: Any, state: LedgerState | None, findings: Findings) -> None:
         """Compares the ledger's row with the end of its log, and its settings if the log could be replayed."""
         expected: dict[str, Any] = {
-            "position": self.position, "recorded_at": self.moment, "batch_hash": self.hash,
+            "position": self.position,
+            "recorded_at": self.moment,
+            "batch_hash": self.hash,
             "frontier": self.frontier.to_bytes(),
-        }  # fmt: skip
+        }
         if state is not None:
             expected |= {name: state.stored(name) for name in SETTINGS}
         for name, value in expected.items():
@@ -137,8 +141,11 @@ class Chain:
                 findings.differ(
                     "head" if name not in SETTINGS else "ledgers",
                     f"{name} of the ledger differs from its log",
-                    position=head.position, subject=name, expected=value, found=found,
-                )  # fmt: skip
+                    position=head.position,
+                    subject=name,
+                    expected=value,
+                    found=found,
+                )
 
 
 def follow_chain(connection: sa.Connection, _advance: Advance, ledger: str, part: Part | None) -> Chain:

@@ -51,9 +51,13 @@ def _as_it_was(replay: Replayer, customer: str, position: int) -> tuple[Any, ...
 
 
 def compare_table(
-    connection: sa.Connection, ledger: str, derived: Derived, expected: dict[Key, Any], findings: Findings,
+    connection: sa.Connection,
+    ledger: str,
+    derived: Derived,
+    expected: dict[Key, Any],
+    findings: Findings,
     which: str = "true",
-) -> None:  # fmt: skip
+) -> None:
     """Compares a table with rows in memory. The check has the name of the table."""
     size, unseen = len(derived.key), set(expected)
     for rows in stream(connection, derived.rows_of(which), {"ledger": ledger}):
@@ -64,9 +68,7 @@ def compare_table(
         _lacks(derived.name, key, expected[key], findings)
 
 
-def compare_rows(
-    name: str, expected: dict[Key, Any], rows: Iterable[tuple[Key, Any]], findings: Findings
-) -> None:  # fmt: skip
+def compare_rows(name: str, expected: dict[Key, Any], rows: Iterable[tuple[Key, Any]], findings: Findings) -> None:
     """Compares rows that were read with the expected rows."""
     unseen = set(expected)
     for key, found in rows:
@@ -84,9 +86,12 @@ def _compare(name: str, key: Key, expected: Any, found: tuple[Any, ...], finding
         findings.differ(name, f"{name} has a row without an event: {subject}", subject=subject, found=found)
     else:
         findings.differ(
-            name, f"{name} {subject} differs from the events", subject=subject,
-            expected=_first_other(expected, found), found=_first_other(found, expected),
-        )  # fmt: skip
+            name,
+            f"{name} {subject} differs from the events",
+            subject=subject,
+            expected=_first_other(expected, found),
+            found=_first_other(found, expected),
+        )
 
 
 def _lacks(name: str, key: Key, expected: Any, findings: Findings) -> None:

@@ -81,9 +81,11 @@ class Replayer:
         return self._members is None or customer in self._members
 
     def bring_back(
-        self, wallets: Iterable[tuple[str, int, str]], blocks: Iterable[tuple[str, str, str]],
+        self,
+        wallets: Iterable[tuple[str, int, str]],
+        blocks: Iterable[tuple[str, str, str]],
         documents: Iterable[tuple[str, str, str, str]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Takes over the rows of another replay. Blocks are finished ones: their id, customer and state."""
         for customer, position, text in wallets:
             wallet = self.wallets[customer] = decode_wallet(text)
@@ -198,9 +200,12 @@ class Replayer:
             ),
         )
         wallet = evolve(
-            self.wallets[customer], draws_of(customer), decision, position=position,
+            self.wallets[customer],
+            draws_of(customer),
+            decision,
+            position=position,
             functional_currency=self.state.functional_currency,
-        )  # fmt: skip
+        )
         self._keep(customer, wallet, position)
 
     def settle_all(self) -> None:
@@ -332,17 +337,29 @@ class Replayer:
             return _block_row(*self.blocks[key[0]])
         kind, name = key
         owner, document = (
-            self.overages[int(name)] if kind == "overage"
-            else self.corrections[int(name)] if kind == "correction" else self.documents[key]
-        )  # fmt: skip
+            self.overages[int(name)]
+            if kind == "overage"
+            else self.corrections[int(name)]
+            if kind == "correction"
+            else self.documents[key]
+        )
         return (owner, encode_state(document))
 
 
 def _approved(logged: EventRow, approval: Approval, recorded_at: datetime) -> tuple[Any, ...]:
     return (
-        logged.source, logged.event_id, logged.type, logged.customer, logged.occurred_at, logged.data_text,
-        logged.attributes_text, approval.maker, APPROVED, approval.checker, recorded_at,
-    )  # fmt: skip
+        logged.source,
+        logged.event_id,
+        logged.type,
+        logged.customer,
+        logged.occurred_at,
+        logged.data_text,
+        logged.attributes_text,
+        approval.maker,
+        APPROVED,
+        approval.checker,
+        recorded_at,
+    )
 
 
 def _block_row(customer: str, block: Block) -> tuple[Any, ...]:

@@ -62,17 +62,27 @@ class Findings:
         self._told: set[tuple[str, str]] = set()
 
     def differ(
-        self, check: str, message: str, *, position: int | None = None, subject: str | None = None,
-        expected: object = None, found: object = None,
-    ) -> None:  # fmt: skip
+        self,
+        check: str,
+        message: str,
+        *,
+        position: int | None = None,
+        subject: str | None = None,
+        expected: object = None,
+        found: object = None,
+    ) -> None:
         self._found[check] += 1
         if self._found[check] <= MAX_A_CHECK:
             self._differences.append(
                 Difference(
-                    check=check, message=message, position=position, subject=subject,
-                    expected=_shown(expected), found=_shown(found),
+                    check=check,
+                    message=message,
+                    position=position,
+                    subject=subject,
+                    expected=_shown(expected),
+                    found=_shown(found),
                 )
-            )  # fmt: skip
+            )
 
     def breach(self, breach: Breach, position: int | None = None) -> None:
         """Adds a breach; a lasting one is reported once, at the position where it begins."""
@@ -80,9 +90,13 @@ class Findings:
             return
         self._told.add((breach.check, breach.message))
         self.differ(
-            breach.check, breach.message if position is None else f"{breach.message}, from position {position} on",
-            position=position, subject=breach.subject, expected=breach.expected, found=breach.found,
-        )  # fmt: skip
+            breach.check,
+            breach.message if position is None else f"{breach.message}, from position {position} on",
+            position=position,
+            subject=breach.subject,
+            expected=breach.expected,
+            found=breach.found,
+        )
 
     def add(self, other: Findings) -> None:
         """Appends the findings of another part."""

@@ -78,9 +78,15 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold(
-    snapshot: DatabaseSnapshot, ledger: str, *, shares: int, workers: int, advance: Advance, spool: Path | None = None,
+    snapshot: DatabaseSnapshot,
+    ledger: str,
+    *,
+    shares: int,
+    workers: int,
+    advance: Advance,
+    spool: Path | None = None,
     resumable: ResumableRuns | None = None,
-) -> Whole:  # fmt: skip
+) -> Whole:
     """Folds a ledger's log as it is in a database snapshot.
 
     With ``spool``, the hash of each event and the chain are checked, and the rows of customers are written to that
@@ -106,9 +112,13 @@ def fold(
         totals.merge(folded.totals)
         damages += [folded.damage] if folded.damage is not None else []
     return Whole(
-        chain=chain, own=own, totals=totals, events=sum(folded.events for folded in results),
-        resumed_from=sum(folded.resumed_from for folded in results), damage=min(damages, default=None),
-    )  # fmt: skip
+        chain=chain,
+        own=own,
+        totals=totals,
+        events=sum(folded.events for folded in results),
+        resumed_from=sum(folded.resumed_from for folded in results),
+        damage=min(damages, default=None),
+    )
 
 
 def replay(database: Database, ledger: str, *, workers: int | None = None, shares: int | None = None) -> Whole:
@@ -132,7 +142,7 @@ def _of_chain(chain: Chain | None) -> Damage | None:
 
 def fold_own(
     connection: sa.Connection, _advance: Advance, ledger: str, part: Part | None
-) -> tuple[LedgerReplayer, Damage | None]:  # fmt: skip
+) -> tuple[LedgerReplayer, Damage | None]:
     own = load(part, LedgerReplayer) or LedgerReplayer(ledger)
     damage = follow_own(connection, own)
     _end(part, own, damage)
@@ -151,9 +161,14 @@ def follow_own(connection: sa.Connection, own: LedgerReplayer) -> Damage | None:
 
 
 def fold_share(
-    connection: sa.Connection, advance: Advance, ledger: str, share: Share, days: RecordedDays, spool: Path | None,
+    connection: sa.Connection,
+    advance: Advance,
+    ledger: str,
+    share: Share,
+    days: RecordedDays,
+    spool: Path | None,
     part: Part | None,
-) -> Folded:  # fmt: skip
+) -> Folded:
     """Folds one share: the job of one worker. After an event with a wrong hash, no saved share is used again.
 
     The hash of an event of the ledger itself, or of a transfer from another share, is checked by the share that owns
@@ -183,7 +198,7 @@ def fold_share(
             _spool(replay, table, spool / f"{table}-{share.number}")
     return Folded(
         events=replay.events, resumed_from=resumed_from, totals=replay.totals, state=replay.state, damage=damage
-    )  # fmt: skip
+    )
 
 
 def _end(part: Part | None, folded: Any, damage: Damage | None) -> None:

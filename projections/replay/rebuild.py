@@ -100,9 +100,15 @@ _SPOOL: Final = "subledger-rebuild-"
 
 
 def rebuild(
-    database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
-    shares: int | None = None, resumable: ResumableRuns | None = None, resume: bool = False,
-) -> RebuildCounts:  # fmt: skip
+    database: Database,
+    ledger: str,
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
+    shares: int | None = None,
+    resumable: ResumableRuns | None = None,
+    resume: bool = False,
+) -> RebuildCounts:
     """Replaces the ledger's derived rows by rows computed from its events. Needs the right to make temporary tables.
 
     ``workers`` and ``shares`` as in a verification. With ``resumable`` the progress is saved; with ``resume`` the
@@ -145,9 +151,7 @@ class _Rebuild:
                         break
                 head = connection.execute(LOCK, (self._ledger,)).fetchone()
                 if head is None:
-                    raise UnknownLedger(
-                        f"there is no ledger {self._ledger}", field="ledger", found=self._ledger
-                    )  # fmt: skip
+                    raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
                 # A snapshot taken now sees every commit, and under the lock there will be no other.
                 self._follow(connection, whole, late)
                 _check_head(whole, head)
@@ -175,9 +179,14 @@ class _Rebuild:
             if self._resumable is not None:
                 of = self._resumable.begin(connection, self._ledger, head, shares=of, how=how).shares
             whole = fold(
-                snapshot, self._ledger, shares=of, workers=number, advance=self._advance, spool=spool,
-                resumable=self._resumable
-            )  # fmt: skip
+                snapshot,
+                self._ledger,
+                shares=of,
+                workers=number,
+                advance=self._advance,
+                spool=spool,
+                resumable=self._resumable,
+            )
         if whole.damage is not None:
             raise _damaged(whole.damage)
         return whole
@@ -242,12 +251,12 @@ class _Rebuild:
         """Stages the tables of the ledger as a whole: few rows, staged after the last event."""
         whole.totals.merge(late.totals)
         tables: dict[str, dict[Key, Any]] = {
-            **whole.own.rows, **rows_of_totals(whole.totals), "merkle_nodes": {**whole.followed.nodes},
-        }  # fmt: skip
+            **whole.own.rows,
+            **rows_of_totals(whole.totals),
+            "merkle_nodes": {**whole.followed.nodes},
+        }
         for name, rows in tables.items():
-            _copy(
-                connection, self._ledger, DERIVED_BY_NAME[name], ((*key, *values) for key, values in rows.items())
-            )  # fmt: skip
+            _copy(connection, self._ledger, DERIVED_BY_NAME[name], ((*key, *values) for key, values in rows.items()))
 
 
 def _remove_left_over() -> None:
@@ -285,7 +294,7 @@ def _rows(replay: Replayer, table: str) -> dict[Key, tuple[Any, ...]]:
 def _damaged(damage: Damage) -> IntegrityFault:
     return IntegrityFault(
         f"{damage.message}; run verify for all differences, and restore a backup", position=damage.position
-    )  # fmt: skip
+    )
 
 
 def _check_head(whole: Whole, head: tuple[Any, ...]) -> None:

@@ -78,8 +78,9 @@ class ResumableRuns:
         if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise InvalidInput(
                 f"other users can write to {directory}, so the saved progress in it cannot be trusted",
-                expected="a directory of this user, mode 700", found=oct(stat.S_IMODE(found.st_mode)),
-            )  # fmt: skip
+                expected="a directory of this user, mode 700",
+                found=oct(stat.S_IMODE(found.st_mode)),
+            )
 
         self._lock = (directory / "lock").open("w")
         try:
@@ -113,10 +114,14 @@ class ResumableRuns:
             shutil.copytree(self._clean, self._running, ignore=shutil.ignore_patterns(_MANIFEST))
         self._running.mkdir(mode=0o700, exist_ok=True)
         now = Manifest(
-            form=FORM, made_by=made_by, ledger=ledger, shares=shares if found is None else found.shares,
-            position=head.position, batch_hash=bytes(head.batch_hash).hex(),
+            form=FORM,
+            made_by=made_by,
+            ledger=ledger,
+            shares=shares if found is None else found.shares,
+            position=head.position,
+            batch_hash=bytes(head.batch_hash).hex(),
             since=0 if found is None else found.position if how is Start.SINCE_CLEAN else found.since,
-        )  # fmt: skip
+        )
         # Written before any part is saved, so that no part is beyond the head in the manifest.
         _write(self._running / _MANIFEST, msgspec.json.encode(now))
         return now

@@ -30,9 +30,15 @@ class Totals:
     def add(self, entry: Entry, recorded_on: date, position: int) -> None:
         """Adds one entry of a position."""
         key = (
-            entry.accounting_date, recorded_on, entry.cut, entry.currency, entry.policy, entry.kind,
-            entry.dimensions, entry.unit or "",
-        )  # fmt: skip
+            entry.accounting_date,
+            recorded_on,
+            entry.cut,
+            entry.currency,
+            entry.policy,
+            entry.kind,
+            entry.dimensions,
+            entry.unit or "",
+        )
         total = self.days.get(key)
         if total is None:
             total = self._new(key, (position, entry.number))

@@ -31,17 +31,26 @@ def trial_balance(view: View, request: ReportRequest) -> Report:
     functional_currency = view.functional_currency
     rows = tuple(
         (
-            account.account, account.currency, account.debit_minor, account.credit_minor, account.balance_minor,
+            account.account,
+            account.currency,
+            account.debit_minor,
+            account.credit_minor,
+            account.balance_minor,
             functional_currency,
-            account.functional_debit_minor, account.functional_credit_minor, account.functional_minor,
+            account.functional_debit_minor,
+            account.functional_credit_minor,
+            account.functional_minor,
         )
         for account in accounts
-    )  # fmt: skip
+    )
     sides = ("debit", "credit", "balance")
     columns = (
-        Column("account"), Column("currency"), *(Column(side, "money") for side in sides),
-        Column("functional_currency"), *(Column(f"{side}_functional", "functional") for side in sides),
-    )  # fmt: skip
+        Column("account"),
+        Column("currency"),
+        *(Column(side, "money") for side in sides),
+        Column("functional_currency"),
+        *(Column(f"{side}_functional", "functional") for side in sides),
+    )
     over_all = tuple(
         (account.account, account.debit_minor, account.credit_minor, account.balance_minor)
         for account in balances.in_functional_currency(accounts)
@@ -93,10 +102,13 @@ def summary(view: View, request: ReportRequest) -> Report:
     end = closing(view, request)
     functional_currency = view.functional_currency
     columns = (
-        *(Column(name) for name in _KEY), Column("debit", "money"), Column("credit", "money"),
-        Column("functional_currency"), Column("debit_functional", "functional"),
+        *(Column(name) for name in _KEY),
+        Column("debit", "money"),
+        Column("credit", "money"),
+        Column("functional_currency"),
+        Column("debit_functional", "functional"),
         Column("credit_functional", "functional"),
-    )  # fmt: skip
+    )
     lines = tuple(_lines(end, request.from_date))
     rows = tuple((*key, debit, credit, functional_currency, *functional) for key, (debit, credit, *functional) in lines)
     return Report(
@@ -117,9 +129,13 @@ def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...],
     of_month = lru_cache(lambda period: mapping_at(end, period))
     day, first = recorded_before(end)
     parameters = {
-        "ledger": end.ledger, "as_of": end.as_of, "position": end.position, "from_date": from_date or date.min,
-        "day": day, "first": first,
-    }  # fmt: skip
+        "ledger": end.ledger,
+        "as_of": end.as_of,
+        "position": end.position,
+        "from_date": from_date or date.min,
+        "day": day,
+        "first": first,
+    }
     sums: dict[tuple[str, ...], list[int]] = {}
     line: tuple[str, ...]
     for row in end.connection.execute(text(MONTHS), parameters):

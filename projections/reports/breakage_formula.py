@@ -241,14 +241,21 @@ def _step_parameters(end: View, request: ReportRequest, estimates: Sequence[Esti
         return [kind.sign * gains if kind.column in columns else 0 for kind in kinds]
 
     return {
-        "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "from_date": request.from_date or date.min,
-        "kinds": [kind.name for kind in kinds], "issued": signs(*GAINS, *DEDUCTIONS, gains=1),
-        "redeemed": signs("consumed"), "expired": signs("expired"), "escheated": signs("escheated"),
+        "ledger": end.ledger,
+        "position": end.position,
+        "as_of": end.as_of,
+        "from_date": request.from_date or date.min,
+        "kinds": [kind.name for kind in kinds],
+        "issued": signs(*GAINS, *DEDUCTIONS, gains=1),
+        "redeemed": signs("consumed"),
+        "expired": signs("expired"),
+        "escheated": signs("escheated"),
         "held": [kind.sign for kind in kinds],
-        "pools": [estimate.pool for estimate in estimates], "positions": [estimate.position for estimate in estimates],
+        "pools": [estimate.pool for estimate in estimates],
+        "positions": [estimate.position for estimate in estimates],
         "booked": [estimate.booked_on for estimate in estimates],
         "versions": [estimate.version for estimate in estimates],
-    }  # fmt: skip
+    }
 
 
 def _figures(row: Any) -> PoolFigures:

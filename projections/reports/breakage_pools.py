@@ -113,9 +113,14 @@ def _pools(
 
     def pool_of(name: str, currency: str) -> PoolBalances:
         nothing = (0, 0)
-        fresh = PoolBalances(currency=currency, columns={}, figures=PoolFigures(), recognised=nothing,
-                             liability=nothing,
-                     breakage_recognized=nothing)  # fmt: skip
+        fresh = PoolBalances(
+            currency=currency,
+            columns={},
+            figures=PoolFigures(),
+            recognised=nothing,
+            liability=nothing,
+            breakage_recognized=nothing,
+        )
         return pools.setdefault(name, fresh)
 
     for estimate in estimates:
@@ -185,15 +190,31 @@ def _pool_row(
         round_half_up(part.numerator, part.denominator) for part in expected(estimate, issued_then, figures)
     )
     return (
-        name, pool.currency, pool.columns.get("issued", 0), *(pool.columns.get(column, 0) for column in DEDUCTIONS),
-        figures.issued, figures.redeemed, figures.expired, figures.escheated, figures.credits,
-        None if estimate is None else estimate.version, None if estimate is None else estimate.position,
-        None if estimate is None else estimate.evidence, breakage, escheat, due(estimate, issued_then, figures)[0],
-        pool.recognised[0], pool.breakage_recognized[0], pool.liability[0],
-        pool.liability[0] - pool.breakage_recognized[0], functional_currency, pool.recognised[1],
+        name,
+        pool.currency,
+        pool.columns.get("issued", 0),
+        *(pool.columns.get(column, 0) for column in DEDUCTIONS),
+        figures.issued,
+        figures.redeemed,
+        figures.expired,
+        figures.escheated,
+        figures.credits,
+        None if estimate is None else estimate.version,
+        None if estimate is None else estimate.position,
+        None if estimate is None else estimate.evidence,
+        breakage,
+        escheat,
+        due(estimate, issued_then, figures)[0],
+        pool.recognised[0],
+        pool.breakage_recognized[0],
+        pool.liability[0],
+        pool.liability[0] - pool.breakage_recognized[0],
+        functional_currency,
+        pool.recognised[1],
         pool.breakage_recognized[1],
-        pool.liability[1], pool.liability[1] - pool.breakage_recognized[1],
-    )  # fmt: skip
+        pool.liability[1],
+        pool.liability[1] - pool.breakage_recognized[1],
+    )
 
 
 def _estimates_table(
@@ -201,24 +222,49 @@ def _estimates_table(
 ) -> Table:
     """Returns every version of every estimate, with its change of the breakage recognised to date (a true-up)."""
     columns = (
-        Column("pool"), Column("version", "integer"), Column("date", "date"), Column("position", "integer"),
-        Column("currency"), Column("expected_breakage", "money"), Column("expected_breakage_rate", "ratio"),
-        Column("expected_escheat", "money"), Column("expected_escheat_rate", "ratio"), Column("evidence"),
-        Column("maker"), Column("checker"), Column("recognised_before", "money"), Column("changed_by", "money"),
-        Column("recognised_after", "money"), Column("functional_currency"),
+        Column("pool"),
+        Column("version", "integer"),
+        Column("date", "date"),
+        Column("position", "integer"),
+        Column("currency"),
+        Column("expected_breakage", "money"),
+        Column("expected_breakage_rate", "ratio"),
+        Column("expected_escheat", "money"),
+        Column("expected_escheat_rate", "ratio"),
+        Column("evidence"),
+        Column("maker"),
+        Column("checker"),
+        Column("recognised_before", "money"),
+        Column("changed_by", "money"),
+        Column("recognised_after", "money"),
+        Column("functional_currency"),
         Column("changed_by_functional", "functional"),
-    )  # fmt: skip
+    )
     of_version = {(step.pool, step.version): step for step in steps if step.version is not None}
     rows = tuple(
         (
-            made.pool, made.version, made.booked_on, made.position, made.currency, made.breakage_minor,
-            made.breakage_rate, made.escheat_minor, made.escheat_rate, made.evidence, made.maker, made.checker,
-            step.before[0], step.posted[0], step.due[0], functional_currency, step.posted[1],
+            made.pool,
+            made.version,
+            made.booked_on,
+            made.position,
+            made.currency,
+            made.breakage_minor,
+            made.breakage_rate,
+            made.escheat_minor,
+            made.escheat_rate,
+            made.evidence,
+            made.maker,
+            made.checker,
+            step.before[0],
+            step.posted[0],
+            step.due[0],
+            functional_currency,
+            step.posted[1],
         )
         for made in sorted(estimates, key=lambda made: (made.pool, made.version))
         if made.booked_on <= as_of
         for step in (of_version[made.pool, made.version],)
-    )  # fmt: skip
+    )
     return Table(name="estimates", columns=columns, rows=rows)
 
 
@@ -231,12 +277,20 @@ def _rollforward_table(
 ) -> Table:
     """Returns breakage_recognized by month: recognised (by the books and by the formula) and expired."""
     columns = (
-        Column("pool"), Column("period"), Column("currency"), Column("opening", "money"), Column("recognised", "money"),
-        Column("expired", "money"), Column("closing", "money"), Column("due_by_formula", "money"),
-        Column("functional_currency"), Column("opening_functional", "functional"),
-        Column("recognised_functional", "functional"), Column("expired_functional", "functional"),
+        Column("pool"),
+        Column("period"),
+        Column("currency"),
+        Column("opening", "money"),
+        Column("recognised", "money"),
+        Column("expired", "money"),
+        Column("closing", "money"),
+        Column("due_by_formula", "money"),
+        Column("functional_currency"),
+        Column("opening_functional", "functional"),
+        Column("recognised_functional", "functional"),
+        Column("expired_functional", "functional"),
         Column("closing_functional", "functional"),
-    )  # fmt: skip
+    )
     moved: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
     for total in found:
         sign = effect(RECOGNIZED, total.kind, rules[total.policy])
@@ -271,10 +325,16 @@ def _due_by_month(steps: Iterable[Step]) -> dict[tuple[str, str], int]:
 def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], functional_currency: str) -> Table:
     """Returns prepaid_liability per currency: in pools, in other blocks, net of breakage recognised before expiry."""
     columns = (
-        Column("currency"), Column("pooled", "money"), Column("unpooled", "money"), Column(LIABILITY, "money"),
-        Column(RECOGNIZED, "money"), Column("net_liability", "money"), Column("functional_currency"),
-        Column("prepaid_liability_functional", "functional"), Column("net_liability_functional", "functional"),
-    )  # fmt: skip
+        Column("currency"),
+        Column("pooled", "money"),
+        Column("unpooled", "money"),
+        Column(LIABILITY, "money"),
+        Column(RECOGNIZED, "money"),
+        Column("net_liability", "money"),
+        Column("functional_currency"),
+        Column("prepaid_liability_functional", "functional"),
+        Column("net_liability_functional", "functional"),
+    )
     sums: dict[str, dict[str, tuple[int, int]]] = {}
     for total in found:
         of_currency = sums.setdefault(total.currency, {})
@@ -291,11 +351,17 @@ def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], fu
         if any((*pooled, *unpooled, *recognized)):
             rows.append(
                 (
-                    currency, pooled[0], unpooled[0], liability[0], recognized[0], liability[0] - recognized[0],
+                    currency,
+                    pooled[0],
+                    unpooled[0],
+                    liability[0],
+                    recognized[0],
+                    liability[0] - recognized[0],
                     functional_currency,
-                    liability[1], liability[1] - recognized[1],
+                    liability[1],
+                    liability[1] - recognized[1],
                 )
-            )  # fmt: skip
+            )
     return Table(name="liability", columns=columns, rows=tuple(rows))
 
 

@@ -181,10 +181,18 @@ def _item_rows(moved: Iterable[Any], credits: dict[str, Decimal], as_of: date) -
         first, amount = days[0], sum(lot for _, lot in lots)
         rows.append(
             (
-                first.account, first.customer, first.block_id, first.processor, first.currency, amount,
-                lots[0][0], ages[0][0], *_buckets(ages), _reason(first, amount, credits),
+                first.account,
+                first.customer,
+                first.block_id,
+                first.processor,
+                first.currency,
+                amount,
+                lots[0][0],
+                ages[0][0],
+                *_buckets(ages),
+                _reason(first, amount, credits),
             )
-        )  # fmt: skip
+        )
     order = list(CLEARING)
     return sorted(rows, key=lambda row: (order.index(row[0]), row[4], *(part or "" for part in row[1:4])))
 
@@ -232,10 +240,17 @@ def _reason(item: Any, amount: int, credits: dict[str, Decimal]) -> str:
 
 def _items_table(rows: Sequence[OpenItem]) -> Table:
     columns = (
-        Column("account"), Column("customer"), Column("block_id"), Column("processor"), Column("currency"),
-        Column("amount", "money"), Column("open_since", "date"), Column("age_days", "integer"),
-        *(Column(name, "money") for name, _ in BUCKETS), Column("reason"),
-    )  # fmt: skip
+        Column("account"),
+        Column("customer"),
+        Column("block_id"),
+        Column("processor"),
+        Column("currency"),
+        Column("amount", "money"),
+        Column("open_since", "date"),
+        Column("age_days", "integer"),
+        *(Column(name, "money") for name, _ in BUCKETS),
+        Column("reason"),
+    )
     return Table(name="items", columns=columns, rows=tuple(rows), lists_items=True)
 
 
@@ -251,9 +266,13 @@ def _accounts_table(rows: Sequence[OpenItem]) -> Table:
         for at in range(len(BUCKETS)):
             found[3 + at] += row[8 + at]
     columns = (
-        Column("account"), Column("currency"), Column("items", "integer"), Column("amount", "money"),
-        Column("oldest_days", "integer", "max"), *(Column(name, "money") for name, _ in BUCKETS),
-    )  # fmt: skip
+        Column("account"),
+        Column("currency"),
+        Column("items", "integer"),
+        Column("amount", "money"),
+        Column("oldest_days", "integer", "max"),
+        *(Column(name, "money") for name, _ in BUCKETS),
+    )
     return Table(name="accounts", columns=columns, rows=tuple((*key, *found) for key, found in sums.items()))
 
 
@@ -277,9 +296,14 @@ def _blocks_table(blocks: Sequence[Any], rules: dict[int, Rules]) -> Table:
     """Returns the open blocks with their three accounts; contract_liability uses only the liability."""
     has_deposits = any(effect(DEPOSITS, "purchase", of_policy) for of_policy in rules.values())
     columns = (
-        Column("customer"), Column("block_id"), Column("currency"), Column("credits", "credits"),
-        *(Column(account, "money") for account in OF_A_BLOCK), Column("difference", "money"), Column("reason"),
-    )  # fmt: skip
+        Column("customer"),
+        Column("block_id"),
+        Column("currency"),
+        Column("credits", "credits"),
+        *(Column(account, "money") for account in OF_A_BLOCK),
+        Column("difference", "money"),
+        Column("reason"),
+    )
     rows = tuple(_block_row(row, has_deposits) for row in blocks)
     return Table(name="blocks", columns=columns, rows=rows, lists_items=True)
 

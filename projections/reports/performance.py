@@ -104,8 +104,12 @@ class _Balances:
     def currencies(self) -> list[str]:
         """The currencies in which a liability or a receivable is open at the opening or at the closing."""
         wanted = (LIABILITY, RECOGNISED_AHEAD, *RECEIVABLES)
-        found = {currency for books in self.books for (account, currency), balance in books.items()
-                 if account in wanted and balance}  # fmt: skip
+        found = {
+            currency
+            for books in self.books
+            for (account, currency), balance in books.items()
+            if account in wanted and balance
+        }
         return sorted(found | {currency for (currency, _), sums in self.blocks[1].items() if any(sums)})
 
     def of(self, end: int, account: str, currency: str) -> tuple[int, int]:
@@ -164,11 +168,18 @@ def _carried(held: Iterable[Holding], month: int | None) -> dict[tuple[str, bool
 
 def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> Table:
     columns = (
-        Column("item"), Column("currency"), Column("opening", "money"), Column("closing", "money"),
-        Column("current", "money"), Column("non_current", "money"), Column("functional_currency"),
-        Column("opening_functional", "functional"), Column("closing_functional", "functional"),
-        Column("current_functional", "functional"), Column("non_current_functional", "functional"),
-    )  # fmt: skip
+        Column("item"),
+        Column("currency"),
+        Column("opening", "money"),
+        Column("closing", "money"),
+        Column("current", "money"),
+        Column("non_current", "money"),
+        Column("functional_currency"),
+        Column("opening_functional", "functional"),
+        Column("closing_functional", "functional"),
+        Column("current_functional", "functional"),
+        Column("non_current_functional", "functional"),
+    )
     rows = []
     for currency in balances.currencies:
         soon = bands[currency][0] if currency in bands else [0, 0]
@@ -181,11 +192,19 @@ def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> T
             if any((*opening, *closing_)) or item == "contract liability":
                 rows.append(
                     (
-                        item, currency, opening[0], closing_[0], now[0], closing_[0] - now[0],
+                        item,
+                        currency,
+                        opening[0],
+                        closing_[0],
+                        now[0],
+                        closing_[0] - now[0],
                         balances.functional_currency,
-                        opening[1], closing_[1], now[1], closing_[1] - now[1],
+                        opening[1],
+                        closing_[1],
+                        now[1],
+                        closing_[1] - now[1],
                     )
-                )  # fmt: skip
+                )
     return Table(name="performance", columns=columns, rows=tuple(rows))
 
 
@@ -219,16 +238,28 @@ def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
             if any((*gross[at], *ahead[at], latest[at])):
                 rows.append(
                     (
-                        name, currency, gross[at][0], ahead[at][0], bands[currency][at][0],
-                        gross[at][2] if name != LATER else None, latest[at], functional_currency,
+                        name,
+                        currency,
+                        gross[at][0],
+                        ahead[at][0],
+                        bands[currency][at][0],
+                        gross[at][2] if name != LATER else None,
+                        latest[at],
+                        functional_currency,
                         bands[currency][at][1],
                     )
-                )  # fmt: skip
+                )
     columns = (
-        Column("band"), Column("currency"), Column("liability", "money"), Column("breakage_recognised", "money"),
-        Column("remaining", "money"), Column("escheat", "money"), Column("at_the_latest", "money"),
-        Column("functional_currency"), Column("remaining_functional", "functional"),
-    )  # fmt: skip
+        Column("band"),
+        Column("currency"),
+        Column("liability", "money"),
+        Column("breakage_recognised", "money"),
+        Column("remaining", "money"),
+        Column("escheat", "money"),
+        Column("at_the_latest", "money"),
+        Column("functional_currency"),
+        Column("remaining_functional", "functional"),
+    )
     return Table(name="remaining", columns=columns, rows=tuple(rows)), bands
 
 

@@ -198,9 +198,14 @@ def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
     for (invoice_id, (lots, carried)), more in zip(still_open.items(), _shared(rest, weights), strict=True):
         if lots or carried + more:
             yield Item(
-                account=first.account, customer=first.customer, currency=first.currency, block_id=first.block_id,
-                invoice_id=invoice_id, lots=tuple(sorted(lots)), functional_minor=carried + more,
-            )  # fmt: skip
+                account=first.account,
+                customer=first.customer,
+                currency=first.currency,
+                block_id=first.block_id,
+                invoice_id=invoice_id,
+                lots=tuple(sorted(lots)),
+                functional_minor=carried + more,
+            )
 
 
 def _shared(amount: int, weights: Sequence[int]) -> Iterator[int]:
@@ -249,10 +254,14 @@ def _aged(items: Iterable[Item], as_of: date, functional_currency: str) -> tuple
             buckets[next(at for at, (_, last) in enumerate(BUCKETS) if last is None or age <= last)] += amount
     oldest = min((since for since, amount in lots if amount > 0), default=None)
     return (
-        sum(amount for _, amount in lots), *buckets, sum(amount for _, amount in lots if amount < 0), oldest,
-        None if oldest is None else (as_of - oldest).days, functional_currency,
+        sum(amount for _, amount in lots),
+        *buckets,
+        sum(amount for _, amount in lots if amount < 0),
+        oldest,
+        None if oldest is None else (as_of - oldest).days,
+        functional_currency,
         sum(item.functional_minor for item in items),
-    )  # fmt: skip
+    )
 
 
 def _ageing_table(owed: Sequence[Item], as_of: date, functional_currency: str) -> Table:
@@ -279,9 +288,14 @@ def _items_table(owed: Sequence[Item], as_of: date, functional_currency: str) ->
         for item in owed
     )
     columns = (
-        Column("customer"), Column("account"), Column("block_id"), Column("invoice_id"), Column("currency"),
-        Column("balance", "money"), *_AGED,
-    )  # fmt: skip
+        Column("customer"),
+        Column("account"),
+        Column("block_id"),
+        Column("invoice_id"),
+        Column("currency"),
+        Column("balance", "money"),
+        *_AGED,
+    )
     return Table(name="open_items", columns=columns, rows=rows)
 
 
@@ -291,12 +305,14 @@ def _totals_table(owed: Sequence[Item], as_of: date, functional_currency: str) -
     lines = sorted({(accounts.index(item.account), item.currency) for item in owed})
     rows = tuple(
         (
-            accounts[at], currency,
-            *_aged((i for i in owed if (i.account, i.currency) == (accounts[at], currency)), as_of,
-                   functional_currency),
+            accounts[at],
+            currency,
+            *_aged(
+                (i for i in owed if (i.account, i.currency) == (accounts[at], currency)), as_of, functional_currency
+            ),
         )
         for at, currency in lines
-    )  # fmt: skip
+    )
     columns = (Column("account"), Column("currency"), Column("balance", "money"), *_AGED)
     return Table(name="totals", columns=columns, rows=rows)
 
@@ -317,11 +333,16 @@ def _customers(items: Iterable[Item]) -> Customers:
 def _customers_table(customers: Customers, functional_currency: str) -> Table:
     """Returns per customer and currency the balance of each account, the unapplied payments, and the net amount."""
     columns = (
-        Column("customer"), Column("currency"), *(Column(account, "money") for account in RECEIVABLES),
-        Column("unapplied_payments", "money"), Column("net", "money"), Column("functional_currency"),
-        Column("receivables_functional", "functional"), Column("unapplied_functional", "functional"),
+        Column("customer"),
+        Column("currency"),
+        *(Column(account, "money") for account in RECEIVABLES),
+        Column("unapplied_payments", "money"),
+        Column("net", "money"),
+        Column("functional_currency"),
+        Column("receivables_functional", "functional"),
+        Column("unapplied_functional", "functional"),
         Column("net_functional", "functional"),
-    )  # fmt: skip
+    )
     rows = []
     for (customer, currency), accounts in customers.items():
         owed = [accounts.get(account, (0, 0)) for account in RECEIVABLES]
@@ -329,11 +350,17 @@ def _customers_table(customers: Customers, functional_currency: str) -> Table:
         carried = sum(functional for _, functional in owed)
         rows.append(
             (
-                customer, currency, *(amount for amount, _ in owed), -unapplied[0],
-                sum(amount for amount, _ in owed) + unapplied[0], functional_currency, carried, -unapplied[1],
+                customer,
+                currency,
+                *(amount for amount, _ in owed),
+                -unapplied[0],
+                sum(amount for amount, _ in owed) + unapplied[0],
+                functional_currency,
+                carried,
+                -unapplied[1],
                 carried + unapplied[1],
             )
-        )  # fmt: skip
+        )
     return Table(name="customers", columns=columns, rows=tuple(rows))
 
 

@@ -71,9 +71,12 @@ def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple
     found: RevenueFigures = {}
     bridge: RevenueFigures = {}
     parameters = {
-        "ledger": end.ledger, "position": end.position, "from_date": from_date or date.min, "as_of": end.as_of,
+        "ledger": end.ledger,
+        "position": end.position,
+        "from_date": from_date or date.min,
+        "as_of": end.as_of,
         "kinds": [kind.name for kind in KINDS if kind.recognised or kind.result in (Result.CONCESSION, Result.SHARE)],
-    }  # fmt: skip
+    }
     for row in end.connection.execute(text(RECOGNISED), parameters):
         amounts = (row.amount_minor, row.functional_minor)
         for whose, _, sign in RECOGNITION.get(row.kind, ()):
@@ -136,9 +139,12 @@ def _split(found: RevenueFigures, family: Family) -> None:
 def sources_table(found: RevenueFigures, functional_currency: str) -> Table:
     """Returns the revenue by source."""
     columns = (
-        Column("source"), Column("currency"), Column("recognised", "money"), Column("functional_currency"),
+        Column("source"),
+        Column("currency"),
+        Column("recognised", "money"),
+        Column("functional_currency"),
         Column("recognised_functional", "functional"),
-    )  # fmt: skip
+    )
     rows = tuple(
         (source, currency, found[source, currency][0], functional_currency, found[source, currency][1])
         for currency in sorted({currency for _, currency in found})

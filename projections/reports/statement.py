@@ -59,10 +59,14 @@ def statement(view: View, request: ReportRequest) -> Report:
     moved = end.connection.execute(
         text(MOVEMENTS),
         {
-            "ledger": end.ledger, "customer": request.customer, "position": end.position, "as_of": end.as_of,
-            "from_date": request.from_date or date.min, "kinds": list(WORDS),
+            "ledger": end.ledger,
+            "customer": request.customer,
+            "position": end.position,
+            "as_of": end.as_of,
+            "from_date": request.from_date or date.min,
+            "kinds": list(WORDS),
         },
-    ).all()  # fmt: skip
+    ).all()
     touched = {row.block_id for row in moved}
     rows = tuple(
         _block_row(block, opened.get(block.block.block_id), end.zone)
@@ -96,11 +100,16 @@ def _blocks(view: View, customer: str) -> Iterable[BlockView]:
 def _block_table(rows: tuple[tuple[Any, ...], ...]) -> Table:
     stages = ("opening", "added", "used", "expired", "ended", "closing")
     columns = (
-        Column("block_id"), Column("credit_kind"), Column("unit"),
-        *(Column(f"{stage}_credits", "credits") for stage in stages), Column("currency"),
-        *(Column(f"{stage}_value", "money") for stage in stages), Column("starts_on", "date"),
-        Column("expires_on", "date"), Column("status"),
-    )  # fmt: skip
+        Column("block_id"),
+        Column("credit_kind"),
+        Column("unit"),
+        *(Column(f"{stage}_credits", "credits") for stage in stages),
+        Column("currency"),
+        *(Column(f"{stage}_value", "money") for stage in stages),
+        Column("starts_on", "date"),
+        Column("expires_on", "date"),
+        Column("status"),
+    )
     return Table(name="blocks", columns=columns, rows=rows)
 
 
@@ -109,11 +118,20 @@ def _block_row(now: BlockView, before: BlockView | None, zone: ZoneInfo) -> tupl
     opening = (ZERO, 0) if before is None else (before.remaining, before.carrying_minor)
     moved = [_moved(now, before, columns) for columns in (ADDED, USED, EXPIRED, ENDED)]
     return (
-        block.block_id, block.credit_kind, block.unit, opening[0], *(credits for credits, _ in moved), now.remaining,
-        block.currency, opening[1], *(amount for _, amount in moved), now.carrying_minor,
+        block.block_id,
+        block.credit_kind,
+        block.unit,
+        opening[0],
+        *(credits for credits, _ in moved),
+        now.remaining,
+        block.currency,
+        opening[1],
+        *(amount for _, amount in moved),
+        now.carrying_minor,
         block.starts_at.astimezone(zone).date(),
-        None if now.expires_at is None else now.expires_at.astimezone(zone).date(), now.status.value,
-    )  # fmt: skip
+        None if now.expires_at is None else now.expires_at.astimezone(zone).date(),
+        now.status.value,
+    )
 
 
 def _moved(now: BlockView, before: BlockView | None, columns: Iterable[str]) -> tuple[Decimal, int]:
@@ -130,40 +148,72 @@ def _moved(now: BlockView, before: BlockView | None, columns: Iterable[str]) -> 
 def _movement_table(moved: Iterable[Any]) -> Table:
     """Returns the movements of blocks: credits and value, positive if added to the block."""
     columns = (
-        Column("date", "date"), Column("block_id"), Column("what"), Column("product"), Column("credits", "credits"),
-        Column("unit"), Column("currency"), Column("value", "money"), Column("source"), Column("event_id"),
+        Column("date", "date"),
+        Column("block_id"),
+        Column("what"),
+        Column("product"),
+        Column("credits", "credits"),
+        Column("unit"),
+        Column("currency"),
+        Column("value", "money"),
+        Column("source"),
+        Column("event_id"),
         Column("position", "integer"),
-    )  # fmt: skip
+    )
     rows = []
     for row in moved:
         if row.block_id is not None:
             sign = KIND_BY_NAME[row.kind].sign
             rows.append(
                 (
-                    row.accounting_date, row.block_id, _word(row), row.product or None, sign * Decimal(row.credits),
-                    row.unit, row.currency, sign * int(row.amount_minor), row.source, row.event_id, row.position,
+                    row.accounting_date,
+                    row.block_id,
+                    _word(row),
+                    row.product or None,
+                    sign * Decimal(row.credits),
+                    row.unit,
+                    row.currency,
+                    sign * int(row.amount_minor),
+                    row.source,
+                    row.event_id,
+                    row.position,
                 )
-            )  # fmt: skip
+            )
     return Table(name="movements", columns=columns, rows=tuple(rows))
 
 
 def _overage_table(moved: Iterable[Any]) -> Table:
     """Returns usage beyond the credits, and its settlement: by an invoice, or by a block bought later."""
     columns = (
-        Column("date", "date"), Column("what"), Column("product"), Column("credits", "credits"), Column("unit"),
-        Column("currency"), Column("amount", "money"), Column("source"), Column("event_id"),
+        Column("date", "date"),
+        Column("what"),
+        Column("product"),
+        Column("credits", "credits"),
+        Column("unit"),
+        Column("currency"),
+        Column("amount", "money"),
+        Column("source"),
+        Column("event_id"),
         Column("position", "integer"),
-    )  # fmt: skip
+    )
     rows = []
     for row in moved:
         sign = KIND_BY_NAME[row.kind].overage_sign
         if sign:
             rows.append(
                 (
-                    row.accounting_date, _word(row), row.product or None, sign * Decimal(row.credits), row.unit,
-                    row.currency, sign * int(row.amount_minor), row.source, row.event_id, row.position,
+                    row.accounting_date,
+                    _word(row),
+                    row.product or None,
+                    sign * Decimal(row.credits),
+                    row.unit,
+                    row.currency,
+                    sign * int(row.amount_minor),
+                    row.source,
+                    row.event_id,
+                    row.position,
                 )
-            )  # fmt: skip
+            )
     return Table(name="overage", columns=columns, rows=tuple(rows))
 
 

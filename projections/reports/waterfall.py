@@ -128,9 +128,13 @@ def waterfall(view: View, request: ReportRequest) -> Report:
 def _flows(end: View, request: ReportRequest) -> Iterator[Flow]:
     kinds = {kind.name for kind in KINDS if kind.column is not None} | {*RECOGNITION, *CONCESSIONS}
     parameters: dict[str, Any] = {
-        "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "from_date": request.from_date or date.min,
-        "openings": [*OPENINGS, "transfer_out"], "kinds": sorted(kinds),
-    }  # fmt: skip
+        "ledger": end.ledger,
+        "position": end.position,
+        "as_of": end.as_of,
+        "from_date": request.from_date or date.min,
+        "openings": [*OPENINGS, "transfer_out"],
+        "kinds": sorted(kinds),
+    }
     if request.customer is not None:
         parameters["customer"] = request.customer
     query = text(FLOWS.format(customer="" if request.customer is None else "AND n.customer = :customer"))
@@ -179,10 +183,16 @@ def _recognised(flows: Iterable[Flow]) -> dict[CohortMonth, Recognised]:
 
 def _waterfall_table(cells: dict[CohortMonth, Recognised], functional: str) -> Table:
     columns = (
-        Column("cohort"), Column("recognised_in"), Column("currency"), Column("usage", "money"),
-        Column("breakage", "money"), Column("other", "money"), Column("recognised", "money"),
-        Column("functional_currency"), Column("recognised_functional", "functional"),
-    )  # fmt: skip
+        Column("cohort"),
+        Column("recognised_in"),
+        Column("currency"),
+        Column("usage", "money"),
+        Column("breakage", "money"),
+        Column("other", "money"),
+        Column("recognised", "money"),
+        Column("functional_currency"),
+        Column("recognised_functional", "functional"),
+    )
     rows = tuple(
         (*at, cell.usage, cell.breakage, cell.other, cell.total, functional, cell.functional)
         for at, cell in sorted(cells.items(), key=_by_cohort_and_month)
@@ -226,15 +236,15 @@ def _deferred(figures: dict[str, int]) -> int:
 def _cohort_table(cohorts: Cohorts) -> Table:
     names = (*ADDED, "recognised", *CANCELLED)
     columns = (
-        Column("cohort"), Column("currency"), *(Column(name, "money") for name in names), Column("deferred", "money"),
-    )  # fmt: skip
+        Column("cohort"),
+        Column("currency"),
+        *(Column(name, "money") for name in names),
+        Column("deferred", "money"),
+    )
     rows = tuple(
-        (
-            cohort, currency, *(figures.get(name, 0) for name in names),
-            None if cohort == OVERAGE else _deferred(figures),
-        )
+        (cohort, currency, *(figures.get(name, 0) for name in names), None if cohort == OVERAGE else _deferred(figures))
         for (cohort, currency), figures in sorted(cohorts.items(), key=lambda item: (_order(item[0][0]), item[0][1]))
-    )  # fmt: skip
+    )
     return Table(name="cohorts", columns=columns, rows=rows)
 
 

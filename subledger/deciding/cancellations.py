@@ -133,10 +133,11 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
     )
     if block.price_minor + amount > MAX_MINOR:
         raise errors.InvalidValue(
-            f"block {block.block_id} would have too large a price", field="data.add_price",
+            f"block {block.block_id} would have too large a price",
+            field="data.add_price",
             expected=f"together at most {format_minor(MAX_MINOR, block.currency)}",
             found=format_minor(amount, block.currency),
-        )  # fmt: skip
+        )
     not_too_many(block.credits + credits, "data.add_credits")
     is_live(block, event)
     if block.remaining + credits <= 0:

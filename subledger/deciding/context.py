@@ -120,8 +120,10 @@ def new_block_id(context: Context, block_id: str, field: str = "block_id") -> No
 
 
 _UNKNOWN: Final[dict[str, type[errors.Refused]]] = {
-    "payment": errors.UnknownPayment, "invoice": errors.UnknownInvoice, "dispute": errors.UnknownDispute,
-}  # fmt: skip
+    "payment": errors.UnknownPayment,
+    "invoice": errors.UnknownInvoice,
+    "dispute": errors.UnknownDispute,
+}
 
 
 def own_document(wallet: Wallet, type: type[AnyDocument], document_id: str, context: Context) -> AnyDocument:
@@ -231,9 +233,11 @@ def not_too_many(credits: Decimal, field: str) -> None:
     """Raises InvalidValue if a block would have more credits than decimal arithmetic can count exactly."""
     if credits > MAX_CREDITS:
         raise errors.InvalidValue(
-            f"{field} makes too many credits", field=field, expected=f"together at most {MAX_CREDITS:f}",
+            f"{field} makes too many credits",
+            field=field,
+            expected=f"together at most {MAX_CREDITS:f}",
             found=format_credits(credits),
-        )  # fmt: skip
+        )
 
 
 def credits_of(block: Block, wanted: Decimal | None) -> Decimal:

@@ -234,9 +234,14 @@ def _part(block: Block, credits: Decimal, amount: int) -> int:
 
 
 def remeasure(
-    standings: Mapping[StandingKey, Standing], now: Callable[[StandingKey], Standing], books: Books, *, on: date,
-    following: date, functional_currency: str,
-) -> list[Movement]:  # fmt: skip
+    standings: Mapping[StandingKey, Standing],
+    now: Callable[[StandingKey], Standing],
+    books: Books,
+    *,
+    on: date,
+    following: date,
+    functional_currency: str,
+) -> list[Movement]:
     """Remeasures standings at a period's end, at the rate of that day.
 
     ``standings`` are those of the books through ``on``; ``now`` returns those of the head, which may know of later

@@ -112,15 +112,20 @@ def _set_rate(wallet: Wallet, event: Event[of_others.ExchangeRateSet], context: 
     functional_currency = context.state.functional_currency
     if event.data.quote != functional_currency:
         raise errors.WrongCurrency(
-            f"rates are quoted in {functional_currency}", field="data.quote", expected=functional_currency,
+            f"rates are quoted in {functional_currency}",
+            field="data.quote",
+            expected=functional_currency,
             found=event.data.quote,
-        )  # fmt: skip
+        )
     return decision(context, [])
 
 
 def _remeasure(
-    wallet: Wallet, event: Event[of_the_ledger.BalancesRemeasured], context: Context, dates: Dates  # noqa: ARG001 - one shape for all
-) -> Decision:  # fmt: skip
+    wallet: Wallet,
+    event: Event[of_the_ledger.BalancesRemeasured],  # noqa: ARG001 - one shape for all
+    context: Context,
+    dates: Dates,
+) -> Decision:
     """Remeasures the standings in other currencies at a period's end, of one customer or of the ledger itself."""
 
     def now(key: StandingKey) -> Standing:

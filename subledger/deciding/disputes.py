@@ -40,9 +40,11 @@ def write_off(wallet: Wallet, event: Event[ReceivableWrittenOff], context: Conte
     at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, sentence)
     if amount <= 0:
         raise errors.ExceedsReceivable(
-            f"block {block.block_id} has no open receivable", field="data.block_id", expected="an open receivable",
+            f"block {block.block_id} has no open receivable",
+            field="data.block_id",
+            expected="an open receivable",
             found=format_minor(block.receivable_minor, block.currency),
-        )  # fmt: skip
+        )
     is_not_disputed(block)
     tax_kind = "write_off_tax" if data.tax_relief else "write_off_tax_borne"
     return decision(context, _given_up(block, amount, ("write_off_unused", "write_off_used", tax_kind), dates))
@@ -169,11 +171,7 @@ def _dispute_fee(amount: Decimal | None, currency: str, processor: str | None, d
         return []
     return [
         Movement(
-            kind="dispute_fee",
-            amount_minor=fee,
-            accounting_date=dates.on(),
-            currency=currency,
-            processor=processor,
+            kind="dispute_fee", amount_minor=fee, accounting_date=dates.on(), currency=currency, processor=processor
         )
     ]
 

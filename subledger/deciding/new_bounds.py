@@ -41,9 +41,11 @@ def check_new_bounds(event: Event) -> None:
     scope: list[str] | None = getattr(event.data, "scope", None)
     if scope is not None and (length := sum(map(len, scope))) > MAX_SCOPE_TEXT:
         raise InvalidValue(
-            "the products of data.scope are too long together", field="data.scope",
-            expected=f"at most {MAX_SCOPE_TEXT} characters together", found=f"{length} characters",
-        )  # fmt: skip
+            "the products of data.scope are too long together",
+            field="data.scope",
+            expected=f"at most {MAX_SCOPE_TEXT} characters together",
+            found=f"{length} characters",
+        )
 
 
 def _check_attributes(text: str) -> None:

@@ -45,8 +45,10 @@ def check_new_ids(event: Event, is_known: Callable[[str, str], bool]) -> None:
             raise InvalidValue(
                 f"{field} has the character U+{ord(found[0]):04X}, which acts where it is printed; send the id without "
                 "it",
-                field=field, expected="an id without control characters, also C1 and bidirectional ones", found=text,
-            )  # fmt: skip
+                field=field,
+                expected="an id without control characters, also C1 and bidirectional ones",
+                found=text,
+            )
 
 
 def acting_invoices(events: Iterable[Event]) -> set[str]:

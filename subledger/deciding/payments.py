@@ -145,9 +145,15 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
 
 
 def _money(
-    kind: str, amount: int, currency: str, dates: Dates, *, processor: str | None = None, block_id: str | None = None,
+    kind: str,
+    amount: int,
+    currency: str,
+    dates: Dates,
+    *,
+    processor: str | None = None,
+    block_id: str | None = None,
     invoice_id: str | None = None,
-) -> Movement:  # fmt: skip
+) -> Movement:
     """A movement of money on the day of the event, whatever the block."""
     return Movement(
         kind=kind,
@@ -255,9 +261,15 @@ def _billed(overage: Overage, amount: int, data: OverageBilled, dates: Dates) ->
     if amount < overage.open_minor:
         credits = max(min(credits_share(credits, amount, overage.open_minor), overage.open - _NANO), ZERO)
     return Movement(
-        kind="overage_billed", amount_minor=amount, credits=credits, accounting_date=dates.on(overage.accounting_date),
-        overage_position=overage.position, product=overage.product, invoice_id=data.invoice_id, currency=data.currency,
-    )  # fmt: skip
+        kind="overage_billed",
+        amount_minor=amount,
+        credits=credits,
+        accounting_date=dates.on(overage.accounting_date),
+        overage_position=overage.position,
+        product=overage.product,
+        invoice_id=data.invoice_id,
+        currency=data.currency,
+    )
 
 
 def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context, dates: Dates) -> Decision:
@@ -295,9 +307,11 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
         unpaid = min(part, receivable.open_minor)
         tax_unpaid = min(part_tax, receivable.open_minor - unpaid)
         for kind, piece in (
-            ("memo_unpaid", unpaid), ("memo_paid", part - unpaid),
-            ("tax_reversed_unpaid", tax_unpaid), ("tax_reversed_paid", part_tax - tax_unpaid),
-        ):  # fmt: skip
+            ("memo_unpaid", unpaid),
+            ("memo_paid", part - unpaid),
+            ("tax_reversed_unpaid", tax_unpaid),
+            ("tax_reversed_paid", part_tax - tax_unpaid),
+        ):
             if piece:
                 movements.append(receivable.movement(kind, piece, dates))
         amount, tax = amount - part, tax - part_tax

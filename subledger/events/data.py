@@ -16,15 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from subledger import errors
 from subledger.errors import InvalidInput, InvalidValue, NaiveTime, WrongType
-from subledger.money import (
-    PRICE_PLACES,
-    exponent,
-    parse_change,
-    parse_credits,
-    parse_decimal,
-    parse_signed,
-    to_minor,
-)
+from subledger.money import PRICE_PLACES, exponent, parse_change, parse_credits, parse_decimal, parse_signed, to_minor
 from subledger.text.wording import json_type
 
 # --- bounds -------------------------------------------------------------------------------------------------
@@ -40,8 +32,7 @@ MAX_SCOPE: Final = 100
 # --- fields -------------------------------------------------------------------------------------------------
 
 _RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,12})?([Zz]|[+-][0-9]{2}:[0-9]{2})?",
-    re.ASCII,
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,12})?([Zz]|[+-][0-9]{2}:[0-9]{2})?", re.ASCII
 )
 
 
@@ -124,26 +115,35 @@ Identifier = Annotated[
     str,
     _characters(MAX_ID),
     _text(
-        f"a string of 1 to {MAX_ID} characters without control characters", "blk-7", minLength=1, maxLength=MAX_ID,
+        f"a string of 1 to {MAX_ID} characters without control characters",
+        "blk-7",
+        minLength=1,
+        maxLength=MAX_ID,
         pattern=r"^[^\x00-\x1f\x7f]+$",
     ),
-]  # fmt: skip
+]
 Name = Annotated[
     str,
     _characters(MAX_NAME),
     _text(
-        f"a string of 1 to {MAX_NAME} characters without control characters", "api", minLength=1, maxLength=MAX_NAME,
+        f"a string of 1 to {MAX_NAME} characters without control characters",
+        "api",
+        minLength=1,
+        maxLength=MAX_NAME,
         pattern=r"^[^\x00-\x1f\x7f]+$",
     ),
-]  # fmt: skip
+]
 Reason = Annotated[
     str,
     StringConstraints(strict=True, min_length=1, max_length=MAX_REASON, pattern=r"^[^\x00]+$"),
     _text(
-        f"a text of 1 to {MAX_REASON} characters", "duplicate order", minLength=1, maxLength=MAX_REASON,
+        f"a text of 1 to {MAX_REASON} characters",
+        "duplicate order",
+        minLength=1,
+        maxLength=MAX_REASON,
         pattern=r"^[^\x00]+$",
     ),
-]  # fmt: skip
+]
 Credits = Annotated[
     Decimal,
     _checked(lambda value: parse_credits(value, field=THIS_FIELD)),

@@ -143,9 +143,15 @@ def read_data(model: type[_Data], data: object, *, prefix: str = "data.") -> _Da
 
 
 def stored_event(
-    *, source: str, event_id: str, type: str, customer: str | None, occurred_at: datetime,
-    data_text: str, attributes_text: str | None,
-) -> Event:  # fmt: skip
+    *,
+    source: str,
+    event_id: str,
+    type: str,
+    customer: str | None,
+    occurred_at: datetime,
+    data_text: str,
+    attributes_text: str | None,
+) -> Event:
     """An event as it stands in the log, for replay."""
     model = (OWN_FORMS.get(type) if source == OWN_SOURCE else None) or EVENT_TYPES.get(type) or RESERVED_TYPES[type]
     return Event(
@@ -162,7 +168,7 @@ def stored_event(
 
 def own_event(
     *, source: str, event_id: str, type: str, customer: str | None, occurred_at: datetime, data: Mapping[str, Any]
-) -> Event:  # fmt: skip
+) -> Event:
     """An event that the ledger itself writes: a sweep, a close, a setting."""
     return stored_event(
         source=source,
@@ -270,10 +276,7 @@ def _check_attribute(name: str, value: Any) -> None:
 def _unknown_type(type: str) -> InvalidInput:
     if type in RESERVED_TYPES:
         return errors.ReservedEventType(
-            f"{type} is written only by its own command",
-            field="type",
-            expected="an event of the contract",
-            found=type,
+            f"{type} is written only by its own command", field="type", expected="an event of the contract", found=type
         )
     return errors.UnknownEventType(
         f"{type[:100]} is not an event type", field="type", expected=", ".join(EVENT_TYPES), found=type[:100]
@@ -285,9 +288,13 @@ _NEVER: Final = "; an expires_at that is null or absent means never"
 _OWN_CODES: Final[dict[str, type[InvalidInput]]] = {
     error.code: error
     for error in (
-        errors.WrongType, errors.InvalidValue, errors.NaiveTime, errors.TooManyDecimals, errors.UnknownCurrency,
+        errors.WrongType,
+        errors.InvalidValue,
+        errors.NaiveTime,
+        errors.TooManyDecimals,
+        errors.UnknownCurrency,
     )
-}  # fmt: skip
+}
 
 
 def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str) -> InvalidInput:
@@ -329,16 +336,22 @@ def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str)
     if kind == "string_unicode":
         what = field if fault["loc"] else f"the name {given}"
         return InvalidValue(
-            f"{what} cannot be kept as text", field=field or str(given)[:100], expected="Unicode without surrogates",
-            found=str(given)[:100], **facts,
-        )  # fmt: skip
+            f"{what} cannot be kept as text",
+            field=field or str(given)[:100],
+            expected="Unicode without surrogates",
+            found=str(given)[:100],
+            **facts,
+        )
     expected = _expected(model, fault["loc"])
     if kind.endswith("_type"):
         type_found = json_type(given)
         return WrongType(
-            f"{field} must be {expected}; a JSON {type_found} is not", field=field, expected=expected,
-            found=type_found, **facts,
-        )  # fmt: skip
+            f"{field} must be {expected}; a JSON {type_found} is not",
+            field=field,
+            expected=expected,
+            found=type_found,
+            **facts,
+        )
     # Only a scalar is shown: the text of a list nested a thousand deep cannot be made.
     shown = str(given)[:60] if isinstance(given, str | float) else json_type(given)
     if isinstance(given, int):  # Python writes no number of more than 4,300 digits

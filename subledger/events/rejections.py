@@ -83,12 +83,20 @@ def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
         canonical = _canonical(data)
         data_hash = None if canonical is None else hashlib.sha256(canonical).digest()
     return Rejection(
-        content_hash=_content_hash(sent, document), sent=kept, sent_bytes=size,
+        content_hash=_content_hash(sent, document),
+        sent=kept,
+        sent_bytes=size,
         # A key is both or none: by half of it no event is found.
-        source=source if event_id else None, event_id=event_id if source else None, type=_name(document.get("type")),
-        customer=None if subject == "-" else _name(subject), occurred_at=_moment(document.get("time")),
-        data_hash=data_hash, money=amount, credits=quantity, unit=unit,
-    )  # fmt: skip
+        source=source if event_id else None,
+        event_id=event_id if source else None,
+        type=_name(document.get("type")),
+        customer=None if subject == "-" else _name(subject),
+        occurred_at=_moment(document.get("time")),
+        data_hash=data_hash,
+        money=amount,
+        credits=quantity,
+        unit=unit,
+    )
 
 
 def text_of(document: object) -> bytes:

@@ -119,9 +119,13 @@ class _Backend(httpcore.NetworkBackend):
         self._checked = checked
 
     def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:  # fmt: skip
+    ) -> httpcore.NetworkStream:
         def connect(address: str) -> httpcore.NetworkStream:
             left = _left(timeout, httpcore.ConnectTimeout)
             return _Stream(self._backend.connect_tcp(address, port, left, local_address, socket_options))

@@ -103,10 +103,16 @@ class Calls:
         """Records a call by other means than HTTP."""
         self._made.append(
             Exchange(
-                at=datetime.now(UTC), seconds=0.0, method=method, url=url, headers={}, body=body, answer=answer,
+                at=datetime.now(UTC),
+                seconds=0.0,
+                method=method,
+                url=url,
+                headers={},
+                body=body,
+                answer=answer,
                 failure=failure,
             )
-        )  # fmt: skip
+        )
 
     def _check_time(self) -> None:
         if self.begin_by is not None and time.monotonic() > self.begin_by:
@@ -125,18 +131,28 @@ class Calls:
         made_since, self._made = self._made, []
         return [
             msgspec.structs.replace(
-                made, url=clean(made.url), body=clean(made.body), answer=clean(made.answer),
+                made,
+                url=clean(made.url),
+                body=clean(made.body),
+                answer=clean(made.answer),
                 headers={name: clean(value) for name, value in made.headers.items()},
                 answer_headers={name: clean(value) for name, value in made.answer_headers.items()},
                 failure=made.failure and clean(made.failure),
             )
             for made in made_since
-        ]  # fmt: skip
+        ]
 
     def send(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None,
-        json: Any = None, form: Mapping[str, str] | None = None, auth: tuple[str, str] | None = None,
-    ) -> httpx.Response:  # fmt: skip
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+    ) -> httpx.Response:
         """One call. Answers of 200 to 299, and those of 400 to 499 that speak of what was sent.
 
         Raises Throttled for 429, NotAuthorised for 401 and 403, NotSent where no connection was made or the answer is
@@ -145,9 +161,8 @@ class Calls:
         self.take_turn()
         try:
             request = self._client.build_request(
-                method, url, headers=dict(headers or {}), content=content, json=json, data=form,
-                timeout=self._timeout_s,
-            )  # fmt: skip
+                method, url, headers=dict(headers or {}), content=content, json=json, data=form, timeout=self._timeout_s
+            )
         except (httpx.InvalidURL, ValueError, UnicodeError) as error:
             raise NotSent(f"the address {url} cannot be called: {error}") from error
         request.headers["Accept-Encoding"] = bounded_http.ACCEPT_ENCODING
@@ -175,13 +190,18 @@ class Calls:
     ) -> None:
         self._made.append(
             Exchange(
-                at=at, seconds=round(took, 3), method=request.method, url=str(request.url),
-                headers=_shown(request.headers), body=_text(request.content), failure=failure,
+                at=at,
+                seconds=round(took, 3),
+                method=request.method,
+                url=str(request.url),
+                headers=_shown(request.headers),
+                body=_text(request.content),
+                failure=failure,
                 status=response.status_code if response is not None else None,
                 answer_headers=_shown(response.headers) if response is not None else {},
                 answer=_text(response.content) if response is not None else "",
             )
-        )  # fmt: skip
+        )
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -68,7 +68,7 @@ def replace(credential: Credential, value: str) -> None:
     if not credential.startswith("file:"):
         raise NotAuthorised(
             f"the credential {credential} was replaced by the other system: name a file that can be written"
-        )  # fmt: skip
+        )
     path = _allowed(credential)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -68,18 +68,21 @@ def check_granted(connection: AnyConnection, ledger: str, credentials: Iterable[
         raise CredentialNotGranted(
             f"ledger {ledger} may not use the credential {credential}; the operator can grant it with "
             f"`subledger credentials grant {credential} --ledger {ledger}`, or store it in the ledger's folder",
-            field="credential", expected="a credential of this ledger", found=credential,
-        )  # fmt: skip
+            field="credential",
+            expected="a credential of this ledger",
+            found=credential,
+        )
 
 
 def grant(database: Database, ledger: str, credential: str, *, by: str) -> None:
     """Grants a credential to a ledger. A repetition changes nothing; after a revocation it is another grant."""
     if not credential.startswith(("env:", "file:/")):
         raise InvalidValue(
-            "the credential is not a reference to an environment variable or a file", field="credential",
+            "the credential is not a reference to an environment variable or a file",
+            field="credential",
             expected="env:NAME or file:/PATH",
             found=credential[:200],
-        )  # fmt: skip
+        )
     with database.write() as connection:
         row = {"ledger": ledger, "credential": credential, "at": now_of(connection), "by": by}
         if connection.execute(GRANT, row).rowcount:

@@ -82,9 +82,13 @@ class Jobs:
     """
 
     def __init__(
-        self, database: Database, *, tasks: Sequence[Task] = (), each_minute: Sequence[MinuteTask] = (),
+        self,
+        database: Database,
+        *,
+        tasks: Sequence[Task] = (),
+        each_minute: Sequence[MinuteTask] = (),
         of_every_ledger: Sequence[Callable[[Database, str], object]] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._database = database
         self._tasks = tuple(tasks)
         self._of_every_ledger = tuple(of_every_ledger)
@@ -123,7 +127,7 @@ class Jobs:
 
     def work(
         self, *, concurrency: int = 2, forever: bool = True, told_to_stop: Callable[[], None] = lambda: None
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Runs jobs until a stop is requested, or, if not ``forever``, until no job is due.
 
         With ``forever``, SIGTERM and SIGINT request the stop; ``told_to_stop`` is called first.
@@ -139,10 +143,13 @@ class Jobs:
             # A worker that ends when no job is due does not cut short the jobs that it has begun.
             working = asyncio.create_task(
                 self._app.run_worker_async(
-                    concurrency=concurrency, wait=forever, delete_jobs="successful", install_signal_handlers=False,
+                    concurrency=concurrency,
+                    wait=forever,
+                    delete_jobs="successful",
+                    install_signal_handlers=False,
                     shutdown_graceful_timeout=_STOPS_WITHIN_S if forever else _FINISHES_WITHIN_S,
                 )
-            )  # fmt: skip
+            )
 
             def stop() -> None:
                 told_to_stop()

@@ -25,9 +25,10 @@ def signed_headers(secret: str, message_id: str, body: bytes, now: datetime) -> 
     """The three headers of a message whose body is signed now."""
     seconds = int(now.timestamp())
     return {
-        "webhook-id": message_id, "webhook-timestamp": str(seconds),
+        "webhook-id": message_id,
+        "webhook-timestamp": str(seconds),
         "webhook-signature": signature(secret, message_id, seconds, body),
-    }  # fmt: skip
+    }
 
 
 def signature(secret: str, message_id: str, seconds: int, body: bytes) -> str:

@@ -72,8 +72,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     occurred_at: Moment
     data_text: Annotated[Text, Named(column="data", comment="as received, in canonical JSON")]
     attributes_text: Annotated[
-        Text | None,
-        Named(column="attributes", comment="other CloudEvents attributes as received, in canonical JSON"),
+        Text | None, Named(column="attributes", comment="other CloudEvents attributes as received, in canonical JSON")
     ]
     decision_text: Annotated[
         Text,
@@ -89,16 +88,27 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     def read(self) -> Event:
         """The event with its data decoded."""
         return stored_event(
-            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
-            occurred_at=self.occurred_at, data_text=self.data_text, attributes_text=self.attributes_text,
-        )  # fmt: skip
+            source=self.source,
+            event_id=self.event_id,
+            type=self.type,
+            customer=self.customer,
+            occurred_at=self.occurred_at,
+            data_text=self.data_text,
+            attributes_text=self.attributes_text,
+        )
 
     def event(self, data: Any = None) -> Event:
         """The event with the data that are given: its hash needs none."""
         return Event(
-            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
-            occurred_at=self.occurred_at, data=data, data_text=self.data_text, attributes_text=self.attributes_text,
-        )  # fmt: skip
+            source=self.source,
+            event_id=self.event_id,
+            type=self.type,
+            customer=self.customer,
+            occurred_at=self.occurred_at,
+            data=data,
+            data_text=self.data_text,
+            attributes_text=self.attributes_text,
+        )
 
 
 class EntryRow(msgspec.Struct, frozen=True, gc=False):
@@ -128,9 +138,17 @@ Row = tuple[Any, ...]
 def event_row(position: int, event: Event, decision_text: str | None, leaf: bytes) -> Row:
     """The row of an event; ``decision_text`` is None if its entries stand for it."""
     return (
-        position, event.source, event.event_id, event.type, event.customer, event.occurred_at, event.data_text,
-        event.attributes_text, decision_text, leaf,
-    )  # fmt: skip
+        position,
+        event.source,
+        event.event_id,
+        event.type,
+        event.customer,
+        event.occurred_at,
+        event.data_text,
+        event.attributes_text,
+        decision_text,
+        leaf,
+    )
 
 
 def entry_row(position: int, entry: Entry, dimension_set: int) -> Row:
@@ -144,11 +162,21 @@ def stored_entry(row: EntryRow, dimensions: Dimensions) -> Entry:
     Written out: it is made for every entry of a verification, and made from a dictionary it costs seven times as much.
     """
     return Entry(
-        number=row.number, policy=row.policy, kind=row.kind, customer=row.customer, block_id=row.block_id,
-        unit=row.unit, credits=row.credits, amount_minor=row.amount_minor, currency=row.currency,
-        functional_minor=row.functional_minor, accounting_date=row.accounting_date,
-        effective_date=row.effective_date, cut=row.cut, dimensions=dimensions,
-    )  # fmt: skip
+        number=row.number,
+        policy=row.policy,
+        kind=row.kind,
+        customer=row.customer,
+        block_id=row.block_id,
+        unit=row.unit,
+        credits=row.credits,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        functional_minor=row.functional_minor,
+        accounting_date=row.accounting_date,
+        effective_date=row.effective_date,
+        cut=row.cut,
+        dimensions=dimensions,
+    )
 
 
 # --- the descriptions ---------------------------------------------------------------------------------------------
@@ -208,9 +236,12 @@ def _column(attribute: str, hint: Any) -> LogColumn:
     stored = present(next((one for one in said if isinstance(one, Stored)), None), f"{attribute} has no stored type")
     named = next((one for one in said if isinstance(one, Named)), Named(column=attribute))
     return LogColumn(
-        name=named.column, type=stored.type, attribute=attribute, nullable=named.nullable or types.NoneType in said,
+        name=named.column,
+        type=stored.type,
+        attribute=attribute,
+        nullable=named.nullable or types.NoneType in said,
         comment=named.comment,
-    )  # fmt: skip
+    )
 
 
 def _table(name: str, row: type[msgspec.Struct], *key: str) -> LogTable:

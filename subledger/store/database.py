@@ -199,9 +199,8 @@ def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _engine(
-    url: str, pool_size: int, timeouts: Timeouts, *, idle_s: float, planned_once: bool = False,
-    autocommit: bool = False,
-) -> sa.Engine:  # fmt: skip
+    url: str, pool_size: int, timeouts: Timeouts, *, idle_s: float, planned_once: bool = False, autocommit: bool = False
+) -> sa.Engine:
     """A pool of connections. ``idle_s``: the longest silence of the client between statements, of the server in one.
 
     Within a statement the server may also wait for a lock, so the limit of that wait is added.
@@ -239,9 +238,7 @@ class Connecting:
         self._silence_s = silence_s
         self._refuses_check = False
 
-    def __call__(
-        self, _dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]
-    ) -> Connection:  # fmt: skip
+    def __call__(self, _dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Connection:
         options = str(named.get("options", ""))
         if self._refuses_check:
             named = {**named, "options": without_client_check(options)}

@@ -53,11 +53,14 @@ def said_by_entries(policy: int, entries: Iterable[DrawnEntry]) -> str:
     movements = [
         _MOVEMENT
         % (
-            _AMOUNT % n.amount_minor if n.amount_minor else "", n.block_id, format_credits(n.credits), n.kind,
+            _AMOUNT % n.amount_minor if n.amount_minor else "",
+            n.block_id,
+            format_credits(n.credits),
+            n.kind,
             n.accounting_date,
         )
         for n in entries
-    ]  # fmt: skip
+    ]
     return _DECISION % (",".join(movements), policy)
 
 

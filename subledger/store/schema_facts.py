@@ -102,7 +102,7 @@ def facts_of(connection: psycopg.Connection[Any], functions: Sequence[str]) -> s
     """The facts of the connected database, with those of the named functions."""
     found = connection.execute(
         FACTS, {"ours": [*OURS, *VIEWS], "functions": list(functions), "role": APP_ROLE}
-    ).fetchall()  # fmt: skip
+    ).fetchall()
     found += connection.execute(VIEW_FACTS, {"views": list(VIEWS), "major": _major(connection)}).fetchall()
     return {" ".join(str(fact).split()) for (fact,) in found}
 

@@ -40,11 +40,18 @@ def measure(url: str, size: Size, say: Say) -> Found:
                     found[name].append(Round(value=rate.per_second, limit=raw.per_second, samples=(rate.p50_ms,)))
     return [
         Measure(
-            goal="P4", name=f"{size.callers} callers of single events, {where}", unit="events/s",
-            rounds=tuple(found[key]), limit_name=f"INSERT, {RAW_CLIENTS} clients", bound=at_least(goal),
-            samples_unit="ms p50 of an answer", note=f"INSERT by {raw.how}",
+            goal="P4",
+            name=f"{size.callers} callers of single events, {where}",
+            unit="events/s",
+            rounds=tuple(found[key]),
+            limit_name=f"INSERT, {RAW_CLIENTS} clients",
+            bound=at_least(goal),
+            samples_unit="ms p50 of an answer",
+            note=f"INSERT by {raw.how}",
         )
         for key, where, goal in (
-            ("tasks", "in process, tasks", 1.5), ("threads", "in process, threads", 1.5), ("HTTP", "over HTTP", 0.25),
+            ("tasks", "in process, tasks", 1.5),
+            ("threads", "in process, threads", 1.5),
+            ("HTTP", "over HTTP", 0.25),
         )
-    ], {}  # fmt: skip
+    ], {}

@@ -118,21 +118,27 @@ def in_turn(entrants: Sequence[Contender], rounds: int, pieces: Callable[[], Pie
     time.sleep(1.1)  # a process tells what it read once a second
     return {
         c.name: Took(
-            count=done, seconds=tuple(sum(each) for each in by_round[c.name]),
-            median_s=tuple(statistics.median(each) for each in by_round[c.name]), written=written[c.name],
-            cpu_s=c.cpu_s() - before[c.name][0], read=c.ask(READ) - before[c.name][1],
+            count=done,
+            seconds=tuple(sum(each) for each in by_round[c.name]),
+            median_s=tuple(statistics.median(each) for each in by_round[c.name]),
+            written=written[c.name],
+            cpu_s=c.cpu_s() - before[c.name][0],
+            read=c.ask(READ) - before[c.name][1],
         )
         for c in entrants
-    }  # fmt: skip
+    }
 
 
 def together(tooks: Sequence[Took], count: int) -> Took:
     """Several phases of one contender as one, for so many things."""
     return Took(
-        count=count, seconds=tuple(s for took in tooks for s in took.seconds),
-        median_s=tuple(s for took in tooks for s in took.median_s), written=sum(took.written for took in tooks),
-        cpu_s=sum(took.cpu_s for took in tooks), read=sum(took.read for took in tooks),
-    )  # fmt: skip
+        count=count,
+        seconds=tuple(s for took in tooks for s in took.seconds),
+        median_s=tuple(s for took in tooks for s in took.median_s),
+        written=sum(took.written for took in tooks),
+        cpu_s=sum(took.cpu_s for took in tooks),
+        read=sum(took.read for took in tooks),
+    )
 
 
 def _cpu_s(pid: int) -> float:

@@ -35,17 +35,25 @@ def measure(grown: Grown, say: Say) -> Found:
     sizes = f"{grown.grown.events:,} events"
     return [
         Measure(
-            goal="P7", name=f"export of a month, {sizes}", unit="ms", rounds=tuple(rounds),
-            limit_name=f"{grown.small.events:,} events", bound=at_most(1.5), samples_unit="ms",
+            goal="P7",
+            name=f"export of a month, {sizes}",
+            unit="ms",
+            rounds=tuple(rounds),
+            limit_name=f"{grown.small.events:,} events",
+            bound=at_most(1.5),
+            samples_unit="ms",
             note=f"summary in {FORMAT}, made for the first time; a round is a month",
         ),
         Measure(
-            goal="P7", name=f"close of a month, {sizes}", unit="ms",
+            goal="P7",
+            name=f"close of a month, {sizes}",
+            unit="ms",
             rounds=tuple(map(_close_round, grown.grown.closes, grown.small.closes)),
-            limit_name=f"{grown.small.events:,} events", samples_unit="ms",
+            limit_name=f"{grown.small.events:,} events",
+            samples_unit="ms",
             note="with its sweep and its proofs, as the ledgers grew; not interleaved",
         ),
-    ], {}  # fmt: skip
+    ], {}
 
 
 def _export_s(service: Subledger, ledger: str, period: Period) -> float:

@@ -24,9 +24,16 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def options(
-    *, only: str | None, events: int, rounds: int, keep: bool, fresh: bool, peers: Path | None, pgledger: Path | None,
+    *,
+    only: str | None,
+    events: int,
+    rounds: int,
+    keep: bool,
+    fresh: bool,
+    peers: Path | None,
+    pgledger: Path | None,
     tiny: bool,
-) -> Options:  # fmt: skip
+) -> Options:
     """Raises InvalidInput for a goal that there is not."""
     wanted = frozenset(GOALS) if only is None else frozenset(name.strip().upper() for name in only.split(","))
     if unknown := wanted - frozenset(GOALS):

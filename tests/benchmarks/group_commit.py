@@ -74,10 +74,25 @@ def _by_pgbench(pgbench: str, url: str, clients: int, seconds: float) -> Rate:
         script.flush()
         plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         said = subprocess.run(
-            [pgbench, "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, os.cpu_count() or 1)),
-             "-T", str(max(1, round(seconds))), "-f", script.name, plain],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
+            [
+                pgbench,
+                "-n",
+                "-M",
+                "prepared",
+                "-c",
+                str(clients),
+                "-j",
+                str(min(clients, os.cpu_count() or 1)),
+                "-T",
+                str(max(1, round(seconds))),
+                "-f",
+                script.name,
+                plain,
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
     facts = dict(line.split(" = ", 1) for line in said.splitlines() if " = " in line)
     latency_ms = float(facts["latency average"].split()[0])
     per_second = float(next(value for name, value in facts.items() if name == "tps").split()[0])
@@ -104,12 +119,16 @@ def funded_ledger(url: str) -> Iterator[tuple[Subledger, str]]:
     service.create_ledger(ledger, LedgerSettings(currency="USD"))
     purchases = [
         {
-            "specversion": "1.0", "id": f"buy-{n}", "source": "billing", "type": "credits.purchased",
-            "subject": f"c-{n}", "time": "2026-01-01T00:00:00Z",
+            "specversion": "1.0",
+            "id": f"buy-{n}",
+            "source": "billing",
+            "type": "credits.purchased",
+            "subject": f"c-{n}",
+            "time": "2026-01-01T00:00:00Z",
             "data": {"block_id": f"b-{n}", "credits": "1000000", "price": "9999.99", "currency": "USD"},
         }
         for n in range(CUSTOMERS)
-    ]  # fmt: skip
+    ]
     assert {outcome.status for outcome in service.record(ledger, purchases)} == {RECORDED}
     try:
         yield service, ledger
@@ -121,10 +140,14 @@ def funded_ledger(url: str) -> Iterator[tuple[Subledger, str]]:
 def usage(run: str, caller: int, number: int) -> dict[str, Any]:
     """One event of usage, of a customer that is another each time."""
     return {
-        "specversion": "1.0", "id": f"{run}-{caller}-{number}", "source": "metering", "type": "credits.consumed",
-        "subject": f"c-{(caller * 131 + number) % CUSTOMERS}", "time": "2026-01-20T10:00:00Z",
+        "specversion": "1.0",
+        "id": f"{run}-{caller}-{number}",
+        "source": "metering",
+        "type": "credits.consumed",
+        "subject": f"c-{(caller * 131 + number) % CUSTOMERS}",
+        "time": "2026-01-20T10:00:00Z",
         "data": {"credits": "0.5", "product": "api"},
-    }  # fmt: skip
+    }
 
 
 def callers_in_threads(service: Subledger, ledger: str, *, callers: int, seconds: float) -> Rate:
@@ -173,10 +196,13 @@ def callers_over_http(service: Subledger, ledger: str, server: Server, *, caller
 
     async def all_of_them() -> None:
         taken, answered = await post_for(
-            server.port, f"/v1/ledgers/{ledger}/events", key,
+            server.port,
+            f"/v1/ledgers/{ledger}/events",
+            key,
             body=lambda caller, number: orjson.dumps(usage(run, caller, number)),
-            connections=callers, seconds=seconds,
-        )  # fmt: skip
+            connections=callers,
+            seconds=seconds,
+        )
         latencies.extend(taken)
         statuses.update(answered)
 

@@ -226,11 +226,16 @@ class _Builder:
         customers = customers_of(self._events) + 1
         self._pipe.send(
             Built(
-                ledger=self._ledger, events=self._position(), refused=self._refused, customers=customers,
-                seconds=time.perf_counter() - started, peak_resident_bytes=self._peak, pieces=tuple(self._pieces),
+                ledger=self._ledger,
+                events=self._position(),
+                refused=self._refused,
+                customers=customers,
+                seconds=time.perf_counter() - started,
+                peak_resident_bytes=self._peak,
+                pieces=tuple(self._pieces),
                 closes=tuple(self._closes),
             )
-        )  # fmt: skip
+        )
 
     def _record(self, day: date, part: int, parts: int, count: int, done: int) -> int:
         events = decoded(self._year.slice(day, part, parts, count))
@@ -267,10 +272,13 @@ class _Builder:
         row = self._clock.execute("SELECT pg_database_size(current_database())").fetchone()
         self._pieces.append(
             Piece(
-                events=self._piece_events, rate=self._piece_events / self._piece_s, raw_rate=self._raw_rate(),
-                resident_bytes=resident, database_bytes=row[0] if row else 0,
+                events=self._piece_events,
+                rate=self._piece_events / self._piece_s,
+                raw_rate=self._raw_rate(),
+                resident_bytes=resident,
+                database_bytes=row[0] if row else 0,
             )
-        )  # fmt: skip
+        )
         self._piece_events, self._piece_s = 0, 0.0
 
     def _raw_rate(self) -> float:

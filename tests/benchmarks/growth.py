@@ -40,10 +40,14 @@ def measure(grown: Grown, wanted: frozenset[str]) -> tuple[list[Measure], list[S
         per_event = sum(item.bytes for item in stored) / (grown.grown.events + grown.small.events)
         measures.append(
             Measure(
-                goal="P10", name="disk per event, everything", unit="bytes", rounds=(Round(value=per_event),),
-                bound=at_most(600), note="tables, indexes and TOAST after a vacuum; without the write-ahead log",
+                goal="P10",
+                name="disk per event, everything",
+                unit="bytes",
+                rounds=(Round(value=per_event),),
+                bound=at_most(600),
+                note="tables, indexes and TOAST after a vacuum; without the write-ahead log",
             )
-        )  # fmt: skip
+        )
     return measures, stored
 
 
@@ -54,21 +58,31 @@ def _rates_and_memory(grown: Grown) -> list[Measure]:
     share = f"{grown.grown.events / 10:,.0f}"
     return [
         Measure(
-            goal="P9", name=f"rate of the last {share} of {grown.grown.events:,} events", unit="events/s",
-            rounds=tuple(map(_rate_round, last, first)), limit_name=f"the first {share}", bound=at_least(0.85),
+            goal="P9",
+            name=f"rate of the last {share} of {grown.grown.events:,} events",
+            unit="events/s",
+            rounds=tuple(map(_rate_round, last, first)),
+            limit_name=f"the first {share}",
+            bound=at_least(0.85),
             note="recording and nightly sweeps; a round is a hundredth of all events against one of the first tenth",
         ),
         Measure(
-            goal="P9", name="the same, each as a share of RAW at its time", unit="RAW",
-            rounds=tuple(map(_share_round, last, first)), limit_name="the first",
+            goal="P9",
+            name="the same, each as a share of RAW at its time",
+            unit="RAW",
+            rounds=tuple(map(_share_round, last, first)),
+            limit_name="the first",
             note="RAW into empty tables: what the machine's mood did to the rate above",
         ),
         Measure(
-            goal="P9", name="the writer's memory at most", unit="MB resident",
-            rounds=(Round(value=grown.grown.peak_resident_bytes / 1e6),), bound=at_most(600),
+            goal="P9",
+            name="the writer's memory at most",
+            unit="MB resident",
+            rounds=(Round(value=grown.grown.peak_resident_bytes / 1e6),),
+            bound=at_most(600),
             note="of the whole process, seen after every hundredth of the events",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _rate_round(last: Piece, first: Piece) -> Round:

@@ -126,9 +126,10 @@ class Attack:
 
     async def body_of_40_mib_of_events(self, connection: Connection) -> None:
         await self._send(
-            connection, _post("events", self._key, "Transfer-Encoding: chunked"),
+            connection,
+            _post("events", self._key, "Transfer-Encoding: chunked"),
             _times(b"10000\r\n" + _PIECE + b"\r\n", 640),
-        )  # fmt: skip
+        )
 
     async def lists_in_32_mib_of_events(self, connection: Connection) -> None:
         size = 32 << 20
@@ -299,15 +300,32 @@ def measure(clients: int, seconds: float) -> dict[str, Any]:
         calm_until = time.monotonic() + min(seconds, 5.0)
         after = look_on(watched, lambda: time.monotonic() < calm_until)
     return {
-        "clients": clients, "ways": len(WAYS), "seconds": seconds, "load": os.getloadavg()[0], "attacks": counts,
-        "quiet": quiet, "busy": busy, "memory_before": int(statistics.median(quiet.memory)),
-        "memory_peak": max(busy.memory), "memory_after": after.memory[-1],
-    }  # fmt: skip
+        "clients": clients,
+        "ways": len(WAYS),
+        "seconds": seconds,
+        "load": os.getloadavg()[0],
+        "attacks": counts,
+        "quiet": quiet,
+        "busy": busy,
+        "memory_before": int(statistics.median(quiet.memory)),
+        "memory_peak": max(busy.memory),
+        "memory_after": after.memory[-1],
+    }
 
 
 def _run(watched: Watched, clients: int, seconds: float) -> tuple[Seen, str]:
-    command = [sys.executable, "-m", "tests.benchmarks.hostile", "--clients", str(clients), "--seconds", str(seconds),
-               "--attack", str(watched.port), watched.key]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.hostile",
+        "--clients",
+        str(clients),
+        "--seconds",
+        str(seconds),
+        "--attack",
+        str(watched.port),
+        watched.key,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attacking:
         seen = look_on(watched, lambda: attacking.poll() is None)
         assert attacking.stdout is not None
@@ -316,8 +334,10 @@ def _run(watched: Watched, clients: int, seconds: float) -> tuple[Seen, str]:
 
 def show(found: dict[str, Any]) -> None:
     """Prints the figures, and whether the goals are met."""
-    print(f"{found['clients']} hostile clients in {found['ways']} ways for {found['seconds']:g} s "
-          f"(load of the machine: {found['load']:.1f})")  # fmt: skip
+    print(
+        f"{found['clients']} hostile clients in {found['ways']} ways for {found['seconds']:g} s "
+        f"(load of the machine: {found['load']:.1f})"
+    )
     print(found["attacks"].strip())
     for when in ("quiet", "busy"):
         seen: Seen = found[when]

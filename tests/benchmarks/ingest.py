@@ -115,16 +115,25 @@ def one_writer(writer: Writer, raw: Raw, say: Say) -> list[Measure]:
     of = f"one writer, {size.customers:,} customers"
     return [
         Measure(
-            goal="P1", name=f"ingest, batches of {size.batch_size:,}, {of}", unit="events/s", rounds=tuple(batches),
-            limit_name="RAW", bound=at_least(0.5), samples_unit="s a batch",
+            goal="P1",
+            name=f"ingest, batches of {size.batch_size:,}, {of}",
+            unit="events/s",
+            rounds=tuple(batches),
+            limit_name="RAW",
+            bound=at_least(0.5),
+            samples_unit="s a batch",
             note="events decoded and checked before the clock starts",
         ),
         Measure(
-            goal="P1", name=f"ingest from JSON Lines, batches of {FILE_BATCH:,}, {of}", unit="events/s",
-            rounds=tuple(files), limit_name="RAW", samples_unit="s a file",
+            goal="P1",
+            name=f"ingest from JSON Lines, batches of {FILE_BATCH:,}, {of}",
+            unit="events/s",
+            rounds=tuple(files),
+            limit_name="RAW",
+            samples_unit="s a file",
             note="as `subledger record` does: parsing and checking the bytes is included",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _round_of_batches(writer: Writer, raw: Raw) -> Round:
@@ -174,11 +183,16 @@ def one_at_a_time(writer: Writer, url: str, say: Say) -> list[Measure]:
         found = latencies(size.rounds, size.singles, insert, {"one event": record_one})
     return [
         Measure(
-            goal="P3", name="one event at a time, one client", unit="ms p50", rounds=found["one event"],
-            limit_name="INSERT", bound=at_most(2), samples_unit="ms",
+            goal="P3",
+            name="one event at a time, one client",
+            unit="ms p50",
+            rounds=found["one event"],
+            limit_name="INSERT",
+            bound=at_most(2),
+            samples_unit="ms",
             note="from decoded JSON to the durable answer; INSERT is of the event's row alone, from psycopg",
         )
-    ]  # fmt: skip
+    ]
 
 
 # --- two writers --------------------------------------------------------------------------------------------------
@@ -218,11 +232,16 @@ def two_writers(url: str, size: Size, raw: Raw, say: Say) -> list[Measure]:
             process.join(30)
     return [
         Measure(
-            goal="P2", name=f"ingest, batches of {size.batch_size:,}, two ledgers, two writer processes",
-            unit="events/s", rounds=tuple(rounds), limit_name="RAW", bound=at_least(0.9), samples_unit="s a round",
+            goal="P2",
+            name=f"ingest, batches of {size.batch_size:,}, two ledgers, two writer processes",
+            unit="events/s",
+            rounds=tuple(rounds),
+            limit_name="RAW",
+            bound=at_least(0.9),
+            samples_unit="s a round",
             note="both together, from the first start to the last end; RAW over one connection",
         )
-    ]  # fmt: skip
+    ]
 
 
 def _write_in_turns(pipe: Connection[Any, Any], url: str, ledger: str, size: Size) -> None:

@@ -110,12 +110,20 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, object]:
         """As JSON: the computed figures, then everything they come from."""
         return {
-            "goal": self.goal, "name": self.name, "unit": self.unit, "median": self.value,
-            "limit_name": self.limit_name, "limit_median": self.limit, "ratio": self.ratio,
-            "spread": list(self.spread), "bound": None if self.bound is None else str(self.bound), "met": self.met,
-            "note": self.note, "samples_unit": self.samples_unit,
+            "goal": self.goal,
+            "name": self.name,
+            "unit": self.unit,
+            "median": self.value,
+            "limit_name": self.limit_name,
+            "limit_median": self.limit,
+            "ratio": self.ratio,
+            "spread": list(self.spread),
+            "bound": None if self.bound is None else str(self.bound),
+            "met": self.met,
+            "note": self.note,
+            "samples_unit": self.samples_unit,
             "rounds": [msgspec.to_builtins(r) for r in self.rounds],
-        }  # fmt: skip
+        }
 
 
 Found = tuple[list[Measure], dict[str, str]]

@@ -87,9 +87,15 @@ def _row(measure: Measure, bound: Bound, axis: _Axis, y: float) -> Iterator[str]
 
 
 def _text(
-    x: float, y: float, content: str, *, size: int = 13, weight: str = "normal", anchor: str = "start",
+    x: float,
+    y: float,
+    content: str,
+    *,
+    size: int = 13,
+    weight: str = "normal",
+    anchor: str = "start",
     colour: str = _INK,
-) -> str:  # fmt: skip
+) -> str:
     return (
         f'<text x="{x}" y="{y}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" fill="{colour}">'
         f"{escape(content)}</text>"

@@ -71,11 +71,16 @@ def measure(grown: Grown, size: Size, wanted: frozenset[str], say: Say) -> Found
     questions["SELECT 1 outside a transaction"] = (min(goal for goal, _, _ in questions.values()), select_one, None)
     return [
         Measure(
-            goal=questions[name][0], name=name, unit="ms p50", rounds=rounds, limit_name="SELECT 1",
-            bound=questions[name][2], samples_unit="ms",
+            goal=questions[name][0],
+            name=name,
+            unit="ms p50",
+            rounds=rounds,
+            limit_name="SELECT 1",
+            bound=questions[name][2],
+            samples_unit="ms",
         )
         for name, rounds in found.items()
-    ], {}  # fmt: skip
+    ], {}
 
 
 class _Asked:

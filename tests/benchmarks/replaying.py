@@ -75,8 +75,8 @@ def _round(number: int, ways: dict[str, _Way], grown: Grown, raw: Raw, size: Siz
 
 def _measured(name: str, rounds: list[Round], bound: Bound | None) -> Measure:
     return Measure(
-        goal="P8", name=name, unit="events/s", rounds=tuple(rounds), limit_name="RAW", bound=bound, samples_unit="s",
-    )  # fmt: skip
+        goal="P8", name=name, unit="events/s", rounds=tuple(rounds), limit_name="RAW", bound=bound, samples_unit="s"
+    )
 
 
 def _verify_s(database: Database) -> float:

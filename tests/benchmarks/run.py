@@ -50,9 +50,12 @@ def with_rounds(options: Options, rounds: int) -> Options:
     """Every measure in so many rounds; of those that read the whole grown ledger five are enough."""
     replace = msgspec.structs.replace
     return replace(
-        options, ingest=replace(options.ingest, rounds=rounds), callers=replace(options.callers, rounds=rounds),
-        reads=replace(options.reads, rounds=rounds), replaying=replace(options.replaying, rounds=min(rounds, 5)),
-    )  # fmt: skip
+        options,
+        ingest=replace(options.ingest, rounds=rounds),
+        callers=replace(options.callers, rounds=rounds),
+        reads=replace(options.reads, rounds=rounds),
+        replaying=replace(options.replaying, rounds=min(rounds, 5)),
+    )
 
 
 def tiny(options: Options) -> Options:
@@ -60,10 +63,15 @@ def tiny(options: Options) -> Options:
     replace = msgspec.structs.replace
     small = ingest.Size(rounds=2, batches=2, batch_size=100, customers=50, singles=3)
     return replace(
-        options, events=1_000, keep=False, ingest=small, callers=callers.Size(rounds=1, callers=4, seconds=0.2),
-        reads=reads.Size(rounds=2, repeats=3), replaying=replaying.Size(rounds=2, raw_batches=1),
+        options,
+        events=1_000,
+        keep=False,
+        ingest=small,
+        callers=callers.Size(rounds=1, callers=4, seconds=0.2),
+        reads=reads.Size(rounds=2, repeats=3),
+        replaying=replaying.Size(rounds=2, raw_batches=1),
         peers=replace(options.peers, batch_events=100, single_events=5, customers=20, text_events=100),
-    )  # fmt: skip
+    )
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,13 +96,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """As JSON, with every single sample."""
         return {
-            "machine": self.machine, "server": self.server, "revision": self.revision,
-            "measured_at": self.measured_at, "took_s": self.took_s,
-            "options": msgspec.to_builtins(self.options, enc_hook=str), "goals": GOALS,
-            "measures": [measure.document for measure in self.measures], "skipped": self.skipped,
+            "machine": self.machine,
+            "server": self.server,
+            "revision": self.revision,
+            "measured_at": self.measured_at,
+            "took_s": self.took_s,
+            "options": msgspec.to_builtins(self.options, enc_hook=str),
+            "goals": GOALS,
+            "measures": [measure.document for measure in self.measures],
+            "skipped": self.skipped,
             "failed": self.failed,
-            "stored": msgspec.to_builtins(self.stored), "grown": msgspec.to_builtins(self.grown),
-        }  # fmt: skip
+            "stored": msgspec.to_builtins(self.stored),
+            "grown": msgspec.to_builtins(self.grown),
+        }
 
 
 def run(owner_url: str, options: Options, say: Say) -> Result:
@@ -104,11 +118,18 @@ def run(owner_url: str, options: Options, say: Say) -> Result:
     running.everything()
     order = list(GOALS)
     return Result(
-        machine=machine(), server=server_settings(owner_url), revision=revision(),
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"), took_s=round(time.perf_counter() - started, 1),
-        options=options, measures=tuple(sorted(running.found, key=lambda measure: order.index(measure.goal))),
-        skipped=running.skipped, failed=running.failed, stored=tuple(running.stored), grown=running.grown,
-    )  # fmt: skip
+        machine=machine(),
+        server=server_settings(owner_url),
+        revision=revision(),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        took_s=round(time.perf_counter() - started, 1),
+        options=options,
+        measures=tuple(sorted(running.found, key=lambda measure: order.index(measure.goal))),
+        skipped=running.skipped,
+        failed=running.failed,
+        stored=tuple(running.stored),
+        grown=running.grown,
+    )
 
 
 class _Run:

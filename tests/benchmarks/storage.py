@@ -42,8 +42,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """As JSON, with every round."""
         return msgspec.structs.asdict(self) | {
-            "work": msgspec.structs.asdict(self.work), "measures": [measure.document for measure in self.measures],
-        }  # fmt: skip
+            "work": msgspec.structs.asdict(self.work),
+            "measures": [measure.document for measure in self.measures],
+        }
 
 
 def run(options: argparse.Namespace, say: Say) -> Found:
@@ -56,9 +57,13 @@ def run(options: argparse.Namespace, say: Say) -> Found:
         experiment = Experiment(work, entrants, say)
         _phases(experiment, options.experiment, work)
         return Found(
-            machine=machine(), server=server_settings(url), revision=revision(), measured_at=measured_at, work=work,
+            machine=machine(),
+            server=server_settings(url),
+            revision=revision(),
+            measured_at=measured_at,
+            work=work,
             measures=experiment.found,
-        )  # fmt: skip
+        )
 
 
 def _phases(experiment: Experiment, name: str, work: Work) -> None:

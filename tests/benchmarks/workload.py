@@ -26,20 +26,28 @@ def event_id(prefix: str, number: int) -> str:
 
 def cloud_event(id: str, type: str, customer: str, time: str, data: Document) -> Document:
     return {
-        "specversion": "1.0", "id": id, "source": "bench", "type": type, "subject": customer, "time": time,
+        "specversion": "1.0",
+        "id": id,
+        "source": "bench",
+        "type": type,
+        "subject": customer,
+        "time": time,
         "data": data,
-    }  # fmt: skip
+    }
 
 
 def purchases(first: int, last: int) -> list[Document]:
     """One large block for each of some customers."""
     return [
         cloud_event(
-            event_id("buy", n), "credits.purchased", f"customer-{n}", "2026-01-01T00:00:00Z",
+            event_id("buy", n),
+            "credits.purchased",
+            f"customer-{n}",
+            "2026-01-01T00:00:00Z",
             {"block_id": f"block-{n}", "credits": "1000000", "price": "5000.00", "currency": "USD"},
         )
         for n in range(first, last)
-    ]  # fmt: skip
+    ]
 
 
 def usage(first: int, last: int, customers: int) -> list[Document]:
@@ -47,12 +55,14 @@ def usage(first: int, last: int, customers: int) -> list[Document]:
     start = datetime(2026, 1, 2, tzinfo=UTC)
     return [
         cloud_event(
-            event_id("use", n), "credits.consumed", f"customer-{n * 7919 % customers}",
+            event_id("use", n),
+            "credits.consumed",
+            f"customer-{n * 7919 % customers}",
             (start + timedelta(seconds=n)).strftime("%Y-%m-%dT%H:%M:%SZ"),
             {"credits": "12.5", "product": PRODUCTS[n % 4]},
         )
         for n in range(first, last)
-    ]  # fmt: skip
+    ]
 
 
 # --- a company's year ---------------------------------------------------------------------------------------------
@@ -97,9 +107,13 @@ class CompanyYear:
 
     def _of_customer(self, customer: str, day: date, time: datetime, chance: float) -> Iterator[Document]:
         if chance < 0.01 and customer in self._last_usage:
-            yield self._event("rev", "consumption.reversed", customer, time, {
-                "event_id": self._last_usage.pop(customer), "reason": "metered twice",
-            })  # fmt: skip
+            yield self._event(
+                "rev",
+                "consumption.reversed",
+                customer,
+                time,
+                {"event_id": self._last_usage.pop(customer), "reason": "metered twice"},
+            )
             return
         blocks = self._usable(customer, day)
         if chance < 0.013 and blocks and blocks[-1][2] > 100:
@@ -111,9 +125,13 @@ class CompanyYear:
             yield from self._purchase(customer, blocks, day, time)
         if chance > 0.995:
             time -= timedelta(days=1 + int(self._random.random() * 4))
-        used = self._event("use", "credits.consumed", customer, time, {
-            "credits": f"{tenths // 10}.{tenths % 10}", "product": PRODUCTS[tenths % 4],
-        })  # fmt: skip
+        used = self._event(
+            "use",
+            "credits.consumed",
+            customer,
+            time,
+            {"credits": f"{tenths // 10}.{tenths % 10}", "product": PRODUCTS[tenths % 4]},
+        )
         self._last_usage[customer] = used["id"]
         _draw(blocks, tenths)
         yield used
@@ -135,9 +153,9 @@ class CompanyYear:
         blocks.append([expiry, block_id, size * 10])
         blocks.sort(key=lambda block: (block[0] is None, block[0] or day))
         yield self._event("buy", "credits.purchased", customer, time, data)
-        yield self._event("pay", "payment.received", customer, time, {
-            "amount": price, "currency": "USD", "block_id": block_id,
-        })  # fmt: skip
+        yield self._event(
+            "pay", "payment.received", customer, time, {"amount": price, "currency": "USD", "block_id": block_id}
+        )
 
     def _event(self, prefix: str, type: str, customer: str, time: datetime, data: Document) -> Document:
         self._made += 1

@@ -122,12 +122,22 @@ def prepare(service: Subledger, ledger: str) -> Books:
     """A ledger with a closed month, an export, an approval that waits; and a key to everything."""
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(grant_credits_above="1000")))
     events = [
-        cloud_event("p1", "credits.purchased", "c1", "2026-01-05T00:00:00Z", block_id="b1", credits="10", price="10.00",
-                    currency="USD", expires_at="2026-06-01T00:00:00Z"),
+        cloud_event(
+            "p1",
+            "credits.purchased",
+            "c1",
+            "2026-01-05T00:00:00Z",
+            block_id="b1",
+            credits="10",
+            price="10.00",
+            currency="USD",
+            expires_at="2026-06-01T00:00:00Z",
+        ),
         cloud_event("u1", "credits.consumed", "c1", "2026-01-20T00:00:00Z", credits="4"),
-        cloud_event("g1", "credits.granted", "c2", "2026-02-20T00:00:00Z", block_id="b2", credits="5000",
-                    reason="promotional"),
-    ]  # fmt: skip
+        cloud_event(
+            "g1", "credits.granted", "c2", "2026-02-20T00:00:00Z", block_id="b2", credits="5000", reason="promotional"
+        ),
+    ]
     outcomes = service.record(ledger, events, by="fuzz")
     close_period(service.recorder, ledger, Period.parse("2026-01"))
     [export] = exporting.export(service.recorder, service.database, ledger, Period.parse("2026-01"), "csv")
@@ -136,15 +146,27 @@ def prepare(service: Subledger, ledger: str) -> Books:
     approval = next(outcome.approval_id for outcome in outcomes if outcome.approval_id)
     return Books(
         values={
-            "ledger": (ledger,) * 9 + ("nowhere",), "customer": ("c1", "c2"), "block_id": ("b1", "b2"),
-            "period": ("2026-01", "2026-02", "2026-03"), "number": ("1",), "position": ("1", "2"), "line": ("1",),
-            "export_id": (export.export_id,), "approval": (approval,), "channel": ("drop",), "target": ("netsuite",
-            "sap"),
-            "name": ("rollforward", "trial-balance", "waterfall"), "delivery_id": ("drop-1",), "as_of": ("2026-01-31",),
-            "from": ("2026-01",), "to": ("2026-02",), "format": ("csv", "json", "html"), "limit": ("1", "10"),
+            "ledger": (ledger,) * 9 + ("nowhere",),
+            "customer": ("c1", "c2"),
+            "block_id": ("b1", "b2"),
+            "period": ("2026-01", "2026-02", "2026-03"),
+            "number": ("1",),
+            "position": ("1", "2"),
+            "line": ("1",),
+            "export_id": (export.export_id,),
+            "approval": (approval,),
+            "channel": ("drop",),
+            "target": ("netsuite", "sap"),
+            "name": ("rollforward", "trial-balance", "waterfall"),
+            "delivery_id": ("drop-1",),
+            "as_of": ("2026-01-31",),
+            "from": ("2026-01",),
+            "to": ("2026-02",),
+            "format": ("csv", "json", "html"),
+            "limit": ("1", "10"),
         },
         key=key,
-    )  # fmt: skip
+    )
 
 
 class Fuzz:
@@ -184,12 +206,20 @@ class Fuzz:
         if body and not any(name == "content-length" for name, _ in headers):
             headers.append(("content-length", str(len(body))))
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
-            "path": unquote(raw_path), "raw_path": raw_path.encode("latin-1", "replace"), "root_path": "",
-            "query_string": query.encode("latin-1", "replace"), "server": ("127.0.0.1", 80),
-            "client": ("127.0.0.1", 50_000), "state": {},
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(raw_path),
+            "raw_path": raw_path.encode("latin-1", "replace"),
+            "root_path": "",
+            "query_string": query.encode("latin-1", "replace"),
+            "server": ("127.0.0.1", 80),
+            "client": ("127.0.0.1", 50_000),
+            "state": {},
             "headers": [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers],
-        }  # fmt: skip
+        }
         status, answer, failure = await self._call(scope, body)
         shown = f"{method} {raw_path[:300]}?{query[:300]} {headers!r:.400} {body[:300]!r}"
         self._note(status, answer, failure, shown, is_head=method == "HEAD")
@@ -385,16 +415,28 @@ class Fuzz:
         if dice.random() < 0.3:
             lines.insert(
                 dice.randrange(len(lines) + 1),
-                dice.choice((
-                    b"X: " + b"x" * 40_000, b": y", b"X", b" X: y", b"X\x00: y", b"X: \x00", b"\xff: \xff",
-                    b"Connection: close, x",
-                    b"Upgrade: websocket\r\nConnection: Upgrade",
-                    b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings",
-                    b"Expect: 100-continue", b"Content-Length: 5", b"Transfer-Encoding: gzip",
-                    b"Transfer-Encoding: chunked, chunked",
-                    b"X: y\r\n" * 150, b"Host: a\r\nHost: b", b"PRI * HTTP/2.0",
-                )),
-            )  # fmt: skip
+                dice.choice(
+                    (
+                        b"X: " + b"x" * 40_000,
+                        b": y",
+                        b"X",
+                        b" X: y",
+                        b"X\x00: y",
+                        b"X: \x00",
+                        b"\xff: \xff",
+                        b"Connection: close, x",
+                        b"Upgrade: websocket\r\nConnection: Upgrade",
+                        b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings",
+                        b"Expect: 100-continue",
+                        b"Content-Length: 5",
+                        b"Transfer-Encoding: gzip",
+                        b"Transfer-Encoding: chunked, chunked",
+                        b"X: y\r\n" * 150,
+                        b"Host: a\r\nHost: b",
+                        b"PRI * HTTP/2.0",
+                    )
+                ),
+            )
         text = dice.choice((b"\r\n", b"\r\n", b"\r\n", b"\n")).join(lines) + b"\r\n\r\n" + body
         if dice.random() < 0.3:
             place = dice.randrange(len(text))

@@ -196,8 +196,12 @@ def read_line(line: str, number: int, currency: str) -> dict[str, Any]:
         words: Words = match.groupdict()
         words |= {"currency": words.get("currency") or currency, "home": currency}
         event: dict[str, Any] = {
-            "specversion": "1.0", "id": words.get("id") or f"e{number}", "source": "billing", "type": type,
-            "time": f"{words['day']}{NOON}", "data": build(words),
-        }  # fmt: skip
+            "specversion": "1.0",
+            "id": words.get("id") or f"e{number}",
+            "source": "billing",
+            "type": type,
+            "time": f"{words['day']}{NOON}",
+            "data": build(words),
+        }
         return event | _given(subject=words.get("who"))
     raise Unreadable(f"no form of tests/examples/README.md fits: {line}")

@@ -111,8 +111,13 @@ def _of_blocks_open_then(service: Subledger, ledger: str, made: Period, month: P
         SELECT coalesce(sum(pence), 0) FROM signed JOIN open_then USING (block_id)
         WHERE account = %(account)s AND accounting_date BETWEEN %(first)s AND %(last)s
     """
-    parameters = {"ledger": ledger, "made": made.last_day, "account": account, "first": month.first_day,
-                  "last": month.last_day}  # fmt: skip
+    parameters = {
+        "ledger": ledger,
+        "made": made.last_day,
+        "account": account,
+        "first": month.first_day,
+        "last": month.last_day,
+    }
     with service.database.read() as connection:
         return int(connection.exec_driver_sql(query, parameters).scalar_one())
 
@@ -162,8 +167,10 @@ def test_hledger_finds_every_customers_balance_at_every_month_end(service: Suble
         files = [part for path in _detail_files(replay, month, "journal") for part in ("-f", str(path))]
         done = subprocess.run(
             ["hledger", *files, "bal", "--flat", "--no-total", "-O", "csv", "--layout=bare"],
-            capture_output=True, text=True, env={"LANG": "C.UTF-8"},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            env={"LANG": "C.UTF-8"},
+        )
         assert done.returncode == 0, done.stderr
         found = {}
         for row in csv.DictReader(io.StringIO(done.stdout)):

@@ -38,13 +38,17 @@ def sold(service: Subledger, new_ledger: NewLedger) -> Callable[..., str]:
             name = f"{number:04}"
             events.append(
                 cloud_event(
-                    f"p{name}", "credits.purchased", f"c{name}", "2026-01-05T00:00:00Z", block_id=f"b{name}",
-                    credits="10", price=f"{10 + number}.00", currency="USD",
+                    f"p{name}",
+                    "credits.purchased",
+                    f"c{name}",
+                    "2026-01-05T00:00:00Z",
+                    block_id=f"b{name}",
+                    credits="10",
+                    price=f"{10 + number}.00",
+                    currency="USD",
                 )
-            )  # fmt: skip
-            events.append(
-                cloud_event(f"u{name}", "credits.consumed", f"c{name}", "2026-01-20T00:00:00Z", credits="4")
-            )  # fmt: skip
+            )
+            events.append(cloud_event(f"u{name}", "credits.consumed", f"c{name}", "2026-01-20T00:00:00Z", credits="4"))
         for place in range(0, len(events), 1_000):
             service.record(ledger, events[place : place + 1_000])
         return ledger
@@ -106,9 +110,14 @@ def netsuite_channel(service: Subledger, netsuite: NetSuiteStandIn, tmp_path: Pa
 
     def channel(ledger: str, **settings: Any) -> Channel:
         given = {
-            "connector": "netsuite", "url": netsuite.url, "client_id": "client", "certificate_id": "certificate",
-            "private_key": f"file:{key}", **QUICK, **settings,
-        }  # fmt: skip
+            "connector": "netsuite",
+            "url": netsuite.url,
+            "client_id": "client",
+            "certificate_id": "certificate",
+            "private_key": f"file:{key}",
+            **QUICK,
+            **settings,
+        }
         return channels.set_channel(service.database, ledger, "netsuite", given, by="test")
 
     return channel
@@ -119,9 +128,14 @@ def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], di
     """The settings of a channel into the stand-in of an SFTP server."""
     monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SFTP_PASSWORD", PASSWORD)
     return lambda server: {
-        "connector": "sftp", "host": "127.0.0.1", "port": server.port, "user": USER, "host_key": line_of(HOST_KEY),
-        "password": "env:SFTP_PASSWORD", "directory": "/drop",
-    }  # fmt: skip
+        "connector": "sftp",
+        "host": "127.0.0.1",
+        "port": server.port,
+        "user": USER,
+        "host_key": line_of(HOST_KEY),
+        "password": "env:SFTP_PASSWORD",
+        "directory": "/drop",
+    }
 
 
 def deliveries(service: Subledger, ledger: str) -> list[Delivery]:

@@ -107,10 +107,14 @@ class DynamicsStandIn(StandIn):
             return problem(400, "The package does not exist.")
         self.executions.append(
             {
-                "id": body["executionId"], "status": "Executing", "due": time.monotonic() + self.takes_s,
-                "package": self.blobs[path], "company": body["legalEntityId"], "errors": [],
+                "id": body["executionId"],
+                "status": "Executing",
+                "due": time.monotonic() + self.takes_s,
+                "package": self.blobs[path],
+                "company": body["legalEntityId"],
+                "errors": [],
             }
-        )  # fmt: skip
+        )
         return Answer.of({"value": body["executionId"]})
 
     def _told(self, action: str, name: str) -> Answer:
@@ -155,25 +159,32 @@ class DynamicsStandIn(StandIn):
             return asked
         number = f"GJ-{len(self.headers) + 1:06}"
         self.headers[number] = {
-            "dataAreaId": company, "JournalBatchNumber": number, "JournalName": row["JOURNALNAME"],
-            "Description": row["DESCRIPTION"], "IsPosted": "No",
-        }  # fmt: skip
+            "dataAreaId": company,
+            "JournalBatchNumber": number,
+            "JournalName": row["JOURNALNAME"],
+            "Description": row["DESCRIPTION"],
+            "IsPosted": "No",
+        }
         return number
 
     def _voucher(self, number: str, rows: list[Row]) -> Journal:
         return {
-            "reference": rows[0]["DOCUMENT"], "batch": number, "posted": self.posts,
+            "reference": rows[0]["DOCUMENT"],
+            "batch": number,
+            "posted": self.posts,
             "debit": sum(round(float(row["DEBITAMOUNT"]) * 100) for row in rows),
             "credit": sum(round(float(row["CREDITAMOUNT"]) * 100) for row in rows),
             "lines": [
                 {
-                    "dataAreaId": self.headers[number]["dataAreaId"], "JournalBatchNumber": number,
-                    "Document": row["DOCUMENT"], "DebitAmount": float(row["DEBITAMOUNT"]),
+                    "dataAreaId": self.headers[number]["dataAreaId"],
+                    "JournalBatchNumber": number,
+                    "Document": row["DOCUMENT"],
+                    "DebitAmount": float(row["DEBITAMOUNT"]),
                     "CreditAmount": float(row["CREDITAMOUNT"]),
                 }
                 for row in rows
             ],
-        }  # fmt: skip
+        }
 
     # --- OData ----------------------------------------------------------------------------------------------------
 

@@ -45,10 +45,17 @@ def _http(
         stand_in.fault = fault
 
     return Way(
-        name, {"connector": name, **settings}, form, name, of_target,
-        lambda: [str(journal["reference"]) for journal in stand_in.journals], fails,
-        lambda: {*stand_in.met} - {"None"}, secrets, stand_in,
-    )  # fmt: skip
+        name,
+        {"connector": name, **settings},
+        form,
+        name,
+        of_target,
+        lambda: [str(journal["reference"]) for journal in stand_in.journals],
+        fails,
+        lambda: {*stand_in.met} - {"None"},
+        secrets,
+        stand_in,
+    )
 
 
 @contextmanager
@@ -76,18 +83,24 @@ def every_way(folder: Path) -> Iterator[dict[str, Way]]:
 def netsuite_way(stand_in: netsuite.NetSuiteStandIn, folder: Path) -> Way:
     stand_in.unique = False  # harder than it is: nothing but the look-up keeps a second one out
     settings = {
-        "url": stand_in.url, "client_id": "client", "certificate_id": "certificate",
+        "url": stand_in.url,
+        "client_id": "client",
+        "certificate_id": "certificate",
         "private_key": _secret(folder, "netsuite.pem", netsuite.PEM),
-    }  # fmt: skip
+    }
     return _http("netsuite", stand_in, "netsuite-json", settings, ("token-1", "PRIVATE", "eyJ"), approved=True)
 
 
 def intacct_way(stand_in: intacct.IntacctStandIn, folder: Path) -> Way:
     settings = {
-        "url": stand_in.url + intacct.PATH, "sender_id": "sender", "company_id": "company", "user_id": "user",
+        "url": stand_in.url + intacct.PATH,
+        "sender_id": "sender",
+        "company_id": "company",
+        "user_id": "user",
         "sender_password": _secret(folder, "intacct-sender", intacct.SENDER_PASSWORD),
-        "user_password": _secret(folder, "intacct-user", intacct.USER_PASSWORD), "throttled_s": 0.05,
-    }  # fmt: skip
+        "user_password": _secret(folder, "intacct-user", intacct.USER_PASSWORD),
+        "throttled_s": 0.05,
+    }
     return _http(
         "intacct",
         stand_in,
@@ -100,10 +113,13 @@ def intacct_way(stand_in: intacct.IntacctStandIn, folder: Path) -> Way:
 
 def quickbooks_way(stand_in: quickbooks.QuickBooksStandIn, folder: Path) -> Way:
     settings = {
-        "url": stand_in.url, "token_url": stand_in.url + quickbooks.TOKEN, "realm_id": "4620816365", "client_id": "app",
+        "url": stand_in.url,
+        "token_url": stand_in.url + quickbooks.TOKEN,
+        "realm_id": "4620816365",
+        "client_id": "app",
         "client_secret": _secret(folder, "quickbooks-secret", quickbooks.SECRET),
         "refresh_token": _secret(folder, "quickbooks-refresh", stand_in.refresh_token),
-    }  # fmt: skip
+    }
     return _http(
         "quickbooks", stand_in, "quickbooks-json", settings, ("refresh-0", "refresh-1", "access-1", "secret", "Basic")
     )
@@ -115,17 +131,18 @@ def sap_way(stand_in: sap.SapStandIn, folder: Path) -> Way:
 
 
 def oracle_way(stand_in: OracleStandIn, folder: Path) -> Way:
-    settings = {
-        "url": stand_in.url, "user": stand_in.user, "password": _secret(folder, "oracle", stand_in.password),
-    }  # fmt: skip
+    settings = {"url": stand_in.url, "user": stand_in.user, "password": _secret(folder, "oracle", stand_in.password)}
     return _http("oracle", stand_in, "oracle-fbdi", settings, (stand_in.password, "Basic "))
 
 
 def dynamics_way(stand_in: DynamicsStandIn, folder: Path) -> Way:
     settings = {
-        "url": stand_in.url, "authority": stand_in.url, "tenant": stand_in.tenant, "client_id": stand_in.client,
+        "url": stand_in.url,
+        "authority": stand_in.url,
+        "tenant": stand_in.tenant,
+        "client_id": stand_in.client,
         "client_secret": _secret(folder, "dynamics", stand_in.secret),
-    }  # fmt: skip
+    }
     return _http(
         "dynamics", stand_in, "dynamics-csv", settings, (stand_in.secret, "access-1", SIGNATURE), company="USMF"
     )
@@ -153,10 +170,14 @@ def sftp_way(stand_in: SftpStandIn, folder: Path) -> Way:
         stand_in.fault = fault
 
     settings = {
-        "connector": "sftp", "host": "127.0.0.1", "port": stand_in.port, "user": sftp.USER,
-        "host_key": sftp.line_of(sftp.HOST_KEY), "password": _secret(folder, "sftp", sftp.PASSWORD),
+        "connector": "sftp",
+        "host": "127.0.0.1",
+        "port": stand_in.port,
+        "user": sftp.USER,
+        "host_key": sftp.line_of(sftp.HOST_KEY),
+        "password": _secret(folder, "sftp", sftp.PASSWORD),
         "directory": "/drop",
-    }  # fmt: skip
+    }
     return Way(
         "sftp", settings, "json", None, {}, there, fails, lambda: {fault for fault in stand_in.met if fault is not None}
     )

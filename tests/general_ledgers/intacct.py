@@ -153,9 +153,12 @@ class IntacctStandIn(StandIn):
             lines += [_entry(number, "", side, amount) for side, amount in self.between_entities]
         state = batch.findtext("STATE") or "Posted"
         journal = {
-            "reference": batch.findtext("REFERENCENO"), "number": number, "entries": lines,
-            "state": "Submitted" if self.approvals and state == "Posted" else state, "reversed_from": "",
-        }  # fmt: skip
+            "reference": batch.findtext("REFERENCENO"),
+            "number": number,
+            "entries": lines,
+            "state": "Submitted" if self.approvals and state == "Posted" else state,
+            "reversed_from": "",
+        }
         self.journals.append(journal)
         self.meddle(journal)
         data = f'<data listtype="objects" count="1"><glbatch><RECORDNO>{number}</RECORDNO></glbatch></data>'

@@ -53,7 +53,7 @@ class NetSuiteStandIn(StandIn):
         form = dict(pair.split("=", 1) for pair in request.body.decode().split("&"))
         claims = jwt.decode(
             form["client_assertion"], KEY.public_key(), algorithms=["PS256"], audience=f"{self.url}{TOKEN}"
-        )  # fmt: skip
+        )
         assert claims["iss"] == "client"
         self.tokens += 1
         return Answer.of({"access_token": f"token-{self.tokens}", "expires_in": "3600", "token_type": "bearer"})
@@ -75,7 +75,7 @@ class NetSuiteStandIn(StandIn):
         rows = [
             {"account": account, "period": month, "debit": f"{debit:.2f}", "credit": f"{credit:.2f}"}
             for (account, month), (debit, credit) in sorted(sums.items())
-        ]  # fmt: skip
+        ]
         start, size = int(request.query["offset"]), min(int(request.query["limit"]), self.page)
         return Answer.of({"items": rows[start : start + size], "hasMore": len(rows) > start + size})
 
@@ -104,10 +104,14 @@ class NetSuiteStandIn(StandIn):
         number = len(self.journals) + 1
         self.journals.append(
             {
-                "reference": record["externalId"], "debit": amount, "credit": amount, "posted": True, "kind": kind,
+                "reference": record["externalId"],
+                "debit": amount,
+                "credit": amount,
+                "posted": True,
+                "kind": kind,
                 "record": {**record, "id": str(number)},
             }
-        )  # fmt: skip
+        )
         return Answer(204, b"", {"Location": f"{self.url}{RECORDS}/{kind}/{number}"})
 
     def _create(self, record: dict[str, Any]) -> Answer:
@@ -126,13 +130,19 @@ class NetSuiteStandIn(StandIn):
             period = {"id": self.moves_to, "refName": self.moves_to}
         number = len(self.journals) + 1
         kept = {
-            **record, "id": str(number), "postingPeriod": period,
+            **record,
+            "id": str(number),
+            "postingPeriod": period,
             "approvalStatus": {"id": "2" if record["approved"] else "1"},
-        }  # fmt: skip
+        }
         self.journals.append(
             {
-                "reference": record["externalId"], "debit": debit, "credit": credit, "posted": record["approved"],
-                "record": kept, "kind": "journalEntry",
+                "reference": record["externalId"],
+                "debit": debit,
+                "credit": credit,
+                "posted": record["approved"],
+                "record": kept,
+                "kind": "journalEntry",
             }
-        )  # fmt: skip
+        )
         return Answer(204, b"", {"Location": f"{self.url}{RECORDS}/journalEntry/{number}"})

@@ -50,9 +50,7 @@ class Line(NamedTuple):
         assert row[6], "a blank creation date loads nothing"
         year, month, day = (int(part) for part in row[2].split("/"))
         debit, credit = (round(float(amount or 0) * 100) for amount in row[38:40])
-        return cls(
-            date(year, month, day), row[3], row[4], row[5], debit, credit, row[42], row[45], row[66], row[94]
-        )  # fmt: skip
+        return cls(date(year, month, day), row[3], row[4], row[5], debit, credit, row[42], row[45], row[66], row[94])
 
 
 class Load(NamedTuple):
@@ -164,12 +162,16 @@ class OracleStandIn(StandIn):
     def _journal(self, batch: int, child: int, lines: list[Line]) -> Journal:
         first = lines[0]
         return {
-            "reference": first.journal, "debit": sum(line.debit for line in lines),
-            "credit": sum(line.credit for line in lines), "posted": self.autoposts, "batch": batch,
-            "batch_name": f"{first.batch} {first.source} A {first.group} {child} N", "source": first.source,
+            "reference": first.journal,
+            "debit": sum(line.debit for line in lines),
+            "credit": sum(line.credit for line in lines),
+            "posted": self.autoposts,
+            "batch": batch,
+            "batch_name": f"{first.batch} {first.source} A {first.group} {child} N",
+            "source": first.source,
             "name": f"{first.journal[:25]} {first.category} {first.currency}",
             "period": self.moves_to or first.period,
-        }  # fmt: skip
+        }
 
     def _asked(self, finder: str) -> Answer:
         name, _, rest = finder.partition(";")
@@ -204,12 +206,14 @@ class OracleStandIn(StandIn):
             number = int(re.fullmatch(r"/journalBatches/(\d+)/child/journalHeaders", path)[1])  # type: ignore[index]
             items = [
                 {
-                    "JournalName": journal["name"], "PeriodName": journal["period"],
-                    "RunningTotalDr": journal["debit"] / 100, "RunningTotalCr": journal["credit"] / 100,
+                    "JournalName": journal["name"],
+                    "PeriodName": journal["period"],
+                    "RunningTotalDr": journal["debit"] / 100,
+                    "RunningTotalCr": journal["credit"] / 100,
                 }
                 for journal in self.journals
                 if journal["batch"] == number
-            ]  # fmt: skip
+            ]
         start, limit = int(query["offset"]), int(query["limit"])
         return Answer.of({"items": items[start : start + limit], "hasMore": len(items) > start + limit})
 
@@ -217,9 +221,12 @@ class OracleStandIn(StandIn):
         journals = [journal for journal in self.journals if journal["batch"] == number]
         posted = all(journal["posted"] for journal in journals)
         return {
-            "JeBatchId": number, "BatchName": journals[0]["batch_name"], "Status": "P" if posted else "U",
-            "StatusMeaning": "Posted" if posted else "Unposted", "ApprovalStatusMeaning": "Not required",
-        }  # fmt: skip
+            "JeBatchId": number,
+            "BatchName": journals[0]["batch_name"],
+            "Status": "P" if posted else "U",
+            "StatusMeaning": "Posted" if posted else "Unposted",
+            "ApprovalStatusMeaning": "Not required",
+        }
 
 
 def zipped(report: str) -> bytes:

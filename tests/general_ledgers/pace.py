@@ -23,5 +23,6 @@ def meeting(fault: Fault) -> dict[str, Any]:
     """
     is_taken_in = fault in ("drops_after", "times_out_after", "fails_after", "late")
     return {
-        **({"settle_s": HANGS_S} if is_taken_in else {}), **({"timeout_s": 1.0} if fault == "times_out_after" else {}),
-    }  # fmt: skip
+        **({"settle_s": HANGS_S} if is_taken_in else {}),
+        **({"timeout_s": 1.0} if fault == "times_out_after" else {}),
+    }

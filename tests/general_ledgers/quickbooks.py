@@ -67,10 +67,13 @@ class QuickBooksStandIn(StandIn):
         self.tokens += 1
         return Answer.of(
             {
-                "access_token": f"access-{self.tokens}", "refresh_token": self.refresh_token, "token_type": "bearer",
-                "expires_in": 3600, "x_refresh_token_expires_in": 8726400,
+                "access_token": f"access-{self.tokens}",
+                "refresh_token": self.refresh_token,
+                "token_type": "bearer",
+                "expires_in": 3600,
+                "x_refresh_token_expires_in": 8726400,
             }
-        )  # fmt: skip
+        )
 
     def _query(self, query: str) -> Answer:
         asked = re.fullmatch(
@@ -100,9 +103,10 @@ class QuickBooksStandIn(StandIn):
             return fault("2050", "String length is either shorter or longer than supported", "DocNumber: Max 21")
         if record["TxnDate"][:7] in self.closed:
             return fault(
-                "6210", "Account Period Closed",
+                "6210",
+                "Account Period Closed",
                 "The account period has closed and the account books cannot be updated through the QBO Services API.",
-            )  # fmt: skip
+            )
         if self.warns and any(journal["entry"].get("DocNumber") == number for journal in self.journals):
             return fault("6140", "Duplicate Document Number Error", "You must specify a different number.")
         sums = {"Debit": 0, "Credit": 0}

@@ -66,10 +66,11 @@ class SapStandIn(StandIn):
             message = SubElement(confirmation, "JournalEntryCreateConfirmation")
             _texts(SubElement(message, "MessageHeader"), ReferenceID=request.findtext("MessageHeader/ID", ""))
             _texts(
-                SubElement(message, "JournalEntryCreateConfirmation"), AccountingDocument=number,
+                SubElement(message, "JournalEntryCreateConfirmation"),
+                AccountingDocument=number,
                 CompanyCode=entry.findtext("CompanyCode", "") if number.strip("0") else "",
                 FiscalYear=entry.findtext("PostingDate", "")[:4] if number.strip("0") else "0000",
-            )  # fmt: skip
+            )
             log = SubElement(message, "Log")
             _texts(log, MaximumLogItemSeverityCode="3" if reasons else "1")
             for kind, note in reasons or [("605(RW)", f"Document posted successfully: BKPFF {number}")]:
@@ -109,10 +110,13 @@ class SapStandIn(StandIn):
         }
         self.journals.append(
             {
-                "reference": entry.findtext("DocumentReferenceID", ""), "debit": str(sums["S"]),
-                "credit": str(-sums["H"]), "posted": not self.parks, "items": items,
+                "reference": entry.findtext("DocumentReferenceID", ""),
+                "debit": str(sums["S"]),
+                "credit": str(-sums["H"]),
+                "posted": not self.parks,
+                "items": items,
             }
-        )  # fmt: skip
+        )
         return number
 
     def _kept(self, entry: Element, number: str, place: int, item: Element) -> dict[str, Any]:
@@ -126,14 +130,21 @@ class SapStandIn(StandIn):
             assert amount.attrib["currencyCode"] == self.home, "an amount in a foreign currency that SAP would convert"
             home = amount.text or ""
         return {
-            "CompanyCode": entry.findtext("CompanyCode"), "FiscalYear": entry.findtext("PostingDate", "")[:4],
-            "AccountingDocument": number, "AccountingDocumentItem": f"{place:03}",
+            "CompanyCode": entry.findtext("CompanyCode"),
+            "FiscalYear": entry.findtext("PostingDate", "")[:4],
+            "AccountingDocument": number,
+            "AccountingDocumentItem": f"{place:03}",
             "DocumentReferenceID": entry.findtext("DocumentReferenceID"),
             "AccountingDocumentCategory": "V" if self.parks else "",
-            "DebitCreditCode": item.findtext("DebitCreditCode"), "TransactionCurrency": amount.attrib["currencyCode"],
-            "AmountInTransactionCurrency": amount.text, "CompanyCodeCurrency": self.home,
-            "AmountInCompanyCodeCurrency": home, "IsReversal": False, "IsReversed": False, "ReverseDocument": "",
-        }  # fmt: skip
+            "DebitCreditCode": item.findtext("DebitCreditCode"),
+            "TransactionCurrency": amount.attrib["currencyCode"],
+            "AmountInTransactionCurrency": amount.text,
+            "CompanyCodeCurrency": self.home,
+            "AmountInCompanyCodeCurrency": home,
+            "IsReversal": False,
+            "IsReversed": False,
+            "ReverseDocument": "",
+        }
 
     def reverse(self, place: int) -> None:
         """Reverses a document as a person does in SAP: it stays, and another one reverses it."""
@@ -141,14 +152,16 @@ class SapStandIn(StandIn):
         number = f"{100_000_000 + len(self.journals):010}"
         after = [
             {
-                **item, "AccountingDocument": number, "IsReversal": True,
+                **item,
+                "AccountingDocument": number,
+                "IsReversal": True,
                 "ReverseDocument": item["AccountingDocument"],
                 "DebitCreditCode": "H" if item["DebitCreditCode"] == "S" else "S",
                 "AmountInTransactionCurrency": str(-Decimal(item["AmountInTransactionCurrency"])),
                 "AmountInCompanyCodeCurrency": str(-Decimal(item["AmountInCompanyCodeCurrency"])),
             }
             for item in before
-        ]  # fmt: skip
+        ]
         for item in before:
             item.update(IsReversed=True, ReverseDocument=number)
         self.journals.append({"reference": "", "debit": "0", "credit": "0", "posted": True, "items": after})

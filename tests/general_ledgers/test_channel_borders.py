@@ -90,17 +90,26 @@ def test_files_in_a_ledgers_own_folder_are_its_own_and_no_other_ledgers(
 
     set_with(f"ledgers/{ours}/password")
     for path in (
-        f"ledgers/{theirs}/password", "shared", f"ledgers/{ours}/../{theirs}/password", f"ledgers/{ours}/link",
-        f"ledgers/{ours}x/password", f"{ours}", f"ledgers/{ours}",
-    ):  # fmt: skip
+        f"ledgers/{theirs}/password",
+        "shared",
+        f"ledgers/{ours}/../{theirs}/password",
+        f"ledgers/{ours}/link",
+        f"ledgers/{ours}x/password",
+        f"{ours}",
+        f"ledgers/{ours}",
+    ):
         with pytest.raises(CredentialNotGranted):
             set_with(path)
 
 
 def test_a_grant_that_was_revoked_is_missed_at_the_next_attempt_and_both_names_are_kept(
-    service: Subledger, own_credentials: Path, sold: Callable[..., str], exported: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch, new_sftp: Any,
-) -> None:  # fmt: skip
+    service: Subledger,
+    own_credentials: Path,
+    sold: Callable[..., str],
+    exported: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    new_sftp: Any,
+) -> None:
     ledger, drop = sold(), new_sftp
     grants.grant(service.database, ledger, "env:SFTP_PASSWORD", by="root")
     channel, _ = drop.on_its_way(exported(ledger, "sap-xml", "sap"))
@@ -254,9 +263,12 @@ def test_sftp_goes_to_hosts_that_are_allowed_as_every_connector_does(
 
 
 def test_a_host_that_is_no_longer_allowed_is_not_called(
-    service: Subledger, sold: Callable[..., str], exported: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    service: Subledger,
+    sold: Callable[..., str],
+    exported: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
     new_sftp: Drop,
-) -> None:  # fmt: skip
+) -> None:
     channel, delivery = new_sftp.on_its_way(exported(sold(), "sap-xml", "sap"))
     monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "erp.example")
     deliver_due(service.database, channel)
@@ -305,9 +317,15 @@ def test_a_folder_outside_those_that_are_allowed_is_refused_and_none_is_by_defau
 
 @pytest.mark.parametrize("how", ["no longer allowed", "a link by now"])
 def test_a_folder_is_looked_at_again_when_something_is_delivered(
-    how: str, service: Subledger, drop: Drop, sold: Callable[..., str], exported: Callable[..., Any], allowed: Path,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    how: str,
+    service: Subledger,
+    drop: Drop,
+    sold: Callable[..., str],
+    exported: Callable[..., Any],
+    allowed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (allowed / "in").mkdir()
     channel, delivery = drop.on_its_way(exported(sold(), "sap-xml", "sap"), directory=str(allowed / "in"))
     outside = tmp_path / "outside"

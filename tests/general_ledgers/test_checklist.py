@@ -127,9 +127,13 @@ def test_a_journal_of_which_everything_was_taken_out_is_not_done(
 
 
 def test_a_dead_letter_whose_channel_was_taken_away_keeps_the_month_from_being_done(
-    service: Subledger, closed: str, exported: Exported, netsuite_channel: Callable[..., Channel],
-    netsuite: NetSuiteStandIn, owner_url: str,
-) -> None:  # fmt: skip
+    service: Subledger,
+    closed: str,
+    exported: Exported,
+    netsuite_channel: Callable[..., Channel],
+    netsuite: NetSuiteStandIn,
+    owner_url: str,
+) -> None:
     exported(closed, approved=True)
     channel = netsuite_channel(closed)
     netsuite.closed.add("2026-01")

@@ -37,7 +37,7 @@ NetSuiteChannel = Callable[..., Channel]
 @pytest.fixture
 def one(
     service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
-) -> tuple[Channel, Delivery]:  # fmt: skip
+) -> tuple[Channel, Delivery]:
     """One document on its way."""
     ledger = sold()
     channel = netsuite_channel(ledger)
@@ -60,9 +60,12 @@ def test_a_journal_is_rendered_sent_and_found_in_the_books(
 @pytest.mark.campaign
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, fault: Fault,
+    service: Subledger,
+    one: tuple[Channel, Delivery],
+    netsuite: NetSuiteStandIn,
+    fault: Fault,
     netsuite_channel: NetSuiteChannel,
-) -> None:  # fmt: skip
+) -> None:
     channel = netsuite_channel(one[0].ledger, **meeting(fault))
     netsuite.fault = one_after_another([fault])
     work(service, channel)
@@ -243,9 +246,13 @@ def test_one_journal_goes_to_a_general_ledger_in_one_form(
 
 @pytest.mark.parametrize("fault", [None, "drops_after", "late", "fails_before"])
 def test_deposits_applications_and_journals_of_blocks_go_in_their_order(
-    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel, netsuite: NetSuiteStandIn,
+    service: Subledger,
+    sold: Sold,
+    exported: Exported,
+    netsuite_channel: NetSuiteChannel,
+    netsuite: NetSuiteStandIn,
     fault: Fault | None,
-) -> None:  # fmt: skip
+) -> None:
     ledger = sold(2)
     # The application tries again as long as its deposit may still arrive: for longer than it has attempts.
     channel = netsuite_channel(ledger, format="netsuite-deposits", attempts=1_000, **(meeting(fault) if fault else {}))
@@ -258,8 +265,10 @@ def test_deposits_applications_and_journals_of_blocks_go_in_their_order(
     assert sorted(there) == sorted(delivery.reference for delivery in added)
     kinds = [journal["kind"] for journal in netsuite.journals]
     assert {kind: kinds.count(kind) for kind in kinds} == {
-        "customerDeposit": 2, "journalEntry": 2, "depositApplication": 2,
-    }  # fmt: skip
+        "customerDeposit": 2,
+        "journalEntry": 2,
+        "depositApplication": 2,
+    }
     [applied] = [each for each in netsuite.journals if each["reference"].startswith("APP-b0000")]
     assert applied["record"]["apply"]["items"][0]["doc"]["externalId"].startswith("JE-b0000")
 
@@ -269,9 +278,12 @@ def test_a_file_that_was_taken_out_does_not_come_back_beside_the_documents(
 ) -> None:
     ledger = sold()
     folder = channels.set_channel(
-        service.database, ledger, "drop", {"connector": "folder", "format": "netsuite-csv", "directory": str(tmp_path)},
+        service.database,
+        ledger,
+        "drop",
+        {"connector": "folder", "format": "netsuite-csv", "directory": str(tmp_path)},
         by="test",
-    )  # fmt: skip
+    )
     [file] = outbox.add(service.database, folder, exported(ledger, form="netsuite-csv"), by="test")
     by_hand.abandon(service.database, ledger, file.delivery_id, by="test", reason="by the API instead")
     channel = netsuite_channel(ledger)
@@ -296,9 +308,12 @@ def test_what_was_taken_out_while_unknown_may_still_arrive_so_another_way_waits(
 
 
 def test_a_worker_whose_clock_is_ahead_believes_no_look_up_before_its_time(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel,
+    service: Subledger,
+    one: tuple[Channel, Delivery],
+    netsuite: NetSuiteStandIn,
+    netsuite_channel: NetSuiteChannel,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     class Ahead(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:
@@ -312,9 +327,12 @@ def test_a_worker_whose_clock_is_ahead_believes_no_look_up_before_its_time(
 
 
 def test_a_worker_that_was_held_up_does_not_send_what_others_look_for_by_then(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel,
+    service: Subledger,
+    one: tuple[Channel, Delivery],
+    netsuite: NetSuiteStandIn,
+    netsuite_channel: NetSuiteChannel,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     channel = netsuite_channel(one[0].ledger, timeout_s=1.0)  # so it must be sent within half a second
     move = outbox.move
 
@@ -335,9 +353,12 @@ def test_a_worker_that_was_held_up_does_not_send_what_others_look_for_by_then(
 
 @pytest.mark.parametrize("detail", ["a\u0000b", "a\ud800b", "SECRET token-1 and more"])
 def test_a_reason_is_kept_without_secrets_and_whatever_it_holds(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, monkeypatch: pytest.MonkeyPatch,
+    service: Subledger,
+    one: tuple[Channel, Delivery],
+    netsuite: NetSuiteStandIn,
+    monkeypatch: pytest.MonkeyPatch,
     detail: str,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(netsuite, "_create", lambda _: problem(400, "USER_ERROR", detail))
     work(service, one[0])
     [after] = deliveries(service, one[0].ledger)
@@ -347,9 +368,12 @@ def test_a_reason_is_kept_without_secrets_and_whatever_it_holds(
 
 
 def test_what_a_worker_called_that_had_lost_its_claim_is_kept_all_the_same(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str,
+    service: Subledger,
+    one: tuple[Channel, Delivery],
+    netsuite: NetSuiteStandIn,
+    owner_url: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     channel, delivery = one
     create = netsuite._create
 
@@ -384,9 +408,14 @@ class Died(BaseException):
 @pytest.mark.parametrize("steps_between", [2, 3, 4])  # one that dies over each step would never come to send
 @pytest.mark.parametrize("fault", [None, "drops_after", "drops_before"])
 def test_workers_that_die_after_any_step_leave_it_to_the_next_one(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str,
-    monkeypatch: pytest.MonkeyPatch, fault: Fault | None, steps_between: int,
-) -> None:  # fmt: skip
+    service: Subledger,
+    one: tuple[Channel, Delivery],
+    netsuite: NetSuiteStandIn,
+    owner_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault | None,
+    steps_between: int,
+) -> None:
     channel, delivery = one
     netsuite.unique = False
     netsuite.fault = one_after_another([fault])

@@ -35,9 +35,11 @@ def importer(tmp_path: Path) -> Importer:
 
 @pytest.fixture(params=KINDS)
 def drop(
-    request: pytest.FixtureRequest, service: Subledger, importer: Importer,
+    request: pytest.FixtureRequest,
+    service: Subledger,
+    importer: Importer,
     sftp_settings: Callable[[SftpStandIn], dict[str, Any]],
-) -> Iterator[Drop]:  # fmt: skip
+) -> Iterator[Drop]:
     """Every law of this module holds in every kind of folder."""
     if request.param == "folder":
         yield Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})

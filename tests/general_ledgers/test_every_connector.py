@@ -16,14 +16,7 @@ from projections.delivery.outbox import Delivery
 from projections.delivery.states import State
 from subledger.errors import InvalidInput
 from tests.conftest import NewLedger
-from tests.general_ledgers import (
-    test_dynamics,
-    test_intacct,
-    test_oracle,
-    test_quickbooks,
-    test_sap,
-    test_sftp,
-)
+from tests.general_ledgers import test_dynamics, test_intacct, test_oracle, test_quickbooks, test_sap, test_sftp
 from tests.general_ledgers.every import Way, every_way
 from tests.general_ledgers.pace import meeting
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
@@ -46,11 +39,15 @@ Sent = tuple[Channel, Delivery]
 BAD_SETTINGS = [
     pytest.param(name, settings, field, id=f"{name} {settings}")
     for name, module in {
-        "intacct": test_intacct, "quickbooks": test_quickbooks, "sap": test_sap, "oracle": test_oracle,
-        "dynamics": test_dynamics, "sftp": test_sftp,
+        "intacct": test_intacct,
+        "quickbooks": test_quickbooks,
+        "sap": test_sap,
+        "oracle": test_oracle,
+        "dynamics": test_dynamics,
+        "sftp": test_sftp,
     }.items()
     for settings, field in module.BAD_SETTINGS
-]  # fmt: skip
+]
 
 
 @pytest.fixture

@@ -36,9 +36,14 @@ def drop(folder_drop: Drop) -> Drop:
 @pytest.mark.parametrize("taken", [False, True])
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_worker_that_dies_at_the_rename_leaves_no_doubt(
-    service: Subledger, drop: Drop, export: Export, owner_url: str, monkeypatch: pytest.MonkeyPatch, renamed: bool,
+    service: Subledger,
+    drop: Drop,
+    export: Export,
+    owner_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    renamed: bool,
     taken: bool,
-) -> None:  # fmt: skip
+) -> None:
     rename = folder.rename_to_new
 
     def dies(source: str, target: str, *, folder: int) -> None:

@@ -163,9 +163,11 @@ def test_an_answer_that_trickles_is_given_up_when_the_time_of_the_whole_call_is_
 def test_an_answer_within_its_bounds_is_read_however_it_is_compressed(hostile: Callable[..., str]) -> None:
     text = b'{"a": "' + b"x" * 100_000 + b'"}'
     for head, body in (
-        (b"", text), (GZIP, gzip.compress(text)), (b"Content-Encoding: deflate\r\n", zlib.compress(text)),
+        (b"", text),
+        (GZIP, gzip.compress(text)),
+        (b"Content-Encoding: deflate\r\n", zlib.compress(text)),
         (b"Content-Encoding: identity\r\n", text),
-    ):  # fmt: skip
+    ):
         answer = send(hostile(whole(head, body)))
         assert (answer.content, answer.json()["a"][:1]) == (text, "x")
 
@@ -218,10 +220,16 @@ def one(
     for name, password in (("sender", SENDER_PASSWORD), ("user", USER_PASSWORD)):
         (tmp_path / name).write_text(password + "\n")
     given = {
-        "connector": "intacct", "url": intacct.url + PATH, "sender_id": "sender", "company_id": "company",
-        "user_id": "user", "sender_password": f"file:{tmp_path}/sender", "user_password": f"file:{tmp_path}/user",
-        **QUICK, "timeout_s": 30.0,
-    }  # fmt: skip
+        "connector": "intacct",
+        "url": intacct.url + PATH,
+        "sender_id": "sender",
+        "company_id": "company",
+        "user_id": "user",
+        "sender_password": f"file:{tmp_path}/sender",
+        "user_password": f"file:{tmp_path}/user",
+        **QUICK,
+        "timeout_s": 30.0,
+    }
     ledger = sold()
     channel = channels.set_channel(service.database, ledger, "intacct", given, by="test")
     export = exported(ledger, form="intacct-xml", target="intacct", state="Posted")

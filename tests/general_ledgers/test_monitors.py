@@ -40,7 +40,7 @@ NetSuiteChannel = Callable[..., Channel]
 @pytest.fixture
 def one(
     service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
-) -> tuple[Channel, Delivery]:  # fmt: skip
+) -> tuple[Channel, Delivery]:
     """The journal of a closed January on its way: one document."""
     ledger = sold()
     channel = netsuite_channel(ledger)
@@ -65,10 +65,17 @@ def test_a_ledger_whose_journals_arrive_rings_nowhere(service: Subledger, one: t
     work(service, channel)
     report = check(service.database, channel.ledger, datetime.now(UTC))
     assert {monitor.name: monitor.value for monitor in report.monitors} == {
-        "delivery_success": 100.0, "exports_not_accepted": 0, "unapplied_payments": 0, "event_to_general_ledger": 0,
-        "dead_letters": 0, "clearing": 0, "expiry_sweep": 0, "mismatch": 0, "stuck_writer": 0,
+        "delivery_success": 100.0,
+        "exports_not_accepted": 0,
+        "unapplied_payments": 0,
+        "event_to_general_ledger": 0,
+        "dead_letters": 0,
+        "clearing": 0,
+        "expiry_sweep": 0,
+        "mismatch": 0,
+        "stuck_writer": 0,
         "rejected": 0,
-    }  # fmt: skip
+    }
     assert report.well
     assert all(monitor.next is None for monitor in report.monitors)
 

@@ -202,9 +202,13 @@ def test_a_query_that_oracle_does_not_take_is_not_an_answer_of_nothing(
 ) -> None:
     channel, _ = sent()
     given = {
-        "connector": "oracle", "url": oracle.url, "token": "env:ORACLE_TOKEN", "attempts": 2,
-        "batch_query": "Name = '{source}'", **QUICK,
-    }  # fmt: skip
+        "connector": "oracle",
+        "url": oracle.url,
+        "token": "env:ORACLE_TOKEN",
+        "attempts": 2,
+        "batch_query": "Name = '{source}'",
+        **QUICK,
+    }
     channel = channels.set_channel(service.database, channel.ledger, "oracle", given, by="test")
     work(service, channel)
     assert the_one(service, channel).state is State.FAILED

@@ -169,7 +169,7 @@ def test_an_entry_that_is_there_twice_is_a_rejection_that_names_both(
     channel, _ = one()
     quickbooks.meddle = lambda journal: quickbooks.journals.append(
         {**journal, "entry": {**journal["entry"], "Id": "7"}}
-    )  # fmt: skip
+    )
     work(service, channel)
     assert "1, 7" in str(the_one(service, channel).reason)
 

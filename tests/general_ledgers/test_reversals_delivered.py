@@ -27,9 +27,12 @@ pytestmark = pytest.mark.usefixtures("open_borders")
 
 
 def test_a_journal_its_reversal_and_what_takes_its_place_arrive_once_each_whatever_goes_wrong(
-    service: Subledger, sold: Callable[..., str], exported: Callable[..., object],
-    netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
-) -> None:  # fmt: skip
+    service: Subledger,
+    sold: Callable[..., str],
+    exported: Callable[..., object],
+    netsuite_channel: Callable[..., Channel],
+    netsuite: NetSuiteStandIn,
+) -> None:
     ledger = sold(blocks=3)
     exported(ledger, approved=True, lines=4)
     channel = netsuite_channel(ledger, **HIT_AT_RANDOM)
@@ -62,9 +65,12 @@ def test_a_journal_its_reversal_and_what_takes_its_place_arrive_once_each_whatev
 
 
 def test_the_customer_deposit_pattern_is_taken_back_by_journals_and_keeps_its_deposits(
-    service: Subledger, sold: Callable[..., str], exported: Callable[..., object],
-    netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
-) -> None:  # fmt: skip
+    service: Subledger,
+    sold: Callable[..., str],
+    exported: Callable[..., object],
+    netsuite_channel: Callable[..., Channel],
+    netsuite: NetSuiteStandIn,
+) -> None:
     """NetSuite books deposits and applications itself: 2000 are customer deposits, 1100 receivables."""
     ledger = sold(blocks=2)
     exported(ledger, form="netsuite-deposits", approved=True)
@@ -80,8 +86,10 @@ def test_the_customer_deposit_pattern_is_taken_back_by_journals_and_keeps_its_de
     assert sorted(journal["reference"] for journal in netsuite.journals) == sorted(d.reference for d in after)
     kinds = Counter(journal["kind"] for journal in netsuite.journals)
     assert {kind: kinds[kind] - before[kind] for kind in kinds} == {
-        "customerDeposit": 0, "depositApplication": 0, "journalEntry": sum(before.values()) + before["customerDeposit"],
-    }  # fmt: skip
+        "customerDeposit": 0,
+        "depositApplication": 0,
+        "journalEntry": sum(before.values()) + before["customerDeposit"],
+    }
     booked = Counter[str]()
     for journal in netsuite.journals:
         record, amount = journal["record"], journal["debit"]
@@ -99,9 +107,12 @@ def test_the_customer_deposit_pattern_is_taken_back_by_journals_and_keeps_its_de
 
 
 def test_delivering_a_month_again_after_a_reversal_that_was_refused_adds_nothing(
-    service: Subledger, sold: Callable[..., str], exported: Callable[..., object],
-    netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
-) -> None:  # fmt: skip
+    service: Subledger,
+    sold: Callable[..., str],
+    exported: Callable[..., object],
+    netsuite_channel: Callable[..., Channel],
+    netsuite: NetSuiteStandIn,
+) -> None:
     ledger = sold()
     exported(ledger, approved=True)
     channel = netsuite_channel(ledger, **HIT_AT_RANDOM)

@@ -224,17 +224,27 @@ def test_a_look_up_that_does_not_show_all_items_is_not_believed(
 
 @pytest.mark.parametrize("converts", [None, Decimal("1.5")])
 def test_a_foreign_document_is_posted_at_our_rate_or_not_taken_for_ours(
-    service: Subledger, new_ledger: Callable[..., str], exported: Callable[..., Export], sap_channel: SapChannel,
-    sap: SapStandIn, converts: Decimal | None,
-) -> None:  # fmt: skip
+    service: Subledger,
+    new_ledger: Callable[..., str],
+    exported: Callable[..., Export],
+    sap_channel: SapChannel,
+    sap: SapStandIn,
+    converts: Decimal | None,
+) -> None:
     ledger = new_ledger()
     rate = cloud_event(
         "r1", "exchange_rate.set", None, "2026-01-02T00:00:00Z", base="EUR", quote="USD", rate="1.2", rate_source="bank"
     )
     sale = cloud_event(
-        "p1", "credits.purchased", "c1", "2026-01-05T00:00:00Z", block_id="b1", credits="10", price="10.00",
+        "p1",
+        "credits.purchased",
+        "c1",
+        "2026-01-05T00:00:00Z",
+        block_id="b1",
+        credits="10",
+        price="10.00",
         currency="EUR",
-    )  # fmt: skip
+    )
     service.record(ledger, [rate, sale])
     channel = sap_channel(ledger)
     sap.converts = converts

@@ -92,9 +92,13 @@ def test_a_rename_that_arrives_after_it_was_asked_for_again_finds_nothing(
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(3))
 def test_of_two_workers_faults_at_random_and_an_eager_importer_comes_each_file_once(
-    service: Subledger, server: SftpStandIn, drop: Drop, sold: Callable[..., str],
-    exported: Callable[..., Export], seed: int,
-) -> None:  # fmt: skip
+    service: Subledger,
+    server: SftpStandIn,
+    drop: Drop,
+    sold: Callable[..., str],
+    exported: Callable[..., Export],
+    seed: int,
+) -> None:
     faults = tuple(fault for fault in FAULTS if fault not in ("throttles", "times_out_after"))
     server.fault = at_random(seed, 0.6, faults)
     exports = [exported(sold(), "sap-xml", "sap") for _ in range(3)]
@@ -139,9 +143,14 @@ def test_an_upload_that_fails_shows_the_importer_nothing(
     ],
 )
 def test_a_server_that_cannot_be_used_is_told_and_gets_nothing(
-    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, monkeypatch: pytest.MonkeyPatch,
-    settings: dict[str, Any], said: str,
-) -> None:  # fmt: skip
+    service: Subledger,
+    server: SftpStandIn,
+    drop: Drop,
+    export: Export,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    said: str,
+) -> None:
     monkeypatch.setenv("SUBLEDGER_CREDENTIAL_WRONG_PASSWORD", "guess")
     channel, delivery = drop.on_its_way(export, attempts=2, **settings)
     work(service, channel)
@@ -191,9 +200,15 @@ def test_a_user_may_have_a_key_and_a_password_too(
     ],
 )
 def test_a_key_that_does_not_do_is_told(
-    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, tmp_path: Path, text: str, known: bool,
+    service: Subledger,
+    server: SftpStandIn,
+    drop: Drop,
+    export: Export,
+    tmp_path: Path,
+    text: str,
+    known: bool,
     said: str,
-) -> None:  # fmt: skip
+) -> None:
     key = tmp_path / "key"
     key.write_text(text)
     server.wants = ("publickey", "password")

@@ -28,9 +28,12 @@ pytestmark = pytest.mark.usefixtures("keys_are_forgotten", "open_borders")
 
 @pytest.fixture
 def posted(
-    service: Subledger, sold: Callable[..., str], exported: Callable[..., Any],
-    netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
-) -> Channel:  # fmt: skip
+    service: Subledger,
+    sold: Callable[..., str],
+    exported: Callable[..., Any],
+    netsuite_channel: Callable[..., Channel],
+    netsuite: NetSuiteStandIn,
+) -> Channel:
     """January, in NetSuite's books in four documents."""
     ledger = sold(2)
     channel = netsuite_channel(ledger)
@@ -90,9 +93,11 @@ def test_a_difference_in_one_month_does_not_keep_another_from_being_reconciled(
     work(service, posted)
     revenue = next(
         item
-        for journal in netsuite.journals if "2026-02" in journal["record"]["memo"]
-        for item in journal["record"]["line"]["items"] if item["account"]["externalId"] == "4000"
-    )  # fmt: skip
+        for journal in netsuite.journals
+        if "2026-02" in journal["record"]["memo"]
+        for item in journal["record"]["line"]["items"]
+        if item["account"]["externalId"] == "4000"
+    )
     revenue["credit"] += 5
     found, done = tie_out_channel(service.database, posted.ledger, "netsuite", by="cfo")
     assert {each.period for each in found.differences} == {MONTH.next}
@@ -118,11 +123,17 @@ def test_entries_that_were_not_handed_over_keep_the_month_from_being_reconciled(
         posted.ledger,
         [
             cloud_event(
-                "late", "credits.purchased", "late", "2026-01-06T00:00:00Z", block_id="late", credits="1", price="9.99",
+                "late",
+                "credits.purchased",
+                "late",
+                "2026-01-06T00:00:00Z",
+                block_id="late",
+                credits="1",
+                price="9.99",
                 currency="USD",
             )
         ],
-    )  # fmt: skip
+    )
     found, done = tie_out_channel(service.database, posted.ledger, "netsuite", by="cfo")
     assert (found.tied, done) == (False, [])
 

@@ -30,9 +30,16 @@ GOLDEN = Path(__file__).parent
 
 
 def journal_of(
-    pairs: Sequence[JournalPair], mapping: AccountMapping, *, period: Period, number: int, cuts: tuple[int, int],
-    mapping_number: int, home: str = "USD", ledger: str = "acme-us",
-) -> Journal:  # fmt: skip
+    pairs: Sequence[JournalPair],
+    mapping: AccountMapping,
+    *,
+    period: Period,
+    number: int,
+    cuts: tuple[int, int],
+    mapping_number: int,
+    home: str = "USD",
+    ledger: str = "acme-us",
+) -> Journal:
     """The journal that has these pairs."""
     sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
     for pair in pairs:
@@ -42,17 +49,33 @@ def journal_of(
                 sums[key][place] += amount
     lines = tuple(
         JournalLine(
-            number=place, currency=key[0], role=key[1], product=key[2], credit_kind=key[3], pool=key[4],
-            processor=key[5], side=key[6], account=mapping.resolve(key[1], key[2], key[3], key[0]), amount_minor=amount,
-            functional_minor=functional, entries=entries,
+            number=place,
+            currency=key[0],
+            role=key[1],
+            product=key[2],
+            credit_kind=key[3],
+            pool=key[4],
+            processor=key[5],
+            side=key[6],
+            account=mapping.resolve(key[1], key[2], key[3], key[0]),
+            amount_minor=amount,
+            functional_minor=functional,
+            entries=entries,
         )
         for place, (key, (amount, functional, entries)) in enumerate(sorted(sums.items()), start=1)
-    )  # fmt: skip
+    )
     check_balanced(lines)
     return Journal(
-        ledger=ledger, entity="US01", functional_currency=home, period=period, number=number, from_cut=cuts[0],
-        to_cut=cuts[1], mapping=mapping_number, lines=lines,
-    )  # fmt: skip
+        ledger=ledger,
+        entity="US01",
+        functional_currency=home,
+        period=period,
+        number=number,
+        from_cut=cuts[0],
+        to_cut=cuts[1],
+        mapping=mapping_number,
+        lines=lines,
+    )
 
 
 def rendering_of(
@@ -97,9 +120,10 @@ def assert_within_limits(
         assert debits[Side.DEBIT] == debits[Side.CREDIT] == document.total_minor
         assert functional[Side.DEBIT] == functional[Side.CREDIT]
     moving = [
-        place for place, pair in enumerate(pairs)
+        place
+        for place, pair in enumerate(pairs)
         if pair.functional_minor or (limits.two_currencies and pair.amount_minor)
-    ]  # fmt: skip
+    ]
     assert seen == {(place, side): 1 for place in moving for side in Side}
 
 

@@ -38,9 +38,14 @@ MAPPING = AccountMapping.from_rows(
 def _pair(debit: str, credit: str, amounts: str, **more: str) -> JournalPair:
     currency, amount, functional = amounts.split()
     return JournalPair(
-        debit=debit, credit=credit, currency=currency, amount_minor=int(amount), functional_minor=int(functional),
-        entries=1, **more,
-    )  # fmt: skip
+        debit=debit,
+        credit=credit,
+        currency=currency,
+        amount_minor=int(amount),
+        functional_minor=int(functional),
+        entries=1,
+        **more,
+    )
 
 
 PAIRS = (
@@ -64,9 +69,13 @@ journal_of = partial(
 
 
 def rendering_of(
-    target: Target, settings: Mapping[str, Any], pairs: Sequence[JournalPair] = PAIRS, *,
-    journal: Journal | None = None, mapping: AccountMapping = MAPPING,
-) -> Rendering:  # fmt: skip
+    target: Target,
+    settings: Mapping[str, Any],
+    pairs: Sequence[JournalPair] = PAIRS,
+    *,
+    journal: Journal | None = None,
+    mapping: AccountMapping = MAPPING,
+) -> Rendering:
     """An export of these pairs to a target, as the exports make it."""
     journal = journal or journal_of(pairs, mapping=mapping)
     return contract.rendering_of(target, settings, journal, pairs, mapping, EXPORT_ID)
@@ -122,22 +131,31 @@ def journals(draw: st.DrawFn) -> tuple[Journal, tuple[JournalPair, ...]]:
     keys = draw(
         st.sets(
             st.tuples(
-                st.sampled_from(_ROLES), st.sampled_from(_ROLES), st.sampled_from(("EUR", "JPY", "KWD", home)),
+                st.sampled_from(_ROLES),
+                st.sampled_from(_ROLES),
+                st.sampled_from(("EUR", "JPY", "KWD", home)),
                 *(st.sampled_from(("", *names)) for _ in range(3)),
             ).filter(lambda key: key[0] != key[1]),
             max_size=14,
         )
-    )  # fmt: skip
+    )
     pairs = []
     for debit, credit, currency, product, customer, block_id in sorted(keys):
         functional = draw(st.integers(0, 10**9)) * (10 if home == "KWD" else 1)
         own = functional if currency == home else draw(st.integers(0, 10**9))
         pairs.append(
             JournalPair(
-                debit=debit, credit=credit, currency=currency, amount_minor=own, functional_minor=functional, entries=1,
-                product=product, customer=customer, block_id=block_id,
+                debit=debit,
+                credit=credit,
+                currency=currency,
+                amount_minor=own,
+                functional_minor=functional,
+                entries=1,
+                product=product,
+                customer=customer,
+                block_id=block_id,
             )
-        )  # fmt: skip
+        )
     ledger = draw(st.one_of(st.sampled_from(("acme-us", "-acme")), _TEXTS.filter(bool)))
     return journal_of(pairs, home=home, ledger=ledger), tuple(pairs)
 

@@ -40,9 +40,14 @@ MAPPING = AccountMapping.from_rows(
 def _pair(debit: str, credit: str, amounts: str, **more: str) -> JournalPair:
     currency, amount, functional = amounts.split()
     return JournalPair(
-        debit=debit, credit=credit, currency=currency, amount_minor=int(amount), functional_minor=int(functional),
-        entries=0, **{"credit_kind": "paid", **more},
-    )  # fmt: skip
+        debit=debit,
+        credit=credit,
+        currency=currency,
+        amount_minor=int(amount),
+        functional_minor=int(functional),
+        entries=0,
+        **{"credit_kind": "paid", **more},
+    )
 
 
 PAIRS = (
@@ -71,9 +76,13 @@ journal_of = partial(
 
 
 def rendering_of(
-    target: Target, pairs: Sequence[JournalPair] = PAIRS, *, functional_currency: str = "USD", export: str = "export",
+    target: Target,
+    pairs: Sequence[JournalPair] = PAIRS,
+    *,
+    functional_currency: str = "USD",
+    export: str = "export",
     **given: Any,
-) -> Rendering:  # fmt: skip
+) -> Rendering:
     """An export of the journal of these pairs, with these settings."""
     journal = journal_of(pairs, home=functional_currency)
     return contract.rendering_of(target, given, journal, pairs, MAPPING, f"{journal.name}-{export}")
@@ -90,10 +99,12 @@ def journals(draw: st.DrawFn) -> tuple[tuple[JournalPair, ...], str]:
     home = draw(st.sampled_from(("USD", "JPY", "KWD")))
     amounts = st.integers(0, 10**9)
     keys = st.tuples(
-        st.permutations(_ROLES).map(lambda roles: tuple(roles[:2])), st.sampled_from(("USD", "JPY", "KWD", "EUR")),
-        st.sampled_from(("", "api", '=é, "')), st.sampled_from(("paid", "promotional")),
+        st.permutations(_ROLES).map(lambda roles: tuple(roles[:2])),
+        st.sampled_from(("USD", "JPY", "KWD", "EUR")),
+        st.sampled_from(("", "api", '=é, "')),
+        st.sampled_from(("paid", "promotional")),
         st.sampled_from(("", "cus-1", 'Ö" & <c>')),
-    )  # fmt: skip
+    )
     pairs = []
     for (debit, credit), currency, product, credit_kind, customer in draw(st.lists(keys, max_size=25, unique=True)):
         amount = draw(amounts)
@@ -101,9 +112,15 @@ def journals(draw: st.DrawFn) -> tuple[tuple[JournalPair, ...], str]:
         if not (amount or functional):
             continue
         pair = JournalPair(
-            debit=debit, credit=credit, currency=currency, amount_minor=amount, functional_minor=functional,
-            product=product, credit_kind=credit_kind, customer=customer,
-        )  # fmt: skip
+            debit=debit,
+            credit=credit,
+            currency=currency,
+            amount_minor=amount,
+            functional_minor=functional,
+            product=product,
+            credit_kind=credit_kind,
+            customer=customer,
+        )
         pairs.append(pair)
     return tuple(pairs), home
 
@@ -117,5 +134,7 @@ def renderings(target: Target, **given: Any) -> st.SearchStrategy[Rendering]:
         lambda journal, level, lines: rendering_of(
             target, journal[0], functional_currency=journal[1], level=level, lines=lines, **given
         ),
-        journals(), levels, st.integers(2, 6),
-    )  # fmt: skip
+        journals(),
+        levels,
+        st.integers(2, 6),
+    )

@@ -20,8 +20,10 @@ from tests.golden.journals_made import PAIRS, journal_of, rendering_of
 
 GOLDEN = Path(__file__).parent
 WHY: dict[str, Any] = {
-    "reason": "deposits were mapped to revenue", "made_by": "ann", "made_at": datetime(2026, 2, 3, 9, 0, 0, 7, UTC),
-}  # fmt: skip
+    "reason": "deposits were mapped to revenue",
+    "made_by": "ann",
+    "made_at": datetime(2026, 2, 3, 9, 0, 0, 7, UTC),
+}
 
 
 def corrections(number: int = 1, ledger: str = "acme-us") -> tuple[Journal, Journal]:

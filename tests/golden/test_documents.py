@@ -18,16 +18,28 @@ LIMITS = TargetLimits(lines=100, text=40, reference=16)
 
 def journal(home: str = "USD") -> Journal:
     return Journal(
-        ledger="acme", entity="US01", functional_currency=home, period=Period.parse("2026-01"), number=1, from_cut=0,
-        to_cut=1, mapping=1, lines=(),
-    )  # fmt: skip
+        ledger="acme",
+        entity="US01",
+        functional_currency=home,
+        period=Period.parse("2026-01"),
+        number=1,
+        from_cut=0,
+        to_cut=1,
+        mapping=1,
+        lines=(),
+    )
 
 
 def pair(amount: int, currency: str = "USD", functional: int | None = None) -> JournalPair:
     return JournalPair(
-        debit="accounts_receivable", credit="prepaid_liability", currency=currency, amount_minor=amount,
-        functional_minor=amount if functional is None else functional, entries=1, credit_kind="paid",
-    )  # fmt: skip
+        debit="accounts_receivable",
+        credit="prepaid_liability",
+        currency=currency,
+        amount_minor=amount,
+        functional_minor=amount if functional is None else functional,
+        entries=1,
+        credit_kind="paid",
+    )
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), min_size=2, max_size=20, unique=True), st.integers(8, 40))

@@ -15,14 +15,30 @@ from subledger.events.envelope import Event
 from subledger.kinds import Dimensions, Entry
 
 ENTRY = Entry(
-    number=1, policy=1, kind="consumption", customer="cust-42", block_id="blk-7", unit="credit",
-    credits=Decimal("2.50"), amount_minor=25, currency="USD", functional_minor=25, accounting_date=date(2026, 1, 20),
-    effective_date=date(2026, 1, 20), cut=1, dimensions=Dimensions("api", "paid", "", ""),
-)  # fmt: skip
+    number=1,
+    policy=1,
+    kind="consumption",
+    customer="cust-42",
+    block_id="blk-7",
+    unit="credit",
+    credits=Decimal("2.50"),
+    amount_minor=25,
+    currency="USD",
+    functional_minor=25,
+    accounting_date=date(2026, 1, 20),
+    effective_date=date(2026, 1, 20),
+    cut=1,
+    dimensions=Dimensions("api", "paid", "", ""),
+)
 EVENT = Event(
-    source="metering", event_id="use-1", type="credits.consumed", customer="cust-42",
-    occurred_at=datetime(2026, 1, 20, 9, 30, tzinfo=UTC), data=None, data_text='{"credits":"2.5"}',
-)  # fmt: skip
+    source="metering",
+    event_id="use-1",
+    type="credits.consumed",
+    customer="cust-42",
+    occurred_at=datetime(2026, 1, 20, 9, 30, tzinfo=UTC),
+    data=None,
+    data_text='{"credits":"2.5"}',
+)
 DECISION = '{"policy":1}'
 GOLDEN = (
     "01010000000461636d65000000000000000501000000086d65746572696e6701000000057573652d3101000000106372"

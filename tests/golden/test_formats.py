@@ -47,9 +47,16 @@ def _lines() -> tuple[JournalLine, ...]:
     def line(number: int, role: str, side: Side, account: GLAccount, amounts: str, **more: str) -> JournalLine:
         currency, amount, functional, entries = amounts.split()
         return JournalLine(
-            number=number, role=role, side=side, account=account, currency=currency, amount_minor=int(amount),
-            functional_minor=int(functional), entries=int(entries), **more,
-        )  # fmt: skip
+            number=number,
+            role=role,
+            side=side,
+            account=account,
+            currency=currency,
+            amount_minor=int(amount),
+            functional_minor=int(functional),
+            entries=int(entries),
+            **more,
+        )
 
     return (
         line(1, "accounts_receivable", DEBIT, RECEIVABLE, "EUR 100000 120000 2", credit_kind="paid"),
@@ -64,14 +71,28 @@ def _lines() -> tuple[JournalLine, ...]:
 
 
 JOURNAL = Journal(
-    ledger="acme-us", entity="US01", functional_currency="USD", period=Period(2026, 2), number=2, from_cut=3, to_cut=5,
-    mapping=4, lines=_lines(),
-)  # fmt: skip
+    ledger="acme-us",
+    entity="US01",
+    functional_currency="USD",
+    period=Period(2026, 2),
+    number=2,
+    from_cut=3,
+    to_cut=5,
+    mapping=4,
+    lines=_lines(),
+)
 ONE_CURRENCY = msgspec.structs.replace(JOURNAL, lines=tuple(line for line in _lines() if line.currency == "USD"))
 EMPTY = Journal(
-    ledger="acme-us", entity="US01", functional_currency="USD", period=Period(2026, 3), number=1, from_cut=0, to_cut=5,
-    mapping=4, lines=(),
-)  # fmt: skip
+    ledger="acme-us",
+    entity="US01",
+    functional_currency="USD",
+    period=Period(2026, 3),
+    number=1,
+    from_cut=0,
+    to_cut=5,
+    mapping=4,
+    lines=(),
+)
 
 
 GAIN = GLAccount(number="7100", name="Exchange gains and losses")
@@ -92,11 +113,17 @@ def _remeasured() -> tuple[JournalLine, ...]:
     )
     return tuple(
         JournalLine(
-            number=number, role=role, side=side, account=account, currency=currency, amount_minor=amount,
-            functional_minor=functional, entries=1,
+            number=number,
+            role=role,
+            side=side,
+            account=account,
+            currency=currency,
+            amount_minor=amount,
+            functional_minor=functional,
+            entries=1,
         )
         for number, (role, side, account, currency, amount, functional) in enumerate(lines, start=1)
-    )  # fmt: skip
+    )
 
 
 CURRENCIES = msgspec.structs.replace(JOURNAL, lines=_remeasured())
@@ -104,20 +131,34 @@ CURRENCIES = msgspec.structs.replace(JOURNAL, lines=_remeasured())
 
 def _entry(
     position: int, kind: str, event: str, amount: int, functional: int, currency: str, debit: str, credit: str
-) -> DetailEntry:  # fmt: skip
+) -> DetailEntry:
     accounts = {
-        "accounts_receivable": RECEIVABLE, "prepaid_liability": PREPAID, "usage_revenue": USAGE, "fx_gain_loss": GAIN,
-    }  # fmt: skip
+        "accounts_receivable": RECEIVABLE,
+        "prepaid_liability": PREPAID,
+        "usage_revenue": USAGE,
+        "fx_gain_loss": GAIN,
+    }
     return DetailEntry(
-        position=position, number=1, kind=kind, source="billing", event_id=event, customer='cus_42 "Ü", -1',
-        event_type="credits.purchased" if kind == "purchase" else "credits.consumed", block_id="blk/7:é",
-        unit="credit", credits=Decimal("1000.50"), currency=currency, accounting_date=date(2026, 2, 2),
-        effective_date=date(2026, 1, 31), credit_kind="paid", product="" if kind == "purchase" else "api [2026-01-01]",
+        position=position,
+        number=1,
+        kind=kind,
+        source="billing",
+        event_id=event,
+        customer='cus_42 "Ü", -1',
+        event_type="credits.purchased" if kind == "purchase" else "credits.consumed",
+        block_id="blk/7:é",
+        unit="credit",
+        credits=Decimal("1000.50"),
+        currency=currency,
+        accounting_date=date(2026, 2, 2),
+        effective_date=date(2026, 1, 31),
+        credit_kind="paid",
+        product="" if kind == "purchase" else "api [2026-01-01]",
         lines=tuple(
             DetailLine(role=role, account=accounts[role], side=side, amount_minor=amount, functional_minor=functional)
             for role, side in ((debit, DEBIT), (credit, CREDIT))
         ),
-    )  # fmt: skip
+    )
 
 
 ENTRIES = (
@@ -185,8 +226,11 @@ def test_the_journal_itself_has_the_agreed_hash() -> None:
 def test_csv_amounts_are_numbers_with_their_currencys_places_and_balance() -> None:
     rows = list(csv.DictReader(io.StringIO(rendered("csv"))))
     assert [(row["debit"], row["credit"]) for row in rows[:4]] == [
-        ("1000.00", "0.00"), ("0.00", "1000.00"), ("500", "0"), ("0", "500"),
-    ]  # fmt: skip
+        ("1000.00", "0.00"),
+        ("0.00", "1000.00"),
+        ("500", "0"),
+        ("0", "500"),
+    ]
     assert [row["functional_debit"] for row in rows[2:4]] == ["3.33", "0.00"]
     for currency in ("EUR", "JPY", "USD"):
         own = [row for row in rows if row["currency"] == currency]
@@ -198,8 +242,11 @@ def test_a_line_of_functional_amounts_alone_is_in_csv_and_json_with_its_function
     line = json.loads(rendered("json", golden="currencies-"))["lines"][2]
     for found in (row, line):
         assert [found[name] for name in ("role", "currency", "debit", "credit")] == [
-            "fx_gain_loss", "EUR", "0.00", "0.00",
-        ]  # fmt: skip
+            "fx_gain_loss",
+            "EUR",
+            "0.00",
+            "0.00",
+        ]
         assert [found[f"functional_{side}"] for side in ("debit", "credit")] == ["0.00", "33.00"]
     rows = list(csv.DictReader(io.StringIO(rendered("csv", golden="currencies-"))))
     debit, credit = (sum(Decimal(row[f"functional_{side}"]) for row in rows) for side in ("debit", "credit"))
@@ -240,8 +287,10 @@ def test_beancount_reads_every_text_back_as_it_was() -> None:
 # and by account in dollars over all currencies.
 OWED = {"EUR": Decimal("1000.00"), "JPY": Decimal(1), "KWD": Decimal("0.007"), "USD": Decimal("5.00")}
 IN_DOLLARS = {
-    "accounts_receivable": Decimal("1238.02"), "prepaid_liability": Decimal("-1205.02"), "fx_gain_loss": Decimal("-33"),
-}  # fmt: skip
+    "accounts_receivable": Decimal("1238.02"),
+    "prepaid_liability": Decimal("-1205.02"),
+    "fx_gain_loss": Decimal("-33"),
+}
 
 
 @pytest.mark.parametrize("detail", [False, True])
@@ -341,10 +390,23 @@ def test_account_components_never_coincide() -> None:
 
 def test_every_format_of_the_contract_is_there() -> None:
     assert set(FORMATS) == {
-        "csv", "json", "beancount", "hledger", "netsuite-csv", "netsuite-json", "intacct-csv", "intacct-xml",
-        "quickbooks-csv", "quickbooks-json", "sap-csv", "sap-xml", "oracle-fbdi", "dynamics-csv", "dynamics-json",
+        "csv",
+        "json",
+        "beancount",
+        "hledger",
+        "netsuite-csv",
+        "netsuite-json",
+        "intacct-csv",
+        "intacct-xml",
+        "quickbooks-csv",
+        "quickbooks-json",
+        "sap-csv",
+        "sap-xml",
+        "oracle-fbdi",
+        "dynamics-csv",
+        "dynamics-json",
         "netsuite-deposits",
-    }  # fmt: skip
+    }
     with pytest.raises(UnknownFormat):
         format_named("pdf")
     with pytest.raises(NotSupportedYet):

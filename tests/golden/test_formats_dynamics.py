@@ -31,10 +31,14 @@ CASES: dict[str, dict[str, Any]] = {
     "currencies": {"level": "block", "company": "usmf", "tags": ["line", "customer", "block_id"]},
     "empty": {"pairs": ()},
     "split": {
-        "lines": 4, "batch_lines": 10, "account_format": ["department", "account"], "delimiter": "|",
-        "date_format": "%m/%d/%Y", "journal_name": "PCSL",
+        "lines": 4,
+        "batch_lines": 10,
+        "account_format": ["department", "account"],
+        "delimiter": "|",
+        "date_format": "%m/%d/%Y",
+        "journal_name": "PCSL",
     },
-}  # fmt: skip
+}
 
 
 def rows_of(file: bytes) -> list[dict[str, str]]:
@@ -134,11 +138,16 @@ CONTRACTS = tuple(
 def test_a_month_of_many_lines_is_vouchers_of_ten_in_journals_of_ten_thousand() -> None:
     pairs = tuple(
         JournalPair(
-            debit="prepaid_liability", credit="usage_revenue", currency="USD", amount_minor=number + 1,
-            functional_minor=number + 1, credit_kind="paid", customer=f"c{number:05}",
+            debit="prepaid_liability",
+            credit="usage_revenue",
+            currency="USD",
+            amount_minor=number + 1,
+            functional_minor=number + 1,
+            credit_kind="paid",
+            customer=f"c{number:05}",
         )
         for number in range(5_003)
-    )  # fmt: skip
+    )
     rendering = rendering_of(dynamics.TARGET, pairs, level="customer")
     batches = dynamics.batches(rendering)
     assert [len(batch.vouchers) for batch in batches] == [1_000, 1]
@@ -176,9 +185,13 @@ def test_financial_tags_say_the_line_the_customer_and_the_block() -> None:
     assert tags[0].startswith("L1|")
     assert "L2|cus_1|blk-1" in tags
     odd = JournalPair(
-        debit="accounts_receivable", credit="prepaid_liability", currency="USD", amount_minor=1, functional_minor=1,
+        debit="accounts_receivable",
+        credit="prepaid_liability",
+        currency="USD",
+        amount_minor=1,
+        functional_minor=1,
         customer="a|b",
-    )  # fmt: skip
+    )
     [first, _] = rows_of(
         dynamics.zip_file(rendering_of(dynamics.TARGET, (odd,), level="customer", tags=["customer", "export"]))
     )

@@ -84,8 +84,12 @@ def test_csv_names_what_rest_knows_by_id() -> None:
     rendering = rendering_of(netsuite.TARGET, {"level": "customer", **OURS})
     row = next(row for row in csv_rows(netsuite.csv_file(rendering)) if row[f"{LINE}cseg_size"])
     assert [row[name] for name in ("Subsidiary", "Currency", "Posting Period", "Date", "Approved")] == [
-        "Acme, Inc", "US Dollar", "Feb 2026", "02/28/2026", "Yes",
-    ]  # fmt: skip
+        "Acme, Inc",
+        "US Dollar",
+        "Feb 2026",
+        "02/28/2026",
+        "Yes",
+    ]
     assert row[f"{LINE}cseg_size"] == "Größe L"
     assert row["custbody_subledger_export"] == EXPORT_ID
     assert row[f"{LINE}Class"] == ""
@@ -140,12 +144,11 @@ def test_a_text_that_is_too_long_is_shortened_after_its_reference() -> None:
 
 def test_amounts_have_the_two_decimals_and_ten_digits_that_the_import_takes() -> None:
     def amounts(functional: int, home: str) -> list[tuple[str, str]]:
-        pair = JournalPair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=functional,
-                    functional_minor=functional)  # fmt: skip
+        pair = JournalPair(
+            debit="cash", credit="fx_gain_loss", currency=home, amount_minor=functional, functional_minor=functional
+        )
         rendering = rendering_of(netsuite.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
-        return [
-            (row[f"{LINE}Debit"], row[f"{LINE}Credit"]) for row in csv_rows(netsuite.csv_file(rendering))
-        ]  # fmt: skip
+        return [(row[f"{LINE}Debit"], row[f"{LINE}Credit"]) for row in csv_rows(netsuite.csv_file(rendering))]
 
     assert amounts(1250, "KWD") == [("1.25", ""), ("", "1.25")]
     assert amounts(1250, "JPY") == [("1250", ""), ("", "1250")]

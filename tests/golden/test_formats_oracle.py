@@ -23,10 +23,15 @@ CASES: dict[str, dict[str, Any]] = {
     "currencies": {**SETTINGS},
     "empty": {**SETTINGS, "pairs": ()},
     "split": {
-        "lines": 4, "ledger_name": "Acme, US", "group_id": 2026020101, "segments": ["account", "entity"],
-        "end_column": True, "conversion_rate": "", "period_name": "",
+        "lines": 4,
+        "ledger_name": "Acme, US",
+        "group_id": 2026020101,
+        "segments": ["account", "entity"],
+        "end_column": True,
+        "conversion_rate": "",
+        "period_name": "",
     },
-}  # fmt: skip
+}
 
 
 def cells(file: bytes) -> list[list[str]]:

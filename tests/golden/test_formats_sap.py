@@ -42,15 +42,19 @@ def read_csv(file: bytes, rendering: Rendering) -> Iterator[Read]:
         assert all(bool(item["WRSOL"]) != bool(item["WRHAB"]) for item in items)
         assert all(len(item["SGTXT"]) <= 50 and not item["SGTXT"].startswith("=") for item in items)
         yield Read(
-            header["XBLNR"], header["WAERS"],
+            header["XBLNR"],
+            header["WAERS"],
             tuple(
                 ReadLine(
-                    item["ZUONR"], item["HKONT"], bool(item["WRSOL"]), Decimal(item["WRSOL"] or item["WRHAB"]),
+                    item["ZUONR"],
+                    item["HKONT"],
+                    bool(item["WRSOL"]),
+                    Decimal(item["WRSOL"] or item["WRHAB"]),
                     abs(Decimal(item["DMBTR"])) if item["DMBTR"] else None,
                 )
                 for item in items
             ),
-        )  # fmt: skip
+        )
 
 
 def read_xml(file: bytes, _rendering: Rendering) -> Iterator[Read]:
@@ -83,9 +87,12 @@ def _item(item: ElementTree.Element) -> ReadLine:
     account = item.findtext("GLAccount", "")
     assert len(account) == 10
     return ReadLine(
-        item.findtext("AssignmentReference", ""), account.lstrip("0"), debit, abs(amount),
+        item.findtext("AssignmentReference", ""),
+        account.lstrip("0"),
+        debit,
+        abs(amount),
         abs(Decimal(functional)) if functional else None,
-    )  # fmt: skip
+    )
 
 
 def rendered(case: str) -> Rendering:
@@ -114,11 +121,16 @@ def test_a_line_of_company_currency_alone_has_nothing_in_the_documents() -> None
 def test_a_month_of_many_lines_is_documents_below_the_999_items_that_sap_takes() -> None:
     pairs = tuple(
         JournalPair(
-            debit="prepaid_liability", credit="usage_revenue", currency="USD", amount_minor=number + 1,
-            functional_minor=number + 1, credit_kind="paid", customer=f"c{number:05}",
+            debit="prepaid_liability",
+            credit="usage_revenue",
+            currency="USD",
+            amount_minor=number + 1,
+            functional_minor=number + 1,
+            credit_kind="paid",
+            customer=f"c{number:05}",
         )
         for number in range(451)
-    )  # fmt: skip
+    )
     rendering = rendering_of(sap.TARGET, pairs, level="customer")
     documents = tuple(read_xml(sap.xml_file(rendering), rendering))
     assert [len(document.lines) for document in documents] == [900, 2]
@@ -136,9 +148,14 @@ def test_texts_stay_within_their_fields_and_say_the_month() -> None:
 
 def test_letters_that_xml_cannot_have_are_question_marks() -> None:
     pair = JournalPair(
-        debit="accounts_receivable", credit="prepaid_liability", currency="USD", amount_minor=1, functional_minor=1,
-        credit_kind="paid", customer="a\uffffb",
-    )  # fmt: skip
+        debit="accounts_receivable",
+        credit="prepaid_liability",
+        currency="USD",
+        amount_minor=1,
+        functional_minor=1,
+        credit_kind="paid",
+        customer="a\uffffb",
+    )
     file = sap.xml_file(rendering_of(sap.TARGET, (pair,), level="customer"))
     assert "a?b" in (next(ElementTree.fromstring(file).iter("DocumentItemText")).text or "")
 

@@ -13,10 +13,16 @@ ROOT: Final = Path(__file__).parents[2]
 READMES: Final = tuple(
     ROOT / path
     for path in (
-        "README.md", "projections/README.md", "api/README.md", "subledger/README.md", "subledger/SIZING.md",
-        "tests/README.md", "tests/benchmarks/README.md", "tests/examples/README.md",
+        "README.md",
+        "projections/README.md",
+        "api/README.md",
+        "subledger/README.md",
+        "subledger/SIZING.md",
+        "tests/README.md",
+        "tests/benchmarks/README.md",
+        "tests/examples/README.md",
     )
-)  # fmt: skip
+)
 """Every document with commands, in the order in which a newcomer reads them."""
 DOCUMENTS: Final = (
     *READMES,

@@ -27,9 +27,14 @@ class Served:
         self._listener = socket.create_server(("127.0.0.1", 0))
         app = create_app(service, open_on_loopback=True, limits=times)
         config = uvicorn.Config(
-            app, http=self.protocol, ws="none", access_log=False, log_level="critical", loop="asyncio",
+            app,
+            http=self.protocol,
+            ws="none",
+            access_log=False,
+            log_level="critical",
+            loop="asyncio",
             timeout_keep_alive=times.keep_alive_s,
-        )  # fmt: skip
+        )
         self.server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

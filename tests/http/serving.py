@@ -33,9 +33,11 @@ def serving(url: str, *, log: Path | None = None, **environment: str) -> Iterato
     with open(log or os.devnull, "ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "api.cli.main", "serve", "--port", str(port)],
-            env={**os.environ, "SUBLEDGER_DATABASE_URL": url, **environment}, cwd=Path(__file__).parents[2],
-            stdout=out, stderr=out,
-        )  # fmt: skip
+            env={**os.environ, "SUBLEDGER_DATABASE_URL": url, **environment},
+            cwd=Path(__file__).parents[2],
+            stdout=out,
+            stderr=out,
+        )
     try:
         until(lambda: listens(port) or process.poll() is not None, "the server listens")
         assert process.poll() is None, "the server did not start"

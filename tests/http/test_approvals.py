@@ -359,8 +359,10 @@ def test_what_was_given_before_the_time_that_counts_does_not_count(priced: str, 
     with service.database.read() as connection:
         head = ledger_head(connection, priced)
     known = Gifts()
-    for later, given in ((timedelta(hours=23), Given(credits=Decimal(1000), value=Decimal(10))),
-                         (timedelta(days=1), Given())):  # fmt: skip
+    for later, given in (
+        (timedelta(hours=23), Given(credits=Decimal(1000), value=Decimal(10))),
+        (timedelta(days=1), Given()),
+    ):
         for gifts in (known, Gifts()):
             with service.database.write() as connection:
                 gifts.load(connection, head.state, {"cust", "other"}, head.recorded_at + later)
@@ -413,10 +415,18 @@ def test_a_price_is_nominal_by_what_it_comes_to_in_the_functional_currency(
 ) -> None:
     """A hundred minor units of a weak currency are next to nothing, and a few of a strong one may be a price."""
     rates = [
-        cloud_event(base, "exchange_rate.set", None, "2026-01-01T00:00:00Z", base=base, quote="USD", rate=rate,
-                    rate_source="test")
+        cloud_event(
+            base,
+            "exchange_rate.set",
+            None,
+            "2026-01-01T00:00:00Z",
+            base=base,
+            quote="USD",
+            rate=rate,
+            rate_source="test",
+        )
         for base, rate in (("IDR", "0.00006"), ("KWD", "3.25"))
-    ]  # fmt: skip
+    ]
     recorded(service, books, *rates)
 
     def status(id: str, type: str = "credits.purchased", **data: str) -> int:

@@ -156,9 +156,7 @@ def test_every_route_has_a_line_here(called: tuple[TestClient, dict[str, str | N
     assert set(_operations(client)) == set(NEEDED)
 
 
-def test_the_description_names_the_key_where_one_is_needed(
-    called: tuple[TestClient, dict[str, str | None]],
-) -> None:
+def test_the_description_names_the_key_where_one_is_needed(called: tuple[TestClient, dict[str, str | None]]) -> None:
     client, _ = called
     [(name, scheme)] = client.get("/openapi.json").json()["components"]["securitySchemes"].items()
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
@@ -186,9 +184,7 @@ def test_each_caller_is_let_in_where_expected_and_nowhere_else(
     assert calls == len(NEEDED) * len(keys)
 
 
-def test_a_key_that_has_ended_says_which_of_the_two_it_is(
-    called: tuple[TestClient, dict[str, str | None]],
-) -> None:
+def test_a_key_that_has_ended_says_which_of_the_two_it_is(called: tuple[TestClient, dict[str, str | None]]) -> None:
     client, keys = called
     for ended in ("expired", "revoked"):
         answer = client.get("/v1/ledgers/a", headers={"Authorization": f"Bearer {keys[ended]}"})

@@ -118,9 +118,12 @@ def test_what_waits_what_is_gathered_and_what_is_refused_is_counted(
     after = _counted(client)
     assert after["subledger_waiting_events"] == 0
     for name in (
-        "subledger_batch_events_count", "subledger_batch_events_sum", "subledger_batch_callers_sum",
-        "subledger_batch_seconds_count", 'subledger_refused_calls_total{code="ledger_busy"}',
-    ):  # fmt: skip
+        "subledger_batch_events_count",
+        "subledger_batch_events_sum",
+        "subledger_batch_callers_sum",
+        "subledger_batch_seconds_count",
+        'subledger_refused_calls_total{code="ledger_busy"}',
+    ):
         assert after[name] == before.get(name, 0) + 1, name
 
 

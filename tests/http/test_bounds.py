@@ -75,11 +75,24 @@ def test_no_body_is_read_of_a_call_that_has_no_right_to_send_it(service: Subledg
 
         headers = [(b"content-type", b"application/json"), (b"content-length", b"314572800")]
         await closed(
-            {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
-             "headers": headers, "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 5), "state": {},
-             "http_version": "1.1", "root_path": "", "asgi": {"version": "3.0"}},
-            receive, send,
-        )  # fmt: skip
+            {
+                "type": "http",
+                "method": method,
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "headers": headers,
+                "scheme": "http",
+                "server": ("127.0.0.1", 80),
+                "client": ("127.0.0.1", 5),
+                "state": {},
+                "http_version": "1.1",
+                "root_path": "",
+                "asgi": {"version": "3.0"},
+            },
+            receive,
+            send,
+        )
         status: int = answers[0]["status"]
         return status
 
@@ -117,10 +130,12 @@ def test_a_body_beyond_its_routes_bound_is_refused_whether_its_size_is_declared_
 ) -> None:
     base = f"/v1/ledgers/{new_ledger()}"
     bodies = {
-        ("POST", "/exports"): limits.MAX_BODY, ("PUT", "/customers/c/attributes"): limits.MAX_BODY,
-        ("POST", "/tie-out"): limits.MAX_TIE_OUT_BODY, ("PUT", "/mapping"): limits.MAX_MAPPING_BODY,
+        ("POST", "/exports"): limits.MAX_BODY,
+        ("PUT", "/customers/c/attributes"): limits.MAX_BODY,
+        ("POST", "/tie-out"): limits.MAX_TIE_OUT_BODY,
+        ("PUT", "/mapping"): limits.MAX_MAPPING_BODY,
         ("POST", "/events"): limits.MAX_EVENTS_BODY,
-    }  # fmt: skip
+    }
     for (method, path), most in bodies.items():
         piece = b" " * (1 << 20)
         chunked = iter([piece] * (most // len(piece)) + [b"x"])
@@ -401,9 +416,11 @@ def test_every_problem_has_a_type_of_its_own(service: Subledger, client: TestCli
 
     failing = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
     for answer, status, code in (
-        (client.get("/nowhere"), 404, "not_found"), (client.put("/healthz"), 405, "method_not_allowed"),
-        (failing.get("/fails"), 500, "internal_error"), (failing.get("/v1/ledgers"), 401, "not_authenticated"),
-    ):  # fmt: skip
+        (client.get("/nowhere"), 404, "not_found"),
+        (client.put("/healthz"), 405, "method_not_allowed"),
+        (failing.get("/fails"), 500, "internal_error"),
+        (failing.get("/v1/ledgers"), 401, "not_authenticated"),
+    ):
         document = answer.json()
         assert (answer.status_code, document["code"], document["status"]) == (status, code, status)
         assert document["type"] == f"urn:subledger:error:{code}"

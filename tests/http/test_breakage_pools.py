@@ -96,8 +96,10 @@ def test_the_net_liability_is_what_is_left_to_be_redeemed(
     [pool] = found["items"]
     assert (pool["issued"], pool["net_issued"], pool["redeemed"]) == ("100000.00", "100000.00", redeemed)
     assert (pool["due_by_formula"], pool["recognised"], pool["breakage_recognized"]) == (
-        recognised, recognised, recognized
-    )  # fmt: skip
+        recognised,
+        recognised,
+        recognized,
+    )
     assert (pool["prepaid_liability"], pool["net_liability"]) == (liability, net)
     [row] = found["liability"]
     assert (row["pooled"], row["unpooled"], row["breakage_recognized"]) == (liability, "500.00", recognized)
@@ -126,10 +128,13 @@ def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledge
     """Usage of February is recorded after March's: each posts what it changes T by, on its own date."""
     ledger = new_ledger()
     recorded(
-        service, ledger, buy("A", "1000", "ann", "2026-01-01T12:00:00Z", price="1000.00"),
-        _expects("one", "2026-01-02", expected_breakage="100.00"), usage("u1", "450", "ann", "2026-03-10T12:00:00Z"),
+        service,
+        ledger,
+        buy("A", "1000", "ann", "2026-01-01T12:00:00Z", price="1000.00"),
+        _expects("one", "2026-01-02", expected_breakage="100.00"),
+        usage("u1", "450", "ann", "2026-03-10T12:00:00Z"),
         _expects("two", "2026-03-20", expected_breakage="200.00"),
-    )  # fmt: skip
+    )
     with service.view(ledger) as view:
         known_at = view.known_at.isoformat()
     recorded(service, ledger, usage("u2", "40", "ann", "2026-02-10T12:00:00Z"))
@@ -158,8 +163,11 @@ def test_a_late_estimate_is_booked_on_the_first_open_day(
     assert _get(client, ledger, "pools", to="2026-01")["estimates"] == []
     [made] = _get(client, ledger, "pools", to="2026-02")["estimates"]
     assert (made["date"], made["expected_breakage"], made["expected_breakage_rate"], made["expected_escheat_rate"]) == (
-        "2026-02-01", None, "0.1", "0.05",
-    )  # fmt: skip
+        "2026-02-01",
+        None,
+        "0.1",
+        "0.05",
+    )
     [pool] = _get(client, ledger, "pools", to="2026-02")["items"]
     assert (pool["expected_breakage"], pool["expected_escheat"]) == ("100.00", "50.00")
 
@@ -185,12 +193,23 @@ def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subl
         _sent("off", "receivable.written_off", "d", "2026-06-10", block_id="D", reason="r"),
     )
     [pool] = _get(client, ledger, "pools", to="2026-06")["items"]
-    columns = ("issued", "voided", "charged_back", "written_off", "net_issued", "redeemed", "expected_breakage",
-               "due_by_formula", "recognised", "net_liability", "credits_left")  # fmt: skip
+    columns = (
+        "issued",
+        "voided",
+        "charged_back",
+        "written_off",
+        "net_issued",
+        "redeemed",
+        "expected_breakage",
+        "due_by_formula",
+        "recognised",
+        "net_liability",
+        "credits_left",
+    )
     # 80 × 160 / 400 = 32.00; 32 × 110 / (160 − 32) = 27.50.
     assert columns_of([pool], *columns) == (
         "400.00  100.00  60.00  80.00  160.00  110.00  32.00  27.50  27.50  22.50  50"
-    )  # fmt: skip
+    )
 
 
 def test_breakage_that_has_no_room_left_counts_as_nothing(
@@ -199,11 +218,14 @@ def test_breakage_that_has_no_room_left_counts_as_nothing(
     """Expected at 40 %; when 60 of 100 have gone to a state, exactly nothing is left to be redeemed."""
     ledger = new_ledger()
     recorded(
-        service, ledger, buy("A", "40", "ann", "2026-01-01T12:00:00Z", price="40.00"),
+        service,
+        ledger,
+        buy("A", "40", "ann", "2026-01-01T12:00:00Z", price="40.00"),
         buy("B", "60", "bob", "2026-01-01T12:00:00Z", price="60.00", escheat_class="CA"),
-        _expects("one", "2026-01-02", expected_breakage_rate="0.4"), usage("u1", "30", "ann", "2026-01-10T12:00:00Z"),
+        _expects("one", "2026-01-02", expected_breakage_rate="0.4"),
+        usage("u1", "30", "ann", "2026-01-10T12:00:00Z"),
         _sent("gone", "credits.escheated", "bob", "2026-02-10", block_id="B"),
-    )  # fmt: skip
+    )
     found = _get(client, ledger, "pools", to="2026-02")
     # 30 × 40 / 60 = 20.00, all taken back.
     assert _told(found, "rollforward", "period", "recognised", "due_by_formula") == lines_of("""
@@ -212,8 +234,11 @@ def test_breakage_that_has_no_room_left_counts_as_nothing(
     """)
     [pool] = found["items"]
     assert (pool["escheated"], pool["expected_breakage"], pool["expected_escheat"], pool["recognised"]) == (
-        "60.00", "0.00", "60.00", "0.00"
-    )  # fmt: skip
+        "60.00",
+        "0.00",
+        "60.00",
+        "0.00",
+    )
 
 
 def test_a_pool_in_another_currency_stands_in_both(
@@ -238,8 +263,15 @@ def test_a_pool_in_another_currency_stands_in_both(
     )
     service.recorder.sweep(ledger, datetime.fromisoformat("2026-07-01T00:00:01Z"))
     found = _get(client, ledger, "pools", to="2026-07")
-    columns = ("period", "recognised", "expired", "closing", "recognised_functional", "expired_functional",
-               "closing_functional")  # fmt: skip
+    columns = (
+        "period",
+        "recognised",
+        "expired",
+        "closing",
+        "recognised_functional",
+        "expired_functional",
+        "closing_functional",
+    )
     assert _told(found, "rollforward", *columns) == lines_of("""
         2026-03   8.89   0.00   8.89  10.22   0.00  10.22
         2026-04  10.00   0.00  18.89  11.50   0.00  21.72

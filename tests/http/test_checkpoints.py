@@ -213,9 +213,10 @@ def test_a_proof_over_tiles_of_the_tree_is_the_same(ours: Installation) -> None:
 def test_what_cannot_be_proved_is_refused(ours: Installation) -> None:
     database = ours.service.database
     calls: tuple[Callable[[str], object], ...] = (
-        lambda ledger: checkpoint_of(database, ledger), lambda ledger: earlier_checkpoint(database, ledger, 1),
+        lambda ledger: checkpoint_of(database, ledger),
+        lambda ledger: earlier_checkpoint(database, ledger, 1),
         lambda ledger: consistency(database, ledger, 1, 1),
-    )  # fmt: skip
+    )
     for call in calls:
         with pytest.raises(UnknownLedger):
             call("nowhere")

@@ -50,9 +50,16 @@ def _lines(*events: dict[str, Any]) -> str:
 
 
 BUY = cloud_event(
-    "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z",
-    block_id="b1", credits="1000", price="100.00", currency="USD", expires_at="2026-03-01T00:00:00Z",
-)  # fmt: skip
+    "buy",
+    "credits.purchased",
+    "c1",
+    "2026-01-15T10:00:00Z",
+    block_id="b1",
+    credits="1000",
+    price="100.00",
+    currency="USD",
+    expires_at="2026-03-01T00:00:00Z",
+)
 USE = cloud_event("use", "credits.consumed", "c1", "2026-01-20T10:00:00Z", credits="400")
 
 
@@ -242,8 +249,10 @@ def test_a_ledger_is_configured_and_what_is_not_named_stays(run: Run) -> None:
     assert _json(run(*configure, "--on-shortfall", "overage"))["status"] == "unchanged"
     named = ("--second-person-for", "write_offs", "--second-person-for", "reopening")
     assert _json(run(*configure, *named))["approvals"] == {
-        "write_offs": True, "reopening": True, "grant_credits_above": "10",
-    }  # fmt: skip
+        "write_offs": True,
+        "reopening": True,
+        "grant_credits_above": "10",
+    }
     lowered = _json(run(*configure, "--second-person-for", "none", "--grant-credits-above", "none", "--by", "maria"))
     assert lowered["approvals"] == {}
     [*_, last] = _json(run("events", "--ledger", "set", "--json"))["items"]
@@ -291,10 +300,12 @@ def test_functional_amounts_are_shown_only_where_the_ledger_has_another_currency
         assert "functional" not in (told := run(*command, "--ledger", "two").stdout), command
         assert "carrying_amount in USD" not in told
         assert "50.00" in told
-    rate = cloud_event("r", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.20",
-                       rate_source="ecb")  # fmt: skip
-    euros = cloud_event("buy-2", "credits.purchased", "bob", "2026-01-16T10:00:00Z", currency="EUR",
-                        **{**bought, "block_id": "E"})  # fmt: skip
+    rate = cloud_event(
+        "r", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.20", rate_source="ecb"
+    )
+    euros = cloud_event(
+        "buy-2", "credits.purchased", "bob", "2026-01-16T10:00:00Z", currency="EUR", **{**bought, "block_id": "E"}
+    )
     assert _json(run("record", "-", "--ledger", "two", "--json", stdin=_lines(rate, euros)))["recorded"] == 2
     total = run("balances", "--ledger", "two").stdout
     assert "functional balance" in total
@@ -336,7 +347,9 @@ def test_a_corrected_file_of_rejected_lines_records_them_and_closes_their_reject
     assert done == {"recorded": 2, "duplicates": 0, "rejected": 1}, "1,000 credits are two uses of 400"
     items = _json(run("rejected", "list", "--ledger", "mended", "--state", "all", "--json"))["items"]
     assert sorted((item["code"], item["id"] or "", item["state"]) for item in items) == [
-        ("insufficient_credits", "late", "corrected"), ("insufficient_credits", "whole", "open"),
-        ("invalid_json", "", "open"), ("wrong_type", "use", "corrected"),
-    ]  # fmt: skip
+        ("insufficient_credits", "late", "corrected"),
+        ("insufficient_credits", "whole", "open"),
+        ("invalid_json", "", "open"),
+        ("wrong_type", "use", "corrected"),
+    ]
     assert not Path(f"{file}.rejected.jsonl.rejected.jsonl.rejected.jsonl").exists()

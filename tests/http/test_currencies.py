@@ -48,11 +48,15 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     )
     assert [outcome.error for outcome in outcomes] == [None] * 6
     close_period(service.recorder, ledger, Period(2026, 1))
-    outcomes = service.record(ledger, [
-        rate("2026-02-10", "1.25", rate_source="ecb"),
-        cloud_event("pay", "payment.received", "ann", "2026-02-11T10:00:00Z", amount="120.00", currency="EUR",
-                    block_id="E"),
-    ])  # fmt: skip
+    outcomes = service.record(
+        ledger,
+        [
+            rate("2026-02-10", "1.25", rate_source="ecb"),
+            cloud_event(
+                "pay", "payment.received", "ann", "2026-02-11T10:00:00Z", amount="120.00", currency="EUR", block_id="E"
+            ),
+        ],
+    )
     assert [outcome.error for outcome in outcomes] == [None] * 2
     return ledger
 
@@ -81,8 +85,11 @@ def test_a_customers_balances_stand_beside_their_functional_amounts(client: Test
         "fx_gain_loss  0.00 EUR  -12.00"
     )
     assert ann["accounts"][-1]["functional"] == {
-        "currency": "USD", "debit": "0.00", "credit": "12.00", "balance": "-12.00",
-    }  # fmt: skip
+        "currency": "USD",
+        "debit": "0.00",
+        "credit": "12.00",
+        "balance": "-12.00",
+    }
     bob = client.get(f"{url}/bob/balances", params={"as_of": "2026-01-31"}).json()
     # Both sides are money, so both are remeasured and nothing is gained or lost: debit and credit are not netted.
     assert _balances(bob) == (
@@ -114,8 +121,11 @@ def test_a_trial_balance_also_balances_in_the_functional_currency(client: TestCl
     use = client.get(f"/v1/ledgers/{ledger}/events", params={"type": "credits.consumed"}).json()["items"][0]
     then = client.get(url, params={"as_of": "2026-01-31", "known_at": use["recorded_at"]}).json()
     assert then["functional"]["accounts"][0] == {
-        "account": "accounts_receivable", "debit": "193.00", "credit": "0.00", "balance": "193.00",
-    }  # fmt: skip
+        "account": "accounts_receivable",
+        "debit": "193.00",
+        "credit": "0.00",
+        "balance": "193.00",
+    }
 
 
 def test_a_ledger_in_one_currency_has_the_same_functional_amounts(client: TestClient, ledger: str) -> None:
@@ -130,13 +140,17 @@ def test_journal_lines_and_histories_tell_the_functional_amount_and_the_pool(cli
     assert [(item["credit"], item["functional"], item["pool"]) for item in lines["items"]] == [
         ("100.00", {"currency": "USD", "debit": "0.00", "credit": "110.00"}, "gifts"),
         ("0.00", {"currency": "USD", "debit": "27.50", "credit": "0.00"}, "gifts"),
-    ]  # fmt: skip
+    ]
     [gain] = client.get(
         f"{url}/journal-lines", params={"account": "fx_gain_loss", "customer": "ann", "to": "2026-01-31"}
     ).json()["items"]
     assert (gain["kind"], gain["side"], gain["debit"], gain["credit"], gain["currency"]) == (
-        "fx_remeasurement_accounts_receivable", "credit", "0.00", "0.00", "EUR",
-    )  # fmt: skip
+        "fx_remeasurement_accounts_receivable",
+        "credit",
+        "0.00",
+        "0.00",
+        "EUR",
+    )
     assert (gain["functional"]["credit"], gain["pool"]) == ("12.00", "gifts")
     history = client.get(f"{url}/blocks/E/history").json()["items"]
     [entry, *_] = history[0]["entries"]

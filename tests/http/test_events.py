@@ -37,9 +37,11 @@ def test_one_event_is_recorded_and_a_read_that_follows_sees_it(client: TestClien
     event = client.get(f"/v1/ledgers/{ledger}/events/{result['position']}").json()
     assert event["event"]["data"] == BUY
     assert event["entries"][0]["lines"][0] == {
-        "account": "accounts_receivable", "side": "debit", "amount": "100.00",
+        "account": "accounts_receivable",
+        "side": "debit",
+        "amount": "100.00",
         "functional": {"amount": "100.00", "currency": "USD"},
-    }  # fmt: skip
+    }
 
 
 def test_the_same_event_again_is_a_duplicate_with_its_first_position(client: TestClient, new_ledger: NewLedger) -> None:

@@ -27,9 +27,8 @@ COMMAND = str(Path(sys.executable).with_name("subledger"))
 Result = subprocess.CompletedProcess[str]
 
 BUY = cloud_event(
-    "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z",
-    block_id="b1", credits="10", price="1.00", currency="USD",
-)  # fmt: skip
+    "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z", block_id="b1", credits="10", price="1.00", currency="USD"
+)
 full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 
 
@@ -146,9 +145,13 @@ def test_a_full_disk_is_one_sentence(run: Callable[..., Result], owner_url: str,
     for arguments in (("balances", "--ledger", new_ledger()), ("--help",)):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
-                [COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANGS_S,
+                [COMMAND, *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=HANGS_S,
                 env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
-            )  # fmt: skip
+            )
         assert "Traceback" not in done.stderr
         assert "Exception ignored" not in done.stderr
         assert "No space left" in done.stderr
@@ -160,9 +163,12 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(
 ) -> None:
     for arguments in (("events", "--ledger", new_ledger(), "--json"), ("report", "--list")):
         process = subprocess.Popen(
-            [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
-        )  # fmt: skip
+        )
         assert process.stdout is not None
         process.stdout.close()
         _, stderr = process.communicate(timeout=HANGS_S)

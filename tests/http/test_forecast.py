@@ -109,15 +109,29 @@ def test_a_blocks_revenue_comes_out_of_its_opening_first_whoever_holds_it(
 ) -> None:
     """A carried 100.00; 50.00 are added for 100 more, 160 of 200 used: 100.00 out of the opening, 20.00 not.
     B carried 80.00 and is handed on in January: what its new owner uses is out of the opening too."""
-    ledger = _recorded(service, new_ledger(), [
-        purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00"),
-        purchase("B", "80", "bob", "2025-12-10T12:00:00Z", price="80.00"),
-        _event("more", "block.repriced", "ann", "2026-01-02", block_id="A", add_credits="100", add_price="50.00",
-               reason="top-up"),
-        _event("on", "credits.transferred", "bob", "2026-01-03", block_id="B", to_customer="cid", new_block_id="B2"),
-        usage("u1", "160", "ann", "2026-01-05T12:00:00Z"),
-        usage("u2", "60", "cid", "2026-01-06T12:00:00Z"),
-    ])  # fmt: skip
+    ledger = _recorded(
+        service,
+        new_ledger(),
+        [
+            purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00"),
+            purchase("B", "80", "bob", "2025-12-10T12:00:00Z", price="80.00"),
+            _event(
+                "more",
+                "block.repriced",
+                "ann",
+                "2026-01-02",
+                block_id="A",
+                add_credits="100",
+                add_price="50.00",
+                reason="top-up",
+            ),
+            _event(
+                "on", "credits.transferred", "bob", "2026-01-03", block_id="B", to_customer="cid", new_block_id="B2"
+            ),
+            usage("u1", "160", "ann", "2026-01-05T12:00:00Z"),
+            usage("u2", "60", "cid", "2026-01-06T12:00:00Z"),
+        ],
+    )
     found = get_report(client, ledger, "performance", **{"from": "2026-01"}, to="2026-01")
     assert columns_of(found["revenue"], "source", "recognised") == lines_of("""
         opening contract liability  160.00
@@ -130,8 +144,16 @@ def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     """A pool of 1,000.00, 10 % breakage expected, 450 used: 50.00 of the 100.00 are recognised; 500.00 remain."""
-    estimate = cloud_event("e", "breakage.estimated", None, "2026-01-01T12:00:00Z", pool="gifts",
-                           expected_breakage_rate="0.10", evidence="three years", **USD)  # fmt: skip
+    estimate = cloud_event(
+        "e",
+        "breakage.estimated",
+        None,
+        "2026-01-01T12:00:00Z",
+        pool="gifts",
+        expected_breakage_rate="0.10",
+        evidence="three years",
+        **USD,
+    )
     ledger = _recorded(
         service,
         new_ledger(),
@@ -162,15 +184,28 @@ def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
 def test_a_band_ends_with_the_last_day_of_its_last_month_and_a_disputed_block_is_in_none(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    ledger = _recorded(service, new_ledger(), [
-        purchase("A", "10", "ann", "2026-01-10T12:00:00Z", price="10.00", expires_at="2027-02-28T00:00:00Z"),
-        purchase("B", "20", "ann", "2026-01-10T12:00:00Z", price="20.00", expires_at="2027-03-01T00:00:00Z"),
-        purchase("C", "40", "ann", "2026-01-10T12:00:00Z", price="40.00", expires_at="2028-03-01T00:00:00Z"),
-        purchase("D", "80", "ann", "2026-01-10T12:00:00Z", price="80.00", expires_at="2026-06-01T00:00:00Z"),
-        _event("pay", "payment.received", "ann", "2026-01-11", amount="80.00", block_id="D", payment_id="P",
-               processor="cards", **USD),
-        _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
-    ])  # fmt: skip
+    ledger = _recorded(
+        service,
+        new_ledger(),
+        [
+            purchase("A", "10", "ann", "2026-01-10T12:00:00Z", price="10.00", expires_at="2027-02-28T00:00:00Z"),
+            purchase("B", "20", "ann", "2026-01-10T12:00:00Z", price="20.00", expires_at="2027-03-01T00:00:00Z"),
+            purchase("C", "40", "ann", "2026-01-10T12:00:00Z", price="40.00", expires_at="2028-03-01T00:00:00Z"),
+            purchase("D", "80", "ann", "2026-01-10T12:00:00Z", price="80.00", expires_at="2026-06-01T00:00:00Z"),
+            _event(
+                "pay",
+                "payment.received",
+                "ann",
+                "2026-01-11",
+                amount="80.00",
+                block_id="D",
+                payment_id="P",
+                processor="cards",
+                **USD,
+            ),
+            _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
+        ],
+    )
     found = get_report(client, ledger, "performance", to="2026-02")
     assert columns_of(found["remaining"], "band", "remaining", "at_the_latest") == lines_of("""
         within 12 months  10.00  10.00
@@ -235,35 +270,54 @@ def test_what_was_never_used_and_never_expires_stays_later_and_the_rest_lapses(
     """)
     assert found["items"][-1]["expected"] == "100.00"
     assert {(row["what"], row["method"], row["wape"]) for row in found["accuracy"]} >= {
-        ("consumption", "forecast", None), ("breakage", "forecast", None),
-    }, "nothing happened, nothing was forecast"  # fmt: skip
+        ("consumption", "forecast", None),
+        ("breakage", "forecast", None),
+    }, "nothing happened, nothing was forecast"
     assert all(row["forecast"] == row["actual"] == "0.00" for row in found["backtest"] if row["what"] == "consumption")
 
 
 def test_a_ledger_where_everything_has_expired_has_nothing_to_forecast(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    ledger = _recorded(service, new_ledger(), [
-        purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00", expires_at="2026-02-10T00:00:00Z"),
-        _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
-    ])  # fmt: skip
+    ledger = _recorded(
+        service,
+        new_ledger(),
+        [
+            purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00", expires_at="2026-02-10T00:00:00Z"),
+            _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
+        ],
+    )
     found = get_report(client, ledger, "forecast", to="2026-02")
     assert found["items"] == []
     assert {row["what"]: row["actual"] for row in found["backtest"] if row["made_on"] == "2026-01-31"} == {
-        "consumption": "0.00", "breakage": "100.00",
-    }  # fmt: skip
+        "consumption": "0.00",
+        "breakage": "100.00",
+    }
 
 
 def test_a_disputed_block_is_neither_used_nor_expires_in_the_forecast(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    ledger = _recorded(service, new_ledger(), [
-        purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-04-10T00:00:00Z"),
-        _event("pay", "payment.received", "ann", "2026-01-11", amount="100.00", block_id="A", payment_id="P",
-               processor="cards", **USD),
-        usage("u", "30", "ann", "2026-02-05T12:00:00Z"),
-        _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
-    ])  # fmt: skip
+    ledger = _recorded(
+        service,
+        new_ledger(),
+        [
+            purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-04-10T00:00:00Z"),
+            _event(
+                "pay",
+                "payment.received",
+                "ann",
+                "2026-01-11",
+                amount="100.00",
+                block_id="A",
+                payment_id="P",
+                processor="cards",
+                **USD,
+            ),
+            usage("u", "30", "ann", "2026-02-05T12:00:00Z"),
+            _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
+        ],
+    )
     found = get_report(client, ledger, "forecast", to="2026-02", months=3)
     assert [row["expected"] for row in found["items"]] == ["0.00", "0.00", "0.00", "70.00"]
 
@@ -272,11 +326,22 @@ def test_an_extension_of_a_block_is_known_from_its_day_on(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     """As of February the block was to expire in March; that it was extended in March is no part of that forecast."""
-    ledger = _recorded(service, new_ledger(), [
-        purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-03-20T00:00:00Z"),
-        _event("x", "block.expiry_changed", "ann", "2026-03-10", block_id="A", expires_at="2026-09-01T00:00:00Z",
-               reason="goodwill"),
-    ])  # fmt: skip
+    ledger = _recorded(
+        service,
+        new_ledger(),
+        [
+            purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-03-20T00:00:00Z"),
+            _event(
+                "x",
+                "block.expiry_changed",
+                "ann",
+                "2026-03-10",
+                block_id="A",
+                expires_at="2026-09-01T00:00:00Z",
+                reason="goodwill",
+            ),
+        ],
+    )
     then = get_report(client, ledger, "forecast", to="2026-02", as_of="2026-03-31", months=2)
     assert [row["breakage"] for row in then["items"][:2]] == ["100.00", "0.00"]
     assert columns_of(then["compared"], "period", "what", "forecast", "actual", "error") == lines_of("""
@@ -306,10 +371,20 @@ def test_each_currency_has_its_own_rows_and_its_functional_figures(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     """1,000.00 EUR at 1.20; until April, never used: 1,200.00 USD of breakage."""
-    rate = cloud_event("r", "exchange_rate.set", None, "2026-01-10T06:00:00Z", base="EUR", quote="USD", rate="1.20",
-                       rate_source="ecb")  # fmt: skip
-    bought = _event("buy", "credits.purchased", "ann", "2026-01-10", block_id="E", credits="1000", price="1000.00",
-                    currency="EUR", expires_at="2026-04-10T00:00:00Z")  # fmt: skip
+    rate = cloud_event(
+        "r", "exchange_rate.set", None, "2026-01-10T06:00:00Z", base="EUR", quote="USD", rate="1.20", rate_source="ecb"
+    )
+    bought = _event(
+        "buy",
+        "credits.purchased",
+        "ann",
+        "2026-01-10",
+        block_id="E",
+        credits="1000",
+        price="1000.00",
+        currency="EUR",
+        expires_at="2026-04-10T00:00:00Z",
+    )
     ledger = _recorded(
         service, new_ledger(), [rate, bought, purchase("U", "10", "bob", "2026-01-11T12:00:00Z", price="10.00")]
     )

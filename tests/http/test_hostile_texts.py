@@ -104,9 +104,10 @@ def _raw(text: str, *, lines: str = "\n") -> list[str]:
     """The characters of a text that act on a terminal, or hide, but for its line ends; and marks that follow none."""
     hidden = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     acting = [
-        letter for letter in text
+        letter
+        for letter in text
         if letter in "\u2800\u3164" or (letter not in lines + JOINERS and unicodedata.category(letter) in hidden)
-    ]  # fmt: skip
+    ]
     pairs = zip(" " + text, text, strict=False)
     return acting + [mark for before, mark in pairs if mark in MARKS and before in " \n\"'=+-@[],;|│┃/\\"]
 
@@ -163,9 +164,10 @@ def _history(found: list[str]) -> list[dict[str, Any]]:
         events.append(
             {
                 **cloud_event(f"{text}{number}", type, customer, f"2026-01-{number + 1:02}T12:00:00Z", **data),
-                "source": text, "dept": text,
+                "source": text,
+                "dept": text,
             }
-        )  # fmt: skip
+        )
 
     for text in found[:4]:
         ours = {"currency": "USD"}
@@ -220,8 +222,11 @@ def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, 
     outcomes = _record_as_before(service, ledger, _history(found))
     [*rejected] = [outcome.error for outcome in outcomes if outcome.error is not None]
     kept = [text for text in found[:4] if "\x7f" not in text]
-    bought = [event["subject"] for event, outcome in zip(_history(found), outcomes, strict=True)
-              if outcome.error is None and event["type"] == "credits.purchased"]  # fmt: skip
+    bought = [
+        event["subject"]
+        for event, outcome in zip(_history(found), outcomes, strict=True)
+        if outcome.error is None and event["type"] == "credits.purchased"
+    ]
     assert set(bought) <= set(kept), rejected
     segment = found[0].replace("\x7f", "") or "none"  # an attribute may not hold a control character of ASCII
     for customer in bought:
@@ -294,9 +299,19 @@ def test_a_bracket_in_an_id_is_printed_as_it_is(
         _record_as_before(
             service,
             ledger,
-            [cloud_event(block, "credits.purchased", customer, "2026-01-05T12:00:00Z", block_id=block, credits="1",
-                         price="1.00", currency="USD")],
-        )  # fmt: skip
+            [
+                cloud_event(
+                    block,
+                    "credits.purchased",
+                    customer,
+                    "2026-01-05T12:00:00Z",
+                    block_id=block,
+                    credits="1",
+                    price="1.00",
+                    currency="USD",
+                )
+            ],
+        )
     printed = run("events", "--ledger", ledger)
     assert "credits.purchased team[/eu] b1" in printed
     assert "credits.purchased team[eu] b2" in printed
@@ -340,15 +355,23 @@ def test_a_rejected_line_is_kept_but_not_printed_raw(
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_error_of_the_command_line_shows_what_was_typed_raw(run: Callable[..., str], text: str) -> None:
     for arguments in (
-        (text,), ("events", f"--{text}"), ("events", "--ledger", text), ("events", "--limit", text),
-        ("record", text, "--ledger", text), ("approvals", "approve", f"a{text}", "--ledger", text),
+        (text,),
+        ("events", f"--{text}"),
+        ("events", "--ledger", text),
+        ("events", "--limit", text),
+        ("record", text, "--ledger", text),
+        ("approvals", "approve", f"a{text}", "--ledger", text),
         ("deliveries", "retry", f"a{text}", "--ledger", text, "--reason", text),
         ("report", f"a{text}", "--ledger", "l"),
-        ("ledger", "create", f"a{text}", "--currency", text), ("keys", "revoke", f"a{text}", "--by", text),
-        ("keys", "create", "--ledger", text, "--role", text), ("channel", "show", f"a{text}", "--ledger", text),
-        ("target", "show", f"a{text}", "--ledger", text), ("close", f"a{text}", "--ledger", text),
-        ("customer", "set", f"a{text}", f"{text}={text}", "--ledger", text), ("clock", "set", f"a{text}", "-l", text),
-    ):  # fmt: skip
+        ("ledger", "create", f"a{text}", "--currency", text),
+        ("keys", "revoke", f"a{text}", "--by", text),
+        ("keys", "create", "--ledger", text, "--role", text),
+        ("channel", "show", f"a{text}", "--ledger", text),
+        ("target", "show", f"a{text}", "--ledger", text),
+        ("close", f"a{text}", "--ledger", text),
+        ("customer", "set", f"a{text}", f"{text}={text}", "--ledger", text),
+        ("clock", "set", f"a{text}", "-l", text),
+    ):
         said = run(*arguments, codes=(2, 3))
         assert _raw(said) == [], arguments
 
@@ -409,11 +432,12 @@ def test_an_id_from_before_the_rule_goes_on_working_to_the_end_of_its_life(
     ledger, ours = new_ledger(), {"currency": "USD"}
     at = "2026-01-0{}T12:00:00Z".format
     before = [
-        cloud_event(OLD, "credits.purchased", OLD, at(1), block_id=OLD, credits="9", price="9.00",
-                    invoice_id=OLD, **ours),
+        cloud_event(
+            OLD, "credits.purchased", OLD, at(1), block_id=OLD, credits="9", price="9.00", invoice_id=OLD, **ours
+        ),
         cloud_event(f"{OLD}u", "credits.consumed", OLD, at(2), credits="1", product=OLD),
         cloud_event(f"{OLD}p", "payment.received", OLD, at(3), amount="4.00", payment_id=OLD, **ours),
-    ]  # fmt: skip
+    ]
     assert {outcome.status for outcome in _record_as_before(service, ledger, before)} == {"recorded"}
     assert {outcome.status for outcome in service.record(ledger, before)} == {"duplicate"}
     after = [
@@ -424,7 +448,7 @@ def test_an_id_from_before_the_rule_goes_on_working_to_the_end_of_its_life(
         cloud_event("5", "dispute.opened", OLD, at(7), dispute_id="d", payment_id=OLD, amount="1.00"),
         cloud_event("6", "dispute.won", OLD, at(8), dispute_id="d", payment_id=OLD),
         cloud_event("7", "purchase.voided", OLD, at(9), block_id=OLD, reason="r"),
-    ]  # fmt: skip
+    ]
     outcomes = service.record(ledger, after)
     assert [(outcome.status, outcome.error) for outcome in outcomes] == [("recorded", None)] * len(after)
     rebuild(service.database, ledger)

@@ -47,8 +47,16 @@ class Split:
             service.record(ledger, [event for event in _events() if event["subject"] == customer])
         for ledger in (self.whole, *self.parts):
             service.recorder.sweep(ledger, _moment("2026-03-15T00:00:01Z"))
-        bought = cloud_event("e1", "credits.purchased", "eva", "2026-01-05T12:00:00Z", block_id="E", credits="10",
-                             price="70.00", currency="EUR")  # fmt: skip
+        bought = cloud_event(
+            "e1",
+            "credits.purchased",
+            "eva",
+            "2026-01-05T12:00:00Z",
+            block_id="E",
+            credits="10",
+            price="70.00",
+            currency="EUR",
+        )
         service.record(self.euro, [bought])
 
 
@@ -108,8 +116,14 @@ def _text(row: dict[str, Any]) -> str:
 def test_whatever_the_list_offers_is_answered_and_nothing_else(client: TestClient, split: Split) -> None:
     listed = client.get("/v1/reports").json()["items"]
     of_one = {each["report"]: each for each in client.get(f"/v1/ledgers/{split.whole}/reports").json()["items"]}
-    given = {"from": "2026-02", "to": "2026-03-31", "as_of": "2026-03-31", "known_at": "2026-01-01T00:00:00Z",
-             "customer": "ann", "by": "none"}  # fmt: skip
+    given = {
+        "from": "2026-02",
+        "to": "2026-03-31",
+        "as_of": "2026-03-31",
+        "known_at": "2026-01-01T00:00:00Z",
+        "customer": "ann",
+        "by": "none",
+    }
     for each in listed:
         offered = of_one[each["report"]]
         asked = [{"by": by} for by in offered["by"]] + [{"format": form} for form in offered["formats"]]
@@ -255,8 +269,15 @@ def test_what_does_not_tie_in_a_part_does_not_tie_in_the_sum() -> None:
             name="r", title="R", tables=(Table(name="t", columns=(Column("account"),), rows=()),), ties=(tie,)
         )
         now = _moment("2026-01-01T00:00:00Z")
-        return LedgerReport(ledger=ledger, entity="e", functional_currency="USD", position=1, known_at=now,
-                    as_of=now.date(), report=report)  # fmt: skip
+        return LedgerReport(
+            ledger=ledger,
+            entity="e",
+            functional_currency="USD",
+            position=1,
+            known_at=now,
+            as_of=now.date(),
+            report=report,
+        )
 
     parts = [part("a", 1), part("b", -1)]
     assert added(parts).ties_out, "two differences cancel in the sum"

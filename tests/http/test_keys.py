@@ -65,8 +65,10 @@ def _insert_old_key(url: str, name: str) -> str:
         url,
         "INSERT INTO api_keys (key_hash, key_id, ledger, role, name, created_at)"
         " VALUES (%s, %s, '*', 'admin', %s, now())",
-        hash_of(secret), f"key_{uuid.uuid4().hex[:20]}", name,
-    )  # fmt: skip
+        hash_of(secret),
+        f"key_{uuid.uuid4().hex[:20]}",
+        name,
+    )
     return secret
 
 
@@ -78,8 +80,11 @@ def test_keys_are_listed_with_whose_they_are_and_without_their_secret_or_its_has
     assert answer.status_code == 201
     [first, second] = client.get("/v1/keys").json()["items"]
     assert (first["key_id"], first["name"], first["created_by"], first["state"]) == (
-        made.key.key_id, "ann", "root", "active",
-    )  # fmt: skip
+        made.key.key_id,
+        "ann",
+        "root",
+        "active",
+    )
     assert (second["ledger"], second["role"], second["created_by"]) == ("acme", "writer", "ann")
     text = client.get("/v1/keys").text
     for secret in (made.secret, answer.json()["key"]):
@@ -163,8 +168,11 @@ def test_a_rotated_key_ends_at_once_or_after_the_grace(own: tuple[Subledger, str
     second = answer.json()
     assert answer.status_code == 201
     assert (second["replaces"], second["role"], second["ledger"], second["name"]) == (
-        first.key.key_id, "admin", "*", "ann",
-    )  # fmt: skip
+        first.key.key_id,
+        "admin",
+        "*",
+        "ann",
+    )
     assert _client(service, first.secret).get("/v1/keys").json()["code"] == "key_revoked"
     third = _client(service, second["key"]).post(f"/v1/keys/{second['key_id']}/rotate", json={"grace_s": 3600}).json()
     for secret in (second["key"], third["key"]):
@@ -371,9 +379,14 @@ def test_keys_of_an_older_version_work_on_and_have_an_id(fresh_database_url: str
 
 def _asked(service: Subledger, secret: str) -> str:
     event = cloud_event(
-        uuid.uuid4().hex, "credits.granted", "cust", "2026-01-15T12:00:00Z", block_id=uuid.uuid4().hex, credits="2",
+        uuid.uuid4().hex,
+        "credits.granted",
+        "cust",
+        "2026-01-15T12:00:00Z",
+        block_id=uuid.uuid4().hex,
+        credits="2",
         reason="promotional",
-    )  # fmt: skip
+    )
     return str(_client(service, secret).post("/v1/ledgers/acme/events", json=event).json()["results"][0]["approval_id"])
 
 

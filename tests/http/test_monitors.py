@@ -154,9 +154,10 @@ def serving(service: Subledger, **watched: Any) -> TestClient:
 def test_the_metrics_have_every_monitor_of_every_ledger(apart: Subledger) -> None:
     found = families(serving(apart))
     assert found["subledger_monitor_ringing"] == {
-        (ledger, name): float((ledger, name) == ("late", "expiry_sweep")) for ledger in ("acme", "late")
+        (ledger, name): float((ledger, name) == ("late", "expiry_sweep"))
+        for ledger in ("acme", "late")
         for name in NAMES
-    }  # fmt: skip
+    }
     values = found["subledger_monitor_value"]
     assert values["late", "expiry_sweep"] == 1
     assert ("late", "delivery_success") not in values, "nothing was delivered"

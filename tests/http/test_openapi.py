@@ -19,9 +19,15 @@ EXAMPLES = max(1, settings().max_examples // 5)
 def api_schema(client: TestClient, new_ledger: NewLedger) -> Any:
     ledger = new_ledger()
     purchase = cloud_event(
-        "buy", "credits.purchased", "cust-42", "2026-01-15T10:00:00Z",
-        block_id="blk-7", credits="1000", price="100.00", currency="USD",
-    )  # fmt: skip
+        "buy",
+        "credits.purchased",
+        "cust-42",
+        "2026-01-15T10:00:00Z",
+        block_id="blk-7",
+        credits="1000",
+        price="100.00",
+        currency="USD",
+    )
     client.post(f"/v1/ledgers/{ledger}/events", json=purchase)
     schema = client.get("/openapi.json").json()
     for path in schema["paths"].values():

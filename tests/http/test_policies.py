@@ -35,9 +35,14 @@ def test_a_policy_is_adopted_listed_and_shown(client: TestClient, new_ledger: Ne
     assert adopted.status_code == 201
     document = adopted.json()
     assert {name: document[name] for name in ("status", "policy", "name", "version", "in_force", "position", "by")} == {
-        "status": "adopted", "policy": 2, "name": "contract_liability", "version": 1, "in_force": True, "position": 4,
+        "status": "adopted",
+        "policy": 2,
+        "name": "contract_liability",
+        "version": 1,
+        "in_force": True,
+        "position": 4,
         "by": "nobody",
-    }  # fmt: skip
+    }
     again = client.post(url, json={"name": "contract_liability"})
     assert (again.status_code, again.json()["status"], again.json()["position"]) == (200, "unchanged", 4)
     text = own(consumption="prepaid_liability / overage_revenue")
@@ -46,8 +51,10 @@ def test_a_policy_is_adopted_listed_and_shown(client: TestClient, new_ledger: Ne
     listed = client.get(url).json()
     assert listed["next"] is None
     assert [(item["policy"], item["name"], item["in_force"]) for item in listed["items"]] == [
-        (1, "customer_deposits", False), (2, "contract_liability", False), (3, "acme", True),
-    ]  # fmt: skip
+        (1, "customer_deposits", False),
+        (2, "contract_liability", False),
+        (3, "acme", True),
+    ]
     first = client.get(url, params={"limit": 2}).json()
     rest = client.get(url, params={"limit": 2, "cursor": first["next"]}).json()
     assert first["items"] + rest["items"] == listed["items"]
@@ -58,8 +65,11 @@ def test_a_policy_is_adopted_listed_and_shown(client: TestClient, new_ledger: Ne
     assert head(client, ledger)["position"] == 5
     assert client.get(f"{url}/9").json()["code"] == "unknown_policy"
     assert client.get(f"{url}/9").status_code == 404
-    for call in (client.get("/v1/ledgers/nowhere/policies"), client.get("/v1/ledgers/nowhere/policies/1"),
-                 client.post("/v1/ledgers/nowhere/policies", json={"name": "contract_liability"})):  # fmt: skip
+    for call in (
+        client.get("/v1/ledgers/nowhere/policies"),
+        client.get("/v1/ledgers/nowhere/policies/1"),
+        client.post("/v1/ledgers/nowhere/policies", json={"name": "contract_liability"}),
+    ):
         assert (call.status_code, call.json()["code"]) == (404, "unknown_ledger")
 
 
@@ -68,8 +78,9 @@ def test_what_is_recorded_afterwards_is_posted_under_it_and_open_blocks_are_rema
 ) -> None:
     ledger = new_ledger()
     url = f"/v1/ledgers/{ledger}"
-    bought = cloud_event("b", "credits.purchased", "c", "2026-01-05T10:00:00Z", block_id="A", credits="10",
-                         price="10.00", currency="USD")  # fmt: skip
+    bought = cloud_event(
+        "b", "credits.purchased", "c", "2026-01-05T10:00:00Z", block_id="A", credits="10", price="10.00", currency="USD"
+    )
     assert client.post(f"{url}/events", json=bought).status_code == 200
     document = client.post(f"{url}/policies", json={"name": "contract_liability"}).json()
     assert document["remarks"][0].startswith("1 open credit block was posted under a policy")
@@ -118,8 +129,11 @@ def test_settings_change_and_what_is_not_named_stays(client: TestClient, new_led
     change = {"on_shortfall": "overage", "approvals": {"write_offs": True, "grant_credits_above": "1000"}}
     changed = client.patch(url, json=change).json()
     assert (changed["status"], changed["on_shortfall"], changed["entity"], changed["position"]) == (
-        "configured", "overage", "US01", 4,
-    )  # fmt: skip
+        "configured",
+        "overage",
+        "US01",
+        4,
+    )
     assert client.patch(url, json=change).json()["status"] == "unchanged"
     assert client.patch(url, json={}).json()["status"] == "unchanged"
     assert client.patch(url, json={"currency": "USD", "timezone": "UTC"}).json()["status"] == "unchanged"

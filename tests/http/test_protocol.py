@@ -91,9 +91,11 @@ def test_a_chunked_body_has_bounded_extensions_and_trailers(serve: Serve, new_le
         b"Transfer-Encoding: chunked\r\n\r\n" % ledger.encode()
     )
     for more in (
-        b"1;" + b"x" * (4 << 20), b"1;x=y\r\n{\r\n" + b"1;" + b"x" * 99 + b"\r\n \r\n" * 50_000,
-        b"1\r\n{\r\n0\r\n" + b"X: y\r\n" * 200_000, b"1\r\n{\r\n0\r\nX: " + b"x" * (4 << 20),
-    ):  # fmt: skip
+        b"1;" + b"x" * (4 << 20),
+        b"1;x=y\r\n{\r\n" + b"1;" + b"x" * 99 + b"\r\n \r\n" * 50_000,
+        b"1\r\n{\r\n0\r\n" + b"X: y\r\n" * 200_000,
+        b"1\r\n{\r\n0\r\nX: " + b"x" * (4 << 20),
+    ):
         status, _, body = served.ask(head + more)
         assert status in (400, 413, 431), more[:20]
         assert json.loads(body)["code"] in ("invalid_request", "invalid_json", "too_large", "headers_too_large")

@@ -41,8 +41,12 @@ class Reader:
         """The output of a script. Fails, with what it printed, if one of its commands fails."""
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script],
-            capture_output=True, text=True, cwd=self.work, env=self.environment, timeout=waiting.HANGS_S,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            cwd=self.work,
+            env=self.environment,
+            timeout=waiting.HANGS_S,
+        )
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 

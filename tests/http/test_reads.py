@@ -16,17 +16,30 @@ def _ledger(client: TestClient, new_ledger: NewLedger, **settings: Any) -> str:
         f"/v1/ledgers/{ledger}/events",
         json=[
             cloud_event(
-                "buy", "credits.purchased", "c/1", "2026-01-15T10:00:00Z",
-                block_id="b/1", credits="1000", price="100.00", tax="19.00", currency="USD", invoice_id="i1",
+                "buy",
+                "credits.purchased",
+                "c/1",
+                "2026-01-15T10:00:00Z",
+                block_id="b/1",
+                credits="1000",
+                price="100.00",
+                tax="19.00",
+                currency="USD",
+                invoice_id="i1",
                 expires_at="2026-06-30T00:00:00Z",
             ),
             cloud_event("use", "credits.consumed", "c/1", "2026-02-10T10:00:00Z", credits="250", product="api"),
             cloud_event(
-                "pay", "payment.received", "c/1", "2026-02-11T10:00:00Z",
-                amount="119.00", currency="USD", invoice_id="i1",
+                "pay",
+                "payment.received",
+                "c/1",
+                "2026-02-11T10:00:00Z",
+                amount="119.00",
+                currency="USD",
+                invoice_id="i1",
             ),
         ],
-    )  # fmt: skip
+    )
     return ledger
 
 
@@ -47,10 +60,18 @@ def test_a_purchase_becomes_a_liability_and_then_revenue(client: TestClient, new
     assert _balance(february, "accounts_receivable") == "0.00"
     assert february["credits"] == [
         {
-            "unit": "credit", "purchased": "1000", "granted": "0", "consumed": "250", "expired": "0", "voided": "0",
-            "refunded": "0", "transferred": "0", "other": "0", "remaining": "750",
+            "unit": "credit",
+            "purchased": "1000",
+            "granted": "0",
+            "consumed": "250",
+            "expired": "0",
+            "voided": "0",
+            "refunded": "0",
+            "transferred": "0",
+            "other": "0",
+            "remaining": "750",
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_an_answer_once_given_never_changes(client: TestClient, new_ledger: NewLedger) -> None:

@@ -43,16 +43,35 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
     made = new_ledger(policy=request.param, on_shortfall="overage")
     usd = {"currency": "USD"}
     january = [
-        _sent("1", "credits.purchased", "ann", "01-01", block_id="A", credits="100", price="100.00", tax="10.00",
-              invoice_id="inv-1", **usd),
+        _sent(
+            "1",
+            "credits.purchased",
+            "ann",
+            "01-01",
+            block_id="A",
+            credits="100",
+            price="100.00",
+            tax="10.00",
+            invoice_id="inv-1",
+            **usd,
+        ),
         _sent("2", "payment.received", "ann", "01-31", block_id="A", amount="50.00", **usd),
-    ]  # fmt: skip
+    ]
     rest = [
         _sent("3", "credits.purchased", "dora", "01-20", block_id="D", credits="40", price="40.00", **usd),
         _sent("4", "block.repriced", "ann", "02-15", block_id="A", add_price="20.00", reason="r"),
         _sent("5", "credits.purchased", "bob", "03-01", block_id="B", credits="30", price="30.00", **usd),
-        _sent("6", "payment.received", "bob", "03-02", block_id="B", amount="30.00", payment_id="p1",
-              processor="cards", **usd),
+        _sent(
+            "6",
+            "payment.received",
+            "bob",
+            "03-02",
+            block_id="B",
+            amount="30.00",
+            payment_id="p1",
+            processor="cards",
+            **usd,
+        ),
         _sent("7", "credits.consumed", "ann", "03-09", credits="30"),
         _sent("8", "credits.consumed", "carl", "03-10", credits="10", overage_price="1.00", **usd),
         _sent("9", "overage.billed", "carl", "03-12", invoice_id="v1", amount="4.00", **usd),
@@ -60,7 +79,7 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
         _sent("11", "payment.received", "ann", "03-15", amount="7.00", **usd),
         _sent("12", "dispute.opened", "bob", "03-20", dispute_id="d1", payment_id="p1"),
         _sent("13", "credits.consumed", "carl", "03-31", credits="5", overage_price="1.00", **usd),
-    ]  # fmt: skip
+    ]
     recorded(service, made, *january)
     close_period(service.recorder, made, Period(2026, 1))
     recorded(service, made, *rest)
@@ -114,8 +133,14 @@ def test_what_is_paid_too_early_is_a_credit_and_not_netted(client: TestClient, l
 
 def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger: str) -> None:
     found = _get(client, ledger, "receivables")
-    columns = ("customer", "accounts_receivable", "unbilled_receivable", "disputes_receivable", "unapplied_payments",
-               "net")  # fmt: skip
+    columns = (
+        "customer",
+        "accounts_receivable",
+        "unbilled_receivable",
+        "disputes_receivable",
+        "unapplied_payments",
+        "net",
+    )
     assert columns_of(found["customers"], *columns) == lines_of("""
         ann   80.00   0.00   0.00  7.00  73.00
         bob    0.00   0.00  30.00  0.00  30.00
@@ -124,9 +149,11 @@ def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger
     """)
     ties = {tie["what"].rpartition(" = ")[2]: tie["trial_balance"] for tie in found["ties"]}
     assert ties == {
-        "accounts_receivable": "120.00", "unbilled_receivable": "11.00", "disputes_receivable": "30.00",
+        "accounts_receivable": "120.00",
+        "unbilled_receivable": "11.00",
+        "disputes_receivable": "30.00",
         "customer_balance": "7.00",
-    }  # fmt: skip
+    }
 
 
 def test_revenue_that_passes_through_the_receivable_is_nobodys_debt(client: TestClient, ledger: str) -> None:

@@ -64,14 +64,17 @@ class Event(msgspec.Struct, frozen=True):
 
 
 EVENTS = st.builds(
-    Event, kind=st.sampled_from(("buy", "use", "use", "use", "faulty", "none")), number=st.integers(0, 3),
+    Event,
+    kind=st.sampled_from(("buy", "use", "use", "use", "faulty", "none")),
+    number=st.integers(0, 3),
     credits=st.integers(1, 4),
-)  # fmt: skip
+)
 STEPS = st.lists(
     st.tuples(st.sampled_from(("library", "http", "file")), st.lists(EVENTS, min_size=1, max_size=5))
     | st.tuples(st.sampled_from(("retry", "dismiss")), st.integers(0, 5)),
-    min_size=1, max_size=8,
-)  # fmt: skip
+    min_size=1,
+    max_size=8,
+)
 
 
 class Model:
@@ -276,8 +279,10 @@ def test_readers_look_writers_retry_and_controllers_dismiss(
     assert item["sender"] == "writer"
     assert client.get(f"{base}/summary", headers=bearer["reader"]).json()["rejections"] == 1
     assert [client.post(f"{base}/{rejection}/retry", headers=bearer[role]).status_code for role in roles] == [
-        403, 422, 422,
-    ]  # fmt: skip
+        403,
+        422,
+        422,
+    ]
     reason = {"reason": "a test"}
     assert [
         client.post(f"{base}/{rejection}/dismiss", json=reason, headers=bearer[role]).status_code for role in roles

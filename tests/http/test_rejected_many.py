@@ -40,9 +40,14 @@ JSON = {"content-type": "application/json"}
 def run(owner_url: str, tmp_path: Path) -> Callable[..., Result]:
     def call(*arguments: str, stdin: str = "") -> Result:
         return subprocess.run(
-            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=HANGS_S, input=stdin,
+            [COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=HANGS_S,
+            input=stdin,
             env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200"},
-        )  # fmt: skip
+        )
 
     return call
 
@@ -72,8 +77,9 @@ def test_those_who_are_chosen_are_dismissed_for_one_reason_and_only_as_many_as_w
     assert set(states(client, ledger).values()) == {"open"}, "nothing was done"
     done = client.post(f"{base}/dismiss", params=choice, json={"reason": "a test", "rejections": 2})
     assert (done.status_code, done.json()) == (
-        200, {"dismissed": 2, "rejections": 2, "credits": {"credit": "5"}, "amounts": {}},
-    )  # fmt: skip
+        200,
+        {"dismissed": 2, "rejections": 2, "credits": {"credit": "5"}, "amounts": {}},
+    )
     assert states(client, ledger) == {"u1": "dismissed", "u2": "dismissed", "buy-c": "open"}
     for body in (
         {"reason": "x"},
@@ -139,9 +145,10 @@ def test_a_dismissal_can_be_taken_back_and_its_history_stays(client: TestClient,
     whole = client.get(one).json()
     assert (whole["state"], whole["attempts"]) == ("retried", 2)
     assert [(step["action"], step["by"], step["reason"]) for step in whole["history"]] == [
-        ("dismissed", "nobody", "a test"), ("reopened", "nobody", "no test after all"),
+        ("dismissed", "nobody", "a test"),
+        ("reopened", "nobody", "no test after all"),
         ("dismissed", "nobody", "a test indeed"),
-    ]  # fmt: skip
+    ]
     assert [step["at"] for step in whole["history"]] == sorted(step["at"] for step in whole["history"])
 
 
@@ -223,9 +230,12 @@ def test_a_retry_whose_refused_ones_cannot_be_stored_answers_which_are_recorded(
 
 
 def test_the_command_says_what_was_not_done_and_why(
-    run: Callable[..., Result], service: Subledger, owner_url: str, new_ledger: NewLedger,
+    run: Callable[..., Result],
+    service: Subledger,
+    owner_url: str,
+    new_ledger: NewLedger,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     ledger = new_ledger()
     outcomes = service.record(ledger, [usage("u1"), usage("u2", customer="bob")])
     service.record(ledger, [purchase()])
@@ -290,8 +300,9 @@ def test_a_writer_whose_calls_are_not_read_is_seen_and_a_stranger_leaves_nothing
         assert calls(bearer["writer"]) == [413, 413, 413, 415]
     items = client.get(listing, headers=bearer["reader"]).json()["items"]
     assert sorted((item["code"], item["sender"], item["way"], item["attempts"]) for item in items) == [
-        ("too_large", "writer", "counted", 6), ("unsupported_media_type", "writer", "counted", 2),
-    ]  # fmt: skip
+        ("too_large", "writer", "counted", 6),
+        ("unsupported_media_type", "writer", "counted", 2),
+    ]
     retried = client.post(f"{listing}/{items[0]['rejection_id']}/retry", headers=bearer["writer"])
     assert retried.json()["code"] == "rejection_cut"
     summary = client.get(f"{listing}/summary", headers=bearer["reader"]).json()

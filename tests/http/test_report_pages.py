@@ -32,20 +32,40 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     usd = {"currency": "USD"}
     events = [
         event("r", "exchange_rate.set", None, "01-01", base="EUR", quote="USD", rate="1.2", rate_source="ecb"),
-        event("1", "credits.purchased", "ann", "01-01", block_id="blk_1", credits="1234567", price="12345.67",
-              pool="year", **usd),
-        event("2", "breakage.estimated", None, "01-02", pool="year", expected_breakage_rate="0.1", evidence="<e>",
-              **usd),
+        event(
+            "1",
+            "credits.purchased",
+            "ann",
+            "01-01",
+            block_id="blk_1",
+            credits="1234567",
+            price="12345.67",
+            pool="year",
+            **usd,
+        ),
+        event(
+            "2", "breakage.estimated", None, "01-02", pool="year", expected_breakage_rate="0.1", evidence="<e>", **usd
+        ),
         event("3", "credits.purchased", "bob", "01-03", block_id="B", credits="10", price="10.00", currency="EUR"),
         event("4", "credits.consumed", "ann", "02-01", credits="1000000"),
-        event("5", "breakage.estimated", None, "03-02", pool="year", expected_breakage_rate="0.05", evidence="f",
-              **usd),
-        event("sorry", "credits.granted", "bob", "02-02", block_id="G", credits="5", reason="goodwill",
-              value="5.00", **usd),
+        event(
+            "5", "breakage.estimated", None, "03-02", pool="year", expected_breakage_rate="0.05", evidence="f", **usd
+        ),
+        event(
+            "sorry",
+            "credits.granted",
+            "bob",
+            "02-02",
+            block_id="G",
+            credits="5",
+            reason="goodwill",
+            value="5.00",
+            **usd,
+        ),
         event("bought", "credits.purchased", "dora", "02-03", block_id="D", credits="5", price="7.00", **usd),
         event("void", "purchase.voided", "dora", "02-04", block_id="D", reason="r"),
         event("6", "credits.consumed", "carl", "03-03", credits="7", overage_price="1.00", **usd),
-    ]  # fmt: skip
+    ]
     recorded(service, made, *events)
     return made
 
@@ -144,8 +164,11 @@ def test_a_tie_that_does_not_hold_stands_out(service: Subledger, ledger: str) ->
 def test_headings_say_what_columns_hold() -> None:
     names = ("days_0_30", "days_over_90", "net_functional", "block_id")
     assert [report_tables.heading(name, "EUR") for name in names] == [
-        "0-30 days", "over 90 days", "net, EUR", "block id",
-    ]  # fmt: skip
+        "0-30 days",
+        "over 90 days",
+        "net, EUR",
+        "block id",
+    ]
 
 
 @pytest.mark.parametrize("name", REPORTS)

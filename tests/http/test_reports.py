@@ -44,20 +44,57 @@ def _events() -> list[dict[str, Any]]:
 
     usd = {"currency": "USD"}
     return [
-        event("buy-1", "credits.purchased", "ann", "2026-01-10", block_id="B1", credits="1000", price="100.00",
-              tax="10.00", expires_at="2026-03-15T00:00:00Z", **usd),
+        event(
+            "buy-1",
+            "credits.purchased",
+            "ann",
+            "2026-01-10",
+            block_id="B1",
+            credits="1000",
+            price="100.00",
+            tax="10.00",
+            expires_at="2026-03-15T00:00:00Z",
+            **usd,
+        ),
         event("use-1", "credits.consumed", "ann", "2026-02-01", credits="400", product="api"),
-        event("pay-1", "payment.received", "ann", "2026-02-05", amount="110.00", block_id="B1", processor="cards",
-              fee="3.00", **usd),
+        event(
+            "pay-1",
+            "payment.received",
+            "ann",
+            "2026-02-05",
+            amount="110.00",
+            block_id="B1",
+            processor="cards",
+            fee="3.00",
+            **usd,
+        ),
         event("buy-2", "credits.purchased", "bob", "2026-02-10", block_id="B2", credits="100", price="20.00", **usd),
         event("gift", "credits.granted", "bob", "2026-02-11", block_id="P1", credits="50", reason="promotional"),
         event("use-2", "credits.consumed", "ann", "2026-03-02", credits="100", product="chat"),
         event("pay-2", "payment.received", "bob", "2026-03-20", amount="25.00", block_id="B2", **usd),
-        event("use-3", "credits.consumed", "bob", "2026-03-25", credits="170", product="api", overage_price="0.30",
-              on_shortfall="overage", **usd),
-        event("sorry", "credits.granted", "bob", "2026-03-28", block_id="G1", credits="10", reason="goodwill",
-              value="2.00", **usd),
-    ]  # fmt: skip
+        event(
+            "use-3",
+            "credits.consumed",
+            "bob",
+            "2026-03-25",
+            credits="170",
+            product="api",
+            overage_price="0.30",
+            on_shortfall="overage",
+            **usd,
+        ),
+        event(
+            "sorry",
+            "credits.granted",
+            "bob",
+            "2026-03-28",
+            block_id="G1",
+            credits="10",
+            reason="goodwill",
+            value="2.00",
+            **usd,
+        ),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +181,11 @@ def test_a_waterfall_leads_from_the_month_of_sale_to_the_months_of_revenue(
         overage    0.00  0.00    6.00     -
     """)
     released = policy == "customer_deposits_arm"
-    expected = {
-        "recognised in the revenue accounts": "126.00",
-    } if not released else {
-        "released to the ERP's revenue module": "126.00",
-        "less price concessions": "-2.00",
-    }  # fmt: skip
+    expected = (
+        {"recognised in the revenue accounts": "126.00"}
+        if not released
+        else {"released to the ERP's revenue module": "126.00", "less price concessions": "-2.00"}
+    )
     assert {row["item"]: row["amount"] for row in found["bridge"]} == expected
     books = [tie["trial_balance"] for tie in found["ties"]]
     assert books == (["124.00", "2.00"] if released else ["126.00", "2.00"])
@@ -166,8 +202,16 @@ def test_what_was_recognised_before_the_range_is_earlier(client: TestClient, led
 def test_what_is_not_zero_is_listed_with_its_age_and_its_reason(client: TestClient, ledgers: dict[str, str]) -> None:
     found = _get(client, ledgers["customer_deposits"], "clearing")
     columns = (
-        "account", "customer", "block_id", "processor", "amount", "open_since", "age_days", "days_0_30", "days_31_60",
-    )  # fmt: skip
+        "account",
+        "customer",
+        "block_id",
+        "processor",
+        "amount",
+        "open_since",
+        "age_days",
+        "days_0_30",
+        "days_31_60",
+    )
     assert columns_of(found["items"], *columns) == lines_of("""
         processor_clearing   -    -   cards  107.00  2026-02-05  54  0.00  107.00
         unbilled_receivable  bob  -   -        6.00  2026-03-25   6  6.00    0.00
@@ -176,8 +220,12 @@ def test_what_is_not_zero_is_listed_with_its_age_and_its_reason(client: TestClie
         customer_deposits    bob  G1  -        2.00  2026-03-28   3  2.00    0.00
     """)
     assert [row["reason"] for row in found["items"]] == [
-        "payout not recorded", "overage not invoiced", "payment not applied", "open credits", "open credits",
-    ]  # fmt: skip
+        "payout not recorded",
+        "overage not invoiced",
+        "payment not applied",
+        "open credits",
+        "open credits",
+    ]
     columns = ("block_id", "credits", "prepaid_liability", "customer_deposits", "credits_clearing", "difference")
     assert columns_of(found["blocks"], *columns) == "G1  10  2.00  2.00  2.00  0.00"
     tied = {tie["what"]: tie["trial_balance"] for tie in found["ties"]}
@@ -188,8 +236,10 @@ def test_what_is_not_zero_is_listed_with_its_age_and_its_reason(client: TestClie
 def test_without_deposits_a_block_has_its_liability_alone(client: TestClient, ledgers: dict[str, str]) -> None:
     found = _get(client, ledgers["contract_liability"], "clearing")
     assert [row["account"] for row in found["items"]] == [
-        "processor_clearing", "unbilled_receivable", "customer_balance",
-    ]  # fmt: skip
+        "processor_clearing",
+        "unbilled_receivable",
+        "customer_balance",
+    ]
     [block] = found["blocks"]
     assert (block["prepaid_liability"], block["customer_deposits"], block["difference"]) == ("2.00", "0.00", "0.00")
 
@@ -202,8 +252,16 @@ def test_what_was_released_to_the_erp_is_told_from_what_clears(client: TestClien
 
 def test_a_statement_opens_moves_and_closes_block_by_block(client: TestClient, ledgers: dict[str, str]) -> None:
     found = _get(client, ledgers["customer_deposits"], "statement", **{"from": "2026-03-01"}, customer="bob")
-    columns = ("block_id", "opening_credits", "added_credits", "used_credits", "closing_credits", "opening_value",
-               "used_value", "closing_value")  # fmt: skip
+    columns = (
+        "block_id",
+        "opening_credits",
+        "added_credits",
+        "used_credits",
+        "closing_credits",
+        "opening_value",
+        "used_value",
+        "closing_value",
+    )
     assert columns_of(found["items"], *columns) == lines_of("""
         B2  100   0  100   0  20.00  20.00  0.00
         G1    0  10    0  10   0.00   0.00  2.00
@@ -235,22 +293,55 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
     def event(name: str, type: str, customer: str, day: str, /, **data: Any) -> dict[str, Any]:
         return cloud_event(name, type, customer, f"2026-{day}T12:00:00Z", **data)
 
-    outcomes = service.record(ledger, [
-        event("1", "credits.purchased", "ann", "01-10", block_id="A", credits="100", price="100.00", currency="USD"),
-        event("2", "payment.received", "ann", "01-11", amount="100.00", currency="USD", block_id="A",
-              payment_id="P", processor="cards"),
-        event("3", "credits.consumed", "ann", "01-20", credits="20"),
-        event("4", "credits.refunded", "ann", "02-01", block_id="A", credits="20", amount="15.00", currency="USD"),
-        event("5", "credits.transferred", "ann", "02-02", block_id="A", to_customer="bob", new_block_id="B",
-              credits="40"),
-        event("6", "dispute.opened", "ann", "02-03", dispute_id="D", payment_id="P", amount="20.00", currency="USD"),
-        event("7", "dispute.lost", "ann", "03-01", dispute_id="D"),
-        event("8", "credits.consumed", "bob", "03-02", credits="10"),
-    ])  # fmt: skip
+    outcomes = service.record(
+        ledger,
+        [
+            event(
+                "1", "credits.purchased", "ann", "01-10", block_id="A", credits="100", price="100.00", currency="USD"
+            ),
+            event(
+                "2",
+                "payment.received",
+                "ann",
+                "01-11",
+                amount="100.00",
+                currency="USD",
+                block_id="A",
+                payment_id="P",
+                processor="cards",
+            ),
+            event("3", "credits.consumed", "ann", "01-20", credits="20"),
+            event("4", "credits.refunded", "ann", "02-01", block_id="A", credits="20", amount="15.00", currency="USD"),
+            event(
+                "5",
+                "credits.transferred",
+                "ann",
+                "02-02",
+                block_id="A",
+                to_customer="bob",
+                new_block_id="B",
+                credits="40",
+            ),
+            event(
+                "6", "dispute.opened", "ann", "02-03", dispute_id="D", payment_id="P", amount="20.00", currency="USD"
+            ),
+            event("7", "dispute.lost", "ann", "03-01", dispute_id="D"),
+            event("8", "credits.consumed", "bob", "03-02", credits="10"),
+        ],
+    )
     assert [outcome.error for outcome in outcomes] == [None] * 8
     rolled = _get(client, ledger, "rollforward")
-    columns = ("period", "opening", "purchased", "transferred_in", "consumed", "refunded", "transferred",
-               "charged_back", "closing")  # fmt: skip
+    columns = (
+        "period",
+        "opening",
+        "purchased",
+        "transferred_in",
+        "consumed",
+        "refunded",
+        "transferred",
+        "charged_back",
+        "closing",
+    )
     assert columns_of(rolled["items"], *columns) == lines_of("""
         2026-01    0.00  100.00   0.00  20.00   0.00   0.00   0.00  80.00
         2026-02   80.00    0.00  40.00   0.00  20.00  40.00   0.00  60.00
@@ -283,20 +374,48 @@ def test_a_sale_in_another_currency_is_rolled_at_the_rate_of_its_day(
     ledger = new_ledger()
 
     def rate(name: str, day: str, rate: str) -> dict[str, Any]:
-        return cloud_event(name, "exchange_rate.set", None, f"2026-{day}T06:00:00Z", base="EUR", quote="USD",
-                           rate=rate, rate_source="ecb")  # fmt: skip
+        return cloud_event(
+            name,
+            "exchange_rate.set",
+            None,
+            f"2026-{day}T06:00:00Z",
+            base="EUR",
+            quote="USD",
+            rate=rate,
+            rate_source="ecb",
+        )
 
-    outcomes = service.record(ledger, [
-        rate("r1", "01-10", "1.20"),
-        cloud_event("b", "credits.purchased", "ann", "2026-01-10T12:00:00Z", block_id="B", credits="1000",
-                    price="1000.00", currency="EUR"),
-        rate("r2", "02-10", "1.10"),
-        cloud_event("u", "credits.consumed", "ann", "2026-02-10T12:00:00Z", credits="400"),
-    ])  # fmt: skip
+    outcomes = service.record(
+        ledger,
+        [
+            rate("r1", "01-10", "1.20"),
+            cloud_event(
+                "b",
+                "credits.purchased",
+                "ann",
+                "2026-01-10T12:00:00Z",
+                block_id="B",
+                credits="1000",
+                price="1000.00",
+                currency="EUR",
+            ),
+            rate("r2", "02-10", "1.10"),
+            cloud_event("u", "credits.consumed", "ann", "2026-02-10T12:00:00Z", credits="400"),
+        ],
+    )
     assert [outcome.error for outcome in outcomes] == [None] * 4
     rolled = _get(client, ledger, "rollforward", to="2026-02")
-    columns = ("currency", "opening", "consumed", "closing", "functional_currency", "opening_functional",
-               "consumed_functional", "fx_functional", "closing_functional")  # fmt: skip
+    columns = (
+        "currency",
+        "opening",
+        "consumed",
+        "closing",
+        "functional_currency",
+        "opening_functional",
+        "consumed_functional",
+        "fx_functional",
+        "closing_functional",
+    )
     assert columns_of(rolled["items"][1:], *columns) == lines_of("""
         EUR  1000.00  400.00  600.00  USD  1200.00  480.00  0.00  720.00
     """)
@@ -349,9 +468,15 @@ def test_a_page_holds_what_was_sent_as_text(client: TestClient, service: Subledg
     ledger = new_ledger()
     customer, block = "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>'
     bought = cloud_event(
-        "<b>", "credits.purchased", customer, "2026-01-10T12:00:00Z",
-        block_id=block, credits="1234567.5", price="1234.50", currency="USD",
-    )  # fmt: skip
+        "<b>",
+        "credits.purchased",
+        customer,
+        "2026-01-10T12:00:00Z",
+        block_id=block,
+        credits="1234567.5",
+        price="1234.50",
+        currency="USD",
+    )
     assert service.record(ledger, [bought])[0].error is None
     for name in ("statement", "rollforward"):
         answer = client.get(f"/v1/ledgers/{ledger}/reports/{name}", params={"customer": customer, "format": "html"})
@@ -366,8 +491,9 @@ def test_a_page_holds_what_was_sent_as_text(client: TestClient, service: Subledg
 
 def test_a_currency_has_its_own_decimals(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger(currency="JPY")
-    bought = cloud_event("b", "credits.purchased", "c", "2026-01-10T12:00:00Z", block_id="B", credits="3",
-                         price="1000", currency="JPY")  # fmt: skip
+    bought = cloud_event(
+        "b", "credits.purchased", "c", "2026-01-10T12:00:00Z", block_id="B", credits="3", price="1000", currency="JPY"
+    )
     service.record(ledger, [bought])
     [row] = _get(client, ledger, "rollforward", **{"from": "2026-01"}, to="2026-01")["items"]
     assert (row["purchased"], row["currency"], row["closing_functional"]) == ("1000", "JPY", "1000")
@@ -456,10 +582,14 @@ def test_the_command_line_says_what_http_says(
 def test_the_command_line_refuses_what_it_cannot_answer(command: Any, ledgers: dict[str, str], tmp_path: Path) -> None:
     ledger = ledgers["customer_deposits"]
     for arguments in (
-        (), ("rollforward",), ("nonsense", "--ledger", ledger), ("rollforward", "--ledger", ledger, "--json", "--csv"),
+        (),
+        ("rollforward",),
+        ("nonsense", "--ledger", ledger),
+        ("rollforward", "--ledger", ledger, "--json", "--csv"),
         ("rollforward", "--ledger", ledger, "--out", str(tmp_path / "report.xyz")),
-        ("rollforward", "--ledger", ledger, "--table", "credits"), ("statement", "--ledger", ledger),
-    ):  # fmt: skip
+        ("rollforward", "--ledger", ledger, "--table", "credits"),
+        ("statement", "--ledger", ledger),
+    ):
         assert command(*arguments).exception is not None
 
 
@@ -482,5 +612,6 @@ def test_no_cell_of_a_csv_is_run_by_a_spreadsheet() -> None:
     columns = (Column("block_id"), Column("currency"), Column("amount", "money"))
     table = Table(name="t", columns=columns, rows=(('=HYPERLINK("http://x")', "USD", -125), ("-", "USD", 5)))
     assert list(csv.reader(reports.csv_lines(table, "USD")))[1:] == [
-        ["'=HYPERLINK(\"http://x\")", "USD", "-1.25"], ["'-", "USD", "0.05"],
-    ]  # fmt: skip
+        ['\'=HYPERLINK("http://x")', "USD", "-1.25"],
+        ["'-", "USD", "0.05"],
+    ]

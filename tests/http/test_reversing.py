@@ -42,9 +42,15 @@ def ledger(service: Subledger) -> str:
     """January: handed over, before another chart was adopted."""
     service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
     buy = cloud_event(
-        "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z", block_id="b1", credits="10", price="100.00",
+        "buy",
+        "credits.purchased",
+        "c1",
+        "2026-01-15T10:00:00Z",
+        block_id="b1",
+        credits="10",
+        price="100.00",
         currency="USD",
-    )  # fmt: skip
+    )
     service.record(LEDGER, [buy, cloud_event("use", "credits.consumed", "c1", "2026-01-20T10:00:00Z", credits="4")])
     return LEDGER
 
@@ -127,8 +133,9 @@ def test_on_the_command_line_it_is_the_same(
     items = run("journals", "list", "2026-01", "--json")["items"]
     assert items[: len(before) - 1] == before[:-1]
     assert [(each["reverses"], each["reissues"], each["made_by"]) for each in items[-2:]] == [
-        (int(number), None, "bob"), (None, int(number), "bob"),
-    ]  # fmt: skip
+        (int(number), None, "bob"),
+        (None, int(number), "bob"),
+    ]
     assert "a typing error" in run("journals", "list", "2026-01")
     assert len(run("export", "2026-01", "--format", "csv", "--out", str(tmp_path), "--json")["items"]) == len(items)
     with service.database.read() as connection:

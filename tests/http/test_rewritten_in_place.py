@@ -42,12 +42,28 @@ def ours(scratch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     installation.service.record(
         LEDGER,
         [
-            cloud_event("buy", "credits.purchased", "ann", "2026-01-05T00:00:00Z", block_id="B", credits="10",
-                        price="77.13", currency="USD"),
-            cloud_event("other", "credits.purchased", "bob", "2026-01-05T00:00:00Z", block_id="C", credits="10",
-                        price="5.00", currency="USD"),
+            cloud_event(
+                "buy",
+                "credits.purchased",
+                "ann",
+                "2026-01-05T00:00:00Z",
+                block_id="B",
+                credits="10",
+                price="77.13",
+                currency="USD",
+            ),
+            cloud_event(
+                "other",
+                "credits.purchased",
+                "bob",
+                "2026-01-05T00:00:00Z",
+                block_id="C",
+                credits="10",
+                price="5.00",
+                currency="USD",
+            ),
         ],
-    )  # fmt: skip
+    )
     installation.service.record(
         LEDGER, [cloud_event("use", "credits.consumed", "bob", "2026-01-06T00:00:00Z", credits="4")]
     )

@@ -35,8 +35,10 @@ def ledger(client: TestClient) -> str:
     created = client.post("/v1/ledgers", json=body)
     assert created.status_code == 201, created.text
     assert {key: created.json()[key] for key in ("sandbox", "clock", "future_tolerance")} == {
-        "sandbox": True, "clock": JANUARY, "future_tolerance": "2h",
-    }  # fmt: skip
+        "sandbox": True,
+        "clock": JANUARY,
+        "future_tolerance": "2h",
+    }
     assert client.post("/v1/ledgers", json=body).status_code == 200
     return name
 

@@ -181,9 +181,12 @@ def test_a_server_that_is_told_to_stop_answers_half_a_call_at_once_and_carries_o
     head, log = HEAD.format(key=key, length=1000), tmp_path / "log"
     body = json.dumps(use("ahead"))
     halves = [
-        head[:40], head, head + '{"specversion', head.replace("Content-Type", "Expect: 100-continue\r\nContent-Type"),
+        head[:40],
+        head,
+        head + '{"specversion',
+        head.replace("Content-Type", "Expect: 100-continue\r\nContent-Type"),
         head.replace("Content-Length: 1000", "Transfer-Encoding: chunked") + "2\r\n[{\r\n",
-    ]  # fmt: skip
+    ]
     with serving(url, log=log, SUBLEDGER_STOPPING_S="600") as server, ThreadPoolExecutor() as threads:
         with held(url, "acme") as hold, ExitStack() as stack:
             sent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in halves]
@@ -258,9 +261,11 @@ def test_a_worker_that_is_told_to_stop_ends_though_the_database_says_nothing(own
     _, url, _ = own
     with opened_link(url) as (its_url, link):
         worker = subprocess.Popen(
-            [sys.executable, "-m", "api.cli.main", "worker"], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE,
+            [sys.executable, "-m", "api.cli.main", "worker"],
+            cwd=Path(__file__).parents[2],
+            stderr=subprocess.PIPE,
             env={**os.environ, "SUBLEDGER_DATABASE_URL": its_url, "SUBLEDGER_STOPPING_S": "1"},
-        )  # fmt: skip
+        )
         with psycopg.connect(url, autocommit=True) as connection:
             until(lambda: connection.execute("SELECT 1 FROM jobs.procrastinate_workers").fetchone() is not None)
         link.fall_silent()

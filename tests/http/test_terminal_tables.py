@@ -58,9 +58,16 @@ def test_every_list_shows_its_ids_and_figures_whole(
     ledger, customer = new_ledger(), "customer-of-many-letters-0042"
     for at in range(6):
         bought = cloud_event(
-            f"b{at}", "credits.purchased", customer, "2026-01-05T12:00:00Z", block_id=f"block-2026-01-{at:03}-prepaid",
-            credits="28800.123456789", price="1234567.89", currency="USD", expires_at="2027-01-01T00:00:00Z",
-        )  # fmt: skip
+            f"b{at}",
+            "credits.purchased",
+            customer,
+            "2026-01-05T12:00:00Z",
+            block_id=f"block-2026-01-{at:03}-prepaid",
+            credits="28800.123456789",
+            price="1234567.89",
+            currency="USD",
+            expires_at="2027-01-01T00:00:00Z",
+        )
         assert service.record(ledger, [bought])[0].error is None
 
     def run(*arguments: str) -> str:

@@ -30,9 +30,7 @@ from tests.conftest import NewLedger
 ACTS = ("ledger.configured", "mapping.adopted", "period.closed", "period.reopened", "period.cut", "credits.expired")
 
 
-buy = partial(
-    purchase, customer="c1", time="2026-01-05", price="10.00", expires_at="2026-01-20T00:00:00Z"
-)  # fmt: skip
+buy = partial(purchase, customer="c1", time="2026-01-05", price="10.00", expires_at="2026-01-20T00:00:00Z")
 
 
 class Run:
@@ -100,13 +98,19 @@ def test_every_act_on_the_command_line_names_who_did_it_and_every_list_shows_it(
 
     january = run.json("periods")["items"][0]
     assert (january["state"], january["closed_by"], january["reopened_by"], january["reason"]) == (
-        "closed", "clara", "rosa", "an invoice was missing",
-    )  # fmt: skip
+        "closed",
+        "clara",
+        "rosa",
+        "an invoice was missing",
+    )
     run("reopen", "2026-01", "--reason", "again", by="rita")
     january = run.json("periods")["items"][0]
     assert (january["state"], january["closed_by"], january["reopened_by"], january["reason"]) == (
-        "open", "clara", "rita", "again",
-    )  # fmt: skip
+        "open",
+        "clara",
+        "rita",
+        "again",
+    )
     assert "rita" in run("periods")
 
     [export] = run.json("exports", "list")["items"]
@@ -203,9 +207,11 @@ def test_an_erasure_keeps_no_value_and_cannot_be_taken_back(
 
 # --- the mapping that is shown is the mapping that is adopted -------------------------------------------------------
 
-cells = st.text(
-    st.characters(exclude_categories=("C", "Zl", "Zp")) | st.sampled_from("'=+-@ ,\""), min_size=1, max_size=12
-).map(lambda cell: visible(cell).strip()).filter(bool)  # fmt: skip
+cells = (
+    st.text(st.characters(exclude_categories=("C", "Zl", "Zp")) | st.sampled_from("'=+-@ ,\""), min_size=1, max_size=12)
+    .map(lambda cell: visible(cell).strip())
+    .filter(bool)
+)
 
 
 @given(st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=6))
@@ -231,16 +237,12 @@ def test_a_chart_without_a_role_that_the_policy_posts_to_is_refused_naming_all_o
     with pytest.raises(InvalidMapping, match="cash, usage_revenue") as caught:
         adopt_mapping(service.recorder, ledger, AccountMapping.from_rows(some))
     assert caught.value.facts["missing"] == ["cash", "usage_revenue"]
-    answer = client.put(
-        f"/v1/ledgers/{ledger}/mapping", content=csv_text(some), headers={"content-type": "text/csv"}
-    )  # fmt: skip
+    answer = client.put(f"/v1/ledgers/{ledger}/mapping", content=csv_text(some), headers={"content-type": "text/csv"})
     assert (answer.status_code, answer.json()["missing"]) == (422, ["cash", "usage_revenue"])
 
 
 def test_the_example_of_the_api_description_is_adopted(client: TestClient, new_ledger: NewLedger) -> None:
     put = client.get("/openapi.json").json()["paths"]["/v1/ledgers/{ledger}/mapping"]["put"]
     example = put["requestBody"]["content"]["text/csv"]["example"]
-    answer = client.put(
-        f"/v1/ledgers/{new_ledger()}/mapping", content=example, headers={"content-type": "text/csv"}
-    )  # fmt: skip
+    answer = client.put(f"/v1/ledgers/{new_ledger()}/mapping", content=example, headers={"content-type": "text/csv"})
     assert answer.status_code == 200, answer.text

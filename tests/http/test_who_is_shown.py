@@ -81,9 +81,7 @@ ROUTES = {
 }
 
 
-buy = partial(
-    purchase, customer="c1", time="2026-01-05", price="10.00", expires_at="2026-01-20T00:00:00Z"
-)  # fmt: skip
+buy = partial(purchase, customer="c1", time="2026-01-05", price="10.00", expires_at="2026-01-20T00:00:00Z")
 
 
 @pytest.fixture(scope="module")
@@ -187,10 +185,16 @@ def test_the_history_of_a_month_keeps_every_closing_and_reopening(run: Run) -> N
     [january, _] = run.json("periods")["items"]
     told = [(act["what"], act["by"], act["reason"]) for act in january["history"]]
     assert told == [
-        ("cut", "cuno", None), ("exported", "cuno", None), ("closed", "carla", None),
-        ("reopened", "rosa", "late usage"), ("closed", "clara", None), ("reversed", "ruth", "wrong accounts"),
-        ("exported", "elsa", None), ("exported", "elsa", None), ("exported", "elsa", None),
-    ]  # fmt: skip
+        ("cut", "cuno", None),
+        ("exported", "cuno", None),
+        ("closed", "carla", None),
+        ("reopened", "rosa", "late usage"),
+        ("closed", "clara", None),
+        ("reversed", "ruth", "wrong accounts"),
+        ("exported", "elsa", None),
+        ("exported", "elsa", None),
+        ("exported", "elsa", None),
+    ]
 
 
 def test_a_report_of_a_moment_names_who_had_done_what_by_then_for_ever(run: Run, client: TestClient) -> None:
@@ -199,9 +203,7 @@ def test_a_report_of_a_moment_names_who_had_done_what_by_then_for_ever(run: Run,
     at = january["history"][2]["at"]
     answer = client.get(f"/v1/ledgers/{run.ledger}/reports/trial-balance", params={"to": "2026-01", "known_at": at})
     [row] = answer.json()["periods"]
-    assert (row["state"], row["closed_by"], row["reopened_by"], row["exported_by"]) == (
-        "closed", "carla", None, "cuno",
-    )  # fmt: skip
+    assert (row["state"], row["closed_by"], row["reopened_by"], row["exported_by"]) == ("closed", "carla", None, "cuno")
 
 
 def test_events_that_found_a_ledger_name_who_created_it(run: Run) -> None:

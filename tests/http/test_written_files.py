@@ -26,16 +26,27 @@ PRECIOUS = b"precious"
 
 
 BUY = cloud_event(
-    "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z",
-    block_id="b1", credits="1000000", price="1.00", currency="USD",
-)  # fmt: skip
+    "buy",
+    "credits.purchased",
+    "c1",
+    "2026-01-15T10:00:00Z",
+    block_id="b1",
+    credits="1000000",
+    price="1.00",
+    currency="USD",
+)
 
 
 def _run(owner_url: str, folder: Path, *arguments: str, stdin: BinaryIO | None = None) -> tuple[int, str]:
     done = subprocess.run(
-        [COMMAND, *arguments], stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, cwd=folder,
-        timeout=HANGS_S, env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200"},
-    )  # fmt: skip
+        [COMMAND, *arguments],
+        stdin=stdin or subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=HANGS_S,
+        env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200"},
+    )
     return done.returncode, done.stdout.strip() + done.stderr
 
 

@@ -22,9 +22,12 @@ def asked_in_another_process(url: str, home: Path, answers: Sequence[Answer]) ->
     """The reads that another process, which has only the database, answers differently."""
     done = subprocess.run(
         [sys.executable, "-m", __name__],
-        input=msgspec.json.encode(answers), stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[2],
+        input=msgspec.json.encode(answers),
+        stdout=subprocess.PIPE,
+        check=True,
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "SUBLEDGER_DATABASE_URL": url, "SUBLEDGER_HOME": str(home)},
-    )  # fmt: skip
+    )
     return msgspec.json.decode(done.stdout, type=list[Differs])
 
 

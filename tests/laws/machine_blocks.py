@@ -39,21 +39,46 @@ class BlockRules(Checks):
         pool=POOLS, escheat_class=CLASSES, again=RARELY, together=TOGETHER,
     )  # fmt: skip
     def purchase(
-        self, customer: str, day: int, credits: str, price: int, tax: int, life: int | None, delay: int | None,
-        priority: int, scope: list[str] | None, bonus: str | None, unit: str | None, currency: str, refundable: bool,
-        pool: str | None, escheat_class: str | None, again: bool, together: bool,
-    ) -> None:  # fmt: skip
+        self,
+        customer: str,
+        day: int,
+        credits: str,
+        price: int,
+        tax: int,
+        life: int | None,
+        delay: int | None,
+        priority: int,
+        scope: list[str] | None,
+        bonus: str | None,
+        unit: str | None,
+        currency: str,
+        refundable: bool,
+        pool: str | None,
+        escheat_class: str | None,
+        again: bool,
+        together: bool,
+    ) -> None:
         self.send(
-            "credits.purchased", customer, day, together, unit=unit or ...,
-            block_id=self.block(day)[0] if again else f"b{self.count}", credits=credits,
-            price=amount_text(price, currency), currency=currency,
-            tax=amount_text(tax, currency) if tax and price else ..., priority=priority,
-            invoice_id=f"i-{day % 5}", scope=scope or ..., bonus_credits=bonus or ...,
-            refundable=True if refundable and pool is None else ..., pool=pool or ...,
+            "credits.purchased",
+            customer,
+            day,
+            together,
+            unit=unit or ...,
+            block_id=self.block(day)[0] if again else f"b{self.count}",
+            credits=credits,
+            price=amount_text(price, currency),
+            currency=currency,
+            tax=amount_text(tax, currency) if tax and price else ...,
+            priority=priority,
+            invoice_id=f"i-{day % 5}",
+            scope=scope or ...,
+            bonus_credits=bonus or ...,
+            refundable=True if refundable and pool is None else ...,
+            pool=pool or ...,
             escheat_class=escheat_class or ...,
             starts_at=moment(day + delay).isoformat() if delay is not None else ...,
             expires_at=moment(day + (delay or 0) + life).isoformat() if life and life > 0 else ...,
-        )  # fmt: skip
+        )
 
     @rule(
         customer=CUSTOMERS, day=st.integers(0, 30), credits=st.integers(1, 60), price=st.integers(1, 9_999),
@@ -61,13 +86,37 @@ class BlockRules(Checks):
         refundable=st.booleans(), pool=POOLS, together=TOGETHER,
     )  # fmt: skip
     def purchase_plainly(
-        self, customer: str, day: int, credits: int, price: int, tax: int, life: int | None, currency: str,
-        refundable: bool, pool: str | None, together: bool,
-    ) -> None:  # fmt: skip
+        self,
+        customer: str,
+        day: int,
+        credits: int,
+        price: int,
+        tax: int,
+        life: int | None,
+        currency: str,
+        refundable: bool,
+        pool: str | None,
+        together: bool,
+    ) -> None:
         self.purchase(
-            customer, day, str(credits), price, tax, life, None, 50, None, None, None, currency, refundable, pool,
-            None, False, together,
-        )  # fmt: skip
+            customer,
+            day,
+            str(credits),
+            price,
+            tax,
+            life,
+            None,
+            50,
+            None,
+            None,
+            None,
+            currency,
+            refundable,
+            pool,
+            None,
+            False,
+            together,
+        )
 
     @rule(
         customer=CUSTOMERS, day=DAYS, credits=CREDITS, life=st.one_of(st.none(), st.integers(-1, 40)),
@@ -75,26 +124,56 @@ class BlockRules(Checks):
         again=RARELY, together=TOGETHER,
     )  # fmt: skip
     def grant(
-        self, customer: str, day: int, credits: str, life: int | None, reason: str, currency: str, again: bool,
+        self,
+        customer: str,
+        day: int,
+        credits: str,
+        life: int | None,
+        reason: str,
+        currency: str,
+        again: bool,
         together: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         paid = reason != "promotional"
         self.send(
-            "credits.granted", customer, day, together, block_id=self.block(day)[0] if again else f"b{self.count}",
-            credits=credits, reason=reason, value=amount_text(321, currency) if paid else ...,
+            "credits.granted",
+            customer,
+            day,
+            together,
+            block_id=self.block(day)[0] if again else f"b{self.count}",
+            credits=credits,
+            reason=reason,
+            value=amount_text(321, currency) if paid else ...,
             currency=currency if paid else ...,
             expires_at=moment(day + life).isoformat() if life is not None else ...,
-        )  # fmt: skip
+        )
 
     def use_some(
-        self, customer: str, day: int, credits: str, product: str | None, shortfall: str | None, priced: bool,
-        unit: str | None, currency: str, together: bool, name: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        customer: str,
+        day: int,
+        credits: str,
+        product: str | None,
+        shortfall: str | None,
+        priced: bool,
+        unit: str | None,
+        currency: str,
+        together: bool,
+        name: str | None = None,
+    ) -> None:
         self.send(
-            "credits.consumed", customer, day, together, credits=credits, product=product or ...,
-            block_id=name or ..., on_shortfall=shortfall or ..., overage_price="0.1371" if priced else ...,
-            currency=currency if priced else ..., unit=unit or ...,
-        )  # fmt: skip
+            "credits.consumed",
+            customer,
+            day,
+            together,
+            credits=credits,
+            product=product or ...,
+            block_id=name or ...,
+            on_shortfall=shortfall or ...,
+            overage_price="0.1371" if priced else ...,
+            currency=currency if priced else ...,
+            unit=unit or ...,
+        )
 
     @rule(
         customer=CUSTOMERS, day=DAYS, credits=CREDITS, product=PRODUCTS, shortfall=SHORTFALLS, priced=MOSTLY,
@@ -151,9 +230,7 @@ class BlockRules(Checks):
     def change_expiry(self, pick: int, stranger: bool, day: int, until: int | None, together: bool) -> None:
         name, customer = self.block(pick, stranger)
         expires_at = None if until is None else moment(until).isoformat()
-        self.send(
-            "block.expiry_changed", customer, day, together, block_id=name, expires_at=expires_at, reason="r"
-        )  # fmt: skip
+        self.send("block.expiry_changed", customer, day, together, block_id=name, expires_at=expires_at, reason="r")
 
     def some_credits(self, name: str, share: Fraction | None) -> Any:
         """A share of what a block has left; None says nothing, and means all."""
@@ -167,18 +244,29 @@ class BlockRules(Checks):
         currency=MOSTLY, together=TOGETHER,
     )  # fmt: skip
     def refund(
-        self, pick: int, stranger: bool, day: int, share: Fraction | None, back: Fraction | None, currency: bool,
+        self,
+        pick: int,
+        stranger: bool,
+        day: int,
+        share: Fraction | None,
+        back: Fraction | None,
+        currency: bool,
         together: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         name, customer = self.block(pick, stranger)
         block = self.model.blocks.get(name)
         own = block.currency if block is not None else "USD"
         value = int(block.carrying * (share or 1)) if block is not None else 1
         self.send(
-            "credits.refunded", customer, day, together, block_id=name, credits=self.some_credits(name, share),
+            "credits.refunded",
+            customer,
+            day,
+            together,
+            block_id=name,
+            credits=self.some_credits(name, share),
             amount=self.money(value, back, own) if back is not None else ...,
             currency=(own if currency else "JPY" if own == "KWD" else "KWD") if back is not None else ...,
-        )  # fmt: skip
+        )
 
     @rule(
         pick=PICKS, stranger=RARELY, day=DAYS, credits=st.sampled_from((None, "5", "0.25", "-1", "-3.5")),
@@ -193,9 +281,15 @@ class BlockRules(Checks):
         if not added and credits is None:
             credits = "2"
         self.send(
-            "block.repriced", customer, day, together, block_id=name, add_credits=credits or ...,
-            add_price=amount_text(added, own) if added else ..., reason="r",
-        )  # fmt: skip
+            "block.repriced",
+            customer,
+            day,
+            together,
+            block_id=name,
+            add_credits=credits or ...,
+            add_price=amount_text(added, own) if added else ...,
+            reason="r",
+        )
 
     @rule(
         pick=PICKS, stranger=RARELY, day=DAYS, share=st.one_of(st.none(), SHARES),
@@ -206,9 +300,15 @@ class BlockRules(Checks):
     ) -> None:
         name, customer = self.block(pick, stranger)
         self.send(
-            "credits.transferred", customer, day, together, block_id=name, to_customer=to,
-            new_block_id=name if again else f"b{self.count}", credits=self.some_credits(name, share),
-        )  # fmt: skip
+            "credits.transferred",
+            customer,
+            day,
+            together,
+            block_id=name,
+            to_customer=to,
+            new_block_id=name if again else f"b{self.count}",
+            credits=self.some_credits(name, share),
+        )
 
     # --- unclaimed property, pools -----------------------------------------------------------------------------
 
@@ -220,9 +320,14 @@ class BlockRules(Checks):
             block = held[pick % len(held)]
             amount = self.money(block.of("escheated")[1] - block.claimed, share, block.currency)
             self.send(
-                "escheat.reclaimed" if reclaimed else "escheat.remitted", block.customer, day, together,
-                block_id=block.name, amount=amount, currency=block.currency,
-            )  # fmt: skip
+                "escheat.reclaimed" if reclaimed else "escheat.remitted",
+                block.customer,
+                day,
+                together,
+                block_id=block.name,
+                amount=amount,
+                currency=block.currency,
+            )
 
     @rule(
         day=DAYS, pool=st.sampled_from(("p", "p", "q")), share=st.sampled_from((0, 1, 2, 3, 5, 8)), rate=st.booleans(),
@@ -236,13 +341,18 @@ class BlockRules(Checks):
         own = held.currency if held is not None else "USD"
         issued = self.model.issued(pool)
         self.send(
-            "breakage.estimated", None, day, together, pool=pool, evidence="history",
+            "breakage.estimated",
+            None,
+            day,
+            together,
+            pool=pool,
+            evidence="history",
             currency=own if currency else "KWD",
             expected_breakage_rate=f"0.{share}" if rate else ...,
             expected_breakage=amount_text(issued * share // 10, own) if not rate else ...,
             expected_escheat_rate="0.2" if escheat == "rate" else ...,
             expected_escheat=amount_text(issued * 2 // 10, own) if escheat == "amount" else ...,
-        )  # fmt: skip
+        )
 
     @rule(
         day=DAYS, base=st.sampled_from(("EUR", "EUR", "JPY", "KWD")), change=st.integers(-30, 30), wrong=RARELY,
@@ -250,9 +360,15 @@ class BlockRules(Checks):
     )  # fmt: skip
     def set_rate(self, day: int, base: str, change: int, wrong: bool, together: bool) -> None:
         self.send(
-            "exchange_rate.set", None, day, together, base=base, quote="GBP" if wrong else "USD",
-            rate=rate_text(base, 100 + change), rate_source="ecb",
-        )  # fmt: skip
+            "exchange_rate.set",
+            None,
+            day,
+            together,
+            base=base,
+            quote="GBP" if wrong else "USD",
+            rate=rate_text(base, 100 + change),
+            rate_source="ecb",
+        )
 
 
 USUAL = {"EUR": Fraction(11, 10), "JPY": Fraction(67, 10_000), "KWD": Fraction(325, 100)}

@@ -120,9 +120,7 @@ class Checks(State):
         for entry in entries:
             if entry.type == "credits.consumed" and entry.kind in ("consumption", "overage"):
                 functional = entry.functional if entry.block is not None else 0
-                found[entry.event].append(
-                    (entry.block, Fraction(entry.credits), entry.amount, functional, entry.on)
-                )  # fmt: skip
+                found[entry.event].append((entry.block, Fraction(entry.credits), entry.amount, functional, entry.on))
         for usage in self.model.usage.values():
             draws = [(d.block and d.block.name, d.credits, d.money, d.functional, d.on) for d in usage.draws]
             assert found.pop(usage.name) == draws, (usage.name, draws)
@@ -131,9 +129,7 @@ class Checks(State):
     def what_is_taken_back_is_zero_line_by_line(self, entries: list[Entry]) -> None:
         """Wholly reversed usage and its reversals: no side of any account of any block is left over."""
         whole = {usage.name for usage in self.model.usage.values() if all(d.credits == d.restored for d in usage.draws)}
-        original = {
-            e["id"]: e["data"]["event_id"] for e, _ in self.sent if e["type"] == "consumption.reversed"
-        }  # fmt: skip
+        original = {e["id"]: e["data"]["event_id"] for e, _ in self.sent if e["type"] == "consumption.reversed"}
         rest: Counter[tuple[str, str | None, str, str]] = Counter()
         for entry in entries:
             usage = original.get(entry.event, entry.event)
@@ -296,13 +292,19 @@ class Checks(State):
         with self.service.view(self.ledger, as_of=date(2999, 1, 1)) as view:
             found, _ = blocks.customer_blocks(view, limit=1000)
         assert {
-            b.block.block_id: (b.customer, Fraction(b.credits), Fraction(b.used), Fraction(b.remaining),
-                               b.carrying_minor, b.expires_at)
+            b.block.block_id: (
+                b.customer,
+                Fraction(b.credits),
+                Fraction(b.used),
+                Fraction(b.remaining),
+                b.carrying_minor,
+                b.expires_at,
+            )
             for b in found
         } == {
             b.name: (b.customer, b.gains[0], b.of("consumed")[0], b.left, b.carrying, b.expires)
             for b in self.model.blocks.values()
-        }  # fmt: skip
+        }
 
     def answers_stay(self) -> None:
         for as_of, known_at, answer in self.answers:

@@ -88,5 +88,6 @@ class LedgerRules(Checks):
         with psycopg.connect(self.service.database.url) as owner:
             owner.execute(
                 "UPDATE ledgers SET answered_through = greatest(recorded_at, answered_through)"
-                " + make_interval(days => %s) WHERE ledger = %s", (days, self.ledger),
-            )  # fmt: skip
+                " + make_interval(days => %s) WHERE ledger = %s",
+                (days, self.ledger),
+            )

@@ -21,9 +21,19 @@ class MoneyRules(Checks):
         processor=PROCESSORS, fee=st.booleans(), remembered=MOSTLY, again=RARELY, currency=MOSTLY, together=TOGETHER,
     )  # fmt: skip
     def pay(
-        self, pick: int, stranger: bool, day: int, share: Fraction, named: str | None, processor: str | None,
-        fee: bool, remembered: bool, again: bool, currency: bool, together: bool,
-    ) -> None:  # fmt: skip
+        self,
+        pick: int,
+        stranger: bool,
+        day: int,
+        share: Fraction,
+        named: str | None,
+        processor: str | None,
+        fee: bool,
+        remembered: bool,
+        again: bool,
+        currency: bool,
+        together: bool,
+    ) -> None:
         name, customer = self.block(pick, stranger)
         block = self.model.blocks.get(name)
         own = block.currency if block is not None else "USD"
@@ -34,10 +44,17 @@ class MoneyRules(Checks):
         if named == "invoice":
             where = {"invoice_id": f"i-{pick % 6}"}
         self.send(
-            "payment.received", customer, day, together, amount=self.money(owed or 70, share, own), currency=own,
-            processor=processor or ..., fee=amount_text(3, own) if fee and processor else ...,
-            payment_id=self.new_name("pay", again, self.model.payments) if remembered else ..., **where,
-        )  # fmt: skip
+            "payment.received",
+            customer,
+            day,
+            together,
+            amount=self.money(owed or 70, share, own),
+            currency=own,
+            processor=processor or ...,
+            fee=amount_text(3, own) if fee and processor else ...,
+            payment_id=self.new_name("pay", again, self.model.payments) if remembered else ...,
+            **where,
+        )
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, processor=PROCESSORS, together=TOGETHER)
     def pay_invoice(self, pick: int, day: int, share: Fraction, processor: str | None, together: bool) -> None:
@@ -46,10 +63,16 @@ class MoneyRules(Checks):
         if held:
             invoice = held[pick % len(held)]
             self.send(
-                "payment.received", invoice.customer, day, together, currency=invoice.currency,
-                amount=self.money(invoice.owed or 1, share, invoice.currency), invoice_id=invoice.name,
-                processor=processor or ..., payment_id=f"pay{self.count}",
-            )  # fmt: skip
+                "payment.received",
+                invoice.customer,
+                day,
+                together,
+                currency=invoice.currency,
+                amount=self.money(invoice.owed or 1, share, invoice.currency),
+                invoice_id=invoice.name,
+                processor=processor or ...,
+                payment_id=f"pay{self.count}",
+            )
 
     @rule(customer=CUSTOMERS, day=DAYS, cents=st.integers(1, 5_000), processor=PROCESSORS, together=TOGETHER,
           currency=st.sampled_from(("USD", "USD", "EUR", "JPY", "KWD", "GBP")))  # fmt: skip
@@ -57,9 +80,15 @@ class MoneyRules(Checks):
         self, customer: str, day: int, cents: int, processor: str | None, together: bool, currency: str
     ) -> None:
         self.send(
-            "payment.received", customer, day, together, amount=amount_text(cents, currency), currency=currency,
-            processor=processor or ..., payment_id=f"pay{self.count}",
-        )  # fmt: skip
+            "payment.received",
+            customer,
+            day,
+            together,
+            amount=amount_text(cents, currency),
+            currency=currency,
+            processor=processor or ...,
+            payment_id=f"pay{self.count}",
+        )
 
     @rule(pick=PICKS, other=PICKS, day=DAYS, share=SHARES, whole=MOSTLY, stranger=RARELY, together=TOGETHER)
     def apply_payment(
@@ -78,19 +107,25 @@ class MoneyRules(Checks):
         by_invoice = block.invoice is not None and not whole
         where = {"invoice_id": block.invoice} if by_invoice else {"block_id": block.name}
         self.send(
-            "payment.applied", "carol" if stranger else payment.customer, day, together, payment_id=payment.name,
+            "payment.applied",
+            "carol" if stranger else payment.customer,
+            day,
+            together,
+            payment_id=payment.name,
             amount=self.money(min(payment.unapplied, block.owed), share, payment.currency),
-            currency=payment.currency, **where,
-        )  # fmt: skip
+            currency=payment.currency,
+            **where,
+        )
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, from_payment=st.booleans(), processor=PROCESSORS, together=TOGETHER)
     def pay_back(
         self, pick: int, day: int, share: Fraction, from_payment: bool, processor: str | None, together: bool
     ) -> None:
         owed = [
-            (place[2], place[1]) for place, held in self.model.standing.items()
+            (place[2], place[1])
+            for place, held in self.model.standing.items()
             if place[0] in ("refunds_payable", "customer_balance") and held[0]
-        ]  # fmt: skip
+        ]
         if not owed:
             return
         customer, currency = owed[pick % len(owed)]
@@ -106,9 +141,15 @@ class MoneyRules(Checks):
         if blocks and pick % 3 == 0:
             data["block_id"] = blocks[-1]
         self.send(
-            "payment.refunded", customer, day, together, amount=self.money(limit, share, currency), currency=currency,
-            processor=processor or ..., **data,
-        )  # fmt: skip
+            "payment.refunded",
+            customer,
+            day,
+            together,
+            amount=self.money(limit, share, currency),
+            currency=currency,
+            processor=processor or ...,
+            **data,
+        )
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, together=TOGETHER)
     def payout(self, pick: int, day: int, share: Fraction, together: bool) -> None:
@@ -118,9 +159,15 @@ class MoneyRules(Checks):
         if held:
             (_, currency, _, processor), amount = held[pick % len(held)]
             self.send(
-                "payout.settled", None, day, together, amount=self.money(abs(amount), share, currency),
-                currency=currency, processor=processor or "cards", payout_id=f"out{self.count}",
-            )  # fmt: skip
+                "payout.settled",
+                None,
+                day,
+                together,
+                amount=self.money(abs(amount), share, currency),
+                currency=currency,
+                processor=processor or "cards",
+                payout_id=f"out{self.count}",
+            )
 
     # --- overage and concessions -------------------------------------------------------------------------------
 
@@ -133,20 +180,30 @@ class MoneyRules(Checks):
         customer, currency = open_[pick % len(open_)]
         mine = [u for u in self.model.usage.values() if (u.customer, u.currency) == (customer, currency)]
         self.send(
-            "overage.billed", customer, day, together, currency=currency,
+            "overage.billed",
+            customer,
+            day,
+            together,
+            currency=currency,
             invoice_id=self.new_name("i-", again, self.model.invoices),
             amount=self.money(sum(u.open_money for u in mine), share, currency),
             tax=amount_text(tax, currency) if tax else ...,
-        )  # fmt: skip
+        )
 
     @rule(
         pick=PICKS, stranger=RARELY, day=DAYS, share=SHARES, tax=st.one_of(st.none(), SHARES),
         named=st.sampled_from(("block", "block", "invoice", "overage", None)), together=TOGETHER,
     )  # fmt: skip
     def memo(
-        self, pick: int, stranger: bool, day: int, share: Fraction, tax: Fraction | None, named: str | None,
+        self,
+        pick: int,
+        stranger: bool,
+        day: int,
+        share: Fraction,
+        tax: Fraction | None,
+        named: str | None,
         together: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         consumed = [b for b in self.model.blocks.values() if b.of("consumed")[1] > b.conceded]
         invoices = list(self.model.invoices.values())
         data: dict[str, Any] = {}
@@ -165,10 +222,16 @@ class MoneyRules(Checks):
         else:
             customer, currency, limit, tax_limit = "ann", "USD", 100, 10
         self.send(
-            "credit_memo.issued", "carol" if stranger else customer, day, together, currency=currency, reason="r",
+            "credit_memo.issued",
+            "carol" if stranger else customer,
+            day,
+            together,
+            currency=currency,
+            reason="r",
             amount=self.money(limit, share, currency),
-            tax=self.money(tax_limit, tax, currency) if tax is not None and tax_limit else ..., **data,
-        )  # fmt: skip
+            tax=self.money(tax_limit, tax, currency) if tax is not None and tax_limit else ...,
+            **data,
+        )
 
     @rule(
         pick=PICKS, stranger=RARELY, day=DAYS, share=st.one_of(st.none(), SHARES),
@@ -183,9 +246,15 @@ class MoneyRules(Checks):
         if share is not None and block is not None:
             amount = self.money(block.owed, share, block.currency)
         self.send(
-            "receivable.written_off", customer, day, together, block_id=name, amount=amount, reason="r",
+            "receivable.written_off",
+            customer,
+            day,
+            together,
+            block_id=name,
+            amount=amount,
+            reason="r",
             tax_relief=... if relief is None else relief,
-        )  # fmt: skip
+        )
 
     # --- disputes ----------------------------------------------------------------------------------------------
 
@@ -194,9 +263,16 @@ class MoneyRules(Checks):
         fee=st.booleans(), again=RARELY, together=TOGETHER,
     )  # fmt: skip
     def dispute(
-        self, pick: int, stranger: bool, day: int, of_payment: bool, share: Fraction | None, fee: bool, again: bool,
+        self,
+        pick: int,
+        stranger: bool,
+        day: int,
+        of_payment: bool,
+        share: Fraction | None,
+        fee: bool,
+        again: bool,
         together: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         name, customer = self.block(pick)
         block = self.model.blocks.get(name)
         payments = [p for p in self.model.payments.values() if p.parts]
@@ -208,20 +284,32 @@ class MoneyRules(Checks):
             customer, currency, data = payment.customer, payment.currency, {"payment_id": payment.name}
             limit = sum(part for _, _, part in payment.parts)
         self.send(
-            "dispute.opened", "carol" if stranger else customer, day, together, **data,
-            dispute_id=self.new_name("d", again, self.model.disputes), currency=currency,
+            "dispute.opened",
+            "carol" if stranger else customer,
+            day,
+            together,
+            **data,
+            dispute_id=self.new_name("d", again, self.model.disputes),
+            currency=currency,
             amount=self.money(limit, share, currency) if share is not None else ...,
             fee=amount_text(15, currency) if fee else ...,
-        )  # fmt: skip
+        )
 
     @rule(
         pick=PICKS, stranger=RARELY, day=DAYS, won=st.booleans(), share=st.one_of(st.none(), SHARES), fee=RARELY,
         decided=RARELY, together=TOGETHER,
     )  # fmt: skip
     def decide(
-        self, pick: int, stranger: bool, day: int, won: bool, share: Fraction | None, fee: bool, decided: bool,
+        self,
+        pick: int,
+        stranger: bool,
+        day: int,
+        won: bool,
+        share: Fraction | None,
+        fee: bool,
+        decided: bool,
         together: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         held = [d for d in self.model.disputes.values() if d.decided == decided]
         if not held:
             return
@@ -231,7 +319,12 @@ class MoneyRules(Checks):
         if share is not None:
             amount = self.money(limit, share, dispute.currency)
         self.send(
-            "dispute.won" if won else "dispute.lost", "carol" if stranger else dispute.customer, day, together,
-            dispute_id=dispute.name, amount=amount, currency=dispute.currency,
+            "dispute.won" if won else "dispute.lost",
+            "carol" if stranger else dispute.customer,
+            day,
+            together,
+            dispute_id=dispute.name,
+            amount=amount,
+            currency=dispute.currency,
             fee=amount_text(2, dispute.currency) if fee else ...,
-        )  # fmt: skip
+        )

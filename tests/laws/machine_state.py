@@ -35,9 +35,10 @@ TOGETHER = st.sampled_from((False, False, True))
 # Of what there is: mostly all of it or a part, now and then more than there is.
 SHARES = st.sampled_from([Fraction(n, 7) for n in (7, 7, 7, 7, 1, 2, 3, 4, 5, 6, 6, 8)])
 NEW_BLOCKS = {
-    "credits.purchased": ("block_id", None), "credits.granted": ("block_id", None),
+    "credits.purchased": ("block_id", None),
+    "credits.granted": ("block_id", None),
     "credits.transferred": ("new_block_id", "to_customer"),
-}  # fmt: skip
+}
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

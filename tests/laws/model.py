@@ -48,12 +48,23 @@ class Model(Ending, Money, Pools):
         if pool is not None:
             self.allow(self.pools.setdefault(pool, Pool(pool, currency)).currency == currency, "wrong_currency")
         block = Block(
-            name=data["block_id"], customer=self.customer, kind=kind, currency=currency,
-            gains=(credits, price, self.spot(price, currency)), starts=starts, expires=expires, order=self.order,
-            gained=self.on(), unit=data.get("unit", "credit"), priority=data.get("priority", 50),
-            scope=tuple(data["scope"]) if data.get("scope") else None, refundable=data.get("refundable", False),
-            pool=pool, escheat_class=data.get("escheat_class"), invoice=data.get("invoice_id"),
-        )  # fmt: skip
+            name=data["block_id"],
+            customer=self.customer,
+            kind=kind,
+            currency=currency,
+            gains=(credits, price, self.spot(price, currency)),
+            starts=starts,
+            expires=expires,
+            order=self.order,
+            gained=self.on(),
+            unit=data.get("unit", "credit"),
+            priority=data.get("priority", 50),
+            scope=tuple(data["scope"]) if data.get("scope") else None,
+            refundable=data.get("refundable", False),
+            pool=pool,
+            escheat_class=data.get("escheat_class"),
+            invoice=data.get("invoice_id"),
+        )
         self.blocks[block.name] = block
         return block
 
@@ -119,10 +130,8 @@ class Model(Ending, Money, Pools):
         ]
         never = datetime.max.replace(tzinfo=moment.tzinfo)
         candidates.sort(
-            key=lambda b: (
-                b.scope is None, b.priority, b.expires or never, b.kind != "promotional", b.starts, b.name,
-            )
-        )  # fmt: skip
+            key=lambda b: (b.scope is None, b.priority, b.expires or never, b.kind != "promotional", b.starts, b.name)
+        )
         usage = Usage(self.event_id, self.customer, product, [], unit)
         for block in candidates:
             part = min(self._to_be_had(block), need)
@@ -192,8 +201,10 @@ class Model(Ending, Money, Pools):
             if passed and not block.disputes:
                 self.expire(block, part, money, block.gained)
         draw.restored, draw.restored_money, draw.restored_functional = (
-            after, draw.restored_money + money, draw.restored_functional + functional,
-        )  # fmt: skip
+            after,
+            draw.restored_money + money,
+            draw.restored_functional + functional,
+        )
 
     # --- the ledger itself ----------------------------------------------------------------------------------
 

@@ -127,11 +127,22 @@ class Ending(Positions):
         money = block.value(credits)
         functional = block.lose("transferred", credits, money)
         self.blocks[data["new_block_id"]] = Block(
-            name=data["new_block_id"], customer=data["to_customer"], kind=block.kind, currency=block.currency,
-            gains=(credits, money, functional), starts=block.starts, expires=block.expires, order=self.order,
-            gained=self.on(block.gained), unit=block.unit, priority=block.priority, scope=block.scope,
-            refundable=block.refundable, pool=block.pool, escheat_class=block.escheat_class,
-        )  # fmt: skip
+            name=data["new_block_id"],
+            customer=data["to_customer"],
+            kind=block.kind,
+            currency=block.currency,
+            gains=(credits, money, functional),
+            starts=block.starts,
+            expires=block.expires,
+            order=self.order,
+            gained=self.on(block.gained),
+            unit=block.unit,
+            priority=block.priority,
+            scope=block.scope,
+            refundable=block.refundable,
+            pool=block.pool,
+            escheat_class=block.escheat_class,
+        )
 
     # --- unclaimed property ---------------------------------------------------------------------------------
 

@@ -37,9 +37,12 @@ class Pools(Positions):
             return self.amount(data, field) if field in data else None
 
         estimate = Estimate(
-            issued, amount("expected_breakage"), rate("expected_breakage_rate"), amount("expected_escheat"),
+            issued,
+            amount("expected_breakage"),
+            rate("expected_breakage_rate"),
+            amount("expected_escheat"),
             rate("expected_escheat_rate"),
-        )  # fmt: skip
+        )
         rates = (estimate.breakage_rate or 0) + (estimate.escheat_rate or 0)
         self.allow(rates < 1, "estimate_too_high")
         if estimate.breakage is not None or estimate.escheat is not None:

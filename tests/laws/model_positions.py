@@ -13,19 +13,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import (
-    HOME,
-    PLACES,
-    Block,
-    Dispute,
-    Invoice,
-    Payment,
-    Pool,
-    Refusal,
-    Usage,
-    half_up,
-    minor,
-)
+from tests.laws.model_blocks import HOME, PLACES, Block, Dispute, Invoice, Payment, Pool, Refusal, Usage, half_up, minor
 
 OF_LEDGER = ("cash", "tax_payable", "processor_clearing")
 OF_BLOCK = ("accounts_receivable", "disputes_receivable", "unclaimed_property")
@@ -138,9 +126,17 @@ class Positions:
         return moved
 
     def book(
-        self, debit: str | None, credit: str | None, amount: int, currency: str, *, block: Block | None = None,
-        processor: str | None = None, how: str = "spot", functional: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        debit: str | None,
+        credit: str | None,
+        amount: int,
+        currency: str,
+        *,
+        block: Block | None = None,
+        processor: str | None = None,
+        how: str = "spot",
+        functional: int = 0,
+    ) -> None:
         """An entry between two monetary roles, or between one and something that is none.
 
         ``how`` is ``spot`` (the other side is at the rate of the day), ``gain`` (of a block, at ``functional``),

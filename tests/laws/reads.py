@@ -181,9 +181,13 @@ class Reads:
         """The reads that name no moment and may be asked again."""
         exports = self.client.get(f"/v1/ledgers/{ledger}/exports").json()["items"]
         places = {
-            "ledger": ledger, "position": str(chance.randint(1, position)), "number": "1", "line": "1",
-            "block_id": chance.choice(blocks), "export_id": chance.choice(exports)["id"] if exports else "none",
-        }  # fmt: skip
+            "ledger": ledger,
+            "position": str(chance.randint(1, position)),
+            "number": "1",
+            "line": "1",
+            "block_id": chance.choice(blocks),
+            "export_id": chance.choice(exports)["id"] if exports else "none",
+        }
         sizes = {"from": str(chance.randint(1, position)), "to": str(position)}
         for route in (*KEPT, *GROWING):
             parameters = sizes if route.endswith("/consistency") else {"limit": "1000"} if route in GROWING else {}

@@ -92,9 +92,15 @@ class Remembering(LedgerRules, Machine):
                     self.remembered.append(answer)
 
     def ask_everything(
-        self, day: int, back: int | None, seed: int, *, only: str = "", customers: Sequence[str] = CUSTOMERS,
+        self,
+        day: int,
+        back: int | None,
+        seed: int,
+        *,
+        only: str = "",
+        customers: Sequence[str] = CUSTOMERS,
         block: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """As known now, after a batch (the last one: 0), or before all. ``only``: the routes with this in them."""
         query = "SELECT recorded_at FROM batches WHERE ledger = %s ORDER BY 1 DESC"
         batches = [recorded_at for (recorded_at,) in self.sql(query, self.ledger)]
@@ -137,10 +143,13 @@ def test_an_answer_once_given_never_changes(alone: str, tmp_path: Path, monkeypa
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=40, deadline=None, report_multiple_bugs=False,
+            max_examples=EXAMPLES,
+            stateful_step_count=40,
+            deadline=None,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),
-    )  # fmt: skip
+    )
     database.close()
     by_name: dict[str, list[Answer]] = {}
     for answer in kept:

@@ -55,9 +55,11 @@ def test_whatever_the_pieces_no_more_than_the_limit_is_given_without_a_second_pe
     gifts: list[tuple[Any, Decision]], limit: int, credits: int
 ) -> None:
     state = _state(
-        grant_value_above=str(limit), grant_credits_above=str(credits), credit_prices={"credit": "0.02"},
+        grant_value_above=str(limit),
+        grant_credits_above=str(credits),
+        credit_prices={"credit": "0.02"},
         grants_within="1d",
-    )  # fmt: skip
+    )
     wallet, before, listed, paid = Wallet(customer="cust"), Given(), Decimal(0), Decimal(0)
     for event, decision in gifts:
         piece = given_by(event, decision, wallet, state)

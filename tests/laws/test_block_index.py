@@ -20,10 +20,18 @@ DAYS = st.none() | st.integers(0, 5)
 
 def block(name: int, days: int | None, used: int) -> Block:
     return Block(
-        block_id=f"b{name}", credit_kind="paid", unit="credit", credits=Decimal(10), price_minor=100, currency="USD",
-        starts_at=START, expires_at=None if days is None else START + timedelta(days=days), used=Decimal(used),
-        opened_at_position=1, last_gain_date=date(2026, 1, 1),
-    )  # fmt: skip
+        block_id=f"b{name}",
+        credit_kind="paid",
+        unit="credit",
+        credits=Decimal(10),
+        price_minor=100,
+        currency="USD",
+        starts_at=START,
+        expires_at=None if days is None else START + timedelta(days=days),
+        used=Decimal(used),
+        opened_at_position=1,
+        last_gain_date=date(2026, 1, 1),
+    )
 
 
 def by_hand(blocks: Blocks, changed: Block) -> Blocks:

@@ -23,9 +23,16 @@ MOMENTS = st.integers(-3, 3).map(lambda days: START + timedelta(days=days))
 
 def block(**changes: object) -> Block:
     values: dict[str, object] = {
-        "block_id": "B1", "credit_kind": PAID, "unit": "credit", "credits": Decimal(100), "price_minor": 10_000,
-        "currency": "USD", "starts_at": START, "opened_at_position": 4, "last_gain_date": date(2026, 1, 1),
-    }  # fmt: skip
+        "block_id": "B1",
+        "credit_kind": PAID,
+        "unit": "credit",
+        "credits": Decimal(100),
+        "price_minor": 10_000,
+        "currency": "USD",
+        "starts_at": START,
+        "opened_at_position": 4,
+        "last_gain_date": date(2026, 1, 1),
+    }
     return Block(**{**values, **changes})
 
 
@@ -51,10 +58,7 @@ def test_a_block_drawn_in_any_pieces_ends_at_exactly_zero_and_is_never_negative(
     assert (drawn.remaining, drawn.carrying_minor) == (0, 0)
 
 
-@given(
-    price=st.integers(0, 10**9),
-    pieces=st.lists(st.integers(1, 10**12), min_size=2, max_size=25),
-)
+@given(price=st.integers(0, 10**9), pieces=st.lists(st.integers(1, 10**12), min_size=2, max_size=25))
 def test_what_has_been_drawn_is_never_more_than_half_a_unit_from_the_exact_share(price: int, pieces: list[int]) -> None:
     drawn = block(price_minor=price, credits=billionths(sum(pieces)))
     for piece in pieces[:-1]:
@@ -187,33 +191,49 @@ def drawn_blocks(draws: st.DrawFn) -> Block:
     worth = draws(st.integers(price // 2, price * 2))
     worth_drawn = within(half_up(Fraction(worth * used, total)) + draws(st.integers(-2, 2)), worth)
     now = block(
-        credits=Decimal(total), price_minor=price, used=Decimal(used), drawn_minor=drawn, rate=Decimal("1.2"),
-        price_functional=worth, drawn_functional=worth_drawn,
-    )  # fmt: skip
+        credits=Decimal(total),
+        price_minor=price,
+        used=Decimal(used),
+        drawn_minor=drawn,
+        rate=Decimal("1.2"),
+        price_functional=worth,
+        drawn_functional=worth_drawn,
+    )
     if draws(st.booleans()):
         more, dearer, dearer_home = (draws(st.integers(0, 300)) for _ in range(3))
         segment = Segment(
-            credits=now.remaining + more, price_minor=now.carrying_minor + dearer,
-            price_functional=now.carrying_functional + dearer_home, used=now.used, drawn_minor=drawn,
+            credits=now.remaining + more,
+            price_minor=now.carrying_minor + dearer,
+            price_functional=now.carrying_functional + dearer_home,
+            used=now.used,
+            drawn_minor=drawn,
             drawn_functional=worth_drawn,
-        )  # fmt: skip
+        )
         since = draws(st.integers(0, int(segment.credits) - 1))
         taken = within(half_up(segment.price_minor * since / Fraction(segment.credits)), segment.price_minor)
         taken_home = half_up(segment.price_functional * since / Fraction(segment.credits))
         now = replace(
-            now, credits=now.credits + more, price_minor=price + dearer, price_functional=worth + dearer_home,
-            used=now.used + since, drawn_minor=drawn + taken, drawn_functional=worth_drawn + taken_home,
+            now,
+            credits=now.credits + more,
+            price_minor=price + dearer,
+            price_functional=worth + dearer_home,
+            used=now.used + since,
+            drawn_minor=drawn + taken,
+            drawn_functional=worth_drawn + taken_home,
             segment=segment,
-        )  # fmt: skip
+        )
     return now
 
 
 def due(of: Block, credits: Decimal) -> tuple[int, int]:
     """The amount of a further draw by section 4.3 of the specification, in both currencies; not bounded."""
     start = of.segment or Segment(
-        credits=of.credits, price_minor=of.price_minor, price_functional=of.price_functional, used=Decimal(0),
+        credits=of.credits,
+        price_minor=of.price_minor,
+        price_functional=of.price_functional,
+        used=Decimal(0),
         drawn_minor=0,
-    )  # fmt: skip
+    )
     part = (Fraction(of.used) - Fraction(start.used) + Fraction(credits)) / Fraction(start.credits)
     return (
         half_up(start.price_minor * part) - (of.drawn_minor - start.drawn_minor),
@@ -242,8 +262,9 @@ def test_usage_known_after_the_expiry_takes_of_the_breakage_what_the_whole_draw_
     credits = min(Decimal(late), lost)
     money, home = due(expired, expired.remaining + credits)
     expected = (
-        within(money - expired.carrying_minor, broken[1]), within(home - expired.carrying_functional, broken[2])
-    )  # fmt: skip
+        within(money - expired.carrying_minor, broken[1]),
+        within(home - expired.carrying_functional, broken[2]),
+    )
     if credits == lost:
         expected = broken[1:]
     assert (expired.expired_amount_for(credits), expired.expired_functional_for(credits)) == expected
@@ -282,11 +303,16 @@ def test_a_block_expires_at_its_expiry_and_starts_at_its_start() -> None:
     timed = block(starts_at=START, expires_at=GONE_AT)
     moment = timedelta(microseconds=1)
     assert [timed.status(at) for at in (START - moment, START, GONE_AT - moment, GONE_AT)] == [
-        BlockStatus.SCHEDULED, BlockStatus.ACTIVE, BlockStatus.ACTIVE, BlockStatus.EXPIRED,
-    ]  # fmt: skip
+        BlockStatus.SCHEDULED,
+        BlockStatus.ACTIVE,
+        BlockStatus.ACTIVE,
+        BlockStatus.EXPIRED,
+    ]
     assert [timed.admits(unit="credit", product=None, at=at) for at in (START - moment, START, GONE_AT)] == [
-        False, True, False,
-    ]  # fmt: skip
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_disputed_block_is_not_due_until_the_dispute_has_ended() -> None:

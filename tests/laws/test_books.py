@@ -113,10 +113,17 @@ def test_a_pool_recognises_what_the_formula_says_whatever_became_of_what_was_iss
     redeemed, expired, escheated, left = parts
     figures = Counter(F=sum(parts), R=redeemed, A=expired, escheated=escheated)
     pool = Pool(
-        pool="p", currency="USD", estimate=estimate if estimated else None, issued_minor=sum(parts),
-        redeemed_minor=redeemed, expired_minor=expired, escheated_minor=escheated,
-        credits=Decimal(left if credits else 0), issued_functional=sum(parts) * 2, expired_functional=expired + 1,
-    )  # fmt: skip
+        pool="p",
+        currency="USD",
+        estimate=estimate if estimated else None,
+        issued_minor=sum(parts),
+        redeemed_minor=redeemed,
+        expired_minor=expired,
+        escheated_minor=escheated,
+        credits=Decimal(left if credits else 0),
+        issued_functional=sum(parts) * 2,
+        expired_functional=expired + 1,
+    )
     assert pool.due_minor() == due(pool, figures)
     kept = pool.due_minor() == expired
     assert pool.due_functional() == (expired + 1 if kept else pool.due_minor() * 2)
@@ -132,9 +139,14 @@ def test_amounts_estimated_are_scaled_with_what_is_issued_and_rates_are_of_it() 
 
 def test_breakage_that_has_no_room_left_counts_as_nothing() -> None:
     pool = Pool(
-        pool="p", currency="USD", estimate=Estimate(version=1, breakage_rate=Decimal("0.5")), issued_minor=100,
-        redeemed_minor=20, escheated_minor=50, credits=Decimal(1),
-    )  # fmt: skip
+        pool="p",
+        currency="USD",
+        estimate=Estimate(version=1, breakage_rate=Decimal("0.5")),
+        issued_minor=100,
+        redeemed_minor=20,
+        escheated_minor=50,
+        credits=Decimal(1),
+    )
     assert pool.expected() == (0, 50), "expected and escheated leave nothing to be redeemed"
     assert pool.due_minor() == 0
     assert replace(pool, escheated_minor=49).expected() == (50, 49)
@@ -210,10 +222,7 @@ def test_a_position_at_zero_in_both_currencies_is_gone() -> None:
 DAY = date(2026, 3, 31)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10**6).map(Decimal)), max_size=12),
-    st.integers(-1, 21),
-)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10**6).map(Decimal)), max_size=12), st.integers(-1, 21))
 def test_the_rate_of_a_day_is_the_latest_set_for_it_or_a_day_before(
     given_rates: list[tuple[int, Decimal]], asked: int
 ) -> None:

@@ -17,8 +17,15 @@ def send(service: Subledger, ledger: str, type: str, customer: str | None = "ann
     """The code of why an event was refused; None where it was recorded."""
     send.count = getattr(send, "count", 0) + 1
     event = cloud_event(f"e{send.count}", type, customer, "2026-01-10T12:00:00Z", **data)
-    neighbour = cloud_event(f"n{send.count}", "credits.granted", "bob", "2026-01-10T12:00:00Z",
-                            block_id=f"n{send.count}", credits="1", reason="promotional")  # fmt: skip
+    neighbour = cloud_event(
+        f"n{send.count}",
+        "credits.granted",
+        "bob",
+        "2026-01-10T12:00:00Z",
+        block_id=f"n{send.count}",
+        credits="1",
+        reason="promotional",
+    )
     outcome, other = service.record(ledger, [event, neighbour])
     assert other.status == "recorded", "one bad event never spoils its batch"
     return None if outcome.error is None else outcome.error.code

@@ -50,12 +50,18 @@ def test_a_document_told_again_under_another_event_id_is_refused_naming_the_firs
     assert case.send("again", type, customer, first.event.occurred_at, **data) is None
     document = case.refused[-1].as_document()  # type: ignore[attr-defined]  # an error of ours
     kind, field = DOCUMENTS[type]
-    assert document.items() >= {
-        "code": "document_exists", "field": f"data.{field}", "expected": f"a new {kind} id", "found": "X",
-        "first": {"source": "billing", "id": first.event.event_id, "position": first.position},
-        "detail": f"the {name} is already in the ledger: event {first.event.event_id} from billing recorded it at "
-        f"position {first.position}",
-    }.items()  # fmt: skip
+    assert (
+        document.items()
+        >= {
+            "code": "document_exists",
+            "field": f"data.{field}",
+            "expected": f"a new {kind} id",
+            "found": "X",
+            "first": {"source": "billing", "id": first.event.event_id, "position": first.position},
+            "detail": f"the {name} is already in the ledger: event {first.event.event_id} from billing recorded it at "
+            f"position {first.position}",
+        }.items()
+    )
     assert len(case.steps) == steps
 
 

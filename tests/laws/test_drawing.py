@@ -22,11 +22,13 @@ def test_usage_passes_by_what_is_used_up_or_for_other_products() -> None:
     case.buys("B", scope=["api"])
     case.buys("C")
     assert moves(case.uses("9", 2, product="chat")) == [
-        ("consumption", "A", "7", 1000, None), ("consumption", "C", "2", 286, None),
-    ]  # fmt: skip
+        ("consumption", "A", "7", 1000, None),
+        ("consumption", "C", "2", 286, None),
+    ]
     assert moves(case.uses("8", 3, product="api")) == [
-        ("consumption", "B", "7", 1000, None), ("consumption", "C", "1", 143, None),
-    ]  # fmt: skip
+        ("consumption", "B", "7", 1000, None),
+        ("consumption", "C", "1", 143, None),
+    ]
     assert moves(case.uses("1", 4)) == [("consumption", "C", "1", 142, None)]
 
 
@@ -62,9 +64,7 @@ def test_late_usage_in_the_functional_currency_has_no_functional_amounts_of_its_
     case = Case()
     case.buys("A", **UNTIL_FEBRUARY)
     case.expires("A")
-    assert moves(case.uses("2.5", 6)) == [
-        ("breakage", "A", "-2.5", -357, None), ("consumption", "A", "2.5", 357, None),
-    ]  # fmt: skip
+    assert moves(case.uses("2.5", 6)) == [("breakage", "A", "-2.5", -357, None), ("consumption", "A", "2.5", 357, None)]
 
 
 def test_a_refundable_block_gives_its_breakage_back_at_what_it_was_lost_at() -> None:
@@ -117,9 +117,10 @@ def test_late_usage_is_booked_no_earlier_than_the_breakage_it_takes_back() -> No
     case.expires("A")
     step = case.uses("8", 6)
     assert [(m.kind, m.block_id, m.accounting_date) for m in step.decision.movements] == [
-        ("breakage", "A", date(2026, 2, 1)), ("consumption", "A", date(2026, 2, 1)),
+        ("breakage", "A", date(2026, 2, 1)),
+        ("consumption", "A", date(2026, 2, 1)),
         ("consumption", "B", date(2026, 1, 6)),
-    ]  # fmt: skip
+    ]
 
 
 # --- taking back --------------------------------------------------------------------------------------------------
@@ -131,8 +132,9 @@ def test_a_reversal_has_the_product_and_the_policy_of_what_it_mirrors() -> None:
     usage = case.uses("9", 5, product="api", overage_price="0.50", currency="USD")
     [same, other] = case.takes_back(usage, 6, credits="3").decision.movements
     assert [(m.kind, m.product, m.policy, m.overage_position) for m in (same, other)] == [
-        ("overage", "api", None, usage.position), ("consumption", "api", None, None),
-    ]  # fmt: skip
+        ("overage", "api", None, usage.position),
+        ("consumption", "api", None, None),
+    ]
     case.adopts(2, 7)
     usage_after = case.takes_back(usage, 8)
     assert usage_after.decision.policy == 2
@@ -209,11 +211,17 @@ def test_overage_is_taken_back_as_far_as_it_is_unbilled() -> None:
     billed = case.does("overage.billed", 6, invoice_id="I", amount="0.50", currency="USD")
     assert moves(billed) == [("overage_billed", None, "1.500000000", 50, None)]
     error = case.is_refused("consumption.reversed", 7, event_id=usage.event.event_id, credits="2", reason="r")
-    assert error.as_document().items() >= {
-        "code": "overage_settled", "field": "data.credits", "expected": "at most 1.5 of overage", "found": "2",
-        "settled_by": ["I"],
-        "detail": "only 1.5 of the overage are unbilled; the rest was paid for by I",
-    }.items()  # fmt: skip
+    assert (
+        error.as_document().items()
+        >= {
+            "code": "overage_settled",
+            "field": "data.credits",
+            "expected": "at most 1.5 of overage",
+            "found": "2",
+            "settled_by": ["I"],
+            "detail": "only 1.5 of the overage are unbilled; the rest was paid for by I",
+        }.items()
+    )
     assert moves(case.takes_back(usage, 8, credits="1")) == [("overage", None, "-1", -33, None)]
     case.does("overage.billed", 9, invoice_id="J", amount="0.07", currency="USD")
     error = case.is_refused("consumption.reversed", 9, event_id=usage.event.event_id, reason="r")
@@ -226,10 +234,16 @@ def test_overage_is_taken_back_as_far_as_it_is_unbilled() -> None:
 
 def test_what_was_never_recorded_cannot_be_taken_back() -> None:
     error = Case().is_refused("consumption.reversed", 5, event_id="u", reason="r")
-    assert error.as_document().items() >= {
-        "code": "unknown_original", "field": "data.event_id", "expected": "a recorded credits.consumed", "found": "u",
-        "detail": "no event u from billing is recorded",
-    }.items()  # fmt: skip
+    assert (
+        error.as_document().items()
+        >= {
+            "code": "unknown_original",
+            "field": "data.event_id",
+            "expected": "a recorded credits.consumed",
+            "found": "u",
+            "detail": "no event u from billing is recorded",
+        }.items()
+    )
     error = Case().is_refused("consumption.reversed", 5, event_id="u", event_source="meter", reason="r")
     assert error.message == "no event u from meter is recorded"
 
@@ -238,10 +252,16 @@ def test_only_ones_own_usage_can_be_taken_back() -> None:
     case = Case()
     bought = case.buys("A")
     error = case.is_refused("consumption.reversed", 5, event_id=bought.event.event_id, reason="r")
-    assert error.as_document().items() >= {
-        "code": "not_reversible", "field": "data.event_id", "expected": "a credits.consumed of ann",
-        "found": "credits.purchased", "detail": "e1 is credits.purchased of ann",
-    }.items()  # fmt: skip
+    assert (
+        error.as_document().items()
+        >= {
+            "code": "not_reversible",
+            "field": "data.event_id",
+            "expected": "a credits.consumed of ann",
+            "found": "credits.purchased",
+            "detail": "e1 is credits.purchased of ann",
+        }.items()
+    )
     usage = case.uses("1", 2)
     assert case.send("b", "consumption.reversed", "bob", on(6), event_id=usage.event.event_id, reason="r") is None
     assert isinstance(case.refused[-1], errors.NotReversible)
@@ -253,32 +273,59 @@ def test_no_more_is_taken_back_than_is_left_of_it_and_not_nothing() -> None:
     usage = case.uses("3", 5)
     case.takes_back(usage, 6, credits="1")
     said = {"event_id": usage.event.event_id, "reason": "r"}
-    assert case.is_refused("consumption.reversed", 7, credits="2.5", **said).as_document().items() >= {
-        "code": "reversal_exceeds_original", "field": "data.credits", "expected": "at most 2", "found": "2.5",
-        "remaining": "2", "detail": "2 of e2 are left to reverse",
-    }.items()  # fmt: skip
+    assert (
+        case.is_refused("consumption.reversed", 7, credits="2.5", **said).as_document().items()
+        >= {
+            "code": "reversal_exceeds_original",
+            "field": "data.credits",
+            "expected": "at most 2",
+            "found": "2.5",
+            "remaining": "2",
+            "detail": "2 of e2 are left to reverse",
+        }.items()
+    )
     case.takes_back(usage, 7)
-    assert case.is_refused("consumption.reversed", 8, **said).as_document().items() >= {
-        "code": "reversal_exceeds_original", "expected": "at most 0", "found": "0", "remaining": "0",
-    }.items()  # fmt: skip
+    assert (
+        case.is_refused("consumption.reversed", 8, **said).as_document().items()
+        >= {"code": "reversal_exceeds_original", "expected": "at most 0", "found": "0", "remaining": "0"}.items()
+    )
 
 
 def test_usage_without_credits_is_refused_with_what_is_available_or_missing() -> None:
     case = Case(on_shortfall="reject")
     case.buys("A")
-    assert case.is_refused("credits.consumed", 5, credits="9.50").as_document().items() >= {
-        "code": "insufficient_credits", "field": "data.credits", "expected": "at most 7", "found": "9.5",
-        "available": "7", "missing": "2.5", "detail": "9.5 credit requested, 7 available",
-    }.items()  # fmt: skip
-    assert case.is_refused("credits.consumed", 5, credits="9", on_shortfall="overage").as_document().items() >= {
-        "code": "overage_price_missing", "field": "data.overage_price", "expected": "the price of one credit",
-        "missing": "2", "detail": "2 credit exceed the credits, and the event names no price for them",
-    }.items()  # fmt: skip
+    assert (
+        case.is_refused("credits.consumed", 5, credits="9.50").as_document().items()
+        >= {
+            "code": "insufficient_credits",
+            "field": "data.credits",
+            "expected": "at most 7",
+            "found": "9.5",
+            "available": "7",
+            "missing": "2.5",
+            "detail": "9.5 credit requested, 7 available",
+        }.items()
+    )
+    assert (
+        case.is_refused("credits.consumed", 5, credits="9", on_shortfall="overage").as_document().items()
+        >= {
+            "code": "overage_price_missing",
+            "field": "data.overage_price",
+            "expected": "the price of one credit",
+            "missing": "2",
+            "detail": "2 credit exceed the credits, and the event names no price for them",
+        }.items()
+    )
     dear = {"credits": "1000007", "on_shortfall": "overage", "overage_price": "10000000.01", "currency": "USD"}
-    assert case.is_refused("credits.consumed", 5, **dear).as_document().items() >= {
-        "code": "invalid_value", "field": "data.overage_price", "expected": "a smaller price",
-        "detail": "the overage is too large an amount",
-    }.items()  # fmt: skip
+    assert (
+        case.is_refused("credits.consumed", 5, **dear).as_document().items()
+        >= {
+            "code": "invalid_value",
+            "field": "data.overage_price",
+            "expected": "a smaller price",
+            "detail": "the overage is too large an amount",
+        }.items()
+    )
     at_most = case.uses("1000007", 5, on_shortfall="overage", overage_price="10000000.00", currency="USD")
     assert moves(at_most)[-1] == ("overage", None, "1000000", 10**15, None)
 

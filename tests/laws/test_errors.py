@@ -78,20 +78,42 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             event("u3", "credits.consumed", credits="1", unit="other"),
             event("u1", "credits.consumed", credits="4"),
             event("u2", "credits.consumed", credits="5", unit="token"),
-            event("o1", "credits.consumed", credits="3", unit="token", overage_price="0.10", currency="USD",
-                  on_shortfall="backfill"),
+            event(
+                "o1",
+                "credits.consumed",
+                credits="3",
+                unit="token",
+                overage_price="0.10",
+                currency="USD",
+                on_shortfall="backfill",
+            ),
             buy("C", credits="20", unit="token"),
-            event("g", "credits.granted", block_id="G", credits="1", unit="thing", reason="goodwill", value="1.00",
-                  currency="USD"),
+            event(
+                "g",
+                "credits.granted",
+                block_id="G",
+                credits="1",
+                unit="thing",
+                reason="goodwill",
+                value="1.00",
+                currency="USD",
+            ),
             event("p1", "payment.received", payment_id="P1", amount="1.00", currency="USD"),
             buy("K", credits="4", unit="disputed"),
             event("d1", "dispute.opened", dispute_id="D1", block_id="K"),
             event("d2", "dispute.opened", dispute_id="D2", block_id="C", amount="1.00", currency="USD"),
             event("d3", "dispute.won", dispute_id="D2"),
-            event("o2", "credits.consumed", credits="1", unit="else", overage_price="0.10", currency="USD",
-                  on_shortfall="overage"),
+            event(
+                "o2",
+                "credits.consumed",
+                credits="1",
+                unit="else",
+                overage_price="0.10",
+                currency="USD",
+                on_shortfall="overage",
+            ),
         ],
-    )  # fmt: skip
+    )
     assert [outcome.status for outcome in outcomes] == ["recorded"] * 15
     return ledger
 
@@ -251,8 +273,11 @@ def test_what_is_wrong_first_in_the_documented_order_is_what_is_told(service: Su
     ]
     outcomes = service.record(ledger, attempts)
     assert [outcome.error.code if outcome.error else None for outcome in outcomes] == [
-        "unknown_block", "block_of_another_customer", "unknown_invoice", "wrong_currency",
-    ]  # fmt: skip
+        "unknown_block",
+        "block_of_another_customer",
+        "unknown_invoice",
+        "wrong_currency",
+    ]
 
 
 # --- everything else that can be asked ------------------------------------------------------------------------
@@ -514,8 +539,14 @@ def test_every_error_makes_a_problem_document_of_the_same_shape(error: type[Subl
     document = error("what happened", field="data.x", expected="this", found="that", position=7).as_document()
     assert orjson.loads(orjson.dumps(document)) == document
     assert document == {
-        "type": f"urn:subledger:error:{error.code}", "title": error("").title, "code": error.code,
-        "detail": "what happened", "retryable": error.retryable, "field": "data.x", "expected": "this",
-        "found": "that", "position": 7,
-    }  # fmt: skip
+        "type": f"urn:subledger:error:{error.code}",
+        "title": error("").title,
+        "code": error.code,
+        "detail": "what happened",
+        "retryable": error.retryable,
+        "field": "data.x",
+        "expected": "this",
+        "found": "that",
+        "position": 7,
+    }
     assert document["title"].endswith(".")

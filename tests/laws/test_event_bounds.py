@@ -157,8 +157,10 @@ def test_a_scope_has_so_many_products_and_so_much_text_at_most() -> None:
     check_new_bounds(read_event(buy(scope=["p" * 128] * (MAX_SCOPE_TEXT // 128))))
     error = refused(buy(scope=["p" * 128] * (MAX_SCOPE_TEXT // 128) + ["q"]))
     assert (error.field, error.expected, error.found) == (
-        "data.scope", "at most 8192 characters together", "8193 characters",
-    )  # fmt: skip
+        "data.scope",
+        "at most 8192 characters together",
+        "8193 characters",
+    )
     grant = {"block_id": "B", "credits": "1", "reason": "promotional", "scope": ["p" * 200] * 100}
     assert refused(cloud_event("g", "credits.granted", "ann", NOON, **grant)).field == "data.scope"
 
@@ -175,9 +177,12 @@ def test_the_largest_event_has_at_most_256_kib() -> None:
                 # A reason may hold control characters, which JSON writes as six; other texts at most a quote as two.
                 size += schema["maxLength"] * 6
             else:
-                assert "pattern" in schema or "enum" in schema or "format" in schema or field in (
-                    "currency", "base", "quote", "priority", "refundable", "tax_relief",
-                ), field  # fmt: skip
+                assert (
+                    "pattern" in schema
+                    or "enum" in schema
+                    or "format" in schema
+                    or field in ("currency", "base", "quote", "priority", "refundable", "tax_relief")
+                ), field
                 size += 64
             size += len(field) + 6
         envelope = 4 * MAX_ID * 6 + 200

@@ -43,8 +43,10 @@ def test_a_file_of_another_kind_is_refused_as_a_whole_saying_what_it_is(text: by
         read(text)
     assert type(caught.value) is InvalidInput
     assert (caught.value.message, caught.value.field, caught.value.found) == (
-        f"events.jsonl is {kind}: nothing was recorded", "FILE", kind,
-    )  # fmt: skip
+        f"events.jsonl is {kind}: nothing was recorded",
+        "FILE",
+        kind,
+    )
     assert caught.value.expected is not None
     assert caught.value.expected.startswith("JSON Lines: one CloudEvent on each line")
 
@@ -114,5 +116,6 @@ def test_refusals_are_counted_by_code_with_the_first_reason() -> None:
         refusals.add(number, error)
     refusals.add(9, UnknownField("size?"))
     assert refusals.summary() == [
-        "       3 unknown_field, such as line 5: colour?", "       2 missing_field, such as line 4: no price",
-    ]  # fmt: skip
+        "       3 unknown_field, such as line 5: colour?",
+        "       2 missing_field, such as line 4: no price",
+    ]

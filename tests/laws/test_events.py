@@ -39,8 +39,10 @@ def timezone(hours: int) -> fixed:
 
 TIMES = st.builds(
     lambda moment, hours, written: moment.astimezone(timezone(hours)).isoformat() if written else format_time(moment),
-    MOMENTS, st.integers(-12, 14), st.booleans(),
-)  # fmt: skip
+    MOMENTS,
+    st.integers(-12, 14),
+    st.booleans(),
+)
 
 
 def data_of(required: dict[str, Any], **optional: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -137,9 +139,14 @@ def test_the_data_of_an_event_is_kept_in_canonical_json(document: dict[str, Any]
 def test_an_event_comes_back_from_the_log_as_it_was_read(document: dict[str, Any]) -> None:
     event = read_event(document)
     again = stored_event(
-        source=event.source, event_id=event.event_id, type=event.type, customer=event.customer,
-        occurred_at=event.occurred_at, data_text=event.data_text, attributes_text=event.attributes_text,
-    )  # fmt: skip
+        source=event.source,
+        event_id=event.event_id,
+        type=event.type,
+        customer=event.customer,
+        occurred_at=event.occurred_at,
+        data_text=event.data_text,
+        attributes_text=event.attributes_text,
+    )
     assert again == event
     assert read_event(loads(orjson.dumps(document))) == event
 
@@ -149,10 +156,15 @@ def test_nothing_of_the_envelope_is_lost(document: dict[str, Any]) -> None:
     event = read_event(document)
     others = {} if event.attributes_text is None else orjson.loads(event.attributes_text)
     rebuilt = {
-        "specversion": "1.0", "id": event.event_id, "source": event.source, "type": event.type,
-        "subject": event.customer or "-", "time": format_time(event.occurred_at), "data": orjson.loads(event.data_text),
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.customer or "-",
+        "time": format_time(event.occurred_at),
+        "data": orjson.loads(event.data_text),
         **others,
-    }  # fmt: skip
+    }
     assert rebuilt == document
 
 
@@ -184,13 +196,16 @@ def test_a_conflict_names_what_differs(document: dict[str, Any], other: dict[str
 
 JSON = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False),
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
         st.text(st.characters(exclude_categories=("Cs",)), max_size=12),
         st.sampled_from(("1.0", "1", "USD", NOON, "-")),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
     max_leaves=12,
-)  # fmt: skip
+)
 ENVELOPE_KEYS = ("specversion", "id", "source", "type", "subject", "time", "data", "datacontenttype", "data_base64")
 
 
@@ -395,11 +410,7 @@ FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]]
         _with("credit_memo.issued", block_id="b", invoice_id="i", amount="1", currency="USD"),
         "data.invoice_id",
     ),
-    (
-        errors.MissingField,
-        _with("breakage.estimated", expected_breakage_rate=...),
-        "data.expected_breakage",
-    ),
+    (errors.MissingField, _with("breakage.estimated", expected_breakage_rate=...), "data.expected_breakage"),
     (
         errors.InvalidValue,
         _with(
@@ -412,16 +423,8 @@ FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]]
         ),
         "data.expected_breakage_rate",
     ),
-    (
-        errors.InvalidValue,
-        _with("exchange_rate.set", rate="0"),
-        "data.rate",
-    ),
-    (
-        errors.InvalidValue,
-        _with("exchange_rate.set", base="USD"),
-        "data.quote",
-    ),
+    (errors.InvalidValue, _with("exchange_rate.set", rate="0"), "data.rate"),
+    (errors.InvalidValue, _with("exchange_rate.set", base="USD"), "data.quote"),
     (errors.NaiveTime, _with(expires_at="2026-12-31T00:00:00"), "data.expires_at"),
     (errors.TooManyDecimals, _with(price="5.001"), "data.price"),
     (errors.TooManyDecimals, _with(price="5.1", currency="JPY"), "data.price"),
@@ -471,9 +474,16 @@ def test_the_first_fault_in_the_order_of_the_contract_is_the_one_reported() -> N
         found.append(caught.value.field)
         repair()
     assert found == [
-        "time", "type", "data.block_id", "data.credits", "data.price", "data.currency", "data.colour", "data.price",
+        "time",
+        "type",
+        "data.block_id",
+        "data.credits",
+        "data.price",
+        "data.currency",
+        "data.colour",
+        "data.price",
         "subject",
-    ]  # fmt: skip
+    ]
     read_event(document)
 
 

@@ -262,9 +262,11 @@ def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: W
                 case "balance_refunded":
                     received[name] -= movement.amount_minor
         [payment] = [
-            d for w in step.wallets.values() for d in w.documents
+            d
+            for w in step.wallets.values()
+            for d in w.documents
             if (d.document_kind, d.document_id) == ("payment", name)
-        ]  # fmt: skip
+        ]
         assert payment.open_minor == received[name]
         found: Counter[tuple[str, str | None, str | None]] = Counter()
         for part in payment.applied:

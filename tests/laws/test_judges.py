@@ -106,15 +106,18 @@ class World:
         block, currency = rng.choice(blocks)
         if kind == "grant":
             return "credits.granted", {
-                "block_id": f"{name}-g", "credits": str(rng.randint(1, 50)), "reason": "promotional",
-            }  # fmt: skip
+                "block_id": f"{name}-g",
+                "credits": str(rng.randint(1, 50)),
+                "reason": "promotional",
+            }
         if kind == "use":
             usages.append(name)
             return "credits.consumed", {
                 "credits": f"{rng.randint(1, 90)}" + (f".{rng.randint(0, 999)}" if rng.random() < 0.3 else ""),
-                "product": rng.choice(("api", "storage")), "overage_price": self.money(30, currency),
+                "product": rng.choice(("api", "storage")),
+                "overage_price": self.money(30, currency),
                 "currency": currency,
-            }  # fmt: skip
+            }
         if kind == "reverse" and usages:
             data = {"event_id": rng.choice(usages), "reason": "a correction"}
             return "consumption.reversed", data | ({"credits": str(rng.randint(1, 20))} if rng.random() < 0.6 else {})
@@ -134,9 +137,11 @@ class World:
     def purchase(self, customer: str, name: str, moment: datetime) -> dict[str, Any]:
         rng, currency = self.rng, self.rng.choice(self.currencies)
         data: dict[str, Any] = {
-            "block_id": f"{name} \"é'", "credits": str(rng.randint(1, 400)), "price": self.money(20_000, currency),
+            "block_id": f"{name} \"é'",
+            "credits": str(rng.randint(1, 400)),
+            "price": self.money(20_000, currency),
             "currency": currency,
-        }  # fmt: skip
+        }
         if rng.random() < 0.5:
             data["expires_at"] = (moment + timedelta(days=rng.randint(1, 90))).isoformat()
         if rng.random() < 0.4:

@@ -47,21 +47,40 @@ class Machine(BlockRules, MoneyRules):
         ),
     )  # fmt: skip
     def found(
-        self, policy: str, shortfall: str, late_usage: str, zone: str,
+        self,
+        policy: str,
+        shortfall: str,
+        late_usage: str,
+        zone: str,
         bought: list[tuple[str, int, int, int | None, str, str | None]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.begin(policy, zone, shortfall, late_usage)
         for base, day in (("EUR", 0), ("JPY", 0), ("KWD", 20)):
             self.send(
-                "exchange_rate.set", None, day, True, base=base, quote=HOME, rate=rate_text(base, 100),
+                "exchange_rate.set",
+                None,
+                day,
+                True,
+                base=base,
+                quote=HOME,
+                rate=rate_text(base, 100),
                 rate_source="ecb",
-            )  # fmt: skip
+            )
         for customer, credits, price, life, currency, pool in bought:
             self.send(
-                "credits.purchased", customer, 0, True, block_id=f"b{self.count}", credits=str(credits),
-                price=amount_text(price, currency), currency=currency, tax=amount_text(price % 100, currency),
-                invoice_id="i-0", pool=pool or ..., expires_at=... if life is None else moment(life).isoformat(),
-            )  # fmt: skip
+                "credits.purchased",
+                customer,
+                0,
+                True,
+                block_id=f"b{self.count}",
+                credits=str(credits),
+                price=amount_text(price, currency),
+                currency=currency,
+                tax=amount_text(price % 100, currency),
+                invoice_id="i-0",
+                pool=pool or ...,
+                expires_at=... if life is None else moment(life).isoformat(),
+            )
         self.flush()
 
     # --- the ledger itself -----------------------------------------------------------------------------------

@@ -44,8 +44,13 @@ def minor_of(text: object, currency: str, field: str = "amount") -> int:
 
 def test_exponents_are_those_of_the_standard() -> None:
     assert {code: exponent(code) for code in ("JPY", "USD", "EUR", "KWD", "CLF", "UYW")} == {
-        "JPY": 0, "USD": 2, "EUR": 2, "KWD": 3, "CLF": 4, "UYW": 4,
-    }  # fmt: skip
+        "JPY": 0,
+        "USD": 2,
+        "EUR": 2,
+        "KWD": 3,
+        "CLF": 4,
+        "UYW": 4,
+    }
 
 
 @pytest.mark.parametrize("code", [*NO_MONEY, "usd", "US", "EURO", "", "U$D", "USD "])

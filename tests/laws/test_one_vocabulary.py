@@ -52,9 +52,13 @@ def test_an_event_that_has_a_builder_is_built_by_it() -> None:
         body = body_of(helper)
         made = body[-1].value if isinstance(body[-1], ast.Return) else None
         if (
-            isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "cloud_event"
-            and len(made.args) > 1 and isinstance(made.args[1], ast.Constant) and made.args[1].value in EVENTS
-        ):  # fmt: skip
+            isinstance(made, ast.Call)
+            and isinstance(made.func, ast.Name)
+            and made.func.id == "cloud_event"
+            and len(made.args) > 1
+            and isinstance(made.args[1], ast.Constant)
+            and made.args[1].value in EVENTS
+        ):
             again.append(f"{module}:{helper.lineno} {helper.name}")
     assert again == []
 

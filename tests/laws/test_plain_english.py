@@ -15,14 +15,7 @@ QUESTION_WORDS: Final = frozenset(
     {"what", "whether", "who", "whose", "whom", "where", "which", "how", "when", "why", "is", "are", "does"}
 )
 NOT_YET: Final = frozenset(
-    {
-        "api",
-        "api/http/routes",
-        "subledger",
-        "subledger/store/writing",
-        "tests/benchmarks",
-        "tests/benchmarks/peers",
-    }
+    {"api", "api/http/routes", "subledger", "subledger/store/writing", "tests/benchmarks", "tests/benchmarks/peers"}
 )
 """Folders in which some docstrings still do. A folder without any must not be here, so this list can only shrink."""
 

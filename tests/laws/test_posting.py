@@ -43,30 +43,59 @@ DAYS = st.dates(date(1950, 1, 1), date(2900, 1, 1))
 MOMENTS = st.datetimes(datetime(1950, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive by contract
 CREDITS = st.integers(-(10**24), 10**24).map(lambda billionths: Decimal(billionths).scaleb(-9))
 MOVEMENTS = st.builds(
-    Movement, kind=st.sampled_from(NAMES), accounting_date=DAYS, amount_minor=AMOUNTS, credits=CREDITS,
-    block_id=st.none() | IDS, overage_position=st.none() | st.integers(1, 2**53 - 1),
-    backfill=st.booleans(), product=st.none() | IDS,
+    Movement,
+    kind=st.sampled_from(NAMES),
+    accounting_date=DAYS,
+    amount_minor=AMOUNTS,
+    credits=CREDITS,
+    block_id=st.none() | IDS,
+    overage_position=st.none() | st.integers(1, 2**53 - 1),
+    backfill=st.booleans(),
+    product=st.none() | IDS,
     policy=st.none() | st.integers(1, 99),
-)  # fmt: skip
+)
 DECISIONS = st.builds(
-    Decision, policy=st.integers(1, 99), movements=st.lists(MOVEMENTS, max_size=4).map(tuple),
+    Decision,
+    policy=st.integers(1, 99),
+    movements=st.lists(MOVEMENTS, max_size=4).map(tuple),
     original_position=st.none() | st.integers(1, 2**53 - 1),
-)  # fmt: skip
+)
 BLOCKS = st.builds(
-    Block, block_id=IDS, credit_kind=st.sampled_from(("paid", "promotional")), unit=IDS, credits=CREDITS,
-    price_minor=AMOUNTS, currency=st.just("USD"), starts_at=MOMENTS, expires_at=st.none() | MOMENTS,
-    scope=st.none() | st.lists(IDS, min_size=1, max_size=3).map(tuple), opened_at_position=st.integers(1, 2**53 - 1),
-    last_gain_date=DAYS, used=CREDITS, drawn_minor=AMOUNTS, last_breakage_date=st.none() | DAYS, expired=st.booleans(),
-)  # fmt: skip
+    Block,
+    block_id=IDS,
+    credit_kind=st.sampled_from(("paid", "promotional")),
+    unit=IDS,
+    credits=CREDITS,
+    price_minor=AMOUNTS,
+    currency=st.just("USD"),
+    starts_at=MOMENTS,
+    expires_at=st.none() | MOMENTS,
+    scope=st.none() | st.lists(IDS, min_size=1, max_size=3).map(tuple),
+    opened_at_position=st.integers(1, 2**53 - 1),
+    last_gain_date=DAYS,
+    used=CREDITS,
+    drawn_minor=AMOUNTS,
+    last_breakage_date=st.none() | DAYS,
+    expired=st.booleans(),
+)
 OVERAGES = st.builds(
-    Overage, position=st.integers(1, 2**53 - 1), unit=IDS, price=CREDITS, currency=st.just("USD"), credits=CREDITS,
-    amount_minor=AMOUNTS, accounting_date=DAYS, settled_by=st.lists(IDS, max_size=2).map(tuple),
-)  # fmt: skip
+    Overage,
+    position=st.integers(1, 2**53 - 1),
+    unit=IDS,
+    price=CREDITS,
+    currency=st.just("USD"),
+    credits=CREDITS,
+    amount_minor=AMOUNTS,
+    accounting_date=DAYS,
+    settled_by=st.lists(IDS, max_size=2).map(tuple),
+)
 WALLETS = st.builds(
-    Wallet, customer=IDS, blocks=st.lists(BLOCKS, max_size=3).map(tuple),
+    Wallet,
+    customer=IDS,
+    blocks=st.lists(BLOCKS, max_size=3).map(tuple),
     overages=st.lists(OVERAGES, max_size=2).map(tuple),
     carry=st.dictionaries(st.sampled_from(("USD", "EUR", "KWD")), CREDITS, max_size=3),
-)  # fmt: skip
+)
 
 
 @given(DECISIONS)
@@ -153,9 +182,11 @@ def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
             if step.event.type == "credits.consumed":
                 product = product or step.event.data.product
             assert entry.dimensions == Dimensions(
-                product=product or "", credit_kind=credit_kind, pool=movement.pool or "",
+                product=product or "",
+                credit_kind=credit_kind,
+                pool=movement.pool or "",
                 processor=movement.processor or "",
-            )  # fmt: skip
+            )
             assert entry.effective_date == effective
             assert entry.accounting_date == movement.accounting_date >= effective
             assert step.before.closed_through is None or entry.accounting_date > step.before.closed_through

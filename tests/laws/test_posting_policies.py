@@ -323,9 +323,14 @@ def test_a_policy_file_reads_as_it_is_written() -> None:
 def test_only_shipped_policies_ship() -> None:
     with pytest.raises(InvalidPolicy) as caught:
         shipped_policy("../accounts")
-    assert caught.value.as_document().items() >= {
-        "detail": "no policy ../accounts ships", "field": "policy", "expected": ", ".join(SHIPPED_POLICIES),
-        "found": "../accounts",
-    }.items()  # fmt: skip
+    assert (
+        caught.value.as_document().items()
+        >= {
+            "detail": "no policy ../accounts ships",
+            "field": "policy",
+            "expected": ", ".join(SHIPPED_POLICIES),
+            "found": "../accounts",
+        }.items()
+    )
     for name in SHIPPED_POLICIES:
         assert shipped_policy(name).rules == RULES[name]

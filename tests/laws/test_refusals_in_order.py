@@ -164,12 +164,21 @@ def books() -> Case:
         case.buys(block_id, unit=f"of {block_id}", **(UNTIL_FEBRUARY if block_id == "X" else {}))
         case.uses("7", 2, unit=f"of {block_id}")
     for block_id, reason, value in (
-        ("G", "goodwill", "2.00"), ("H", "goodwill", "2.00"), ("P", "promotional", ...), ("O", "promotional", ...),
-    ):  # fmt: skip
+        ("G", "goodwill", "2.00"),
+        ("H", "goodwill", "2.00"),
+        ("P", "promotional", ...),
+        ("O", "promotional", ...),
+    ):
         case.does(
-            "credits.granted", 2, block_id=block_id, credits="4", unit=f"of {block_id}", reason=reason, value=value,
+            "credits.granted",
+            2,
+            block_id=block_id,
+            credits="4",
+            unit=f"of {block_id}",
+            reason=reason,
+            value=value,
             currency="USD",
-        )  # fmt: skip
+        )
     for block_id in ("H", "O"):
         case.uses("4", 2, unit=f"of {block_id}")
     case.does("dispute.opened", 3, dispute_id="D", block_id="F")

@@ -22,11 +22,14 @@ from subledger.money import Money
 from tests.building import cloud_event, usage
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(blacklist_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
-)  # fmt: skip
+)
 MEMBERS = st.sampled_from(("id", "source", "type", "subject", "time", "data", "specversion"))
 ALMOST_EVENTS = st.dictionaries(MEMBERS, JSON_VALUES)
 ALMOST_DATA = st.dictionaries(

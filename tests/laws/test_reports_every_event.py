@@ -152,8 +152,12 @@ def test_a_pool_is_what_the_writer_remembers_and_what_the_formula_says(service: 
         for row in rows:
             pool = remembered[row["pool"]]
             assert (row["net_issued"], row["redeemed"], row["expired"], row["escheated"], row["credits_left"]) == (
-                pool.issued_minor, pool.redeemed_minor, pool.expired_minor, pool.escheated_minor, pool.credits
-            )  # fmt: skip
+                pool.issued_minor,
+                pool.redeemed_minor,
+                pool.expired_minor,
+                pool.escheated_minor,
+                pool.credits,
+            )
             assert row["due_by_formula"] == row["recognised"] == pool.recognised_minor
             assert row["recognised_functional"] == pool.recognised_functional
             assert row["estimate_version"] == (pool.estimate and pool.estimate.version)
@@ -270,13 +274,18 @@ class _World:
         self.blocks.append((customer, block, currency))
         pool = self._maybe(f"pool-{currency}", 0.3)
         return customer, {
-            "block_id": block, "credits": str(self.chance.randint(10, 900)), "price": self._amount(),
-            "currency": currency, "tax": self._maybe(self._amount(900)), "pool": pool,
+            "block_id": block,
+            "credits": str(self.chance.randint(10, 900)),
+            "price": self._amount(),
+            "currency": currency,
+            "tax": self._maybe(self._amount(900)),
+            "pool": pool,
             "refundable": None if pool else self._maybe(True, 0.3),
-            "bonus_credits": self._maybe("7.5", 0.2), "escheat_class": self._maybe("CA", 0.15),
+            "bonus_credits": self._maybe("7.5", 0.2),
+            "escheat_class": self._maybe("CA", 0.15),
             "invoice_id": self._maybe(f"i-{block}"),
             "expires_at": self._maybe((self.now + timedelta(days=self.chance.randint(5, 90))).isoformat()),
-        }  # fmt: skip
+        }
 
     def _credits_granted(self) -> Any:
         reason, block = self.chance.choice(("promotional", "goodwill", "allocation")), f"b{len(self.blocks)}"
@@ -309,8 +318,11 @@ class _World:
     def _credits_refunded(self) -> Any:
         customer, block, currency = self._block()
         return customer, {
-            "block_id": block, "credits": self._maybe("5"), "amount": self._maybe("0.05"), "currency": currency
-        }  # fmt: skip
+            "block_id": block,
+            "credits": self._maybe("5"),
+            "amount": self._maybe("0.05"),
+            "currency": currency,
+        }
 
     def _block_expiry_changed(self) -> Any:
         customer, block, _ = self._block()
@@ -318,8 +330,12 @@ class _World:
 
     def _block_repriced(self) -> Any:
         customer, block, _ = self._block()
-        return customer, {"block_id": block, "add_credits": "20", "add_price": self.chance.choice(("3.00", "-0.50")),
-                          "reason": "r"}  # fmt: skip
+        return customer, {
+            "block_id": block,
+            "add_credits": "20",
+            "add_price": self.chance.choice(("3.00", "-0.50")),
+            "reason": "r",
+        }
 
     def _credits_transferred(self) -> Any:
         customer, block, currency = self._block()
@@ -332,9 +348,13 @@ class _World:
         payment, processor = f"p{self.count}", self._maybe("cards")
         self.payments.append((customer, payment, currency))
         return customer, {
-            "amount": self._amount(25_000), "currency": currency, "block_id": self._maybe(block, 0.8),
-            "payment_id": payment, "processor": processor, "fee": "0.30" if processor else None,
-        }  # fmt: skip
+            "amount": self._amount(25_000),
+            "currency": currency,
+            "block_id": self._maybe(block, 0.8),
+            "payment_id": payment,
+            "processor": processor,
+            "fee": "0.30" if processor else None,
+        }
 
     def _payment(self) -> tuple[str, str, str]:
         return self.chance.choice(self.payments[-20:]) if self.payments else ("ann", "none", "USD")
@@ -342,8 +362,12 @@ class _World:
     def _payment_applied(self) -> Any:
         customer, payment, currency = self._payment()
         own = [block for owner, block, _ in self.blocks if owner == customer]
-        return customer, {"payment_id": payment, "amount": self._amount(800), "currency": currency,
-                          "block_id": own[-1] if own else "none"}  # fmt: skip
+        return customer, {
+            "payment_id": payment,
+            "amount": self._amount(800),
+            "currency": currency,
+            "block_id": own[-1] if own else "none",
+        }
 
     def _payout_settled(self) -> Any:
         data = {"amount": self._amount(30_000), "currency": self.chance.choice(self.currencies)}
@@ -357,8 +381,13 @@ class _World:
         customer, block, currency = self._block()
         dispute = f"d{self.count}"
         self.disputes.append((customer, dispute))
-        return customer, {"dispute_id": dispute, "block_id": block, "amount": self._maybe("1.00", 0.3),
-                          "currency": currency, "fee": "15.00"}  # fmt: skip
+        return customer, {
+            "dispute_id": dispute,
+            "block_id": block,
+            "amount": self._maybe("1.00", 0.3),
+            "currency": currency,
+            "fee": "15.00",
+        }
 
     def _dispute_won(self) -> Any:
         customer, dispute = self.chance.choice(self.disputes[-3:]) if self.disputes else ("ann", "none")

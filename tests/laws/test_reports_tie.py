@@ -190,9 +190,14 @@ def test_a_report_of_a_customer_ties_in_every_view(
 def test_the_year_has_figures_to_tie(service: Subledger, every_policy: dict[str, Books]) -> None:
     for policy, books in every_policy.items():
         for name, accounts in (
-            ("rollforward", 2), ("waterfall", 2), ("clearing", 3), ("receivables", 2), ("pools", 3), ("forecast", 2),
+            ("rollforward", 2),
+            ("waterfall", 2),
+            ("clearing", 3),
+            ("receivables", 2),
+            ("pools", 3),
+            ("forecast", 2),
             ("performance", 4),
-        ):  # fmt: skip
+        ):
             ties = report_of(service, books.ledger, name, to="2025-12").ties
             assert sum(tie.trial_balance_minor != 0 for tie in ties) >= accounts, (policy, ties)
 

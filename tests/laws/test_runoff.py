@@ -24,9 +24,14 @@ UNIT = ("credit", (), True)
 
 def lot(credits: str, value: int, expires_on: date = NEVER, **terms: object) -> Lot:
     return Lot(
-        credits=nano(Decimal(credits)), value=value, functional=value * 2, currency="USD",
-        starts_on=date(2025, 1, 1), expires_on=expires_on, **terms,
-    )  # fmt: skip
+        credits=nano(Decimal(credits)),
+        value=value,
+        functional=value * 2,
+        currency="USD",
+        starts_on=date(2025, 1, 1),
+        expires_on=expires_on,
+        **terms,
+    )
 
 
 def month(number: int, used: int, held: int) -> Observation:
@@ -48,9 +53,13 @@ LOTS = st.builds(
         escheats=escheats,
         is_promotional=value == 0,
     ),
-    CREDITS, st.integers(0, 10**7), DAYS, st.sampled_from((False,) * 7 + (True,)),
-    st.sampled_from((False, False, True)), st.integers(-300, 90),
-)  # fmt: skip
+    CREDITS,
+    st.integers(0, 10**7),
+    DAYS,
+    st.sampled_from((False,) * 7 + (True,)),
+    st.sampled_from((False, False, True)),
+    st.integers(-300, 90),
+)
 MONTHS = st.lists(st.builds(month, st.integers(0, 14), st.integers(0, 500), st.integers(1, 500)), max_size=6)
 
 

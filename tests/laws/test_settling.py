@@ -26,8 +26,10 @@ def test_a_payment_of_an_invoice_pays_its_blocks_in_order_then_its_overage_and_t
     ]
     rest = case.does("payment.received", 6, amount="4.00", currency="USD", invoice_id="I")
     assert told(rest) == [
-        "01-06 payment_cash 190 block=A", "01-06 payment_cash 120 invoice=I", "01-06 unapplied_cash 90",
-    ]  # fmt: skip
+        "01-06 payment_cash 190 block=A",
+        "01-06 payment_cash 120 invoice=I",
+        "01-06 unapplied_cash 90",
+    ]
     more = case.does("payment.received", 7, amount="1.00", currency="USD", invoice_id="I", processor="cards")
     assert told(more) == ["01-07 unapplied_processor 100 processor=cards"]
     named = case.does("payment.received", 7, amount="8.00", currency="USD", block_id="O", invoice_id="J")
@@ -60,13 +62,15 @@ def test_money_is_paid_back_of_refunds_first_then_of_the_balance_the_way_it_came
         "01-04 refund_paid_processor 100 block=A processor=cards"
     ]
     assert told(case.does("payment.refunded", 5, payment_id="P", amount="2.50", currency="USD", processor="other")) == [
-        "01-05 balance_refunded 50", "01-05 refund_paid_processor 250 processor=other",
-    ]  # fmt: skip
+        "01-05 balance_refunded 50",
+        "01-05 refund_paid_processor 250 processor=other",
+    ]
     error = case.is_refused("payment.refunded", 6, payment_id="P", amount="4.51", currency="USD")
     assert error.expected == "at most 4.50"
     assert told(case.does("payment.refunded", 6, amount="8.50", currency="USD")) == [
-        "01-06 balance_refunded 850", "01-06 refund_paid_cash 850",
-    ]  # fmt: skip
+        "01-06 balance_refunded 850",
+        "01-06 refund_paid_cash 850",
+    ]
 
 
 def test_a_payout_comes_from_its_processor() -> None:
@@ -108,14 +112,19 @@ def test_a_memo_takes_of_the_open_receivable_first_value_before_tax_and_the_rest
     case.does("payment.received", 5, amount="8.30", currency="USD", block_id="B")
     memo = case.does("credit_memo.issued", 4, invoice_id="I", amount="5.00", currency="USD", tax="1.50", reason="r")
     assert told(memo) == [
-        "01-04 memo_unpaid 200 block=A", "01-04 memo_paid 200 block=A", "01-04 tax_reversed_paid 140 block=A",
-        "01-05 memo_unpaid 10 block=B", "01-05 memo_paid 90 block=B", "01-05 tax_reversed_paid 10 block=B",
-    ]  # fmt: skip
+        "01-04 memo_unpaid 200 block=A",
+        "01-04 memo_paid 200 block=A",
+        "01-04 tax_reversed_paid 140 block=A",
+        "01-05 memo_unpaid 10 block=B",
+        "01-05 memo_paid 90 block=B",
+        "01-05 tax_reversed_paid 10 block=B",
+    ]
     again = case.does("credit_memo.issued", 6, block_id="B", amount="2.00", currency="USD", tax="1.30", reason="r")
     assert told(again) == ["01-06 memo_paid 200 block=B", "01-06 tax_reversed_paid 130 block=B"]
-    assert case.is_refused(
-        "credit_memo.issued", 7, block_id="B", amount="0.01", currency="USD", reason="r"
-    ).expected == "at most 0.00"  # fmt: skip
+    assert (
+        case.is_refused("credit_memo.issued", 7, block_id="B", amount="0.01", currency="USD", reason="r").expected
+        == "at most 0.00"
+    )
 
 
 def test_tax_is_conceded_of_what_the_value_left_of_the_receivable() -> None:
@@ -125,16 +134,19 @@ def test_tax_is_conceded_of_what_the_value_left_of_the_receivable() -> None:
     case.does("payment.received", 3, amount="5.00", currency="USD", block_id="A")
     memo = case.does("credit_memo.issued", 4, block_id="A", amount="3.00", currency="USD", tax="0.60", reason="r")
     assert told(memo) == [
-        "01-04 memo_unpaid 300 block=A", "01-04 tax_reversed_unpaid 40 block=A", "01-04 tax_reversed_paid 20 block=A",
-    ]  # fmt: skip
+        "01-04 memo_unpaid 300 block=A",
+        "01-04 tax_reversed_unpaid 40 block=A",
+        "01-04 tax_reversed_paid 20 block=A",
+    ]
 
 
 def test_a_memo_about_nothing_in_particular_is_owed_back() -> None:
     case = Case()
     said = {"amount": "3.00", "currency": "USD", "reason": "r"}
     assert told(case.does("credit_memo.issued", 4, tax="0.60", **said)) == [
-        "01-04 memo_paid 300", "01-04 tax_reversed_paid 60",
-    ]  # fmt: skip
+        "01-04 memo_paid 300",
+        "01-04 tax_reversed_paid 60",
+    ]
     assert told(case.does("credit_memo.issued", 4, **said)) == ["01-04 memo_paid 300"]
 
 
@@ -149,15 +161,18 @@ def test_a_write_off_takes_its_tax_pro_rata_then_unused_then_used_value(relief: 
     case.uses("4.2", 3)
     gives_up = {"block_id": "A", "reason": "r", "tax_relief": relief}
     assert told(case.does("receivable.written_off", 1, amount="2.75", **gives_up)) == [
-        "01-02 write_off_unused 250 block=A credits=1.750000000", f"01-02 {tax} 25 block=A",
-    ]  # fmt: skip
+        "01-02 write_off_unused 250 block=A credits=1.750000000",
+        f"01-02 {tax} 25 block=A",
+    ]
     assert told(case.does("receivable.written_off", 4, amount="2.75", **gives_up)) == [
-        "01-04 write_off_unused 150 block=A credits=1.050000000", "01-04 write_off_used 100 block=A",
+        "01-04 write_off_unused 150 block=A credits=1.050000000",
+        "01-04 write_off_used 100 block=A",
         f"01-04 {tax} 25 block=A",
-    ]  # fmt: skip
+    ]
     assert told(case.does("receivable.written_off", 5, **gives_up)) == [
-        "01-05 write_off_used 500 block=A", f"01-05 {tax} 50 block=A",
-    ]  # fmt: skip
+        "01-05 write_off_used 500 block=A",
+        f"01-05 {tax} 50 block=A",
+    ]
     assert case.is_refused("receivable.written_off", 6, **gives_up).field == "data.block_id"
 
 
@@ -179,16 +194,20 @@ def test_a_dispute_withdraws_what_a_payment_paid_one_part_a_block_or_invoice() -
     case.does("payment.applied", 8, payment_id="P", amount="1.00", currency="USD", invoice_id="V")
     opened = case.does("dispute.opened", 5, dispute_id="D", payment_id="P", amount="8.20", currency="USD", fee="15.00")
     assert told(opened) == [
-        "01-05 dispute_opened 300 block=A processor=cards", "01-06 dispute_opened 450 block=B processor=cards",
-        "01-05 dispute_opened 70 invoice=V processor=cards", "01-05 dispute_fee 1500 processor=cards",
-    ]  # fmt: skip
+        "01-05 dispute_opened 300 block=A processor=cards",
+        "01-06 dispute_opened 450 block=B processor=cards",
+        "01-05 dispute_opened 70 invoice=V processor=cards",
+        "01-05 dispute_fee 1500 processor=cards",
+    ]
     lost = case.does("dispute.lost", 10, dispute_id="D", amount="5.00", currency="USD", fee="1.00")
     assert told(lost) == [
         "01-10 dispute_lost_unused 300 block=A credits=7",
-        "01-10 dispute_lost_unused 178 block=B credits=3.115000000", "01-10 dispute_lost_tax 22 block=B",
-        "01-10 dispute_won 250 block=B processor=cards", "01-10 dispute_won 70 invoice=V processor=cards",
+        "01-10 dispute_lost_unused 178 block=B credits=3.115000000",
+        "01-10 dispute_lost_tax 22 block=B",
+        "01-10 dispute_won 250 block=B processor=cards",
+        "01-10 dispute_won 70 invoice=V processor=cards",
         "01-10 dispute_fee 100 processor=cards",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_won_dispute_gives_every_part_back_and_a_lost_one_of_an_invoice_takes_its_tax_pro_rata() -> None:
@@ -228,13 +247,15 @@ def test_a_void_takes_the_open_receivable_first_value_before_tax_and_the_credits
     case.uses("4.2", 5)
     case.does("payment.received", 6, amount="9.00", currency="USD", block_id="A")
     assert told(case.does("purchase.voided", 1, block_id="A", reason="r")) == [
-        "01-05 void_unpaid 200 block=A credits=2.8", "01-05 void_paid 200 block=A",
+        "01-05 void_unpaid 200 block=A credits=2.8",
+        "01-05 void_paid 200 block=A",
         "01-05 tax_reversed_paid 40 block=A",
-    ]  # fmt: skip
+    ]
     case.buys("B", 7, price="10.00", tax="1.00")
     assert told(case.does("purchase.voided", 7, block_id="B", reason="r")) == [
-        "01-07 void_unpaid 1000 block=B credits=7", "01-07 tax_reversed_unpaid 100 block=B",
-    ]  # fmt: skip
+        "01-07 void_unpaid 1000 block=B credits=7",
+        "01-07 tax_reversed_unpaid 100 block=B",
+    ]
     case.buys("C", 7, price="10.00")
     case.does("payment.received", 7, amount="10.00", currency="USD", block_id="C")
     assert told(case.does("purchase.voided", 8, block_id="C", reason="r")) == ["01-08 void_paid 1000 block=C credits=7"]
@@ -247,9 +268,10 @@ def test_a_refund_pays_its_part_back_with_the_tax_of_that_and_keeps_the_rest() -
     case.buys("A", 5, price="10.00", tax="1.00")
     kept = case.does("credits.refunded", 4, block_id="A", credits="3.5", amount="2.00", currency="USD")
     assert told(kept) == [
-        "01-05 refund 200 block=A credits=3.5", "01-05 refund_retained 300 block=A",
+        "01-05 refund 200 block=A credits=3.5",
+        "01-05 refund_retained 300 block=A",
         "01-05 tax_reversed_paid 20 block=A",
-    ]  # fmt: skip
+    ]
     assert told(case.does("credits.refunded", 6, block_id="A", amount="0", currency="USD", credits="1")) == [
         "01-06 refund_retained 143 block=A credits=1"
     ]
@@ -327,9 +349,12 @@ def test_what_is_won_of_a_dispute_is_said_and_the_rest_is_lost() -> None:
     case.does("dispute.opened", 6, dispute_id="D", block_id="A")
     step = case.does("dispute.won", 7, dispute_id="D", amount="5.50", currency="USD", fee="1.00")
     assert told(step) == [
-        "01-07 dispute_lost_unused 400 block=A credits=2.8", "01-07 dispute_lost_used 100 block=A",
-        "01-07 dispute_lost_tax 50 block=A", "01-07 dispute_won 550 block=A", "01-07 dispute_fee 100",
-    ]  # fmt: skip
+        "01-07 dispute_lost_unused 400 block=A credits=2.8",
+        "01-07 dispute_lost_used 100 block=A",
+        "01-07 dispute_lost_tax 50 block=A",
+        "01-07 dispute_won 550 block=A",
+        "01-07 dispute_fee 100",
+    ]
 
 
 # --- in another currency, by the smallest unit, and what is left of what -----------------------------------------
@@ -346,9 +371,10 @@ def test_an_invoice_in_another_currency_is_paid_disputed_and_lost_in_it() -> Non
         "01-06 dispute_opened 100 currency=EUR functional=120 invoice=V",
         "01-06 dispute_fee 30 currency=EUR functional=36",
     ]
-    assert case.is_refused(
-        "dispute.opened", 6, dispute_id="E", payment_id="P", amount="1.51", currency="EUR"
-    ).expected == "at most 1.50"  # fmt: skip
+    assert (
+        case.is_refused("dispute.opened", 6, dispute_id="E", payment_id="P", amount="1.51", currency="EUR").expected
+        == "at most 1.50"
+    )
     lost = case.does("dispute.lost", 7, dispute_id="D")
     assert told(lost) == [
         "01-07 dispute_lost_used 80 currency=EUR functional=96 invoice=V",
@@ -474,8 +500,9 @@ def test_a_void_of_what_was_repriced_to_nothing_takes_the_tax_with_its_credits()
     case.buys("A", price="10.00", tax="1.00")
     case.does("block.repriced", 2, block_id="A", add_price="-10.00", reason="r")
     assert told(case.does("purchase.voided", 3, block_id="A", reason="r")) == [
-        "01-03 void_unpaid 0 block=A credits=7", "01-03 tax_reversed_unpaid 100 block=A",
-    ]  # fmt: skip
+        "01-03 void_unpaid 0 block=A credits=7",
+        "01-03 tax_reversed_unpaid 100 block=A",
+    ]
 
 
 def test_an_amount_without_a_currency_is_in_that_of_its_block_or_dispute() -> None:

@@ -135,14 +135,27 @@ def test_so_many_blocks_are_named_and_all_are_counted() -> None:
 
 BLOCKS = st.builds(
     lambda **fields: replace(
-        Block(block_id="B", credit_kind="paid", unit="credit", credits=Decimal(9), price_minor=900, currency="USD",
-              starts_at=JANUARY, opened_at_position=1, last_gain_date=JANUARY.date()),
+        Block(
+            block_id="B",
+            credit_kind="paid",
+            unit="credit",
+            credits=Decimal(9),
+            price_minor=900,
+            currency="USD",
+            starts_at=JANUARY,
+            opened_at_position=1,
+            last_gain_date=JANUARY.date(),
+        ),
         **fields,
     ),
-    unit=st.sampled_from(("credit", "token")), used=st.integers(0, 9).map(Decimal), disputes=st.integers(0, 1),
-    starts_at=st.sampled_from((on(1), on(20))), expires_at=st.sampled_from((None, on(5), on(30))),
-    scope=st.sampled_from((None, ("api",), ("mail", "api"))), expired=st.booleans(),
-)  # fmt: skip
+    unit=st.sampled_from(("credit", "token")),
+    used=st.integers(0, 9).map(Decimal),
+    disputes=st.integers(0, 1),
+    starts_at=st.sampled_from((on(1), on(20))),
+    expires_at=st.sampled_from((None, on(5), on(30))),
+    scope=st.sampled_from((None, ("api",), ("mail", "api"))),
+    expired=st.booleans(),
+)
 
 
 @given(st.lists(BLOCKS, max_size=6), st.sampled_from((None, "api")), st.booleans())

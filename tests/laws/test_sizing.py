@@ -61,10 +61,16 @@ def _dict(load: Load) -> dict[str, float]:
 
 def _row(million: float, found: Sizing) -> str:
     figures = (
-        f"{million:g}", f"{found.average_per_s:,.0f}", f"{found.peak_per_s:,.0f}", found.ledgers_for_writing,
-        found.ledgers_for_rebuild, found.servers_for_writing, found.servers_for_disk, f"{found.disk_tb:,.1f}",
+        f"{million:g}",
+        f"{found.average_per_s:,.0f}",
+        f"{found.peak_per_s:,.0f}",
+        found.ledgers_for_writing,
+        found.ledgers_for_rebuild,
+        found.servers_for_writing,
+        found.servers_for_disk,
+        f"{found.disk_tb:,.1f}",
         f"{found.rebuild_h:,.1f}",
-    )  # fmt: skip
+    )
     return f"| {' | '.join(map(str, figures))} |"
 
 
@@ -75,10 +81,13 @@ def test_the_table_of_the_page_is_what_the_formulas_give() -> None:
 
 def test_figures_come_from_a_bench_and_what_is_given_is_preferred() -> None:
     measures = [
-        {"goal": "P1", "unit": "events/s", "median": 30_000}, {"goal": "P1", "unit": "events/s", "median": 20_000},
-        {"goal": "P2", "unit": "events/s", "median": 50_000}, {"goal": "P10", "unit": "bytes", "median": 700},
-        {"goal": "P8", "unit": "events/s", "median": 90_000}, {"goal": "P9", "unit": "events/s", "median": 1},
-    ]  # fmt: skip
+        {"goal": "P1", "unit": "events/s", "median": 30_000},
+        {"goal": "P1", "unit": "events/s", "median": 20_000},
+        {"goal": "P2", "unit": "events/s", "median": 50_000},
+        {"goal": "P10", "unit": "bytes", "median": 700},
+        {"goal": "P8", "unit": "events/s", "median": 90_000},
+        {"goal": "P9", "unit": "events/s", "median": 1},
+    ]
     bench = {"measures": measures}
     expected = Figures(events_per_s=20_000, two_writers_per_s=50_000, bytes_per_event=600, replayed_per_s=90_000)
     assert figures_of(bench, bytes_per_event=600) == expected

@@ -23,17 +23,29 @@ PRICES = st.integers(0, 10**15).map(lambda trillionths: Decimal(trillionths).sca
 
 def block(block_id: str, **changes: object) -> Block:
     values: dict[str, object] = {
-        "block_id": block_id, "credit_kind": PAID, "unit": "credit", "credits": Decimal(10), "price_minor": 1_000,
-        "currency": "USD", "starts_at": START, "opened_at_position": 4, "last_gain_date": date(2026, 1, 1),
-    }  # fmt: skip
+        "block_id": block_id,
+        "credit_kind": PAID,
+        "unit": "credit",
+        "credits": Decimal(10),
+        "price_minor": 1_000,
+        "currency": "USD",
+        "starts_at": START,
+        "opened_at_position": 4,
+        "last_gain_date": date(2026, 1, 1),
+    }
     return Block(**{**values, **changes})
 
 
 def overage(position: int, **changes: object) -> Overage:
     values: dict[str, object] = {
-        "position": position, "unit": "credit", "price": Decimal("0.1"), "currency": "USD", "credits": Decimal(3),
-        "amount_minor": 30, "accounting_date": date(2026, 1, 1),
-    }  # fmt: skip
+        "position": position,
+        "unit": "credit",
+        "price": Decimal("0.1"),
+        "currency": "USD",
+        "credits": Decimal(3),
+        "amount_minor": 30,
+        "accounting_date": date(2026, 1, 1),
+    }
     return Overage(**{**values, **changes})
 
 
@@ -78,10 +90,13 @@ PAYMENT, OTHER = Payment(payment_id="n", currency="USD"), Payment(payment_id="m"
 INVOICE = Invoice(invoice_id="n", currency="USD")
 FIXED = ReversedUsage(position=7, restored={"A": (Decimal(1), 10, 0)})
 HELD = Wallet(
-    customer="ann", blocks=(block("A"), block("B")), overages=(overage(5), overage(6)), reversed_usages=(FIXED,),
+    customer="ann",
+    blocks=(block("A"), block("B")),
+    overages=(overage(5), overage(6)),
+    reversed_usages=(FIXED,),
     documents=(OTHER, PAYMENT, INVOICE),
     standings={"accounts_receivable EUR A": (100, 120), "customer_balance USD ": (-7, -7)},
-)  # fmt: skip
+)
 
 
 def test_what_a_wallet_holds_is_found_by_its_name_and_nothing_else_is() -> None:
@@ -102,10 +117,11 @@ def test_what_a_wallet_holds_is_found_by_its_name_and_nothing_else_is() -> None:
 def test_what_is_recalled_stands_in_order_beside_what_is_held_and_what_is_held_wins() -> None:
     stale, early = block("B", used=Decimal(3)), block("0", starts_at=datetime(2025, 1, 1, tzinfo=UTC))
     recalled = HELD.recall(
-        (stale, early), (overage(6, settled=Decimal(3)), overage(2)),
+        (stale, early),
+        (overage(6, settled=Decimal(3)), overage(2)),
         (ReversedUsage(position=7, restored={}), ReversedUsage(position=9, restored={})),
         (Payment(payment_id="n", currency="EUR"), Invoice(invoice_id="m", currency="EUR")),
-    )  # fmt: skip
+    )
     assert recalled.blocks == (early, *HELD.blocks)
     assert recalled.overages == (overage(2), *HELD.overages)
     assert recalled.reversed_usages == (FIXED, ReversedUsage(position=9, restored={}))
@@ -119,7 +135,9 @@ def test_a_wallet_is_kept_without_what_is_finished_or_always_recalled() -> None:
     bare = Wallet(customer="ann", blocks=HELD.blocks, overages=HELD.overages, carry={"USD": Decimal("0.5")})
     assert bare.without_finished() is bare
     for more in (
-        {"blocks": (*bare.blocks, gone)}, {"overages": (paid, *bare.overages)}, {"reversed_usages": (FIXED,)},
+        {"blocks": (*bare.blocks, gone)},
+        {"overages": (paid, *bare.overages)},
+        {"reversed_usages": (FIXED,)},
         {"documents": (PAYMENT,)},
-    ):  # fmt: skip
+    ):
         assert replace(bare, **more).without_finished() == bare

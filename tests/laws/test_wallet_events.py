@@ -26,43 +26,105 @@ def after(step: Step, customer: str = "ann") -> Wallet:
 def test_a_purchase_leaves_the_block_that_its_event_describes() -> None:
     case = in_euro()
     step = case.buys(
-        "A", 5, credits="6", bonus_credits="1.5", unit="token", currency="EUR", price="10.00", tax="1.90", priority=7,
-        starts_at="2026-01-06T00:00:00Z", expires_at="2026-06-01T00:00:00Z", scope=["api", "chat"], pool="p",
-        escheat_class="DE-3y", invoice_id="I",
-    )  # fmt: skip
+        "A",
+        5,
+        credits="6",
+        bonus_credits="1.5",
+        unit="token",
+        currency="EUR",
+        price="10.00",
+        tax="1.90",
+        priority=7,
+        starts_at="2026-01-06T00:00:00Z",
+        expires_at="2026-06-01T00:00:00Z",
+        scope=["api", "chat"],
+        pool="p",
+        escheat_class="DE-3y",
+        invoice_id="I",
+    )
     expected = Block(
-        block_id="A", credit_kind="paid", unit="token", credits=Decimal("7.5"), price_minor=1000, currency="EUR",
-        rate=Decimal("1.2"), price_functional=1200, starts_at=datetime(2026, 1, 6, tzinfo=UTC),
-        expires_at=datetime(2026, 6, 1, tzinfo=UTC), priority=7, scope=("api", "chat"), pool="p",
-        escheat_class="DE-3y", invoice_id="I", opened_at_position=2, last_gain_date=date(2026, 1, 5), tax_minor=190,
-        taxed_minor=1000, receivable_minor=1190,
-    )  # fmt: skip
+        block_id="A",
+        credit_kind="paid",
+        unit="token",
+        credits=Decimal("7.5"),
+        price_minor=1000,
+        currency="EUR",
+        rate=Decimal("1.2"),
+        price_functional=1200,
+        starts_at=datetime(2026, 1, 6, tzinfo=UTC),
+        expires_at=datetime(2026, 6, 1, tzinfo=UTC),
+        priority=7,
+        scope=("api", "chat"),
+        pool="p",
+        escheat_class="DE-3y",
+        invoice_id="I",
+        opened_at_position=2,
+        last_gain_date=date(2026, 1, 5),
+        tax_minor=190,
+        taxed_minor=1000,
+        receivable_minor=1190,
+    )
     assert after(step).blocks == (expected,)
     plain = case.buys("B", 6, refundable=True)
     assert after(plain).block("B") == Block(
-        block_id="B", credit_kind="paid", unit="credit", credits=Decimal(7), price_minor=1000, currency="USD",
-        starts_at=on(6), refundable=True, opened_at_position=3, last_gain_date=date(2026, 1, 6), receivable_minor=1000,
-    )  # fmt: skip
+        block_id="B",
+        credit_kind="paid",
+        unit="credit",
+        credits=Decimal(7),
+        price_minor=1000,
+        currency="USD",
+        starts_at=on(6),
+        refundable=True,
+        opened_at_position=3,
+        last_gain_date=date(2026, 1, 6),
+        receivable_minor=1000,
+    )
 
 
 def test_a_grant_leaves_a_block_that_nobody_owes_anything_for() -> None:
     case = in_euro()
     given = case.does(
-        "credits.granted", 5, block_id="G", credits="4", reason="goodwill", value="2.00", currency="EUR", priority=3,
-        scope=["api"], expires_at="2026-06-01T00:00:00Z",
-    )  # fmt: skip
+        "credits.granted",
+        5,
+        block_id="G",
+        credits="4",
+        reason="goodwill",
+        value="2.00",
+        currency="EUR",
+        priority=3,
+        scope=["api"],
+        expires_at="2026-06-01T00:00:00Z",
+    )
     assert after(given).blocks == (
         Block(
-            block_id="G", credit_kind="goodwill", unit="credit", credits=Decimal(4), price_minor=200, currency="EUR",
-            rate=Decimal("1.2"), price_functional=240, starts_at=on(5), expires_at=datetime(2026, 6, 1, tzinfo=UTC),
-            priority=3, scope=("api",), opened_at_position=2, last_gain_date=date(2026, 1, 5),
+            block_id="G",
+            credit_kind="goodwill",
+            unit="credit",
+            credits=Decimal(4),
+            price_minor=200,
+            currency="EUR",
+            rate=Decimal("1.2"),
+            price_functional=240,
+            starts_at=on(5),
+            expires_at=datetime(2026, 6, 1, tzinfo=UTC),
+            priority=3,
+            scope=("api",),
+            opened_at_position=2,
+            last_gain_date=date(2026, 1, 5),
         ),
-    )  # fmt: skip
+    )
     free = case.does("credits.granted", 6, block_id="P", credits="4", reason="promotional", starts_at=on(9).isoformat())
     assert after(free).block("P") == Block(
-        block_id="P", credit_kind="promotional", unit="credit", credits=Decimal(4), price_minor=0, currency="USD",
-        starts_at=on(9), opened_at_position=3, last_gain_date=date(2026, 1, 6),
-    )  # fmt: skip
+        block_id="P",
+        credit_kind="promotional",
+        unit="credit",
+        credits=Decimal(4),
+        price_minor=0,
+        currency="USD",
+        starts_at=on(9),
+        opened_at_position=3,
+        last_gain_date=date(2026, 1, 6),
+    )
 
 
 def test_a_transfer_leaves_the_terms_with_the_new_customer_and_nothing_to_be_paid() -> None:
@@ -71,11 +133,23 @@ def test_a_transfer_leaves_the_terms_with_the_new_customer_and_nothing_to_be_pai
     step = case.does("credits.transferred", 6, block_id="A", to_customer="bob", new_block_id="N", credits="3")
     assert after(step, "bob").blocks == (
         Block(
-            block_id="N", credit_kind="paid", unit="credit", credits=Decimal(3), price_minor=429, currency="EUR",
-            rate=Decimal("1.2"), price_functional=515, starts_at=on(5), expires_at=datetime(2026, 6, 1, tzinfo=UTC),
-            priority=7, scope=("api",), pool="p", opened_at_position=3, last_gain_date=date(2026, 1, 6),
+            block_id="N",
+            credit_kind="paid",
+            unit="credit",
+            credits=Decimal(3),
+            price_minor=429,
+            currency="EUR",
+            rate=Decimal("1.2"),
+            price_functional=515,
+            starts_at=on(5),
+            expires_at=datetime(2026, 6, 1, tzinfo=UTC),
+            priority=7,
+            scope=("api",),
+            pool="p",
+            opened_at_position=3,
+            last_gain_date=date(2026, 1, 6),
         ),
-    )  # fmt: skip
+    )
     [old] = after(step).blocks
     assert (old.disposed, old.receivable_minor) == ({"transferred": (Decimal(3), 429, 515)}, 1000)
 
@@ -88,9 +162,13 @@ def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> No
     step = case.does("block.repriced", 8, block_id="A", add_credits="2", add_price="5.00", reason="r")
     [now] = after(step).blocks
     assert now.segment == Segment(
-        credits=Decimal(6), price_minor=1071, price_functional=686 + 650, used=Decimal(3), drawn_minor=429,
+        credits=Decimal(6),
+        price_minor=1071,
+        price_functional=686 + 650,
+        used=Decimal(3),
+        drawn_minor=429,
         drawn_functional=514,
-    )  # fmt: skip
+    )
     assert (now.credits, now.price_minor, now.price_functional) == (9, 1500, 1850)
     assert (now.tax_minor, now.taxed_minor, now.receivable_minor) == (190, 1500, 1690)
     assert now.last_gain_date == date(2026, 1, 8)
@@ -288,9 +366,10 @@ def test_what_a_backfill_differs_by_is_a_part_of_its_draw_and_no_gain() -> None:
     case.uses("2", 10, overage_price="5.00", currency="USD")
     step = case.buys("A", 5)
     assert told(step) == [
-        "01-05 purchase 1000 block=A credits=7", "01-10 overage_backfilled 1000 block=A credits=2 overage=1",
+        "01-05 purchase 1000 block=A credits=7",
+        "01-10 overage_backfilled 1000 block=A credits=2 overage=1",
         "01-10 backfill_difference -714 block=A overage=1",
-    ]  # fmt: skip
+    ]
     [now] = after(step).blocks
     assert (now.last_gain_date, now.used, now.drawn_minor) == (date(2026, 1, 5), 2, 286)
     [usage] = after(step).overages
@@ -426,11 +505,7 @@ def test_a_payment_remembers_what_of_it_is_disputed_or_lost() -> None:
     assert told(again) == ["01-06 dispute_opened 100 block=A"]
     case.does("dispute.opened", 7, dispute_id="G", block_id="B")
     by_itself = case.does("dispute.won", 8, dispute_id="G")
-    assert after(by_itself).document(Payment, "P").disputed == (
-        lost,
-        won,
-        DocumentPart(block_id="A", amount_minor=100),
-    )
+    assert after(by_itself).document(Payment, "P").disputed == (lost, won, DocumentPart(block_id="A", amount_minor=100))
 
 
 def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left() -> None:
@@ -441,9 +516,13 @@ def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left
     since = case.uses("2", 4)
     [now] = after(since).blocks
     before = Segment(
-        credits=Decimal(4), price_minor=1071, price_functional=1286, used=Decimal(3), drawn_minor=429,
+        credits=Decimal(4),
+        price_minor=1071,
+        price_functional=1286,
+        used=Decimal(3),
+        drawn_minor=429,
         drawn_functional=514,
-    )  # fmt: skip
+    )
     assert now.segment == before
     [now] = after(case.takes_back(since, 5)).blocks
     assert (now.used, now.segment) == (3, before), "what was used since comes back at its own price"
@@ -456,6 +535,10 @@ def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left
     assert other.segment == Segment(credits=Decimal(7), price_minor=1500, used=Decimal(0), drawn_minor=0)
     [now, _] = sorted(after(case.takes_back(usage, 6, credits="1")).blocks, key=lambda block: block.block_id)
     assert now.segment == Segment(
-        credits=Decimal(5), price_minor=1214, price_functional=1457, used=Decimal(2), drawn_minor=286,
+        credits=Decimal(5),
+        price_minor=1214,
+        price_functional=1457,
+        used=Decimal(2),
+        drawn_minor=286,
         drawn_functional=343,
-    )  # fmt: skip
+    )

@@ -109,10 +109,14 @@ class Walk:
         elif event.type == "credits.transferred":
             self.owners[event.data.new_block_id] = event.data.to_customer
         step = Step(
-            position=position, event=event, decision=decision, before=before,
+            position=position,
+            event=event,
+            decision=decision,
+            before=before,
             entries=post(event, decision, before=before, wallets=self.wallets),
-            wallets=dict(self.wallets), books=self.books,
-        )  # fmt: skip
+            wallets=dict(self.wallets),
+            books=self.books,
+        )
         self.steps.append(step)
         return step
 
@@ -161,10 +165,13 @@ class Walk:
                 found[whose][key] += sign * entry.amount_minor
                 functional[whose][key] += sign * entry.functional_minor
         return {
-            whose: {key: (amount, functional[whose][key]) for key, amount in positions.items()
-                    if amount or functional[whose][key]}
+            whose: {
+                key: (amount, functional[whose][key])
+                for key, amount in positions.items()
+                if amount or functional[whose][key]
+            }
             for whose, positions in found.items()
-        }  # fmt: skip
+        }
 
     def __repr__(self) -> str:
         """The history as text, to find out why a law failed."""

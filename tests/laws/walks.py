@@ -90,34 +90,49 @@ class _Walker:
         minor = 0 if self.pick % 11 == 10 else self.size * 731 % 10_000
         taxed = self.has(2) and minor
         self.send(
-            "credits.purchased", self.somebody, block_id=f"b{self.number}", credits=f"{self.size / 4:.2f}",
-            price=self.money(minor, currency), currency=currency,
+            "credits.purchased",
+            self.somebody,
+            block_id=f"b{self.number}",
+            credits=f"{self.size / 4:.2f}",
+            price=self.money(minor, currency),
+            currency=currency,
             tax=self.money(minor // 9 + 1, currency) if taxed else ...,
-            bonus_credits="1.5" if self.has(1) else ..., refundable=self.has(4),
+            bonus_credits="1.5" if self.has(1) else ...,
+            refundable=self.has(4),
             pool=f"pool-{currency}" if self.has(8) and not self.has(4) else ...,
             escheat_class="DE-3y" if self.has(16) and self.has(1) else ...,
-            scope=["api"] if self.has(32) and self.has(2) else ..., invoice_id=f"i{self.pick % 3}",
+            scope=["api"] if self.has(32) and self.has(2) else ...,
+            invoice_id=f"i{self.pick % 3}",
             expires_at=self.later(self.size) if self.pick % 3 else ...,
             priority=10 if self.size % 5 == 0 else 50,
-        )  # fmt: skip
+        )
 
     def grant(self) -> None:
         reason = ("promotional", "goodwill", "allocation")[self.flags % 3]
         paid = reason != "promotional"
         self.send(
-            "credits.granted", self.somebody, block_id=f"b{self.number}", credits=f"{self.size / 4:.2f}",
-            reason=reason, value=self.money(self.size * 7, self.currency) if paid else ...,
-            currency=self.currency if paid else ..., expires_at=self.later(self.size) if self.has(8) else ...,
-        )  # fmt: skip
+            "credits.granted",
+            self.somebody,
+            block_id=f"b{self.number}",
+            credits=f"{self.size / 4:.2f}",
+            reason=reason,
+            value=self.money(self.size * 7, self.currency) if paid else ...,
+            currency=self.currency if paid else ...,
+            expires_at=self.later(self.size) if self.has(8) else ...,
+        )
 
     def use(self) -> None:
         block = self.a_block() if self.has(4) and self.has(8) else None
         self.send(
-            "credits.consumed", self.somebody if block is None else self.owner(block), credits=f"{self.size / 4:.2f}",
-            overage_price="0.0123" if self.currency != "JPY" else "3.21", currency=self.currency,
-            product="api" if self.has(1) else ..., block_id=block.block_id if block is not None else ...,
+            "credits.consumed",
+            self.somebody if block is None else self.owner(block),
+            credits=f"{self.size / 4:.2f}",
+            overage_price="0.0123" if self.currency != "JPY" else "3.21",
+            currency=self.currency,
+            product="api" if self.has(1) else ...,
+            block_id=block.block_id if block is not None else ...,
             on_shortfall=(..., "overage", "backfill", "reject")[self.flags >> 4 & 3],
-        )  # fmt: skip
+        )
 
     def reverse(self) -> None:
         usage = [step for step in self.walk.steps if step.event.type == "credits.consumed"]
@@ -135,9 +150,12 @@ class _Walker:
 
     def expire_block(self, block: Block) -> None:
         self.walk.own(
-            f"x{self.number}-{block.block_id}", "credits.expired", self.owner(block), block.due_at or self.at,
+            f"x{self.number}-{block.block_id}",
+            "credits.expired",
+            self.owner(block),
+            block.due_at or self.at,
             block_id=block.block_id,
-        )  # fmt: skip
+        )
 
     def void(self) -> None:
         if (block := self.a_block()) is not None:
@@ -147,19 +165,24 @@ class _Walker:
         if (block := self.a_block()) is not None:
             value = block.value_of(block.remaining) if block.remaining else 0
             self.send(
-                "credits.refunded", self.owner(block), block_id=block.block_id,
+                "credits.refunded",
+                self.owner(block),
+                block_id=block.block_id,
                 credits=self.some(block.remaining) if self.has(1) else ...,
                 amount=self.part(value // 2, block.currency) if self.has(2) else ...,
                 currency=block.currency if self.has(2) else ...,
-            )  # fmt: skip
+            )
 
     def extend(self) -> None:
         block = self.a_block(lambda block: block.expires_at if self.has(1) else block.expired_credits)
         if block is not None:
             self.send(
-                "block.expiry_changed", self.owner(block), block_id=block.block_id, reason="r",
+                "block.expiry_changed",
+                self.owner(block),
+                block_id=block.block_id,
+                reason="r",
                 expires_at=None if self.has(2) else self.later(self.size - 20),
-            )  # fmt: skip
+            )
 
     def reprice(self) -> None:
         if (block := self.a_block()) is not None:
@@ -167,18 +190,25 @@ class _Walker:
             less = min(block.carrying_minor, block.receivable_minor)
             price = self.part(less, block.currency) if sign else self.money(self.size * 31, block.currency)
             self.send(
-                "block.repriced", self.owner(block), block_id=block.block_id, reason="r",
+                "block.repriced",
+                self.owner(block),
+                block_id=block.block_id,
+                reason="r",
                 add_credits=(sign if self.has(8) else "") + self.some(block.remaining) if self.has(1) else ...,
                 add_price=sign + price if self.has(2) or not self.has(1) else ...,
-            )  # fmt: skip
+            )
 
     def transfer(self) -> None:
         if (block := self.a_block()) is not None:
             [other] = {*PEOPLE} - {self.owner(block)}
             self.send(
-                "credits.transferred", self.owner(block), block_id=block.block_id, to_customer=other,
-                new_block_id=f"t{self.number}", credits=self.some(block.remaining) if self.has(1) else ...,
-            )  # fmt: skip
+                "credits.transferred",
+                self.owner(block),
+                block_id=block.block_id,
+                to_customer=other,
+                new_block_id=f"t{self.number}",
+                credits=self.some(block.remaining) if self.has(1) else ...,
+            )
 
     def escheat(self) -> None:
         if (block := self.a_block()) is not None:
@@ -190,9 +220,12 @@ class _Walker:
 
         if (block := self.a_block(held)) is not None:
             self.send(
-                "escheat.reclaimed" if self.has(1) else "escheat.remitted", self.owner(block),
-                block_id=block.block_id, amount=self.part(held(block), block.currency), currency=block.currency,
-            )  # fmt: skip
+                "escheat.reclaimed" if self.has(1) else "escheat.remitted",
+                self.owner(block),
+                block_id=block.block_id,
+                amount=self.part(held(block), block.currency),
+                currency=block.currency,
+            )
 
     # --- money ------------------------------------------------------------------------------------------------
 
@@ -211,10 +244,15 @@ class _Walker:
             customer, currency, open_minor = found[0], found[1].currency, found[1].receivable_minor
             about = {"invoice_id": found[1].invoice_id}
         self.send(
-            "payment.received", customer, amount=self.part(open_minor, currency), currency=currency,
-            processor="cards" if processor else ..., fee=self.money(7, currency) if processor else ...,
-            payment_id=f"p{self.number}" if self.has(8) or self.has(2) else ..., **about,
-        )  # fmt: skip
+            "payment.received",
+            customer,
+            amount=self.part(open_minor, currency),
+            currency=currency,
+            processor="cards" if processor else ...,
+            fee=self.money(7, currency) if processor else ...,
+            payment_id=f"p{self.number}" if self.has(8) or self.has(2) else ...,
+            **about,
+        )
 
     def apply(self) -> None:
         found = self.one([(w, p) for w, p in self.documents("payment") if p.open_minor])
@@ -223,8 +261,9 @@ class _Walker:
         customer, payment = found
         about: dict[str, Any] = {"invoice_id": f"i{self.size % 3}"}
         open_minor = payment.open_minor
-        blocks = [b for b in self.walk.wallets[customer].blocks
-                  if b.receivable_minor and b.currency == payment.currency]  # fmt: skip
+        blocks = [
+            b for b in self.walk.wallets[customer].blocks if b.receivable_minor and b.currency == payment.currency
+        ]
         if blocks and self.has(1):
             about = {"block_id": self.one(blocks).block_id}
             open_minor = min(open_minor, self.one(blocks).receivable_minor)
@@ -233,9 +272,13 @@ class _Walker:
             about = {"invoice_id": self.one(invoices).invoice_id}
             open_minor = min(open_minor, self.one(invoices).receivable_minor)
         self.send(
-            "payment.applied", customer, payment_id=payment.payment_id, amount=self.part(open_minor, payment.currency),
-            currency=payment.currency, **about,
-        )  # fmt: skip
+            "payment.applied",
+            customer,
+            payment_id=payment.payment_id,
+            amount=self.part(open_minor, payment.currency),
+            currency=payment.currency,
+            **about,
+        )
 
     def pay_back(self) -> None:
         found = self.one(self.documents("payment")) if self.has(1) else None
@@ -244,18 +287,25 @@ class _Walker:
         wallet = self.walk.wallets[customer]
         owed = -wallet.standing("refunds_payable", currency)[0] - wallet.standing("customer_balance", currency)[0]
         self.send(
-            "payment.refunded", customer, amount=self.part(owed, currency), currency=currency,
+            "payment.refunded",
+            customer,
+            amount=self.part(owed, currency),
+            currency=currency,
             payment_id=... if found is None else found[1].payment_id,
             block_id=... if block is None or not self.has(2) else block.block_id,
             processor="cards" if self.has(4) else ...,
-        )  # fmt: skip
+        )
 
     def pay_out(self) -> None:
         held = self.walk.books.standing("processor_clearing", self.currency, "cards")[0]
         self.send(
-            "payout.settled", None, amount=self.part(max(held, self.size), self.currency), currency=self.currency,
-            processor="cards", payout_id=f"o{self.number}",
-        )  # fmt: skip
+            "payout.settled",
+            None,
+            amount=self.part(max(held, self.size), self.currency),
+            currency=self.currency,
+            processor="cards",
+            payout_id=f"o{self.number}",
+        )
 
     def dispute(self) -> None:
         found = self.one([(w, p) for w, p in self.documents("payment") if p.applied]) if self.has(1) else None
@@ -285,17 +335,23 @@ class _Walker:
         if self.has(4):
             about["fee"] = self.money(3, dispute.currency)
         self.send(
-            "dispute.lost" if lost else "dispute.won", customer, dispute_id=dispute.dispute_id,
-            currency=dispute.currency if about or self.has(8) else ..., **about,
-        )  # fmt: skip
+            "dispute.lost" if lost else "dispute.won",
+            customer,
+            dispute_id=dispute.dispute_id,
+            currency=dispute.currency if about or self.has(8) else ...,
+            **about,
+        )
 
     def write_off(self) -> None:
         if (block := self.a_block(lambda block: block.receivable_minor)) is not None:
             self.send(
-                "receivable.written_off", self.owner(block), block_id=block.block_id, reason="r",
+                "receivable.written_off",
+                self.owner(block),
+                block_id=block.block_id,
+                reason="r",
                 amount=self.part(block.receivable_minor, block.currency) if self.has(1) else ...,
                 tax_relief=self.has(2),
-            )  # fmt: skip
+            )
 
     def memo(self) -> None:
         block = self.a_block(lambda block: block.drawn_minor - block.conceded_minor > 0)
@@ -312,19 +368,27 @@ class _Walker:
             if self.has(2) and block.invoice_id is not None:
                 about = {"invoice_id": block.invoice_id}
         self.send(
-            "credit_memo.issued", customer, amount=self.part(most, currency), currency=currency, reason="r",
-            tax=self.part(tax, currency) if self.has(4) and tax > 0 else ..., **about,
-        )  # fmt: skip
+            "credit_memo.issued",
+            customer,
+            amount=self.part(most, currency),
+            currency=currency,
+            reason="r",
+            tax=self.part(tax, currency) if self.has(4) and tax > 0 else ...,
+            **about,
+        )
 
     def bill(self) -> None:
         wallet = self.walk.wallets[self.somebody]
         unbilled = sum(o.open_minor for o in wallet.overages if o.open and o.currency == self.currency)
         if unbilled:
             self.send(
-                "overage.billed", self.somebody, invoice_id=f"v{self.number}",
-                amount=self.part(unbilled, self.currency), currency=self.currency,
+                "overage.billed",
+                self.somebody,
+                invoice_id=f"v{self.number}",
+                amount=self.part(unbilled, self.currency),
+                currency=self.currency,
                 tax=self.money(self.size % 9, self.currency) if self.has(1) else ...,
-            )  # fmt: skip
+            )
 
     # --- the ledger itself ------------------------------------------------------------------------------------
 
@@ -350,17 +414,29 @@ class _Walker:
         """Another policy; its rules are the tests' own."""
         policy = self.pick % POLICIES + 1
         self.walk.own(
-            f"a{self.number}", "policy.adopted", None, self.at, policy=policy, name="p", version=1, content_hash="h",
+            f"a{self.number}",
+            "policy.adopted",
+            None,
+            self.at,
+            policy=policy,
+            name="p",
+            version=1,
+            content_hash="h",
             rules={},
-        )  # fmt: skip
+        )
 
     def settings(self) -> None:
         self.walk.own(
-            f"a{self.number}", "ledger.configured", None, self.at, entity="E", functional_currency=HOME,
+            f"a{self.number}",
+            "ledger.configured",
+            None,
+            self.at,
+            entity="E",
+            functional_currency=HOME,
             timezone=("UTC", "Pacific/Kiritimati")[self.flags & 1],
             on_shortfall=("reject", "overage", "backfill")[self.pick % 3],
             late_usage="new" if self.has(2) else "reclassify",
-        )  # fmt: skip
+        )
 
     def close(self) -> None:
         """The next month: what expires, what stands in other currencies, then the close itself."""
@@ -399,9 +475,15 @@ def walk(steps: Sequence[WalkStep]) -> Walk:
     ledger = Walk()
     for base, rate in RATES.items():
         ledger.send(
-            f"rate-{base}", "exchange_rate.set", None, START - timedelta(days=900), base=base, quote=HOME, rate=rate,
+            f"rate-{base}",
+            "exchange_rate.set",
+            None,
+            START - timedelta(days=900),
+            base=base,
+            quote=HOME,
+            rate=rate,
             rate_source="ECB",
-        )  # fmt: skip
+        )
     walker = _Walker(ledger)
     for step in steps:
         walker.go(*step)
@@ -413,19 +495,22 @@ def long_walk(seed: int, length: int) -> Walk:
     chance = random.Random(seed)
     return walk(
         [
-            (chance.choice(_WHAT), chance.randint(0, 100), chance.randint(0, 40), chance.randint(1, 90),
-             chance.randint(0, 255))
+            (
+                chance.choice(_WHAT),
+                chance.randint(0, 100),
+                chance.randint(0, 40),
+                chance.randint(1, 90),
+                chance.randint(0, 255),
+            )
             for _ in range(length)
         ]
-    )  # fmt: skip
+    )
 
 
 WALKS = st.lists(
-    st.tuples(
-        st.sampled_from(_WHAT), st.integers(0, 100), st.integers(0, 40), st.integers(1, 90), st.integers(0, 255)
-    ),
+    st.tuples(st.sampled_from(_WHAT), st.integers(0, 100), st.integers(0, 40), st.integers(1, 90), st.integers(0, 255)),
     max_size=40,
-).map(walk)  # fmt: skip
+).map(walk)
 
 
 def for_every_walk(law: Callable[[Walk], None]) -> Callable[[Sequence[Walk]], None]:

@@ -30,7 +30,7 @@ EDITS: Final[Edits] = {
     ),
     "subledger/store/columns.py": (
         ("    cut: Integer\n", "    cut: Integer\n    campaign: Text | None\n"),
-        ("cut=row.cut, ", "cut=row.cut, campaign=row.campaign, "),
+        ("        cut=row.cut,\n", "        cut=row.cut,\n        campaign=row.campaign,\n"),
     ),
 }  # fmt: skip
 

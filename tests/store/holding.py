@@ -73,8 +73,4 @@ use = partial(usage, customer="c")
 
 
 def fund(service: Subledger, ledger: str, credits: str = "1000000", customer: str = "c") -> None:
-    recorded(
-        service,
-        ledger,
-        purchase(f"b-{customer}", credits, customer, "2026-01-01", price="9999.99"),
-    )
+    recorded(service, ledger, purchase(f"b-{customer}", credits, customer, "2026-01-01", price="9999.99"))

@@ -51,11 +51,16 @@ def stop(backend: int) -> None:
 def events(size: int) -> list[Input]:
     documents: list[Any] = [
         cloud_event(
-            f"stopped-{n}", "credits.granted", "c", "2026-01-20T10:00:00Z",
-            block_id=f"s-{n}", credits="1", reason="promotional",
+            f"stopped-{n}",
+            "credits.granted",
+            "c",
+            "2026-01-20T10:00:00Z",
+            block_id=f"s-{n}",
+            credits="1",
+            reason="promotional",
         )
         for n in range(size)
-    ]  # fmt: skip
+    ]
     return read_inputs([{**document, "note": "x" * 2_000} for document in documents])
 
 

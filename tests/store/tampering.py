@@ -33,22 +33,34 @@ def history(seed: int, size: int) -> list[dict[str, Any]]:
             customer = f"c{number}" if number < 7 else customer
             events.append(
                 cloud_event(
-                    f"e{number}", "credits.purchased", customer, "2026-01-02T00:00:00Z",
-                    block_id=f"b{number}", credits=str(chance.randint(3, 90)), price=f"{chance.randint(1, 99)}.37",
-                    tax="1.11", currency="USD", invoice_id=f"i{number}",
+                    f"e{number}",
+                    "credits.purchased",
+                    customer,
+                    "2026-01-02T00:00:00Z",
+                    block_id=f"b{number}",
+                    credits=str(chance.randint(3, 90)),
+                    price=f"{chance.randint(1, 99)}.37",
+                    tax="1.11",
+                    currency="USD",
+                    invoice_id=f"i{number}",
                     expires_at=f"2026-0{chance.randint(2, 6)}-01T00:00:00Z",
                 )
-            )  # fmt: skip
+            )
         elif pick < 0.6:
             used.append((f"e{number}", customer))
             events.append(
                 cloud_event(
-                    f"e{number}", "credits.consumed", customer, time,
-                    credits=f"{chance.randint(1, 60)}.{chance.randint(0, 99):02}", currency="USD",
-                    product=chance.choice(("api", "batch")), overage_price="0.0371",
+                    f"e{number}",
+                    "credits.consumed",
+                    customer,
+                    time,
+                    credits=f"{chance.randint(1, 60)}.{chance.randint(0, 99):02}",
+                    currency="USD",
+                    product=chance.choice(("api", "batch")),
+                    overage_price="0.0371",
                     on_shortfall=chance.choice(("overage", "backfill")),
                 )
-            )  # fmt: skip
+            )
         elif pick < 0.75 and used:
             event_id, customer = chance.choice(used)
             events.append(
@@ -64,24 +76,39 @@ def history(seed: int, size: int) -> list[dict[str, Any]]:
             block = chance.randrange(7)
             events.append(
                 cloud_event(
-                    f"e{number}", "block.expiry_changed", f"c{block}", time, block_id=f"b{block}", reason="r",
+                    f"e{number}",
+                    "block.expiry_changed",
+                    f"c{block}",
+                    time,
+                    block_id=f"b{block}",
+                    reason="r",
                     expires_at=chance.choice((None, "2026-03-28T00:00:00Z", "2026-07-01T00:00:00Z")),
                 )
-            )  # fmt: skip
+            )
         elif pick < 0.9:
             events.append(
                 cloud_event(
-                    f"e{number}", "payment.received", customer, time, amount="40.00", currency="USD",
+                    f"e{number}",
+                    "payment.received",
+                    customer,
+                    time,
+                    amount="40.00",
+                    currency="USD",
                     invoice_id=f"i{customer[1:]}",
                 )
-            )  # fmt: skip
+            )
         else:
             events.append(
                 cloud_event(
-                    f"e{number}", "credits.granted", customer, time, block_id=f"g{number}", credits="5",
+                    f"e{number}",
+                    "credits.granted",
+                    customer,
+                    time,
+                    block_id=f"g{number}",
+                    credits="5",
                     reason="promotional",
                 )
-            )  # fmt: skip
+            )
     return events
 
 

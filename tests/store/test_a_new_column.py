@@ -95,9 +95,14 @@ def later(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         database.close()
         copy = copy_with_the_new_column(tmp_path_factory.mktemp("later"), str(revision(url)))
         done = subprocess.run(
-            [sys.executable, "-c", LATER, url, LEDGER], input=json.dumps(ASKED), cwd=copy, capture_output=True,
-            text=True, env={**os.environ, "PYTHONPATH": str(copy)}, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", LATER, url, LEDGER],
+            input=json.dumps(ASKED),
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

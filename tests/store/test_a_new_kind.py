@@ -98,13 +98,20 @@ POLICIES_OF_LEDGERS: Final = {
 """Policies that ledgers had adopted, each with the shipped one whose rule is right for the new kind."""
 
 BEFORE: Final = (
-    cloud_event("buy", "credits.purchased", "c", "2026-01-05T10:00:00Z", block_id="b", credits="100", price="50.00",
-                currency="USD", invoice_id="i"),
+    cloud_event(
+        "buy",
+        "credits.purchased",
+        "c",
+        "2026-01-05T10:00:00Z",
+        block_id="b",
+        credits="100",
+        price="50.00",
+        currency="USD",
+        invoice_id="i",
+    ),
     cloud_event("use", "credits.consumed", "c", "2026-01-10T10:00:00Z", credits="30"),
-)  # fmt: skip
-AFTER: Final = (
-    cloud_event("forfeit", TYPE, "c", "2026-01-20T10:00:00Z", block_id="b", reason="broke the terms"),
-)  # fmt: skip
+)
+AFTER: Final = (cloud_event("forfeit", TYPE, "c", "2026-01-20T10:00:00Z", block_id="b", reason="broke the terms"),)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +132,14 @@ def later(
         }
     copy = copy_with_the_new_kind(tmp_path_factory.mktemp("later"))
     done = subprocess.run(
-        [sys.executable, "-c", LATER, owner_url], input=json.dumps(asked), cwd=copy, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(copy)}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", LATER, owner_url],
+        input=json.dumps(asked),
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     return {name: found[ledger] for name, ledger in ledgers.items()}

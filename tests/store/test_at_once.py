@@ -53,10 +53,10 @@ def test_a_writer_alone_sends_one_statement_for_usage(
     told: list[str] = []
     execute = psycopg.Cursor.execute
     monkeypatch.setattr(
-        psycopg.Cursor, "execute", lambda self, query, *args, **named: (
-            told.append(query), execute(self, query, *args, **named)
-        )[1]
-    )  # fmt: skip
+        psycopg.Cursor,
+        "execute",
+        lambda self, query, *args, **named: (told.append(query), execute(self, query, *args, **named))[1],
+    )
     for size in (1, 30):
         service.record(ledger, [use(f"one-{size}-{number}") for number in range(size)])
     assert [query.partition("(")[0] for query in told] == ["SELECT append_batch"] * 2
@@ -186,9 +186,12 @@ def test_an_answer_given_meanwhile_keeps_what_follows_out_of_it(alone: tuple[Sub
 
 @pytest.mark.parametrize(("off", "tried"), [(timedelta(hours=1), None), (-timedelta(hours=1), "written")])
 def test_a_clock_that_was_set_is_never_believed(
-    alone: tuple[Subledger, str], calls: list[str | None], off: timedelta, tried: str | None,
+    alone: tuple[Subledger, str],
+    calls: list[str | None],
+    off: timedelta,
+    tried: str | None,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     service, ledger = alone
     monotonic, by = head.time.monotonic, [0.0]
     monkeypatch.setattr(head.time, "monotonic", lambda: monotonic() + by[0])

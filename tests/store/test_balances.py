@@ -169,8 +169,14 @@ def plan(service: Subledger, ledger: str, asked: balances.OfCustomer, query: str
         for way in ("seqscan", "bitmapscan"):
             view.connection.execute(text(f"SET LOCAL enable_{way} = off"))
         parameters = {
-            **asked.parameters, "ledger": ledger, "as_of": view.as_of, "known_at": None, "position": view.position,
-            "due_by": None, "due_block": None, "due_of": None,
-        }  # fmt: skip
+            **asked.parameters,
+            "ledger": ledger,
+            "as_of": view.as_of,
+            "known_at": None,
+            "position": view.position,
+            "due_by": None,
+            "due_block": None,
+            "due_of": None,
+        }
         found = view.connection.exec_driver_sql(f"EXPLAIN {statement_of(query)}", parameters)
         return "\n".join(found.scalars())

@@ -43,8 +43,11 @@ def test_a_month_goes_from_open_to_closed_and_handed_over(service: Subledger, ne
     service.record(ledger, [buy("b-c1", customer="c1", expires_at="2026-01-20T00:00:00Z")])
     before = looked(service, ledger)
     assert [name for name, step in before.items() if name and step.state == "open"] == [
-        "expiries", "close", "journals", "files",
-    ]  # fmt: skip
+        "expiries",
+        "close",
+        "journals",
+        "files",
+    ]
     assert before["expiries"].evidence["due"] == 1
     found: Checklist = before[""]
     assert (found.ready, found.done) == (True, False)

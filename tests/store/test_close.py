@@ -168,22 +168,24 @@ def test_reopening_a_period_reopens_the_later_ones_and_each_closes_again(
     reopen_period(service.recorder, ledger, FEBRUARY, "a correction")
     with database.read() as connection:
         assert [(str(p.period), p.state, p.reason) for p in periods(connection, ledger)] == [
-            ("2026-01", "closed", None), ("2026-02", "open", "a correction"), ("2026-03", "open", "a correction"),
-        ]  # fmt: skip
+            ("2026-01", "closed", None),
+            ("2026-02", "open", "a correction"),
+            ("2026-03", "open", "a correction"),
+        ]
     recorded(service, ledger, use("late", "10", time="2026-02-20T00:00:00Z"))
     with database.read() as connection:
         assert [(str(p.period), p.state) for p in periods(connection, ledger)] == [
-            ("2026-01", "closed"), ("2026-02", "open"), ("2026-03", "open"),
-        ]  # fmt: skip
+            ("2026-01", "closed"),
+            ("2026-02", "open"),
+            ("2026-03", "open"),
+        ]
     with pytest.raises(PeriodOutOfOrder):
         close_period(service.recorder, ledger, MARCH)
     close_period(service.recorder, ledger, FEBRUARY)
     close_period(service.recorder, ledger, MARCH)
     assert state(database, ledger)[0] == date(2026, 3, 31)
     assert query(
-        database,
-        "SELECT data FROM events WHERE ledger = %(ledger)s AND type = 'period.reopened'",
-        ledger,
+        database, "SELECT data FROM events WHERE ledger = %(ledger)s AND type = 'period.reopened'", ledger
     ) == [('{"period":"2026-02","reason":"a correction"}',)]
 
 
@@ -235,8 +237,10 @@ def test_a_journal_of_an_open_period_takes_a_cut_and_the_rest_is_its_adjustment(
     recorded(service, ledger, use("u3", "1", time="2026-01-30T00:00:00Z"))
     close_period(service.recorder, ledger, JANUARY)
     assert [(j.number, j.from_cut, j.to_cut) for j in journals(service, ledger, JANUARY)] == [
-        (1, 0, 1), (2, 1, 2), (3, 2, 3),
-    ]  # fmt: skip
+        (1, 0, 1),
+        (2, 1, 2),
+        (3, 2, 3),
+    ]
 
 
 def test_a_month_without_entries_has_one_empty_journal_and_cuts_nothing(
@@ -275,16 +279,22 @@ def _a_quarter(service: Subledger, ledger: str) -> None:
         buy("b1", expires_at="2026-02-15T00:00:00Z", tax="7.00"),
         buy("b2", time="2026-01-11T00:00:00Z", price="33.33", customer="cust-2"),
         cloud_event(
-            "g1", "credits.granted", "cust-2", "2026-01-12T00:00:00Z", block_id="g1", credits="5",
-            reason="promotional",
+            "g1", "credits.granted", "cust-2", "2026-01-12T00:00:00Z", block_id="g1", credits="5", reason="promotional"
         ),
         cloud_event(
-            "p1", "payment.received", "cust-1", "2026-01-20T00:00:00Z", amount="107.00", currency="USD",
-            block_id="b1", processor="stripe", fee="3.40",
+            "p1",
+            "payment.received",
+            "cust-1",
+            "2026-01-20T00:00:00Z",
+            amount="107.00",
+            currency="USD",
+            block_id="b1",
+            processor="stripe",
+            fee="3.40",
         ),
         use("u1", "333", time="2026-01-21T00:00:00Z"),
         use("u2", "7", time="2026-01-22T00:00:00Z", customer="cust-2", product="api"),
-    )  # fmt: skip
+    )
     journals(service, ledger, JANUARY)
     recorded(service, ledger, use("u3", "1", time="2026-01-23T00:00:00Z"), use("u4", "2", time="2026-02-01T00:00:00Z"))
     close_period(service.recorder, ledger, JANUARY)
@@ -308,8 +318,12 @@ def test_every_entry_is_in_one_journal_and_the_journals_are_the_trial_balance(
     _a_quarter(service, ledger)
     every = [journal for period in (JANUARY, FEBRUARY, MARCH) for journal in journals(service, ledger, period)]
     assert [(str(j.period), j.number) for j in every] == [
-        ("2026-01", 1), ("2026-01", 2), ("2026-01", 3), ("2026-02", 1), ("2026-03", 1),
-    ]  # fmt: skip
+        ("2026-01", 1),
+        ("2026-01", 2),
+        ("2026-01", 3),
+        ("2026-02", 1),
+        ("2026-03", 1),
+    ]
     lines = query(
         database,
         "SELECT account, side, sum(amount_minor)::bigint FROM journal_lines WHERE ledger = %(ledger)s GROUP BY 1, 2",
@@ -317,17 +331,17 @@ def test_every_entry_is_in_one_journal_and_the_journals_are_the_trial_balance(
     )
     assert sums(*every) == {(account, side): amount for account, side, amount in lines}
     entries = query(
-        database,
-        "SELECT position, number, accounting_date, cut FROM entries WHERE ledger = %(ledger)s",
-        ledger,
+        database, "SELECT position, number, accounting_date, cut FROM entries WHERE ledger = %(ledger)s", ledger
     )
     for _, _, on, cut in entries:
         assert sum(j.period == Period.of(on) and j.from_cut < cut <= j.to_cut for j in every) == 1
     with database.read() as connection:
         assert journals_of(connection, ledger) == tuple(every)
         assert [(str(p.period), p.state, p.journals) for p in periods(connection, ledger)] == [
-            ("2026-01", "closed", 3), ("2026-02", "closed", 1), ("2026-03", "closed", 1),
-        ]  # fmt: skip
+            ("2026-01", "closed", 3),
+            ("2026-02", "closed", 1),
+            ("2026-03", "closed", 1),
+        ]
         assert sum(p.entries for p in periods(connection, ledger)) == len(entries)
 
 
@@ -396,11 +410,12 @@ def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledge
     before = journals(service, ledger, JANUARY)
     credited = {line.role for line in before[0].lines if line.side is Side.CREDIT}
     adopt_mapping(
-        service.recorder, ledger,
+        service.recorder,
+        ledger,
         AccountMapping.from_rows(
             {"role": role.name, "account": "9999" if role.name in credited else "9998"} for role in ROLES
         ),
-    )  # fmt: skip
+    )
     recorded(service, ledger, use("u1", "100", time="2026-01-11T00:00:00Z"))
     first, second = journals(service, ledger, JANUARY)
     assert (first,) == before
@@ -583,6 +598,7 @@ def test_a_month_keeps_the_name_of_who_reopened_it_when_an_earlier_one_is_reopen
         found = {month: closing_of(acts) for month, acts in history_of(connection, ledger).items()}
         reopened = {str(month): (last["reopened_by"], last["reason"]) for month, last in found.items()}
     assert reopened == {
-        "2026-01": ("bob", "a missing invoice"), "2026-02": ("bob", "a missing invoice"),
+        "2026-01": ("bob", "a missing invoice"),
+        "2026-02": ("bob", "a missing invoice"),
         "2026-03": ("ann", "late usage"),
-    }  # fmt: skip
+    }

@@ -10,15 +10,7 @@ import pytest
 
 from subledger.events.envelope import Event
 from subledger.kinds import Dimensions, Entry
-from subledger.store.columns import (
-    LOG,
-    EntryRow,
-    EventRow,
-    LogTable,
-    entry_row,
-    event_row,
-    stored_entry,
-)
+from subledger.store.columns import LOG, EntryRow, EventRow, LogTable, entry_row, event_row, stored_entry
 
 IN_THE_DATABASE = """
 SELECT a.attname, t.typname, NOT a.attnotnull, col_description(a.attrelid, a.attnum)
@@ -43,10 +35,21 @@ def test_the_columns_in_code_are_those_of_the_migrated_database(owner_url: str, 
 
 
 ENTRY = Entry(
-    number=1, policy=2, kind="consumption", customer="c", block_id="b", unit="credit", credits=Decimal("1.5"),
-    amount_minor=300, currency="USD", functional_minor=310, accounting_date=date(2026, 1, 3),
-    effective_date=date(2026, 1, 2), cut=4, dimensions=Dimensions(product="p"),
-)  # fmt: skip
+    number=1,
+    policy=2,
+    kind="consumption",
+    customer="c",
+    block_id="b",
+    unit="credit",
+    credits=Decimal("1.5"),
+    amount_minor=300,
+    currency="USD",
+    functional_minor=310,
+    accounting_date=date(2026, 1, 3),
+    effective_date=date(2026, 1, 2),
+    cut=4,
+    dimensions=Dimensions(product="p"),
+)
 
 
 def test_a_row_of_entries_is_the_entry_with_its_position_and_the_number_of_its_dimensions() -> None:
@@ -62,9 +65,15 @@ def test_a_row_of_entries_is_the_entry_with_its_position_and_the_number_of_its_d
 
 def test_a_row_of_events_has_what_the_event_has() -> None:
     event = Event(
-        source="s", event_id="e", type="t", customer="c", occurred_at=datetime(2026, 1, 2, tzinfo=UTC), data=None,
-        data_text="{}", attributes_text='{"a":1}',
-    )  # fmt: skip
+        source="s",
+        event_id="e",
+        type="t",
+        customer="c",
+        occurred_at=datetime(2026, 1, 2, tzinfo=UTC),
+        data=None,
+        data_text="{}",
+        attributes_text='{"a":1}',
+    )
     row = EventRow(*event_row(7, event, None, b"leaf"))
     assert (row.position, row.decision_text, row.leaf) == (7, None, b"leaf")
     shared = set(EventRow.__struct_fields__) & set(Event.__struct_fields__)

@@ -90,8 +90,11 @@ def test_no_default_asks_a_clock_or_a_die(owner_url: str) -> None:
 def test_the_job_queue_has_a_schema_of_its_own_and_stays_on_the_coordinator(owner_url: str) -> None:
     found = _rows(owner_url, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'jobs'::regnamespace")
     assert {str(name) for (name,) in found} == {
-        "procrastinate_workers", "procrastinate_jobs", "procrastinate_periodic_defers", "procrastinate_events",
-    }  # fmt: skip
+        "procrastinate_workers",
+        "procrastinate_jobs",
+        "procrastinate_periodic_defers",
+        "procrastinate_events",
+    }
     assert not {str(name) for (name,) in found} & set(sharded_tables())
 
 

@@ -58,8 +58,12 @@ def test_a_second_event_with_the_same_document_is_refused(
             outcomes = writer.record(ledger, documents("again", 'X "quoted" \\ é'))
             assert [outcome.error and outcome.error.code for outcome in outcomes] == ["document_exists"] * 5
             assert [outcome.error.facts["first"]["id"] for outcome in outcomes if outcome.error] == [
-                "first-payment", "first-refund", "first-payout", "first-dispute", "first-invoice",
-            ]  # fmt: skip
+                "first-payment",
+                "first-refund",
+                "first-payout",
+                "first-dispute",
+                "first-invoice",
+            ]
             for number, outcome in enumerate(outcomes):
                 assert outcome.error is not None
                 assert outcome.error.facts["first"]["position"] == 8 + number

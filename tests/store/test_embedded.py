@@ -146,15 +146,33 @@ def test_the_server_is_safe_for_books_and_open_to_nobody_else(used_home: Path) -
     url = embedded.ensure_running(used_home)
     shown = {
         name: query(url, f"SHOW {name}")
-        for name in ("fsync", "full_page_writes", "synchronous_commit", "data_checksums", "server_encoding",
-                     "listen_addresses", "unix_socket_directories", "jit", "max_wal_size", "max_connections",
-                     "TimeZone")
-    }  # fmt: skip
+        for name in (
+            "fsync",
+            "full_page_writes",
+            "synchronous_commit",
+            "data_checksums",
+            "server_encoding",
+            "listen_addresses",
+            "unix_socket_directories",
+            "jit",
+            "max_wal_size",
+            "max_connections",
+            "TimeZone",
+        )
+    }
     assert shown == {
-        "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "data_checksums": "on",
-        "server_encoding": "UTF8", "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "jit": "off",
-        "max_wal_size": "2GB", "max_connections": "100", "TimeZone": "UTC",
-    }  # fmt: skip
+        "fsync": "on",
+        "full_page_writes": "on",
+        "synchronous_commit": "on",
+        "data_checksums": "on",
+        "server_encoding": "UTF8",
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "jit": "off",
+        "max_wal_size": "2GB",
+        "max_connections": "100",
+        "TimeZone": "UTC",
+    }
     assert stat.S_IMODE((used_home / "postgres" / "password").stat().st_mode) == 0o600
     assert stat.S_IMODE((used_home / "postgres" / "server.log").stat().st_mode) == 0o600
     password = (used_home / "postgres" / "password").read_text()
@@ -192,9 +210,13 @@ def test_postgresql_variables_of_the_environment_do_not_matter(
     used_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
-        "PGHOSTADDR": "192.0.2.1", "PGSSLMODE": "require", "PGDATA": "/nowhere", "PGPORT": "1",
-        "PGOPTIONS": "-c nothing=1", "PGDATABASE": "nowhere",
-    }.items():  # fmt: skip
+        "PGHOSTADDR": "192.0.2.1",
+        "PGSSLMODE": "require",
+        "PGDATA": "/nowhere",
+        "PGPORT": "1",
+        "PGOPTIONS": "-c nothing=1",
+        "PGDATABASE": "nowhere",
+    }.items():
         monkeypatch.setenv(name, value)
     assert embedded.ensure_running(used_home) == embedded.running_url(used_home)
 
@@ -478,9 +500,13 @@ def test_an_ordinary_user_runs_a_server_of_his_own() -> None:
     shutil.chown(folder, "nobody")
     home = folder / "home"
     options = {
-        "python": python, "user": "nobody", "group": folder.stat().st_gid, "extra_groups": [], "cwd": "/",
+        "python": python,
+        "user": "nobody",
+        "group": folder.stat().st_gid,
+        "extra_groups": [],
+        "cwd": "/",
         "env": {"PATH": os.environ["PATH"], "PYTHONPATH": path},
-    }  # fmt: skip
+    }
     try:
         done = ensure_in_process(home, **options)
         assert done.returncode == 0, done.stderr

@@ -32,11 +32,17 @@ Link = Callable[[str], AbstractContextManager[str]]
 def _fund(service: Subledger, ledger: str) -> None:
     events = [
         cloud_event(
-            f"buy-{n}", "credits.purchased", f"c-{n}", "2026-01-01T00:00:00Z",
-            block_id=f"b-{n}", credits="1000000", price="9999.99", currency="USD",
+            f"buy-{n}",
+            "credits.purchased",
+            f"c-{n}",
+            "2026-01-01T00:00:00Z",
+            block_id=f"b-{n}",
+            credits="1000000",
+            price="9999.99",
+            currency="USD",
         )
         for n in range(7)
-    ]  # fmt: skip
+    ]
     recorded(service, ledger, *events)
 
 
@@ -49,8 +55,10 @@ def link(request: pytest.FixtureRequest) -> Link:
 def _writer(url: str, ledger: str, name: str, batches: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.store.writer", url, ledger, name, str(batches), str(SIZE)],
-        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
 
 
 def _acknowledged(writer: subprocess.Popen[str]) -> list[int]:

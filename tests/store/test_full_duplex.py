@@ -78,11 +78,17 @@ def ledger(over_slow_link: Subledger) -> str:
 def purchases(count: int, round_: int = 0, *, note: str | None = None) -> list[dict[str, Any]]:
     events = [
         cloud_event(
-            f"buy-{round_}-{n}", "credits.purchased", f"c-{n % 50}", "2026-03-01T00:00:00Z",
-            block_id=f"b-{round_}-{n}", credits="1", price="1.00", currency="USD",
+            f"buy-{round_}-{n}",
+            "credits.purchased",
+            f"c-{n % 50}",
+            "2026-03-01T00:00:00Z",
+            block_id=f"b-{round_}-{n}",
+            credits="1",
+            price="1.00",
+            currency="USD",
         )
         for n in range(count)
-    ]  # fmt: skip
+    ]
     return events if note is None else [{**event, "note": note} for event in events]
 
 

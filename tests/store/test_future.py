@@ -80,8 +80,10 @@ def test_a_sweep_beyond_today_is_refused_and_live_credits_stay(through: str, ser
     with pytest.raises(InTheFuture) as refused:
         service.expire(ledger, date.fromisoformat(through))
     assert (refused.value.field, refused.value.found, refused.value.expected) == (
-        "through", through, "2026-11-30 or earlier",
-    )  # fmt: skip
+        "through",
+        through,
+        "2026-11-30 or earlier",
+    )
     recorded(service, ledger, usage("today", "10", time="2026-11-30T08:00:00Z"))
 
 
@@ -93,8 +95,10 @@ def test_a_sweep_through_today_records_what_has_expired_by_now_and_no_more(servi
     with service.view(ledger) as view:
         found, _ = blocks.customer_blocks(view, "ann", after="", limit=10)
     assert {block.block.block_id: block.status.value for block in found} == {
-        "past": "expired", "now": "expired", "later": "active",
-    }  # fmt: skip
+        "past": "expired",
+        "now": "expired",
+        "later": "active",
+    }
 
 
 def test_a_correction_a_year_ahead_is_refused_and_later_usage_is_revenue_of_its_own_month(
@@ -117,7 +121,7 @@ def test_one_wrong_year_does_not_poison_a_block(service: Subledger, ledger: str)
     documents = [
         usage("u1", "10", time="2062-11-02T00:00:00Z"),
         cloud_event("r", "consumption.reversed", "ann", "2026-11-04T00:00:00Z", event_id="u1", reason="typo"),
-    ]  # fmt: skip
+    ]
     [wrong, taken_back] = service.record(ledger, documents)
     assert isinstance(wrong.error, InTheFuture)
     assert taken_back.error is not None
@@ -198,10 +202,17 @@ def test_what_is_refused_says_now_and_the_limit_and_is_taken_when_its_time_has_c
     error = outcome.error
     assert isinstance(error, InTheFuture)
     assert error.as_document() | {"detail": ""} == {
-        "type": "urn:subledger:error:in_the_future", "title": error.title, "code": "in_the_future", "detail": "",
-        "retryable": True, "field": "time", "expected": "at most 2026-12-01T09:00:00Z",
-        "found": "2026-12-05T00:00:00Z", "now": "2026-11-30T09:00:00Z", "retry_after_s": 313_200,
-    }  # fmt: skip
+        "type": "urn:subledger:error:in_the_future",
+        "title": error.title,
+        "code": "in_the_future",
+        "detail": "",
+        "retryable": True,
+        "field": "time",
+        "expected": "at most 2026-12-01T09:00:00Z",
+        "found": "2026-12-05T00:00:00Z",
+        "now": "2026-11-30T09:00:00Z",
+        "retry_after_s": 313_200,
+    }
     set_clock(service.recorder, ledger, NOW + timedelta(seconds=error.facts["retry_after_s"]))
     recorded(service, ledger, document)
 

@@ -19,14 +19,7 @@ from hypothesis import strategies as st
 
 from api.service import Subledger, read_inputs
 from projections.integrity import verify
-from subledger.errors import (
-    DatabaseUnavailable,
-    LedgerBusy,
-    Overloaded,
-    Stopping,
-    SubledgerError,
-    UnknownLedger,
-)
+from subledger.errors import DatabaseUnavailable, LedgerBusy, Overloaded, Stopping, SubledgerError, UnknownLedger
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
@@ -187,12 +180,20 @@ def test_callers_in_threads_and_tasks_of_several_services_share_a_ledger(limited
 
 def test_each_event_waits_for_a_second_person_in_the_name_of_its_own_caller(limited: Limited, owner_url: str) -> None:
     service, ledger = limited(), "gathered-names"
-    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(
-        {"grant_credits_above": "1"})))  # fmt: skip
+    service.create_ledger(
+        ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate({"grant_credits_above": "1"}))
+    )
 
     def grant(block: str) -> Any:
-        return cloud_event(f"g-{block}", "credits.granted", "c", "2026-01-01T00:00:00Z",
-                           block_id=block, credits="2", reason="promotional")  # fmt: skip
+        return cloud_event(
+            f"g-{block}",
+            "credits.granted",
+            "c",
+            "2026-01-01T00:00:00Z",
+            block_id=block,
+            credits="2",
+            reason="promotional",
+        )
 
     with Callers(service, ledger) as callers, held(owner_url, ledger) as hold:
         calls = [callers.call(grant(name), by=name) for name in ("ann", "bob", "cyd")]
@@ -206,10 +207,12 @@ def test_each_event_waits_for_a_second_person_in_the_name_of_its_own_caller(limi
 
 def test_a_request_of_nobody_is_refused_at_the_position_where_the_ledger_was(limited: Limited) -> None:
     service, ledger = limited(), "asked-by-nobody"
-    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(
-        {"grant_credits_above": "1"})))  # fmt: skip
-    grant = cloud_event("g", "credits.granted", "c", "2026-01-01T00:00:00Z",
-                        block_id="g", credits="2", reason="promotional")  # fmt: skip
+    service.create_ledger(
+        ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate({"grant_credits_above": "1"}))
+    )
+    grant = cloud_event(
+        "g", "credits.granted", "c", "2026-01-01T00:00:00Z", block_id="g", credits="2", reason="promotional"
+    )
     with service.view(ledger) as view:
         position = view.position
     [outcome] = service.record(ledger, [grant])
@@ -240,8 +243,9 @@ def test_where_the_database_fails_all_of_the_batch_are_told_and_nothing_is_half_
         assert after.result()[0].status == "recorded"
     assert ids_in_log(service, ledger) == ["after"]
     assert {outcome.status for outcome in service.record(ledger, [use("alone"), use("after")])} == {
-        "recorded", "duplicate",
-    }  # fmt: skip
+        "recorded",
+        "duplicate",
+    }
     assert verify(service.database, ledger).differences == []
 
 

@@ -44,9 +44,15 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     for month in MONTHS:
         ensure_journals(service.recorder, service.database, ledger, month)
     late = cloud_event(
-        "late", "credits.purchased", "late", f"{MONTHS[-1]}-20T00:00:00Z", block_id="late", credits="3", price="9.99",
+        "late",
+        "credits.purchased",
+        "late",
+        f"{MONTHS[-1]}-20T00:00:00Z",
+        block_id="late",
+        credits="3",
+        price="9.99",
         currency="EUR",
-    )  # fmt: skip
+    )
     service.record(ledger, [late])
     assert len(ensure_journals(service.recorder, service.database, ledger, MONTHS[-1])) == 2
     return ledger

@@ -70,9 +70,13 @@ def walked(server_url: str) -> Iterator[tuple[Subledger, Superuser]]:
 def _rate(number: int) -> dict[str, Any]:
     data = {"base": "CHF", "quote": "USD", "rate": f"1.{number + 100}", "rate_source": "ECB"}
     return {
-        "specversion": "1.0", "id": f"chf-{number}", "source": "rates", "type": "exchange_rate.set",
-        "time": "2026-01-01T00:00:00Z", "data": data,
-    }  # fmt: skip
+        "specversion": "1.0",
+        "id": f"chf-{number}",
+        "source": "rates",
+        "type": "exchange_rate.set",
+        "time": "2026-01-01T00:00:00Z",
+        "data": data,
+    }
 
 
 def _another(table: str, column: str) -> str:
@@ -120,7 +124,7 @@ def _changed(superuser: Superuser, table: str, column: str, place: dict[str, Any
     superuser.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table} WHERE {where}", place)
     [(changed,)] = superuser.execute(
         f'UPDATE {table} SET "{column}" = {value} WHERE {where} RETURNING ctid', place
-    ).fetchall()  # fmt: skip
+    ).fetchall()
     try:
         yield
     finally:

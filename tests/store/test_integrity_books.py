@@ -223,11 +223,7 @@ FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
         "transfer_clearing in USD is not zero",
     ),
     "a reversal that keeps a cent": (
-        [
-            buy(),
-            use("u"),
-            _event("consumption.reversed", "01-07", event_id="u", reason="r"),
-        ],
+        [buy(), use("u"), _event("consumption.reversed", "01-07", event_id="u", reason="r")],
         _more("consumption", amount_minor=1),
         "reversal",
         "the reversals of position 5 do not mirror its draw on block b",
@@ -320,9 +316,7 @@ def _document_fault(type: str, **values: Any) -> WalletFault:
     def fault(wallet: Wallet, event: Event) -> Wallet:
         if event.type != type:
             return wallet
-        changed = (
-            replace(d, **values) if values.keys() <= set(d.__struct_fields__) else d for d in wallet.documents
-        )  # fmt: skip
+        changed = (replace(d, **values) if values.keys() <= set(d.__struct_fields__) else d for d in wallet.documents)
         return replace(wallet, documents=tuple(changed))
 
     return fault
@@ -495,9 +489,16 @@ def _pool_fault(books: Books) -> Books:
     ],
 )  # fmt: skip
 def test_books_that_remember_something_else_disagree_with_their_entries(
-    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, events: list[Document],
-    fault: Callable[[Books], Books], check: str, message: str, expected: str, found: str,
-) -> None:  # fmt: skip
+    service: Subledger,
+    new_ledger: NewLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[Document],
+    fault: Callable[[Books], Books],
+    check: str,
+    message: str,
+    expected: str,
+    found: str,
+) -> None:
     def forgetful(books: Books, event: Event, decision: Decision, **facts: Any) -> Books:
         after = evolve_books(books, event, decision, **facts)
         return fault(after) if decision.movements else after

@@ -100,15 +100,39 @@ def _history(service: Subledger) -> None:
     service.record(
         LEDGER,
         [
-            cloud_event("rate", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.1",
-                        rate_source="ECB"),
-            cloud_event("buy", "credits.purchased", "c1", "2026-01-05T00:00:00Z", block_id="b", credits="400",
-                        price="40.00", currency="USD"),
-            cloud_event("other", "credits.purchased", "c2", "2026-01-05T00:00:00Z", block_id="e", credits="4",
-                        price="4.00", currency="EUR"),
+            cloud_event(
+                "rate",
+                "exchange_rate.set",
+                None,
+                "2026-01-01T00:00:00Z",
+                base="EUR",
+                quote="USD",
+                rate="1.1",
+                rate_source="ECB",
+            ),
+            cloud_event(
+                "buy",
+                "credits.purchased",
+                "c1",
+                "2026-01-05T00:00:00Z",
+                block_id="b",
+                credits="400",
+                price="40.00",
+                currency="USD",
+            ),
+            cloud_event(
+                "other",
+                "credits.purchased",
+                "c2",
+                "2026-01-05T00:00:00Z",
+                block_id="e",
+                credits="4",
+                price="4.00",
+                currency="EUR",
+            ),
             *(cloud_event(f"u{n}", "credits.consumed", "c1", "2026-01-06T00:00:00Z", credits="1") for n in range(140)),
         ],
-    )  # fmt: skip
+    )
     change_attributes(service.database, LEDGER, "c1", {"segment": "smb"}, by="crm")
     rule = {"role": "usage_revenue", "account": "4000"}
     adopt_mapping(service.recorder, LEDGER, only(rule, {**rule, "customer.segment": "smb", "account": "4010"}))

@@ -178,10 +178,15 @@ def unguarded(url: str) -> Iterator[psycopg.Connection]:
 def test_a_correction_that_was_changed_is_found(reversed_twice: tuple[Subledger, str]) -> None:
     service, url = reversed_twice
     for number, change in (
-        (2, "lines = replace(lines, 'credit', 'debit')"), (3, "reverses = 1, reissues = NULL"), (3, "reissues = 2"),
-        (2, "reason = 'another'"), (2, "made_by = 'zoe'"), (2, "made_at = made_at + interval '1 second'"),
-        (3, "reissues = NULL, reason = NULL, made_by = NULL, made_at = NULL"), (3, "reason = NULL"),
-    ):  # fmt: skip
+        (2, "lines = replace(lines, 'credit', 'debit')"),
+        (3, "reverses = 1, reissues = NULL"),
+        (3, "reissues = 2"),
+        (2, "reason = 'another'"),
+        (2, "made_by = 'zoe'"),
+        (2, "made_at = made_at + interval '1 second'"),
+        (3, "reissues = NULL, reason = NULL, made_by = NULL, made_at = NULL"),
+        (3, "reason = NULL"),
+    ):
         with unguarded(url) as owner:
             owner.execute(f"UPDATE journals SET {change} WHERE period = '2026-01' AND number = {number}")
             assert ("journals", "2026-01") in [(d.check, d.subject) for d in differences(service)], change
@@ -255,10 +260,15 @@ def put(owner: psycopg.Connection, journal: Journal, number: int) -> None:
         " mapping = %(mapping)s, reverses = %(reverses)s, reissues = %(reissues)s, reason = %(reason)s,"
         " made_by = %(made_by)s, made_at = %(made_at)s WHERE period = '2026-01' AND number = %(number)s",
         {
-            "lines": journal.lines_text, "hash": journal.content_hash, "from": journal.from_cut, "to": journal.to_cut,
-            "mapping": journal.mapping, "number": number, **said,
+            "lines": journal.lines_text,
+            "hash": journal.content_hash,
+            "from": journal.from_cut,
+            "to": journal.to_cut,
+            "mapping": journal.mapping,
+            "number": number,
+            **said,
         },
-    )  # fmt: skip
+    )
 
 
 def test_a_correction_that_is_gone_is_found(reversed_twice: tuple[Subledger, str]) -> None:

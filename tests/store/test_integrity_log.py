@@ -129,10 +129,14 @@ def test_events_and_entries_that_nothing_vouches_for_are_found(own: tuple[Subled
     service, url = own
     tamper(url, "entries", f"{COPIED_ENTRY.format(position=5000, number=1)} WHERE position = 9 AND number = 1")
     assert ("log", 5000) in [(d.check, d.position) for d in differences(service)]
-    tamper(url, "events", (
-        "INSERT INTO events SELECT ledger, 5000, source, 'x', type, customer, occurred_at, data, attributes, decision,"
-        " leaf FROM events WHERE position = 9"
-    ))  # fmt: skip
+    tamper(
+        url,
+        "events",
+        (
+            "INSERT INTO events SELECT ledger, 5000, source, 'x', type, customer, occurred_at, data, attributes,"
+            " decision, leaf FROM events WHERE position = 9"
+        ),
+    )
     assert ("chain", 5000) in [(d.check, d.position) for d in differences(service)]
 
 

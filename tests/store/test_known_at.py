@@ -129,18 +129,47 @@ def configured(service: Subledger, ledger: str) -> None:
 
 
 def new_customer(service: Subledger, ledger: str) -> None:
-    recorded(service, ledger, cloud_event("p9", "credits.purchased", "cid", "2026-01-08T10:00:00Z", block_id="b9",
-                                          credits="5", price="5.00", currency="USD"))  # fmt: skip
+    recorded(
+        service,
+        ledger,
+        cloud_event(
+            "p9",
+            "credits.purchased",
+            "cid",
+            "2026-01-08T10:00:00Z",
+            block_id="b9",
+            credits="5",
+            price="5.00",
+            currency="USD",
+        ),
+    )
 
 
 def other_currency(service: Subledger, ledger: str) -> None:
     recorded(
-        service, ledger,
-        cloud_event("r", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.2",
-                    rate_source="ECB"),
-        cloud_event("p8", "credits.purchased", "bob", "2026-01-08T10:00:00Z", block_id="b8", credits="5",
-                    price="5.00", currency="EUR"),
-    )  # fmt: skip
+        service,
+        ledger,
+        cloud_event(
+            "r",
+            "exchange_rate.set",
+            None,
+            "2026-01-01T00:00:00Z",
+            base="EUR",
+            quote="USD",
+            rate="1.2",
+            rate_source="ECB",
+        ),
+        cloud_event(
+            "p8",
+            "credits.purchased",
+            "bob",
+            "2026-01-08T10:00:00Z",
+            block_id="b8",
+            credits="5",
+            price="5.00",
+            currency="EUR",
+        ),
+    )
 
 
 def used_up(service: Subledger, ledger: str) -> None:
@@ -152,8 +181,7 @@ def closed(service: Subledger, ledger: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [moved_expiry, adopted_mapping, adopted_policy, configured, new_customer, other_currency, used_up, closed],
+    "change", [moved_expiry, adopted_mapping, adopted_policy, configured, new_customer, other_currency, used_up, closed]
 )
 def test_an_answer_at_a_fixed_known_at_never_changes(
     service: Subledger, new_ledger: NewLedger, change: Callable[[Subledger, str], None]
@@ -229,9 +257,11 @@ def test_an_entity_has_the_ledgers_that_it_was_known_to_have(service: Subledger,
     assert sorted(part.ledger for part in now.parts) == sorted((staying, coming))
     with pytest.raises(UnknownEntity):
         joint_reports.answer(
-            service, "trial-balance", reports.ReportQuery(known_at=known_at),
+            service,
+            "trial-balance",
+            reports.ReportQuery(known_at=known_at),
             joint_reports.Chosen(entity=f"other-{entity}"),
-        )  # fmt: skip
+        )
 
 
 # --- the status of a block ------------------------------------------------------------------------------------------
@@ -242,9 +272,21 @@ def test_a_status_at_a_fixed_known_at_does_not_move_with_the_clock(service: Subl
     ledger = f"t-{uuid.uuid4().hex[:10]}"
     morning = datetime(2026, 5, 4, 9, tzinfo=UTC)
     service.create_ledger(ledger, LedgerSettings(currency="USD", sandbox=True, clock=morning))
-    recorded(service, ledger, cloud_event(
-        "p", "credits.purchased", "ann", "2026-05-01T00:00:00Z", block_id="b", credits="1", price="1.00",
-        currency="USD", expires_at="2026-05-04T12:00:00Z"))  # fmt: skip
+    recorded(
+        service,
+        ledger,
+        cloud_event(
+            "p",
+            "credits.purchased",
+            "ann",
+            "2026-05-01T00:00:00Z",
+            block_id="b",
+            credits="1",
+            price="1.00",
+            currency="USD",
+            expires_at="2026-05-04T12:00:00Z",
+        ),
+    )
     known_at = now_of(service, ledger)
 
     def status(known_at: datetime | None) -> str:
@@ -262,9 +304,21 @@ def test_a_status_of_a_real_ledger_goes_by_what_was_known(service: Subledger, ne
     """A block whose expiry lies between the recording and now is not expired as known at the recording."""
     ledger = new_ledger()
     expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=40)
-    recorded(service, ledger, cloud_event(
-        "p", "credits.purchased", "ann", "2026-05-01T00:00:00Z", block_id="b", credits="1", price="1.00",
-        currency="USD", expires_at=expires_at.isoformat()))  # fmt: skip
+    recorded(
+        service,
+        ledger,
+        cloud_event(
+            "p",
+            "credits.purchased",
+            "ann",
+            "2026-05-01T00:00:00Z",
+            block_id="b",
+            credits="1",
+            price="1.00",
+            currency="USD",
+            expires_at=expires_at.isoformat(),
+        ),
+    )
     known_at = now_of(service, ledger)
     for named in (known_at, None):
         with service.view(ledger, as_of=expires_at.date() + timedelta(days=1), known_at=named) as view:

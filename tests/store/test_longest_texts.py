@@ -34,15 +34,34 @@ def test_the_longest_ids_and_names_fit_every_key(service: Subledger, new_ledger:
 
     events = [
         event("breakage.estimated", 1, pool=names["pool"], expected_breakage_rate="0.1", currency="USD", evidence="e"),
-        event("credits.purchased", 2, block_id=block, credits="10", unit=names["unit"], price="10.00", currency="USD",
-              pool=names["pool"], scope=[names["product"]], invoice_id=wide(MAX_ID), order_id=wide(MAX_ID)),
+        event(
+            "credits.purchased",
+            2,
+            block_id=block,
+            credits="10",
+            unit=names["unit"],
+            price="10.00",
+            currency="USD",
+            pool=names["pool"],
+            scope=[names["product"]],
+            invoice_id=wide(MAX_ID),
+            order_id=wide(MAX_ID),
+        ),
         event("credits.consumed", 3, credits="1", unit=names["unit"], product=names["product"]),
-        event("payment.received", 4, amount="10.00", currency="USD", block_id=block, payment_id=wide(MAX_ID),
-              processor=names["processor"], fee="1.00"),
+        event(
+            "payment.received",
+            4,
+            amount="10.00",
+            currency="USD",
+            block_id=block,
+            payment_id=wide(MAX_ID),
+            processor=names["processor"],
+            fee="1.00",
+        ),
         event("dispute.opened", 5, dispute_id=wide(MAX_ID), block_id=block),
         event("credits.purchased", 6, block_id=wide(MAX_ID), credits="1", price="1.00", currency="USD"),
         event("credits.consumed", 7, credits="1"),
-    ]  # fmt: skip
+    ]
     recorded(service, ledger, *events)
     assert [outcome.status for outcome in service.record(ledger, events)] == ["duplicate"] * len(events)
     add_snapshots(service.database, ledger, customer)

@@ -123,8 +123,9 @@ def test_a_dimension_may_be_what_the_customer_has_and_is_none_where_that_is_noth
     rows = mapping("cash,,,,1000,,{customer.region},all", header=f"{HEADER},territory,desk")
     assert rows.attributes == ("region",)
     assert rows.resolve("cash", "", "", "USD", (("region", "emea"),)).dimensions == (
-        ("desk", "all"), ("territory", "emea"),
-    )  # fmt: skip
+        ("desk", "all"),
+        ("territory", "emea"),
+    )
     assert rows.resolve("cash", "", "", "USD", (("region", ""),)).dimensions == (("desk", "all"),)
 
 
@@ -139,9 +140,13 @@ def test_a_combination_without_a_row_names_the_attributes_that_its_account_depen
 
 def test_whoever_the_customer_an_account_is_one_or_is_said_to_depend() -> None:
     rows = mapping(
-        "cash,,,,1,One,", "usage_revenue,,,,2,,", "usage_revenue,,,,3,,x", "usage_revenue,api,,,4,Four,",
-        "tax_payable,,,,5,,x", header=f"{HEADER},customer.a",
-    )  # fmt: skip
+        "cash,,,,1,One,",
+        "usage_revenue,,,,2,,",
+        "usage_revenue,,,,3,,x",
+        "usage_revenue,api,,,4,Four,",
+        "tax_payable,,,,5,,x",
+        header=f"{HEADER},customer.a",
+    )
     assert rows.resolve_for_all("cash", "", "", "USD") == GLAccount(number="1", name="One")
     assert rows.resolve_for_all("usage_revenue", "", "", "USD") == GLAccount(number="by customer", name="")
     assert rows.resolve_for_all("usage_revenue", "api", "", "USD") == GLAccount(number="4", name="Four")
@@ -264,11 +269,17 @@ def test_a_chart_that_begins_with_a_month_leaves_earlier_months_as_they_were(
             ledger,
             [
                 cloud_event(
-                    f"buy-{month}", "credits.purchased", "c", f"{month}-05T00:00:00Z",
-                    block_id=f"b-{month}", credits="10", price="5.00", currency="USD",
+                    f"buy-{month}",
+                    "credits.purchased",
+                    "c",
+                    f"{month}-05T00:00:00Z",
+                    block_id=f"b-{month}",
+                    credits="10",
+                    price="5.00",
+                    currency="USD",
                 )
             ],
-        )  # fmt: skip
+        )
         [journal] = ensure_journals(service.recorder, database, ledger, Period.parse(month))
         found = {line.account.number for line in journal.lines}
         assert len(found) == 2

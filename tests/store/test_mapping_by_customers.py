@@ -352,8 +352,9 @@ def test_a_combination_without_an_account_names_itself_with_its_attributes_befor
     place = {"role": "usage_revenue", "product": "", "credit_kind": "paid", "currency": "USD"}
     assert steps["mapping"].state == "blocked"
     assert steps["mapping"].evidence["unmapped"] == [
-        {**place, "customer.segment": ""}, {**place, "customer.segment": "smb"}
-    ]  # fmt: skip
+        {**place, "customer.segment": ""},
+        {**place, "customer.segment": "smb"},
+    ]
     for attempt in (
         lambda: close_period(service.recorder, ledger, JANUARY),
         lambda: ensure_journals(service.recorder, service.database, ledger, JANUARY),
@@ -383,9 +384,7 @@ def small(service: Subledger, new_ledger: NewLedger) -> str:
     change_attributes(service.database, ledger, "c1", {"segment": "enterprise"}, by="crm")
     change_attributes(service.database, ledger, "c2", {"segment": "smb"}, by="crm")
     rule = {"role": "usage_revenue", "account": "4000"}
-    adopt_mapping(
-        service.recorder, ledger, only(rule, {**rule, "customer.segment": "enterprise", "account": "4010"})
-    )  # fmt: skip
+    adopt_mapping(service.recorder, ledger, only(rule, {**rule, "customer.segment": "enterprise", "account": "4010"}))
     ensure_journals(service.recorder, service.database, ledger, JANUARY)
     assert verify(service.database, ledger).differences == []
     return ledger

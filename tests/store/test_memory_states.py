@@ -76,10 +76,17 @@ class Twins:
             reversal(f"{new}-back", "u0", "c0", "2026-01-03", credits="0.5"),
             buy("b-c2", event_id=f"{new}-again", customer="c2"),
             grant(f"{new}-gift", "3", "c2", "2026-01-03"),
-            cloud_event(f"{new}-void", "credits.refunded", "c3", "2026-01-04T00:00:00Z", block_id="b-c3", credits="1",
-                        reason="r"),
+            cloud_event(
+                f"{new}-void",
+                "credits.refunded",
+                "c3",
+                "2026-01-04T00:00:00Z",
+                block_id="b-c3",
+                credits="1",
+                reason="r",
+            ),
             use(f"{new}-nobody", customer="nobody"),
-        )  # fmt: skip
+        )
         with pytest.MonkeyPatch.context() as patched:  # rows that a forgetful writer never leaves
             patched.setattr(write_behind, "MAX_WRITE_THROUGH", 500)
             self.record(grant(f"{new}-last", "1", "c3", "2026-01-05"))
@@ -100,9 +107,12 @@ class Twins:
 def _answer(outcome: Outcome) -> Answer:
     error = outcome.error
     return (
-        outcome.event_id, outcome.status, outcome.position,
-        None if error is None else f"{error.code}: {error.message}", {} if error is None else error.facts,
-    )  # fmt: skip
+        outcome.event_id,
+        outcome.status,
+        outcome.position,
+        None if error is None else f"{error.code}: {error.message}",
+        {} if error is None else error.facts,
+    )
 
 
 def founded(twins: Twins) -> Twins:

@@ -60,10 +60,12 @@ class Hook:
                 if standing.status < 300:
                     standing.told.append(
                         Told(
-                            self.headers["webhook-id"], int(self.headers["webhook-timestamp"]),
-                            self.headers["webhook-signature"], body,
+                            self.headers["webhook-id"],
+                            int(self.headers["webhook-timestamp"]),
+                            self.headers["webhook-signature"],
+                            body,
                         )
-                    )  # fmt: skip
+                    )
                 self.send_response(standing.status)
                 self.end_headers()
 
@@ -195,9 +197,11 @@ def test_a_webhook_that_is_down_keeps_nobody_from_looking_and_hears_of_it_when_i
     service: Subledger, watched: str, hook: Hook, tmp_path: Path
 ) -> None:
     set_settings(
-        service.database, watched, {"webhook": "http://127.0.0.1:1/", "webhook_secret": f"file:{tmp_path}/secret"},
+        service.database,
+        watched,
+        {"webhook": "http://127.0.0.1:1/", "webhook_secret": f"file:{tmp_path}/secret"},
         by="test",
-    )  # fmt: skip
+    )
     down = told(service, watched, hours=25)
     assert (down.sent, down.waiting) == (0, 1)
     assert down.failure is not None
@@ -270,9 +274,11 @@ def test_a_webhook_at_another_address_hears_what_rings_now_and_nothing_that_was_
     told(service, watched, hours=25)
     hook.status = 204
     set_settings(
-        service.database, watched, {"webhook": hook.url + "&v=2", "webhook_secret": f"file:{tmp_path}/secret"},
+        service.database,
+        watched,
+        {"webhook": hook.url + "&v=2", "webhook_secret": f"file:{tmp_path}/secret"},
         by="test",
-    )  # fmt: skip
+    )
     assert told(service, watched, hours=30).began == ("expiry_sweep",)
     [notice] = hook.told
     assert notice.data["ringing"] == {"expiry_sweep": "2026-03-02T06:00:00Z"}

@@ -140,11 +140,12 @@ def test_a_finished_block_that_stands_at_something_rings(own: Own) -> None:
         ).all()
         [(position,)] = connection.exec_driver_sql("SELECT position FROM ledgers").all()
     tamper(
-        url, "entries",
+        url,
+        "entries",
         "INSERT INTO entries SELECT ledger, position, number + 50, policy, kind, customer, block_id, unit, credits, 7,"
         " currency, 7, accounting_date, effective_date, cut, dimension_set FROM entries"
         f" WHERE block_id = '{block}' AND kind = 'purchase' LIMIT 1",
-    )  # fmt: skip
+    )
     assert looked(service, LEDGER, "clearing").value == 0, "what was looked at is a verification's"
     with psycopg.connect(url) as connection:
         connection.execute("DELETE FROM cleared_blocks")

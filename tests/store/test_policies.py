@@ -291,7 +291,8 @@ def test_a_year_in_which_the_policy_changes_every_month_is_clean(service: Subled
 
 
 FAR = of_name(
-    "as_far_as_it_goes", version=7,
+    "as_far_as_it_goes",
+    version=7,
     consumption="prepaid_liability / overage_revenue",
     overage="unbilled_receivable / usage_revenue",
     breakage="prepaid_liability / usage_revenue",
@@ -308,7 +309,7 @@ FAR = of_name(
     processing_fee="dispute_fees / processor_clearing",
     fx_remeasurement_cash="cash / bad_debt",
     purchase="accounts_receivable / deferred_revenue, deferred_revenue / prepaid_liability",
-)  # fmt: skip
+)
 """A policy that chooses otherwise wherever it may."""
 
 
@@ -424,11 +425,16 @@ def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    over = cloud_event("o", "credits.consumed", "c", "2026-01-20T10:00:00Z", credits="1", overage_price="0.10",
-                       currency="USD")  # fmt: skip
+    over = cloud_event(
+        "o", "credits.consumed", "c", "2026-01-20T10:00:00Z", credits="1", overage_price="0.10", currency="USD"
+    )
     assert service.record(ledger, [over])[0].status == "rejected"
-    changed = SettingsChange(on_shortfall="overage", late_usage="reclassify", entity="US01",
-                             approvals={"voids": True, "grant_credits_above": "10"})  # fmt: skip
+    changed = SettingsChange(
+        on_shortfall="overage",
+        late_usage="reclassify",
+        entity="US01",
+        approvals={"voids": True, "grant_credits_above": "10"},
+    )
     assert service.configure_ledger(ledger, changed, by="ann") is True
     assert service.configure_ledger(ledger, changed, by="bob") is False
     assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": "10.00"})) is False

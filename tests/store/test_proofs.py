@@ -29,8 +29,9 @@ from tests.store.tampering import differences
 from tests.store.walked import policy_event
 
 JANUARY = Period(2026, 1)
-RATE = cloud_event("rate", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.2",
-                   rate_source="ECB")  # fmt: skip
+RATE = cloud_event(
+    "rate", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.2", rate_source="ECB"
+)
 
 
 buy = partial(purchase, customer="c", time="2026-01-05", price="10.00")
@@ -66,9 +67,14 @@ def _refused(service: Subledger, ledger: str, message: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
 def test_books_that_a_faulty_decision_wrote_are_not_closed(
-    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, policy: str,
-    events: list[dict[str, Any]], change: dict[str, Any], says: str,
-) -> None:  # fmt: skip
+    service: Subledger,
+    new_ledger: NewLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    events: list[dict[str, Any]],
+    change: dict[str, Any],
+    says: str,
+) -> None:
     ledger = new_ledger(policy=policy)
     recorded(service, ledger, *events[:-1])
     monkeypatch.setattr(batch, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
@@ -102,9 +108,7 @@ def test_what_is_wrong_with_one_block_and_right_in_sum_is_found_by_a_verificatio
 def _faulty(kind: str, change: Callable[[Movement], Movement]) -> Callable[[Wallet, Event, Context], Decision]:
     def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
         decision = decide(wallet, event, context)
-        return replace(
-            decision, movements=tuple(change(m) if m.kind == kind else m for m in decision.movements)
-        )  # fmt: skip
+        return replace(decision, movements=tuple(change(m) if m.kind == kind else m for m in decision.movements))
 
     return faulty
 
@@ -153,13 +157,15 @@ def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_i
     with psycopg.connect(owner_url) as connection:
         connection.execute(
             "UPDATE posting_rules SET debit = 'refunds_payable' WHERE ledger = %s AND policy = 2"
-            " AND kind = 'consumption' AND debit = 'prepaid_liability'", (ledger,),
-        )  # fmt: skip
+            " AND kind = 'consumption' AND debit = 'prepaid_liability'",
+            (ledger,),
+        )
     _refused(service, ledger, "in USD: 16 credits left, prepaid_liability 2600 (2600 functional), carrying amount 1600")
     with psycopg.connect(owner_url) as connection:
         connection.execute(
             "UPDATE posting_rules SET debit = 'prepaid_liability' WHERE ledger = %s AND policy = 2"
-            " AND kind = 'consumption' AND debit = 'refunds_payable'", (ledger,),
-        )  # fmt: skip
+            " AND kind = 'consumption' AND debit = 'refunds_payable'",
+            (ledger,),
+        )
     close_period(service.recorder, ledger, JANUARY)
     assert differences(service, ledger) == []

@@ -115,9 +115,16 @@ def test_what_was_recorded_since_the_interruption_is_in_it(own: tuple[Subledger,
     done = _interrupted(service, tmp_path / "kept", 50)
     later = [
         grant("new", customer="nobody-yet"),
-        cloud_event("give", "credits.transferred", "nobody-yet", "2026-03-20T00:00:00Z", block_id="new",
-                    to_customer="c2", new_block_id="given"),
-    ]  # fmt: skip
+        cloud_event(
+            "give",
+            "credits.transferred",
+            "nobody-yet",
+            "2026-03-20T00:00:00Z",
+            block_id="new",
+            to_customer="c2",
+            new_block_id="given",
+        ),
+    ]
     recorded(service, LEDGER, *later)
     service.record(LEDGER, history(5, 70))
     healthy = dump(service, LEDGER)
@@ -179,8 +186,11 @@ def test_one_that_is_killed_leaves_what_was_there_and_the_next_one_goes_on_and_m
     damaged = dump(service, LEDGER)
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, url, LEDGER, str(tmp_path / "kept"), str(workers)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "replaying\n"
     spooled = list(Path(tempfile.gettempdir()).glob(f"subledger-rebuild-{process.pid}-*"))
@@ -326,7 +336,7 @@ def _over_the_damage(service: Subledger, directory: Path) -> int:
         held.begin(snapshot.connection, LEDGER, head, shares=SHARES, how=Start.ANEW)
         whole = fold(
             snapshot, LEDGER, shares=SHARES, workers=1, advance=no_progress, spool=directory / "spool", resumable=held
-        )  # fmt: skip
+        )
     held.close()
     assert whole.damage is not None
     return whole.damage.position
@@ -343,9 +353,13 @@ def _over_the_damage(service: Subledger, directory: Path) -> int:
     ],
 )
 def test_going_on_never_goes_past_a_damage(
-    own: tuple[Subledger, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, statement: str,
+    own: tuple[Subledger, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    statement: str,
     saved_every: int,
-) -> None:  # fmt: skip
+) -> None:
     service, url = own
     monkeypatch.setattr(folding, "SAVED_EVERY", saved_every)
     tamper(url, table, statement)

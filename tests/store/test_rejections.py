@@ -110,8 +110,10 @@ def test_a_rejection_is_retried_or_corrected_once_its_event_is_recorded_after_it
     assert [outcome.status for outcome in outcomes] == ["rejected"] * 3 + ["recorded"] * 3
     states = {found.event_id: (found.state, found.recorded_position) for found in kept(service, ledger)}
     assert states == {
-        "u1": ("retried", outcomes[4].position), "u2": ("corrected", outcomes[5].position), "u3": ("open", None),
-    }  # fmt: skip
+        "u1": ("retried", outcomes[4].position),
+        "u2": ("corrected", outcomes[5].position),
+        "u3": ("open", None),
+    }
     assert [found.event_id for found in kept(service, ledger, Chosen(state="corrected"))] == ["u2"]
 
 
@@ -207,10 +209,12 @@ def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_kn
     service.record(ledger, [usage("w"), usage("w")])
     found = {(each.event_id, each.way == BEYOND, each.code): each.attempts for each in kept(service, ledger)}
     assert found == {
-        ("u1", False, "insufficient_credits"): 2, ("u2", False, "insufficient_credits"): 1,
-        ("v0", False, "insufficient_credits"): 1, (None, True, "insufficient_credits"): 5,
+        ("u1", False, "insufficient_credits"): 2,
+        ("u2", False, "insufficient_credits"): 1,
+        ("v0", False, "insufficient_credits"): 1,
+        (None, True, "insufficient_credits"): 5,
         (None, True, "missing_field"): 1,
-    }  # fmt: skip
+    }
     with service.database.read() as connection:
         by_code = {count.code: count for count in rejections.counts(connection, ledger, EVERYTHING).by_code}
     short = by_code["insufficient_credits"]
@@ -416,9 +420,13 @@ def test_a_process_killed_before_it_answers_loses_no_rejection_that_is_sent_agai
     ledger = new_ledger()
     batch = [purchase(), usage("u1"), usage("u2", "99"), {"id": "no event"}]
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, owner_url, ledger, moment], input=json.dumps(batch), text=True,
-        capture_output=True, timeout=HANGS_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", KILLED, owner_url, ledger, moment],
+        input=json.dumps(batch),
+        text=True,
+        capture_output=True,
+        timeout=HANGS_S,
+        check=False,
+    )
     assert done.returncode == -9, done.stderr
     assert len(kept(service, ledger)) == (0 if moment == "before" else 2), "nobody was answered"
     again = service.record(ledger, batch)
@@ -479,9 +487,14 @@ def test_a_change_of_any_column_past_the_triggers_is_found(
     assert differences(service, ledger) == []
     kind = str(metadata.tables["rejected_events"].columns[column].type)
     other = {
-        "TEXT": "'other'", "BYTEA": "'\\x00'", "NUMERIC": "99", "BIGINT": "99",
-        "TIMESTAMP WITH TIME ZONE": "'2020-01-01'", "BLOB": "'\\x00'", "DATETIME": "'2020-01-01'",
-    }[kind]  # fmt: skip
+        "TEXT": "'other'",
+        "BYTEA": "'\\x00'",
+        "NUMERIC": "99",
+        "BIGINT": "99",
+        "TIMESTAMP WITH TIME ZONE": "'2020-01-01'",
+        "BLOB": "'\\x00'",
+        "DATETIME": "'2020-01-01'",
+    }[kind]
     together = {
         "amount_minor": ", currency = 'USD'",
         "currency": ", amount_minor = 1",

@@ -71,11 +71,22 @@ def test_a_restored_database_verifies_clean(scratch_url: str, tmp_path: Path) ->
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
-    service.record("acme", [
-        cloud_event("b", "credits.purchased", "ann", "2026-01-05T10:00:00Z", block_id="b", credits="10",
-                    price="10.00", currency="USD"),
-        cloud_event("u", "credits.consumed", "ann", "2026-01-06T10:00:00Z", credits="4"),
-    ])  # fmt: skip
+    service.record(
+        "acme",
+        [
+            cloud_event(
+                "b",
+                "credits.purchased",
+                "ann",
+                "2026-01-05T10:00:00Z",
+                block_id="b",
+                credits="10",
+                price="10.00",
+                currency="USD",
+            ),
+            cloud_event("u", "credits.consumed", "ann", "2026-01-06T10:00:00Z", credits="4"),
+        ],
+    )
     assert [each.message for each in verify(database, "acme").differences] == []
     database.close()
     with restored(scratch_url, tmp_path) as url:
@@ -89,15 +100,28 @@ def founded(service: Subledger, **settings: Any) -> None:
 
 
 def bought(service: Subledger) -> None:
-    [outcome] = service.record("acme", [cloud_event(
-        "b", "credits.purchased", "ann", "2026-01-05T10:00:00Z", block_id="b", credits="10", price="10.00",
-        currency="USD")])  # fmt: skip
+    [outcome] = service.record(
+        "acme",
+        [
+            cloud_event(
+                "b",
+                "credits.purchased",
+                "ann",
+                "2026-01-05T10:00:00Z",
+                block_id="b",
+                credits="10",
+                price="10.00",
+                currency="USD",
+            )
+        ],
+    )
     assert outcome.status == "recorded"
 
 
 def used(service: Subledger) -> int:
-    [outcome] = service.record("acme", [cloud_event("u", "credits.consumed", "ann", "2026-01-06T10:00:00Z",
-                                                    credits="1")])  # fmt: skip
+    [outcome] = service.record(
+        "acme", [cloud_event("u", "credits.consumed", "ann", "2026-01-06T10:00:00Z", credits="1")]
+    )
     assert outcome.position is not None
     return outcome.position
 
@@ -223,13 +247,31 @@ def go_on(service: Subledger, ledger: str, *, policy: str, chart: int, block: st
     service.adopt_policy(ledger, shipped_policy(policy))
     adopt_mapping(service.recorder, ledger, another_chart(chart))
     service.configure_ledger(ledger, SettingsChange(entity=f"entity of {chart}"))
-    service.record(ledger, [
-        cloud_event(f"b-{block}", "credits.purchased", "ann", "2026-03-05T10:00:00Z", block_id=block, credits="10",
-                    price="10.00", currency="USD"),
-        cloud_event("u-more", "credits.consumed", "ann", "2026-03-06T10:00:00Z", credits="1"),
-        cloud_event("x-more", "block.expiry_changed", "ann", "2026-03-07T10:00:00Z", block_id=block, reason="agreed",
-                    expires_at=f"2026-08-{len(policy):02}T00:00:00Z"),
-    ])  # fmt: skip
+    service.record(
+        ledger,
+        [
+            cloud_event(
+                f"b-{block}",
+                "credits.purchased",
+                "ann",
+                "2026-03-05T10:00:00Z",
+                block_id=block,
+                credits="10",
+                price="10.00",
+                currency="USD",
+            ),
+            cloud_event("u-more", "credits.consumed", "ann", "2026-03-06T10:00:00Z", credits="1"),
+            cloud_event(
+                "x-more",
+                "block.expiry_changed",
+                "ann",
+                "2026-03-07T10:00:00Z",
+                block_id=block,
+                reason="agreed",
+                expires_at=f"2026-08-{len(policy):02}T00:00:00Z",
+            ),
+        ],
+    )
     export(service.recorder, service.database, ledger, Period(2026, 3), "csv")
 
 

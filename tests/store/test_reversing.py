@@ -61,14 +61,25 @@ def record(service: Subledger, ledger: str, block: str, day: int, month: Period 
     """A block is sold for 100.00, and a quarter of it used the day after."""
     events = [
         cloud_event(
-            f"buy-{block}", "credits.purchased", "c", f"{month}-{day:02}T00:00:00Z", block_id=block, credits="1000",
-            price="100.00", currency="USD",
+            f"buy-{block}",
+            "credits.purchased",
+            "c",
+            f"{month}-{day:02}T00:00:00Z",
+            block_id=block,
+            credits="1000",
+            price="100.00",
+            currency="USD",
         ),
         cloud_event(
-            f"use-{block}", "credits.consumed", "c", f"{month}-{day + 1:02}T00:00:00Z", credits="250", block_id=block,
+            f"use-{block}",
+            "credits.consumed",
+            "c",
+            f"{month}-{day + 1:02}T00:00:00Z",
+            credits="250",
+            block_id=block,
             product="api",
         ),
-    ]  # fmt: skip
+    ]
     assert [outcome.error for outcome in service.record(ledger, events)] == [None, None]
 
 
@@ -117,8 +128,9 @@ def test_a_journal_is_taken_back_line_by_line_and_its_entries_are_issued_under_t
     ]
     number = {line.role: RIGHT.resolve(line.role, "", "", "USD").number for line in journal.lines}
     assert [(role, number[role]) for role in ("accounts_receivable", "usage_revenue")] == [
-        ("accounts_receivable", "7003"), ("usage_revenue", "7015"),
-    ]  # fmt: skip
+        ("accounts_receivable", "7003"),
+        ("usage_revenue", "7015"),
+    ]
     assert shown(made.reissue) == [(*line[:4], number[line[1]]) for line in shown(journal)]
     assert [line.account.dimensions for line in made.reissue.lines[:1]] == [(("department", "asset"),)]
     assert (made.reversal.name, made.reissue.name) == (f"{ledger}-2026-01-2", f"{ledger}-2026-01-3")
@@ -145,8 +157,11 @@ def test_what_is_recorded_later_is_the_next_journal_under_the_mapping_of_then(se
     record(service, ledger, "b2", 20)
     made = journals(service, ledger)
     assert [(x.number, x.from_cut, x.to_cut, x.mapping) for x in made] == [
-        (1, 0, 1, 1), (2, 0, 1, 1), (3, 0, 1, 2), (4, 1, 2, 2),
-    ]  # fmt: skip
+        (1, 0, 1, 1),
+        (2, 0, 1, 1),
+        (3, 0, 1, 2),
+        (4, 1, 2, 2),
+    ]
     adopt(service, ledger, another_chart(8000))
     again = reverse(service, ledger, 4)
     assert (again.reversal.number, again.reissue.number, again.reissue.from_cut) == (5, 6, 1)
@@ -235,9 +250,13 @@ def test_the_hash_of_a_journal_that_corrects_nothing_is_what_it_always_was(servi
     moment = datetime(2026, 2, 1, tzinfo=UTC)
     told = JournalCorrection(reverses=1, reason="r", made_by="ann", made_at=moment)
     several = [
-        told, replace(told, reverses=2), replace(told, reverses=None, reissues=1), replace(told, reason="s"),
-        replace(told, made_by="bob"), replace(told, made_at=moment.replace(microsecond=1)),
-    ]  # fmt: skip
+        told,
+        replace(told, reverses=2),
+        replace(told, reverses=None, reissues=1),
+        replace(told, reason="s"),
+        replace(told, made_by="bob"),
+        replace(told, made_at=moment.replace(microsecond=1)),
+    ]
     assert len({plain.content_hash, *(replace(plain, correction=c).content_hash for c in several)}) == 7
 
 
@@ -444,11 +463,13 @@ def booked(made: Iterable[Journal]) -> list[dict[str, str]]:
             sums[line.account.number, str(journal.period), line.side.value] += line.functional_minor
     return [
         {
-            "account": account, "period": period, "debit": f"{sums[account, period, 'debit'] / 100:.2f}",
+            "account": account,
+            "period": period,
+            "debit": f"{sums[account, period, 'debit'] / 100:.2f}",
             "credit": f"{sums[account, period, 'credit'] / 100:.2f}",
         }
         for account, period in sorted({key[:2] for key in sums})
-    ]  # fmt: skip
+    ]
 
 
 def test_books_tie_once_they_have_the_reversal_and_what_takes_its_place(service: Subledger, ledger: str) -> None:
@@ -460,16 +481,15 @@ def test_books_tie_once_they_have_the_reversal_and_what_takes_its_place(service:
         whole = tie_out(connection, ledger, theirs_of(booked(journals(service, ledger)), "USD"), accounts=accounts)
         assert whole.tied
         without = tie_out(connection, ledger, theirs_of(booked(before), "USD"), accounts=accounts)
-        twice = tie_out(
-            connection, ledger, theirs_of(booked((*before, made.reissue)), "USD"), accounts=accounts
-        )  # fmt: skip
+        twice = tie_out(connection, ledger, theirs_of(booked((*before, made.reissue)), "USD"), accounts=accounts)
     usage = {line.account.number for j in journals(service, ledger) for line in j.lines if line.role == "usage_revenue"}
     assert {d.account: d.difference for d in without.differences if d.account in usage} == {"4000": -2500, "7015": 2500}
     assert {d.account: d.difference for d in twice.differences if d.account in usage} == {"4000": -2500}
     [behind] = [d.behind for d in without.differences if d.account == "4000"]
     assert [(share.journal, share.lines, share.debit_minor, share.credit_minor) for share in behind] == [
-        (f"{ledger}-2026-01-1", (4,), 0, 2500), (f"{ledger}-2026-01-2", (4,), 2500, 0),
-    ]  # fmt: skip
+        (f"{ledger}-2026-01-1", (4,), 0, 2500),
+        (f"{ledger}-2026-01-2", (4,), 2500, 0),
+    ]
 
 
 def test_the_checklist_asks_for_files_of_both_and_says_what_was_reversed(service: Subledger, ledger: str) -> None:

@@ -60,14 +60,19 @@ def test_only_plain_draws_are_said_by_their_entries(service: Subledger, new_ledg
         cloud_event("both", "credits.consumed", "c", day, credits="10", **use),
         cloud_event("small", "credits.consumed", "c", day, credits="0.1", block_id="plain", **use),
         cloud_event("more", "credits.consumed", "c", day, credits="2000", **use),
-    ]  # fmt: skip
+    ]
     outcomes = service.record(ledger, events)
     assert all(outcome.error is None for outcome in outcomes)
     at = {outcome.event_id: outcome.position for outcome in outcomes}
     kept = stored(service, ledger)
     # An id that JSON escapes, and overage, which is more than an entry says, are kept; an amount of 0 is left out.
     assert {name: kept[at[name] or 0] is None for name in at} == {
-        "b": False, "b2": False, "quoted": False, "both": False, "small": True, "more": False,
-    }  # fmt: skip
+        "b": False,
+        "b2": False,
+        "quoted": False,
+        "both": False,
+        "small": True,
+        "more": False,
+    }
     assert json.loads(told(service, ledger)[at["small"] or 0])["movements"][0]["credits"] == "0.1"
     assert verify(service.database, ledger).differences == []

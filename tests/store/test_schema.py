@@ -84,9 +84,12 @@ def test_the_triggers_refuse_every_kind_of_change(owner_url: str) -> None:
         ).fetchall()
     # The information schema does not know TRUNCATE; that it is refused is tried in test_integrity.
     changes = {
-        "append_only": ("UPDATE", "DELETE"), "only_forward": ("UPDATE",), "never_deleted": ("DELETE",),
-        "sealed": ("INSERT", "UPDATE"), "never_truncated": (),
-    }  # fmt: skip
+        "append_only": ("UPDATE", "DELETE"),
+        "only_forward": ("UPDATE",),
+        "never_deleted": ("DELETE",),
+        "sealed": ("INSERT", "UPDATE"),
+        "never_truncated": (),
+    }
     assert set(rows) == {
         (name, change, "BEFORE", "ROW", table) for table, name in triggers() for change in changes[name]
     }

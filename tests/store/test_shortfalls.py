@@ -64,8 +64,16 @@ def test_blocks_that_were_swept_and_customers_never_seen_are_told(service: Suble
         use("e", customer="eve"),
         use("a2", block_id="A"),
     ]
-    expected = [expired, other, None, None, used_up, unknown, used_up, [{**expired[0], "credits": "5", "blocks": ["A"],
-                "at": "2026-02-01T00:00:00Z"}]]  # fmt: skip
+    expected = [
+        expired,
+        other,
+        None,
+        None,
+        used_up,
+        unknown,
+        used_up,
+        [{**expired[0], "credits": "5", "blocks": ["A"], "at": "2026-02-01T00:00:00Z"}],
+    ]
     assert reasons(service, ledger, *events) == expected
     for event, told in zip(events, expected, strict=True):
         if told is not None:

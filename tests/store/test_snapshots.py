@@ -235,10 +235,10 @@ def test_a_balance_at_any_point_in_time_is_one_statement_and_nothing_else(
     told: list[str] = []
     execute = psycopg.Cursor.execute
     monkeypatch.setattr(
-        psycopg.Cursor, "execute", lambda self, query, *args, **named: (
-            told.append(query), execute(self, query, *args, **named)
-        )[1]
-    )  # fmt: skip
+        psycopg.Cursor,
+        "execute",
+        lambda self, query, *args, **named: (told.append(query), execute(self, query, *args, **named))[1],
+    )
     event.listen(service.database.engine, "before_cursor_execute", lambda *args: told.append(args[2]))
     for number, ask in enumerate(asks, start=1):
         ask()

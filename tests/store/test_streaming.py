@@ -170,11 +170,17 @@ def growing(scratch_url: str) -> Iterator[Subledger]:
             LEDGER,
             [
                 cloud_event(
-                    f"buy-{number}", "credits.purchased", f"c{number}", "2026-01-01T00:00:00Z",
-                    block_id=f"b{number}", credits="1000000", price="5000.00", currency="USD",
+                    f"buy-{number}",
+                    "credits.purchased",
+                    f"c{number}",
+                    "2026-01-01T00:00:00Z",
+                    block_id=f"b{number}",
+                    credits="1000000",
+                    price="5000.00",
+                    currency="USD",
                 )
             ],
-        )  # fmt: skip
+        )
     yield service
     database.close()
 
@@ -235,13 +241,30 @@ def test_what_is_recorded_while_shares_are_replayed_is_followed_for_old_and_new_
     service.record(ledger, history(4, 90))
     later = [
         grant("new", customer="nobody-yet"),
-        cloud_event("use", "credits.consumed", "c3", "2026-03-20T00:00:00Z", credits="0.01", product="new-product",
-                    overage_price="0.01", currency="USD", on_shortfall="overage"),
-        cloud_event("give", "credits.transferred", "nobody-yet", "2026-03-20T00:00:00Z", block_id="new",
-                    to_customer="c2", new_block_id="given"),
-        cloud_event("pay", "payment.received", "c2", "2026-03-20T00:00:00Z", amount="1.00", currency="USD",
-                    payment_id="p"),
-    ]  # fmt: skip
+        cloud_event(
+            "use",
+            "credits.consumed",
+            "c3",
+            "2026-03-20T00:00:00Z",
+            credits="0.01",
+            product="new-product",
+            overage_price="0.01",
+            currency="USD",
+            on_shortfall="overage",
+        ),
+        cloud_event(
+            "give",
+            "credits.transferred",
+            "nobody-yet",
+            "2026-03-20T00:00:00Z",
+            block_id="new",
+            to_customer="c2",
+            new_block_id="given",
+        ),
+        cloud_event(
+            "pay", "payment.received", "c2", "2026-03-20T00:00:00Z", amount="1.00", currency="USD", payment_id="p"
+        ),
+    ]
 
     def meanwhile(_done: int, _total: int) -> None:
         if later:
@@ -265,12 +288,18 @@ def test_a_ledger_that_the_statistics_do_not_know_is_streamed_in_one_pass(scratc
                     ledger,
                     [
                         cloud_event(
-                            str(number), "credits.purchased", f"c{number}", "2026-01-01T00:00:00Z",
-                            block_id=f"b{number}", credits="10", price="10.00", currency="USD",
+                            str(number),
+                            "credits.purchased",
+                            f"c{number}",
+                            "2026-01-01T00:00:00Z",
+                            block_id=f"b{number}",
+                            credits="10",
+                            price="10.00",
+                            currency="USD",
                         )
                         for number in range(first, first + 200)
                     ],
-                )  # fmt: skip
+                )
             if ledger == "known":
                 with psycopg.connect(scratch_url, autocommit=True) as owner:
                     owner.execute("ANALYZE")

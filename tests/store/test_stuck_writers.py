@@ -64,8 +64,10 @@ def stopped_writer(url: str, where: str) -> Iterator[tuple[subprocess.Popen[str]
     """A process that has stopped with the ledger's lock in its hand; and the server's process that it has."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.store.stopped_writer", url, "acme", where],
-        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert process.stdout is not None
     try:
         yield process, int(process.stdout.readline())
@@ -237,15 +239,25 @@ def test_every_connection_has_its_limits(database: Database) -> None:
         with engine.connect() as connection:
             shown = {
                 name: connection.scalar(sa.text(f"SHOW {name}"))
-                for name in ("lock_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout",
-                             "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count",
-                             "client_connection_check_interval")
-            }  # fmt: skip
+                for name in (
+                    "lock_timeout",
+                    "idle_in_transaction_session_timeout",
+                    "tcp_user_timeout",
+                    "tcp_keepalives_idle",
+                    "tcp_keepalives_interval",
+                    "tcp_keepalives_count",
+                    "client_connection_check_interval",
+                )
+            }
             assert shown == {
-                "lock_timeout": "7s", "idle_in_transaction_session_timeout": idle, "tcp_user_timeout": "60000",
-                "tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
+                "lock_timeout": "7s",
+                "idle_in_transaction_session_timeout": idle,
+                "tcp_user_timeout": "60000",
+                "tcp_keepalives_idle": "30",
+                "tcp_keepalives_interval": "10",
+                "tcp_keepalives_count": "3",
                 "client_connection_check_interval": "10s",
-            }  # fmt: skip
+            }
             ours = driver(connection).info.get_parameters()
             assert (ours["tcp_user_timeout"], ours["keepalives_idle"], ours["keepalives_count"]) == ("60000", "30", "3")
     chosen.close()

@@ -151,8 +151,9 @@ def test_an_answer_says_how_many_expiries_are_due_and_since_when(service: Subled
         buy("C", expires_at=NOW + timedelta(days=1)),
     )
     first = format_time(NOW - timedelta(days=2))
-    with TestClient(create_app(service, open_on_loopback=True), base_url="http://127.0.0.1",
-                    client=("127.0.0.1", 50_000)) as client:  # fmt: skip
+    with TestClient(
+        create_app(service, open_on_loopback=True), base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)
+    ) as client:
         url = f"/v1/ledgers/{ledger}"
 
         def due(path: str, **params: str) -> tuple[int | None, str | None]:
@@ -185,14 +186,16 @@ def test_an_answer_says_how_many_expiries_are_due_and_since_when(service: Subled
 
 
 @pytest.mark.parametrize(
-    ("as_of", "count"),
-    [("2030-05-07", 0), ("2030-05-08", 1), ("2030-05-09", 2), ("2030-05-10", 2), ("2031-01-01", 2)],
+    ("as_of", "count"), [("2030-05-07", 0), ("2030-05-08", 1), ("2030-05-09", 2), ("2030-05-10", 2), ("2031-01-01", 2)]
 )
 def test_of_a_day_those_count_that_were_due_by_its_end_and_by_now(service: Subledger, as_of: str, count: int) -> None:
     ledger = trial(
-        service, "days", buy("A", expires_at=NOW - timedelta(days=2)), buy("B", expires_at=NOW - timedelta(days=1)),
+        service,
+        "days",
+        buy("A", expires_at=NOW - timedelta(days=2)),
+        buy("B", expires_at=NOW - timedelta(days=1)),
         buy("C", expires_at=NOW + timedelta(days=1)),
-    )  # fmt: skip
+    )
     with service.view(ledger, as_of=date.fromisoformat(as_of)) as view:
         assert view.due is not None
         assert view.due.count == count

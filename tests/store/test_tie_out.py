@@ -30,25 +30,41 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     ledger = new_ledger(policy="contract_liability")
     events = [
         cloud_event(
-            "rate", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.1237",
+            "rate",
+            "exchange_rate.set",
+            None,
+            "2026-01-01T00:00:00Z",
+            base="EUR",
+            quote="USD",
+            rate="1.1237",
             rate_source="x",
         )
-    ]  # fmt: skip
+    ]
     for number, month in enumerate(MONTHS):
         for customer, currency in (("c1", "USD"), ("c2", "EUR")):
             events.append(
                 cloud_event(
-                    f"buy-{number}-{customer}", "credits.purchased", customer, f"{month}-03T00:00:00Z",
-                    block_id=f"b-{number}-{customer}", credits="1000", price="99.99", currency=currency,
+                    f"buy-{number}-{customer}",
+                    "credits.purchased",
+                    customer,
+                    f"{month}-03T00:00:00Z",
+                    block_id=f"b-{number}-{customer}",
+                    credits="1000",
+                    price="99.99",
+                    currency=currency,
                     expires_at=f"{month}-25T00:00:00Z",
                 )
-            )  # fmt: skip
+            )
             events.append(
                 cloud_event(
-                    f"use-{number}-{customer}", "credits.consumed", customer, f"{month}-09T00:00:00Z",
-                    credits=f"{100 + number}", product="api",
+                    f"use-{number}-{customer}",
+                    "credits.consumed",
+                    customer,
+                    f"{month}-09T00:00:00Z",
+                    credits=f"{100 + number}",
+                    product="api",
                 )
-            )  # fmt: skip
+            )
     service.record(ledger, events)
     for month in MONTHS:
         close_period(service.recorder, ledger, month)

@@ -54,10 +54,17 @@ CUSTOMERS = ("ann", "bob")
 
 def grants(tag: str, customer: str, count: int, day: str = "2026-03-01") -> list[dict[str, Any]]:
     return [
-        cloud_event(f"{tag}-{n}", "credits.granted", customer, f"{day}T00:00:00Z", block_id=f"{tag}-{n}", credits="1",
-                    reason="promotional")
+        cloud_event(
+            f"{tag}-{n}",
+            "credits.granted",
+            customer,
+            f"{day}T00:00:00Z",
+            block_id=f"{tag}-{n}",
+            credits="1",
+            reason="promotional",
+        )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 use = partial(usage, time="2026-03-02", on_shortfall="overage", overage_price="0.01", currency="USD")
@@ -185,9 +192,10 @@ class Reading(RuleBasedStateMachine):
         self.month = 1
         self.folder = TemporaryDirectory()
         self.gets = [
-            path for path, operations in self.client.get("/openapi.json").json()["paths"].items()
+            path
+            for path, operations in self.client.get("/openapi.json").json()["paths"].items()
             if "get" in operations and "{ledger}" in path
-        ]  # fmt: skip
+        ]
 
     def teardown(self) -> None:
         self.folder.cleanup()
@@ -223,11 +231,21 @@ class Reading(RuleBasedStateMachine):
     @rule(count=st.sampled_from((1, 20)))
     def set_rates(self, count: int) -> None:
         """Events without an entry: positions of which no snapshot knows."""
-        self.send([
-            cloud_event(f"x{self.count}-{n}", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR",
-                        quote="USD", rate=f"1.{n + 10}", rate_source="ECB")
-            for n in range(count)
-        ])  # fmt: skip
+        self.send(
+            [
+                cloud_event(
+                    f"x{self.count}-{n}",
+                    "exchange_rate.set",
+                    None,
+                    "2026-01-01T00:00:00Z",
+                    base="EUR",
+                    quote="USD",
+                    rate=f"1.{n + 10}",
+                    rate_source="ECB",
+                )
+                for n in range(count)
+            ]
+        )
 
     @rule(days=st.integers(1, 3))
     def days_go_by(self, days: int) -> None:
@@ -235,8 +253,9 @@ class Reading(RuleBasedStateMachine):
         with psycopg.connect(self.url) as owner:
             owner.execute(
                 "UPDATE ledgers SET answered_through = greatest(recorded_at, answered_through)"
-                " + make_interval(days => %s) WHERE ledger = %s", (days, self.ledger),
-            )  # fmt: skip
+                " + make_interval(days => %s) WHERE ledger = %s",
+                (days, self.ledger),
+            )
 
     @precondition(lambda self: self.month <= 4)
     @rule()
@@ -248,8 +267,14 @@ class Reading(RuleBasedStateMachine):
     def hand_over(self, format: str, detail: bool) -> None:
         if self.month > 1:
             period = Period(2026, self.month - 1)
-            export(self.service.recorder, self.service.database, self.ledger, period, format,
-                   detail=detail and format == "beancount")  # fmt: skip
+            export(
+                self.service.recorder,
+                self.service.database,
+                self.ledger,
+                period,
+                format,
+                detail=detail and format == "beancount",
+            )
 
     # --- what is read -----------------------------------------------------------------------------------------------
 
@@ -268,11 +293,20 @@ class Reading(RuleBasedStateMachine):
 
     def places(self, customer: str, pick: int) -> dict[str, str]:
         return {
-            "ledger": self.ledger, "customer": customer, "block_id": "g0-0", "position": "4", "number": "1",
-            "name": list(REPORTS)[pick % len(REPORTS)], "period": "2026-01",
-            "export_id": f"{self.ledger}-2026-01-1-csv", "line": "1", "target": "netsuite", "channel": "c",
-            "delivery_id": "d", "rejection": "r",
-        }  # fmt: skip
+            "ledger": self.ledger,
+            "customer": customer,
+            "block_id": "g0-0",
+            "position": "4",
+            "number": "1",
+            "name": list(REPORTS)[pick % len(REPORTS)],
+            "period": "2026-01",
+            "export_id": f"{self.ledger}-2026-01-1-csv",
+            "line": "1",
+            "target": "netsuite",
+            "channel": "c",
+            "delivery_id": "d",
+            "rejection": "r",
+        }
 
     @rule(pick=st.integers(0, 999), customer=st.sampled_from(CUSTOMERS))
     def ask_over_http(self, pick: int, customer: str) -> None:
@@ -334,6 +368,5 @@ def test_whatever_is_read_a_verification_is_clean(alone: tuple[Subledger, TestCl
             super().__init__(alone)
 
     run_state_machine_as_test(
-        Machine,
-        settings=settings(max_examples=max(3, EXAMPLES // 3), stateful_step_count=30, deadline=None),
+        Machine, settings=settings(max_examples=max(3, EXAMPLES // 3), stateful_step_count=30, deadline=None)
     )

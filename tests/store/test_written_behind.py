@@ -81,9 +81,7 @@ def busy(service: Subledger, ledger: str) -> None:
     service.record(ledger, [use(f"use-c3-{number}") for number in range(30)])
 
 
-use = partial(
-    usage, customer="c3", time="2026-03-28", currency="USD", overage_price="0.01", on_shortfall="overage"
-)  # fmt: skip
+use = partial(usage, customer="c3", time="2026-03-28", currency="USD", overage_price="0.01", on_shortfall="overage")
 
 
 def test_a_rebuild_brings_every_row_up_to_date(own_service: Subledger, left_behind: Callable[[int], None]) -> None:
@@ -110,16 +108,19 @@ def test_a_row_that_is_behind_and_was_changed_is_found(
 ) -> None:
     busy(own_service, LEDGER)
     tamper(
-        scratch_url, "events",
+        scratch_url,
+        "events",
         "UPDATE wallets SET state = replace(state, '\"used\":\"', '\"used\":\"1') WHERE customer = 'c3'",
-    )  # fmt: skip
+    )
     assert "wallets" in {difference.check for difference in differences(own_service)}
 
 
 def test_no_customer_is_left_far_behind(
-    service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None],
+    service: Subledger,
+    new_ledger: Callable[..., str],
+    left_behind: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(write_behind, "MAX_UNWRITTEN_OF_CUSTOMER", 20)
     monkeypatch.setattr(write_behind, "MAX_UNWRITTEN", 60)
     ledger = new_ledger(on_shortfall="overage")
@@ -135,9 +136,11 @@ def test_no_customer_is_left_far_behind(
 
 
 def test_a_row_that_is_behind_is_not_loaded_again_while_nothing_is_recorded(
-    service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None],
+    service: Subledger,
+    new_ledger: Callable[..., str],
+    left_behind: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Duplicates of more customers than the memory holds: nothing is written, and nothing may be forgotten."""
     ledger = new_ledger(currency="USD", on_shortfall="overage")
     customers = [f"many-{number}" for number in range(12)]

@@ -29,7 +29,7 @@ CROSSES_LEDGERS: Final = {
 }
 """Statements about more than one ledger, with the reason."""
 ONE_SERVER: Final = {
-    ("migrations/env.py", "<module>"): "migrations run on the coordinator, one at a time, by an advisory lock there",
+    ("migrations/env.py", "<module>"): "migrations run on the coordinator, one at a time, by an advisory lock there"
 }
 """Statements meant for the coordinator alone."""
 

@@ -50,9 +50,11 @@ def customer_set(
         name, equals, value = each.partition("=")
         if not equals or name in named:
             raise InvalidInput(
-                f"{each[:60]!r} is not an attribute", field="NAME=VALUE", found=each[:60],
+                f"{each[:60]!r} is not an attribute",
+                field="NAME=VALUE",
+                found=each[:60],
                 expected="each name once, as segment=enterprise",
-            )  # fmt: skip
+            )
         named[name] = value
     attributes.change_attributes(connect().database, ledger, customer, named, by=by)
     customer_show(customer, ledger, json_)

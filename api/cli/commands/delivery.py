@@ -100,9 +100,10 @@ def channel_connectors(json_: Json = False) -> None:
         print_json(documents.page(items, None))
         return
     table(
-        None, ("connector", "formats", "settings"),
+        None,
+        ("connector", "formats", "settings"),
         [[item["connector"], ", ".join(item["formats"]), ", ".join(item["settings"])] for item in items],
-    )  # fmt: skip
+    )
 
 
 @channel_app.command("show")
@@ -247,9 +248,14 @@ def deliveries_list(
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         while page := outbox.list_deliveries(
-            connection, ledger, channel=channel, period=month, states=state or None,
-            after=found[-1].delivery_id if found else "", limit=_PAGE,
-        ):  # fmt: skip
+            connection,
+            ledger,
+            channel=channel,
+            period=month,
+            states=state or None,
+            after=found[-1].delivery_id if found else "",
+            limit=_PAGE,
+        ):
             found += page
     _show(found, json_)
 

@@ -84,17 +84,23 @@ def size(
             f"{bench} cannot be read: {error}", field="--bench", expected="the output of `subledger bench --json`"
         ) from None
     figures = sizing.figures_of(
-        document, events_per_s=events_per_s, two_writers_per_s=two_writers_per_s, bytes_per_event=bytes_per_event,
+        document,
+        events_per_s=events_per_s,
+        two_writers_per_s=two_writers_per_s,
+        bytes_per_event=bytes_per_event,
         replayed_per_s=replayed_per_s,
-    )  # fmt: skip
+    )
     load = sizing.Load(
         events_per_day=events_per_day, peak=peak, years=years, cores=cores, disk_tb=disk_tb, rebuild_h=rebuild_h
     )
     found = sizing.size(load, figures)
     if json_:
-        print_json({name: msgspec.to_builtins(part) for name, part in (
-            ("load", load), ("figures", figures), ("sizing", found),
-        )})  # fmt: skip
+        print_json(
+            {
+                name: msgspec.to_builtins(part)
+                for name, part in (("load", load), ("figures", figures), ("sizing", found))
+            }
+        )
         return
     rows = [[name.replace("_", " "), f"{value:,.4g}"] for name, value in msgspec.structs.asdict(found).items()]
     table(None, ("needed", "figure"), rows, right=(1,))

@@ -114,8 +114,16 @@ def exports_entries(
         print_json(documents.page(items, None))
         return
     names = (
-        "position", "event_id", "event_type", "kind", "customer", "block_id", "accounting_date", "amount", "currency",
-    )  # fmt: skip
+        "position",
+        "event_id",
+        "event_type",
+        "kind",
+        "customer",
+        "block_id",
+        "accounting_date",
+        "amount",
+        "currency",
+    )
     table(None, names, [[item[name] for name in names] for item in items], right=(0, 7))
     if len(items) == limit:
         out.print(f"The first {limit}: --limit shows more.")

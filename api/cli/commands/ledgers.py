@@ -79,12 +79,17 @@ def ledger_create(
     """
     service = connect()
     settings = LedgerSettings(
-        currency=currency, policy=policy if policy in SHIPPED_POLICIES else policy_named(policy), entity=entity,
-        timezone=timezone, on_shortfall=on_shortfall, late_usage=late_usage,
+        currency=currency,
+        policy=policy if policy in SHIPPED_POLICIES else policy_named(policy),
+        entity=entity,
+        timezone=timezone,
+        on_shortfall=on_shortfall,
+        late_usage=late_usage,
         approvals=_approvals(second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price),
-        future_tolerance=future_tolerance, sandbox=sandbox,
+        future_tolerance=future_tolerance,
+        sandbox=sandbox,
         clock=None if clock is None else read_clock(clock),
-    )  # fmt: skip
+    )
     created = service.create_ledger(ledger, settings, by=by)
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
@@ -114,10 +119,11 @@ def _prices(given: list[str]) -> dict[str, str]:
         unit, equals, price = text.rpartition("=")
         if not (unit and equals and price):
             raise InvalidInput(
-                "a price of credits must have the form UNIT=PRICE", field="credit_price",
+                "a price of credits must have the form UNIT=PRICE",
+                field="credit_price",
                 expected="such as credit=0.01",
                 found=text[:60],
-            )  # fmt: skip
+            )
         prices[unit] = price
     return prices
 
@@ -156,12 +162,17 @@ def ledger_configure(
     Example: subledger ledger configure acme --on-shortfall overage --second-person-for voids
     """
     change = SettingsChange(
-        currency=currency, timezone=timezone, entity=entity, on_shortfall=on_shortfall, late_usage=late_usage,
+        currency=currency,
+        timezone=timezone,
+        entity=entity,
+        on_shortfall=on_shortfall,
+        late_usage=late_usage,
         approvals=_approvals_change(
             second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price
         ),
-        future_tolerance=future_tolerance, sandbox=sandbox,
-    )  # fmt: skip
+        future_tolerance=future_tolerance,
+        sandbox=sandbox,
+    )
     service = connect()
     configured = service.configure_ledger(ledger, change, by=by)
     with service.database.read() as connection:

@@ -95,7 +95,7 @@ def verify(
     with terminal.progress("verifying", None) as show:
         report = integrity.verify(
             service.database, ledger, show, workers=workers, resumable=resumable, how=how, seen=seen_of(ledger)
-        )  # fmt: skip
+        )
     keep_verified(service.database, report, at=began_at)
     document = documents.report(report)
     if json_:
@@ -155,19 +155,27 @@ def serve(
     if not _is_loopback(host) and not keys.any_key_in_force(service.database):
         raise InvalidValue(
             f"{host or 'every address'} can be reached from other machines, and no key exists; "
-            f"create one first: {_FIRST_KEY}", field="host", expected="a loopback address, or a key", found=host,
-        )  # fmt: skip
+            f"create one first: {_FIRST_KEY}",
+            field="host",
+            expected="a loopback address, or a key",
+            found=host,
+        )
     listening = listen(host, port)  # before any message about serving
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
     times, ending = http_limits(), stopping_time()
     sweeper = Sweeper(service.database, service.recorder)
-    app = create_app(
-        service, open_on_loopback=open_, watched=watched(), limits=times, stopping=ending, sweeper=sweeper
-    )  # fmt: skip
+    app = create_app(service, open_on_loopback=open_, watched=watched(), limits=times, stopping=ending, sweeper=sweeper)
     server = Server(
-        app, ending, host=host, port=port, log_level="info", access_log=False, http=bounded(times), ws="none",
+        app,
+        ending,
+        host=host,
+        port=port,
+        log_level="info",
+        access_log=False,
+        http=bounded(times),
+        ws="none",
         timeout_keep_alive=times.keep_alive_s,
-    )  # fmt: skip
+    )
     document_text(app)  # now, as nobody waits yet
     err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
     # Modules and routes live as long as the process. Each full collection looked at all of them, and nothing else ran
@@ -186,9 +194,11 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2_048)
     except OSError as error:
         raise FileUnavailable(
-            f"the server cannot listen on {host}, port {port}: {error.strerror or error}", field="--port",
-            expected="an address of this machine and a port that no other program listens on", found=str(port),
-        ) from None  # fmt: skip
+            f"the server cannot listen on {host}, port {port}: {error.strerror or error}",
+            field="--port",
+            expected="an address of this machine and a port that no other program listens on",
+            found=str(port),
+        ) from None
 
 
 def _address(listening: socket.socket) -> str:

@@ -120,9 +120,7 @@ def periods(
         rows = [[item["period"], *(act[name] for name in of_acts)] for item in items for act in item["history"]]
         table(None, ("period", *of_acts), rows)
         return
-    names = (
-        "period", "state", "entries", "journals", "closed_by", "closed_at", "reopened_by", "reopened_at", "reason",
-    )  # fmt: skip
+    names = ("period", "state", "entries", "journals", "closed_by", "closed_at", "reopened_by", "reopened_at", "reason")
     table(None, names, [[item[name] for name in names] for item in items], right=(2, 3))
 
 

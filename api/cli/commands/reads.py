@@ -80,8 +80,10 @@ def _print_types(type: str | None, json_: bool) -> None:
     if not found:
         raise errors.UnknownEventType(
             f"{type} is not an event type{did_you_mean(type or '', EVENT_TYPES)}",
-            field="type", expected=", ".join(EVENT_TYPES), found=type,
-        )  # fmt: skip
+            field="type",
+            expected=", ".join(EVENT_TYPES),
+            found=type,
+        )
     if json_:
         print_json({"items": found})
         return
@@ -218,9 +220,19 @@ def blocks(
         print_json({**documents.page(items, None), **documents.due(view.due)})
         return
     names = [
-        "block_id", "customer", "credit_kind", "credits", "used", "remaining", "price", "drawn", "carrying_amount",
-        "currency", "expires_at", "status",
-    ]  # fmt: skip
+        "block_id",
+        "customer",
+        "credit_kind",
+        "credits",
+        "used",
+        "remaining",
+        "price",
+        "drawn",
+        "carrying_amount",
+        "currency",
+        "expires_at",
+        "status",
+    ]
     rows = [_cells(item, names) for item in items]
     if functional:
         names += ["rate", f"carrying_amount in {home}"]
@@ -233,9 +245,7 @@ def blocks(
 def _view(
     service: Subledger, ledger: str, as_of: str | None, known_at: str | None, customer: str | None
 ) -> AbstractContextManager[View]:
-    return service.view(
-        ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at), customer=customer
-    )  # fmt: skip
+    return service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at), customer=customer)
 
 
 def print_notice(view: PointInTime) -> None:

@@ -73,9 +73,14 @@ def counted(counts: Mapping[str, int]) -> str:
 
 
 def record_lines(
-    service: Subledger, ledger: str, by: str, reading: EventLines, rejects: RejectedLines, size: int | None,
+    service: Subledger,
+    ledger: str,
+    by: str,
+    reading: EventLines,
+    rejects: RejectedLines,
+    size: int | None,
     refusals: Refusals,
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, int]:
     """Records lines. Returns the counts by outcome; ``waiting`` only if events wait for a second person."""
     way = "stdin" if size is None else f"file:{reading.name[:LONGEST_NAME]}"
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
@@ -114,5 +119,6 @@ def record_lines(
 def _warn_of_file(path: Path, error: OSError) -> None:
     err.print(
         f"{path} cannot be written ({error.strerror or error}). Recording goes on: rejected lines are stored in the "
-        "database, and `subledger rejected list` shows them.", markup=False,
-    )  # fmt: skip
+        "database, and `subledger rejected list` shows them.",
+        markup=False,
+    )

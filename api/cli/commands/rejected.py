@@ -55,16 +55,24 @@ def _chosen(
 ) -> rejections.Chosen:
     if state not in (*rejections.STATES, rejections.ALL):
         raise InvalidInput(
-            f"no rejection is in the state {state}", field="state",
-            expected=f"{', '.join(rejections.STATES)} or {rejections.ALL}", found=state[:60],
-        )  # fmt: skip
+            f"no rejection is in the state {state}",
+            field="state",
+            expected=f"{', '.join(rejections.STATES)} or {rejections.ALL}",
+            found=state[:60],
+        )
     with service.database.read() as connection:
         zone = ledger_head(connection, ledger).state.zone
     since, until = rejections.span(parse_day(from_, "--from"), parse_day(to, "--to"), zone)
     return rejections.Chosen(
-        state=None if state == rejections.ALL else state, since=since, until=until, code=only["code"],
-        customer=only["customer"], source=only["source"], sender=only["sender"], way=only["way"],
-    )  # fmt: skip
+        state=None if state == rejections.ALL else state,
+        since=since,
+        until=until,
+        code=only["code"],
+        customer=only["customer"],
+        source=only["source"],
+        sender=only["sender"],
+        way=only["way"],
+    )
 
 
 def _some(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int) -> list[rejected_documents.Document]:
@@ -110,13 +118,19 @@ def rejected_list(
     columns = ("rejection", "state", "code", "id", "customer", "credits", "amount", "attempts", "sender", "refused")
     rows = [
         (
-            i["rejection_id"], i["state"], i["code"], i["id"], i["customer"],
+            i["rejection_id"],
+            i["state"],
+            i["code"],
+            i["id"],
+            i["customer"],
             i["credits"] and f"{i['credits']} {i['unit']}",
             i["amount"] and f"{i['amount']['amount']} {i['amount']['currency']}",
-            i["attempts"], i["sender"], i["first_at"],
+            i["attempts"],
+            i["sender"],
+            i["first_at"],
         )
         for i in items
-    ]  # fmt: skip
+    ]
     table(None, columns, rows, right=(5, 6, 7))
     if len(items) == limit:
         err.print(f"the first {limit}; --limit shows more")
@@ -148,14 +162,21 @@ def rejected_counts(
         print_json({"ledger": ledger, "state": state, **document})
         return
     table(
-        None, ("code", "rejections", "attempts", "credits", "amounts", "oldest"),
+        None,
+        ("code", "rejections", "attempts", "credits", "amounts", "oldest"),
         [
-            (each["code"], each["rejections"], each["attempts"], _sums(each["credits"]), _sums(each["amounts"]),
-             each["oldest"])
+            (
+                each["code"],
+                each["rejections"],
+                each["attempts"],
+                _sums(each["credits"]),
+                _sums(each["amounts"]),
+                each["oldest"],
+            )
             for each in document["codes"]
         ],
         right=(1, 2, 3, 4),
-    )  # fmt: skip
+    )
     if not document["complete"]:
         err.print("these are the oldest; there are more: choose fewer, as by --from and --to")
 
@@ -299,9 +320,14 @@ def rejected_reopen(
 
 
 def _seen(
-    service: Subledger, ledger: str, named: list[str] | None, from_: str | None, to: str | None,
-    only: dict[str, str | None], every: bool,
-) -> list[rejections.Open] | None:  # fmt: skip
+    service: Subledger,
+    ledger: str,
+    named: list[str] | None,
+    from_: str | None,
+    to: str | None,
+    only: dict[str, str | None],
+    every: bool,
+) -> list[rejections.Open] | None:
     """Returns the open rejections that match the options; None if rejections are named instead."""
     options = every or from_ or to or any(only.values())
     if bool(named) == bool(options):

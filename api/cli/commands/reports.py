@@ -75,9 +75,14 @@ def report(
     if table_ is not None and format != "csv":
         raise InvalidInput("--table goes with --csv", field="--table", expected="--csv", found=table_)
     query = reports.ReportQuery(
-        from_=from_, to=to, as_of=parse_day(as_of, "as-of"), customer=customer, by=by, months=months,
+        from_=from_,
+        to=to,
+        as_of=parse_day(as_of, "as-of"),
+        customer=customer,
+        by=by,
+        months=months,
         known_at=None if known_at is None else parse_time(known_at, field="known-at"),
-    )  # fmt: skip
+    )
     if entity is not None or ledger is None or len(ledger) != 1:
         chosen = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
         ties_out = _joint(name, query, chosen, format, table_, file)
@@ -102,9 +107,13 @@ def _of_one(
 
 
 def _joint(
-    name: str, query: reports.ReportQuery, chosen: joint_reports.Chosen, format: str | None, table: str | None,
+    name: str,
+    query: reports.ReportQuery,
+    chosen: joint_reports.Chosen,
+    format: str | None,
+    table: str | None,
     file: Path | None,
-) -> bool:  # fmt: skip
+) -> bool:
     if format is not None and format not in joint_reports.FORMATS:
         expected = ", ".join(joint_reports.FORMATS)
         raise InvalidInput("no page over several ledgers", field=f"--{format}", expected=expected, found=format)

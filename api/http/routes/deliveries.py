@@ -47,9 +47,10 @@ class Because(BaseModel):
 
 @router.get("/channels", dependencies=[needs(Access.READER)])
 def every_channel(
-    service: Service, ledger: LedgerId,
+    service: Service,
+    ledger: LedgerId,
     dropped: Annotated[bool, Query(description="Those that were taken away, and by whom")] = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The channels of a ledger. Credentials are named, never shown."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
@@ -70,9 +71,12 @@ def one_channel(service: Service, ledger: LedgerId, channel: ChannelName) -> dic
 
 @router.put("/channels/{channel}", dependencies=[needs(Access.ADMIN)])
 def set_channel(
-    service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName,
+    service: Service,
+    caller: Caller,
+    ledger: LedgerId,
+    channel: ChannelName,
     body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Creates or changes a channel. A credential is a name (`env:NAME`, `file:/path`) on the machine of the worker."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
@@ -89,9 +93,11 @@ def drop_channel(service: Service, caller: Caller, ledger: LedgerId, channel: Ch
 
 @router.post("/deliveries", status_code=202, dependencies=[needs(Access.CONTROLLER)])
 def deliver(
-    service: Service, caller: Caller, ledger: LedgerId,
+    service: Service,
+    caller: Caller,
+    ledger: LedgerId,
     body: Annotated[NewDeliveries, Body(examples=[{"period": "2026-01"}])],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Exports a period and puts its journals on their way; a worker delivers them. Again, only what is new is added."""
     found = service.deliver(ledger, Period.parse(body.period), channel=body.channel, by=caller)
     return documents.page([delivery_documents.delivery(delivery) for delivery in found], None)
@@ -99,10 +105,14 @@ def deliver(
 
 @router.get("/deliveries", dependencies=[needs(Access.READER)])
 def every(
-    service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None,
+    service: Service,
+    ledger: LedgerId,
+    limit: Limit = 100,
+    cursor: Cursor = None,
     state: Annotated[list[State] | None, Query(description="In one of these states")] = None,
-    channel: Annotated[str | None, Query(max_length=60, pattern=r"^[^\x00]+$")] = None, period: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    channel: Annotated[str | None, Query(max_length=60, pattern=r"^[^\x00]+$")] = None,
+    period: str | None = None,
+) -> dict[str, Any]:
     """Deliveries in order of id."""
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     month = None if period is None else Period.parse(period)
@@ -110,7 +120,7 @@ def every(
         ledger_head(connection, ledger)
         found = outbox.list_deliveries(
             connection, ledger, channel=channel, period=month, states=state, after=after, limit=limit
-        )  # fmt: skip
+        )
     items = [delivery_documents.delivery(delivery) for delivery in found]
     return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
 
@@ -126,9 +136,7 @@ def one(service: Service, ledger: LedgerId, delivery_id: DeliveryId) -> dict[str
 
 
 @router.post("/deliveries/{delivery_id}/retry", status_code=202, dependencies=[needs(Access.CONTROLLER)])
-def retry(
-    service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because
-) -> dict[str, Any]:  # fmt: skip
+def retry(service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because) -> dict[str, Any]:
     """Puts a dead letter on its way again. It is looked up before it is sent."""
     found = by_hand.retry(service.database, ledger, delivery_id, by=caller, reason=body.reason)
     service.wake(found)
@@ -138,7 +146,7 @@ def retry(
 @router.post("/deliveries/{delivery_id}/abandon", dependencies=[needs(Access.CONTROLLER)])
 def abandon(
     service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Takes a delivery out: nothing more is done for it, and its journal may go another way."""
     found = by_hand.abandon(service.database, ledger, delivery_id, by=caller, reason=body.reason)
     return delivery_documents.delivery(found)

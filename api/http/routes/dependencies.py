@@ -171,8 +171,7 @@ Scope = Annotated[str, Depends(_scope)]
 """The ledger of the caller's key, or ``*``."""
 
 AsOf = Annotated[
-    date | None,
-    Query(description="The books through the end of this day; default today", examples=["2026-01-31"]),
+    date | None, Query(description="The books through the end of this day; default today", examples=["2026-01-31"])
 ]
 
 

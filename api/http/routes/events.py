@@ -167,9 +167,11 @@ def _read(text: bytes) -> tuple[bool, list[Input]]:
         return True, read_inputs([body])
     if len(body) > MAX_EVENTS:
         raise TooLarge(
-            f"a request has at most {MAX_EVENTS} events; send several", field="body",
-            expected=f"at most {MAX_EVENTS} events", found=str(len(body)),
-        )  # fmt: skip
+            f"a request has at most {MAX_EVENTS} events; send several",
+            field="body",
+            expected=f"at most {MAX_EVENTS} events",
+            found=str(len(body)),
+        )
     return False, read_inputs(body)
 
 
@@ -215,9 +217,11 @@ def page(
     """Recorded events, whole, oldest first."""
     if type is not None and type not in EVERY_TYPE:
         raise InvalidValue(
-            f"{visible(type)} is not an event type{did_you_mean(type, EVERY_TYPE)}", field="type",
-            expected=", ".join(EVERY_TYPE), found=visible(type),
-        )  # fmt: skip
+            f"{visible(type)} is not an event type{did_you_mean(type, EVERY_TYPE)}",
+            field="type",
+            expected=", ".join(EVERY_TYPE),
+            found=visible(type),
+        )
     start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
     with service.database.read() as connection:
         home = ledger_head(connection, ledger).state.functional_currency

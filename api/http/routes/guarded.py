@@ -128,9 +128,10 @@ def check_address(request: Request, known: Mapping[str, bool]) -> None:
             raise _unknown(name, known)
         if name in seen and not known[name]:
             raise RepeatedParameter(
-                f"the query parameter {name} has one value, and stands more than once; send it once", field=name,
+                f"the query parameter {name} has one value, and stands more than once; send it once",
+                field=name,
                 expected=f"{name} once",
-            )  # fmt: skip
+            )
         seen.add(name)
         _check_text(value, name)
 
@@ -143,9 +144,11 @@ def _check_text(text: str, field: str) -> None:
 def _unknown(name: str, known: Mapping[str, bool]) -> UnknownParameter:
     shown = visible(name[:60])
     return UnknownParameter(
-        f"this call has no query parameter {shown}{did_you_mean(name, sorted(known))}", field=shown,
-        expected=", ".join(sorted(known)) or "no query parameters", found=shown,
-    )  # fmt: skip
+        f"this call has no query parameter {shown}{did_you_mean(name, sorted(known))}",
+        field=shown,
+        expected=", ".join(sorted(known)) or "no query parameters",
+        found=shown,
+    )
 
 
 def _decoded(bound: Bound, text: bytes) -> Any:

@@ -15,10 +15,7 @@ from api.shapes import joint_reports, reports
 
 router = Router(prefix="/v1/reports", tags=["reports"], dependencies=[needs_everywhere(Access.READER)])
 
-Name = Annotated[
-    str,
-    Path(description="One of the reports that /v1/reports lists", examples=list(joint_reports.JOINT)),
-]
+Name = Annotated[str, Path(description="One of the reports that /v1/reports lists", examples=list(joint_reports.JOINT))]
 
 EXAMPLE: dict[str, Any] = {
     "report": "trial-balance", "title": "Trial balance", "entity": "US01", "as_of": "2026-01-31", "from": None,

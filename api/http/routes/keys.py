@@ -73,17 +73,25 @@ def create(
         with service.database.read() as connection:
             ledger_head(connection, body.ledger)
     made = keys.create_key(
-        service.database, ledger=body.ledger, role=body.role, by=caller, expires_at=_moment(body.expires_at),
-        name=caller if body.name is None else body.name, scope=scope,
-    )  # fmt: skip
+        service.database,
+        ledger=body.ledger,
+        role=body.role,
+        by=caller,
+        expires_at=_moment(body.expires_at),
+        name=caller if body.name is None else body.name,
+        scope=scope,
+    )
     return key_documents.new_key(made)
 
 
 @router.post("/{key}/rotate", status_code=201)
 def rotate(
-    service: Service, scope: Scope, caller: Caller, key: KeyId,
+    service: Service,
+    scope: Scope,
+    caller: Caller,
+    key: KeyId,
     body: Annotated[Rotation, Body(examples=[{"grace_s": 3600}])] = Rotation(),
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Makes a key in the place of this one, which ends at once or after the grace period."""
     made = keys.rotate_key(
         service.database, key, by=caller, grace_s=body.grace_s, expires_at=_moment(body.expires_at), scope=scope

@@ -87,9 +87,10 @@ def create(
 ) -> dict[str, Any]:
     """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
     settings = LedgerSettings(
-        **body.model_dump(exclude={"ledger", "approvals", "clock"}), approvals=body.approvals,
+        **body.model_dump(exclude={"ledger", "approvals", "clock"}),
+        approvals=body.approvals,
         clock=None if body.clock is None else clock_commands.read_clock(body.clock),
-    )  # fmt: skip
+    )
     if not service.create_ledger(body.ledger, settings, by=caller):
         response.status_code = 200
     response.headers["Location"] = f"/v1/ledgers/{body.ledger}"

@@ -140,10 +140,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
         "requestBody": {
             "required": True,
             "content": {
-                "text/csv": {
-                    "schema": {"type": "string"},
-                    "example": csv_text(mapping.default_mapping().rows),
-                }
+                "text/csv": {"schema": {"type": "string"}, "example": csv_text(mapping.default_mapping().rows)}
             },
         }
     },
@@ -151,7 +148,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
 @takes_body(Bound(MAX_MAPPING_BODY, "a mapping is one file"), media_types.ANY)
 async def adopt_mapping(
     request: Request, service: Service, ledger: LedgerId, caller: Caller, valid_from: MonthFrom = None
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Adopts an account mapping, a CSV file, for the journals made from here on. The same again changes nothing.
 
     With `valid_from` it holds for the journals of that month and later ones.

@@ -137,9 +137,17 @@ def journal_lines(
                 }
             )
         entries = entries_page(
-            connection, ledger, kinds=kinds, customer=customer, block=block, from_date=check_day(from_, "from"),
-            to_date=check_day(to, "to"), position=position, after=(after[0], after[1]), limit=limit,
-        )  # fmt: skip
+            connection,
+            ledger,
+            kinds=kinds,
+            customer=customer,
+            block=block,
+            from_date=check_day(from_, "from"),
+            to_date=check_day(to, "to"),
+            position=position,
+            after=(after[0], after[1]),
+            limit=limit,
+        )
     items = [
         documents.line(recorded.position, line, home)
         for recorded in entries

@@ -63,10 +63,13 @@ async def swagger() -> HTMLResponse:
     """The API in Swagger UI, from which it can be called."""
     return _only_from_here(
         get_swagger_ui_html(
-            openapi_url=_DOCUMENT, title=_TITLE, swagger_favicon_url=_NO_ICON,
-            swagger_js_url="reference/swagger-ui-bundle.js", swagger_css_url="reference/swagger-ui.css",
+            openapi_url=_DOCUMENT,
+            title=_TITLE,
+            swagger_favicon_url=_NO_ICON,
+            swagger_js_url="reference/swagger-ui-bundle.js",
+            swagger_css_url="reference/swagger-ui.css",
         )
-    )  # fmt: skip
+    )
 
 
 @router.get("/redoc")
@@ -74,10 +77,13 @@ async def redoc() -> HTMLResponse:
     """The API in ReDoc."""
     return _only_from_here(
         get_redoc_html(
-            openapi_url=_DOCUMENT, title=_TITLE, redoc_favicon_url=_NO_ICON, with_google_fonts=False,
+            openapi_url=_DOCUMENT,
+            title=_TITLE,
+            redoc_favicon_url=_NO_ICON,
+            with_google_fonts=False,
             redoc_js_url="reference/redoc.standalone.js",
         )
-    )  # fmt: skip
+    )
 
 
 @router.get("/reference/{file}")

@@ -75,9 +75,15 @@ async def _of(
     to: Annotated[date | None, Query(description="Through this day")] = None,
 ) -> dict[str, Any]:
     return {
-        "code": code, "customer": customer, "source": source, "event_id": id, "sender": sender, "way": way,
-        "first": check_day(from_, "from"), "last": check_day(to, "to"),
-    }  # fmt: skip
+        "code": code,
+        "customer": customer,
+        "source": source,
+        "event_id": id,
+        "sender": sender,
+        "way": way,
+        "first": check_day(from_, "from"),
+        "last": check_day(to, "to"),
+    }
 
 
 OpenChoice = Annotated[dict[str, Any], Depends(_of)]

@@ -79,7 +79,7 @@ class TheirChannel(TheirBooks):
 @takes_body(_BOOKS)
 def compare_channel(
     service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName, body: TheirChannel
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Compares the books behind a channel. Where all accounts are, what was posted is reconciled, month by month."""
     if body.rows is not None and body.csv is not None:
         raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
@@ -87,9 +87,14 @@ def compare_channel(
         home = ledger_head(connection, ledger).state.functional_currency
     theirs = None if body.rows is None and body.csv is None else _theirs(body, home)
     found, done = tie_out_channel(
-        service.database, ledger, channel, theirs, periods=[Period.parse(name) for name in body.periods],
-        accounts=body.accounts, by=caller,
-    )  # fmt: skip
+        service.database,
+        ledger,
+        channel,
+        theirs,
+        periods=[Period.parse(name) for name in body.periods],
+        accounts=body.accounts,
+        by=caller,
+    )
     return export_documents.tie_out(found, done)
 
 

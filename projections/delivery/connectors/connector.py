@@ -186,9 +186,11 @@ def check_url(url: str, *, field: str = "url", query: bool = False) -> None:
         safe = bare = False
     if not safe or not bare:
         raise InvalidInput(
-            f"{field} must be an https address, without user, query or fragment", field=field, expected="https://…",
+            f"{field} must be an https address, without user, query or fragment",
+            field=field,
+            expected="https://…",
             found=url[:200] if bare else "one with more",
-        )  # fmt: skip
+        )
     check_host(parsed.host, field=field)
 
 
@@ -204,15 +206,19 @@ def check_host(host: str, *, field: str = "host") -> None:
     if is_near(plain):
         raise InvalidInput(
             f"{field} names this machine or its local network, which {HOSTS} does not allow; use another host, or ask "
-            f"the operator to add it to {HOSTS}", field=field, expected=", ".join(allowed) or "another host",
+            f"the operator to add it to {HOSTS}",
+            field=field,
+            expected=", ".join(allowed) or "another host",
             found=host[:200],
-        )  # fmt: skip
+        )
     if allowed and "*" not in allowed:
         raise InvalidInput(
             f"{field} names a host that {HOSTS} does not allow; use one of the allowed hosts, or ask the operator to "
-            f"add it to {HOSTS}", field=field,
-            expected=", ".join(allowed), found=host[:200],
-        )  # fmt: skip
+            f"add it to {HOSTS}",
+            field=field,
+            expected=", ".join(allowed),
+            found=host[:200],
+        )
 
 
 def minor_of(amount: object, currency: str) -> int:

@@ -149,7 +149,7 @@ class Drop(connector.Connector):
         if receipt != _receipt_text(shipment):
             return _discarded(
                 name, f"another file {name} was put into {self.url}: take {_receipt(shipment)} away, then retry"
-            )  # fmt: skip
+            )
         return self._handed_over(name, "handed over and taken")
 
     def _moved(self, place: Place, shipment: connector.Shipment) -> connector.Found | None:
@@ -172,7 +172,7 @@ class Drop(connector.Connector):
         place.remove(_receipt(shipment))
         return _discarded(
             name, f"the importer has put it into {settings.failed}: mend what it says, take the file away, then retry"
-        )  # fmt: skip
+        )
 
     def _handed_over(self, name: str, reason: str) -> connector.Found:
         if self.settings.confirms == "nothing":

@@ -105,9 +105,11 @@ class Dynamics(connector.Connector):
         self._hide_signature(url)
         connector.check_url(url, field="BlobUrl", query=True)
         put = self.calls.send(
-            "PUT", url, content=shipment.payload,
+            "PUT",
+            url,
+            content=shipment.payload,
             headers={"x-ms-blob-type": "BlockBlob", "Content-Type": shipment.content_type},
-        )  # fmt: skip
+        )
         if put.status_code >= 400:
             raise NotSent(f"the package cannot be uploaded: {refusal(put)}")
         self._package = Package(url, self._free)
@@ -116,10 +118,14 @@ class Dynamics(connector.Connector):
         if self._package is None:
             raise NotSent("nothing was uploaded")
         answer = self._api.act(
-            "ImportFromPackage", packageUrl=self._package.url, executionId=self._package.execution, execute=True,
-            overwrite=True, definitionGroupId=_target(shipment).definition_group,
+            "ImportFromPackage",
+            packageUrl=self._package.url,
+            executionId=self._package.execution,
+            execute=True,
+            overwrite=True,
+            definitionGroupId=_target(shipment).definition_group,
             legalEntityId=dynamics.company(shipment.rendering),
-        )  # fmt: skip
+        )
         if answer.status_code >= 400:
             return connector.Rejected(reason=refusal(answer))
         if value_of(answer) != self._package.execution:
@@ -208,7 +214,7 @@ def _is_of(shipment: connector.Shipment, last: Execution | None) -> bool:
 
 def _found(
     shipment: connector.Shipment, headers: dict[str, dict[str, Any]], lines: dict[str, list[dict[str, Any]]]
-) -> connector.Found:  # fmt: skip
+) -> connector.Found:
     """State of all documents of a package in Dynamics: posted if all their journals are."""
     totals = {
         document.reference: connector.Total(
@@ -223,6 +229,8 @@ def _found(
     }
     waiting = [number for number, header in headers.items() if header["IsPosted"] not in ("Yes", True)]
     return connector.Found(
-        erp_id=", ".join(headers), totals=totals, state="accepted" if waiting else "posted",
+        erp_id=", ".join(headers),
+        totals=totals,
+        state="accepted" if waiting else "posted",
         reason=f"journal {', '.join(waiting)} is not posted" if waiting else None,
-    )  # fmt: skip
+    )

@@ -84,10 +84,11 @@ class DynamicsApi:
     def _new_token(self) -> Token:
         settings = self._settings
         form = {
-            "grant_type": "client_credentials", "client_id": settings.client_id,
+            "grant_type": "client_credentials",
+            "client_id": settings.client_id,
             "client_secret": self._calls.hide(credentials.read(settings.client_secret)),
             "scope": f"{self._base}/.default",
-        }  # fmt: skip
+        }
         url = f"{settings.authority.rstrip('/')}/{settings.tenant}/oauth2/v2.0/token"
         answer = self._calls.send("POST", url, form=form)
         given = answer.json() if answer.status_code == 200 else {}

@@ -52,7 +52,7 @@ class Settings(DropSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if not self.directory.startswith("/"):
             raise InvalidInput(
                 "the directory must be an absolute path", field="directory", expected="/…", found=self.directory[:200]
-            )  # fmt: skip
+            )
         allowed_path(self.directory)
 
 
@@ -88,9 +88,11 @@ def allowed_path(directory: str) -> tuple[Path, Path]:
             return folder, path.relative_to(folder)
     raise InvalidInput(
         f"the directory is outside the folders that {FOLDERS} allows; choose a directory in one of them, or ask the "
-        "operator to add its folder", field="directory", expected=", ".join(map(str, allowed)) or "none is allowed",
+        "operator to add its folder",
+        field="directory",
+        expected=", ".join(map(str, allowed)) or "none is allowed",
         found=directory[:200],
-    )  # fmt: skip
+    )
 
 
 def open_folder(folder: Path, path: Path) -> int:

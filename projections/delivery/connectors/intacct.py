@@ -163,9 +163,7 @@ class Intacct(connector.Connector):
             SubElement(login, "password").text = self.calls.hide(credentials.read(settings.user_password))
             if settings.entity:
                 SubElement(login, "locationid").text = settings.entity
-            result = self._post(
-                settings.url, "session", authentication, _function("getAPISession", {}), once=False
-            )  # fmt: skip
+            result = self._post(settings.url, "session", authentication, _function("getAPISession", {}), once=False)
             if result.findtext("status") != "success":
                 raise NotAuthorised(f"Intacct gives no session: {_refusal(result)}")
             session = self.calls.hide(_said(result, ".//sessionid"))
@@ -191,9 +189,11 @@ class Intacct(connector.Connector):
         operation = SubElement(request, "operation", transaction="true")
         operation.extend((authentication, content))
         answer = self.calls.send(
-            "POST", url, headers={"Content-Type": "application/xml"},
+            "POST",
+            url,
+            headers={"Content-Type": "application/xml"},
             content=ElementTree.tostring(request, encoding="UTF-8", xml_declaration=True),
-        )  # fmt: skip
+        )
         return self._result(ElementTree.fromstring(answer.content))
 
     def _result(self, response: Element) -> Element:

@@ -100,14 +100,16 @@ class NetSuite(connector.Connector):
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         kind, sent = _record(shipment)
         answer = self._call(
-            "POST", f"{_RECORDS}/{kind}", content=_body(shipment),
+            "POST",
+            f"{_RECORDS}/{kind}",
+            content=_body(shipment),
             headers={"Content-Type": "application/json", "X-NetSuite-PropertyNameValidation": "Error"},
-        )  # fmt: skip
+        )
         if answer.status_code >= 400:
             return connector.Rejected(reason=_refusal(answer))
         return connector.Accepted(
             erp_id=answer.headers.get("Location", "").rsplit("/", 1)[-1], posted=sent.get("approved", True)
-        )  # fmt: skip
+        )
 
     def _get(self, kind: str, reference: str) -> dict[str, Any] | None:
         answer = self._call("GET", f"{_RECORDS}/{kind}/eid:{reference}?expandSubResources=true")
@@ -121,9 +123,10 @@ class NetSuite(connector.Connector):
     def trial_balance(self, periods: Sequence[Period], currency: str, settings: TargetSettings | None) -> list[Theirs]:
         subsidiary = getattr(settings, "subsidiary_id", "")
         query = _TRIAL_BALANCE.format(
-            first=min(periods).first_day, last=max(periods).last_day,
+            first=min(periods).first_day,
+            last=max(periods).last_day,
             subsidiary=f"AND tl.subsidiary = {int(subsidiary)}" if subsidiary else "",
-        )  # fmt: skip
+        )
         found: list[Theirs] = []
         for _ in range(_PAGES):
             answer = self._call(
@@ -151,15 +154,14 @@ class NetSuite(connector.Connector):
         claims = {"iss": settings.client_id, "scope": "rest_webservices", "aud": url, "iat": now, "exp": now + 300}
         try:
             key = self.calls.hide(credentials.read(settings.private_key))
-            assertion = jwt.encode(
-                claims, key, algorithm=settings.algorithm, headers={"kid": settings.certificate_id}
-            )  # fmt: skip
+            assertion = jwt.encode(claims, key, algorithm=settings.algorithm, headers={"kid": settings.certificate_id})
         except (ValueError, TypeError, jwt.PyJWTError) as error:
             raise NotAuthorised(f"the private key {settings.private_key} cannot sign: {error}") from None
         form = {
-            "grant_type": "client_credentials", "client_assertion_type": _ASSERTION,
+            "grant_type": "client_credentials",
+            "client_assertion_type": _ASSERTION,
             "client_assertion": self.calls.hide(assertion),
-        }  # fmt: skip
+        }
         answer = self.calls.send("POST", url, form=form)
         token = answer.json().get("access_token") if answer.status_code == 200 else None
         if not isinstance(token, str):
@@ -192,16 +194,17 @@ def _found(shipment: connector.Shipment, kind: str, sent: dict[str, Any], record
         name = record["postingPeriod"].get("refName", period)
         return connector.Found(
             erp_id=erp_id, state="discarded", reason=f"NetSuite has put it into period {name}: delete or move it there"
-        )  # fmt: skip
+        )
     if status == _REFUSED_BY_APPROVER:
         return connector.Found(erp_id=erp_id, state="discarded", reason="an approver has refused it")
     # Deposits and applications are in the books as soon as they are there.
     approved = kind != _JOURNAL or record.get("approved") is True or status == _APPROVED
     return connector.Found(
-        erp_id=erp_id, state="posted" if approved else "accepted",
+        erp_id=erp_id,
+        state="posted" if approved else "accepted",
         totals={shipment.reference: _total(kind, record, shipment.documents[0].currency)},
         reason=None if approved else "it waits for approval",
-    )  # fmt: skip
+    )
 
 
 def _total(kind: str, record: dict[str, Any], currency: str) -> connector.Total:

@@ -82,9 +82,11 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
             )
         if re.fullmatch("[0-9]{1,3}", self.framework_version, re.ASCII) is None:
             raise InvalidInput(
-                "framework_version is a number", field="framework_version", expected="such as 4",
+                "framework_version is a number",
+                field="framework_version",
+                expected="such as 4",
                 found=self.framework_version[:60],
-            )  # fmt: skip
+            )
         _filled("parameters", self.parameters, dict.fromkeys(_PARAMETERS, ""), needed=("source", "group_id"))
         _filled("batch_query", self.batch_query, dict.fromkeys(_QUERY, ""), needed=("source",))
 
@@ -139,13 +141,15 @@ class Oracle(connector.Connector):
         settings: Settings = self.settings
         target = _target(shipment)
         values = {
-            "data_access_set": settings.data_access_set, "source": target.source,
+            "data_access_set": settings.data_access_set,
+            "source": target.source,
             "group_id": str(oracle.group_id(shipment.rendering)),
             "ledger_id": target.ledger_id or settings.ledger_id or "#NULL",
-        }  # fmt: skip
+        }
         quoted = {name: f'"{value}"' if "," in value else value for name, value in values.items()}
         answer = self._call(
-            "POST", "/erpintegrations",
+            "POST",
+            "/erpintegrations",
             json={
                 "OperationName": "importBulkData",
                 "DocumentContent": base64.b64encode(shipment.payload).decode(),
@@ -158,7 +162,7 @@ class Oracle(connector.Connector):
                 "NotificationCode": settings.notification_code,
                 "JobOptions": settings.job_options,
             },
-        )  # fmt: skip
+        )
         if answer.status_code >= 400:
             return connector.Rejected(reason=_refusal(answer))
         request = str(answer.json()["ReqstId"])
@@ -262,9 +266,10 @@ def _found(shipment: connector.Shipment, there: dict[str, list[Header]]) -> conn
     elsewhere = sorted({str(header["PeriodName"]) for _, header in journals} - {asked}) if asked else []
     if elsewhere:
         return connector.Found(
-            erp_id=erp_id, state="discarded",
+            erp_id=erp_id,
+            state="discarded",
             reason=f"Oracle has put it into period {', '.join(elsewhere)}, not {asked}: reverse or move it there",
-        )  # fmt: skip
+        )
     totals = {}
     for document in shipment.documents:
         sums = [(header["RunningTotalDr"], header["RunningTotalCr"]) for _, header in there[document.reference]]
@@ -276,9 +281,11 @@ def _found(shipment: connector.Shipment, there: dict[str, list[Header]]) -> conn
     posted = all(header.posted for header in journals)
     waits = [_waits(batch) for batch in batches.values() if batch.get("Status") not in _POSTED]
     return connector.Found(
-        erp_id=erp_id, state="posted" if posted else "accepted", totals=totals,
+        erp_id=erp_id,
+        state="posted" if posted else "accepted",
+        totals=totals,
         reason=None if posted else "; ".join(waits),
-    )  # fmt: skip
+    )
 
 
 def _batches(there: dict[str, list[Header]]) -> str:
@@ -311,9 +318,11 @@ def _filled(field: str, template: str, values: dict[str, str], *, needed: tuple[
         lacks = list(values)
     if lacks:
         raise InvalidInput(
-            f"{field} cannot be filled in", field=field, found=template[:200],
+            f"{field} cannot be filled in",
+            field=field,
+            found=template[:200],
             expected=", ".join(f"{{{name}}}" for name in lacks),
-        )  # fmt: skip
+        )
     return text
 
 

@@ -67,9 +67,11 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
                 raise InvalidInput(f"{field} is empty", field=field, expected="that of the app")
         if not self.refresh_token.startswith("file:"):
             raise InvalidInput(
-                "the refresh token is replaced from time to time", field="refresh_token", expected="file:/…",
+                "the refresh token is replaced from time to time",
+                field="refresh_token",
+                expected="file:/…",
                 found=self.refresh_token[:60],
-            )  # fmt: skip
+            )
 
 
 class QuickBooks(connector.Connector):
@@ -98,9 +100,12 @@ class QuickBooks(connector.Connector):
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
         answer = self._call(
-            "POST", "journalentry", {"requestid": _request_id(shipment)}, content=bytes(record),
+            "POST",
+            "journalentry",
+            {"requestid": _request_id(shipment)},
+            content=bytes(record),
             headers={"Content-Type": "application/json"},
-        )  # fmt: skip
+        )
         said = answer.json()
         if "Fault" in said:
             return self._refused(shipment, said["Fault"])
@@ -162,9 +167,12 @@ class QuickBooks(connector.Connector):
         settings: Settings = self.settings
         refresh = self.calls.hide(credentials.read(settings.refresh_token))
         answer = self.calls.send(
-            "POST", settings.token_url, form={"grant_type": "refresh_token", "refresh_token": refresh},
-            auth=(settings.client_id, credentials.read(settings.client_secret)), headers={"Accept": "application/json"},
-        )  # fmt: skip
+            "POST",
+            settings.token_url,
+            form={"grant_type": "refresh_token", "refresh_token": refresh},
+            auth=(settings.client_id, credentials.read(settings.client_secret)),
+            headers={"Accept": "application/json"},
+        )
         if answer.status_code != 200:
             raise NotAuthorised(
                 f"QuickBooks gives no token, connect the app anew: {answer.status_code} {answer.text[:300]}"

@@ -114,9 +114,7 @@ class Sap(connector.Connector):
         return _found(erp_id, items, document, shipment.journal.functional_currency)
 
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
-        headers = {
-            "Content-Type": "text/xml; charset=utf-8", "Accept": "text/xml", "SOAPAction": f'"{_ACTION}"',
-        }  # fmt: skip
+        headers = {"Content-Type": "text/xml; charset=utf-8", "Accept": "text/xml", "SOAPAction": f'"{_ACTION}"'}
         try:
             answer = self._call("POST", self.settings.post_path, {}, headers, shipment.payload)
         except Unclear as error:
@@ -139,9 +137,13 @@ class Sap(connector.Connector):
         for _ in range(_CALLS):
             query = {
                 "$filter": f"CompanyCode eq {_quoted(company)} and DocumentReferenceID eq {_quoted(reference)}",
-                "$select": ",".join(_FIELDS), "$orderby": ",".join(_KEY), "$inlinecount": "allpages",
-                "$skip": str(len(items)), "$top": str(_ITEMS_A_CALL), "$format": "json",
-            }  # fmt: skip
+                "$select": ",".join(_FIELDS),
+                "$orderby": ",".join(_KEY),
+                "$inlinecount": "allpages",
+                "$skip": str(len(items)),
+                "$top": str(_ITEMS_A_CALL),
+                "$format": "json",
+            }
             answer = self._call("GET", self.settings.items_path, query, {"Accept": "application/json"}, None)
             if answer.status_code != 200:
                 raise Unclear(f"SAP does not say what it has: {answer.status_code} {_odata_error(answer)}")
@@ -182,24 +184,29 @@ def _found(erp_id: str, items: list[Item], document: Document, home: str) -> con
     if currencies != {(document.currency, home)}:
         shown = ", ".join(sorted("/".join(pair) for pair in currencies))
         return connector.Found(
-            erp_id=erp_id, state="discarded",
+            erp_id=erp_id,
+            state="discarded",
             reason=f"SAP has {erp_id} in {shown} instead of {document.currency}/{home}: reverse it, then retry",
-        )  # fmt: skip
+        )
     debit, credit, home_debit, home_credit = _sums(items, document.currency, home)
     total = connector.Total(debit_minor=debit, credit_minor=credit)
     ours = sum(line.functional_minor for line in document.lines if line.side is Side.DEBIT)
     if (home_debit, home_credit) != (ours, ours) and (debit, credit) == (document.total_minor, document.total_minor):
         there = f"{format_minor(home_debit, home)} debit, {format_minor(home_credit, home)} credit"
         return connector.Found(
-            erp_id=erp_id, state="discarded", totals={document.reference: total},
+            erp_id=erp_id,
+            state="discarded",
+            totals={document.reference: total},
             reason=f"SAP has {erp_id} at {there} in {home}; it should be {format_minor(ours, home)} each: "
             "reverse it, then retry",
-        )  # fmt: skip
+        )
     parked = any(item.get("AccountingDocumentCategory") in _PARKED for item in items)
     return connector.Found(
-        erp_id=erp_id, state="accepted" if parked else "posted", totals={document.reference: total},
+        erp_id=erp_id,
+        state="accepted" if parked else "posted",
+        totals={document.reference: total},
         reason="it is parked: post it there" if parked else None,
-    )  # fmt: skip
+    )
 
 
 def _sums(items: list[Item], currency: str, home: str) -> Sums:

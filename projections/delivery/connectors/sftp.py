@@ -126,7 +126,7 @@ class Sftp(Drop):
             raise NotAuthorised(
                 f"{settings.host} shows another host key than is set, {shown.get_name()} {shown.fingerprint}: "
                 "do not send anything before you know why"
-            )  # fmt: skip
+            )
 
     def _log_in(self, transport: paramiko.Transport) -> None:
         settings: Settings = self.settings

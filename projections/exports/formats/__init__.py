@@ -55,9 +55,12 @@ def _of_journal(
     """A format of the journal alone."""
     media_type, extension = kind
     return Format(
-        name=name, media_type=media_type, extension=extension, render_detail=detail,
+        name=name,
+        media_type=media_type,
+        extension=extension,
+        render_detail=detail,
         render=lambda rendering: text(rendering.journal).encode(),
-    )  # fmt: skip
+    )
 
 
 def _of_target(name: str, kind: tuple[str, str], render: Render, target: Target, *, by_block: bool = False) -> Format:
@@ -101,9 +104,8 @@ def format_named(name: str, *, detail: bool = False) -> Format:
     """
     if name not in FORMATS:
         raise UnknownFormat(
-            f"there is no format {name[:60]}", field="format",
-            expected=", ".join(FORMATS), found=name[:60],
-        )  # fmt: skip
+            f"there is no format {name[:60]}", field="format", expected=", ".join(FORMATS), found=name[:60]
+        )
     form = FORMATS[name]
     if detail and not form.supports_detail:
         raise NotSupportedYet(

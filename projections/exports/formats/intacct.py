@@ -68,10 +68,13 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     rate_type: str = "Intacct Daily Rate"
     dimensions: dict[str, str] = msgspec.field(
         default_factory=lambda: {
-            "location": "LOCATION", "department": "DEPARTMENT", "project": "PROJECTID", "class": "CLASSID",
+            "location": "LOCATION",
+            "department": "DEPARTMENT",
+            "project": "PROJECTID",
+            "class": "CLASSID",
             "item": "ITEMID",
         }
-    )  # fmt: skip
+    )
     customers: dict[str, str] = msgspec.field(default_factory=dict)
     export_field: Annotated[str, msgspec.Meta(pattern="^([A-Z][A-Z0-9_]*)?$", max_length=60)] = ""
     date_format: target.DateFormat = "%m/%d/%Y"
@@ -80,22 +83,23 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
         for theirs in self.dimensions.values():
             if theirs == "CUSTOMERID" or not (theirs in _DIMENSIONS or _OWN_DIMENSION.fullmatch(theirs)):
                 raise InvalidInput(
-                    f"{theirs[:60]} is no dimension of a journal's line", field="dimensions",
+                    f"{theirs[:60]} is no dimension of a journal's line",
+                    field="dimensions",
                     expected=", ".join((*(name for name in _DIMENSIONS if name != "CUSTOMERID"), "GLDIM…")),
                     found=theirs[:60],
-                )  # fmt: skip
+                )
         target.check_one_to_one(self.dimensions)
         if self.export_field in _OF_A_JOURNAL:
             raise InvalidInput(
-                f"{self.export_field} is a field of every journal", field="export_field",
-                expected="the id of a custom field", found=self.export_field,
-            )  # fmt: skip
+                f"{self.export_field} is a field of every journal",
+                field="export_field",
+                expected="the id of a custom field",
+                found=self.export_field,
+            )
 
 
 TARGET: Final = target.Target(
-    name="intacct",
-    limits=TargetLimits(lines=500, text=255, reference=40, digits=12),
-    settings=Settings,
+    name="intacct", limits=TargetLimits(lines=500, text=255, reference=40, digits=12), settings=Settings
 )
 
 _OF_A_JOURNAL: Final = (

@@ -69,16 +69,16 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
         for theirs in self.dimensions.values():
             if not _SEGMENT.fullmatch(theirs) or theirs == self.line_field:
                 raise InvalidInput(
-                    f"{theirs[:60]} is no segment of a journal's line", field="dimensions",
-                    expected="department, class, location, cseg… or custcol…", found=theirs[:60],
-                )  # fmt: skip
+                    f"{theirs[:60]} is no segment of a journal's line",
+                    field="dimensions",
+                    expected="department, class, location, cseg… or custcol…",
+                    found=theirs[:60],
+                )
         target.check_one_to_one(self.dimensions)
 
 
 TARGET: Final = target.Target(
-    name="netsuite",
-    limits=TargetLimits(lines=200, text=999, reference=60, digits=10),
-    settings=Settings,
+    name="netsuite", limits=TargetLimits(lines=200, text=999, reference=60, digits=10), settings=Settings
 )
 
 _encoder = msgspec.json.Encoder(decimal_format="number")

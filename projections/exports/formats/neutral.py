@@ -35,7 +35,7 @@ def _sides(line: JournalLine, journal: Journal) -> dict[str, str]:
         f"{prefix}{side}": format_minor(amount if here else 0, currency)
         for prefix, amount, currency in amounts
         for side, here in (("debit", debit), ("credit", not debit))
-    }  # fmt: skip
+    }
 
 
 def csv_text(journal: Journal) -> str:
@@ -51,23 +51,36 @@ def csv_text(journal: Journal) -> str:
     writer.writerow((*COLUMNS, *corrects, *(f"dim_{name}" for name in own)))
     for line in journal.lines:
         texts = {
-            "journal": journal.name, "ledger": journal.ledger, "entity": journal.entity,
-            "account": line.account.number, "account_name": line.account.name, "role": line.role,
-            "product": line.product, "credit_kind": line.credit_kind, "pool": line.pool, "processor": line.processor,
-        }  # fmt: skip
+            "journal": journal.name,
+            "ledger": journal.ledger,
+            "entity": journal.entity,
+            "account": line.account.number,
+            "account_name": line.account.name,
+            "role": line.role,
+            "product": line.product,
+            "credit_kind": line.credit_kind,
+            "pool": line.pool,
+            "processor": line.processor,
+        }
         cells: dict[str, object] = {name: spreadsheet_text(value) for name, value in texts.items()}
         cells |= {
-            "period": str(journal.period), "number": journal.number,
-            "posting_date": journal.posting_date.isoformat(), "line": line.number, "currency": line.currency,
-            "functional_currency": journal.functional_currency, "entries": line.entries, **_sides(line, journal),
-        }  # fmt: skip
+            "period": str(journal.period),
+            "number": journal.number,
+            "posting_date": journal.posting_date.isoformat(),
+            "line": line.number,
+            "currency": line.currency,
+            "functional_currency": journal.functional_currency,
+            "entries": line.entries,
+            **_sides(line, journal),
+        }
         dimensions = dict(line.account.dimensions)
         writer.writerow(
             (
-                *(cells[name] for name in COLUMNS), *map(spreadsheet_text, corrects.values()),
+                *(cells[name] for name in COLUMNS),
+                *map(spreadsheet_text, corrects.values()),
                 *(spreadsheet_text(dimensions.get(name, "")) for name in own),
             )
-        )  # fmt: skip
+        )
     return file.getvalue()
 
 

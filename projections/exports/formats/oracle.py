@@ -50,8 +50,12 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     source: Annotated[str, Meta(min_length=1, max_length=25)] = "Prepaid credits"
     category: Annotated[str, Meta(min_length=1, max_length=25)] = "Prepaid credits"
     segments: Annotated[tuple[str, ...], Meta(min_length=1, max_length=30)] = (
-        _ENTITY, _ACCOUNT, "department", "class", "location",
-    )  # fmt: skip
+        _ENTITY,
+        _ACCOUNT,
+        "department",
+        "class",
+        "location",
+    )
     entity_segment: str = ""
     defaults: dict[str, str] = field(default_factory=dict)
     default: str = "000"
@@ -63,9 +67,11 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         if self.segments.count(_ACCOUNT) != 1:
             raise InvalidInput(
-                "one segment of the chart of accounts is the account", field="segments",
-                expected=f"{_ACCOUNT} once", found=", ".join(self.segments),
-            )  # fmt: skip
+                "one segment of the chart of accounts is the account",
+                field="segments",
+                expected=f"{_ACCOUNT} once",
+                found=", ".join(self.segments),
+            )
 
 
 _TEXT: Final = 240
@@ -120,14 +126,22 @@ def _document(rendering: target.Rendering, document: Document) -> dict[int, str]
     journal = rendering.journal
     day = journal.posting_date.strftime("%Y/%m/%d")
     columns = {
-        1: "NEW", 2: settings.ledger_id, 3: day, 4: settings.source, 5: settings.category, 6: document.currency,
-        7: day, 8: "A",
-        43: batch_name(journal), 44: f"{rendering.export_id}, {rendering.title}"[: _TEXT - 1],
-        46: document.reference, 47: f"{document.name}, {rendering.title}"[: _TEXT - 1],
+        1: "NEW",
+        2: settings.ledger_id,
+        3: day,
+        4: settings.source,
+        5: settings.category,
+        6: document.currency,
+        7: day,
+        8: "A",
+        43: batch_name(journal),
+        44: f"{rendering.export_id}, {rendering.title}"[: _TEXT - 1],
+        46: document.reference,
+        47: f"{document.name}, {rendering.title}"[: _TEXT - 1],
         48: short_name(rendering.export_id, _EXTERNAL_REFERENCES),
         67: str(group_id(rendering)),
         95: journal.posting_date.strftime(settings.period_name) if settings.period_name else "",
-    }  # fmt: skip
+    }
     if not settings.ledger_id:
         columns[92] = settings.ledger_name or journal.entity
     if document.currency != journal.functional_currency:
@@ -142,8 +156,12 @@ def _line(rendering: target.Rendering, document: Document, line: DocumentLine) -
         columns[41 if line.side is Side.DEBIT else 42] = target.functional_of(rendering, line)
     columns |= {
         52: line.text[: _TEXT - 1],
-        53: line.reference, 54: document.reference, 55: rendering.export_id, 56: line.customer, 57: line.block_id,
-    }  # fmt: skip
+        53: line.reference,
+        54: document.reference,
+        55: rendering.export_id,
+        56: line.customer,
+        57: line.block_id,
+    }
     return columns
 
 

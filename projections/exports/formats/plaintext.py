@@ -167,9 +167,12 @@ def beancount_text(journal: Journal) -> str:
                 f"    gl-account: {_string(line.account.number)}\n"
             )
             facts = {
-                "product": line.product, "credit-kind": line.credit_kind, "pool": line.pool,
-                "processor": line.processor, **{f"dim-{name}": value for name, value in line.account.dimensions},
-            }  # fmt: skip
+                "product": line.product,
+                "credit-kind": line.credit_kind,
+                "pool": line.pool,
+                "processor": line.processor,
+                **{f"dim-{name}": value for name, value in line.account.dimensions},
+            }
             pieces += [f"    {name}: {_string(value)}\n" for name, value in facts.items() if value]
             pieces += _beancount_functional(line, currency, home)
     return "".join(pieces)
@@ -216,11 +219,18 @@ def _facts(entry: DetailEntry) -> list[tuple[str, str]]:
     """Facts of an entry in both formats, by name, without empty ones."""
     credits = "" if entry.unit is None or not entry.credits else format_credits(entry.credits)
     facts = (
-        ("customer", entry.customer), ("block", entry.block_id), ("source", entry.source), ("event", entry.event_id),
-        ("event-type", entry.event_type), ("credits", credits), ("unit", entry.unit if credits else ""),
-        ("product", entry.product), ("credit-kind", entry.credit_kind), ("pool", entry.pool),
+        ("customer", entry.customer),
+        ("block", entry.block_id),
+        ("source", entry.source),
+        ("event", entry.event_id),
+        ("event-type", entry.event_type),
+        ("credits", credits),
+        ("unit", entry.unit if credits else ""),
+        ("product", entry.product),
+        ("credit-kind", entry.credit_kind),
+        ("pool", entry.pool),
         ("processor", entry.processor),
-    )  # fmt: skip
+    )
     return [(name, value) for name, value in facts if value]
 
 
@@ -297,10 +307,14 @@ def hledger_text(journal: Journal) -> str:
             if line.currency != currency:
                 continue
             facts = [
-                ("line", str(line.number)), ("gl-account", line.account.number), ("product", line.product),
-                ("credit-kind", line.credit_kind), ("pool", line.pool), ("processor", line.processor),
+                ("line", str(line.number)),
+                ("gl-account", line.account.number),
+                ("product", line.product),
+                ("credit-kind", line.credit_kind),
+                ("pool", line.pool),
+                ("processor", line.processor),
                 *((f"dim-{name}", value) for name, value in line.account.dimensions),
-            ]  # fmt: skip
+            ]
             facts += _hledger_functional(line, currency, home)
             pieces.append(f"    {hledger_account(line.role)}  {_amount(line, currency, home)}\n")
             pieces += _tags(facts, "    ")

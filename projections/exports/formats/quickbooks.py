@@ -55,9 +55,7 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
 
 
 TARGET: Final = target.Target(
-    name="quickbooks",
-    limits=TargetLimits(lines=300, text=4000, reference=21, digits=11),
-    settings=Settings,
+    name="quickbooks", limits=TargetLimits(lines=300, text=4000, reference=21, digits=11), settings=Settings
 )
 
 _encoder = msgspec.json.Encoder(decimal_format="number")

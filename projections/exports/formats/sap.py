@@ -36,9 +36,12 @@ _ASSIGNMENTS: Final[dict[Assignment, str]] = {
 
 def _assigned() -> dict[str, Assignment]:
     return {
-        "cost_center": "CostCenter", "department": "CostCenter", "profit_center": "ProfitCenter", "segment": "Segment",
+        "cost_center": "CostCenter",
+        "department": "CostCenter",
+        "profit_center": "ProfitCenter",
+        "segment": "Segment",
         "functional_area": "FunctionalArea",
-    }  # fmt: skip
+    }
 
 
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,36 +103,51 @@ def csv_file(rendering: target.Rendering) -> bytes:
     for document in rendering.documents:
         header = _header_cells(rendering, document)
         rows += [
-            (), (str(document.part), "Header"),
-            ("", *_HEADER), ("", *_HEADER.values()), ("", *(header.get(name, "") for name in _HEADER)),
-            (), ("", "Line Items"), ("", "", "", "", "Transaction Currency"),
-            ("", *_ITEM), ("", *_ITEM.values()),
-        ]  # fmt: skip
+            (),
+            (str(document.part), "Header"),
+            ("", *_HEADER),
+            ("", *_HEADER.values()),
+            ("", *(header.get(name, "") for name in _HEADER)),
+            (),
+            ("", "Line Items"),
+            ("", "", "", "", "Transaction Currency"),
+            ("", *_ITEM),
+            ("", *_ITEM.values()),
+        ]
         for line in document.lines:
             item = _item_cells(rendering, document, line)
             rows.append(("", *(item.get(name, "") for name in _ITEM)))
     return target.csv_bytes(
         ((*row, *("",) * (_WIDTH - len(row))) for row in rows),
-        encoding="utf-8-sig" if settings.byte_order_mark else "utf-8", delimiter=settings.separator,
-    )  # fmt: skip
+        encoding="utf-8-sig" if settings.byte_order_mark else "utf-8",
+        delimiter=settings.separator,
+    )
 
 
 def _header_cells(rendering: target.Rendering, document: Document) -> dict[str, str]:
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
     return {
-        "BUKRS": target.cell(_company(rendering)), "BLART": settings.document_type, "BLDAT": day, "BUDAT": day,
-        "BKTXT": target.cell(rendering.title_within(_HEADER_TEXT)), "WAERS": document.currency,
+        "BUKRS": target.cell(_company(rendering)),
+        "BLART": settings.document_type,
+        "BLDAT": day,
+        "BUDAT": day,
+        "BKTXT": target.cell(rendering.title_within(_HEADER_TEXT)),
+        "WAERS": document.currency,
         "XBLNR": document.reference,
-    }  # fmt: skip
+    }
 
 
 def _item_cells(rendering: target.Rendering, document: Document, line: DocumentLine) -> dict[str, str]:
     debit, credit = target.debit_and_credit(document, line)
     cells = {
-        "BUKRS": target.cell(_company(rendering)), "HKONT": target.cell(line.account.number),
-        "SGTXT": target.cell(line.text)[:_TEXT], "WRSOL": debit, "WRHAB": credit, "ZUONR": line.reference,
-    }  # fmt: skip
+        "BUKRS": target.cell(_company(rendering)),
+        "HKONT": target.cell(line.account.number),
+        "SGTXT": target.cell(line.text)[:_TEXT],
+        "WRSOL": debit,
+        "WRHAB": credit,
+        "ZUONR": line.reference,
+    }
     if _is_foreign(rendering, document):
         signed = rendering.settings.signed_company_amounts
         cells["DMBTR"] = (
@@ -146,10 +164,7 @@ def xml_file(rendering: target.Rendering) -> bytes:
     """
     envelope = Element(
         "soapenv:Envelope",
-        {
-            "xmlns:soapenv": "http://schemas.xmlsoap.org/soap/envelope/",
-            "xmlns:sfin": "http://sap.com/xi/SAPSCORE/SFIN",
-        },
+        {"xmlns:soapenv": "http://schemas.xmlsoap.org/soap/envelope/", "xmlns:sfin": "http://sap.com/xi/SAPSCORE/SFIN"},
     )
     SubElement(envelope, "soapenv:Header")
     bulk = SubElement(SubElement(envelope, "soapenv:Body"), "sfin:JournalEntryBulkCreateRequest")

@@ -99,9 +99,10 @@ def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         raise InvalidInput(
-            f"the settings cannot be read: {message}", field=path.rstrip("`") or "settings",
+            f"the settings cannot be read: {message}",
+            field=path.rstrip("`") or "settings",
             expected=", ".join(type.__struct_fields__),
-        ) from None  # fmt: skip
+        ) from None
     if settings.lines and settings.lines < _FEWEST_LINES:
         raise InvalidInput(
             "a document has at least two lines", field="lines", expected="0, or 2 or more", found=str(settings.lines)
@@ -119,9 +120,11 @@ def id_of(ids: Mapping[str, str], ours: str, *, field: str) -> str:
     """
     if ids and ours not in ids:
         raise InvalidInput(
-            f"the settings have ids, but none for {ours[:60]}", field=field, expected=f"an id for {ours[:60]}",
+            f"the settings have ids, but none for {ours[:60]}",
+            field=field,
+            expected=f"an id for {ours[:60]}",
             found=", ".join(sorted(ids))[:100],
-        )  # fmt: skip
+        )
     return ids.get(ours, ours)
 
 

@@ -243,9 +243,12 @@ def child_in(folder: Path, account: Account | None) -> Iterator[tuple[str, dict[
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     arguments: dict[str, Any] = {
-        "stdin": subprocess.DEVNULL, "cwd": "/", "env": environment, "umask": 0o077,
+        "stdin": subprocess.DEVNULL,
+        "cwd": "/",
+        "env": environment,
+        "umask": 0o077,
         "preexec_fn": _end_with(os.getpid()),
-    }  # fmt: skip
+    }
     if account is not None:
         arguments |= {"user": account.uid, "group": account.gid, "extra_groups": []}
     if account is None or sys.platform != "linux":

@@ -144,9 +144,12 @@ def _spawn_supervisor(folder: Path, idle_timeout_s: float, deadline: float) -> N
         with theirs:
             process = subprocess.Popen(
                 [*command, str(folder.parent), repr(idle_timeout_s)],
-                stdin=subprocess.DEVNULL, stdout=theirs.fileno(), stderr=log,
-                start_new_session=True, env=environment,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=theirs.fileno(),
+                stderr=log,
+                start_new_session=True,
+                env=environment,
+            )
         process.wait()  # it forks at once, so that we are not left with a zombie to reap
         ours.settimeout(max(deadline - time.monotonic(), 0.1))
         try:
@@ -246,9 +249,15 @@ def url_at(password: str, port: int) -> str:
 def connect(url: str, database: str = OWNER) -> psycopg.Connection[tuple[Any, ...]]:
     """A connection that PGHOSTADDR, PGSSLMODE and PGOPTIONS of the environment cannot redirect."""
     return psycopg.connect(
-        url, dbname=database, hostaddr="127.0.0.1", sslmode="disable", gssencmode="disable", options="",
-        autocommit=True, **{**Timeouts().of_link, "application_name": "subledger supervisor"},
-    )  # fmt: skip
+        url,
+        dbname=database,
+        hostaddr="127.0.0.1",
+        sslmode="disable",
+        gssencmode="disable",
+        options="",
+        autocommit=True,
+        **{**Timeouts().of_link, "application_name": "subledger supervisor"},
+    )
 
 
 def failure(folder: Path, message: str, log: str = "server.log") -> EmbeddedServerFailed:

@@ -77,9 +77,14 @@ def settings_at(connection: Connection, ledger: str, position: int) -> LedgerSta
     parameters = {"ledger": ledger, "through": position, "types": sorted(RESERVED_TYPES)}
     for row in connection.execute(text(OWN_EVENTS), parameters):
         event = stored_event(
-            source=row.source, event_id=row.event_id, type=row.type, customer=row.customer, occurred_at=row.occurred_at,
-            data_text=row.data, attributes_text=None,
-        )  # fmt: skip
+            source=row.source,
+            event_id=row.event_id,
+            type=row.type,
+            customer=row.customer,
+            occurred_at=row.occurred_at,
+            data_text=row.data,
+            attributes_text=None,
+        )
         state = evolve_ledger(state, event)
     return state
 

@@ -62,9 +62,16 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def events_page(
-    connection: Connection, ledger: str, *, customer: str | None = None, block: str | None = None,
-    type: str | None = None, after: int = 0, through: int | None = None, limit: int = 100,
-) -> list[StoredEvent]:  # fmt: skip
+    connection: Connection,
+    ledger: str,
+    *,
+    customer: str | None = None,
+    block: str | None = None,
+    type: str | None = None,
+    after: int = 0,
+    through: int | None = None,
+    limit: int = 100,
+) -> list[StoredEvent]:
     """Events after a position, oldest first. ``through`` is the last position to show."""
     conditions, parameters = ["e.position > :after"], {"ledger": ledger, "after": after, "limit": limit}
     if through is not None:
@@ -171,15 +178,27 @@ def lines_of(entry: Entry, rules: dict[int, Rules]) -> Iterator[NumberedLine]:
 
 
 def entries_page(
-    connection: Connection, ledger: str, *, kinds: Sequence[str] | None, customer: str | None = None,
-    block: str | None = None, from_date: date | None = None, to_date: date | None = None,
-    position: int | None = None, after: tuple[int, int] = (0, 0), through: int | None = None, limit: int = 100,
-) -> list[RecordedEntry]:  # fmt: skip
+    connection: Connection,
+    ledger: str,
+    *,
+    kinds: Sequence[str] | None,
+    customer: str | None = None,
+    block: str | None = None,
+    from_date: date | None = None,
+    to_date: date | None = None,
+    position: int | None = None,
+    after: tuple[int, int] = (0, 0),
+    through: int | None = None,
+    limit: int = 100,
+) -> list[RecordedEntry]:
     """Entries after (position, number), in order; dates are accounting dates, both inclusive."""
     conditions = ["n.ledger = :ledger", "(n.position, n.number) > (:after_position, :after_number)"]
     parameters: dict[str, Any] = {
-        "ledger": ledger, "after_position": after[0], "after_number": after[1], "limit": limit,
-    }  # fmt: skip
+        "ledger": ledger,
+        "after_position": after[0],
+        "after_number": after[1],
+        "limit": limit,
+    }
     if block is not None and customer is None:
         customer = block_owner(connection, ledger, block)
     if customer is None and position is None and (kinds, from_date, to_date) != (None, None, None):

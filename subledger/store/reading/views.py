@@ -120,9 +120,14 @@ class View(PointInTime, frozen=True, kw_only=True, dict=True):
     def ask(self, question: Question[Answer]) -> Answer:
         row = self.connection.exec_driver_sql(
             statement_of(question.query, _NOTHING_DUE),
-            {**question.parameters, "ledger": self.ledger, "as_of": self.as_of, "position": self.position,
-             "known_at": None},
-        ).one()  # fmt: skip
+            {
+                **question.parameters,
+                "ledger": self.ledger,
+                "as_of": self.as_of,
+                "position": self.position,
+                "known_at": None,
+            },
+        ).one()
         return question.answer(self.rules, row.found)
 
 
@@ -206,15 +211,26 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
         day = self.day(state)
         due_by = None if self.known_at is not None else _due_by(state.now(self.now), state.zone, day)
         return {
-            "ledger": self.ledger, "as_of": day, "known_at": self.known_at, "position": None, "due_by": due_by,
-            "due_of": self.customer, "due_block": None,
-        }  # fmt: skip
+            "ledger": self.ledger,
+            "as_of": day,
+            "known_at": self.known_at,
+            "position": None,
+            "due_by": due_by,
+            "due_of": self.customer,
+            "due_block": None,
+        }
 
 
 def ask(
-    database: Database, ledger: str, question: Question[Answer], *, now: datetime, as_of: date | None = None,
-    known_at: datetime | None = None, customer: str | None = None,
-) -> tuple[PointInTime, Answer]:  # fmt: skip
+    database: Database,
+    ledger: str,
+    question: Question[Answer],
+    *,
+    now: datetime,
+    as_of: date | None = None,
+    known_at: datetime | None = None,
+    customer: str | None = None,
+) -> tuple[PointInTime, Answer]:
     """The answer of one question at a point in time, in one round trip; the point in time is chosen as by ``view``.
 
     Raises UnknownLedger, KnownAtInFuture, and what the question raises.
@@ -236,9 +252,14 @@ def ask(
 
 @contextmanager
 def view(
-    database: Database, ledger: str, *, now: datetime, as_of: date | None = None, known_at: datetime | None = None,
+    database: Database,
+    ledger: str,
+    *,
+    now: datetime,
+    as_of: date | None = None,
+    known_at: datetime | None = None,
     customer: str | None = None,
-) -> Iterator[View]:  # fmt: skip
+) -> Iterator[View]:
     """A point in time of a ledger. ``as_of`` defaults to today in the ledger's time zone, ``known_at`` to its head.
 
     An answer once given never changes: a moment after the head's is promised before it is answered, so that no later
@@ -266,16 +287,24 @@ def _point(row: Any, asked: _Asked) -> dict[str, Any]:
     state = state_of(ledger, *settings)
     return {
         "due": None if asked.known_at is not None else Due(count=due, since=due_since),
-        "ledger": ledger, "head": Head(state=state, position=head, recorded_at=recorded_at),
-        "as_of": asked.day(state), "position": position, "known_at": asked.known_at or recorded_at,
+        "ledger": ledger,
+        "head": Head(state=state, position=head, recorded_at=recorded_at),
+        "as_of": asked.day(state),
+        "position": position,
+        "known_at": asked.known_at or recorded_at,
         "now": state.now(asked.now),
-    }  # fmt: skip
+    }
 
 
 def due_expiries(
-    connection: Connection, state: LedgerState, *, now: datetime, as_of: date | None = None,
-    customer: str | None = None, block: str | None = None,
-) -> Due:  # fmt: skip
+    connection: Connection,
+    state: LedgerState,
+    *,
+    now: datetime,
+    as_of: date | None = None,
+    customer: str | None = None,
+    block: str | None = None,
+) -> Due:
     """The expiries that are due and not recorded by the ledger's now, and by the end of a day."""
     due_by = _due_by(state.now(now), state.zone, as_of)
     parameters = {"ledger": state.ledger, "due_by": due_by, "due_of": customer, "due_block": block}

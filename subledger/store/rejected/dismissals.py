@@ -78,8 +78,10 @@ def dismiss(database: Database, ledger: str, rejection_id: str, *, by: str, reas
         if not _dismiss(connection, ledger, [(found.rejection_id, found.last_at)], by, reason):
             raise RejectionSettled(
                 f"rejection {rejection_id} was dismissed, recorded or refused again meanwhile; look at it again",
-                field="rejection", expected="a rejection that is open", found=DISMISSED,
-            )  # fmt: skip
+                field="rejection",
+                expected="a rejection that is open",
+                found=DISMISSED,
+            )
         return rejection(connection, ledger, rejection_id)
 
 
@@ -102,9 +104,11 @@ def reopen(database: Database, ledger: str, rejection_id: str, *, by: str, reaso
         values = {"ledger": ledger, "id": rejection_id, "now": now}
         if found.state != DISMISSED or not connection.execute(REOPEN, values).rowcount:
             raise RejectionSettled(
-                f"rejection {rejection_id} is {found.state}, so no dismissal can be taken back", field="rejection",
-                expected="a rejection that is dismissed", found=found.state,
-            )  # fmt: skip
+                f"rejection {rejection_id} is {found.state}, so no dismissal can be taken back",
+                field="rejection",
+                expected="a rejection that is dismissed",
+                found=found.state,
+            )
         _step(connection, ledger, [rejection_id], now, "reopened", by, reason)
         return rejection(connection, ledger, rejection_id)
 
@@ -154,5 +158,7 @@ def _settled(found: Kept) -> RejectionSettled:
         advice = "; reopen it first if it is to be recorded after all"
     return RejectionSettled(
         f"rejection {found.rejection_id} is no longer open: it was {was}{advice}",
-        field="rejection", expected="a rejection that is open", found=found.state,
-    )  # fmt: skip
+        field="rejection",
+        expected="a rejection that is open",
+        found=found.state,
+    )

@@ -158,9 +158,12 @@ class Keeper:
             }
             rejection = Rejection(content_hash=content_hash, sent=b"", sent_bytes=0)
             row = _Row(
-                refused=Refusal(rejection=rejection, code=code, problem=said), rejection_id=rejection.rejection_id,
-                position=position, sender=sender, way=BEYOND,
-            )  # fmt: skip
+                refused=Refusal(rejection=rejection, code=code, problem=said),
+                rejection_id=rejection.rejection_id,
+                position=position,
+                sender=sender,
+                way=BEYOND,
+            )
             written = _Written()
             _insert(connection, ledger, [row], {}, now, written)
             if written.rows:
@@ -171,9 +174,11 @@ class Keeper:
         time would cost more than storing one."""
         known, bounds = self._new.get(ledger), self._bounds
         if (
-            known is None or known.day != now.date() or known.uncounted.rows >= bounds.counted_every
+            known is None
+            or known.day != now.date()
+            or known.uncounted.rows >= bounds.counted_every
             or known.uncounted.bytes * _SIXTEENTH >= bounds.text_bytes
-        ):  # fmt: skip
+        ):
             since = now.replace(hour=0, minute=0, second=0, microsecond=0)
             values = {"ledger": ledger, "since": since, "most": bounds.rows}
             [(rows, added, size)] = connection.execute(NEW, values).fetchall()
@@ -232,10 +237,13 @@ def _rows(refused: Sequence[Refusal], position: int, sender: str, way: str) -> d
         rejection_id = each.rejection.rejection_id
         before = rows.get(rejection_id)
         rows[rejection_id] = _Row(
-            refused=each, rejection_id=rejection_id, sender=sender, way=way,
+            refused=each,
+            rejection_id=rejection_id,
+            sender=sender,
+            way=way,
             position=position if each.position is None else each.position,
             attempts=1 if before is None else before.attempts + 1,
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -284,9 +292,13 @@ def _counting(row: _Row, bounds: Bounds, now: datetime) -> _Row:
     rejection = Rejection(content_hash=content_hash, sent=b"", sent_bytes=0)
     refused = Refusal(rejection=rejection, code=code, problem=problem)
     return _Row(
-        refused=refused, rejection_id=rejection.rejection_id, position=row.position, sender=row.sender, way=BEYOND,
+        refused=refused,
+        rejection_id=rejection.rejection_id,
+        position=row.position,
+        sender=row.sender,
+        way=BEYOND,
         attempts=row.attempts,
-    )  # fmt: skip
+    )
 
 
 def _chunks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
@@ -304,20 +316,42 @@ def _chunks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
 
 
 def _insert(
-    connection: WriteConnection, ledger: str, rows: Sequence[_Row], known: Mapping[str, _Known], now: datetime,
+    connection: WriteConnection,
+    ledger: str,
+    rows: Sequence[_Row],
+    known: Mapping[str, _Known],
+    now: datetime,
     written: _Written,
-) -> None:  # fmt: skip
+) -> None:
     """Inserts rows, or counts their attempts. Adds to ``written``."""
     values = [
         (
-            row.rejection_id, r.content_hash, _new_text(row, known), r.sent_bytes, r.source,
-            r.event_id, r.type, r.customer, r.occurred_at, r.data_hash, r.money and r.money.amount_minor,
-            r.money and r.money.currency, r.credits, r.unit, row.sender, row.way, now, row.refused.code,
-            _kept_text(row.refused.problem), row.position, now, row.attempts,
+            row.rejection_id,
+            r.content_hash,
+            _new_text(row, known),
+            r.sent_bytes,
+            r.source,
+            r.event_id,
+            r.type,
+            r.customer,
+            r.occurred_at,
+            r.data_hash,
+            r.money and r.money.amount_minor,
+            r.money and r.money.currency,
+            r.credits,
+            r.unit,
+            row.sender,
+            row.way,
+            now,
+            row.refused.code,
+            _kept_text(row.refused.problem),
+            row.position,
+            now,
+            row.attempts,
         )
         for row in rows
         for r in (row.refused.rejection,)
-    ]  # fmt: skip
+    ]
     kept = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True)))).fetchall()
     sent = {row.rejection_id: row for row in rows}
     # What was there before has had an attempt more, at least.
@@ -327,8 +361,7 @@ def _insert(
     texts = [row.refused.rejection for row in rows if row.rejection_id in known and row.refused.rejection.sent]
     if texts:
         added = connection.execute(
-            ADD_TEXT,
-            ([r.rejection_id for r in texts], [r.sent for r in texts], [r.sent_bytes for r in texts], ledger),
+            ADD_TEXT, ([r.rejection_id for r in texts], [r.sent for r in texts], [r.sent_bytes for r in texts], ledger)
         ).fetchall()
         written.added += len(added)
         written.bytes += sum(len(sent[name].refused.rejection.sent) - known[name].text for (name,) in added)

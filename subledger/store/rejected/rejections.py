@@ -276,9 +276,11 @@ def rejection(connection: sa.Connection | WriteConnection, ledger: str, rejectio
     found = _asked(connection, FIND_ONE, {"ledger": ledger, "id": rejection_id})
     if not found:
         raise UnknownRejection(
-            f"ledger {ledger} has no rejection {rejection_id[:60]}", field="rejection", found=rejection_id[:60],
+            f"ledger {ledger} has no rejection {rejection_id[:60]}",
+            field="rejection",
+            found=rejection_id[:60],
             expected="an id that the list of rejections shows",
-        )  # fmt: skip
+        )
     return Kept(**dict(zip(Kept.__struct_fields__, found[0], strict=True)))
 
 
@@ -318,9 +320,10 @@ def _summed(found: Sequence[Sequence[Any]], wanted: str | None, *, complete: boo
         elif wanted == OPEN:
             found_recorded += rows
     return Counts(
-        by_code=tuple(_count(code, rows) for code, rows in by_code.items()), complete=complete,
+        by_code=tuple(_count(code, rows) for code, rows in by_code.items()),
+        complete=complete,
         found_recorded=found_recorded,
-    )  # fmt: skip
+    )
 
 
 def open_rejections(connection: sa.Connection, ledger: str, chosen: Chosen, *, limit: int) -> list[Open]:
@@ -351,11 +354,16 @@ def _count(code: str, rows: Sequence[Any]) -> Count:
         if currency is not None:
             amounts[currency] = amounts.get(currency, 0) + more_minor
     return Count(
-        code=code, rejections=sum(row[3] for row in rows), attempts=sum(row[4] for row in rows),
-        beyond=sum(row[9] for row in rows), used_up=sum(row[10] for row in rows),
-        first_at=min(row[5] for row in rows), last_at=max(row[6] for row in rows),
-        credits=credits, amounts_minor=amounts,
-    )  # fmt: skip
+        code=code,
+        rejections=sum(row[3] for row in rows),
+        attempts=sum(row[4] for row in rows),
+        beyond=sum(row[9] for row in rows),
+        used_up=sum(row[10] for row in rows),
+        first_at=min(row[5] for row in rows),
+        last_at=max(row[6] for row in rows),
+        credits=credits,
+        amounts_minor=amounts,
+    )
 
 
 def _asked(connection: sa.Connection | WriteConnection, query: str, parameters: Mapping[str, Any]) -> Sequence[Any]:

@@ -118,14 +118,22 @@ rejected_events = Table(
     CheckConstraint("num_nonnulls(dismissed_at, dismissed_by, dismissed_reason) IN (0, 3)", name="dismissal"),
     Index("ix_rejected_events_first_at", "ledger", "first_at", "rejection_id"),
     Index(
-        "ix_rejected_events_open", "ledger", "first_at", "rejection_id",
+        "ix_rejected_events_open",
+        "ledger",
+        "first_at",
+        "rejection_id",
         postgresql_where=text(
             "(dismissed_at IS NULL OR GREATEST(last_at, reopened_at) > dismissed_at)"
             " AND COALESCE(settled_position, 0) <= position"
         ),
     ),
     Index(
-        "ix_rejected_events_open_by_code", "ledger", "code", text(f"({REJECTION_KIND})"), "first_at", "rejection_id",
+        "ix_rejected_events_open_by_code",
+        "ledger",
+        "code",
+        text(f"({REJECTION_KIND})"),
+        "first_at",
+        "rejection_id",
         postgresql_where=text(
             "(dismissed_at IS NULL OR GREATEST(last_at, reopened_at) > dismissed_at)"
             " AND COALESCE(settled_position, 0) <= position"
@@ -134,7 +142,7 @@ rejected_events = Table(
     Index("ix_rejected_events_text_at", "ledger", "text_at", postgresql_where=text("text_at IS NOT NULL")),
     comment="Events that were refused, whoever sent them and however. Kept beside the log, never changed but for "
     "how often and why they were refused last, and their dismissal.",
-)  # fmt: skip
+)
 
 rejection_steps = Table(
     "rejection_steps",
@@ -153,12 +161,7 @@ rejection_steps = Table(
 api_keys = Table(
     "api_keys",
     metadata,
-    Column(
-        "key_hash",
-        LargeBinary,
-        primary_key=True,
-        comment="SHA-256 of the key; the key itself is kept nowhere",
-    ),
+    Column("key_hash", LargeBinary, primary_key=True, comment="SHA-256 of the key; the key itself is kept nowhere"),
     Column("ledger", Text, nullable=False, comment="* for every ledger"),
     Column("role", Text, nullable=False),
     Column("name", Text, nullable=False, comment="whose key it is: maker or checker"),

@@ -169,12 +169,7 @@ ledger_days = Table(
     Column("dimension_set", Integer, primary_key=True, autoincrement=False),
     Column("unit", Text, primary_key=True),
     Column("written_minor", Numeric, nullable=False, comment="sum of the entries written as they are"),
-    Column(
-        "mirrored_minor",
-        Numeric,
-        nullable=False,
-        comment="sum of the entries written as the mirror, positive",
-    ),
+    Column("mirrored_minor", Numeric, nullable=False, comment="sum of the entries written as the mirror, positive"),
     Column("functional_written_minor", Numeric, nullable=False),
     Column("functional_mirrored_minor", Numeric, nullable=False),
     Column("credits", Numeric, nullable=False),

@@ -5,18 +5,7 @@ Owns: the declarations. Does not own: the rows (projections).
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    Boolean,
-    CheckConstraint,
-    Column,
-    DateTime,
-    Index,
-    Integer,
-    LargeBinary,
-    Table,
-    Text,
-    text,
-)
+from sqlalchemy import Boolean, CheckConstraint, Column, DateTime, Index, Integer, LargeBinary, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from subledger.store.tables.metadata import UNSEALED, ledger_column, metadata, moment_column, seal_column
@@ -31,10 +20,7 @@ journals = Table(
     Column("to_cut", Integer, nullable=False, comment="inclusive"),
     Column("mapping", Integer, nullable=False),
     Column(
-        "lines",
-        Text,
-        nullable=False,
-        comment="the journal's lines with their accounts resolved, in canonical JSON",
+        "lines", Text, nullable=False, comment="the journal's lines with their accounts resolved, in canonical JSON"
     ),
     Column("content_hash", Text, nullable=False),
     Column("reverses", Integer, comment="the journal of the period whose lines it takes back"),
@@ -174,19 +160,27 @@ deliveries = Table(
     # Whatever is on its way is somebody's to look at: nothing can be forgotten in the midst.
     CheckConstraint("due_at IS NOT NULL OR state NOT IN ('built', 'rendered', 'submitted', 'unknown')", name="due"),
     Index(
-        "ux_deliveries_once", "ledger", "destination", "period", "number", "part", unique=True,
+        "ux_deliveries_once",
+        "ledger",
+        "destination",
+        "period",
+        "number",
+        "part",
+        unique=True,
         postgresql_where=text("state <> 'abandoned'"),
     ),
     Index("ix_deliveries_due", "ledger", "channel", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_deliveries_export_id", "ledger", "export_id"),
     Index(
-        "ix_deliveries_waiting", "ledger", "created_at",
+        "ix_deliveries_waiting",
+        "ledger",
+        "created_at",
         postgresql_where=text("state <> ALL (ARRAY['posted', 'reconciled', 'abandoned'])"),
     ),
     Index("ix_deliveries_changed_at", "ledger", "changed_at"),
     comment="The outbox: every document or file on its way into a general ledger, and what became of it.",
     info={UNSEALED: ("payload",)},
-)  # fmt: skip
+)
 
 delivery_steps = Table(
     "delivery_steps",

@@ -67,12 +67,16 @@ def _columns(table: LogTable) -> list[Column[Any]]:
         ledger_column(),
         *(
             Column(
-                column.name, _type(column.type), nullable=column.nullable, comment=column.comment,
-                primary_key=column.name in table.key, autoincrement=False,
+                column.name,
+                _type(column.type),
+                nullable=column.nullable,
+                comment=column.comment,
+                primary_key=column.name in table.key,
+                autoincrement=False,
             )
             for column in table.columns
         ),
-    ]  # fmt: skip
+    ]
 
 
 batches = Table(

@@ -120,10 +120,20 @@ def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, mak
     connection.execute(
         ADD,
         (
-            ledger, approval_id_of(event), reason, event.source, event.event_id, event.type, event.customer,
-            event.occurred_at, event.data_text, event.attributes_text, maker, at,
+            ledger,
+            approval_id_of(event),
+            reason,
+            event.source,
+            event.event_id,
+            event.type,
+            event.customer,
+            event.occurred_at,
+            event.data_text,
+            event.attributes_text,
+            maker,
+            at,
         ),
-    )  # fmt: skip
+    )
     count_one(connection, ledger, "approvals")
 
 
@@ -163,8 +173,10 @@ def decidable(
             raise SamePerson(
                 f"{approval_id} was requested without a name, so that nobody can be the second person; refuse it, and "
                 "send the event again under another id and with a name",
-                field="by", expected="a request by a named person", found=request.maker,
-            )  # fmt: skip
+                field="by",
+                expected="a request by a named person",
+                found=request.maker,
+            )
     elif same_person(request.maker, checker):
         raise SamePerson(
             f"{checker} asked for it, so somebody else has to decide",
@@ -176,15 +188,22 @@ def decidable(
         raise SamePerson(
             f"the key of {checker} was made by {request.maker}, who asked for it, so somebody else has to decide, with "
             "a key that somebody else made",
-            field="by", expected=f"a key that {request.maker} did not make", found=checker,
-        )  # fmt: skip
-    elif any(same_person(name, checker) for name in makers_for(connection, request.maker, request.requested_at)
-             if is_somebody(name)):  # fmt: skip
+            field="by",
+            expected=f"a key that {request.maker} did not make",
+            found=checker,
+        )
+    elif any(
+        same_person(name, checker)
+        for name in makers_for(connection, request.maker, request.requested_at)
+        if is_somebody(name)
+    ):
         raise SamePerson(
             f"{checker} made the key of {request.maker}, who asked for it, or the key of somebody who did, so somebody "
             "else has to decide",
-            field="by", expected=f"somebody who made no key of {request.maker}", found=checker,
-        )  # fmt: skip
+            field="by",
+            expected=f"somebody who made no key of {request.maker}",
+            found=checker,
+        )
     return request.event, Approval(approval_id=approval_id, maker=request.maker, checker=checker)
 
 
@@ -201,8 +220,10 @@ def require_name(by: str) -> None:
         raise PersonRequired(
             "this needs a second person, so both who asks and who decides need a name: call with a key (`subledger "
             "keys create --name NAME`), or name yourself with --by on the command line",
-            field="by", expected="a person's name", found=by,
-        )  # fmt: skip
+            field="by",
+            expected="a person's name",
+            found=by,
+        )
 
 
 def settle(

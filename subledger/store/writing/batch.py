@@ -185,19 +185,26 @@ class Writing:
             decision = decide(wallet, event, working.context(state, event))
         except (Refused, InvalidInput) as error:
             self.refusals.add(
-                error, event, wallet, customer_known=event.customer is None or working.knows(event.customer),
-                late=state.late_usage == "reclassify", position=head.position,
-            )  # fmt: skip
+                error,
+                event,
+                wallet,
+                customer_known=event.customer is None or working.knows(event.customer),
+                late=state.late_usage == "reclassify",
+                position=head.position,
+            )
             return _rejected(event.event_id, error, head)
         given = given_by(event, decision, wallet, state)
         if approval is not None:
             decision = msgspec.structs.replace(decision, approval=approval)
             self._deferred.append(
                 partial(
-                    approvals.settle, ledger=state.ledger, approval=approval, state=approvals.APPROVED,
+                    approvals.settle,
+                    ledger=state.ledger,
+                    approval=approval,
+                    state=approvals.APPROVED,
                     at=head.recorded_at,
                 )
-            )  # fmt: skip
+            )
         else:
             requested = key in working.requests
             reason = needs_second_person(event, state, given=given, before=working.given_before(event.customer))
@@ -208,10 +215,13 @@ class Writing:
             if requested:
                 self._deferred.append(
                     partial(
-                        approvals.settle_recorded, ledger=state.ledger, event=event, position=position,
+                        approvals.settle_recorded,
+                        ledger=state.ledger,
+                        event=event,
+                        position=position,
                         at=head.recorded_at,
                     )
-                )  # fmt: skip
+                )
         self._record(event, decision, position)
         return Outcome(event_id=event.event_id, status=RECORDED, position=position)
 
@@ -289,11 +299,7 @@ def _repeated(event: Event, known: FoundEvent | RecordedEvent, head: Head) -> Ou
     """The same key again: a duplicate if the content is the same, else a conflict that names the differences."""
     stored = known if isinstance(known, FoundEvent) else known.event
     different = differences(
-        event,
-        type=stored.type,
-        customer=stored.customer,
-        occurred_at=stored.occurred_at,
-        data_text=stored.data_text,
+        event, type=stored.type, customer=stored.customer, occurred_at=stored.occurred_at, data_text=stored.data_text
     )
     if not different:
         return Outcome(event_id=event.event_id, status=DUPLICATE, position=known.position)

@@ -104,9 +104,7 @@ class Gifts:
 
     def _read(self, connection: WriteConnection, state: LedgerState, customers: Collection[str], first: int) -> None:
         ledger = state.ledger
-        rows = connection.execute(
-            FIND_GIVEN, (TextArray(customers), ledger, first, ledger, TextArray(PRICED_KINDS))
-        )  # fmt: skip
+        rows = connection.execute(FIND_GIVEN, (TextArray(customers), ledger, first, ledger, TextArray(PRICED_KINDS)))
         for position, customer, type, data_text, unit, priced_minor in rows:
             data = EVENT_TYPES[type].model_validate(orjson.loads(data_text))
             self._windows[customer].add(position, measured(data, unit or "", [priced_minor], state))

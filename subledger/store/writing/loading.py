@@ -45,9 +45,13 @@ _ONCE_BY_THE_LOG = frozenset({"payout.settled", "payment.refunded"})
 
 
 def load(
-    connection: WriteConnection, head: Head, memory: LedgerMemory, events: Sequence[Event], wanted: References,
+    connection: WriteConnection,
+    head: Head,
+    memory: LedgerMemory,
+    events: Sequence[Event],
+    wanted: References,
     recorded: Mapping[EventKey, FoundEvent],
-) -> WorkingSet:  # fmt: skip
+) -> WorkingSet:
     """Reads what deciding these events may need and the memory does not have. The ledger's lock must be held.
 
     ``recorded`` are the events of the log under the keys of ``wanted``.
@@ -65,9 +69,13 @@ def load(
 
 
 def _load_requests_and_gifts(
-    connection: WriteConnection, head: Head, memory: LedgerMemory, working: WorkingSet, events: Sequence[Event],
+    connection: WriteConnection,
+    head: Head,
+    memory: LedgerMemory,
+    working: WorkingSet,
+    events: Sequence[Event],
     wanted: References,
-) -> None:  # fmt: skip
+) -> None:
     """Reads requests for a second person under the events' keys, and earlier gifts to the customers of new gifts."""
     if memory.has_requests:
         working.requests.update(find_requests(connection, memory.ledger, wanted.keys))

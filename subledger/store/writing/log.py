@@ -129,11 +129,15 @@ class Appending:
         )
         new = [(self._numbers[d], d.product, d.credit_kind, d.pool, d.processor) for d in self._new_dimensions]
         return {
-            "at_position": batch.first_position - 1, "at_hash": previous_hash, "moment": batch.recorded_at,
-            "new_position": batch.last_position, "new_root": root, "new_hash": digest,
+            "at_position": batch.first_position - 1,
+            "at_hash": previous_hash,
+            "moment": batch.recorded_at,
+            "new_position": batch.last_position,
+            "new_root": root,
+            "new_hash": digest,
             "new_frontier": frontier.to_bytes(),
             **rows_as_parameters("event", self._events),
             **rows_as_parameters("entry", [] if self._copies else self._entries),
             **rows_as_parameters("node", nodes),
             **rows_as_parameters("set", new),
-        }  # fmt: skip
+        }

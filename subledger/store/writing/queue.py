@@ -136,7 +136,7 @@ class LedgerQueue:
         "seconds_an_event",
         "waiting",
         "wanted",
-    )  # fmt: skip
+    )
 
     def __init__(self, ledger: str) -> None:
         self.ledger = ledger

@@ -75,7 +75,7 @@ class Recorder:
 
     def record(
         self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY, meanwhile: Callable[[], None] | None = None
-    ) -> list[Outcome]:  # fmt: skip
+    ) -> list[Outcome]:
         """Records a batch. Returns one outcome an input, in order; what is recorded is durable then.
 
         ``by`` is the sender's name, for events that need a second person. ``meanwhile`` is called once, while the
@@ -101,9 +101,14 @@ class Recorder:
         return True
 
     def sweep(
-        self, ledger: str, until: datetime, *, batch_size: int = 2_000, stop: Callable[[], bool] = lambda: False,
+        self,
+        ledger: str,
+        until: datetime,
+        *,
+        batch_size: int = 2_000,
+        stop: Callable[[], bool] = lambda: False,
         by: str | None = None,
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns their number.
 
         Safe to repeat and to run twice at once: due blocks are found under the lock. ``stop`` is called before each
@@ -122,9 +127,16 @@ class Recorder:
         return swept
 
     def decide_approval(
-        self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None,
-        made_by: Sequence[str] = (), makers_for: approvals.MakersFor = approvals.no_makers,
-    ) -> Outcome:  # fmt: skip
+        self,
+        ledger: str,
+        approval_id: str,
+        *,
+        by: str,
+        allow: bool,
+        note: str | None = None,
+        made_by: Sequence[str] = (),
+        makers_for: approvals.MakersFor = approvals.no_makers,
+    ) -> Outcome:
         """Records a waiting event that a second person allows, with both names; or stores that the person refused it.
 
         ``made_by`` are the makers of the key that ``by`` calls with, if there is one; ``makers_for`` finds the makers
@@ -168,9 +180,14 @@ class Recorder:
     # --- from the lock to the commit ------------------------------------------------------------------------
 
     def _transact(
-        self, ledger: str, inputs: Sequence[Input], plan: Plan | None, check: Check | None, by: str,
+        self,
+        ledger: str,
+        inputs: Sequence[Input],
+        plan: Plan | None,
+        check: Check | None,
+        by: str,
         meanwhile: Callable[[], None] | None = None,
-    ) -> list[Outcome]:  # fmt: skip
+    ) -> list[Outcome]:
         wanted = references_of(events_of(inputs))
         # The ledger's row lock lets one process write at a time. This lock lets one thread of this process wait for it:
         # others would each hold a connection while they wait, and two would use one memory at the same time.
@@ -186,8 +203,9 @@ class Recorder:
                         f"recording into ledger {ledger} waited more than {limit_s:g} s for a lock that another "
                         "transaction held: the ledger's own, or that of a table or row; nothing was recorded. Send the "
                         "same again: what has been recorded by then is a duplicate",
-                        expected="the same call, later", ledger=ledger,
-                    ) from error  # fmt: skip
+                        expected="the same call, later",
+                        ledger=ledger,
+                    ) from error
                 outcomes, refusals = self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
         return self._explained(ledger, outcomes, refusals) if refusals else outcomes
 
@@ -204,9 +222,15 @@ class Recorder:
         ]
 
     def _attempt(
-        self, ledger: str, inputs: Sequence[Input], wanted: References, plan: Plan | None, check: Check | None,
-        by: str, meanwhile: Callable[[], None] | None,
-    ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
+        self,
+        ledger: str,
+        inputs: Sequence[Input],
+        wanted: References,
+        plan: Plan | None,
+        check: Check | None,
+        by: str,
+        meanwhile: Callable[[], None] | None,
+    ) -> tuple[list[Outcome], Refusals]:
         try:
             if plan is None and check is None and meanwhile is None:
                 outcomes = self._record_without_lock(ledger, inputs, wanted, by)
@@ -243,7 +267,7 @@ class Recorder:
 
     def _record_without_lock(
         self, ledger: str, inputs: Sequence[Input], wanted: References, by: str
-    ) -> list[Outcome] | None:  # fmt: skip
+    ) -> list[Outcome] | None:
         """Decides a few events on what this writer remembers, without the lock, and writes them in one call.
 
         The database locks the ledger and writes them only if its head is still the one that they were decided on.
@@ -276,9 +300,15 @@ class Recorder:
         return outcomes
 
     def _write(
-        self, connection: WriteConnection, head: Head, working: WorkingSet, inputs: Sequence[Input],
-        check: Check | None, by: str, meanwhile: Callable[[], None] | None = None,
-    ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
+        self,
+        connection: WriteConnection,
+        head: Head,
+        working: WorkingSet,
+        inputs: Sequence[Input],
+        check: Check | None,
+        by: str,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> tuple[list[Outcome], Refusals]:
         writing = Writing(connection, head, working, by, expected=len(inputs))
         outcomes = writing.decide(inputs)
         with connection.pipeline() as pipeline:
@@ -333,9 +363,14 @@ def now_of(connection: WriteConnection) -> datetime:
 
 
 def due_expiries(
-    connection: WriteConnection, state: LedgerState, position: int, until: datetime, limit: int,
-    *, by: str | None = None,
-) -> list[Event]:  # fmt: skip
+    connection: WriteConnection,
+    state: LedgerState,
+    position: int,
+    until: datetime,
+    limit: int,
+    *,
+    by: str | None = None,
+) -> list[Event]:
     """The expiries to record of blocks that expired before ``until``, and by the ledger's now, soonest first.
 
     Under the lock a block is due once. The ledger's position makes the id unique, as a block whose expiry is changed

@@ -149,12 +149,17 @@ def parameters_of(
     documents = [row for change in changes for row in change.documents] + list(of_books)
     blocks = [
         (
-            block.block_id, customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.remaining),
+            block.block_id,
+            customer,
+            block.invoice_id,
+            block.opened_at_position,
+            block.due_at,
+            bool(block.remaining),
             None if block.remaining else encode_state(block),
         )
         for change in changes
         for customer, block in change.blocks
-    ]  # fmt: skip
+    ]
     return {
         **rows_as_parameters("wallet", [(w.customer, position, encode_state(w)) for position, w in wallets]),
         **rows_as_parameters("block", blocks),

@@ -67,9 +67,15 @@ def standing_at(
         return {}
     kinds, roles, signs, of_ledger = (list(column) for column in zip(*_effects(), strict=True))
     parameters = {
-        "ledger": ledger, "home": functional_currency, "on": on, "kinds": kinds, "roles": roles, "signs": signs,
-        "of_ledger": of_ledger, "customers": customers,
-    }  # fmt: skip
+        "ledger": ledger,
+        "home": functional_currency,
+        "on": on,
+        "kinds": kinds,
+        "roles": roles,
+        "signs": signs,
+        "of_ledger": of_ledger,
+        "customers": customers,
+    }
     found: dict[str | None, dict[StandingKey, Standing]] = {}
     for customer, role, currency, carried_for, amount, functional in connection.execute(STANDING, parameters):
         # A role that is not kept apart by block has one standing for all blocks.

@@ -18,10 +18,13 @@ from in_turns import answer
 def main(url: str, customers: int, events: int) -> None:
     parts = urlsplit(url)
     os.environ |= {
-        "PERSISTENCE_MODULE": "eventsourcing.postgres", "POSTGRES_DBNAME": parts.path.lstrip("/"),
-        "POSTGRES_HOST": parts.hostname or "", "POSTGRES_PORT": str(parts.port or 5432),
-        "POSTGRES_USER": parts.username or "", "POSTGRES_PASSWORD": parts.password or "",
-    }  # fmt: skip
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "POSTGRES_DBNAME": parts.path.lstrip("/"),
+        "POSTGRES_HOST": parts.hostname or "",
+        "POSTGRES_PORT": str(parts.port or 5432),
+        "POSTGRES_USER": parts.username or "",
+        "POSTGRES_PASSWORD": parts.password or "",
+    }
     from eventsourcing.application import Application
     from eventsourcing.domain import Aggregate, event
 

@@ -21,8 +21,12 @@ def main(url: str, customers: int, events: int, pairs: int) -> None:
     settings.configure(
         DATABASES={
             "default": {
-                "ENGINE": "django.db.backends.postgresql", "NAME": parts.path.lstrip("/"), "HOST": parts.hostname,
-                "PORT": parts.port, "USER": parts.username, "PASSWORD": parts.password,
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": parts.path.lstrip("/"),
+                "HOST": parts.hostname,
+                "PORT": parts.port,
+                "USER": parts.username,
+                "PASSWORD": parts.password,
             }
         },
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "mptt", "hordak"],
@@ -31,7 +35,7 @@ def main(url: str, customers: int, events: int, pairs: int) -> None:
         DEFAULT_CURRENCY="USD",
         CURRENCIES=["USD"],
         HORDAK_DECIMAL_PLACES=2,
-    )  # fmt: skip
+    )
     django.setup()
     from django.core.management import call_command
     from django.db import transaction

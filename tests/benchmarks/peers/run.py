@@ -75,41 +75,56 @@ def _writing_contests(size: Size, peers: Peers) -> tuple[list[_Contest], dict[st
         own = (sys.executable, "pgledger.py", "URL", str(peers.pgledger.absolute()), str(peers.customers), count)
         contests += [
             _Contest(
-                name="pgledger, three transfers an event", command=(*own, "3"), events=peers.batch_events,
-                bound=at_least(5), note="the same journal lines; 100 events a call and commit",
+                name="pgledger, three transfers an event",
+                command=(*own, "3"),
+                events=peers.batch_events,
+                bound=at_least(5),
+                note="the same journal lines; 100 events a call and commit",
             ),
             _Contest(
-                name="pgledger, one transfer an event", command=(*own, "1"), events=peers.batch_events,
+                name="pgledger, one transfer an event",
+                command=(*own, "1"),
+                events=peers.batch_events,
                 note="a third of our lines; 100 events a call and commit",
             ),
-        ]  # fmt: skip
+        ]
     python = str(peers.python)
     if _imports(peers.python, "eventsourcing.postgres"):
         contests.append(
             _Contest(
-                name="eventsourcing, appends", events=peers.batch_events, bound=at_least(1.5),
+                name="eventsourcing, appends",
+                events=peers.batch_events,
+                bound=at_least(1.5),
                 command=(python, "eventsourcing_appends.py", "URL", str(size.customers), count),
                 note="all events of a batch in one save",
             )
-        )  # fmt: skip
+        )
     else:
         skipped["P11 eventsourcing"] = f"not importable by {python}: make bench-peers"
     if _imports(peers.python, "hordak"):
         own = (python, "hordak_single.py", "URL", str(min(peers.customers, 200)), str(peers.single_events))
         contests += [
             _Contest(
-                name="django-hordak, single", command=(*own, "3"), events=peers.single_events, bound=at_least(100),
+                name="django-hordak, single",
+                command=(*own, "3"),
+                events=peers.single_events,
+                bound=at_least(100),
                 note="our batches against its transactions of the same lines, with a look at the balance",
             ),
             _Contest(
-                name="django-hordak, single, two legs alone", command=(*own, "1"), events=peers.single_events,
+                name="django-hordak, single, two legs alone",
+                command=(*own, "1"),
+                events=peers.single_events,
                 note="our batches against a third of our lines, and nothing looked up",
             ),
             _Contest(
-                name="django-hordak, single", command=(*own, "3"), events=peers.single_events, single=True,
+                name="django-hordak, single",
+                command=(*own, "3"),
+                events=peers.single_events,
+                single=True,
                 note="both one event at a time",
             ),
-        ]  # fmt: skip
+        ]
     else:
         skipped["P11 django-hordak"] = f"not importable by {python}: make bench-peers"
     return contests, skipped
@@ -142,9 +157,15 @@ def _against(owner_url: str, writer: Writer, contest: _Contest, peers: Peers, sa
         drop_database(owner_url, database)
     way = "one event at a time" if contest.single else f"batches of {writer.size.batch_size:,}"
     return Measure(
-        goal="P11", name=f"{way} against {contest.name}", unit="events/s", rounds=tuple(rounds),
-        limit_name=contest.name.split(",")[0], bound=contest.bound, samples_unit="s a turn", note=contest.note,
-    )  # fmt: skip
+        goal="P11",
+        name=f"{way} against {contest.name}",
+        unit="events/s",
+        rounds=tuple(rounds),
+        limit_name=contest.name.split(",")[0],
+        bound=contest.bound,
+        samples_unit="s a turn",
+        note=contest.note,
+    )
 
 
 def _batch_s(writer: Writer, count: int) -> float:
@@ -218,11 +239,15 @@ def _plain_text(url: str, size: Size, peers: Peers, say: Say) -> Found:
                     rounds = tuple(_text_round(writer, entries, turn) for _ in range(size.rounds))
                 measures.append(
                     Measure(
-                        goal="P11", name=f"verify against {tool}, {entries:,} entries", unit="entries/s", rounds=rounds,
-                        limit_name=tool, samples_unit="s",
+                        goal="P11",
+                        name=f"verify against {tool}, {entries:,} entries",
+                        unit="entries/s",
+                        rounds=rounds,
+                        limit_name=tool,
+                        samples_unit="s",
                         note="ours proves hashes and every derived row; theirs parses our detail journal and balances",
                     )
-                )  # fmt: skip
+                )
     finally:
         writer.close()
     return measures, absent

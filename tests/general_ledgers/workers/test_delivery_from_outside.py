@@ -29,9 +29,13 @@ def settings(netsuite: NetSuiteStandIn, tmp_path: Path) -> dict[str, Any]:
     key = tmp_path / "netsuite.pem"
     key.write_text(PEM)
     return {
-        "connector": "netsuite", "url": netsuite.url, "client_id": "client", "certificate_id": "certificate",
-        "private_key": f"file:{key}", **QUICK,
-    }  # fmt: skip
+        "connector": "netsuite",
+        "url": netsuite.url,
+        "client_id": "client",
+        "certificate_id": "certificate",
+        "private_key": f"file:{key}",
+        **QUICK,
+    }
 
 
 @pytest.fixture

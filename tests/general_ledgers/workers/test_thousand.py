@@ -96,9 +96,11 @@ class Workers:
 
     def start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "api.cli.main", "worker", "--concurrency", "4"], stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, env={**os.environ, "SUBLEDGER_DATABASE_URL": self.url},
-        )  # fmt: skip
+            [sys.executable, "-m", "api.cli.main", "worker", "--concurrency", "4"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "SUBLEDGER_DATABASE_URL": self.url},
+        )
 
     def kill_one(self) -> None:
         victim = self.running.pop(self.dice.randrange(2))

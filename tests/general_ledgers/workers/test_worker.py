@@ -39,7 +39,7 @@ NetSuiteChannel = Callable[..., Channel]
 @pytest.fixture
 def ready(
     service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
-) -> Callable[..., Channel]:  # fmt: skip
+) -> Callable[..., Channel]:
     """A ledger with so many documents on their way: six a block, of two lines each."""
 
     def make(documents: int, **settings: Any) -> Channel:
@@ -156,9 +156,11 @@ def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
     # A claim of a killed worker holds until its lease is over: here they are ended by hand, as time would.
     for _ in range(4):
         worker = subprocess.Popen(
-            [sys.executable, "-m", "api.cli.main", "worker"], env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "api.cli.main", "worker"],
+            env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         wanted = len(netsuite.journals) + 10
         until(lambda wanted=wanted: len(netsuite.journals) >= wanted, "a worker that sends ten more")
         worker.send_signal(signal.SIGKILL)
