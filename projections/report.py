@@ -1,25 +1,17 @@
 """Reports: tables of figures, and their ties to the trial balance.
 
-Owns: the shape of every report, so that HTTP, the command line and CSV render all reports alike; and the input of
-reports: entries summed by month and kind, and the balances to which reports tie.
-Does not own: any report. A report is a function of a view of the books and a request, and returns a ``Report``.
+Owns: the shape of every report, so that HTTP, the command line and CSV render all reports alike. Does not own: any
+report (a function of a view of the books and a request that returns a ``Report``), nor its input (report_inputs).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import date
-from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import msgspec
-from sqlalchemy import text
 
-from projections.reads import balances
-from subledger.accounts import ROLE_BY_NAME
-from subledger.kinds import effect
-from subledger.periods import Period
-from subledger.store.reading.recorded_days import recorded_before
 from subledger.store.reading.views import View
 
 
@@ -102,171 +94,3 @@ MakeReport = Callable[[View, ReportRequest], Report]
 def closing(view: View, request: ReportRequest) -> View:
     """Returns the view at the end of the requested range: the books through ``to_date``."""
     return view if request.to_date is None else msgspec.structs.replace(view, as_of=request.to_date)
-
-
-# --- input of reports ---------------------------------------------------------------------------------------------
-
-
-class EntryTotal(msgspec.Struct, frozen=True, kw_only=True):
-    """The sum of the entries of one kind, currency and unit in a month; signed as entries are.
-
-    ``month`` is None for everything before the range; ``key`` is the value by which totals are grouped, empty if the
-    entries have none or no grouping was requested; ``unit`` is empty if no credits move.
-    """
-
-    month: Period | None
-    key: str
-    policy: int
-    kind: str
-    currency: str
-    unit: str
-    amount_minor: int
-    functional_minor: int
-    credits: Decimal
-
-
-KEYS: Final = {
-    None: "''",
-    "product": "d.product",
-    "credit_kind": "d.credit_kind",
-    "pool": "d.pool",
-    "customer": "coalesce(t.customer, '')",
-}
-"""The properties by which totals can be grouped, each with its SQL expression."""
-
-_FROM_DAYS: Final = """
-    SELECT accounting_date, policy, kind, currency, unit, dimension_set, NULL AS customer, credits,
-           written_minor - mirrored_minor AS amount_minor,
-           functional_written_minor - functional_mirrored_minor AS functional_minor
-    FROM ledger_days WHERE ledger = :ledger AND accounting_date <= :as_of AND recorded_date < :day
-    UNION ALL
-    SELECT accounting_date, policy, kind, currency, coalesce(unit, ''), dimension_set, NULL, credits,
-           amount_minor, functional_minor
-    FROM entries
-    WHERE ledger = :ledger AND accounting_date <= :as_of AND position BETWEEN :first AND :position
-"""
-# An entry of a block without a customer (a remeasurement of the ledger as a whole) counts for the block's owner.
-_FROM_ENTRIES: Final = """
-    SELECT accounting_date, policy, kind, currency, coalesce(unit, '') AS unit, dimension_set, customer, credits,
-           amount_minor, functional_minor
-    FROM entries
-    WHERE ledger = :ledger AND accounting_date <= :as_of AND position <= :position AND {owned}
-    UNION ALL
-    SELECT n.accounting_date, n.policy, n.kind, n.currency, coalesce(n.unit, ''), n.dimension_set, b.customer,
-           n.credits, n.amount_minor, n.functional_minor
-    FROM entries n LEFT JOIN blocks b ON b.ledger = n.ledger AND b.block_id = n.block_id
-    WHERE n.ledger = :ledger AND n.accounting_date <= :as_of AND n.position <= :position AND n.customer IS NULL
-      AND {of_owner}
-"""
-TOTALS: Final = """
--- Entries summed by month and kind; everything before a day counts as one month.
-SELECT CASE WHEN t.accounting_date >= :from_date THEN date_trunc('month', t.accounting_date)::date END AS month,
-       {key} AS key, t.policy, t.kind, t.currency, t.unit, sum(t.amount_minor) AS amount_minor,
-       sum(t.functional_minor) AS functional_minor, sum(t.credits) AS credits
-FROM ({source}) t JOIN dimension_sets d ON d.ledger = :ledger AND d.dimension_set = t.dimension_set
-GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
-"""
-
-
-def totals(
-    view: View, *, from_date: date | None = None, by: str | None = None, customer: str | None = None
-) -> list[EntryTotal]:
-    """Returns the entries of the view summed by month, from ``from_date`` on (default: from the beginning).
-
-    Read from the day totals, plus the entries of the last recorded day, of which ``known_at`` may exclude a part.
-    Read from the entries alone if a customer is given, or if totals are grouped by customer.
-    """
-    parameters: dict[str, Any] = {
-        "ledger": view.ledger,
-        "as_of": view.as_of,
-        "position": view.position,
-        "from_date": from_date or date.min,
-    }
-    if customer is not None or by == "customer":
-        owned, of_owner = ("customer = :customer", "b.customer = :customer") if customer else ("customer <> ''", "true")
-        source = _FROM_ENTRIES.format(owned=owned, of_owner=of_owner)
-        parameters |= {"customer": customer} if customer else {}
-    else:
-        source = _FROM_DAYS
-        day, first = recorded_before(view)
-        parameters |= {"day": day, "first": first}
-    rows = view.connection.execute(text(TOTALS.format(key=KEYS[by], source=source)), parameters)
-    return [
-        EntryTotal(
-            month=None if row.month is None else Period.of(row.month),
-            key=row.key,
-            policy=row.policy,
-            kind=row.kind,
-            currency=row.currency,
-            unit=row.unit,
-            amount_minor=int(row.amount_minor),
-            functional_minor=int(row.functional_minor),
-            credits=Decimal(row.credits),
-        )
-        for row in rows
-    ]
-
-
-def arrays(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
-    """Returns rows as parameters of a statement, one array per column; empty arrays without rows."""
-    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
-
-
-Balances = dict[tuple[str, str], int]
-"""Account and currency → balance in minor units, on the account's normal side."""
-
-
-def control_balances(view: View, customer: str | None = None) -> Balances:
-    """Returns the balances to which reports tie: the ledger's or a customer's. Raises UnknownCustomer."""
-    accounts = balances.trial_balance(view) if customer is None else balances.customer_balances(view, customer).accounts
-    return {(account.account, account.currency): account.balance_minor for account in accounts}
-
-
-def functional_balances(view: View, made_of: Iterable[EntryTotal], accounts: Iterable[str]) -> Balances:
-    """Returns the balances of accounts by transaction currency, in functional minor units, under the posting rules."""
-    rules = view.rules
-    found: Balances = {}
-    for total in made_of:
-        for account in accounts:
-            moves = ROLE_BY_NAME[account].on_normal_side(effect(account, total.kind, rules[total.policy]))
-            if moves:
-                key = (account, total.currency)
-                found[key] = found.get(key, 0) + moves * total.functional_minor
-    return found
-
-
-def functional_ties_of(
-    what: str,
-    report: dict[str, int],
-    account: str,
-    books: Balances,
-    functional_currency: str,
-    currencies: Iterable[str],
-) -> tuple[Tie, ...]:
-    """Returns one tie per transaction currency, in the functional currency ``functional_currency``.
-
-    ``what`` may contain ``{currency}``. ``books`` are ``functional_balances``.
-    """
-    return tuple(
-        Tie(
-            what=what.format(currency=currency),
-            currency=functional_currency,
-            report_minor=report.get(currency, 0),
-            trial_balance_minor=books.get((account, currency), 0),
-        )
-        for currency in currencies
-    )
-
-
-def ties_of(what: str, report: dict[str, int], account: str, books: Balances) -> tuple[Tie, ...]:
-    """Returns one tie per currency: a report's figures beside an account's balances."""
-    of_account = {currency: balance for (name, currency), balance in books.items() if name == account}
-    return tuple(
-        Tie(
-            what=what,
-            currency=currency,
-            report_minor=report.get(currency, 0),
-            trial_balance_minor=of_account.get(currency, 0),
-        )
-        for currency in sorted({*report, *of_account})
-    )

@@ -36,20 +36,8 @@ from projections.forecast.backtest import (
 from projections.forecast.habits import WINDOW, Habits, observe
 from projections.forecast.holdings import Holding, holdings, month_number, month_of
 from projections.forecast.runoff import Lots, Outlook, currency_of, lots_on, outlooks
-from projections.report import (
-    Column,
-    Report,
-    ReportRequest,
-    Table,
-    Tie,
-    closing,
-    control_balances,
-    functional_balances,
-    functional_ties_of,
-    stated,
-    ties_of,
-    totals,
-)
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing, stated
+from projections.report_inputs import control_balances, functional_balances, functional_ties_of, ties_of, totals
 from subledger.store.reading.views import View
 
 LIABILITY: Final = "prepaid_liability"

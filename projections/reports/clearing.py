@@ -16,7 +16,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import Column, Report, ReportRequest, Table, Tie, arrays, closing, control_balances, ties_of
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report_inputs import arrays, control_balances, ties_of
 from subledger.accounts import ROLE_BY_NAME
 from subledger.kinds import KIND_BY_NAME, Result, Rules, effect
 from subledger.store.reading.views import View

@@ -19,18 +19,8 @@ from projections.forecast.forecast import history, last_whole_month
 from projections.forecast.habits import Habits, observe
 from projections.forecast.holdings import Holding, holdings, month_number
 from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_after, outlooks
-from projections.report import (
-    Balances,
-    Column,
-    Report,
-    ReportRequest,
-    Table,
-    Tie,
-    closing,
-    control_balances,
-    functional_balances,
-    totals,
-)
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report_inputs import Balances, control_balances, functional_balances, totals
 from projections.reports.revenue_sources import SOURCES, RevenueFigures, sources, sources_table
 from projections.reports.waterfall import IN_REVENUE, RELEASED, REVENUE, bridge_table
 from subledger.money import round_half_up

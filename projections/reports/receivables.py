@@ -21,15 +21,10 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import (
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report_inputs import (
     Balances,
-    Column,
-    Report,
-    ReportRequest,
-    Table,
-    Tie,
     arrays,
-    closing,
     control_balances,
     functional_balances,
     functional_ties_of,

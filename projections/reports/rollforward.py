@@ -12,14 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.report import (
-    Column,
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report_inputs import (
     EntryTotal,
-    Report,
-    ReportRequest,
-    Table,
-    Tie,
-    closing,
     control_balances,
     functional_balances,
     functional_ties_of,

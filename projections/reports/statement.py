@@ -16,7 +16,8 @@ import msgspec
 from sqlalchemy import text
 
 from projections.reads.blocks import BlockView, customer_blocks
-from projections.report import Column, Report, ReportRequest, Table, Tie, closing, control_balances, ties_of
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report_inputs import control_balances, ties_of
 from subledger.blocks import ZERO
 from subledger.errors import MissingField
 from subledger.kinds import GAINS, KIND_BY_NAME, KINDS, LOSSES

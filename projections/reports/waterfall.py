@@ -18,18 +18,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import (
-    Column,
-    Report,
-    ReportRequest,
-    Table,
-    Tie,
-    closing,
-    control_balances,
-    functional_balances,
-    ties_of,
-    totals,
-)
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report_inputs import control_balances, functional_balances, ties_of, totals
 from subledger.kinds import BLOCK, KIND_BY_NAME, KINDS, OPENINGS, OVERAGE, POOL, Result, Rules, effect
 from subledger.store.database import driver, without_nested_loops
 from subledger.store.reading.views import View
