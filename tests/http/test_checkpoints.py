@@ -184,6 +184,7 @@ def test_a_size_is_signed_once_and_answered_with_the_key_of_then_when_the_signin
     assert [json.loads(line)["note"] for line in lines] == [notes[max(notes)][0]]
 
 
+@pytest.mark.campaign
 def test_between_any_two_sizes_there_is_a_proof_that_nothing_was_changed(ours: Installation) -> None:
     ours.record(*(f"g{n}" for n in range(20)))
     leaves = ours.leaves()

@@ -423,6 +423,7 @@ def test_several_who_retry_dismiss_and_send_the_same_at_once_do_not_hinder_each_
         assert len(steps[each.rejection_id]) == sum(each.rejection_id in ids for ids in both)
 
 
+@pytest.mark.campaign
 def test_ten_thousand_refused_events_of_one_call_are_each_kept_and_retried_within_bounds(
     client: TestClient, new_ledger: NewLedger
 ) -> None:

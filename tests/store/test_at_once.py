@@ -287,6 +287,7 @@ def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(
     database.close()
 
 
+@pytest.mark.campaign
 def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_event(scratch_url: str) -> None:
     """Beside a big ledger a new one is empty, says the planner; any index will do for it, also one that is no help."""
     for name, events in (("big", 40_000), ("new", 1_500)):

@@ -63,6 +63,7 @@ def test_the_condition_of_the_index_names_the_types_that_can_give() -> None:
     assert f"type IN ({', '.join(repr(type) for type in GIVING_TYPES)})" == GIVING
 
 
+@pytest.mark.campaign
 def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_once(scratch_url: str) -> None:
     """The rows are counted before and after the server has statistics of them."""
     database = Database(scratch_url)

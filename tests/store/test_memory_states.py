@@ -234,6 +234,7 @@ def test_a_memory_is_fresh_after_a_rebuild(state: str, twins: Twins, left_behind
     twins.decide_the_same()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("state", ["true", "write-behind"])
 def test_a_memory_is_fresh_after_a_restore(
     state: str, restorable: Restorable, left_behind: Callable[[int], None]

@@ -148,6 +148,7 @@ def _of_customer(service: Subledger, day: date) -> tuple[Any, str, Any]:
     return at, "ann", found
 
 
+@pytest.mark.campaign
 def test_after_a_restore_a_running_process_posts_and_answers_by_the_rules_of_the_log_that_is_there(
     restorable: Restorable,
 ) -> None:
@@ -168,6 +169,7 @@ def test_after_a_restore_a_running_process_posts_and_answers_by_the_rules_of_the
     assert [*verify(a.database, "acme").differences, *verify(b.database, "acme").differences] == []
 
 
+@pytest.mark.campaign
 def test_after_a_restore_a_running_process_goes_by_the_mapping_of_the_log_that_is_there(restorable: Restorable) -> None:
     def adopted(service: Subledger, account: str) -> None:
         rows = [{**row, "account": account} if row["role"] == "cash" else dict(row) for row in default_mapping().rows]
@@ -184,6 +186,7 @@ def test_after_a_restore_a_running_process_goes_by_the_mapping_of_the_log_that_i
     assert told(a) == told(b)
 
 
+@pytest.mark.campaign
 def test_after_a_restore_a_running_process_goes_by_the_settings_of_the_ledger_that_is_there(
     restorable: Restorable,
 ) -> None:
@@ -206,6 +209,7 @@ def test_after_a_restore_a_running_process_goes_by_the_settings_of_the_ledger_th
     assert today(a) == today(b) == [date(2031, 2, 1)] * 2
 
 
+@pytest.mark.campaign
 def test_after_a_restore_a_running_process_decides_by_the_log_that_is_there(restorable: Restorable) -> None:
     """Memory of the replaced log decides nothing: neither which ids are taken, nor what is left."""
     a = restorable.process()
@@ -275,6 +279,7 @@ def go_on(service: Subledger, ledger: str, *, policy: str, chart: int, block: st
     export(service.recorder, service.database, ledger, Period(2026, 3), "csv")
 
 
+@pytest.mark.campaign
 def test_a_restored_database_answers_as_before(scratch_url: str, tmp_path: Path) -> None:
     """The place of rows, the server's statistics and a process's memory differ after a restore."""
     database = Database(scratch_url)

@@ -309,6 +309,7 @@ def test_what_is_given_up_is_cancelled_so_that_it_holds_no_lock(
     assert [outcome.status for outcome in hasty.record("acme", [use("after")])] == ["recorded"]
 
 
+@pytest.mark.campaign
 def test_a_question_that_is_given_up_is_cancelled_and_not_asked_again(
     url: str, connected: Callable[[Timeouts], Subledger]
 ) -> None:
