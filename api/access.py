@@ -29,7 +29,7 @@ STATE: Final = """CASE WHEN revoked_at <= now() THEN 'revoked' WHEN expires_at <
 
 
 class Access(IntEnum):
-    """What a key may do; each role may do what the ones before it may."""
+    """Rights of a key; each role includes the rights of the ones before it."""
 
     READER = 1
     WRITER = 2
@@ -79,7 +79,7 @@ class KnownKey(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a look-up found: keys by hash, and whether any key exists at all."""
+    """Result of a look-up: keys by hash, and whether any key exists at all."""
 
     keys: Mapping[bytes, KnownKey]
     any_key_exists: bool
@@ -100,7 +100,7 @@ class KeyDesk:
         self._noting: asyncio.Task[None] | None = None
 
     async def find(self, key: str | None) -> tuple[KnownKey | None, bool]:
-        """What a key allows, if it is known; and whether any key exists."""
+        """Returns the key if it is known, and whether any key exists."""
         future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         hashed = self._waiting[future] = None if key is None else hash_of(key)
         if self._busy is None:

@@ -30,7 +30,7 @@ log = structlog.get_logger("subledger.monitors")
 
 
 class MonitorsInMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """How many ledgers are looked at, 0 for none, and how often at most."""
+    """Number of ledgers that are checked, 0 for none, and the shortest time between two checks."""
 
     metrics_ledgers: Annotated[int, msgspec.Meta(ge=0)] = 100
     metrics_monitors_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0

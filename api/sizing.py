@@ -27,7 +27,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked, and what is bought. ``peak`` is the busiest hour over the average one.
+    """Load to be sized, and the machines for it. ``peak`` is the busiest hour over the average one.
 
     ``rebuild_h`` is how long one ledger may take to be rebuilt, or verified, by one process. ``used`` is the part of a
     limit that is planned with: of a writer's rate and of a disk.
@@ -97,11 +97,11 @@ OF_BENCH: Final = {
     "bytes_per_event": ("P10", "bytes"),
     "replayed_per_s": ("P8", "events/s"),
 }
-"""Which goal of the bench each figure is of, and its unit; the slowest of several is taken, or the largest size."""
+"""Goal of the benchmark and unit of each figure; of several the slowest is taken, or the largest size."""
 
 
 def figures_of(bench: dict[str, Any] | None, **given: float | None) -> Figures:
-    """What is given, the rest from a document of ``subledger bench --json``. Raises MissingField."""
+    """Reads the given figures; the others come from a document of ``subledger bench --json``. Raises MissingField."""
     found: dict[str, float] = {}
     for name, (goal, unit) in OF_BENCH.items():
         value = given.get(name)

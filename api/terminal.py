@@ -238,7 +238,7 @@ def _cell(cell: object) -> Text:
 
 
 class _Rate(ProgressColumn):
-    """How many a second."""
+    """Rate per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

@@ -102,4 +102,4 @@ ROLES: Final[tuple[Role, ...]] = (
 ROLE_BY_NAME: Final[dict[str, Role]] = {role.name: role for role in ROLES}
 
 CHART_ORDER: Final[dict[str, int]] = {role.name: place for place, role in enumerate(ROLES)}
-"""Where each role stands in the chart: what lists accounts lists them so."""
+"""Position of each role in the chart: every list of accounts has this order."""

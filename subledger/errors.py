@@ -496,7 +496,7 @@ class EstimateTooHigh(Refused):
 
 
 class SamePerson(Refused):
-    """Who asked for something cannot be the second person who decides about it."""
+    """The person who requested something cannot be the second person who decides about it."""
 
     code = "same_person"
 
@@ -617,7 +617,7 @@ class KeyEnded(Refused):
 
 
 class ChannelFixed(Refused):
-    """Where a channel leads to does not change once it has deliveries."""
+    """The destination of a channel does not change once it has deliveries."""
 
     code = "channel_fixed"
 
@@ -629,7 +629,7 @@ class NotRepresentable(Refused):
 
 
 class KnownAtInFuture(Refused):
-    """What will be known in the future cannot be answered."""
+    """A question about what will be known in the future has no answer yet."""
 
     code = "known_at_in_future"
     retryable = True

@@ -112,7 +112,7 @@ class Result(StrEnum):
     CONCESSION = "concession"
     """A reduction of revenue: contra-revenue, deferred_revenue or an expense."""
     LOSS = "loss"
-    """What is given up of revenue earned: contra-revenue or an expense."""
+    """Earned revenue that is given up: contra-revenue or an expense."""
     EXPENSE = "expense"
 
 
@@ -348,7 +348,7 @@ CREDIT_COLUMN: Final[dict[str, tuple[str, int]]] = {
     "charged_back": ("other", -1),
     "written_off": ("other", -1),
 }
-"""Where a column of a block is counted among the columns of a customer's credits, and with which sign."""
+"""Column of a customer's credits to which a column of a block is added, and the sign."""
 
 
 class AccountPair(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -363,7 +363,7 @@ Rules = Mapping[str, tuple[AccountPair, ...]]
 
 
 class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
-    """What a total is told apart by, besides the account. Empty text where it does not apply."""
+    """Dimensions of a total besides the account. Empty text if one does not apply."""
 
     product: str = ""
     credit_kind: str = ""
@@ -434,5 +434,5 @@ def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) ->
 
 
 def effect(account: str, kind: str, rules: Rules) -> int:
-    """How often an entry of this kind debits the account, less how often it credits it."""
+    """Returns the number of debits of the account by an entry of this kind, less the number of credits."""
     return sum((pair.debit == account) - (pair.credit == account) for pair in rules[kind])

@@ -148,7 +148,7 @@ def consistency_proof(old_size: int, new_size: int, subtree: SubtreeHash) -> lis
 
 
 def is_consistent(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether a proof shows that the new tree only appended to the old one (RFC 9162, 2.1.4.2)."""
+    """Returns True if a proof shows that the new tree only appended to the old one (RFC 9162, 2.1.4.2)."""
     if old_size == new_size:
         return not proof and old_root == new_root
     if not 0 < old_size < new_size:

@@ -60,7 +60,7 @@ class Contender:
         return row[0] if row else None
 
     def cpu_s(self) -> float:
-        """What the processes that serve it have taken since they began; they stay as long as the service does."""
+        """CPU time of the processes that serve it since their start; they live as long as the service."""
         return sum(_cpu_s(pid) for (pid,) in self.owner.execute(BACKENDS))
 
     def written(self) -> int:
@@ -83,7 +83,7 @@ def contenders(server_url: str, layouts: dict[str, Layout]) -> Iterator[list[Con
 
 
 class Took(msgspec.Struct, frozen=True, kw_only=True):
-    """What one contender took for a phase: seconds and bytes of log by round, the rest for all of it."""
+    """Cost of one contender in a phase: seconds and bytes of log by round, the rest for all rounds."""
 
     count: int
     seconds: tuple[float, ...]
@@ -94,7 +94,7 @@ class Took(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Pieces = Iterator[tuple[int, Callable[[Contender], object]]]
-"""What is done one after the other: each a count of things, and what does them."""
+"""Steps in their order: each a count of things, and the function that does them."""
 
 
 def in_turn(entrants: Sequence[Contender], rounds: int, pieces: Callable[[], Pieces]) -> dict[str, Took]:

@@ -59,7 +59,7 @@ CHECKPOINT_EVERY: Final = 4  # rounds
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done, to every layout. ``events`` come in batches, ``few`` in batches of ``few_size``."""
+    """Work done to every layout. ``events`` come in batches, ``few`` in batches of ``few_size``."""
 
     ledgers: int = 1
     events: int = 1_000_000
@@ -172,7 +172,7 @@ class Experiment:
             self._figures(f"{what}: blocks read", "an event", {n: t.read / t.count for n, t in of.items()})
 
     def look(self) -> None:
-        """What is stored, and how updates went."""
+        """Stored bytes, and the kinds of updates."""
         self._sizes("")
         updates = {c.name: {row[0]: row[1:] for row in c.owner.execute(UPDATES)} for c in self._entrants}
         for table_name in updates[self._entrants[0].name]:
@@ -183,7 +183,7 @@ class Experiment:
             self._figures(f"{table_name}: updates that touch no index", "%", share)
 
     def pack(self) -> None:
-        """What is stored once the log's indexes have been built anew."""
+        """Stored bytes after the log's indexes have been built anew."""
         self._say("building the log's indexes anew")
         for contender in self._entrants:
             for name in LOG:
@@ -255,7 +255,7 @@ def _vacuum_what_is_due(contender: Contender) -> None:
 
 
 def _freeze(contender: Contender) -> None:
-    """What PostgreSQL does to every table whose oldest row is 200 million transactions old."""
+    """The vacuum that PostgreSQL runs on every table whose oldest row is 200 million transactions old."""
     for name in LOG:
         contender.owner.execute(f"VACUUM (FREEZE) {name}".encode())
 

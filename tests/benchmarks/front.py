@@ -1,4 +1,4 @@
-"""How the benchmarks are asked for and shown: options as text, tables for people, the picture."""
+"""Options and output of the benchmarks: options as text, tables for people, the picture."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def tables(result: Result) -> list[Listing]:
 
 
 def title(result: Result) -> str:
-    """Where and when."""
+    """Machine and time of the run."""
     memory = f"{result.machine['memory_bytes'] / 2**30:.0f} GB"
     return (
         f"{result.machine['processor']}, {result.machine['cores']} cores, {memory}, Python {result.machine['python']}, "

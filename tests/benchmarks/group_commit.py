@@ -35,7 +35,7 @@ CUSTOMERS = 1_000
 
 
 class Rate(NamedTuple):
-    """How fast a number of callers got answers."""
+    """Rate of answers for a number of callers."""
 
     per_second: float
     p50_ms: float

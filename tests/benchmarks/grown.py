@@ -78,7 +78,7 @@ class Close(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
-    """How a ledger came about. ``refused`` events are not counted anywhere else."""
+    """Origin of a grown ledger. ``refused`` events are not counted anywhere else."""
 
     ledger: str
     events: int
@@ -262,7 +262,7 @@ class _Builder:
         self._closes.append(Close(period=str(period), seconds=time.perf_counter() - started, position=closed.position))
 
     def _recorded(self, events: int, took_s: float) -> None:
-        """What was recorded and swept counts towards the rate, the close of a month does not."""
+        """Recording and sweeping count towards the rate, the close of a month does not."""
         self._piece_events += events
         self._piece_s += took_s
         if self._piece_events * 100 < self._events:

@@ -32,7 +32,7 @@ LEDGER: Final = "bench"
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is measured. A round is long enough that what a writer puts off for some batches is in every one."""
+    """Size of the measurement. A round is long enough to include the work that a writer puts off for some batches."""
 
     rounds: int = 7
     batches: int = 10

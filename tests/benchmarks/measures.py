@@ -1,4 +1,4 @@
-"""What a measurement is: rounds of a figure beside its limit, taken in turn, and the goal that their ratio is held to.
+"""Measurements: rounds of a figure beside its limit, taken in turn, and the goal for their ratio.
 
 A machine's mood changes within seconds; so every round measures both, one after the other, and the ratio is formed
 within the round. What is reported is the median of the rounds' ratios, with the least and the greatest of them.
@@ -32,7 +32,7 @@ GOALS: Final[dict[str, str]] = {
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a ratio, or of the figure itself where there is no limit to compare it with."""
+    """Goal of a ratio, or of the figure itself if it has no limit to compare it with."""
 
     figure: float
     at_least: bool
@@ -138,7 +138,7 @@ def figure(number: float) -> str:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Returns the seconds that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

@@ -113,7 +113,7 @@ class _Asked:
         ]
 
     def warm_up(self) -> None:
-        """What the first who ask leave behind for others is there: it is stated apart what they had to wait."""
+        """Snapshots that the first readers add are there already; the wait of those readers is stated apart."""
         for customer in (HOT, *self._met):
             for point in (self._now, self._inside_a_day):
                 self._customer(lambda customer=customer: customer, point)

@@ -18,10 +18,10 @@ from tests.benchmarks.measures import Bound, Found, Measure, Round, Say, at_leas
 from tests.benchmarks.raw import Raw
 
 DERIVED: Final = ("wallets", "blocks", "documents", "ledger_days", "merkle_nodes")
-"""What a rebuild has to write where it is not there; the other derived tables have a handful of rows."""
+"""Tables that a rebuild has to fill; the other derived tables have a handful of rows."""
 
 _Way = tuple[Callable[[], object], Callable[[], object], Bound | None]
-"""What comes before the clock starts, what is measured, and what is asked of it."""
+"""Preparation before the clock starts, the measured call, and its goal."""
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ def _measured(name: str, rounds: list[Round], bound: Bound | None) -> Measure:
 
 
 def _verify_s(database: Database) -> float:
-    """What was built, closed, exported, emptied and rebuilt must still be whole."""
+    """A ledger that was built, closed, exported, emptied and rebuilt must still be whole."""
     reports: list[integrity.VerificationReport] = []
     took_s = seconds(lambda: reports.append(integrity.verify(database, GROWN)))
     if reports[0].differences:

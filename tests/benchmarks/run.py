@@ -33,7 +33,7 @@ _SERVER_SETTINGS = (
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What is run, and how much of it. ``events`` is the size of the grown ledger."""
+    """Benchmarks of a run and their sizes. ``events`` is the size of the grown ledger."""
 
     only: frozenset[str] = frozenset(GOALS)
     events: int = 1_000_000
@@ -133,7 +133,7 @@ def run(owner_url: str, options: Options, say: Say) -> Result:
 
 
 class _Run:
-    """What a run has found so far. A part that fails is named with its error, and costs none of the others."""
+    """Findings of a run so far. A part that fails is named with its error, and the others go on."""
 
     def __init__(self, owner_url: str, options: Options, say: Say) -> None:
         self.owner_url, self.options, self.say = owner_url, options, say

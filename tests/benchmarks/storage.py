@@ -1,4 +1,4 @@
-"""How the log could lie on disk: partitioned or not, with which vacuum settings. One experiment, to be run again.
+"""Layouts of the log on disk: partitioned or not, and vacuum settings. One experiment, to be run again.
 
     python -m tests.benchmarks.storage partitions     # hashed by ledger, entries by position, against one table each
     python -m tests.benchmarks.storage settings       # the storage parameters, against PostgreSQL's own
@@ -130,7 +130,7 @@ def main(given: list[str] | None = None) -> None:
 
 
 def title_of(machine: dict[str, Any], server: dict[str, str]) -> str:
-    """Where it was measured, and with how many shared buffers."""
+    """Machine of the measurement, and its shared buffers."""
     return (
         f"{machine['processor']}, {machine['cores']} cores, PostgreSQL {server['server_version']}, shared buffers "
         f"{server['shared_buffers']}"

@@ -14,10 +14,6 @@ PACKAGES: Final = ("subledger", "projections", "api", "migrations", "tests")
 QUESTION_WORDS: Final = frozenset(
     {"what", "whether", "who", "whose", "whom", "where", "which", "how", "when", "why", "is", "are", "does"}
 )
-NOT_YET: Final = frozenset(
-    {"api", "api/http/routes", "subledger", "subledger/store/writing", "tests/benchmarks", "tests/benchmarks/peers"}
-)
-"""Folders in which some docstrings still do. A folder without any must not be here, so this list can only shrink."""
 
 
 def _docstrings(module: ast.Module) -> Iterator[ast.Constant]:
@@ -48,11 +44,8 @@ FOLDERS: Final = sorted({file.parent for package in PACKAGES for file in (ROOT /
 
 
 def test_no_docstring_begins_with_a_question_word() -> None:
-    found = {str(folder.relative_to(ROOT)): _questions_in(folder) for folder in FOLDERS}
-    new = [line for folder, lines in found.items() if folder not in NOT_YET for line in lines]
-    assert not new, "begin these with a verb or a noun phrase:\n" + "\n".join(new)
-    done = sorted(NOT_YET - {folder for folder, lines in found.items() if lines})
-    assert not done, f"take these folders out of NOT_YET, they have no such docstring any more: {done}"
+    found = [line for folder in FOLDERS for line in _questions_in(folder)]
+    assert not found, "begin these with a verb or a noun phrase:\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ PeriodId = Annotated[str, Path(description="A month", examples=["2026-01"])]
 
 
 class Reopening(BaseModel):
-    """Why a closed period is opened again, or a journal is reversed."""
+    """Reason for reopening a period or reversing a journal."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

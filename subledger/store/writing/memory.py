@@ -65,7 +65,7 @@ MAX_WALLETS: Final = 50_000
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a committed batch changed."""
+    """Changes of a committed batch."""
 
     books: Books
     wallets_through: int
@@ -78,7 +78,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerMemory:
-    """What a writer remembers of one ledger between batches. One thread uses it at a time (the recorder's turn)."""
+    """Memory of one ledger between batches. One thread uses it at a time (the recorder's turn)."""
 
     def __init__(self, ledger: str) -> None:
         self.ledger = ledger

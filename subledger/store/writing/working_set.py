@@ -51,7 +51,7 @@ class CustomerInBatch(msgspec.Struct, kw_only=True, gc=False):
 
 
 class WorkingSet:
-    """What one batch reads and changes. Until the commit it is known here alone."""
+    """Reads and changes of one batch. Until the commit they are known here alone."""
 
     def __init__(self, memory: LedgerMemory, recorded: Mapping[EventKey, FoundEvent]) -> None:
         memory.begin()
@@ -130,7 +130,7 @@ class WorkingSet:
         return earlier if given is None else earlier + given
 
     def context(self, state: LedgerState, event: Event) -> Context:
-        """What deciding an event may depend on besides its customer's wallet."""
+        """Returns the facts that a decision may depend on besides the customer's wallet."""
         if event.type == "credits.consumed" and not self.standings:
             return self._context_of_usage(state)
         original = None
@@ -254,7 +254,7 @@ class WorkingSet:
 
     @property
     def changes(self) -> Changes:
-        """What the batch changed, for the memory. Raises IntegrityFault if it recorded events and made no rows."""
+        """Returns the changes of the batch for the memory. Raises IntegrityFault if events were recorded without rows."""
         if not any(changed.events for changed in self._customers.values()) and self._changes is None:
             return Changes(books=self.books, wallets_through=self._memory.wallets_through)
         return present(self._changes, "a batch recorded events and made no rows of what they changed")

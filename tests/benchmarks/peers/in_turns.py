@@ -1,4 +1,4 @@
-"""How a peer is driven: a program that does its work once for every line it is sent, and answers with the seconds.
+"""Driver of a peer: a program that does its work once for every line it is sent, and answers with the seconds.
 
 So a peer needs nothing of ours, runs under an interpreter of its own, and is measured in turn with everything else.
 """

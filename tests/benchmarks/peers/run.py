@@ -26,11 +26,11 @@ from tests.scratch_database import create_database, drop_database, scratch_datab
 
 FOLDER: Final = Path(__file__).parent
 INSTALLED: Final = Path(sys.prefix) / "bench-peers" / "bin" / "python"
-"""Where `make bench-peers` puts them."""
+"""Directory of `make bench-peers`."""
 
 
 class Peers(msgspec.Struct, frozen=True, kw_only=True):
-    """Which peers there are: the interpreter that has the Python ones, a checkout of pgledger; and how much they do."""
+    """Peers: the interpreter that has the Python ones, a checkout of pgledger; and the amount of their work."""
 
     python: Path = INSTALLED
     pgledger: Path | None = None
