@@ -254,7 +254,7 @@ class WorkingSet:
 
     @property
     def changes(self) -> Changes:
-        """Returns the changes of the batch for the memory. Raises IntegrityFault if events were recorded without rows."""
+        """Returns the changes of the batch, for the memory. Raises IntegrityFault if events have no rows."""
         if not any(changed.events for changed in self._customers.values()) and self._changes is None:
             return Changes(books=self.books, wallets_through=self._memory.wallets_through)
         return present(self._changes, "a batch recorded events and made no rows of what they changed")
