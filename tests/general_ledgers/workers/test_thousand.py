@@ -156,8 +156,8 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
 
     total = len(all_deliveries())
     try:
-        for wanted in (*range(EACH, total - EACH, EACH), total):
-            until(lambda wanted=wanted: posted() >= wanted, f"{wanted} of {total} deliveries are posted")
+        for number in (*range(EACH, total - EACH, EACH), total):
+            until(lambda number=number: posted() >= number, f"{number} of {total} deliveries are posted")
             workers.kill_one()
     finally:
         workers.end()
