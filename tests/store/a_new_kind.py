@@ -14,7 +14,7 @@ from tests.store.edited_copy import Edits, edited_copy
 TYPE, KIND = "credits.forfeited", "forfeiture"
 
 _EVENT: Final = '''class CreditsForfeited(EventData):
-    """What a block has left is forfeited, for a breach of the terms."""
+    """The remaining credits of a block are forfeited, for a breach of the terms."""
 
     block_id: Identifier
     reason: Reason
@@ -24,7 +24,7 @@ _EVENT: Final = '''class CreditsForfeited(EventData):
 _DECIDES: Final = '''
 
 def forfeit(wallet: Wallet, event: Event[CreditsForfeited], context: Context, dates: Dates) -> Decision:
-    """What is left of a block is forfeited: revenue now."""
+    """Forfeits the remaining credits of a block: revenue now."""
     block = own_block(wallet, event.data.block_id, context)
     is_live(block, event)
     movement = Movement(

@@ -364,11 +364,14 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_made(home: Path) -> None:
 
 
 def test_an_unused_server_ends_and_a_used_one_stays(used_home: Path) -> None:
-    url = embedded.ensure_running(used_home, idle_timeout_s=1.0)
+    # Thirty times as long as a session and the pause after it: on a slow machine too, no pause is an idle server.
+    idle_s = 3.0
+    url = embedded.ensure_running(used_home, idle_timeout_s=idle_s)
     with psycopg.connect(url):
-        time.sleep(1.6)
+        time.sleep(1.6 * idle_s)
         assert embedded.running_url(used_home) == url, "a client is connected"
-    for _ in range(16):
+    until_s = time.monotonic() + 1.6 * idle_s
+    while time.monotonic() < until_s:
         time.sleep(0.1)
         query(url, "SELECT 1")  # shorter than the interval at which the supervisor looks
     assert embedded.running_url(used_home) == url, "sessions came and went"
