@@ -28,7 +28,7 @@ demo: setup      ## a small company's year: recorded, expired, closed, exported,
 test: setup      ## the tests, on a real PostgreSQL: a few minutes
 	$(BIN)/python -m pytest -n auto -m "not campaign"
 
-campaign: setup  ## the tests that take long, and every law on five times as many examples; CI runs it after `make test`
+campaign: setup  ## the tests that take long, and the laws on five times as many examples; CI runs it after `make test`
 	SUBLEDGER_TEST_EXAMPLES=$${SUBLEDGER_TEST_EXAMPLES:-100} $(BIN)/python -m pytest -n auto -m "campaign or law"
 
 lint: setup      ## style and format

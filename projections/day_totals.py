@@ -1,7 +1,7 @@
 """Totals by day, from which the trial balance and the exports are summed; and the customers that a close remeasures.
 
 Owns: the tables ``ledger_days`` and ``other_currencies``, written in the commit of every batch. Does not own: reading
-them (balances, sums of journals, close).
+them (balances, pairs of journals, close).
 """
 
 from __future__ import annotations

@@ -122,6 +122,14 @@ def totals(
     ]
 
 
+def by_currency(amounts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """The sums of amounts in minor units by their currency."""
+    sums: dict[str, int] = {}
+    for currency, amount in amounts:
+        sums[currency] = sums.get(currency, 0) + amount
+    return sums
+
+
 def arrays(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
     """Returns rows as parameters of a statement, one array per column; empty arrays without rows."""
     return {name: [row[at] for row in rows] for at, name in enumerate(names)}

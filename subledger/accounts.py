@@ -13,7 +13,7 @@ import msgspec
 
 
 class AccountClass(StrEnum):
-    """The five elements of financial statements, with the contra accounts told apart."""
+    """The five elements of financial statements, with the contra accounts separate."""
 
     ASSET = "asset"
     LIABILITY = "liability"

@@ -1,7 +1,7 @@
 """The credit block: what a customer bought or was granted in one go, and how it is drawn down.
 
-Owns: a block's figures, the draw order, cumulative rounding. Does not own: which blocks a customer has (wallet),
-what a draw posts (posting).
+Owns: a block's figures, cumulative rounding. Does not own: which blocks a customer has (wallet), in which order they
+are drawn (draw_order), what a draw posts (posting).
 """
 
 from __future__ import annotations

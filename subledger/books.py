@@ -80,18 +80,13 @@ def evolve_books(books: Books, event: Event, decision: Decision, *, effective: d
 
 
 def with_estimate(pool: Pool | None, data: BreakageEstimated) -> Pool:
-    """A pool, maybe a new one, with the next version of its estimate."""
+    """A pool, maybe a new one, with the estimate of an event as its next version."""
     pool = pool or Pool(pool=data.pool, currency=data.currency)
-    return replace(pool, estimate=next_estimate(pool, data))
-
-
-def next_estimate(pool: Pool, data: BreakageEstimated) -> Estimate:
-    """The estimate of an event, as the next version of a pool's."""
 
     def minor(amount: Decimal | None, field: str) -> int | None:
         return None if amount is None else to_minor(amount, data.currency, field=f"data.{field}")
 
-    return Estimate(
+    estimate = Estimate(
         version=1 if pool.estimate is None else pool.estimate.version + 1,
         breakage_minor=minor(data.expected_breakage, "expected_breakage"),
         breakage_rate=data.expected_breakage_rate,
@@ -99,6 +94,7 @@ def next_estimate(pool: Pool, data: BreakageEstimated) -> Estimate:
         escheat_rate=data.expected_escheat_rate,
         issued_minor=pool.issued_minor,
     )
+    return replace(pool, estimate=estimate)
 
 
 def apply_to_books(books: Books, movement: Movement, functional_currency: str) -> Books:

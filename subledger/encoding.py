@@ -9,7 +9,7 @@ tests: a new layout is a new version byte, never a change of this one.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from struct import Struct
@@ -18,11 +18,11 @@ from typing import Final
 from subledger.events.envelope import Event
 from subledger.kinds import Dimensions, Entry
 from subledger.money import format_credits
+from subledger.periods import MICROSECOND
 
 VERSION: Final = b"\x01"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_MICROSECOND = timedelta(microseconds=1)
 _int64 = Struct(">q").pack
 _length = Struct(">I").pack
 _entry_head = Struct(">HHqqiii").pack
@@ -33,7 +33,7 @@ _PRESENT: Final = tuple(b"\x01" + _length(size) for size in range(512))
 
 def microseconds(moment: datetime) -> int:
     """A moment as whole microseconds since 1970-01-01T00:00:00Z."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - _EPOCH) // MICROSECOND
 
 
 def _text(value: str | None) -> bytes:
@@ -68,7 +68,7 @@ def encode(ledger: str, position: int, event: Event, decision_text: str, entries
         _text(event.event_id),
         _word(event.type),
         _word(event.customer),
-        _int64((event.occurred_at - _EPOCH) // _MICROSECOND),
+        _int64((event.occurred_at - _EPOCH) // MICROSECOND),
         _text(event.data_text),
         NULL if event.attributes_text is None else _text(event.attributes_text),
         _text(decision_text),

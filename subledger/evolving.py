@@ -166,9 +166,9 @@ def _segment_of_remainder(block: Block) -> Segment:
     )
 
 
-def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) -> Block:
+def _expired(block: Block, event: Event, movement: Movement, expired: Decimal) -> Block:
     """A block after breakage, or after its reinstatement. Breakages may be recorded out of the order of their dates."""
-    if broken <= 0:
+    if expired <= 0:
         return block  # the change of the expiry before it has set whether the block is expired
     early = isinstance(event.data, CreditsEscheated)  # the block lives on, should usage of it be taken back
     last_breakage_date = max(block.last_breakage_date or movement.accounting_date, movement.accounting_date)

@@ -1,4 +1,4 @@
-"""Journal entries and the lines they stand for.
+"""Entry kinds: one table with everything that is true of each; entries, and the lines that they stand for.
 
 An entry is a kind and an amount; the kind's rule names the account pairs that the amount moves through. So an entry
 cannot be unbalanced, and one narrow row stands for two to six journal lines. A negative amount is written as the
@@ -6,7 +6,7 @@ mirror: sides swapped, amount positive.
 
 Owns: the table of entry kinds, with everything the product knows about a kind (everybody else reads it here: a kind is
 added by adding its row); entries; the expansion to lines. Does not own: the rules themselves (policies), or when an
-entry is made (deciding, whose POSTS says which events may post a kind).
+entry is made (deciding/decide, whose POSTS says which events may post a kind).
 """
 
 from __future__ import annotations

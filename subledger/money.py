@@ -30,6 +30,8 @@ MAX_CREDITS: Final = Decimal(10) ** 15
 
 _PLAIN_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,30})?", re.ASCII)
 _NANO: Final = 10**CREDIT_PLACES
+SMALLEST_CREDITS: Final = Decimal(1).scaleb(-CREDIT_PLACES)
+"""The smallest quantity of credits: a part of something never takes the last of it."""
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):

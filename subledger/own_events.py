@@ -7,17 +7,15 @@ Owns: the id and the data of each. Does not own: the form of the data (events/ow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 from subledger.errors import InvalidValue
 from subledger.events.envelope import OWN_SOURCE, Event, format_time, own_event
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
 from subledger.ledger import LedgerState
-from subledger.periods import Period
+from subledger.periods import MICROSECOND, Period
 from subledger.posting import Policy
-
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 MappingRows = Sequence[dict[str, str]]
 """The rows of an account mapping in their canonical order."""
@@ -42,7 +40,7 @@ def ledger_configured(state: LedgerState, *, number: int, at: datetime, by: str 
 
 
 def policy_adopted(policy: Policy, *, number: int, at: datetime, by: str | None) -> Event:
-    """A posting policy with its complete rules, adopted under a number that counts from 1."""
+    """A posting policy with the rules that it states itself, adopted under a number that counts from 1."""
     data: dict[str, Any] = {
         "policy": number,
         "name": policy.name,
@@ -108,7 +106,7 @@ def check_reason(reason: str, action: str) -> None:
 
 
 def _last_moment(state: LedgerState, period: Period) -> datetime:
-    return period.end(state.zone) - _MICROSECOND
+    return period.end(state.zone) - MICROSECOND
 
 
 def _event(type: str, number: int, at: datetime, data: dict[str, Any], **optional: str | None) -> Event:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -16,6 +17,8 @@ from subledger.errors import InvalidValue
 
 _PERIOD = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])", re.ASCII)
 _ONE_DAY = timedelta(days=1)
+MICROSECOND: Final = timedelta(microseconds=1)
+"""The smallest difference of two times."""
 _DURATION = re.compile(r"([0-9]{1,7})([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 LONGEST_TOLERANCE_DAYS = 31

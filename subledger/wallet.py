@@ -184,7 +184,7 @@ class Wallet(
         new = [d for d in documents if (d.document_kind, d.document_id) not in known_documents]
         return replace(
             self,
-            blocks=in_draw_order((*self.blocks, *(b for b in blocks if b.block_id not in known))),
+            blocks=tuple(sorted((*self.blocks, *(b for b in blocks if b.block_id not in known)), key=draw_order)),
             overages=tuple(
                 sorted(
                     (*self.overages, *(o for o in overages if o.position not in known_overages)),
@@ -248,8 +248,3 @@ def _carry(wallet: Wallet, currency: str) -> int:
 
 def _as_carry(scaled: int) -> Decimal:
     return Decimal(scaled).scaleb(-21)
-
-
-def in_draw_order(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-    """Blocks as they are drawn."""
-    return tuple(sorted(blocks, key=draw_order))

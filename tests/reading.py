@@ -35,6 +35,11 @@ def rows_of(table: Table) -> list[dict[str, Any]]:
     return [dict(zip((column.name for column in table.columns), row, strict=True)) for row in table.rows]
 
 
+def table_of(report: Report, name: str) -> list[dict[str, Any]]:
+    """The rows of one table of a report, by the names of their columns."""
+    return next(rows_of(table) for table in report.tables if table.name == name)
+
+
 def get_report(client: TestClient, ledger: str, name: str, /, **question: Any) -> dict[str, Any]:
     """A report over HTTP, which must tie out."""
     answer = client.get(f"/v1/ledgers/{ledger}/reports/{name}", params=question)

@@ -52,6 +52,10 @@ class _Loaded(MutableMapping[str, Any]):
             self._loaded |= typer.main.get_group(module).commands
         return self._loaded[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns the default for an unknown name alone: a KeyError in a command's module must not look like one."""
+        return self[name] if name in COMMANDS else default
+
     def __setitem__(self, name: str, command: Any) -> None:
         self._loaded[name] = command
 

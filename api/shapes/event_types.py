@@ -1,6 +1,6 @@
 """The catalogue of event types, from the models: for the OpenAPI document and for `subledger events --types`.
 
-Owns: the description of a type. Does not own: the fields (subledger.events.data), their meaning (event_meanings).
+Owns: the description of a type. Does not own: the fields (events/data), their meaning (events/meanings).
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ import structlog
 from sqlalchemy import Connection, text
 
 from subledger.errors import DatabaseUnavailable, SubledgerError
+from subledger.periods import MICROSECOND
 from subledger.store.database import Database
-from subledger.store.writing.recorder import MICROSECOND, Recorder
+from subledger.store.writing.recorder import Recorder
 
 EVERY_S: Final = 60.0
 BATCH: Final = 1_000

@@ -21,6 +21,9 @@ from projections.delivery.tie_out import TieOut
 from subledger.errors import DeliveryInHand, present
 from subledger.store.database import Database, WriteConnection
 
+ASKED_FOR: Final = "asked for"
+"""The reason of a retry for which none is given."""
+
 TAKE: Final = f"""
 -- A delivery that a person does something to: not while a worker has it in hand.
 SELECT {COLUMNS} FROM deliveries
@@ -36,7 +39,7 @@ RETURNING {COLUMNS}
 """
 
 
-def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str = "asked for") -> Delivery:
+def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str = ASKED_FOR) -> Delivery:
     """A dead letter goes on its way again. Raises UnknownDelivery, DeliveryInHand, DeliveredOtherwise.
 
     One that may be in the target is looked up first, as everything is before it is sent.

@@ -46,4 +46,8 @@ def channel_task(database: Database) -> Task:
             found = [(channel.name, outbox.next_due(connection, channel)) for channel in channels]
         return [channel_subject(ledger, name) for name, due in found if due is not None and due[1] <= 0]
 
-    return Task(name=DELIVER, run=run, due=due)
+    def lock(subject: Subject) -> str:
+        # Jobs that an earlier release has put in have this lock too.
+        return f"{subject['ledger']}/{subject['channel']}"
+
+    return Task(name=DELIVER, run=run, lock=lock, due=due)

@@ -28,12 +28,11 @@ from subledger.errors import IntegrityFault, Refused, SubledgerError
 from subledger.events.envelope import format_time
 from subledger.ledger import LedgerState
 from subledger.money import format_minor
-from subledger.periods import Period
+from subledger.periods import MICROSECOND, Period
 from subledger.store.database import Database, driver
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import rows
 from subledger.store.rejected.rejections import OPEN, Chosen, counts
-from subledger.store.writing.recorder import MICROSECOND
 
 Standing = Literal["done", "open", "blocked", "attention"]
 """Done; to be done; in the way of the close; not in the way, but somebody should look."""

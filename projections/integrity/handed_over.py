@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 from projections.exports.exports import SANDBOX, export_id, filename_of
 from projections.exports.formats import FORMATS
-from projections.integrity.journal_customers import customer_faults
+from projections.integrity.journal_customers import customer_faults, journal_breach
 from projections.journals.corrections import correction_faults
 from projections.journals.journal import Journal
 from projections.journals.stored_journals import journals_of
@@ -76,11 +76,11 @@ def journal_faults(
             journals = journals_of(connection, ledger, period)
         except IntegrityFault as fault:
             broken.add(name)
-            yield _journal(name, str(fault), fault.expected, fault.found)
+            yield journal_breach(name, str(fault), fault.expected, fault.found)
             continue
         except Exception as error:  # a changed row may fail in any way
             broken.add(name)
-            yield _journal(name, f"the journals of {name} cannot be read", None, repr(error))
+            yield journal_breach(name, f"the journals of {name} cannot be read", None, repr(error))
             continue
         known |= {(name, journal.number): journal for journal in journals}
         yield from _intervals(name, journals, open_cut)
@@ -91,10 +91,6 @@ def journal_faults(
     for row in connection.execute(sa.text(EXPORTS), {"ledger": ledger}, execution_options=STREAMED):
         if row.period not in broken:
             yield from _file(row, known.get((row.period, row.number)))
-
-
-def _journal(subject: str, message: str, expected: object, found: object) -> Breach:
-    return Breach(check="journals", message=message, subject=subject, expected=expected, found=found)
 
 
 def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Iterator[Breach]:
@@ -108,14 +104,14 @@ def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Ite
             yield from _correction(journal, number, journals)
             continue
         if (journal.number, journal.from_cut) != (number, before):
-            yield _journal(
+            yield journal_breach(
                 f"{period}-{journal.number}",
                 f"journal {journal.name} does not follow the one before it",
                 f"number {number} after cut {before}",
                 f"number {journal.number} after cut {journal.from_cut}",
             )
         if journal.to_cut >= open_cut:
-            yield _journal(
+            yield journal_breach(
                 f"{period}-{journal.number}",
                 f"journal {journal.name} contains a cut that has not ended",
                 f"below {open_cut}",
@@ -132,7 +128,7 @@ def _cut_and_gone(
     for cut, (type, data) in enumerate(connection.execute(sa.text(CUTS), {"ledger": ledger}), start=1):
         period = msgspec.json.decode(data)["period"]
         if type == "period.cut" and period not in broken and (period, cut) not in ends:
-            yield _journal(
+            yield journal_breach(
                 period,
                 f"{period} was exported through cut {cut} according to the log, but no journal of it ends there",
                 f"a journal of {period} through cut {cut}",
@@ -143,12 +139,14 @@ def _cut_and_gone(
 def _correction(journal: Journal, number: int, journals: tuple[Journal, ...]) -> Iterator[Breach]:
     subject = f"{journal.period}-{journal.number}"
     if journal.number != number:
-        yield _journal(subject, f"journal {journal.name} does not follow the one before it", number, journal.number)
+        yield journal_breach(
+            subject, f"journal {journal.name} does not follow the one before it", number, journal.number
+        )
     for message, expected, found in correction_faults(journal, journals[: number - 1]):
-        yield _journal(subject, f"journal {journal.name} {message}", expected, found)
+        yield journal_breach(subject, f"journal {journal.name} {message}", expected, found)
     following = journals[number] if number < len(journals) else None
     if journal.reverses is not None and (following is None or following.reissues != journal.reverses):
-        yield _journal(
+        yield journal_breach(
             subject,
             f"the journal that {journal.name} reverses has no re-issue",
             f"a re-issue of {journal.corrects}",
@@ -165,7 +163,7 @@ def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             what = " ".join(part for part in key if part)
-            yield _journal(
+            yield journal_breach(
                 f"{journal.period}-{journal.number}",
                 f"a line of journal {journal.name} differs from its entries: {what}",
                 expected.get(key),

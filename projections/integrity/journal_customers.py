@@ -35,7 +35,7 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
                 mappings[journal.mapping] = mapping_of(connection, ledger, journal.mapping)
             mapping = mappings[journal.mapping]
             if bool(mapping.attributes) != bool(journal.customers_hash):
-                yield _breach(
+                yield journal_breach(
                     place,
                     f"journal {journal.name} did not use the attributes that its account mapping uses",
                     list(mapping.attributes),
@@ -45,10 +45,10 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
                 went_by.add((str(journal.period), journal.customers_number))
                 yield from _faults(connection, journal, mapping)
         except Exception as error:  # a changed row may fail in any way
-            yield _breach(place, f"journal {journal.name} cannot be computed again", None, repr(error))
+            yield journal_breach(place, f"journal {journal.name} cannot be computed again", None, repr(error))
     for row in connection.execute(sa.text(KEPT_OF), {"ledger": ledger}):
         if (row.period, row.number) not in went_by:
-            yield _breach(
+            yield journal_breach(
                 f"{row.period}-{row.number}", "attributes are stored for a journal that used none", None, "rows"
             )
 
@@ -57,7 +57,7 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
     place = f"{journal.period}-{journal.number}"
     found = stored_hash(connection, ledger=journal.ledger, period=str(journal.period), number=journal.customers_number)
     if found != journal.customers_hash:
-        yield _breach(
+        yield journal_breach(
             place,
             f"the stored customer attributes of journal {journal.name} have been changed",
             journal.customers_hash,
@@ -69,8 +69,11 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
     if made != journal.lines:
         at = next((n for n, both in enumerate(zip(made, journal.lines, strict=False)) if both[0] != both[1]), -1)
         expected, kept = (repr(lines[at]) if lines else "no lines" for lines in (made, journal.lines))
-        yield _breach(place, f"journal {journal.name} differs from its entries and customer attributes", expected, kept)
+        yield journal_breach(
+            place, f"journal {journal.name} differs from its entries and customer attributes", expected, kept
+        )
 
 
-def _breach(subject: str, message: str, expected: object, found: object) -> Breach:
+def journal_breach(subject: str, message: str, expected: object, found: object) -> Breach:
+    """A journal that is not as the log makes it."""
     return Breach(check="journals", message=message, subject=subject, expected=expected, found=found)

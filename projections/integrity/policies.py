@@ -3,7 +3,7 @@
 An entry is read under the policy under which it was posted, so a ledger may change its policy. Under every policy a
 kind moves prepaid_liability by its column, and monetary accounts by its roles; so the sums of entries by block and
 position equal the account balances, in every view. Revenue, concessions and expenses may be posted to the accounts in
-which the reports look for them. The same rules are checked before a policy is adopted (close/policies). Owns: the
+which the reports look for them. The same rules are checked before a policy is adopted (configuring/policies). Owns: the
 conditions on posting rules.
 """
 

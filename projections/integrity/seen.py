@@ -1,9 +1,10 @@
 """Check that the log still contains the tree heads that were signed or verified before.
 
 A log that was rewritten consistently has no difference in itself, but its tree heads are not those that were signed,
-nor
-those that an earlier verification has read. Owns: the comparison. Does not own: the stored tree heads
-(store.checkpoints in the database; resumable and api.checkpoint_log outside), the hashes of batches (chain).
+nor those that an earlier verification has read.
+
+Owns: the comparison. Does not own: the stored tree heads (store.checkpoints in the database; resumable and
+api.checkpoint_log outside), the hashes of batches (chain).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.writing.dimension_sets import numbered_dimensions
 
 STRAYS: Final = """
--- Standings that have entries and no event.
+-- Positions that have entries and no event.
 SELECT DISTINCT n.position FROM entries n
 WHERE n.ledger = %(ledger)s
   AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = %(ledger)s AND e.position = n.position) ORDER BY 1

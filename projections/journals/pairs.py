@@ -155,8 +155,8 @@ def _check_lines(journal: Journal, *both: tuple[Any, ...]) -> None:
     round to nothing, and pairs by customer do not."""
     stored, made = ([msgspec.structs.replace(line, entries=0) for line in lines] for lines in both)
     if stored != made:
-        different = next((pair for pair in zip(stored, made, strict=False) if pair[0] != pair[1]), None)
-        line = different[0] if different else (stored or made)[-1]
+        at = next((n for n, (one, other) in enumerate(zip(stored, made, strict=False)) if one != other), None)
+        line = max(stored, made, key=len)[min(len(stored), len(made))] if at is None else stored[at]
         raise IntegrityFault(
             f"journal {journal.name} is not the sum of its entries: {line.side.value} of {line.role} in"
             f" {line.currency}; run verify",

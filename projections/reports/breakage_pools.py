@@ -15,6 +15,7 @@ import msgspec
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
 from projections.report_inputs import (
     EntryTotal,
+    by_currency,
     control_balances,
     functional_balances,
     functional_ties_of,
@@ -386,8 +387,8 @@ def _formula_ties(pools: Mapping[str, PoolBalances], steps: Iterable[Step], func
 def _ties(end: View, pools: Mapping[str, PoolBalances], found: Sequence[EntryTotal]) -> Iterator[Tie]:
     """Yields the sums of the blocks' columns, in pools and outside, beside the accounts under the posting rules."""
     functional_currency, books = end.functional_currency, control_balances(end)
-    recognized = _added((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
-    liability = _added((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
+    recognized = by_currency((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
+    liability = by_currency((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
         for tie in ties_of(what, report, account, books):
             if tie.report_minor or tie.trial_balance_minor:
@@ -396,8 +397,8 @@ def _ties(end: View, pools: Mapping[str, PoolBalances], found: Sequence[EntryTot
     if not foreign:
         return
     in_functional = functional_balances(end, totals(end), (RECOGNIZED, LIABILITY))
-    recognized = _added((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
-    liability = _added((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
+    recognized = by_currency((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
+    liability = by_currency((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
         for tie in functional_ties_of(
             f"{what}, of {{currency}}", report, account, in_functional, functional_currency, foreign
@@ -416,10 +417,3 @@ def _carried(kind: str) -> int:
     Exchange differences of a liability are positive as debits.
     """
     return KIND_BY_NAME[kind].value_sign
-
-
-def _added(amounts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for currency, amount in amounts:
-        sums[currency] = sums.get(currency, 0) + amount
-    return sums

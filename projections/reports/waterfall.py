@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
-from projections.report_inputs import control_balances, functional_balances, ties_of, totals
+from projections.report_inputs import by_currency, control_balances, functional_balances, ties_of, totals
 from subledger.kinds import BLOCK, KIND_BY_NAME, KINDS, OPENINGS, OVERAGE, POOL, Result, Rules, effect
 from subledger.store.database import driver, without_nested_loops
 from subledger.store.reading.views import View
@@ -290,14 +290,14 @@ def bridge_table(bridge: Bridge) -> Table:
 def _ties(
     cells: dict[CohortMonth, Recognised], cohorts: Cohorts, bridge: Bridge, books: dict[tuple[str, str], int]
 ) -> tuple[Tie, ...]:
-    released = _by_currency((currency, amount) for (currency, item), amount in bridge.items() if item == RELEASED)
-    held = _by_currency((currency, amount) for (currency, item), amount in bridge.items() if item != IN_REVENUE)
-    recognised = _by_currency(
+    released = by_currency((currency, amount) for (currency, item), amount in bridge.items() if item == RELEASED)
+    held = by_currency((currency, amount) for (currency, item), amount in bridge.items() if item != IN_REVENUE)
+    recognised = by_currency(
         [*((currency, cell.total) for (_, _, currency), cell in cells.items()), *_negated(released)]
     )
-    revenue = _by_currency((currency, amount) for (account, currency), amount in books.items() if account in REVENUE)
-    deferred = _by_currency((currency, _deferred(f)) for (cohort, currency), f in cohorts.items() if _is_month(cohort))
-    pooled = _by_currency((currency, -_deferred(f)) for (cohort, currency), f in cohorts.items() if cohort == POOL)
+    revenue = by_currency((currency, amount) for (account, currency), amount in books.items() if account in REVENUE)
+    deferred = by_currency((currency, _deferred(f)) for (cohort, currency), f in cohorts.items() if _is_month(cohort))
+    pooled = by_currency((currency, -_deferred(f)) for (cohort, currency), f in cohorts.items() if cohort == POOL)
     in_revenue = {("revenue", currency): amount for currency, amount in revenue.items()}
     ties = (
         *ties_of("recognised, less released = usage, overage and breakage revenue", recognised, "revenue", in_revenue),
@@ -333,13 +333,6 @@ def _functional_ties(
 
 def _is_month(cohort: str) -> bool:
     return cohort not in (OVERAGE, POOL)
-
-
-def _by_currency(amounts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for currency, amount in amounts:
-        sums[currency] = sums.get(currency, 0) + amount
-    return sums
 
 
 def _negated(amounts: dict[str, int]) -> Iterator[tuple[str, int]]:

@@ -25,10 +25,8 @@ from subledger.deciding.context import (
 )
 from subledger.events.data import DisputeLost, DisputeOpened, DisputeWon, ReceivableWrittenOff
 from subledger.events.envelope import Event
-from subledger.money import CREDIT_PLACES, credits_share, format_minor, round_half_up
+from subledger.money import SMALLEST_CREDITS, credits_share, format_minor, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
-
-_NANO = Decimal(1).scaleb(-CREDIT_PLACES)
 
 
 def write_off(wallet: Wallet, event: Event[ReceivableWrittenOff], context: Context, dates: Dates) -> Decision:
@@ -58,7 +56,7 @@ def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dat
     if unused:
         whole = unused == block.carrying_minor
         credits = block.remaining if whole else credits_share(block.remaining, unused, block.carrying_minor)
-        credits = min(credits, block.remaining if whole else block.remaining - _NANO)
+        credits = min(credits, block.remaining if whole else block.remaining - SMALLEST_CREDITS)
     on = dates.on(block.last_gain_date)
     parts = ((kinds[0], unused, credits), (kinds[1], amount - tax - unused, ZERO), (kinds[2], tax, ZERO))
     return [

@@ -11,8 +11,9 @@ from fractions import Fraction
 import msgspec
 
 from subledger import errors
-from subledger.books import Books, apply_to_books, next_estimate, with_estimate
+from subledger.books import Books, apply_to_books, with_estimate
 from subledger.deciding.context import Context, Dates, same_currency
+from subledger.errors import present
 from subledger.events.data import BreakageEstimated
 from subledger.events.envelope import Event
 from subledger.wallet import Decision, Movement
@@ -61,7 +62,8 @@ def _estimated(books: Books, data: BreakageEstimated) -> Books:
         same_currency(data.currency, current.currency, f"pool {data.pool}")
     pool = with_estimate(current, data)
     rates = [rate for rate in (data.expected_breakage_rate, data.expected_escheat_rate) if rate is not None]
-    breakage, escheat = next_estimate(pool, data).of(pool.issued_minor)
+    estimate = present(pool.estimate, f"pool {data.pool} has no estimate after its estimate was set")
+    breakage, escheat = estimate.of(pool.issued_minor)
     amounts = data.expected_breakage is not None or data.expected_escheat is not None
     escheat = max(escheat, Fraction(pool.escheated_minor))
     if sum(rates) >= 1 or (amounts and breakage + escheat >= pool.issued_minor):

@@ -6,7 +6,6 @@ Pure.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -34,10 +33,8 @@ from subledger.events.data import (
     PayoutSettled,
 )
 from subledger.events.envelope import Event
-from subledger.money import CREDIT_PLACES, credits_share
+from subledger.money import SMALLEST_CREDITS, credits_share
 from subledger.wallet import Decision, Movement, Wallet
-
-_NANO = Decimal(1).scaleb(-CREDIT_PLACES)
 
 
 class _Receivable(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,7 +256,7 @@ def bill_overage(wallet: Wallet, event: Event[OverageBilled], context: Context, 
 def _billed(overage: Overage, amount: int, data: OverageBilled, dates: Dates) -> Movement:
     credits = overage.open
     if amount < overage.open_minor:
-        credits = max(min(credits_share(credits, amount, overage.open_minor), overage.open - _NANO), ZERO)
+        credits = max(min(credits_share(credits, amount, overage.open_minor), overage.open - SMALLEST_CREDITS), ZERO)
     return Movement(
         kind="overage_billed",
         amount_minor=amount,

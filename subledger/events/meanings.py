@@ -1,6 +1,6 @@
 """The meaning of each field of an event, and the refusals that each type may meet: what a caller wants to look up.
 
-Owns: these words and examples. Does not own: the fields themselves (event_data), when a refusal is raised (deciding).
+Owns: these words and examples. Does not own: the fields themselves (data), when a refusal is raised (deciding).
 Tests hold both against the models, and against what random histories are refused for.
 """
 

@@ -4,7 +4,7 @@ What was refused may be anything: an event that the books do not allow, an event
 JSON. Its members are read as far as they go, so that somebody can see what is missing from the books, of whom, and how
 much. Two rejections are the same one when their JSON values are equal, or else their bytes.
 
-Owns: what is read of a refused event, the line it is written to a file as. Does not own: the table (store/rejections).
+Owns: what is read of a refused event, the line it is written to a file as. Does not own: the table (store/rejected).
 """
 
 from __future__ import annotations

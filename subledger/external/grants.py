@@ -18,7 +18,7 @@ import msgspec
 
 from subledger.errors import CredentialNotGranted, InvalidValue
 from subledger.external.credentials import belongs_to
-from subledger.store.database import Database, WriteConnection
+from subledger.store.database import Database
 from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.tallies import count_one
 from subledger.store.writing.recorder import now_of
@@ -96,7 +96,7 @@ def revoke(database: Database, ledger: str, credential: str, *, by: str) -> bool
         return connection.execute(REVOKE, where).rowcount > 0
 
 
-def list_grants(connection: AnyConnection | WriteConnection, ledger: str) -> list[Grant]:
+def list_grants(connection: AnyConnection, ledger: str) -> list[Grant]:
     """All grants of a ledger in order of name and time, revoked ones included."""
     return [
         Grant(**dict(zip(Grant.__struct_fields__, row, strict=True)))

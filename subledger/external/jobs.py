@@ -60,11 +60,13 @@ class Again(msgspec.Struct, frozen=True, kw_only=True):
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Work on subjects: ``run`` works on one, and returns when it is to be run again, or None.
 
+    ``lock`` names a subject: of jobs with the same lock one runs at a time, so no two tasks may have the same locks.
     ``due`` lists the subjects of a ledger that have work now. It is called for each ledger once a minute.
     """
 
     name: str
     run: Callable[[Subject, Stop], Again | None]
+    lock: Callable[[Subject], str]
     due: Callable[[str], Sequence[Subject]]
 
 
@@ -90,7 +92,7 @@ class Jobs:
         of_every_ledger: Sequence[Callable[[Database, str], object]] = (),
     ) -> None:
         self._database = database
-        self._tasks = tuple(tasks)
+        self._tasks = {task.name: task for task in tasks}
         self._of_every_ledger = tuple(of_every_ledger)
         self._forever = True
         # The connections of the queue are opened and closed for the whole process. Without this lock a thread could
@@ -105,7 +107,7 @@ class Jobs:
             conninfo=database.url, kwargs={"options": options, **limits.of_link}, min_size=1, max_size=5
         )
         app = self._app = procrastinate.App(connector=connector)
-        for task in self._tasks:
+        for task in self._tasks.values():
             app.task(name=task.name, pass_context=True)(self._job_of(task))
         # Ending the jobs of dead workers has no lock: it is what releases the locks of these jobs. Of each other
         # periodic job one runs and one waits.
@@ -121,9 +123,9 @@ class Jobs:
         self._app.periodic(cron=_EACH_MINUTE)(task)
 
     def wake(self, task: str, subject: Subject) -> None:
-        """Puts in a job that runs a task on a subject now. Raises DatabaseUnavailable."""
+        """Puts in a job that runs the task of a name on a subject now. Raises DatabaseUnavailable."""
         with self._opening, _available(), self._app.open():
-            self._defer(task, subject, None)
+            self._defer(self._tasks[task], subject, None)
 
     def work(
         self, *, concurrency: int = 2, forever: bool = True, told_to_stop: Callable[[], None] = lambda: None
@@ -161,11 +163,11 @@ class Jobs:
             with suppress(asyncio.CancelledError):
                 await working
 
-    def _defer(self, task: str, subject: Subject, at: datetime | None) -> None:
+    def _defer(self, task: Task, subject: Subject, at: datetime | None) -> None:
         # A job that waits for its time must not keep a job for now out of the queue: so there are two queueing locks.
-        name = "/".join(subject.values())
+        lock = task.lock(subject)
         job = self._app.configure_task(
-            task, lock=name, queueing_lock=f"{name}/{'now' if at is None else 'later'}", schedule_at=at
+            task.name, lock=lock, queueing_lock=f"{lock}/{'now' if at is None else 'later'}", schedule_at=at
         )
         with suppress(AlreadyEnqueued):
             job.defer(**subject)
@@ -178,7 +180,7 @@ class Jobs:
             if context.should_abort():
                 raise JobAborted
             if again is not None:
-                self._defer(task.name, subject, again.at)
+                self._defer(task, subject, again.at)
 
         return job
 
@@ -193,9 +195,9 @@ class Jobs:
     def _sweep(self, timestamp: int) -> None:  # noqa: ARG002  # the library's argument
         """Wakes every subject that has work now, so that none depends on the job that was to wake it."""
         for ledger in _ledgers(self._database):
-            for task in self._tasks:
+            for task in self._tasks.values():
                 for subject in task.due(ledger):
-                    self._defer(task.name, subject, None)
+                    self._defer(task, subject, None)
 
     async def _end_stalled(self, timestamp: int) -> None:  # noqa: ARG002  # the library's argument
         """Ends jobs whose worker has died, as they block other jobs of their subject. The sweep wakes the subject."""

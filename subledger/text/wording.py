@@ -1,6 +1,6 @@
 """Words for what is wrong with an input: JSON types by their names, the nearest known name.
 
-Owns: these words. Does not own: which error is raised (events, event_data, money), how a text is shown (visible_text).
+Owns: these words. Does not own: which error is raised (events, money), how a text is shown (visible_text).
 Pure.
 """
 

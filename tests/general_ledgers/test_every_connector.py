@@ -69,6 +69,11 @@ def test_every_connector_has_a_stand_in(ways: dict[str, Way]) -> None:
     assert ways.keys() == CONNECTORS.keys() == {*OVER_HTTP, *FILES}
 
 
+def test_every_connector_is_tried_with_bad_settings() -> None:
+    elsewhere = {"netsuite", "folder"}  # test_channels, test_drop
+    assert {str(case.values[0]) for case in BAD_SETTINGS} | elsewhere == CONNECTORS.keys()
+
+
 @pytest.mark.parametrize("name", CONNECTORS)
 def test_a_journal_is_sent_and_there_once(
     service: Subledger, on_its_way: Callable[..., Sent], ways: dict[str, Way], name: str

@@ -104,3 +104,14 @@ def test_a_command_loads_neither_the_server_nor_the_other_commands() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert not {"fastapi", "paramiko", "jwt", "api.cli.commands.maintenance"} & set(loaded)
+
+
+def test_a_fault_of_a_commands_module_is_not_an_unknown_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise KeyError(name)
+
+    commands = typer.main.get_command(app).commands
+    assert commands.get("no such command") is None
+    monkeypatch.setattr("api.cli.main.import_module", broken)
+    with pytest.raises(KeyError):
+        commands.get("keys")

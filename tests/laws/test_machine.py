@@ -1,4 +1,4 @@
-"""The real recorder on a real PostgreSQL against the plain model, with every invariant after each step.
+"""The real recorder on a real PostgreSQL against the plain model, with the invariants of the books after each batch.
 
 Here: the ledger itself, repetition, questions. The rules about blocks are in ``machine_blocks``, those about money in
 ``machine_money``; what must hold in ``machine_checks``, the model in ``model`` and its parts.

@@ -19,7 +19,8 @@ from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.writing import head, memory
 from subledger.store.writing.append import GROUPS, HEAD
-from tests.building import purchase, usage
+from subledger.store.writing.batch import DUPLICATE
+from tests.building import purchase, recorded, usage
 from tests.store.tampering import differences, dump
 
 NewLedger = Callable[..., str]
@@ -76,9 +77,10 @@ def test_whoever_writes_without_the_lock_leaves_what_it_would_have_with_it(
     customers, sent = [f"c{number}" for number in range(5)], [use("first")]
     pool = [Subledger(database), Subledger(database)]
     can_decide_without_lock = memory.LedgerMemory.can_decide_without_lock
-    for service in pool:
-        assert [o.status for o in service.record(free, [buy(f"b-{c}", credits="60", customer=c) for c in customers])]
-    pool[0].record(locked, [buy(f"b-{c}", credits="60", customer=c) for c in customers])
+    purchases = [buy(f"b-{c}", credits="60", customer=c) for c in customers]
+    recorded(pool[0], free, *purchases)
+    assert {outcome.status for outcome in pool[1].record(free, purchases)} == {DUPLICATE}
+    recorded(pool[0], locked, *purchases)
     for step in range(150):
         batch: list[dict[str, Any]] = []
         for number in range(chance.choice((1, 1, 1, 4, 9))):

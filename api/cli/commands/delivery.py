@@ -289,7 +289,7 @@ def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: 
 def deliveries_retry(
     delivery_id: DeliveryArgument,
     ledger: LedgerOption,
-    reason: Reason = "requested",
+    reason: Reason = by_hand.ASKED_FOR,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:

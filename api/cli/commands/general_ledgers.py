@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.commands.approvals import By, whoami
+from api.cli.commands.months import PeriodArgument
 from api.settings import connect
 from api.shapes import documents
 from api.shapes import exports as export_documents
@@ -34,7 +35,6 @@ ExportArgument = Annotated[
     str,
     typer.Argument(help="The export's id: its file name without the extension, such as acme-2026-01-1-netsuite-csv."),
 ]
-PeriodArgument = Annotated[str, typer.Argument(help="A month, such as 2026-01.", metavar="PERIOD")]
 TargetArgument = Annotated[
     str, typer.Argument(help="A general ledger of `subledger target list`, such as netsuite.", metavar="TARGET")
 ]

@@ -80,7 +80,7 @@ def one(
         str | None,
         Query(description="Only this customer's", max_length=MAX_ID, pattern=r"^[^\x00]+$", examples=["cust-42"]),
     ] = None,
-    by: Annotated[str | None, Query(description="What rows are told apart by", examples=["credit_kind"])] = None,
+    by: Annotated[str | None, Query(description="Property by which rows are grouped", examples=["credit_kind"])] = None,
     months: Annotated[int | None, Query(ge=1, le=600, description="How many months a forecast looks ahead")] = None,
     format: Annotated[str, Query(description="json, csv, or html to print", examples=list(reports.FORMATS))] = "json",
     table: Annotated[str | None, Query(description="The table that CSV holds; default the first")] = None,

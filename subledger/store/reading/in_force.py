@@ -14,12 +14,13 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, text
 
-from subledger.events.envelope import stored_event
 from subledger.events.own_data import RESERVED_TYPES
 from subledger.kinds import Rules
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.posting import rules_from
-from subledger.store.database import Database, WriteConnection
+from subledger.store.columns import EVENTS, EventRow
+from subledger.store.database import Database
+from subledger.store.reading.queries import AnyConnection, rows
 
 EVERYTHING: Final = (1 << 63) - 1
 """In place of a position: the end of the log in the snapshot."""
@@ -34,10 +35,10 @@ RULES: Final = """
 SELECT p.content_hash, e.data FROM posting_policies p JOIN events e ON e.ledger = p.ledger AND e.position = p.position
 WHERE p.ledger = :ledger
 """
-OWN_EVENTS: Final = """
+OWN_EVENTS: Final = f"""
 -- The ledger's own events through a position, which make its settings. The last condition follows from the one
 -- before it; it lets the planner use ix_events_type, which leaves usage out.
-SELECT e.position, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data FROM events e
+SELECT {EVENTS.selected("e")} FROM events e
 WHERE e.ledger = :ledger AND e.position <= :through AND e.type = ANY(:types) AND e.type <> 'credits.consumed'
 ORDER BY e.position
 """
@@ -76,25 +77,13 @@ def settings_at(connection: Connection, ledger: str, position: int) -> LedgerSta
     state = LedgerState(ledger=ledger)
     parameters = {"ledger": ledger, "through": position, "types": sorted(RESERVED_TYPES)}
     for row in connection.execute(text(OWN_EVENTS), parameters):
-        event = stored_event(
-            source=row.source,
-            event_id=row.event_id,
-            type=row.type,
-            customer=row.customer,
-            occurred_at=row.occurred_at,
-            data_text=row.data,
-            attributes_text=None,
-        )
-        state = evolve_ledger(state, event)
+        state = evolve_ledger(state, EventRow(*row).read())
     return state
 
 
 def mapping_rows(
-    connection: Connection | WriteConnection, ledger: str, period: str, *, through: int = EVERYTHING
+    connection: AnyConnection, ledger: str, period: str, *, through: int = EVERYTHING
 ) -> tuple[int, str] | None:
     """The account mapping that a period's journals were made with at a position: its number, and its rows as JSON."""
-    where = {"ledger": ledger, "period": period, "through": through}
-    if isinstance(connection, Connection):
-        row = connection.exec_driver_sql(MAPPING_FOR, where).one_or_none()
-        return None if row is None else (row.mapping, row.rows)
-    return connection.execute(MAPPING_FOR, where).fetchone()
+    found = rows(connection, MAPPING_FOR, {"ledger": ledger, "period": period, "through": through})
+    return (found[0][0], found[0][1]) if found else None

@@ -9,10 +9,11 @@ Owns: these changes of ``rejected_events``, the table ``rejection_steps``. Does 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from subledger.errors import RejectionSettled
+from subledger.periods import MICROSECOND
 from subledger.store import tallies
 from subledger.store.database import Database, WriteConnection
 from subledger.store.rejected.rejections import (
@@ -30,7 +31,6 @@ AT_ONCE: Final = 1_000
 """The most rejections that one transaction dismisses."""
 SETTLED_AT_ONCE: Final = 10_000
 """Rejections of each code that are looked up in the log at once."""
-_MICROSECOND: Final = timedelta(microseconds=1)
 _NEVER: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 LOCK: Final = """
@@ -128,7 +128,7 @@ def settle(database: Database, ledger: str) -> None:
 def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]) -> datetime:
     """Locks rejections. Returns now, or a moment after their last change if the clock is behind it."""
     rows = connection.execute(LOCK, (ledger, list(rejection_ids))).fetchall()
-    return max((max(now, last + _MICROSECOND) for now, last in rows), default=_NEVER)
+    return max((max(now, last + MICROSECOND) for now, last in rows), default=_NEVER)
 
 
 def _dismiss(

@@ -49,8 +49,8 @@ DOCUMENT_TYPES: Final = (
 )
 
 GIVING: Final = "type IN ('block.repriced', 'credits.granted', 'credits.purchased')"
-"""The events that can give credits away (``approvals.GIVING_TYPES``). The index and the statement that reads it must
-have this condition letter by letter. Usage is in no index but those of its key and its position."""
+"""The events that can give credits away (``second_person.GIVING_TYPES``). The index and the statement that reads it
+must have this condition letter by letter. Usage is in no index but those of its key and its position."""
 
 _TYPES: Final[dict[str, type[TypeEngine[Any]]]] = {
     "text": Text, "int2": SmallInteger, "int4": Integer, "int8": BigInteger, "numeric": Numeric, "date": Date,

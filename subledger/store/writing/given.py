@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 from subledger.deciding.second_person import PRICED_KINDS, Given, measured
+from subledger.errors import present
 from subledger.events.data import EVENT_TYPES
 from subledger.events.own_data import Approvals
 from subledger.ledger import LedgerState
@@ -88,9 +89,10 @@ class Gifts:
         if settings != self._settings:
             self._windows.clear()
             self._settings = settings
-        if not customers or settings.grants_within is None or not settings.limits_within_time:
+        if not customers or not settings.limits_within_time:
             return
-        since = at - duration(settings.grants_within, field="approvals.grants_within")
+        within = present(settings.grants_within, "limits within a time have a time")
+        since = at - duration(within, field="approvals.grants_within")
         row = connection.execute(FIND_FIRST_SINCE, (state.ledger, since)).fetchone()
         first: int | None = None if row is None else row[0]
         missing = [customer for customer in customers if customer not in self._windows]

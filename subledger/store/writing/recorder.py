@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -29,7 +29,7 @@ from subledger.events.envelope import Event, own_event
 from subledger.events.own_data import PeriodReopened
 from subledger.events.references import References, references_of
 from subledger.ledger import LedgerState
-from subledger.periods import Period
+from subledger.periods import MICROSECOND, Period
 from subledger.persons import NOBODY
 from subledger.store.database import Database, WriteConnection
 from subledger.store.writing import approvals
@@ -45,8 +45,6 @@ from subledger.store.writing.referenced_rows import find_recorded, read_recorded
 from subledger.store.writing.stuck_writers import end_stuck_writers
 from subledger.store.writing.working_set import WorkingSet
 from subledger.wallet import Approval
-
-MICROSECOND: Final = timedelta(microseconds=1)
 
 Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
 """Makes the events of a batch from the locked ledger and its position: due expiries, the close of a period."""

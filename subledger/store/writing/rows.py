@@ -1,6 +1,6 @@
 """Rows of wallets, blocks and documents.
 
-Owns: their encoding, the rows that a change makes, reading them. Does not own: the moment they are written (memory).
+Owns: their encoding, the rows that a change makes, reading them. Does not own: when they are written (working_set).
 """
 
 from __future__ import annotations
