@@ -83,6 +83,14 @@ def data_file(name: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests keep nothing in the home of whoever runs them: the next run would meet it, under the same ledgers' names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUBLEDGER_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The owner's URL of an embedded server that all workers of this run share; it ends by itself when unused.

@@ -16,13 +16,10 @@ from subledger.ledger_settings import LedgerSettings
 
 
 @pytest.fixture(scope="session")
-def client(service: Subledger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("SUBLEDGER_HOME", str(tmp_path_factory.mktemp("home")))
+def client(service: Subledger) -> Iterator[TestClient]:
     app = create_app(service, open_on_loopback=True)
     with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as client:
         yield client
-    monkeypatch.undo()
 
 
 @pytest.fixture
