@@ -37,6 +37,7 @@ class _Scheduling(LoadScopeScheduling):
         return module if module in ONE_WORKERS else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)  # `make mutation` runs without xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return _Scheduling(config, log)
 
