@@ -86,7 +86,7 @@ def data_file(name: str) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests keep nothing in the home of whoever runs them: the next run would meet it, under the same ledgers' names."""
+    """Tests keep nothing in the home of whoever runs them: the next run would meet it, under the same ledger ids."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUBLEDGER_HOME", str(tmp_path_factory.mktemp("home")))
         yield
