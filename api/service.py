@@ -15,7 +15,7 @@ from api.keys import makers_for
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents
 from projections import monitors
-from projections.close import sweeping
+from projections.close import expiry_sweeper
 from projections.configuring import ledgers
 from projections.configuring.policies import Adoption, adopt_policy
 from projections.day_totals import DayTotalsProjector
@@ -40,6 +40,7 @@ from subledger.store.reading.ledgers import ledger_head
 from subledger.store.rejected.keeper import AS_SHIPPED, Bounds
 from subledger.store.writing.batch import Input, Outcome
 from subledger.store.writing.collecting import collection_held_off
+from subledger.store.writing.expiry_sweep import sweep
 from subledger.store.writing.gathering import Gatherer
 from subledger.store.writing.queue import Limits
 from subledger.store.writing.recorder import Recorder
@@ -117,11 +118,11 @@ class Subledger:
             state = ledger_head(connection, ledger).state
         what = f"an expiry sweep through {through}"
         check_day_has_come(state, through, datetime.now(UTC), what, field="through", found=str(through))
-        return self.recorder.sweep(ledger, end_of_day(through, state.zone), by=by)
+        return sweep(self.recorder, ledger, end_of_day(through, state.zone), by=by)
 
     def sweep_due(self, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
-        """Records due expiries in every ledger. Returns their number by ledger; see ``projections.close.sweeping``."""
-        return sweeping.sweep_due(self.database, self.recorder, stop=stop)
+        """Records due expiries in every ledger. Returns their number by ledger; see expiry_sweeper."""
+        return expiry_sweeper.sweep_due(self.database, self.recorder, stop=stop)
 
     def deliver(self, ledger: str, period: Period, *, channel: str | None = None, by: str = NOBODY) -> list[Delivery]:
         """Puts a period's journals into the outbox of one channel or of all; a worker delivers them.

@@ -50,7 +50,7 @@ from api.monitor_metrics import MonitorMetrics, MonitorsInMetrics
 from api.service import Subledger
 from api.shapes.event_types import event_schemas
 from api.stopping import StoppingTime
-from projections.close.sweeping import Sweeper
+from projections.close.expiry_sweeper import Sweeper
 from subledger import errors
 
 DESCRIPTION = """

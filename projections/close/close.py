@@ -27,7 +27,8 @@ from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import WriteConnection
 from subledger.store.writing.batch import RECORDED, Outcome
-from subledger.store.writing.recorder import Recorder, due_expiries, ledger_now, now_of
+from subledger.store.writing.expiry_sweep import expiries_to_record, sweep
+from subledger.store.writing.recorder import Recorder, ledger_now, now_of
 
 # Far more than can become due between the sweep and the close that follows it.
 _LATE_EXPIRIES: Final = 1_000_000
@@ -61,14 +62,14 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
     """
     # Checked before the sweep too: a command that is refused must not record the expiries of that month.
     zone = _state_that_may_close(recorder, ledger, period).zone
-    swept = recorder.sweep(ledger, period.end(zone))
+    swept = sweep(recorder, ledger, period.end(zone))
     ended: list[int] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         _check_may_close(connection, state, period)
         ended.append(state.open_cut)
         return [
-            *due_expiries(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
+            *expiries_to_record(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
             *remeasurements(connection, state, position, period),
             period_closed(state, position, period, by=by),
         ]
@@ -76,7 +77,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
     def check(connection: WriteConnection, state: LedgerState) -> None:
         if not is_closed(state, period):
             raise IntegrityFault(f"{period} was not closed", ledger=ledger, period=str(period))
-        if due_expiries(connection, state, 0, period.end(state.zone), 1):
+        if expiries_to_record(connection, state, 0, period.end(state.zone), 1):
             raise IntegrityFault(f"an expiry of {period} was refused", ledger=ledger, period=str(period))
         prove(connection, ledger, state.functional_currency, period.last_day)
         check_mapped(connection, state, period)

@@ -18,6 +18,7 @@ from projections.close.close import close_period
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import FAR, NewLedger
 from tests.http.test_reports import POLICIES, _get
@@ -54,7 +55,7 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
         usage("u3", "27000", "ann", "2026-09-30T12:00:00Z"),
         usage("u4", "12000", "bob", "2026-12-31T12:00:00Z"),
     )
-    assert service.recorder.sweep(made, datetime.fromisoformat("2027-01-01T00:00:01Z")) == 2
+    assert sweep(service.recorder, made, datetime.fromisoformat("2027-01-01T00:00:01Z")) == 2
     return made
 
 
@@ -261,7 +262,7 @@ def test_a_pool_in_another_currency_stands_in_both(
         usage("u1", "80", "ann", "2026-03-01T12:00:00Z"),
         usage("u2", "90", "bob", "2026-04-01T12:00:00Z"),
     )
-    service.recorder.sweep(ledger, datetime.fromisoformat("2026-07-01T00:00:01Z"))
+    sweep(service.recorder, ledger, datetime.fromisoformat("2026-07-01T00:00:01Z"))
     found = _get(client, ledger, "pools", to="2026-07")
     columns = (
         "period",

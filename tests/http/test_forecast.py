@@ -24,6 +24,7 @@ from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
 from tests.reading import columns_of, get_report, lines_of
@@ -49,7 +50,7 @@ EVENTS = [
 
 def _recorded(service: Subledger, ledger: str, events: list[dict[str, Any]], swept: str = "2026-03-01") -> str:
     recorded(service, ledger, *events)
-    service.recorder.sweep(ledger, datetime.fromisoformat(f"{swept}T00:00:00Z"))
+    sweep(service.recorder, ledger, datetime.fromisoformat(f"{swept}T00:00:00Z"))
     return ledger
 
 

@@ -28,6 +28,7 @@ from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head, ledgers_of
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.http.test_reports import _events, _moment
@@ -46,7 +47,7 @@ class Split:
         for ledger, customer in zip(self.parts, ("ann", "bob"), strict=True):
             service.record(ledger, [event for event in _events() if event["subject"] == customer])
         for ledger in (self.whole, *self.parts):
-            service.recorder.sweep(ledger, _moment("2026-03-15T00:00:01Z"))
+            sweep(service.recorder, ledger, _moment("2026-03-15T00:00:01Z"))
         bought = cloud_event(
             "e1",
             "credits.purchased",

@@ -31,6 +31,7 @@ from api.service import Subledger
 from api.shapes import reports
 from projections.report import Column, Report, ReportRequest, Table, Tie
 from subledger.store.reading.views import View
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.reading import columns_of, get_report, lines_of
@@ -104,7 +105,7 @@ def ledgers(service: Subledger, new_ledger: NewLedger) -> dict[str, str]:
     for ledger in made.values():
         outcomes = service.record(ledger, _events())
         assert [outcome.error for outcome in outcomes] == [None] * 9
-        assert service.recorder.sweep(ledger, _moment("2026-03-15T00:00:01Z")) == 1
+        assert sweep(service.recorder, ledger, _moment("2026-03-15T00:00:01Z")) == 1
     return made
 
 

@@ -19,6 +19,7 @@ from projections.close.close import close_period, reopen_period
 from projections.reads import balances
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
 from subledger.periods import Period
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.laws.machine_blocks import BlockRules, rate_text
@@ -88,7 +89,7 @@ class Machine(BlockRules, MoneyRules):
     @rule(day=st.integers(0, 110))
     def expire(self, day: int) -> None:
         self.flush()
-        swept = self.service.recorder.sweep(self.ledger, moment(day))
+        swept = sweep(self.service.recorder, self.ledger, moment(day))
         assert swept == self.model.sweep(moment(day))
         self.position += swept
         self.check_books()

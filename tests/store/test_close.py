@@ -492,7 +492,7 @@ def test_an_expiry_that_is_refused_keeps_the_period_open(
 ) -> None:
     recorded(service, ledger, buy("b1", expires_at="2026-01-20T00:00:00Z"))
     monkeypatch.setattr(closing, "_LATE_EXPIRIES", 0)
-    monkeypatch.setattr(service.recorder, "sweep", lambda *_: 0)
+    monkeypatch.setattr(closing, "sweep", lambda *_: 0)
     with pytest.raises(IntegrityFault, match="an expiry of 2026-01"):
         close_period(service.recorder, ledger, JANUARY)
     assert state(database, ledger) == (None, 1)

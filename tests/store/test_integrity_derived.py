@@ -20,6 +20,7 @@ from projections.replay.rebuild import rebuild
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.periods import Period
 from subledger.store.database import Database
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.store.tampering import LEDGER, all_of, differences, dump, grant, history, tamper
@@ -278,7 +279,7 @@ def test_the_same_events_in_batches_of_any_size_leave_the_same_tables_and_balanc
         for part in (events[:100], events[100:]):
             for start in range(0, len(part), size):
                 statuses += [outcome.status for outcome in service.record(ledger, part[start : start + size])]
-            service.recorder.sweep(ledger, datetime(2026, 3, 1, tzinfo=UTC), batch_size=size)
+            sweep(service.recorder, ledger, datetime(2026, 3, 1, tzinfo=UTC), batch_size=size)
         assert differences(service, ledger) == []
         found = _without_moments(service, ledger)
         found["statuses"] = statuses

@@ -23,6 +23,7 @@ from subledger.events.envelope import read_event
 from subledger.store.database import Database
 from subledger.store.writing import write_behind
 from subledger.store.writing.batch import Outcome
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event, grant, purchase, reversal, usage
 from tests.conftest import NewLedger
 from tests.store.restorable import Restorable
@@ -196,7 +197,7 @@ def test_the_row_of_a_wallet_that_late_usage_recalled_a_block_into_is_written(
     twins = founded(Twins(lambda: Subledger(database), ledgers))
     twins.record(buy("b-old", customer="c0", expires_at="2026-01-10T00:00:00Z"))
     for ledger in ledgers:
-        assert twins.writer.recorder.sweep(ledger, datetime(2026, 2, 1, tzinfo=UTC)) == 1
+        assert sweep(twins.writer.recorder, ledger, datetime(2026, 2, 1, tzinfo=UTC)) == 1
     left_behind(0)
     twins.record(use("late", time="2026-01-05"), use("other", customer="c1"))
     assert twins.lag == 2

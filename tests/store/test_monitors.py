@@ -18,6 +18,7 @@ from projections.monitors.settings import MonitorSettings, read_settings, set_se
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.posting import shipped_policy
 from subledger.store.rejected.keeper import Bounds
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event, payment, purchase, recorded, usage
 from tests.store.tampering import LEDGER, tamper
 
@@ -383,9 +384,9 @@ def test_usage_that_is_refused_for_another_reason_than_that_all_is_used_up_rings
     service.record(
         ledger, [buy("b1"), use("u0"), buy("b2", customer="c2", unit="token"), buy("b3", customer="c3", scope=["sms"])]
     )
-    service.recorder.sweep(ledger, datetime(2026, 4, 1, tzinfo=UTC))
+    sweep(service.recorder, ledger, datetime(2026, 4, 1, tzinfo=UTC))
     service.record(ledger, [buy("b4", customer="c4", expires_at="2026-03-01T00:00:00Z")])
-    service.recorder.sweep(ledger, datetime(2026, 4, 1, tzinfo=UTC))
+    sweep(service.recorder, ledger, datetime(2026, 4, 1, tzinfo=UTC))
     refused = service.record(
         ledger,
         [

@@ -25,7 +25,7 @@ SHARDED: Final = frozenset({*sharded_tables(), "journal_lines"})
 CROSSES_LEDGERS: Final = {
     ("subledger/store/reading/ledgers.py", "ledger_heads"): "lists ledgers, one row of each",
     ("subledger/store/reading/ledgers.py", "ledgers_of"): "lists the ledgers of an entity, for reports over them",
-    ("projections/close/sweeping.py", "ledgers_due"): "lists the ledgers that have an expiry to record",
+    ("projections/close/expiry_sweeper.py", "ledgers_due"): "lists the ledgers that have an expiry to record",
 }
 """Statements about more than one ledger, with the reason."""
 ONE_SERVER: Final = {

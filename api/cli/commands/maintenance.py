@@ -26,7 +26,7 @@ from api.shapes import documents
 from api.stopping import Server
 from api.terminal import Json, LedgerOption, err, out, print_json, shown
 from projections import integrity
-from projections.close.sweeping import Sweeper
+from projections.close.expiry_sweeper import Sweeper
 from projections.monitors.mismatch import keep_verified
 from projections.replay import rebuild as rebuilding
 from projections.replay.resumable import ResumableRuns

@@ -9,7 +9,8 @@ The lock comes first, before anything is read that a decision depends on: anothe
 few events of usage are the exception (``_record_without_lock``): they are decided on what this writer remembers, and
 the database writes them only if the ledger is still as this writer left it.
 
-Owns: the lock, the transaction, and the trust in a memory. Does not own: what is written in between (batch).
+Owns: the lock, the transaction, and the trust in a memory. Does not own: what is written in between (batch), the expiry
+sweep (expiry_sweep).
 """
 
 from __future__ import annotations
@@ -17,19 +18,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final
 
 import msgspec
 import psycopg
 
 from subledger.closing import check_may_reopen
 from subledger.errors import LedgerLocked, Unavailable
-from subledger.events.envelope import OWN_SOURCE as OWN_SOURCE
-from subledger.events.envelope import Event, own_event
+from subledger.events.envelope import Event
 from subledger.events.own_data import PeriodReopened
 from subledger.events.references import References, references_of
 from subledger.ledger import LedgerState
-from subledger.periods import MICROSECOND, Period
+from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import Database, WriteConnection
 from subledger.store.writing import approvals
@@ -51,12 +50,6 @@ Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
 
 Check = Callable[[WriteConnection, LedgerState], None]
 """Raises if the batch must not be committed."""
-
-DUE_BLOCKS: Final = """
--- Open blocks whose expiry has passed, soonest first.
-SELECT block_id, customer, expires_at FROM blocks
-WHERE ledger = %s AND is_open AND expires_at < %s ORDER BY expires_at, block_id LIMIT %s
-"""
 
 
 class Recorder:
@@ -97,32 +90,6 @@ class Recorder:
             outcomes, _ = self._write(connection, head, working, events, None, NOBODY)
             raise_first(outcomes)
         return True
-
-    def sweep(
-        self,
-        ledger: str,
-        until: datetime,
-        *,
-        batch_size: int = 2_000,
-        stop: Callable[[], bool] = lambda: False,
-        by: str | None = None,
-    ) -> int:
-        """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns their number.
-
-        Safe to repeat and to run twice at once: due blocks are found under the lock. ``stop`` is called before each
-        batch; True leaves the rest for later. ``by`` is the person who requested it, if any: it is in the events.
-        """
-        swept = 0
-        while not stop():
-            outcomes = self.transact(
-                ledger,
-                lambda connection, state, position: due_expiries(connection, state, position, until, batch_size, by=by),
-            )
-            swept += sum(outcome.status == RECORDED for outcome in outcomes)
-            raise_first(outcomes)
-            if len(outcomes) < batch_size:
-                break
-        return swept
 
     def decide_approval(
         self,
@@ -358,31 +325,3 @@ def now_of(connection: WriteConnection) -> datetime:
     moment: datetime
     [(moment,)] = connection.execute("SELECT clock_timestamp()").fetchall()
     return moment
-
-
-def due_expiries(
-    connection: WriteConnection,
-    state: LedgerState,
-    position: int,
-    until: datetime,
-    limit: int,
-    *,
-    by: str | None = None,
-) -> list[Event]:
-    """The expiries to record of blocks that expired before ``until``, and by the ledger's now, soonest first.
-
-    Under the lock a block is due once. The ledger's position makes the id unique, as a block whose expiry is changed
-    afterwards can expire a second time.
-    """
-    until = min(until, ledger_now(connection, state) + MICROSECOND)
-    return [
-        own_event(
-            source=OWN_SOURCE,
-            event_id=f"expiry/{block_id}/{position}",
-            type="credits.expired",
-            customer=customer,
-            occurred_at=expires_at,
-            data={"block_id": block_id} if by is None else {"block_id": block_id, "by": by},
-        )
-        for block_id, customer, expires_at in connection.execute(DUE_BLOCKS, (state.ledger, until, limit))
-    ]

@@ -4,8 +4,8 @@ A server runs it on a thread of its own, a worker once a minute. Several may run
 are read under its lock, so each is recorded once. A round costs one query over all ledgers, and does not touch a ledger
 without due expiries.
 
-Owns: finding the ledgers with due expiries, and the rounds. Does not own: the sweep of one ledger (recorder), the time
-of an expiry (``blocks.expires_at``).
+Owns: finding the ledgers with due expiries, and the rounds. Does not own: the sweep of one ledger (expiry_sweep),
+the time of an expiry (``blocks.expires_at``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text
 from subledger.errors import DatabaseUnavailable, SubledgerError
 from subledger.periods import MICROSECOND
 from subledger.store.database import Database
+from subledger.store.writing.expiry_sweep import sweep
 from subledger.store.writing.recorder import Recorder
 
 EVERY_S: Final = 60.0
@@ -56,7 +57,7 @@ def sweep_due(database: Database, recorder: Recorder, *, stop: Callable[[], bool
         if stop():
             break
         try:
-            swept[ledger] = recorder.sweep(ledger, _EVER, batch_size=BATCH, stop=stop)
+            swept[ledger] = sweep(recorder, ledger, _EVER, batch_size=BATCH, stop=stop)
         except DatabaseUnavailable:
             raise
         except SubledgerError as error:

@@ -16,7 +16,7 @@ from api.http.app import create_app
 from api.service import Subledger
 from api.shapes import joint_reports, report_pages, reports
 from api.shapes.documents import due_notice
-from projections.close.sweeping import Sweeper
+from projections.close.expiry_sweeper import Sweeper
 from projections.configuring.clock import set_clock
 from projections.exports.exports import month_state
 from projections.reads import blocks
@@ -24,6 +24,7 @@ from subledger.events.envelope import format_time
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
+from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event, purchase
 from tests.waiting import HANGS_S, until
 
@@ -84,11 +85,11 @@ def test_two_who_sweep_at_once_record_each_expiry_once(service: Subledger) -> No
     others = [Subledger(Database(service.database.url)) for _ in range(2)]
     ready, found = threading.Barrier(len(others)), []
 
-    def sweep(other: Subledger) -> None:
+    def sweep_all(other: Subledger) -> None:
         ready.wait(HANGS_S)
         found.append(other.sweep_due().get(ledger, 0))
 
-    threads = [threading.Thread(target=sweep, args=(other,)) for other in others]
+    threads = [threading.Thread(target=sweep_all, args=(other,)) for other in others]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,7 +113,7 @@ def test_one_ledgers_trouble_is_not_the_others(service: Subledger) -> None:
 def test_a_sweep_that_is_to_stop_leaves_the_rest_due(service: Subledger) -> None:
     ledger = trial(service, "stopped", *(buy(f"b{number}", expires_at=NOW) for number in range(3)))
     answers = iter((False, False, True))
-    assert service.recorder.sweep(ledger, NOW + timedelta(days=1), batch_size=1, stop=lambda: next(answers)) == 2
+    assert sweep(service.recorder, ledger, NOW + timedelta(days=1), batch_size=1, stop=lambda: next(answers)) == 2
     assert service.sweep_due(lambda: True) == {}
     assert service.sweep_due() == {"stopped": 1}
 
