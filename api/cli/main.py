@@ -27,12 +27,12 @@ COMMANDS: Final = {
     "init": "database", "database": "database", "ledger": "ledgers", "record": "record", "rejected": "rejected",
     "approvals": "approvals", "events": "reads", "history": "reads", "balances": "reads", "blocks": "reads",
     "report": "reports", "expire": "months", "close": "months", "reopen": "months", "periods": "months",
-    "checklist": "months", "export": "months", "exports": "general_ledgers", "journals": "general_ledgers",
-    "target": "general_ledgers", "tie-out": "general_ledgers", "mapping": "months", "policy": "policies",
-    "customer": "customers", "channel": "delivery", "deliver": "delivery", "deliveries": "delivery",
-    "worker": "delivery", "credentials": "credentials", "monitor": "monitors", "keys": "keys", "clock": "clock",
-    "checkpoint": "checkpoints", "verify": "maintenance", "rebuild": "maintenance", "serve": "maintenance",
-    "distribute": "distribution", "sizing": "distribution", "bench": "bench", "demo": "maintenance",
+    "checklist": "months", "export": "exports", "exports": "exports", "journals": "journals", "target": "targets",
+    "tie-out": "tie_out", "mapping": "mapping", "policy": "policies", "customer": "customers", "channel": "channels",
+    "deliver": "deliveries", "deliveries": "deliveries", "worker": "worker", "credentials": "credentials",
+    "monitor": "monitors", "keys": "keys", "clock": "clock", "checkpoint": "checkpoints", "verify": "verify",
+    "rebuild": "rebuild", "serve": "serve", "distribute": "distribute", "sizing": "sizing", "bench": "bench",
+    "demo": "demo",
 }  # fmt: skip
 """Each command and its module in ``api.cli.commands``, in the order of the help."""
 

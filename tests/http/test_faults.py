@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api.cli.commands import maintenance
+from api.cli.commands import serve
 from api.service import Subledger
 from api.settings import connect
 from subledger.errors import FileUnavailable, SchemaOutOfDate
@@ -181,8 +181,8 @@ def test_a_port_in_use_is_said_before_anything_is_served() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(FileUnavailable, match=f"port {port}: Address already in use"):
-            maintenance.listen("127.0.0.1", port)
-    maintenance.listen("127.0.0.1", port).close()
+            serve.listen("127.0.0.1", port)
+    serve.listen("127.0.0.1", port).close()
 
 
 BAD = "bad\udcff"

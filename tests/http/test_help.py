@@ -103,7 +103,7 @@ def test_a_command_loads_neither_the_server_nor_the_other_commands() -> None:
     program = "import sys, api.cli.main, api.cli.commands.reads; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
-    assert not {"fastapi", "paramiko", "jwt", "api.cli.commands.maintenance"} & set(loaded)
+    assert not {"fastapi", "paramiko", "jwt", "api.cli.commands.serve"} & set(loaded)
 
 
 def test_a_fault_of_a_commands_module_is_not_an_unknown_command(monkeypatch: pytest.MonkeyPatch) -> None:

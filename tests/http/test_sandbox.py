@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from api.cli import main as cli
-from api.cli.commands import clock, months
+from api.cli.commands import clock, exports
 from api.cli.commands import ledgers as ledger_commands
 from api.service import Subledger
 from projections.monitors import notices
@@ -106,7 +106,7 @@ def test_a_sandbox_is_not_added_to_real_ledgers(client: TestClient, ledger: str,
 def test_the_command_line_says_so_too(
     ledger: str, service: Subledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    for module in (clock, months):
+    for module in (clock, exports):
         monkeypatch.setattr(module, "connect", lambda: service)
     runner = CliRunner()
 

@@ -32,7 +32,6 @@ From = Annotated[
 ]
 To = Annotated[str | None, typer.Option("--to", help="Through this day, such as 2026-01-31.")]
 RejectionArgument = Annotated[str, typer.Argument(help="A rejection, such as rej-0123….", metavar="REJECTION")]
-
 Source = Annotated[str | None, typer.Option("--source", help="Only of this source of events.")]
 Sender = Annotated[str | None, typer.Option("--sender", help="Only from this sender: a key's or a user's name.")]
 Way = Annotated[str | None, typer.Option("--way", help="Only those received through: http, file:NAME, stdin, retry.")]

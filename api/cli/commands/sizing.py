@@ -1,9 +1,8 @@
-"""Distributing ledgers over servers, and estimating the number of servers, on the command line."""
+"""The estimate of the servers that a load needs, on the command line."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,52 +10,13 @@ import msgspec
 import typer
 
 from api import sizing
-from api.settings import connect, is_embedded
-from api.terminal import Json, out, print_json, table
-from subledger.errors import CitusMissing, InvalidInput
-from subledger.store import distribution
+from api.terminal import Json, print_json, table
+from subledger.errors import InvalidInput
 
 
 def register(app: typer.Typer) -> None:
-    """Adds these commands."""
-    app.command()(distribute)
+    """Adds this command."""
     app.command("sizing")(size)
-
-
-def distribute(
-    shards: Annotated[
-        int, typer.Option(min=1, max=1024, help="The number of parts, which cannot be changed later.")
-    ] = distribution.SHARDS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the statements and change nothing.")] = False,
-    json_: Json = False,
-) -> None:
-    """Distributes ledgers over the servers of a Citus cluster. Safe to repeat. See subledger/SIZING.md.
-
-    Example: subledger distribute --dry-run
-    """
-    if is_embedded():
-        raise CitusMissing(
-            "the embedded database is one server, without Citus",
-            field="SUBLEDGER_DATABASE_URL",
-            expected="the coordinator of a Citus cluster",
-        )
-    done = distribution.distribute(connect().database.url, shards=shards, dry_run=dry_run)
-    if json_:
-        print_json(
-            {
-                "tables": list(done.tables),
-                "already": list(done.already),
-                "on_coordinator": list(distribution.ON_COORDINATOR),
-                "statements": list(done.statements),
-                "status": "unchanged" if not done.changed else "planned" if dry_run else "distributed",
-            }
-        )
-    elif not done.changed:
-        out.print(f"All {len(done.tables)} tables are distributed already: nothing changed.")
-    elif dry_run:
-        sys.stdout.writelines(f"{statement};\n" for statement in done.statements)
-    else:
-        out.print(f"{len(done.tables)} tables are distributed by ledger, {len(done.already)} of them already were.")
 
 
 def size(

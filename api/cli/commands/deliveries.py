@@ -1,9 +1,8 @@
-"""Delivery on the command line: channels, deliveries, and the worker."""
+"""Deliveries on the command line: delivering a month, and what became of each delivery."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,14 +11,12 @@ from api import terminal
 from api.cli.commands.approvals import By, whoami
 from api.cli.commands.months import PeriodArgument
 from api.service import Subledger
-from api.settings import connect, stopping_time
+from api.settings import connect
 from api.shapes import deliveries as delivery_documents
 from api.shapes import documents
-from api.stopping import end_within
-from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
+from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.delivery import by_hand, channels, outbox
 from projections.delivery.channels import Channel
-from projections.delivery.connectors import CONNECTORS, connector_named
 from projections.delivery.outbox import Delivery
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import DEAD, ON_ITS_WAY, State
@@ -27,10 +24,8 @@ from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
 
-channel_app = typer.Typer(help="Channels: the connector and settings for a ledger's journals.", no_args_is_help=True)
 deliveries_app = typer.Typer(help="Deliveries of journals to general ledgers.", no_args_is_help=True)
 
-ChannelArgument = Annotated[str, typer.Argument(help="The channel's name, such as netsuite.", metavar="CHANNEL")]
 ChannelOption = Annotated[
     str | None, typer.Option("--channel", help="Only this channel, such as netsuite.", metavar="CHANNEL")
 ]
@@ -46,127 +41,8 @@ _COLUMNS = ("id", "state", "reference", "erp_id", "attempts", "reason")
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    app.add_typer(channel_app, name="channel")
-    app.add_typer(deliveries_app, name="deliveries")
     app.command()(deliver)
-    app.command()(worker)
-
-
-# --- channels ---------------------------------------------------------------------------------------------------
-
-
-@channel_app.command("list")
-def channel_list(
-    ledger: LedgerOption,
-    dropped: Annotated[
-        bool, typer.Option("--dropped", help="Only dropped channels, with the user who dropped each.")
-    ] = False,
-    json_: Json = False,
-) -> None:
-    """Lists a ledger's channels, with the last change of each.
-
-    Example: subledger channel list --ledger acme
-    """
-    names: tuple[str, ...] = ("channel", "connector", "format", "destination", "changed_by", "changed_at")
-    with connect().database.read() as connection:
-        ledger_head(connection, ledger)
-        if dropped:
-            names = ("channel", "connector", "format", "changed_by", "dropped_by", "dropped_at")
-            gone = channels.dropped_channels(connection, ledger)
-            items = [delivery_documents.dropped_channel(channel) for channel in gone]
-        else:
-            items = [delivery_documents.channel(channel) for channel in channels.list_channels(connection, ledger)]
-    if json_:
-        print_json(documents.page(items, None))
-        return
-    table(None, names, [[item[name] for name in names] for item in items])
-
-
-@channel_app.command("connectors")
-def channel_connectors(json_: Json = False) -> None:
-    """Lists the connectors, with the formats and the settings of each.
-
-    Example: subledger channel connectors
-    """
-    items = [
-        {
-            "connector": connector.name,
-            "formats": list(connector.formats),
-            "settings": list(connector.settings_type.__struct_fields__),
-        }
-        for connector in map(connector_named, CONNECTORS)
-    ]
-    if json_:
-        print_json(documents.page(items, None))
-        return
-    table(
-        None,
-        ("connector", "formats", "settings"),
-        [[item["connector"], ", ".join(item["formats"]), ", ".join(item["settings"])] for item in items],
-    )
-
-
-@channel_app.command("show")
-def channel_show(channel: ChannelArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Prints a channel's settings, with the names of credentials and never their values.
-
-    Example: subledger channel show netsuite --ledger acme
-    """
-    with connect().database.read() as connection:
-        ledger_head(connection, ledger)
-        found = delivery_documents.channel(channels.get_channel(connection, ledger, channel))
-    if json_:
-        print_json(found)
-        return
-    rows = [[name, found[name]] for name in ("connector", "format", "destination")]
-    title = documents.last_change_title(found)
-    table(title, ("setting", "value"), [*rows, *([name, value] for name, value in found["settings"].items())])
-
-
-@channel_app.command("set")
-def channel_set(
-    channel: ChannelArgument,
-    file: Annotated[Path, typer.Argument(help="TOML: connector, format, and the connector's settings.")],
-    ledger: LedgerOption,
-    by: By = whoami(),
-    json_: Json = False,
-) -> None:
-    """Creates or changes a channel; settings that are not in the file have their defaults.
-
-    A credential is a name that the worker resolves: env:NAME or file:/path.
-
-    Example: subledger channel set netsuite netsuite.toml --ledger acme
-    """
-    given = read_toml(file)
-    service = connect()
-    with service.database.read() as connection:
-        ledger_head(connection, ledger)
-    found = channels.set_channel(service.database, ledger, channel, given, by=by)
-    if json_:
-        print_json(delivery_documents.channel(found))
-    else:
-        out.print(
-            f"{channel} delivers {found.format.name} to {found.destination} with the connector {found.connector.name}."
-        )
-
-
-@channel_app.command("drop")
-def channel_drop(channel: ChannelArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Drops a channel that has delivered nothing. `channel list --dropped` shows who dropped it.
-
-    Example: subledger channel drop netsuite --ledger acme
-    """
-    service = connect()
-    with service.database.read() as connection:
-        ledger_head(connection, ledger)
-    channels.drop_channel(service.database, ledger, channel, by=by)
-    if json_:
-        print_json({"ledger": ledger, "channel": channel, "dropped": True})
-    else:
-        out.print(f"Channel {channel} is dropped.")
-
-
-# --- deliveries -------------------------------------------------------------------------------------------------
+    app.add_typer(deliveries_app, name="deliveries")
 
 
 def deliver(
@@ -327,29 +203,3 @@ def _show(found: list[Delivery], json_: bool) -> None:
         table(None, _COLUMNS, [[item[name] for name in _COLUMNS] for item in items], right=(4,))
     else:
         out.print("Nothing to deliver.")
-
-
-# --- the worker -------------------------------------------------------------------------------------------------
-
-
-def worker(
-    once: Annotated[bool, typer.Option("--once", help="End when nothing is due; for cron.")] = False,
-    concurrency: Annotated[
-        int, typer.Option(help="The number of channels worked on at the same time.", min=1, max=64)
-    ] = 2,
-) -> None:
-    """Delivers journals of every ledger as they become due.
-
-    Every minute it also records due expiries and evaluates the monitors.
-
-    Run any number of workers, on any machine that can reach the database: two workers never have the same delivery.
-    After SIGTERM or Ctrl-C it finishes the current delivery, and ends within SUBLEDGER_STOPPING_S (25) s.
-
-    Example: subledger worker --once
-    """
-    service = connect()
-    if not once:
-        err.print("Delivering. Stop with Ctrl-C.")
-    service.sweep_due()
-    time_ = stopping_time()
-    service.jobs.work(concurrency=concurrency, forever=not once, told_to_stop=lambda: end_within(time_))

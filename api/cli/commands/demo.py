@@ -1,0 +1,40 @@
+"""The demonstration on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api import terminal
+from api.demo.run import run_demo
+from api.settings import connect, private_home
+from api.terminal import Json, err, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.command()(demo)
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Replay this invoice file instead of the invented company.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Runs an invented company's year through the whole cycle: record, expire, close, export, verify.
+
+    At the end it prints what to open next.
+
+    Example: subledger demo
+    """
+    service = connect()
+    result = run_demo(service, data=data, directory=private_home() / "demo", say=err.print)
+    if json_:
+        print_json(result.document)
+    else:
+        result.show()
+    if not result.clean:
+        raise typer.Exit(terminal.DIFFERENCE)

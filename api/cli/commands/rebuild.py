@@ -1,0 +1,41 @@
+"""A rebuild of the projections on the command line."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import typer
+
+from api import terminal
+from api.cli.commands.verify import Resume, Workers
+from api.settings import connect, private_home
+from api.shapes import documents
+from api.terminal import Json, LedgerOption, out, print_json
+from projections.replay import rebuild as rebuilding
+from projections.replay.resumable import ResumableRuns
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.command()(rebuild)
+
+
+def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = None, json_: Json = False) -> None:
+    """Computes every projection again from the events, beside the live ones, then swaps them.
+
+    The progress is saved in the home directory. With --resume, the events that an interrupted rebuild has replayed are
+    not read again: only verify finds later changes of them.
+
+    Example: subledger rebuild --ledger acme
+    """
+    service = connect()
+    resumable = ResumableRuns(private_home() / "rebuilt" / quote(ledger, safe=""))
+    with terminal.progress("rebuilding", None) as show:
+        counts = rebuilding.rebuild(service.database, ledger, show, workers=workers, resumable=resumable, resume=resume)
+    document = documents.counts(ledger, counts)
+    if json_:
+        print_json(document)
+        return
+    rows = ", ".join(f"{n} {name}" for name, n in document["rows"].items())
+    again = f" ({counts.resumed_from} events were not read again)"
+    out.print(f"{ledger}: rebuilt {rows}" + (again if counts.resumed_from else ""))

@@ -1,0 +1,90 @@
+"""Targets on the command line: the general ledgers for which formats exist, and their settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli.commands.approvals import By, whoami
+from api.settings import connect
+from api.shapes import documents
+from api.shapes import exports as export_documents
+from api.terminal import Json, LedgerOption, out, print_json, read_toml, table
+from projections.exports import targets
+from projections.exports.formats import TARGETS
+from subledger.store.reading.ledgers import ledger_head
+
+target_app = typer.Typer(help="The general ledgers for which formats exist: limits and settings.", no_args_is_help=True)
+
+TargetArgument = Annotated[
+    str, typer.Argument(help="A general ledger of `subledger target list`, such as netsuite.", metavar="TARGET")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.add_typer(target_app, name="target")
+
+
+@target_app.command("list")
+def target_list(json_: Json = False) -> None:
+    """Lists the general ledgers, with the limits of a document of each.
+
+    Example: subledger target list
+    """
+    if json_:
+        items = [export_documents.target(target, target.settings()) for target in TARGETS.values()]
+        print_json(documents.page(items, None))
+        return
+    rows = []
+    for target in TARGETS.values():
+        limits = target.limits
+        taken = "its own and the functional" if limits.two_currencies else "functional"
+        rows.append([target.name, limits.lines, limits.text, limits.reference, taken])
+    table(None, ("target", "lines a document", "text", "reference", "amounts"), rows, right=(1, 2, 3))
+
+
+@target_app.command("show")
+def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """Prints the settings of the next export to a target.
+
+    Example: subledger target show netsuite --ledger acme --json
+    """
+    service, found = connect(), targets.target_named(target)
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        change = targets.change_of(connection, ledger, found)
+        document = export_documents.target(found, targets.settings_of(connection, ledger, found), change)
+    if json_:
+        print_json(document)
+        return
+    rows = [[name, value] for name, value in document["settings"].items()]
+    table(documents.last_change_title(document), ("setting", "value"), rows)
+
+
+@target_app.command("set")
+def target_set(
+    target: TargetArgument,
+    file: Annotated[Path, typer.Argument(help="TOML: level, lines, title, and the target's own.", metavar="FILE")],
+    ledger: LedgerOption,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Sets the settings of a target's next exports; settings that are not in the file have their defaults.
+
+    Earlier exports do not change.
+
+    Example: subledger target set netsuite netsuite.toml --ledger acme
+    """
+    given = read_toml(file)
+    service, found = connect(), targets.target_named(target)
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    settings = targets.set_settings(service.database, ledger, found, given, by=by)
+    if json_:
+        with service.database.read() as connection:
+            print_json(export_documents.target(found, settings, targets.change_of(connection, ledger, found)))
+    else:
+        out.print(f"The settings of {target} are changed for the next exports.")
