@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, EventData
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
 from subledger.events.envelope import CloudEvent, described, fields_of
+from subledger.events.fields import EventData
 from subledger.events.meanings import FIELDS, OF_EVERY_EVENT, REFUSALS
 
 Document = dict[str, Any]

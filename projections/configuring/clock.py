@@ -10,8 +10,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from subledger.errors import ClockBackwards, InvalidInput, SettingFixed
-from subledger.events.data import parse_time
 from subledger.events.envelope import Event, format_time
+from subledger.events.fields import parse_time
 from subledger.ledger import LedgerState
 from subledger.own_events import clock_set
 from subledger.persons import NOBODY, kept_name

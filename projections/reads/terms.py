@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import text
 
 from subledger.blocks import Block
-from subledger.events.data import parse_time
+from subledger.events.fields import parse_time
 from subledger.kinds import OPENINGS
 from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_decision

@@ -24,8 +24,9 @@ from subledger.deciding.currencies import StandingKey, measure, remeasure
 from subledger.deciding.estimates import with_due_breakage
 from subledger.events import data as of_others
 from subledger.events import own_data as of_the_ledger
-from subledger.events.data import EVENT_TYPES, CreditsGranted, CreditsPurchased, EventData
+from subledger.events.data import EVENT_TYPES, CreditsGranted, CreditsPurchased
 from subledger.events.envelope import Event
+from subledger.events.fields import EventData
 from subledger.kinds import LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
 from subledger.money import MAX_MINOR
 from subledger.wallet import Decision, Movement, Wallet

@@ -26,11 +26,11 @@ from subledger.events.data import (
     CreditsGranted,
     CreditsPurchased,
     CreditsRefunded,
-    EventData,
     PurchaseVoided,
     ReceivableWrittenOff,
 )
 from subledger.events.envelope import Event
+from subledger.events.fields import EventData
 from subledger.events.own_data import Approvals, PeriodReopened
 from subledger.kinds import KINDS
 from subledger.ledger import LedgerState

@@ -20,7 +20,8 @@ from typing_extensions import TypeVar
 
 from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, THIS_FIELD, EventData, Identifier, Time
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
+from subledger.events.fields import THIS_FIELD, EventData, Identifier, Time
 from subledger.events.meanings import EXAMPLES
 from subledger.events.own_data import OWN_FORMS, RESERVED_TYPES
 from subledger.text.visible_text import visible

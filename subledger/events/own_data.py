@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from subledger.events.data import (
+from subledger.events.data import CreditsExpired
+from subledger.events.fields import (
     Amount,
     Credits,
-    CreditsExpired,
     Currency,
     EventData,
     Identifier,

@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 
 from subledger.billing_documents import BillingDocument, Dispute, DocumentPart, Payment
-from subledger.events.data import ConsumptionReversed, EventData
+from subledger.events.data import ConsumptionReversed
 from subledger.events.envelope import Event
+from subledger.events.fields import EventData
 from subledger.wallet import Decision
 
 DocumentKey = tuple[str, str]

@@ -23,7 +23,7 @@ import msgspec
 import orjson
 
 from subledger.errors import InvalidInput, SubledgerError
-from subledger.events.data import parse_time
+from subledger.events.fields import parse_time
 from subledger.money import MAX_CREDITS, MAX_MINOR, Money, exponent, plain
 from subledger.text.json_text import loads
 

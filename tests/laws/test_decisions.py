@@ -7,8 +7,9 @@ import typing
 import pytest
 
 from subledger.deciding.decide import DECISIONS
-from subledger.events.data import EVENT_TYPES, EventData
+from subledger.events.data import EVENT_TYPES
 from subledger.events.envelope import Event
+from subledger.events.fields import EventData
 from subledger.events.own_data import OWN_FORMS, RESERVED_TYPES
 
 

@@ -19,8 +19,9 @@ from subledger.deciding.new_bounds import (
     check_new_bounds,
 )
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, MAX_ID, MAX_NAME, MAX_REASON, MAX_SCOPE
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
 from subledger.events.envelope import fields_of, read_event
+from subledger.events.fields import MAX_ID, MAX_NAME, MAX_REASON, MAX_SCOPE
 from tests.building import cloud_event, purchase
 
 NOON = "2026-01-15T12:00:00Z"

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger import errors
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, parse_time
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
 from subledger.events.envelope import read_event
+from subledger.events.fields import parse_time
 from subledger.text.visible_text import visible_lines
 from subledger.text.wording import json_type, nearest
 from tests.building import cloud_event

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger import errors
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, parse_time
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
 from subledger.events.envelope import differences, format_time, read_event, stored_event
+from subledger.events.fields import parse_time
 from subledger.events.own_data import RESERVED_TYPES
 from subledger.text.json_text import loads
 from tests.building import cloud_event

@@ -10,7 +10,7 @@ from projections import integrity
 from projections.close.close import close_period
 from projections.exports.exporting import export
 from projections.reads.snapshots import add_snapshots
-from subledger.events.data import MAX_ID, MAX_NAME
+from subledger.events.fields import MAX_ID, MAX_NAME
 from subledger.periods import Period
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger

@@ -15,7 +15,7 @@ from api.settings import connect
 from api.shapes import documents
 from api.shapes import keys as key_documents
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
-from subledger.events.data import parse_time
+from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
 
 keys_app = typer.Typer(help="Keys to the HTTP API.", no_args_is_help=True)

@@ -21,7 +21,8 @@ from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, 
 from projections.reads import balances as balance_reads
 from projections.reads import blocks as block_reads
 from subledger import errors
-from subledger.events.data import EVENT_TYPES, parse_time
+from subledger.events.data import EVENT_TYPES
+from subledger.events.fields import parse_time
 from subledger.store.reading.in_force import rules_of
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.pages import events_page

@@ -16,7 +16,7 @@ from api.shapes import documents, joint_reports, report_pages, report_tables, re
 from api.terminal import Json, err, out, parse_day, print_json, table
 from projections.report import Report, ReportRequest
 from subledger.errors import InvalidInput
-from subledger.events.data import parse_time
+from subledger.events.fields import parse_time
 from subledger.store.reading.views import View
 
 

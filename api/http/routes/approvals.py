@@ -12,8 +12,8 @@ from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Makers, Service, needs
 from api.http.routes.guarded import Router
 from api.shapes import documents
-from subledger.events.data import parse_time
 from subledger.events.envelope import format_time
+from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.writing.approvals import approvals_page
 

@@ -12,8 +12,8 @@ from api.http.routes.guarded import Router
 from api.http.routes.reads import CustomerId
 from api.shapes import documents
 from projections.account_mapping import customer_attributes as attributes
-from subledger.events.data import parse_time
 from subledger.events.envelope import format_time
+from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
 
 router = Router(prefix="/v1/ledgers/{ledger}/customers/{customer:path}/attributes", tags=["customers"])

@@ -17,7 +17,7 @@ from api import keys
 from api.access import EVERY_LEDGER, Access, KeyDesk, authorize
 from api.service import Subledger
 from subledger.errors import InvalidValue, NotAuthenticated
-from subledger.events.data import MAX_ID, parse_time
+from subledger.events.fields import MAX_ID, parse_time
 from subledger.persons import NOBODY, kept_name
 from subledger.store.database import Database
 

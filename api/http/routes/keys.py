@@ -15,7 +15,7 @@ from api.http.routes.guarded import Router
 from api.shapes import documents
 from api.shapes import keys as key_documents
 from subledger.errors import NotAllowed
-from subledger.events.data import parse_time
+from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
 
 router = Router(prefix="/v1/keys", tags=["keys"], dependencies=[needs_in_its_ledger(Access.ADMIN)])

@@ -20,8 +20,8 @@ from api.shapes import rejected as rejected_documents
 from projections.reads.rejected import summary as summary_of
 from projections.reads.rejected import sums
 from subledger.errors import EventConflict
-from subledger.events.data import parse_time
 from subledger.events.envelope import format_time
+from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.rejected import rejections
 

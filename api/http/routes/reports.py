@@ -12,7 +12,7 @@ from api.http.routes.dependencies import AsOf, KnownAt, LedgerId, Service, check
 from api.http.routes.guarded import Router
 from api.shapes import report_pages, reports
 from subledger.errors import InvalidValue
-from subledger.events.data import MAX_ID
+from subledger.events.fields import MAX_ID
 from subledger.store.reading.ledgers import ledger_head
 
 router = Router(prefix="/v1/ledgers/{ledger}/reports", tags=["reports"], dependencies=[needs(Access.READER)])

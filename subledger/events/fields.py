@@ -1,0 +1,264 @@
+"""The types of an event's fields, and the checks that a field or several fields together must pass.
+
+Owns: the bounds of texts, the parsing of times, what a field accepts and how it is described, the model of ``data``.
+Does not own: which fields an event type has (data, own_data), the parsing of amounts (money).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from subledger.errors import InvalidInput, InvalidValue, MissingField, NaiveTime, WrongType
+from subledger.money import PRICE_PLACES, exponent, parse_change, parse_credits, parse_decimal, parse_signed, to_minor
+from subledger.text.wording import json_type
+
+# --- bounds -------------------------------------------------------------------------------------------------
+
+MAX_ID: Final = 255
+"""Characters of an id that somebody else's system gives: of an event, customer, block, invoice, payment."""
+MAX_NAME: Final = 200
+"""Characters of a name that entries are grouped by: a product, a unit, a pool, a processor. Three of them,
+of 4 bytes a character, are one key of an index, which holds 2,704 bytes."""
+MAX_REASON: Final = 2_000
+MAX_SCOPE: Final = 100
+
+# --- fields -------------------------------------------------------------------------------------------------
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,12})?([Zz]|[+-][0-9]{2}:[0-9]{2})?", re.ASCII
+)
+
+
+# With a day to spare, so that no time zone leaves these years.
+_FIRST_MOMENT: Final = datetime(1900, 1, 2, tzinfo=UTC)
+_LAST_MOMENT: Final = datetime(8999, 12, 30, tzinfo=UTC)
+
+
+def parse_time(text: object, *, field: str = "time") -> datetime:
+    """An RFC 3339 time with its offset, as UTC. Digits beyond the microsecond do not count.
+
+    Raises WrongType, InvalidValue, and NaiveTime if the offset is missing.
+    """
+    if not isinstance(text, str):
+        raise WrongType(f"{field} must be a string", field=field, expected="an RFC 3339 time", found=json_type(text))
+    match = _RFC3339.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        moment = datetime.fromisoformat(text.upper())
+        if match[1] is None:
+            raise NaiveTime(
+                f"{field} has no UTC offset",
+                field=field,
+                expected="an offset, such as 2026-01-15T10:00:00Z",
+                found=text,
+            )
+    except ValueError:
+        raise InvalidValue(
+            f"{field} is not a time",
+            field=field,
+            expected="RFC 3339 between 1900 and 8999, such as 2026-01-15T10:00:00Z",
+            found=text[:60],
+        ) from None
+    # A time in the first or the last year may have no equal in UTC; both are out of range anyway.
+    if not _FIRST_MOMENT.year <= moment.year <= _LAST_MOMENT.year or not _FIRST_MOMENT <= moment <= _LAST_MOMENT:
+        raise InvalidValue(
+            f"{field} is out of range: a time lies between 1900-01-02 and 8999-12-30",
+            field=field,
+            expected="RFC 3339 between 1900 and 8999, such as 2026-01-15T10:00:00Z",
+            found=text[:60],
+        )
+    return moment.astimezone(UTC)
+
+
+def _custom(error: InvalidInput) -> PydanticCustomError:
+    context = {"message": error.message, "expected": error.expected or "", "found": error.found or ""}
+    return PydanticCustomError(error.code, "{message}", context)
+
+
+def _checked(parse: Any) -> BeforeValidator:
+    """A validator that reports our own errors through pydantic, which adds the place."""
+
+    def validate(value: object) -> Any:
+        try:
+            return parse(value)
+        except InvalidInput as error:
+            raise _custom(error) from None
+
+    return BeforeValidator(validate)
+
+
+THIS_FIELD: Final = "this field"
+"""The subject of our parsers' sentences; which field it is, is known only to who reads the whole event."""
+
+
+def _text(description: str, example: str, **others: Any) -> Any:
+    """The description of a string field in the JSON schema, in ``events --types`` and in errors."""
+    return WithJsonSchema({"type": "string", "description": description, "examples": [example], **others})
+
+
+def _characters(most: int) -> Any:
+    return StringConstraints(strict=True, min_length=1, max_length=most, pattern=r"^[^\x00-\x1f\x7f]+$")
+
+
+_PLAIN: Final = {"pattern": r"^(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?$"}
+_SIGNED: Final = {"pattern": r"^-?(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?$"}
+
+Identifier = Annotated[
+    str,
+    _characters(MAX_ID),
+    _text(
+        f"a string of 1 to {MAX_ID} characters without control characters",
+        "blk-7",
+        minLength=1,
+        maxLength=MAX_ID,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+    ),
+]
+Name = Annotated[
+    str,
+    _characters(MAX_NAME),
+    _text(
+        f"a string of 1 to {MAX_NAME} characters without control characters",
+        "api",
+        minLength=1,
+        maxLength=MAX_NAME,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+    ),
+]
+Reason = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=MAX_REASON, pattern=r"^[^\x00]+$"),
+    _text(
+        f"a text of 1 to {MAX_REASON} characters",
+        "duplicate order",
+        minLength=1,
+        maxLength=MAX_REASON,
+        pattern=r"^[^\x00]+$",
+    ),
+]
+Credits = Annotated[
+    Decimal,
+    _checked(lambda value: parse_credits(value, field=THIS_FIELD)),
+    _text("credits in a string, more than 0, at most 9 decimals", "1000", **_PLAIN),
+]
+Amount = Annotated[
+    Decimal,
+    _checked(lambda value: parse_decimal(value, field=THIS_FIELD, places=30)),
+    _text("an amount in a string, with at most the decimals of its currency", "100.00", **_PLAIN),
+]
+SignedAmount = Annotated[
+    Decimal,
+    _checked(lambda value: parse_signed(value, field=THIS_FIELD, places=30)),
+    _text("an amount in a string, negative where it is taken away", "-10.00", **_SIGNED),
+]
+SignedCredits = Annotated[
+    Decimal,
+    _checked(lambda value: parse_change(value, field=THIS_FIELD)),
+    _text("credits in a string, negative where they are taken away, at most 9 decimals", "-100", **_SIGNED),
+]
+Rate = Annotated[
+    Decimal,
+    _checked(lambda value: parse_decimal(value, field=THIS_FIELD, places=PRICE_PLACES)),
+    _text(f"a rate in a string, at most {PRICE_PLACES} decimals", "0.05", **_PLAIN),
+]
+UnitPrice = Annotated[
+    Decimal,
+    _checked(lambda value: parse_decimal(value, field=THIS_FIELD, places=PRICE_PLACES)),
+    _text(f"a price of one in a string, at most {PRICE_PLACES} decimals", "0.0125", **_PLAIN),
+]
+Time = Annotated[
+    datetime,
+    _checked(lambda value: parse_time(value, field=THIS_FIELD)),
+    _text("an RFC 3339 time with its offset, from 1900 to 8999", "2026-01-15T10:00:00Z", format="date-time"),
+]
+Shortfall = Literal["reject", "overage", "backfill"]
+
+
+def _known_currency(value: object) -> object:
+    if isinstance(value, str):
+        exponent(value)
+    return value
+
+
+Currency = Annotated[
+    str, StringConstraints(strict=True), _checked(_known_currency), _text("a currency code of ISO 4217", "USD")
+]
+Scope = Annotated[list[Name], Field(min_length=1, max_length=MAX_SCOPE)]
+
+
+class EventData(BaseModel):
+    """The ``data`` of an event. Unknown keys are refused; amounts and credits are strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def check(self) -> None:
+        """Checks the rules that the fields must satisfy together. Raises InvalidInput."""
+
+
+# --- checks of fields together --------------------------------------------------------------------------------
+
+
+def check_positive(value: int | Decimal, field: str) -> None:
+    """Raises InvalidValue if an amount, or its minor units, is 0 or negative."""
+    if value <= 0:
+        raise InvalidValue(
+            f"data.{field} must be more than 0", field=f"data.{field}", expected="more than 0", found="0"
+        )
+
+
+def check_present(present: bool, field: str, why: str) -> None:
+    """Raises MissingField, with the reason ``why`` the field is required, if it is not ``present``."""
+    if not present:
+        raise missing_field(field, why)
+
+
+def missing_field(field: str, why: str) -> MissingField:
+    """The error of a field that is required for the reason ``why``."""
+    return MissingField(f"data.{field} is missing: {why}", field=f"data.{field}", expected=why)
+
+
+def check_absent(present: bool, field: str, why: str) -> None:
+    """Raises InvalidValue, with the reason ``why`` the field does not go here, if it is ``present``."""
+    if present:
+        raise InvalidValue(f"data.{field} does not go here: {why}", field=f"data.{field}", expected=why)
+
+
+def check_one_of(data: EventData, first: str, second: str) -> None:
+    """Raises MissingField if neither of two fields is present, InvalidValue if both are."""
+    given = [name for name in (first, second) if getattr(data, name) is not None]
+    check_present(bool(given), first, f"{first} or {second} says what is meant")
+    check_absent(len(given) > 1, second, f"{first} says it already")
+
+
+def minor_units(amount: Decimal, currency: str, field: str) -> int:
+    """An amount in minor units of its currency. Raises TooManyDecimals."""
+    return to_minor(amount, currency, field=f"data.{field}")
+
+
+def check_disputed(amount: Decimal | None, fee: Decimal | None, currency: str | None) -> None:
+    """Checks the amount and the fee of a dispute's event; without a currency they are in the one of the dispute."""
+    if currency is not None:
+        if amount is not None:
+            minor_units(amount, currency, "amount")
+        if fee is not None:
+            minor_units(fee, currency, "fee")
+    if amount is not None:
+        check_positive(amount, "amount")
+
+
+def check_starts_before_expiry(starts_at: datetime | None, expires_at: datetime | None) -> None:
+    """Raises InvalidValue if a block expires before it starts, or at the same time."""
+    if starts_at is not None and expires_at is not None and expires_at <= starts_at:
+        raise InvalidValue(
+            "data.expires_at is not after data.starts_at",
+            field="data.expires_at",
+            expected=f"later than {starts_at.isoformat()}",
+            found=expires_at.isoformat(),
+        )
