@@ -67,7 +67,7 @@ class CheckpointLog:
             try:
                 self._lines.append(msgspec.json.decode(line, type=Line))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self.unreadable.append(Unreadable(where=str(self.path), line=number, reason=str(error)))
+                self.unreadable.append(Unreadable(location=str(self.path), line=number, reason=str(error)))
 
     def check(self) -> None:
         """Raises IntegrityFault for a line that cannot be read: what was signed there is not known."""
@@ -176,7 +176,7 @@ def seen_of(ledger: str) -> list[Seen | Unreadable]:
         return []
     private_home()
     with _locked(path) as log:
-        seen = [Seen(where=str(log.path), size=line.size, root=line.root) for line in log.standing()]
+        seen = [Seen(location=str(log.path), size=line.size, root=line.root) for line in log.standing()]
         return [*seen, *log.unreadable]
 
 

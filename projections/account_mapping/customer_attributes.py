@@ -76,8 +76,8 @@ def attributes_of(connection: AnyConnection, ledger: str, customer: str) -> Cust
     if not found:
         return CustomerAttributes(customer=customer, attributes={})
     text, changed_at, changed_by = found[0]
-    held: dict[str, str] = msgspec.json.decode(text)
-    attributes = {name: value for name, value in sorted(held.items()) if value}
+    stored: dict[str, str] = msgspec.json.decode(text)
+    attributes = {name: value for name, value in sorted(stored.items()) if value}
     return CustomerAttributes(customer=customer, attributes=attributes, changed_at=changed_at, changed_by=changed_by)
 
 
@@ -98,11 +98,11 @@ def erase_attributes(database: Database, ledger: str, customer: str, *, by: str)
     """
     with database.read() as connection:
         ledger_head(connection, ledger)
-    where = {"ledger": ledger, "customer": _check_customer(customer), "by": by}
+    parameters = {"ledger": ledger, "customer": _check_customer(customer), "by": by}
     with database.write() as writing:
-        if not writing.execute(ERASE, where).rowcount:
+        if not writing.execute(ERASE, parameters).rowcount:
             return False
-        writing.execute(ADD_ERASURE, where)
+        writing.execute(ADD_ERASURE, parameters)
         count_one(writing, ledger, "erasures")
         return True
 
@@ -127,14 +127,17 @@ def erasures(
     limit: int = 100,
 ) -> list[Erasure]:
     """Erasures of attributes, oldest first, of one customer or of all."""
-    where = {
+    parameters = {
         "ledger": ledger,
         "customer": None if customer is None else _check_customer(customer),
         "after_at": after[0],
         "after_customer": after[1],
         "limit": limit,
     }
-    return [Erasure(customer=whose, erased_at=at, erased_by=by) for whose, at, by in rows(connection, ERASURES, where)]
+    return [
+        Erasure(customer=erased, erased_at=at, erased_by=by)
+        for erased, at, by in rows(connection, ERASURES, parameters)
+    ]
 
 
 def import_attributes(database: Database, ledger: str, csv_text: str, *, by: str) -> int:
@@ -170,10 +173,10 @@ def _send(
 # --- checks of the input ---------------------------------------------------------------------------------------------
 
 
-def _check_customer(customer: str, place: str = "") -> str:
+def _check_customer(customer: str, prefix: str = "") -> str:
     if not 1 <= len(customer) <= _MAX_CUSTOMER or _NOT_TEXT.search(customer):
         raise InvalidInput(
-            f"{place}this is not a customer id",
+            f"{prefix}this is not a customer id",
             field="customer",
             expected=f"1 to {_MAX_CUSTOMER} characters",
             found=customer[:60],
@@ -181,16 +184,16 @@ def _check_customer(customer: str, place: str = "") -> str:
     return customer
 
 
-def _checked(given: Mapping[str, Any], place: str = "") -> dict[str, str]:
+def _checked(given: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     if len(given) > MAX_NAMES:
         raise InvalidInput(
-            f"{place}a customer has at most {MAX_NAMES} attributes", field="attributes", found=str(len(given))
+            f"{prefix}a customer has at most {MAX_NAMES} attributes", field="attributes", found=str(len(given))
         )
     for name, value in given.items():
-        check_attribute_name(name, place)
+        check_attribute_name(name, prefix)
         if not isinstance(value, str) or len(value) > MAX_VALUE or _NOT_TEXT.search(value):
             raise InvalidInput(
-                f"{place}{name} is not a short text on one line",
+                f"{prefix}{name} is not a short text on one line",
                 field=name,
                 expected=f"a text of at most {MAX_VALUE} characters on one line",
                 found=str(value)[:60],
@@ -198,11 +201,11 @@ def _checked(given: Mapping[str, Any], place: str = "") -> dict[str, str]:
     return {name: value.strip() for name, value in given.items()}
 
 
-def check_attribute_name(name: str, place: str = "") -> None:
+def check_attribute_name(name: str, prefix: str = "") -> None:
     """Raises InvalidInput."""
     if not ATTRIBUTE_NAME.fullmatch(name):
         raise InvalidInput(
-            f"{place}{name[:60]!r} is not an attribute's name",
+            f"{prefix}{name[:60]!r} is not an attribute's name",
             field=name[:60] or "attributes",
             expected="lower-case letters, digits and underscores, such as segment",
             found=name[:60],
@@ -218,16 +221,16 @@ def _file_rows(csv_text: str) -> Iterable[tuple[str, dict[str, str]]]:
             if not any(cell.strip() for cell in cells):
                 continue
             line = reader.line_num
-            place = f"line {line}: "
+            prefix = f"line {line}: "
             if len(cells) != len(header):
                 raise InvalidInput(
-                    f"{place}{len(cells)} cells under {len(header)} columns",
+                    f"{prefix}{len(cells)} cells under {len(header)} columns",
                     field=f"line {line}",
                     expected=str(len(header)),
                     found=str(len(cells)),
                 )
             row = dict(zip(header, cells, strict=True))
-            customer = _check_customer(row.pop("customer"), place)
+            customer = _check_customer(row.pop("customer"), prefix)
             if customer in seen:
                 raise InvalidInput(
                     f"line {seen[customer]} and line {line} are both about {customer}",
@@ -236,7 +239,7 @@ def _file_rows(csv_text: str) -> Iterable[tuple[str, dict[str, str]]]:
                     found=customer,
                 )
             seen[customer] = line
-            yield customer, _checked(row, place)
+            yield customer, _checked(row, prefix)
     except csv.Error as error:
         raise InvalidInput(f"line {reader.line_num}: not CSV: {error}", field=f"line {reader.line_num}") from None
 

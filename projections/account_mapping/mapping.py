@@ -117,10 +117,10 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         self, role: str, product: str, credit_kind: str, currency: str, attributes: Attributes = ()
     ) -> GLAccount:
         """The account of the most specific row that matches. Raises UnmappedRole naming the combination."""
-        held = dict(attributes)
+        values = dict(attributes)
         for candidate in self._matching(role, product, credit_kind, currency):
-            if all(held.get(name) == value for name, value in candidate.attributes):
-                return _account(candidate.row, held)
+            if all(values.get(name) == value for name, value in candidate.attributes):
+                return _account(candidate.row, values)
         raise _unmapped((role, product, credit_kind, currency), self.named_for(role, attributes))
 
     def resolve_for_all(self, role: str, product: str, credit_kind: str, currency: str) -> GLAccount:

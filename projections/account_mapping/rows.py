@@ -90,15 +90,15 @@ def _file_rows(reader: Any, header: list[str]) -> Iterable[tuple[str, Row]]:
     for cells in reader:
         if not any(cell.strip() for cell in cells):
             continue
-        place = f"line {reader.line_num}"
+        label = f"line {reader.line_num}"
         if len(cells) != len(header):
             raise _fault(
-                f"{place}: {len(cells)} cells under {len(header)} columns",
-                field=place,
+                f"{label}: {len(cells)} cells under {len(header)} columns",
+                field=label,
                 expected=str(len(header)),
                 found=str(len(cells)),
             )
-        yield place, dict(zip(header, map(_read_cell, cells), strict=True))
+        yield label, dict(zip(header, map(_read_cell, cells), strict=True))
 
 
 def csv_text(rows: Iterable[Mapping[str, str]]) -> str:
@@ -125,50 +125,50 @@ def _read_cell(cell: str) -> str:
 
 def checked_rows(placed: Iterable[tuple[str, Mapping[str, str]]]) -> tuple[Row, ...]:
     """Rows with the place they stand at, checked; in order of their keys, without empty cells."""
-    checked = [(place, _check_row(place, given)) for place, given in placed]
+    checked = [(label, _check_row(label, given)) for label, given in placed]
     if not checked:
         raise _fault("the mapping has no rows", field="rows", expected="a row for every role in use")
     keys = (*KEY_COLUMNS, *(f"{CUSTOMER}{name}" for name in attributes_in(row for _, row in checked)))
-    places: dict[tuple[str, ...], str] = {}
+    labels: dict[tuple[str, ...], str] = {}
     result: dict[tuple[str, ...], Row] = {}
-    for place, row in checked:
+    for label, row in checked:
         key = tuple(row.get(column, "") for column in keys)
-        if key in places:
+        if key in labels:
             raise _fault(
-                f"{places[key]} and {place} both map {' / '.join(cell or 'any' for cell in key)}",
-                field=place,
+                f"{labels[key]} and {label} both map {' / '.join(cell or 'any' for cell in key)}",
+                field=label,
                 expected="one row for a combination",
                 found=row["account"],
             )
-        places[key] = place
+        labels[key] = label
         result[key] = row
     return tuple(row for _, row in sorted(result.items()))
 
 
-def _check_row(place: str, given: Mapping[str, str]) -> Row:
+def _check_row(label: str, given: Mapping[str, str]) -> Row:
     for column, cell in given.items():
         if not isinstance(cell, str) or len(cell) > _MAX_CELL or replaced(cell) != cell:
             raise _fault(
-                f"{place}: {column} is not a text of at most {_MAX_CELL} visible characters on one line",
+                f"{label}: {column} is not a text of at most {_MAX_CELL} visible characters on one line",
                 field=column,
                 found=str(cell),
             )
         if not _is_column(column):
-            raise _fault(f"{place}: {column[:60]!r} is not a column name", field=column[:60], found=column)
+            raise _fault(f"{label}: {column[:60]!r} is not a column name", field=column[:60], found=column)
     row = {column: cell.strip() for column, cell in given.items() if cell.strip()}
     for column in ("role", "account"):
         if column not in row:
-            raise _fault(f"{place}: {column} is missing", field=column, expected="not empty")
+            raise _fault(f"{label}: {column} is missing", field=column, expected="not empty")
     if row["role"] not in ROLE_BY_NAME:
         raise _fault(
-            f"{place}: there is no account role {row['role']!r}",
+            f"{label}: there is no account role {row['role']!r}",
             field="role",
             expected=", ".join(ROLE_BY_NAME),
             found=row["role"],
         )
     if row.get("credit_kind", PAID) not in CREDIT_KINDS:
         raise _fault(
-            f"{place}: there is no credit kind {row['credit_kind']!r}",
+            f"{label}: there is no credit kind {row['credit_kind']!r}",
             field="credit_kind",
             expected=", ".join(CREDIT_KINDS),
             found=row["credit_kind"],
@@ -178,20 +178,20 @@ def _check_row(place: str, given: Mapping[str, str]) -> Row:
             exponent(row["currency"])
         except UnknownCurrency as error:
             raise _fault(
-                f"{place}: {error.message}", field="currency", expected=error.expected, found=row["currency"]
+                f"{label}: {error.message}", field="currency", expected=error.expected, found=row["currency"]
             ) from None
-    _check_references(place, row)
+    _check_references(label, row)
     return row
 
 
-def _check_references(place: str, row: Row) -> None:
+def _check_references(label: str, row: Row) -> None:
     """Checks that a cell ``{customer.NAME}`` names an attribute and is the whole cell of a dimension."""
     for column, cell in row.items():
         if not cell.startswith("{customer"):
             continue
         if column in FIXED_COLUMNS or column.startswith(CUSTOMER) or attribute_in(cell) is None:
             raise _fault(
-                f"{place}: {column} cannot be {cell[:60]}",
+                f"{label}: {column} cannot be {cell[:60]}",
                 field=column,
                 expected="{customer.NAME} alone in the cell of a dimension",
                 found=cell,

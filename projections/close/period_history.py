@@ -117,9 +117,11 @@ def history_of(
     """
     found: dict[Period, list[Act]] = {}
     closed: set[Period] = set()
-    for type, name, by, reason, at, place in rows(connection, PERIOD_EVENTS, {"ledger": ledger, "position": position}):
+    for type, name, by, reason, at, event_position in rows(
+        connection, PERIOD_EVENTS, {"ledger": ledger, "position": position}
+    ):
         period, what = Period.parse(name), _WHAT[type]
-        act = Act(what=what, by=by, at=at, reason=reason, position=place)
+        act = Act(what=what, by=by, at=at, reason=reason, position=event_position)
         if what == REOPENED:
             for later in sorted({later for later in closed if later > period}):
                 found[later].append(msgspec.structs.replace(act, subject=name))
@@ -149,9 +151,9 @@ def closing_of(history: Sequence[Act]) -> dict[str, Any]:
 def periods(connection: Connection, ledger: str) -> list[PeriodState]:
     """The months from the first to the last that has entries or journals, or was closed once. Raises UnknownLedger."""
     state = ledger_head(connection, ledger).state
-    where = {"ledger": ledger}
-    entries = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_ENTRIES, where)}
-    journals = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_JOURNALS, where)}
+    parameters = {"ledger": ledger}
+    entries = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_ENTRIES, parameters)}
+    journals = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_JOURNALS, parameters)}
     histories = history_of(connection, ledger)
     # Not closed_through: after a reopening it can name a month that was never closed. A cut alone lists no month.
     known = [*entries, *journals, *(period for period, acts in histories.items() if closing_of(acts))]

@@ -114,21 +114,21 @@ def prove(connection: WriteConnection, ledger: str, functional_currency: str, th
     rate of the day. The breakage recognised of each pool is that of its formula. All of it holds in the currency and
     in the functional one.
     """
-    where: dict[str, Any] = {"ledger": ledger, "through": through, "home": functional_currency}
+    parameters: dict[str, Any] = {"ledger": ledger, "through": through, "home": functional_currency}
     proofs: tuple[_Proof, ...] = (_totals, _trial_balance, _home_amounts, _control, _remeasured, _pools)
     for proof in proofs:
-        for message in proof(connection, where):
+        for message in proof(connection, parameters):
             raise IntegrityFault(f"ledger {ledger} through {through}: {message}", ledger=ledger, through=str(through))
 
 
-def _totals(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
-    for policy, kind in rows(connection, TOTALS_WITHOUT_RULE, where):
+def _totals(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
+    for policy, kind in rows(connection, TOTALS_WITHOUT_RULE, parameters):
         yield f"policy {policy} has no rule for {kind}"
 
 
-def _trial_balance(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+def _trial_balance(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
     for currency, debit, credit, f_debit, f_credit, other in rows(
-        connection, TRIAL_BALANCE, {**where, "roles": list(ROLE_BY_NAME)}
+        connection, TRIAL_BALANCE, {**parameters, "roles": list(ROLE_BY_NAME)}
     ):
         if (debit, f_debit) != (credit, f_credit):
             yield (
@@ -137,41 +137,41 @@ def _trial_balance(connection: WriteConnection, where: dict[str, Any]) -> Iterat
             )
 
 
-def _home_amounts(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
-    for day, policy, kind, amount, functional in rows(connection, HOME_AMOUNTS, where):
+def _home_amounts(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
+    for day, policy, kind, amount, functional in rows(connection, HOME_AMOUNTS, parameters):
         yield f"{kind} on {day} (policy {policy}) is {amount}, and {functional} in the same currency"
 
 
-def _control(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+def _control(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
     kinds = {
         "kinds": [kind.name for kind in KINDS],
         "signs": [kind.sign for kind in KINDS],
         "value_signs": [kind.value_sign for kind in KINDS],
     }
-    for currency, left, *figures in rows(connection, CONTROL_FAULTS, {**where, **kinds}):
+    for currency, credits, *figures in rows(connection, CONTROL_FAULTS, {**parameters, **kinds}):
         pairs = zip(figures[::2], figures[1::2], strict=True)
         liability, carried, deposits, clearing = (f"{amount} ({functional} functional)" for amount, functional in pairs)
         yield (
-            f"in {currency}: {left} credits left, prepaid_liability {liability}, carrying amount {carried},"
+            f"in {currency}: {credits} credits left, prepaid_liability {liability}, carrying amount {carried},"
             f" customer_deposits {deposits}, credits_clearing {clearing}"
         )
 
 
-def _remeasured(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+def _remeasured(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
     """Differences of money in other currencies from its amount at the rate of the day."""
-    on = where["through"]
-    for customer, movements in movements_due(connection, where["ledger"], on, where["home"]):
+    on = parameters["through"]
+    for customer, movements in movements_due(connection, parameters["ledger"], on, parameters["home"]):
         for movement in movements:
             role = KIND_BY_NAME[movement.kind].debit_role
-            place = movement.block_id or movement.processor
-            of = f" of {place}" if place else "" if customer is None else f" of {customer}"
+            subject = movement.block_id or movement.processor
+            of = f" of {subject}" if subject else "" if customer is None else f" of {customer}"
             out_by = f"{movement.functional_minor} functional at the rate of {on}"
             yield f"{role} in {movement.currency}{of} is out by {out_by}"
 
 
-def _pools(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
-    for name, pool in sorted(load_books(connection, where["ledger"]).pools.items()):
+def _pools(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
+    for name, pool in sorted(load_books(connection, parameters["ledger"]).pools.items()):
         due = (pool.due_minor(), pool.due_functional())
         recognised = (pool.recognised_minor, pool.recognised_functional)
-        if due[0] != recognised[0] or (pool.currency != where["home"] and due[1] != recognised[1]):
+        if due[0] != recognised[0] or (pool.currency != parameters["home"] and due[1] != recognised[1]):
             yield f"pool {name} has recognised {recognised}, and the formula is {due} (money, functional money)"

@@ -38,13 +38,13 @@ def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOB
 
     Raises SettingFixed if the ledger is no sandbox, ClockBackwards, UnknownLedger.
     """
-    who = kept_name(by)
+    person = kept_name(by)
 
     def plan(_connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         _check_may_set(state, clock)
         if clock == state.clock:
             return []
-        return [clock_set(clock, number=position + 1, by=who)]
+        return [clock_set(clock, number=position + 1, by=person)]
 
     outcomes = recorder.transact(ledger, plan)
     raise_first(outcomes)

@@ -69,12 +69,12 @@ def check_policy(policy: Policy) -> None:
     if faults:
         first = faults[0]
         raise InvalidPolicy(
-            f"{first.kind} {first.says}",
+            f"{first.kind} {first.statement}",
             field=first.kind,
             expected=first.expected,
             found=first.found,
             kind=first.kind,
-            faults=[f"{fault.kind} {fault.says}" for fault in faults[:_MOST_FAULTS]],
+            faults=[f"{fault.kind} {fault.statement}" for fault in faults[:_MOST_FAULTS]],
         )
     if policy.name in SHIPPED_POLICIES:
         shipped = shipped_policy(policy.name)
@@ -94,8 +94,8 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
 
     def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
         nonlocal left_open
-        where = {"ledger": ledger, "policy": state.policy, "name": policy.name, "version": policy.version}
-        for number, data in rows(connection, SAME_VERSION, where):
+        parameters = {"ledger": ledger, "policy": state.policy, "name": policy.name, "version": policy.version}
+        for number, data in rows(connection, SAME_VERSION, parameters):
             adopted = msgspec.json.decode(data)
             if rules_from(adopted["rules"]) != policy.complete_rules:
                 raise _other_rules(policy, adopted["content_hash"], "was adopted before")
@@ -107,9 +107,9 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
                 field="policy",
             )
         _check_mapped(connection, state, policy)
-        purchase = {"purchase": [list(pair) for pair in rows(connection, PURCHASE_RULE, where)]}
+        purchase = {"purchase": [list(pair) for pair in rows(connection, PURCHASE_RULE, parameters)]}
         if keeps_the_pair(own_rules(purchase)) != keeps_the_pair(policy.rules):
-            left_open = rows(connection, OPEN_BLOCKS, where)[0][0]
+            left_open = rows(connection, OPEN_BLOCKS, parameters)[0][0]
         return [policy_adopted(policy, number=state.policy + 1, at=ledger_now(connection, state), by=by)]
 
     numbers: list[int] = []

@@ -72,7 +72,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
         return [each.delivery_id for each in self.deliveries if each.state in states]
 
 
-def arrivals_of(connection: AnyConnection, ledger: str, period: Period, made: Sequence[Journal]) -> list[Arrival]:
+def arrivals_of(connection: AnyConnection, ledger: str, period: Period, journals: Sequence[Journal]) -> list[Arrival]:
     """Of a month with these journals: each channel of the ledger by name, then what has deliveries and no channel."""
     found: dict[str, list[Delivery]] = {}
     for delivery in list_deliveries(connection, ledger, period=period):
@@ -82,9 +82,9 @@ def arrivals_of(connection: AnyConnection, ledger: str, period: Period, made: Se
     for channel in channels:
         counting = _counting(found.get(channel.destination, ()))
         sent = {each.number for each in counting}
-        where = {"ledger": ledger, "period": str(period), "format": channel.format.name}
-        empty = {number for (number,) in rows(connection, WITHOUT_DOCUMENTS, where)}
-        wanted = [journal.number for journal in made if journal.lines and journal.number not in empty]
+        parameters = {"ledger": ledger, "period": str(period), "format": channel.format.name}
+        empty = {number for (number,) in rows(connection, WITHOUT_DOCUMENTS, parameters)}
+        wanted = [journal.number for journal in journals if journal.lines and journal.number not in empty]
         arrivals.append(
             Arrival(
                 destination=channel.destination,
@@ -94,12 +94,12 @@ def arrivals_of(connection: AnyConnection, ledger: str, period: Period, made: Se
             )
         )
     led_to = {channel.destination for channel in channels}
-    left = [
+    former = [
         Arrival(destination=destination, channel=None, deliveries=_counting(deliveries))
         for destination, deliveries in sorted(found.items())
         if destination not in led_to
     ]
-    return arrivals + left
+    return arrivals + former
 
 
 def _counting(found: Iterable[Delivery]) -> tuple[Delivery, ...]:

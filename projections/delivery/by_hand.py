@@ -11,7 +11,7 @@ from projections.delivery.outbox import (
     ADD_STEP,
     COLUMNS,
     Delivery,
-    check_way,
+    check_delivered_one_way,
     delivery_of,
     get_delivery,
     list_deliveries,
@@ -57,10 +57,10 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
             state = State.UNKNOWN  # it may have been on its way when it was taken out
         if delivery.state is State.ABANDONED:
-            where = {
+            parameters = {
                 name: getattr(delivery, name) for name in ("ledger", "destination", "number", "export_id", "channel")
             }
-            check_way(connection, {**where, "period": str(delivery.period)})
+            check_delivered_one_way(connection, {**parameters, "period": str(delivery.period)})
         return _decided(connection, delivery, state, reason, by)
 
 
@@ -97,9 +97,9 @@ def reconcile(database: Database, ledger: str, found: TieOut, destination: str, 
 
 
 def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delivery:
-    where = {"ledger": ledger, "delivery_id": delivery_id}
+    key = {"ledger": ledger, "delivery_id": delivery_id}
     get_delivery(connection, ledger, delivery_id)
-    found = connection.execute(TAKE, where).fetchone()
+    found = connection.execute(TAKE, key).fetchone()
     if found is None:
         raise DeliveryInHand(f"a worker has delivery {delivery_id} in hand: ask again in a while")
     return delivery_of(found)
@@ -107,8 +107,8 @@ def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delive
 
 def _decided(connection: WriteConnection, delivery: Delivery, state: State, reason: str, by: str) -> Delivery:
     check_step(delivery.state, state)
-    where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
-    found = connection.execute(DECIDE, {**where, "due_s": 0.0 if state in WORKED_ON else None}).fetchone()
+    parameters = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
+    found = connection.execute(DECIDE, {**parameters, "due_s": 0.0 if state in WORKED_ON else None}).fetchone()
     moved = delivery_of(present(found, f"delivery {delivery.delivery_id} is locked and cannot be changed"))
-    connection.execute(ADD_STEP, {**where, "step": moved.steps, "by": by, "exchanges": None})
+    connection.execute(ADD_STEP, {**parameters, "step": moved.steps, "by": by, "exchanges": None})
     return moved

@@ -183,14 +183,15 @@ def check_allowed(database: Database, channel: Channel) -> None:
 
 def _check_fixed(connection: WriteConnection, after: Channel) -> None:
     """Refuses another destination for a channel that has already delivered."""
-    where = {"ledger": after.ledger, "channel": after.name}
-    connection.execute(HOLD_CHANNEL, where)
-    found = rows(connection, FIND_CHANNEL, where)
-    if not found or connection.execute(HAS_DELIVERED, where).fetchone() is None:
+    key = {"ledger": after.ledger, "channel": after.name}
+    connection.execute(HOLD_CHANNEL, key)
+    found = rows(connection, FIND_CHANNEL, key)
+    if not found or connection.execute(HAS_DELIVERED, key).fetchone() is None:
         return
     before = _channel(after.ledger, found[0])
     places = [
-        (name, getattr(before.settings, name), getattr(after.settings, name, None)) for name in before.connector.place
+        (name, getattr(before.settings, name), getattr(after.settings, name, None))
+        for name in before.connector.destination_fields
     ]
     for name, was, is_now in (
         ("connector", before.connector.name, after.connector.name),
@@ -236,10 +237,10 @@ def drop_channel(database: Database, ledger: str, name: str, *, by: str) -> None
     """Takes a channel away that has delivered nothing; its row says who did. Raises UnknownChannel, ChannelFixed."""
     with database.write() as connection:
         get_channel(connection, ledger, name)
-        where = {"ledger": ledger, "channel": name}
-        if connection.execute(HAS_DELIVERED, where).fetchone() is not None:
+        key = {"ledger": ledger, "channel": name}
+        if connection.execute(HAS_DELIVERED, key).fetchone() is not None:
             raise ChannelFixed(f"the channel {name} has deliveries: they say where journals are", field="channel")
-        connection.execute(DROP_CHANNEL, {**where, "by": by})
+        connection.execute(DROP_CHANNEL, {**key, "by": by})
 
 
 def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) -> ChannelSettings:
@@ -274,17 +275,17 @@ def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
     """Waits for the next call's turn, over all workers. Raises Throttled if it is far off."""
     pace = channel.settings.calls_a_minute
     apart_s = 60.0 / pace if pace else 0.0
-    where = {"ledger": channel.ledger, "channel": channel.name}
+    key = {"ledger": channel.ledger, "channel": channel.name}
 
     # Our own pace is waited out, however slow, as an attempt is more than one call; what a target asks for is not.
     patience_s = max(_PATIENCE_S, 2 * apart_s)
 
     def turn() -> None:
         with database.write() as connection:
-            found = connection.execute(TURN, where).fetchone()
+            found = connection.execute(TURN, key).fetchone()
             wait_s = float(found[0] or 0) if found is not None else 0.0
             if wait_s <= patience_s:
-                connection.execute(TAKE_TURN, {**where, "next_s": wait_s + apart_s})
+                connection.execute(TAKE_TURN, {**key, "next_s": wait_s + apart_s})
         if wait_s > patience_s:
             raise Throttled(f"the channel {channel.name} makes no call for {wait_s:.0f} s", wait_s=wait_s)
         time.sleep(wait_s)

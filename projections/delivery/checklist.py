@@ -231,13 +231,13 @@ class _Looking:
         )
 
     def _payments(self) -> Step:
-        held = {currency: amount for currency, amount in rows(self._connection, UNAPPLIED, self._where) if amount}
+        unapplied = {currency: amount for currency, amount in rows(self._connection, UNAPPLIED, self._where) if amount}
         return Step(
             name="payments",
             question="Is every payment applied?",
-            state="attention" if held else "done",
-            evidence={"unapplied": {name: format_minor(int(amount), name) for name, amount in held.items()}},
-            next=self._command("report receivables") if held else None,
+            state="attention" if unapplied else "done",
+            evidence={"unapplied": {name: format_minor(int(amount), name) for name, amount in unapplied.items()}},
+            next=self._command("report receivables") if unapplied else None,
         )
 
     def _proofs(self) -> Step:
@@ -254,12 +254,12 @@ class _Looking:
     def _close(self) -> Step:
         through = self._state.closed_through
         last = closing_of(history_of(self._connection, self._state.ledger).get(self._period, ()))
-        who = {name: last.get(name) for name in ("closed_by", "reopened_by", "reason")}
+        persons = {name: last.get(name) for name in ("closed_by", "reopened_by", "reason")}
         return Step(
             name="close",
             question="Is the month closed?",
             state="done" if self._closed else "open",
-            evidence={"closed_through": through and through.isoformat(), **who},
+            evidence={"closed_through": through and through.isoformat(), **persons},
             next=self._command(f"close {self._period}") if self._over and not self._closed else None,
         )
 

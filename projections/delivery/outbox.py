@@ -167,8 +167,8 @@ def add_period(recorder: Recorder, database: Database, channel: Channel, period:
 
     Again, only what was recorded since is added. Raises UnmappedRole, DeliveredOtherwise, and what an export raises.
     """
-    made = export(recorder, database, channel.ledger, period, channel.format.name, by=by)
-    return [delivery for one in made for delivery in add(database, channel, one, by=by)]
+    exports = export(recorder, database, channel.ledger, period, channel.format.name, by=by)
+    return [delivery for exported in exports for delivery in add(database, channel, exported, by=by)]
 
 
 def add(database: Database, channel: Channel, exported: Export, *, by: str) -> list[Delivery]:
@@ -176,7 +176,7 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
 
     Raises DeliveredOtherwise if the journal is on its way to this general ledger in another export.
     """
-    where = {
+    parameters = {
         "ledger": channel.ledger,
         "channel": channel.name,
         "destination": channel.destination,
@@ -185,17 +185,19 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
         "number": exported.number,
     }
     with database.write() as connection:
-        check_way(connection, where)
-        not_before = connection.execute(STILL_ARRIVING, {**where, "settle_s": channel.settings.settle_s}).fetchone()
+        check_delivered_one_way(connection, parameters)
+        not_before = connection.execute(
+            STILL_ARRIVING, {**parameters, "settle_s": channel.settings.settle_s}
+        ).fetchone()
         parts = _parts(connection, channel, exported)
         for part, name, reference in parts:
-            of_it = {**where, "delivery_id": f"{channel.name}-{name}", "part": part, "name": name}
+            delivery = {**parameters, "delivery_id": f"{channel.name}-{name}", "part": part, "name": name}
             added = connection.execute(
-                ADD_DELIVERY, {**of_it, "reference": reference, "not_before": not_before and not_before[0]}
+                ADD_DELIVERY, {**delivery, "reference": reference, "not_before": not_before and not_before[0]}
             ).fetchone()
             if added is not None:
                 step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
-                connection.execute(ADD_STEP, {**of_it, **step})
+                connection.execute(ADD_STEP, {**delivery, **step})
                 count_one(connection, channel.ledger, "deliveries")
         found = list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
         if len(found) != len(parts):
@@ -207,19 +209,19 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
         return found
 
 
-def check_way(connection: WriteConnection, where: Mapping[str, Any]) -> None:
+def check_delivered_one_way(connection: WriteConnection, parameters: Mapping[str, Any]) -> None:
     """Holds the journal, and sees that it goes to its general ledger in no other form, by no other channel.
 
     Raises DeliveredOtherwise.
     """
-    connection.execute(HOLD_JOURNAL, where)
-    other = connection.execute(OTHERWISE, where).fetchone()
+    connection.execute(HOLD_JOURNAL, parameters)
+    other = connection.execute(OTHERWISE, parameters).fetchone()
     if other is not None:
-        whose = f"journal {where['period']} no. {where['number']}"
+        journal = f"journal {parameters['period']} no. {parameters['number']}"
         raise DeliveredOtherwise(
-            f"{whose} is on its way to {where['destination']} already: {other[0]}",
+            f"{journal} is on its way to {parameters['destination']} already: {other[0]}",
             expected=other[1],
-            found=where["export_id"],
+            found=parameters["export_id"],
             delivery=other[0],
         )
 
@@ -231,7 +233,7 @@ def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[
         return []
     if channel.connector.by_document and posted is not None:
         places = enumerate(posted.documents, start=1)
-        return [(place, document.name, document.reference) for place, document in places]
+        return [(part, document.name, document.reference) for part, document in places]
     return [(0, export.export_id, export.filename)]
 
 
@@ -248,35 +250,35 @@ def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: fl
 
     Only what was made for what the channel leads to now: another's stays where it is.
     """
-    mine = secrets.token_hex(8)
-    where = {
+    token = secrets.token_hex(8)
+    parameters = {
         "ledger": channel.ledger,
         "channel": channel.name,
         "destination": channel.destination,
-        "claim": mine,
+        "claim": token,
         "due_by": due_by,
         "lease_s": lease_s,
     }
     with database.write() as connection:
-        due = connection.execute(DUE, where).fetchone()
+        due = connection.execute(DUE, parameters).fetchone()
         if due is None:
             return None
-        found = connection.execute(CLAIM, {**where, "delivery_id": due[0]}).fetchone()
+        found = connection.execute(CLAIM, {**parameters, "delivery_id": due[0]}).fetchone()
     found = present(found, f"delivery {due[0]} is locked and cannot be claimed")
-    return Claimed(delivery=delivery_of(found[:-1]), claim=mine, now=found[-1])
+    return Claimed(delivery=delivery_of(found[:-1]), claim=token, now=found[-1])
 
 
 def next_due(connection: AnyConnection, channel: Channel) -> tuple[datetime, float] | None:
     """The next time at which something is due on a channel, and the seconds until then; None if nothing is."""
-    where = {"ledger": channel.ledger, "channel": channel.name, "destination": channel.destination}
-    [(due, wait_s)] = rows(connection, NEXT_DUE, where)
+    parameters = {"ledger": channel.ledger, "channel": channel.name, "destination": channel.destination}
+    [(due, wait_s)] = rows(connection, NEXT_DUE, parameters)
     return None if due is None else (due, float(wait_s))
 
 
 def move(
     database: Database,
     delivery: Delivery,
-    mine: str,
+    claim_token: str,
     state: State,
     *,
     wait_s: float | None,
@@ -296,13 +298,13 @@ def move(
     """
     check_step(delivery.state, state)
     wait_s = 0.0 if keep else wait_s
-    where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
+    key = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
     with database.write() as connection:
         found = connection.execute(
             MOVE,
             {
-                **where,
-                "claim": mine,
+                **key,
+                "claim": claim_token,
                 "state": state,
                 "wait_s": wait_s,
                 "reason": reason,
@@ -318,13 +320,13 @@ def move(
         ).fetchone()
         late = found is None
         if found is None:  # what was called and answered is kept all the same
-            counted = connection.execute(COUNT_STEP, where).fetchone()
+            counted = connection.execute(COUNT_STEP, key).fetchone()
             found = present(counted, f"delivery {delivery.delivery_id} is gone; deliveries are never deleted")
             reason = "called by a worker that had lost it to another by then"
         moved = delivery_of(found)
-        kept = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
-        step = {"step": moved.steps, "state": moved.state, "reason": reason, "by": by, "exchanges": kept}
-        connection.execute(ADD_STEP, {**where, **step})
+        exchanges_text = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
+        step = {"step": moved.steps, "state": moved.state, "reason": reason, "by": by, "exchanges": exchanges_text}
+        connection.execute(ADD_STEP, {**key, **step})
     if late:
         raise ClaimLost(delivery.delivery_id)
     return moved

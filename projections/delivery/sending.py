@@ -75,8 +75,8 @@ class _Attempt:
         self._channel = channel
         self._settings = channel.settings
         self._delivery = claimed.delivery
-        self._mine = claimed.claim
-        self._behind = claimed.now - datetime.now(UTC)
+        self._claim_token = claimed.claim
+        self._clock_difference = claimed.now - datetime.now(UTC)
         # What was begun just before the time was over may arrive as much later as a call may take.
         self._settle_s = max(channel.settings.settle_s, channel.settings.timeout_s)
         self._calls = Calls(client, timeout_s=channel.settings.timeout_s, turn=turn_of(database, channel))
@@ -104,7 +104,7 @@ class _Attempt:
 
     def _now(self) -> datetime:
         """By the database's clock, as the moments that are kept are; ours may be another."""
-        return datetime.now(UTC) + self._behind
+        return datetime.now(UTC) + self._clock_difference
 
     # --- rendering ------------------------------------------------------------------------------------------------
 
@@ -114,8 +114,8 @@ class _Attempt:
         with self._database.read() as connection:
             export = get_export(connection, delivery.ledger, delivery.export_id)
             payload = render_document(connection, export, delivery.part) if delivery.part else None
-        kept = outbox.payload_hash(payload) if payload is not None else export.content_hash
-        self._move(State.RENDERED, payload=payload, payload_hash=kept, keep=True)
+        content_hash = outbox.payload_hash(payload) if payload is not None else export.content_hash
+        self._move(State.RENDERED, payload=payload, payload_hash=content_hash, keep=True)
 
     def _shipment(self) -> Shipment:
         delivery = self._delivery
@@ -160,7 +160,7 @@ class _Attempt:
         except Unclear as error:
             self._move(State.UNKNOWN, wait_s=self._wait(0), reason=str(error))
         except (Refused, InvalidInput) as error:  # before a call was made: what is to be sent cannot be
-            self._move(State.REJECTED, reason=_said(error))
+            self._move(State.REJECTED, reason=_error_text(error))
         else:
             self._calls.begin_by = None
             self._answered(answer)
@@ -198,7 +198,7 @@ class _Attempt:
         if found is not None:
             self._found(shipment, found)
         elif delivery.state is State.ACCEPTED:
-            self._gone()
+            self._not_found()
         elif self._now() < outbox.settled_at(delivery, self._settle_s):
             self._move(State.UNKNOWN, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
         else:
@@ -210,7 +210,7 @@ class _Attempt:
             else:
                 self._move(State.RENDERED, wait_s=0.0, reason=reason, attempts=attempts)
 
-    def _gone(self) -> None:
+    def _not_found(self) -> None:
         """An answer may come before the target's own look-ups know of it; later, it was thrown away there."""
         delivery = self._delivery
         if self._now() < outbox.settled_at(delivery, self._settle_s):
@@ -219,9 +219,9 @@ class _Attempt:
             self._move(State.REJECTED, reason="it was accepted, and is not there: somebody has deleted it there")
 
     def _found(self, shipment: Shipment, found: Found) -> None:
-        wrong = found.reason if found.state == "discarded" else _difference(shipment, found)
-        if found.state == "discarded" or wrong is not None:
-            self._move(State.REJECTED, reason=wrong or "the target has thrown it away", erp_id=found.erp_id)
+        difference = found.reason if found.state == "discarded" else _difference(shipment, found)
+        if found.state == "discarded" or difference is not None:
+            self._move(State.REJECTED, reason=difference or "the target has thrown it away", erp_id=found.erp_id)
         elif found.state == "posted":
             self._move(State.POSTED, erp_id=found.erp_id)
         else:
@@ -251,9 +251,9 @@ class _Attempt:
     def _cannot(self, error: SubledgerError) -> None:
         """It cannot be written down, or looked up, as things are set."""
         if self._delivery.state in (State.BUILT, State.RENDERED):
-            self._move(State.FAILED, reason=_said(error))
+            self._move(State.FAILED, reason=_error_text(error))
         else:
-            self._put_off(Unclear(_said(error)))
+            self._put_off(Unclear(_error_text(error)))
 
     def _until(self, error: Exception, times: int) -> float:
         """Seconds until the next attempt: as the target said, else longer each time."""
@@ -280,7 +280,7 @@ class _Attempt:
         self._delivery = outbox.move(
             self._database,
             self._delivery,
-            self._mine,
+            self._claim_token,
             state,
             wait_s=wait_s,
             reason=None if reason is None else self._calls.clean(reason)[:_REASON_LENGTH],
@@ -309,18 +309,18 @@ def _difference(shipment: Shipment, found: Found) -> str | None:
         total = found.totals.get(document.reference)
         if total is None:
             continue
-        ours = document.total_minor
-        if (total.debit_minor, total.credit_minor) != (ours, ours):
-            there = f"{format_minor(total.debit_minor, document.currency)} debit"
+        expected = document.total_minor
+        if (total.debit_minor, total.credit_minor) != (expected, expected):
+            found_debit = f"{format_minor(total.debit_minor, document.currency)} debit"
             return (
-                f"the target has {document.reference} with {there}, "
+                f"the target has {document.reference} with {found_debit}, "
                 f"{format_minor(total.credit_minor, document.currency)} credit; it should be "
-                f"{format_minor(ours, document.currency)} {document.currency} each"
+                f"{format_minor(expected, document.currency)} {document.currency} each"
             )
     return None
 
 
-def _said(error: SubledgerError) -> str:
+def _error_text(error: SubledgerError) -> str:
     document = msgspec.to_builtins(error.as_document())
     field = f" ({document['field']})" if document.get("field") else ""
     return f"{error.code}: {error.message}{field}"

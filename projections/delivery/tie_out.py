@@ -137,9 +137,9 @@ def _wrong(line: int, column: str, *, expected: str) -> InvalidInput:
     return InvalidInput(f"line {line}: the column {column} is missing", field=column, expected=expected)
 
 
-def _theirs(cells: Mapping[str, str], currency: str, place: str) -> Theirs:
+def _theirs(cells: Mapping[str, str], currency: str, label: str) -> Theirs:
     if not cells.get("account"):
-        raise InvalidInput(f"{place}: account is missing", field="account", expected="an account's number")
+        raise InvalidInput(f"{label}: account is missing", field="account", expected="an account's number")
     try:
         period = Period.parse(cells.get("period", ""))
         if cells.get("balance"):
@@ -148,8 +148,8 @@ def _theirs(cells: Mapping[str, str], currency: str, place: str) -> Theirs:
             )
         debit, credit = (_minor(cells.get(name) or "0", currency, name) for name in ("debit", "credit"))
     except InvalidInput as error:
-        error.args = (f"{place}: {error.message}",)
-        error.message = f"{place}: {error.message}"
+        error.args = (f"{label}: {error.message}",)
+        error.message = f"{label}: {error.message}"
         raise
     return Theirs(account=cells["account"], period=period, moved=debit - credit)
 
@@ -204,7 +204,7 @@ def tie_out(connection: Connection, ledger: str, theirs: Iterable[Theirs], *, ac
     chosen = set(accounts) or own
     rows = {(row.account, row.period, row.balance is None): row for row in theirs}
     periods = sorted({row.period for row in rows.values()})
-    measures = {period: {place for _, month, place in rows if month == period} for period in periods}
+    measures = {period: {measure for _, month, measure in rows if month == period} for period in periods}
     compared, differences = 0, []
     for period in periods:
         for account in sorted(chosen):
@@ -231,12 +231,12 @@ def _ours(connection: Connection, ledger: str) -> dict[str, _Ours]:
     found: dict[str, _Ours] = {}
     for journal in journals_of(connection, ledger):
         for line in journal.lines:
-            held = found.setdefault(line.account.number, _Ours(line.account.name, set(), {}, {}))
-            held.roles.add(line.role)
+            account = found.setdefault(line.account.number, _Ours(line.account.name, set(), {}, {}))
+            account.roles.add(line.role)
             debit = line.functional_minor if line.side is Side.DEBIT else 0
             credit = line.functional_minor - debit
-            held.moved[journal.period] = held.moved.get(journal.period, 0) + debit - credit
-            shares = held.behind.setdefault(journal.period, {})
+            account.moved[journal.period] = account.moved.get(journal.period, 0) + debit - credit
+            shares = account.behind.setdefault(journal.period, {})
             share = shares.get(journal.number)
             shares[journal.number] = JournalShare(
                 journal=journal.name,
@@ -249,21 +249,21 @@ def _ours(connection: Connection, ledger: str) -> dict[str, _Ours]:
 
 
 def _difference(
-    account: str, held: _Ours, period: Period, is_moved: bool, row: Theirs | None
+    account: str, own: _Ours, period: Period, is_moved: bool, row: Theirs | None
 ) -> TieOutDifference | None:
     if is_moved:
-        ours = held.moved.get(period, 0)
+        ours = own.moved.get(period, 0)
     else:
-        ours = sum(amount for month, amount in held.moved.items() if month <= period)
+        ours = sum(amount for month, amount in own.moved.items() if month <= period)
     theirs = None if row is None else row.moved if is_moved else row.balance
     if ours == (theirs or 0):
         return None
     return TieOutDifference(
         account=account,
-        name=held.name,
+        name=own.name,
         period=period,
         measure="moved" if is_moved else "balance",
         ours=ours,
         theirs=theirs,
-        behind=tuple(held.behind.get(period, {}).values()),
+        behind=tuple(own.behind.get(period, {}).values()),
     )

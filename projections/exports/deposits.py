@@ -71,9 +71,9 @@ def block_documents(
     """
     functional_currency = journal.functional_currency
     groups: dict[_Group, list[int]] = {}
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         if pair.functional_minor:
-            groups.setdefault(_group(journal, pair, mapping), []).append(place)
+            groups.setdefault(_group(journal, pair, mapping), []).append(index)
     documents: list[Document] = []
     names: Counter[str] = Counter()
     number = 0

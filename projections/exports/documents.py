@@ -110,18 +110,18 @@ def documents_of(
     """
     functional_currency = journal.functional_currency
     chunks: list[tuple[str, list[int]]] = []
-    held: dict[str, set[_LineKey]] = {}
-    for place, pair in enumerate(pairs):
+    used: dict[str, set[_LineKey]] = {}
+    for index, pair in enumerate(pairs):
         currency = pair.currency if limits.two_currencies else functional_currency
         if not (pair.functional_minor or (limits.two_currencies and pair.amount_minor)):
             continue
         keys = {_key(pair, side, mapping, level, currency) for side in Side}
-        lines = held.get(currency)
+        lines = used.get(currency)
         if lines is None or len(lines | keys) > limits.lines:
             chunks.append((currency, []))
-            lines = held[currency] = set()
+            lines = used[currency] = set()
         lines |= keys
-        next(chunk for chunk in reversed(chunks) if chunk[0] == currency)[1].append(place)
+        next(chunk for chunk in reversed(chunks) if chunk[0] == currency)[1].append(index)
     chunks.sort(key=lambda chunk: chunk[0] != functional_currency)  # stable: the functional currency first
     documents: list[Document] = []
     number = 0
@@ -169,7 +169,7 @@ def _key(pair: JournalPair, side: Side, mapping: AccountMapping, level: Level, c
 
 def summed_lines(
     before: int,
-    places: Sequence[int],
+    indexes: Sequence[int],
     pairs: Sequence[JournalPair],
     mapping: AccountMapping,
     level: Level,
@@ -179,17 +179,17 @@ def summed_lines(
 ) -> tuple[DocumentLine, ...]:
     """The lines that some pairs are summed to, numbered on from ``before``."""
     summed: dict[_LineKey, list[int]] = {}
-    for place in places:
+    for index in indexes:
         for side in Side:
-            summed.setdefault(_key(pairs[place], side, mapping, level, currency), []).append(place)
+            summed.setdefault(_key(pairs[index], side, mapping, level, currency), []).append(index)
     lines = []
     for number, (key, members) in enumerate(sorted(summed.items()), start=before + 1):
         first = pairs[members[0]]
         side = Side.CREDIT if key[3 if level == "account" else 1] else Side.DEBIT
         role = first.debit if side is Side.DEBIT else first.credit
         account = first.account(role, mapping)
-        functional = sum(pairs[place].functional_minor for place in members)
-        own = sum(pairs[place].amount_minor for place in members)
+        functional = sum(pairs[index].functional_minor for index in members)
+        own = sum(pairs[index].amount_minor for index in members)
         line = DocumentLine(
             number=number,
             account=account,
@@ -271,9 +271,9 @@ def short_name(name: str, limits: TargetLimits) -> str:
     if fits and re.fullmatch(f"(?:{limits.alphabet})+", name, re.ASCII):
         return name
     digest = b32encode(hashlib.sha256(name.encode()).digest()[:5]).decode()
-    kept = "".join(letter if re.fullmatch(limits.alphabet, letter, re.ASCII) else "" for letter in name)
+    allowed = "".join(letter if re.fullmatch(limits.alphabet, letter, re.ASCII) else "" for letter in name)
     room = limits.reference - len(digest)
-    return kept[-room:].lstrip("-_") + digest if room > 0 else digest[: limits.reference]
+    return allowed[-room:].lstrip("-_") + digest if room > 0 else digest[: limits.reference]
 
 
 def ascii_text(text: str) -> str:

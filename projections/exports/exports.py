@@ -180,24 +180,24 @@ _posted_decoder = msgspec.json.Decoder(DocumentSet)
 
 def document_set_of(connection: AnyConnection, export: Export) -> DocumentSet | None:
     """The documents of an export to a general ledger; None for other formats, whose lines are the journal's."""
-    where = {"ledger": export.ledger, "export_id": export.export_id}
-    [(text,)] = rows(connection, EXPORT_POSTINGS, where)
+    parameters = {"ledger": export.ledger, "export_id": export.export_id}
+    [(text,)] = rows(connection, EXPORT_POSTINGS, parameters)
     return None if text is None else _posted_decoder.decode(text)
 
 
-def render_document(connection: AnyConnection, export: Export, place: int) -> bytes:
+def render_document(connection: AnyConnection, export: Export, number: int) -> bytes:
     """One document of an export, counted from 1, as a file of its own with the settings that the export was made with.
 
     Raises UnknownExport if there is no such document.
     """
     form, posted = format_named(export.format), document_set_of(connection, export)
-    if posted is None or not 1 <= place <= len(posted.documents):
-        raise UnknownExport(f"export {export.export_id} has no document {place}", field="part", found=str(place))
+    if posted is None or not 1 <= number <= len(posted.documents):
+        raise UnknownExport(f"export {export.export_id} has no document {number}", field="part", found=str(number))
     return form.render(
         Rendering(
             export_id=export.export_id,
             journal=posted.said_of(journal_behind(connection, export)),
-            documents=posted.documents[place - 1 : place],
+            documents=posted.documents[number - 1 : number],
             settings=posted.settings_as(form.target, sandbox=export.is_marked),
             others=posted.documents,
         )
@@ -214,7 +214,7 @@ def entries_of_line(
     journal, posted = journal_behind(connection, export), document_set_of(connection, export)
     if posted is None:
         return entries_behind_line(connection, journal, line, after=after, limit=limit)
-    pairs = [posted.pairs[place] for place in posted.line(line).pairs]
+    pairs = [posted.pairs[index] for index in posted.line(line).pairs]
     return entries_behind(connection, journal, pairs, posted.level, after=after, limit=limit)
 
 
@@ -300,8 +300,8 @@ def content_of(database: Database, export: Export) -> Iterator[bytes]:
 def _pieces(database: Database, export: Export) -> Iterator[bytes]:
     with database.read() as connection:
         if not export.detail:
-            where = {"ledger": export.ledger, "export_id": export.export_id}
-            yield bytes(rows(connection, EXPORT_CONTENT, where)[0][0])
+            parameters = {"ledger": export.ledger, "export_id": export.export_id}
+            yield bytes(rows(connection, EXPORT_CONTENT, parameters)[0][0])
             return
         journal = msgspec.structs.replace(journal_behind(connection, export), sandbox=export.is_marked)
     yield from render_detail(database, journal, format_named(export.format, detail=True))

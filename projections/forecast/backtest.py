@@ -41,7 +41,7 @@ FORECAST, RUN_RATE, NOTHING_USED = "forecast", "run_rate", "nothing_used"
 METHODS: Final = (FORECAST, RUN_RATE, NOTHING_USED)
 
 
-class Became(msgspec.Struct):
+class Actuals(msgspec.Struct):
     """The actual use of some blocks' liability in a month, in minor units.
 
     ``other`` is the amount that left in another way (voided, refunded, transferred), less additions.
@@ -62,14 +62,14 @@ class Trial(msgspec.Struct, kw_only=True):
     month: int
     currency: str
     outlook: Outlook
-    became: list[Became]
-    run_rate: list[Became]
+    actuals: list[Actuals]
+    run_rate: list[Actuals]
 
     def forecast(self, measure: str, months: slice) -> int:
         return _expected(self.outlook, measure, months)
 
     def actual(self, measure: str, months: slice) -> int:
-        return sum(month.of(measure) for month in self.became[months])
+        return sum(month.of(measure) for month in self.actuals[months])
 
     def by(self, method: str, measure: str, months: slice) -> int:
         """Returns a method's expected amount for some months, in minor units."""
@@ -107,7 +107,7 @@ def trials(
     for month in range(max(learnt, last - TRIALS), last):
         day = month_of(month).last_day
         lots = lots_on(holdings, day)
-        became = became_of(holdings, month, min(HORIZON, last - month))
+        actuals = actuals_of(holdings, month, min(HORIZON, last - month))
         expected = outlooks(lots, Habits(observed, month), day, HORIZON, by=currency_of, steps=STEPS, ahead=HORIZON)
         for currency, outlook in expected.items():
             if outlook.opening:
@@ -115,29 +115,29 @@ def trials(
                     month=month,
                     currency=currency,
                     outlook=outlook,
-                    became=became.get(currency, [Became() for _ in range(min(HORIZON, last - month))]),
+                    actuals=actuals.get(currency, [Actuals() for _ in range(min(HORIZON, last - month))]),
                     run_rate=run_rate(lots, currency, pace(used, currency, month, first), day, HORIZON),
                 )
                 found.append(trial)
     return found
 
 
-def became_of(holdings: Iterable[Holding], month: int, months: int) -> dict[str, list[Became]]:
+def actuals_of(holdings: Iterable[Holding], month: int, months: int) -> dict[str, list[Actuals]]:
     """Returns the actual use, in the months after one, of the blocks open at its end, per currency."""
-    found: dict[str, list[Became]] = {}
+    found: dict[str, list[Actuals]] = {}
     for holding in holdings:
-        at = holding.place(month)
+        at = holding.month_index(month)
         if at < 0 or not (holding.credits[at] or holding.value[at]):
             continue
         for number, moved in zip(holding.months[at + 1 :], holding.moved[at + 1 :], strict=True):
             if number > month + months:
                 break
-            of_currency = found.setdefault(holding.block.currency, [Became() for _ in range(months)])
-            became = of_currency[number - month - 1]
-            became.consumed += moved.consumed
-            became.expired += moved.expired
-            became.escheated += moved.escheated
-            became.other -= moved.value + moved.consumed + moved.expired + moved.escheated
+            of_currency = found.setdefault(holding.block.currency, [Actuals() for _ in range(months)])
+            actuals = of_currency[number - month - 1]
+            actuals.consumed += moved.consumed
+            actuals.expired += moved.expired
+            actuals.escheated += moved.escheated
+            actuals.other -= moved.value + moved.consumed + moved.expired + moved.escheated
     return found
 
 
@@ -158,7 +158,7 @@ def pace(used: dict[tuple[str, int], int], currency: str, month: int, first: int
     return max(0, sum(used.get((currency, each), 0) for each in months) // max(1, len(months)))
 
 
-def run_rate(lots: Lots, currency: str, pace_minor: int, day: date, months: int) -> list[Became]:
+def run_rate(lots: Lots, currency: str, pace_minor: int, day: date, months: int) -> list[Actuals]:
     """Returns the naive benchmark: constant consumption, drawn from the lots that expire first; the rest expires.
 
     The expiry of a month comes after its usage. Lots without expiry are used last.
@@ -169,16 +169,16 @@ def run_rate(lots: Lots, currency: str, pace_minor: int, day: date, months: int)
     number = month_number(day) + (month_of(month_number(day)).last_day == day)
     found = []
     for month in range(number, number + months):
-        became, left, last = Became(), pace_minor, month_of(month).last_day
+        month_actuals, remaining, last = Actuals(), pace_minor, month_of(month).last_day
         for at, lot in enumerate(counted):
-            taken = min(left, values[at])
-            left -= taken
-            became.consumed += taken
-            values[at] -= taken
+            drawn = min(remaining, values[at])
+            remaining -= drawn
+            month_actuals.consumed += drawn
+            values[at] -= drawn
             if lot.expires_on <= last:
-                became.expired += values[at]
+                month_actuals.expired += values[at]
                 values[at] = 0
-        found.append(became)
+        found.append(month_actuals)
     return found
 
 
@@ -195,26 +195,26 @@ class Bands:
     def __init__(self, tried: Iterable[Trial], known: int) -> None:
         self._errors: dict[tuple[str, str, int, int], list[Fraction]] = {}
         for trial in tried:
-            for stretch in stretches(min(len(trial.became), known - trial.month)):
+            for months in stretches(min(len(trial.actuals), known - trial.month)):
                 for measure in MEASURES:
-                    error = trial.error(measure, stretch)
+                    error = trial.error(measure, months)
                     if error is not None:
-                        key = (trial.currency, measure, stretch.start, stretch.stop)
+                        key = (trial.currency, measure, months.start, months.stop)
                         self._errors.setdefault(key, []).append(error)
 
-    def spread(self, currency: str, measure: str, stretch: slice) -> Fraction | None:
+    def spread(self, currency: str, measure: str, months: slice) -> Fraction | None:
         """Returns the error that LEVEL of all forecasts do not exceed; None with too few trials."""
-        return spread(self._errors.get((currency, measure, stretch.start, stretch.stop), []))
+        return spread(self._errors.get((currency, measure, months.start, months.stop), []))
 
-    def band(self, outlook: Outlook, currency: str, measure: str, stretch: slice) -> tuple[int, int]:
+    def band(self, outlook: Outlook, currency: str, measure: str, months: slice) -> tuple[int, int]:
         """Returns low and high of the expected amount. Beyond the tried months, the widest of their bands is used."""
-        expected, most = _expected(outlook, measure, stretch), _most(outlook, measure, stretch)
-        tried = [stretch] if stretch.stop <= HORIZON else [slice(at, at + 1) for at in range(HORIZON)]
+        expected, most = _expected(outlook, measure, months), _most(outlook, measure, months)
+        tried = [months] if months.stop <= HORIZON else [slice(at, at + 1) for at in range(HORIZON)]
         spreads = [self.spread(currency, measure, each) for each in tried]
         widest = max((each for each in spreads if each is not None), default=None)
-        if widest is None or (stretch.stop <= HORIZON and spreads[0] is None):
+        if widest is None or (months.stop <= HORIZON and spreads[0] is None):
             return 0, most
-        off = math.ceil(widest * max(outlook.remaining(stretch.start), 0))
+        off = math.ceil(widest * max(outlook.remaining(months.start), 0))
         return max(expected - off, 0), max(expected, min(expected + off, most))
 
 
@@ -224,10 +224,10 @@ def spread(errors: Sequence[Fraction]) -> Fraction | None:
     return sorted(errors)[rank - 1] if rank <= len(errors) else None
 
 
-def _most(outlook: Outlook, measure: str, stretch: slice) -> int:
+def _most(outlook: Outlook, measure: str, months: slice) -> int:
     if measure == CONSUMPTION:
-        return max(outlook.usable[stretch], default=0)
-    return sum(outlook.expiring[stretch])
+        return max(outlook.usable[months], default=0)
+    return sum(outlook.expiring[months])
 
 
 def stretches(months: int) -> Iterator[slice]:
@@ -249,32 +249,32 @@ def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
     rows, compared = [], list[Compared]()
     for trial in tried:
         bands = Bands(tried, trial.month)
-        for stretch in (slice(0, 1), slice(0, HORIZON)):
-            if stretch.stop > len(trial.became):
+        for months in (slice(0, 1), slice(0, HORIZON)):
+            if months.stop > len(trial.actuals):
                 continue
             for measure in MEASURES:
                 low, high = None, None
-                if bands.spread(trial.currency, measure, stretch) is not None:
-                    low, high = bands.band(trial.outlook, trial.currency, measure, stretch)
-                said = {method: trial.by(method, measure, stretch) for method in METHODS}
-                actual = trial.actual(measure, stretch)
-                within = None if low is None or high is None else int(low <= actual <= high)
-                compared.append((trial.currency, stretch.stop, measure, said, actual, within))
+                if bands.spread(trial.currency, measure, months) is not None:
+                    low, high = bands.band(trial.outlook, trial.currency, measure, months)
+                forecasts = {method: trial.by(method, measure, months) for method in METHODS}
+                actual = trial.actual(measure, months)
+                in_band = None if low is None or high is None else int(low <= actual <= high)
+                compared.append((trial.currency, months.stop, measure, forecasts, actual, in_band))
                 rows.append(
                     (
                         month_of(trial.month).last_day,
-                        stretch.stop,
+                        months.stop,
                         trial.currency,
                         measure,
                         trial.outlook.opening,
-                        said[FORECAST],
+                        forecasts[FORECAST],
                         low,
                         high,
                         actual,
-                        said[FORECAST] - actual,
-                        within,
-                        said[RUN_RATE],
-                        said[NOTHING_USED],
+                        forecasts[FORECAST] - actual,
+                        in_band,
+                        forecasts[RUN_RATE],
+                        forecasts[NOTHING_USED],
                     )
                 )
     columns = (
@@ -307,10 +307,10 @@ def accuracy_table(name: str, compared: Iterable[Compared]) -> Table:
     rows = []
     for (currency, months, measure), cases in sorted(grouped.items(), key=lambda item: _order(item[0])):
         scale = sum(abs(actual) for *_, actual, _ in cases)
-        inside = [within for *_, within in cases if within is not None]
+        in_bands = [in_band for *_, in_band in cases if in_band is not None]
         for method in METHODS:
             errors = [said[method] - actual for _, _, _, said, actual, _ in cases]
-            covered = Fraction(sum(inside), len(inside)) if inside and method == FORECAST else None
+            covered = Fraction(sum(in_bands), len(in_bands)) if in_bands and method == FORECAST else None
             rows.append(
                 (
                     currency,

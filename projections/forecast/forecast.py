@@ -22,12 +22,12 @@ from projections.forecast.backtest import (
     NOTHING_USED,
     RUN_RATE,
     TRIALS,
+    Actuals,
     Bands,
-    Became,
     Compared,
     accuracy_table,
+    actuals_of,
     backtest_tables,
-    became_of,
     pace,
     run_rate,
     trials,
@@ -130,10 +130,10 @@ def _forecast_table(expected: dict[str, Outlook], bands: Bands, periods: list[in
 def _rows(
     currency: str, outlook: Outlook, bands: Bands, periods: list[int], functional: str
 ) -> Iterator[tuple[Any, ...]]:
-    left, left_functional = outlook.opening, outlook.opening_functional
+    closing, closing_functional = outlook.opening, outlook.opening_functional
     for at, (number, month) in enumerate(zip(periods, outlook.months, strict=True)):
-        opening, left = left, left - month.total
-        left_functional -= month.functional
+        opening, closing = closing, closing - month.total
+        closing_functional -= month.functional
         used = bands.band(outlook, currency, CONSUMPTION, slice(at, at + 1))
         lapsed = bands.band(outlook, currency, BREAKAGE, slice(at, at + 1))
         yield (
@@ -146,15 +146,15 @@ def _rows(
             *lapsed,
             month.escheated,
             month.total,
-            left,
+            closing,
             functional,
             month.consumed_functional,
             month.expired_functional,
             month.escheated_functional,
             month.functional,
-            left_functional,
+            closing_functional,
         )
-    yield (LATER, currency, left, *[None] * 7, left, 0, functional, None, None, None, left_functional, 0)
+    yield (LATER, currency, closing, *[None] * 7, closing, 0, functional, None, None, None, closing_functional, 0)
 
 
 # --- comparison with actual amounts ---------------------------------------------------------------------------------
@@ -172,34 +172,34 @@ def _compared_tables(
     """Returns a forecast beside the actual amounts, for each month that has ended."""
     made_on, today = days
     ended = max(0, min(len(periods), last_whole_month(today) - periods[0] + 1))
-    became = became_of(since, month_number(made_on + timedelta(days=1)) - 1, ended)
+    actuals = actuals_of(since, month_number(made_on + timedelta(days=1)) - 1, ended)
     rows, compared = [], list[Compared]()
     for currency, outlook in expected.items():
         naive = run_rate(lots, currency, paces[currency], made_on, ended)
-        for at, actual in enumerate(became.get(currency, [Became()] * ended)):
+        for at, actual in enumerate(actuals.get(currency, [Actuals()] * ended)):
             for measure in MEASURES:
                 low, high = bands.band(outlook, currency, measure, slice(at, at + 1))
                 of_month = outlook.months[at]
-                said = {
+                forecasts = {
                     FORECAST: of_month.consumed if measure == CONSUMPTION else of_month.expired,
                     RUN_RATE: naive[at].of(measure),
                     NOTHING_USED: 0 if measure == CONSUMPTION else outlook.expiring[at],
                 }
                 found = actual.of(measure)
-                compared.append((currency, ended, measure, said, found, int(low <= found <= high)))
+                compared.append((currency, ended, measure, forecasts, found, int(low <= found <= high)))
                 rows.append(
                     (
                         str(month_of(periods[at])),
                         currency,
                         measure,
-                        said[FORECAST],
+                        forecasts[FORECAST],
                         low,
                         high,
                         found,
-                        said[FORECAST] - found,
+                        forecasts[FORECAST] - found,
                         compared[-1][-1],
-                        said[RUN_RATE],
-                        said[NOTHING_USED],
+                        forecasts[RUN_RATE],
+                        forecasts[NOTHING_USED],
                     )
                 )
     columns = (
@@ -246,13 +246,13 @@ def _ties_since(view: View, expected: dict[str, Outlook], since: list[Holding], 
     before = month_number(made_on + timedelta(days=1)) - 1
     months = month_number(view.as_of) - before
     sums = {currency: outlook.opening for currency, outlook in expected.items()}
-    for currency, became in became_of(since, before, months).items():
-        gone = sum(month.consumed + month.expired + month.escheated + month.other for month in became)
-        sums[currency] = sums.get(currency, 0) - gone
+    for currency, actuals in actuals_of(since, before, months).items():
+        disposed = sum(month.consumed + month.expired + month.escheated + month.other for month in actuals)
+        sums[currency] = sums.get(currency, 0) - disposed
     for holding in since:
-        at = holding.place(before)
+        at = holding.month_index(before)
         if at < 0 or not (holding.credits[at] or holding.value[at]):
             currency = holding.block.currency
             sums[currency] = sums.get(currency, 0) + holding.value[-1]
-    what = "open then, less what became of it, and gained since = prepaid_liability"
-    yield from ties_of(what, sums, LIABILITY, control_balances(view))
+    title = "open then, less what became of it, and gained since = prepaid_liability"
+    yield from ties_of(title, sums, LIABILITY, control_balances(view))

@@ -42,7 +42,7 @@ Cohort = tuple[str, tuple[str, ...], bool]
 class Observation(msgspec.Struct, frozen=True):
     """One month of a purse, in billionths of credits.
 
-    ``used``: the credits used, of all its blocks. ``drawn``: the part drawn from ``held``, its opening credits
+    ``used``: the credits used, of all its blocks. ``drawn``: the part drawn from ``opening``, its opening credits
     (weighted by the part of the month before their expiry).
     """
 
@@ -50,11 +50,11 @@ class Observation(msgspec.Struct, frozen=True):
     cohort: Cohort
     used: int
     drawn: int
-    held: int
+    opening: int
 
     @property
     def share(self) -> float:
-        return self.drawn / self.held
+        return self.drawn / self.opening
 
 
 class _Sums(msgspec.Struct):
@@ -89,24 +89,24 @@ def observe(holdings: Iterable[Holding], through: int) -> dict[Purse, list[Obser
 
 def _observe(holding: Holding, months: dict[int, _Sums], through: int) -> None:
     last = holding.months[-1] if not holding.credits[-1] else through
-    held, at = 0, 0
+    credits, at = 0, 0
     for month in range(holding.months[0], min(last, through) + 1):
         of_month = months.get(month) or months.setdefault(month, _Sums())
-        if held:
+        if credits:
             disputed = holding.disputed[at - 1] > 0
-            alive = 0 if disputed else _lived(holding, month, held)
-            of_month.opening += held
+            alive = 0 if disputed else _lived(holding, month, credits)
+            of_month.opening += credits
             of_month.alive += alive
             of_month.paid |= not holding.is_promotional
         if at < len(holding.months) and holding.months[at] == month:
             moved = holding.moved[at]
             of_month.used += moved.used
             of_month.gained += moved.gained
-            if held:
+            if credits:
                 of_month.drawn += moved.used
-            held = holding.credits[at]
+            credits = holding.credits[at]
             at += 1
-        of_month.closing += held
+        of_month.closing += credits
 
 
 def _lived(holding: Holding, month: int, credits: int) -> int:
@@ -129,7 +129,7 @@ def _observation(purse: Purse, month: int, sums: _Sums) -> Observation | None:
     return None
 
 
-class Lent(msgspec.Struct, frozen=True):
+class CohortMonths(msgspec.Struct, frozen=True):
     """The months of a cohort's purses, with their opening credits as cumulative weights."""
 
     months: tuple[tuple[int, int], ...]
@@ -153,16 +153,16 @@ class Habits:
             if months:
                 by_cohort.setdefault(months[-1].cohort, []).append(months)
         self._k = {cohort: credibility_k(purses) for cohort, purses in by_cohort.items()}
-        self._lent = {cohort: _lent(purses) for cohort, purses in by_cohort.items()}
-        self._anybody = _lent([months for months in self._own.values() if months]) if by_cohort else None
+        self._cohort_months = {cohort: _cohort_months(purses) for cohort, purses in by_cohort.items()}
+        self._anybody = _cohort_months([months for months in self._own.values() if months]) if by_cohort else None
 
     def own(self, purse: Purse) -> list[int]:
         """Returns the credits used in each of a purse's months."""
         return [each.used for each in self._own.get(purse, ())]
 
-    def lent(self, cohort: Cohort) -> Lent | None:
+    def cohort_months(self, cohort: Cohort) -> CohortMonths | None:
         """Returns the months of a cohort, of all purses if the cohort has none; None if no purse ever had credits."""
-        return self._lent.get(cohort, self._anybody)
+        return self._cohort_months.get(cohort, self._anybody)
 
     def credibility(self, purse: Purse, cohort: Cohort) -> float:
         """Returns the weight of a purse's own months, from 0 to 1."""
@@ -170,9 +170,11 @@ class Habits:
         return months / (months + self._k.get(cohort, UNTESTED_K)) if months else 0.0
 
 
-def _lent(purses: Iterable[list[Observation]]) -> Lent:
+def _cohort_months(purses: Iterable[list[Observation]]) -> CohortMonths:
     months = [each for own in purses for each in own]
-    return Lent(tuple((each.drawn, each.held) for each in months), tuple(accumulate(each.held for each in months)))
+    return CohortMonths(
+        tuple((each.drawn, each.opening) for each in months), tuple(accumulate(each.opening for each in months))
+    )
 
 
 def credibility_k(purses: list[list[Observation]]) -> float:

@@ -116,7 +116,7 @@ class Holding(msgspec.Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         sums = [0, 0, 0, 0]
-        held: list[tuple[int, int, int, int]] = []
+        cumulated: list[tuple[int, int, int, int]] = []
         for month in self.moved:
             sums = [
                 sums[0] + month.credits,
@@ -124,10 +124,12 @@ class Holding(msgspec.Struct, kw_only=True):
                 sums[2] + month.functional,
                 sums[3] + month.disputed,
             ]
-            held.append((sums[0], sums[1], sums[2], sums[3]))
-        self.credits, self.value, self.functional, self.disputed = (list(column) for column in zip(*held, strict=True))
+            cumulated.append((sums[0], sums[1], sums[2], sums[3]))
+        self.credits, self.value, self.functional, self.disputed = (
+            list(column) for column in zip(*cumulated, strict=True)
+        )
 
-    def place(self, month: int) -> int:
+    def month_index(self, month: int) -> int:
         """Returns the index in ``months`` of the last month through this one; -1 before the first."""
         return bisect_right(self.months, month) - 1
 

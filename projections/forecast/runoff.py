@@ -97,7 +97,7 @@ def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
     month = month_number(day)
     found: dict[Purse, list[tuple[Any, Lot]]] = {}
     for holding in holdings:
-        at = holding.place(month)
+        at = holding.month_index(month)
         if at < 0 or not (holding.credits[at] or holding.value[at] or holding.functional[at]):
             continue
         expires_on = holding.expires_on(day)
@@ -183,7 +183,7 @@ def run_off(
 ) -> list[tuple[list[int], list[int]]]:
     """Returns per lot the credits drawn and lapsed in each month, summed over the futures."""
     chance = random.Random("/".join((purse[0], purse[1], *purse[2]))).random
-    own, lent, credibility = habits.own(purse), habits.lent(cohort), habits.credibility(purse, cohort)
+    own, cohort_months, credibility = habits.own(purse), habits.cohort_months(cohort), habits.credibility(purse, cohort)
     drawn = [[0] * len(calendar) for _ in lots]
     lapsed = [[0] * len(calendar) for _ in lots]
     terms = [
@@ -191,35 +191,35 @@ def run_off(
         for at, lot in enumerate(lots)
         if lot.credits > 0 and not lot.is_frozen
     ]
-    whole = [lot.credits for lot in lots]
+    credits = [lot.credits for lot in lots]
     for path in range(paths):
-        left, running = whole.copy(), terms
+        remaining, running = credits.copy(), terms
         for month, (before, days, passed) in enumerate(calendar):
             if not running:
                 break
             # Stratified sampling in the first month: less noise for the same work.
             pick = (path + chance()) / paths if month == 0 else chance()
             if pick < credibility:
-                wanted = own[int(pick / credibility * len(own))]
-            elif lent is not None:
-                used, held = lent.pick((pick - credibility) / (1 - credibility))
-                wanted = sum([left[each[0]] for each in running]) * used // held if used else 0
+                demand = own[int(pick / credibility * len(own))]
+            elif cohort_months is not None:
+                used, opening = cohort_months.pick((pick - credibility) / (1 - credibility))
+                demand = sum([remaining[each[0]] for each in running]) * used // opening if used else 0
             else:
-                wanted = 0
+                demand = 0
             of_month = 1 + int(chance() * days)
             today, last = before + of_month, before + days
             if of_month <= passed:
-                wanted = 0
+                demand = 0
             for at, drawn_here, lapsed_here, starts, expires in running:
-                if wanted and starts <= today < expires:
-                    taken = min(wanted, left[at])
-                    left[at] -= taken
-                    wanted -= taken
-                    drawn_here[month] += taken
+                if demand and starts <= today < expires:
+                    drawn_now = min(demand, remaining[at])
+                    remaining[at] -= drawn_now
+                    demand -= drawn_now
+                    drawn_here[month] += drawn_now
                 if expires <= last:
-                    lapsed_here[month] += left[at]
-                    left[at] = 0
-            running = [each for each in running if left[each[0]]]
+                    lapsed_here[month] += remaining[at]
+                    remaining[at] = 0
+            running = [each for each in running if remaining[each[0]]]
     return list(zip(drawn, lapsed, strict=True))
 
 

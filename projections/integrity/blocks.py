@@ -107,20 +107,20 @@ class BlockLaws:
     def _breaches(self, block_id: str, index: int) -> Iterator[Breach]:
         block = self._blocks[block_id]
 
-        def breach(says: str, day: date, expected: object, found: object) -> Breach:
-            message = f"block {block_id} {says} as of {day}"
+        def breach(statement: str, day: date, expected: object, found: object) -> Breach:
+            message = f"block {block_id} {statement} as of {day}"
             return Breach(check="block", message=message, subject=block_id, expected=expected, found=found)
 
         for day, balances in zip(block.days[index:], block.balances[index:], strict=True):
             left, liability, deposits, clearing = balances
             functional = block.functional if day == block.days[-1] else 0
             if left < 0 or liability > 0 or functional > 0:
-                yield breach("is overdrawn", day, "nothing below 0", _said(balances, functional))
+                yield breach("is overdrawn", day, "nothing below 0", _shown(balances, functional))
             ends = block.posted != _PAIRED | _PLAIN and (deposits or clearing)
             if left == 0 and (liability or functional or ends):
-                yield breach("has no credits and a balance", day, "0 on every account", _said(balances, functional))
+                yield breach("has no credits and a balance", day, "0 on every account", _shown(balances, functional))
             if (block.posted == _PAIRED and liability != deposits) or deposits != -clearing:
-                yield breach("has three balances that differ", day, "the same on each", _said(balances, functional))
+                yield breach("has three balances that differ", day, "the same on each", _shown(balances, functional))
 
     def at_head(self, blocks: Mapping[str, tuple[str, Block]], functional_currency: str) -> Iterator[Breach]:
         """Yields the differences between the entries and the wallets in the columns of blocks."""
@@ -174,7 +174,7 @@ def _figures(column: _Column) -> str:
     return f"{credits:f} credits, {amount} ({functional} functional)"
 
 
-def _said(balances: _Day, functional: int) -> str:
+def _shown(balances: _Day, functional: int) -> str:
     left, liability, deposits, clearing = balances
     also = f" ({-functional} functional)" if functional else ""
     return (

@@ -162,10 +162,10 @@ def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator
         found[key] = (before[0] + line.amount_minor, before[1] + line.functional_minor)
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
-            what = " ".join(part for part in key if part)
+            key_text = " ".join(part for part in key if part)
             yield journal_breach(
                 f"{journal.period}-{journal.number}",
-                f"a line of journal {journal.name} differs from its entries: {what}",
+                f"a line of journal {journal.name} differs from its entries: {key_text}",
                 expected.get(key),
                 found.get(key),
             )
@@ -224,8 +224,8 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
             f"{row.filename}, {row.media_type}",
         )
     if row.detail == (row.kept is not None):
-        what = "has stored bytes, but it is a detail file" if row.detail else "has no stored bytes"
-        yield breach(f"export {row.export_id} {what}", not row.detail, row.detail)
+        finding = "has stored bytes, but it is a detail file" if row.detail else "has no stored bytes"
+        yield breach(f"export {row.export_id} {finding}", not row.detail, row.detail)
     elif row.kept is not None and row.kept != row.content_hash:
         yield breach(
             f"the stored bytes of export {row.export_id} are not the exported ones", row.content_hash, row.kept
@@ -248,13 +248,13 @@ def approval_faults(connection: sa.Connection, ledger: str, recorded: dict[str, 
 
     for row in connection.execute(sa.text(APPROVALS), {"ledger": ledger}, execution_options=STREAMED):
         name = row.approval_id
-        became = allowed.pop(name, None)
-        if became is None:
+        expected_event = allowed.pop(name, None)
+        if expected_event is None:
             if row.state == APPROVED:
                 yield breach(name, f"{name} is approved, but no event in the log has this approval", None, row.state)
             continue
         found = tuple(row)[1:]
-        for column, expected, value in zip(row._fields[1:], became, found, strict=True):
+        for column, expected, value in zip(row._fields[1:], expected_event, found, strict=True):
             if expected != value:
                 yield breach(name, f"{column} of approval {name} differs from the recorded event", expected, value)
     for name in allowed:

@@ -29,14 +29,14 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
     mappings: dict[int, AccountMapping] = {}
     went_by = set()
     for journal in journals:
-        place = f"{journal.period}-{journal.number}"
+        subject = f"{journal.period}-{journal.number}"
         try:
             if journal.mapping not in mappings:
                 mappings[journal.mapping] = mapping_of(connection, ledger, journal.mapping)
             mapping = mappings[journal.mapping]
             if bool(mapping.attributes) != bool(journal.customers_hash):
                 yield journal_breach(
-                    place,
+                    subject,
                     f"journal {journal.name} did not use the attributes that its account mapping uses",
                     list(mapping.attributes),
                     journal.customers_hash,
@@ -45,7 +45,7 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
                 went_by.add((str(journal.period), journal.customers_number))
                 yield from _faults(connection, journal, mapping)
         except Exception as error:  # a changed row may fail in any way
-            yield journal_breach(place, f"journal {journal.name} cannot be computed again", None, repr(error))
+            yield journal_breach(subject, f"journal {journal.name} cannot be computed again", None, repr(error))
     for row in connection.execute(sa.text(KEPT_OF), {"ledger": ledger}):
         if (row.period, row.number) not in went_by:
             yield journal_breach(
@@ -54,23 +54,25 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
 
 
 def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping) -> Iterator[Breach]:
-    place = f"{journal.period}-{journal.number}"
+    subject = f"{journal.period}-{journal.number}"
     found = stored_hash(connection, ledger=journal.ledger, period=str(journal.period), number=journal.customers_number)
     if found != journal.customers_hash:
         yield journal_breach(
-            place,
+            subject,
             f"the stored customer attributes of journal {journal.name} have been changed",
             journal.customers_hash,
             found,
         )
     if journal.reverses is not None:
         return  # its lines are those of what it reverses, swapped: see reversing
-    made = lines_from(sum_pairs(connection, journal, mapping), mapping)
-    if made != journal.lines:
-        at = next((n for n, both in enumerate(zip(made, journal.lines, strict=False)) if both[0] != both[1]), -1)
-        expected, kept = (repr(lines[at]) if lines else "no lines" for lines in (made, journal.lines))
+    expected_lines = lines_from(sum_pairs(connection, journal, mapping), mapping)
+    if expected_lines != journal.lines:
+        at = next(
+            (n for n, both in enumerate(zip(expected_lines, journal.lines, strict=False)) if both[0] != both[1]), -1
+        )
+        expected, stored = (repr(lines[at]) if lines else "no lines" for lines in (expected_lines, journal.lines))
         yield journal_breach(
-            place, f"journal {journal.name} differs from its entries and customer attributes", expected, kept
+            subject, f"journal {journal.name} differs from its entries and customer attributes", expected, stored
         )
 
 

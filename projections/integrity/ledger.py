@@ -68,8 +68,8 @@ class LedgerVerification:
         tables = {**self.replay.rows, "posting_rules": _rules_due(connection, self.replay)}
         for name, rows_of_table in tables.items():
             found = self.derived[name] = Findings()
-            which = "customer IS NULL" if name == "documents" else "true"
-            compare_table(connection, ledger, DERIVED_BY_NAME[name], rows_of_table, found, which)
+            condition = "customer IS NULL" if name == "documents" else "true"
+            compare_table(connection, ledger, DERIVED_BY_NAME[name], rows_of_table, found, condition)
 
 
 def _rules_due(connection: sa.Connection, replay: LedgerReplayer) -> Rows:

@@ -74,22 +74,22 @@ class Policies:
             if kind.name not in adopted.rules:
                 yield _breach(name, f"{kind.name} has no rule under {name}")
         for fault in rule_faults(rules):
-            yield _breach(name, f"{fault.kind} under {name} {fault.says}", fault.expected, fault.found)
+            yield _breach(name, f"{fault.kind} under {name} {fault.statement}", fault.expected, fault.found)
 
     def entry_faults(self, entry: Entry, functional_currency: str) -> Iterator[Breach]:
         """Yields the faults of a single entry. Its lines balance always, as each pair has two equal sides."""
-        place = f"entry of kind {entry.kind} under policy {entry.policy}"
+        description = f"entry of kind {entry.kind} under policy {entry.policy}"
         if entry.kind not in self.rules.get(entry.policy, {}):
             yield Breach(
                 check="entry",
-                message=f"there is no rule for an {place}",
+                message=f"there is no rule for an {description}",
                 subject=entry.kind,
                 expected="a rule of its policy",
             )
         elif (entry.amount_minor or entry.functional_minor) and not self.moves(entry).pairs:
             yield Breach(
                 check="entry",
-                message=f"an {place} has an amount, and moves no account",
+                message=f"an {description} has an amount, and moves no account",
                 subject=entry.kind,
                 expected=0,
                 found=entry.amount_minor or entry.functional_minor,
@@ -97,7 +97,7 @@ class Policies:
         if entry.currency == functional_currency and entry.amount_minor != entry.functional_minor:
             yield Breach(
                 check="entry",
-                message=f"an {place} has another functional amount, in the functional currency",
+                message=f"an {description} has another functional amount, in the functional currency",
                 subject=entry.block_id or entry.customer or entry.kind,
                 expected=entry.amount_minor,
                 found=entry.functional_minor,
@@ -132,10 +132,10 @@ _RESULT_ROLES: Final = {
 
 
 class RuleFault(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of the rule of one kind; ``says`` is the rest of a sentence that begins with the kind."""
+    """A fault of the rule of one kind; ``statement`` is the rest of a sentence that begins with the kind."""
 
     kind: str
-    says: str
+    statement: str
     expected: str | None = None
     found: str | None = None
 
@@ -146,7 +146,7 @@ def rule_faults(rules: Rules) -> Iterator[RuleFault]:
     for name, pairs in rules.items():
         strangers = [role for pair in pairs for role in (pair.debit, pair.credit) if role not in ROLE_BY_NAME]
         for role in strangers:
-            yield RuleFault(kind=name, says="names an account that is not in the chart", found=role)
+            yield RuleFault(kind=name, statement="names an account that is not in the chart", found=role)
         kind = KIND_BY_NAME.get(name)
         if kind is not None:
             found = list(_faults(kind, rules, paired))
@@ -160,18 +160,21 @@ def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
     pairs = rules[kind.name]
     if not (kind.has_amount and pairs):
         if bool(pairs) != kind.has_amount:
-            says = "never has an amount and moves an account" if pairs else "has an amount and moves no account"
+            statement = "never has an amount and moves an account" if pairs else "has an amount and moves no account"
             yield RuleFault(
-                kind=kind.name, says=says, expected="no pair" if pairs else "a list of pairs", found=_written(pairs)
+                kind=kind.name,
+                statement=statement,
+                expected="no pair" if pairs else "a list of pairs",
+                found=_written(pairs),
             )
         return
     expected = _expected(kind, paired)
     found = {role: effect(role, kind.name, rules) for role in expected}
 
-    def fault(says: str, *roles: str) -> RuleFault:
+    def fault(statement: str, *roles: str) -> RuleFault:
         return RuleFault(
             kind=kind.name,
-            says=says,
+            statement=statement,
             expected=", ".join(_moved(role, expected[role]) for role in roles),
             found=", ".join(_moved(role, found[role]) for role in roles),
         )
@@ -198,24 +201,24 @@ def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault
     if moved and not due:
         yield RuleFault(
             kind=kind.name,
-            says="moves an account of revenue, concessions or expenses, and must not",
+            statement="moves an account of revenue, concessions or expenses, and must not",
             expected="none of it moved",
             found=_moved_all(moved),
         )
     elif due and (len(moved) != 1 or set(moved.values()) != {due} or not set(moved) <= set(allowed)):
         yield RuleFault(
             kind=kind.name,
-            says="does not end on exactly one of the accounts allowed for it",
+            statement="does not end on exactly one of the accounts allowed for it",
             expected=f"{_side(due)} one of {', '.join(allowed)}",
             found=_moved_all(moved),
         )
     elif kind.name == "reinstatement" and "breakage" in rules:
-        taken = {role: times for role in _RESULT if (times := -effect(role, "breakage", rules))}
-        if moved != taken:
+        expected = {role: times for role in _RESULT if (times := -effect(role, "breakage", rules))}
+        if moved != expected:
             yield RuleFault(
                 kind=kind.name,
-                says="is not the mirror of breakage",
-                expected=_moved_all(taken),
+                statement="is not the mirror of breakage",
+                expected=_moved_all(expected),
                 found=_moved_all(moved),
             )
 

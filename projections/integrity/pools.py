@@ -60,8 +60,8 @@ class PoolLaws:
         due, due_functional = pool.due_minor(), pool.due_functional()
         in_functional_currency = pool.recognised_functional == pool.recognised_minor and due == due_functional
 
-        def breach(says: str, expected: object, found: object) -> Breach:
-            message = f"pool {pool.pool} {says}"
+        def breach(statement: str, expected: object, found: object) -> Breach:
+            message = f"pool {pool.pool} {statement}"
             return Breach(check="pool", message=message, subject=pool.pool, expected=expected, found=found)
 
         if pool.recognised_minor != due:

@@ -62,7 +62,7 @@ class PositionLaws:
         remembered: dict[PositionKey, object] = {}
         for customer, wallet in replay.wallets.items():
             remembered |= _remembered(customer, wallet.standings)
-        yield from _against("position", remembered, _kept(own, replay.state.functional_currency))
+        yield from _against("position", remembered, _stored(own, replay.state.functional_currency))
         yield from _against("receivable", _receivables(replay), self._amounts("accounts_receivable"))
         yield from _against("unbilled", _unbilled(replay), self._amounts("unbilled_receivable"))
         yield from _against("dispute", _disputed(replay), self._amounts("disputes_receivable"))
@@ -96,19 +96,19 @@ def ledger_faults(
 ) -> Iterator[Breach]:
     """Compares the balances without a customer, summed over all shares, with the books."""
     yield from _by_itself(standing)
-    yield from _against("position", _remembered(None, remembered), _kept(standing, functional_currency))
+    yield from _against("position", _remembered(None, remembered), _stored(standing, functional_currency))
 
 
 def _by_itself(standing: Mapping[PositionKey, Standing]) -> Iterator[Breach]:
-    for (customer, role, currency, place), (amount, functional) in sorted(standing.items(), key=str):
-        name = _named(customer, role, currency, place)
+    for (customer, role, currency, subaccount), (amount, functional) in sorted(standing.items(), key=str):
+        name = _named(customer, role, currency, subaccount)
         if not amount and functional:
             yield _breach(name, "has a functional amount but no amount in its currency", 0, functional)
         if (role in _NEVER_CREDIT and amount < 0) or (role in _NEVER_DEBIT and amount > 0):
             yield _breach(name, "is on the wrong side", None, amount)
 
 
-def _kept(standing: Mapping[PositionKey, Standing], functional_currency: str) -> dict[PositionKey, object]:
+def _stored(standing: Mapping[PositionKey, Standing], functional_currency: str) -> dict[PositionKey, object]:
     return {
         key: position
         for key, position in standing.items()
@@ -119,9 +119,9 @@ def _kept(standing: Mapping[PositionKey, Standing], functional_currency: str) ->
 def _remembered(customer: str | None, positions: Standings) -> dict[PositionKey, object]:
     remembered: dict[PositionKey, object] = {}
     for name, position in positions.items():
-        role, currency, place = name.split(" ", 2)
+        role, currency, subaccount = name.split(" ", 2)
         if position != (0, 0):
-            remembered[customer, role, currency, place] = position
+            remembered[customer, role, currency, subaccount] = position
     return remembered
 
 
@@ -135,17 +135,19 @@ def _against(
 
 
 def _key(role: str, entry: Entry) -> PositionKey:
-    of_ledger = role in LEDGER_ROLES
-    place = entry.dimensions.processor if of_ledger else entry.block_id
-    return (None if of_ledger else entry.customer, role, entry.currency, subaccount_of(role, place))
+    is_of_ledger = role in LEDGER_ROLES
+    subaccount = entry.dimensions.processor if is_of_ledger else entry.block_id
+    return (None if is_of_ledger else entry.customer, role, entry.currency, subaccount_of(role, subaccount))
 
 
-def _named(customer: str | None, role: str, currency: str, place: str) -> str:
-    return " ".join(part for part in (role, currency, place, f"of {customer}" if customer is not None else "") if part)
+def _named(customer: str | None, role: str, currency: str, subaccount: str) -> str:
+    return " ".join(
+        part for part in (role, currency, subaccount, f"of {customer}" if customer is not None else "") if part
+    )
 
 
-def _breach(name: str, says: str, expected: object, found: object, check: str = "position") -> Breach:
-    return Breach(check=check, message=f"{name} {says}", subject=name, expected=expected, found=found)
+def _breach(name: str, statement: str, expected: object, found: object, check: str = "position") -> Breach:
+    return Breach(check=check, message=f"{name} {statement}", subject=name, expected=expected, found=found)
 
 
 # --- what the writer remembers ----------------------------------------------------------------------------------

@@ -50,12 +50,12 @@ def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[in
     """Yields each fault with the position of the last reversal of that usage."""
     parameters = {"ledger": ledger, "usage": list(USAGE_KINDS)}
     for row in connection.execute(sa.text(FAULTS), parameters, execution_options=STREAMED):
-        what = f"block {row.block_id}" if row.block_id is not None else "its overage"
+        target = f"block {row.block_id}" if row.block_id is not None else "its overage"
         yield (
             row.at,
             Breach(
                 check="reversal",
-                message=f"the reversals of position {row.position} do not mirror its draw on {what}",
+                message=f"the reversals of position {row.position} do not mirror its draw on {target}",
                 subject=row.block_id or f"position {row.position}",
                 expected=f"of {row.drawn_credits:f} credits for {row.drawn} ({row.drawn_functional} functional)",
                 found=f"{row.credits:f} credits for {row.amount} ({row.functional} functional)",

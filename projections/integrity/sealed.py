@@ -121,10 +121,10 @@ def changed_rows(table: str, unsealed: tuple[str, ...]) -> str:
     keys = [column.name for column in metadata.tables[table].primary_key]
     key = ", ".join(f't."{name}"::text' for name in keys if name != "ledger") or "t.ledger"
     left_out = ", ".join(f"'{name}'" for name in ("seal", *unsealed))
-    where = "t.ledger = :ledger" if "ledger" in keys else "true"
+    condition = "t.ledger = :ledger" if "ledger" in keys else "true"
     return (
         f"SELECT concat_ws(', ', {key}) AS subject FROM {table} t"
-        f" WHERE {where} AND t.seal IS DISTINCT FROM row_seal(to_jsonb(t) - ARRAY[{left_out}]) ORDER BY 1"
+        f" WHERE {condition} AND t.seal IS DISTINCT FROM row_seal(to_jsonb(t) - ARRAY[{left_out}]) ORDER BY 1"
     )
 
 
@@ -160,15 +160,15 @@ def _missing(connection: sa.Connection, ledger: str, tables: Sequence[str]) -> I
 
 
 def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
-    where = {"ledger": ledger}
-    for row in connection.execute(sa.text(UNDELIVERABLE), where):
+    parameters = {"ledger": ledger}
+    for row in connection.execute(sa.text(UNDELIVERABLE), parameters):
         yield Breach(
             check="deliveries",
             message=f"delivery {row.delivery_id} refers to an export that does not exist",
             subject=row.delivery_id,
             expected=f"an export {row.export_id} of journal {row.journal}",
         )
-    for row in connection.execute(sa.text(STEPS), where):
+    for row in connection.execute(sa.text(STEPS), parameters):
         yield Breach(
             check="delivery_steps",
             subject=row.delivery_id,
@@ -176,13 +176,13 @@ def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
             expected=f"{row.steps} steps, the last {row.is_now}",
             found=f"{row.found} steps, number {row.steps} {row.state}",
         )
-    for row in connection.execute(sa.text(STRAY_STEPS), where):
+    for row in connection.execute(sa.text(STRAY_STEPS), parameters):
         yield Breach(
             check="delivery_steps",
             message=f"step {row.step} refers to delivery {row.delivery_id}, which does not exist",
             subject=f"{row.delivery_id}, {row.step}",
         )
-    for row in connection.execute(sa.text(SENT), where):
+    for row in connection.execute(sa.text(SENT), parameters):
         yield Breach(
             check="deliveries",
             message=f"the content of delivery {row.delivery_id} does not match its hash",
@@ -193,9 +193,9 @@ def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
 
 
 def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
-    where = {"ledger": ledger}
+    parameters = {"ledger": ledger}
     for action, query in (("dismissal", DISMISSALS), ("reopening", REOPENINGS)):
-        for name, expected, found in connection.execute(sa.text(query), where):
+        for name, expected, found in connection.execute(sa.text(query), parameters):
             yield Breach(
                 check="rejection_steps",
                 subject=name,
@@ -203,11 +203,11 @@ def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
                 expected=expected and f"a step of {expected.isoformat()}",
                 found=found and found.isoformat(),
             )
-    for (name,) in connection.execute(sa.text(STRAY_REJECTION_STEPS), where):
+    for (name,) in connection.execute(sa.text(STRAY_REJECTION_STEPS), parameters):
         yield Breach(
             check="rejection_steps", message=f"a step refers to rejection {name}, which does not exist", subject=name
         )
-    for name, position in connection.execute(sa.text(SETTLED), where):
+    for name, position in connection.execute(sa.text(SETTLED), parameters):
         yield Breach(
             check="rejected_events",
             subject=name,
@@ -216,12 +216,12 @@ def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
             expected="an event of its source and id",
             found=position,
         )
-    for name, position, settled, last, head, is_beyond in connection.execute(sa.text(AHEAD), where):
-        beyond = f"position {max(position, settled or 0)}"
+    for name, position, settled, last, head, is_beyond in connection.execute(sa.text(AHEAD), parameters):
+        limit = f"position {max(position, settled or 0)}"
         yield Breach(
             check="rejected_events",
             subject=name,
             message=f"rejection {name} has a position or a time that is in the future of the ledger",
             expected=f"at most position {head}" if is_beyond else "a moment that is over",
-            found=beyond if is_beyond else last.isoformat(),
+            found=limit if is_beyond else last.isoformat(),
         )

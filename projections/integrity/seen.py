@@ -24,9 +24,9 @@ NEXT: Final = "unless a backup was restored (subledger verify --restored REASON)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A root of the log over its first ``size`` events; ``where`` is the place in which it is stored."""
+    """A root of the log over its first ``size`` events; ``location`` is the file in which it is stored."""
 
-    where: str
+    location: str
     size: int
     root: bytes
 
@@ -34,7 +34,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     """A line in a file of checkpoints that cannot be read as it was written."""
 
-    where: str
+    location: str
     line: int
     reason: str
 
@@ -51,15 +51,15 @@ def seen_faults(
         roots = roots_at(connection, ledger, [one.size for one in some])
         for one in some:
             if roots.get(one.size) != one.root:
-                yield _breach(one.where, one.size, one.root, roots.get(one.size))
+                yield _breach(one.location, one.size, one.root, roots.get(one.size))
     for line in seen:
         if isinstance(line, Unreadable):
             yield Breach(
                 check="seen",
-                subject=f"{line.where}, line {line.line}",
+                subject=f"{line.location}, line {line.line}",
                 expected="a line of JSON",
                 found=line.reason,
-                message=f"line {line.line} of {line.where} has been changed, "
+                message=f"line {line.line} of {line.location} has been changed, "
                 "so the checkpoint in it is unknown; compare "
                 "the file with a backup of it",
             )
@@ -72,12 +72,13 @@ def seen_faults(
         )
 
 
-def _breach(where: str, size: int, expected: bytes, found: bytes | None) -> Breach:
-    what = "another root" if found is not None else "no end of a batch"
+def _breach(location: str, size: int, expected: bytes, found: bytes | None) -> Breach:
+    finding = "another root" if found is not None else "no end of a batch"
     return Breach(
         check="seen",
         subject=str(size),
         expected=expected,
         found=found,
-        message=f"a tree head over {size} events was signed (kept in {where}), and the log has {what} there: {NEXT}",
+        message=f"a tree head over {size} events was signed (kept in {location}), "
+        f"and the log has {finding} there: {NEXT}",
     )

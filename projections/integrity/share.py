@@ -149,14 +149,14 @@ class ShareVerification:
                 laws.breach(breach)
             for _, block in replay.blocks.values():
                 amount = block.carrying_minor
-                what = (
+                portion = (
                     block.remaining,
                     amount,
                     amount if block.currency == functional_currency else block.carrying_functional,
                 )
-                carried[block.currency] = _sum(carried.get(block.currency, NO_PORTION), what)
+                carried[block.currency] = _sum(carried.get(block.currency, NO_PORTION), portion)
                 if block.pool is not None:
-                    in_pools[block.pool] = _sum(in_pools.get(block.pool, NO_PORTION), what)
+                    in_pools[block.pool] = _sum(in_pools.get(block.pool, NO_PORTION), portion)
             for breach in self._positions.at_head(replay):
                 laws.breach(breach)
         return ShareFindings(

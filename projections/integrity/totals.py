@@ -90,9 +90,9 @@ def _out_of_balance(found: dict[_Account, _Sides]) -> Iterator[Breach]:
     for (_, currency), (debit, credit, f_debit, f_credit) in found.items():
         rest[currency, ""] += debit - credit
         rest[currency, " (functional)"] += f_debit - f_credit
-    for (currency, which), amount in sorted(rest.items()):
+    for (currency, suffix), amount in sorted(rest.items()):
         if amount:
-            yield _breach(currency, f"the trial balance in {currency}{which} is out by {amount}", 0, amount)
+            yield _breach(currency, f"the trial balance in {currency}{suffix} is out by {amount}", 0, amount)
 
 
 def _control(carried: Mapping[str, Carried], balances: dict[_Account, _Sides]) -> Iterator[Breach]:
@@ -101,14 +101,17 @@ def _control(carried: Mapping[str, Carried], balances: dict[_Account, _Sides]) -
     for currency in sorted(currencies):
         debit, credit, f_debit, f_credit = balances.get((LIABILITY, currency), (0, 0, 0, 0))
         _, amount, functional = carried.get(currency, NO_PORTION)
-        for which, balance, blocks in (("", credit - debit, amount), (" (functional)", f_credit - f_debit, functional)):
+        for suffix, balance, blocks in (
+            ("", credit - debit, amount),
+            (" (functional)", f_credit - f_debit, functional),
+        ):
             if balance != blocks:
                 yield Breach(
                     check="control",
                     subject=LIABILITY,
                     expected=balance,
                     found=blocks,
-                    message=f"prepaid_liability in {currency}{which} is {balance}, "
+                    message=f"prepaid_liability in {currency}{suffix} is {balance}, "
                     f"the carrying amount of the blocks is {blocks}",
                 )
 

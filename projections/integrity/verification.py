@@ -125,7 +125,7 @@ class _Verification:
         shares = self._asked_shares or shares_for(self._connection, self._ledger, head.position, workers)
         since = 0
         if self._resumable is not None:
-            running = self._resumable.begin(self._connection, self._ledger, head, shares=shares, how=self._how)
+            running = self._resumable.begin(self._connection, self._ledger, head, shares=shares, start=self._how)
             shares, since = running.shares, running.since
             self._contradicted = self._resumable.contradicted
         else:

@@ -38,12 +38,12 @@ def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[t
     if corrected is None or corrected.reverses is not None or not corrected.lines:
         yield "corrects a journal that cannot be reversed", "an earlier one with lines", correction.number
         return
-    for what in ("period", "from_cut", "to_cut"):
-        if getattr(journal, what) != getattr(corrected, what):
+    for field in ("period", "from_cut", "to_cut"):
+        if getattr(journal, field) != getattr(corrected, field):
             yield (
-                f"has other entries than the journal that it corrects: {what}",
-                getattr(corrected, what),
-                getattr(journal, what),
+                f"has other entries than the journal that it corrects: {field}",
+                getattr(corrected, field),
+                getattr(journal, field),
             )
     if journal.reverses is None:
         reversal = before[-1]

@@ -93,7 +93,7 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
     )
     for row in result:
         lines = expand(row.kind, sign * row.amount_minor, sign * row.functional_minor, rules[row.policy])
-        held = customers.get(row.customer, none)
+        attributes = customers.get(row.customer, none)
         yield DetailEntry(
             position=row.position,
             number=row.number,
@@ -115,7 +115,7 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
             lines=tuple(
                 DetailLine(
                     role=line.account,
-                    account=resolve(line.account, row.product, row.credit_kind, row.currency, held),
+                    account=resolve(line.account, row.product, row.credit_kind, row.currency, attributes),
                     side=line.side,
                     amount_minor=line.amount_minor,
                     functional_minor=line.functional_minor,

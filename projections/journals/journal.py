@@ -72,8 +72,8 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def order(self) -> tuple[Any, ...]:
         """Sort key: pairs are split into documents in this order, so a changed order changes what is handed over."""
-        whose = (self.customer, self.block_id, self.attributes)
-        return (self.currency, self.debit, self.credit, *self.dimensions, *whose)
+        customer_key = (self.customer, self.block_id, self.attributes)
+        return (self.currency, self.debit, self.credit, *self.dimensions, *customer_key)
 
     @property
     def mirrored(self) -> JournalPair:

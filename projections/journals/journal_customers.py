@@ -51,9 +51,9 @@ def store_customers(
     connection: WriteConnection, interval: dict[str, Any], period: Period, number: int, names: tuple[str, ...]
 ) -> str:
     """Stores these attributes of a journal's customers as they are now, in one snapshot. Returns their hash."""
-    place = {"ledger": interval["ledger"], "period": str(period), "number": number}
-    connection.execute(STORE_CUSTOMERS, {**with_positions(connection, interval), **place, "names": list(names)})
-    return stored_hash(connection, **place)
+    key = {"ledger": interval["ledger"], "period": str(period), "number": number}
+    connection.execute(STORE_CUSTOMERS, {**with_positions(connection, interval), **key, "names": list(names)})
+    return stored_hash(connection, **key)
 
 
 def stored_hash(connection: AnyConnection, *, ledger: str, period: str, number: int) -> str:

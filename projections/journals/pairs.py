@@ -111,9 +111,9 @@ def sum_pairs(
     if not by_customer and not mapping.attributes:
         found = rows(connection, PAIRS_OF_DAYS, parameters)
     else:
-        place = {"period": str(journal.period), "number": journal.customers_number}
+        journal_key = {"period": str(journal.period), "number": journal.customers_number}
         by = {"by_customer": by_customer, "by_block": level == "block", "by_attributes": bool(mapping.attributes)}
-        found = rows(connection, PAIRS_OF_ENTRIES, with_positions(connection, parameters) | place | by)
+        found = rows(connection, PAIRS_OF_ENTRIES, with_positions(connection, parameters) | journal_key | by)
     return tuple(sorted((_pair(row, mapping.attributes) for row in found), key=lambda pair: pair.order))
 
 

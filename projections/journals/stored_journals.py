@@ -64,7 +64,20 @@ def journals_of(connection: AnyConnection, ledger: str, period: Period | None = 
 
 
 def _journal(ledger: str, row: Sequence[Any]) -> Journal:
-    name, entity, currency, sandbox, number, from_cut, to_cut, mapping, customers_hash, lines, content_hash, *why = row
+    (
+        name,
+        entity,
+        currency,
+        sandbox,
+        number,
+        from_cut,
+        to_cut,
+        mapping,
+        customers_hash,
+        lines,
+        content_hash,
+        *correction,
+    ) = row
     journal = Journal(
         ledger=ledger,
         entity=entity,
@@ -77,7 +90,7 @@ def _journal(ledger: str, row: Sequence[Any]) -> Journal:
         mapping=mapping,
         customers_hash=customers_hash,
         lines=_lines_decoder.decode(lines),
-        correction=_correction(why),
+        correction=_correction(correction),
     )
     if journal.content_hash != content_hash:
         raise IntegrityFault(

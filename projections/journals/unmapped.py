@@ -76,12 +76,12 @@ def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) 
 
 def _missing(connection: AnyConnection, ledger: str, period: Period, mapping: AccountMapping) -> list[_Combination]:
     """With those attributes alone that the account depends on."""
-    asked = interval(ledger, period)
+    parameters = interval(ledger, period)
     if mapping.attributes:
-        asked = {**with_positions(connection, asked), "names": list(mapping.attributes)}
+        parameters = {**with_positions(connection, parameters), "names": list(mapping.attributes)}
     missing: dict[_Combination, None] = {}
     for role, product, credit_kind, currency, text in rows(
-        connection, MOVED_BY_CUSTOMERS if mapping.attributes else MOVED, asked
+        connection, MOVED_BY_CUSTOMERS if mapping.attributes else MOVED, parameters
     ):
         attributes = mapping.named_for(role, attributes_from(text, mapping.attributes))
         combination = (role, product, credit_kind, currency, attributes)

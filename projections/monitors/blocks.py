@@ -84,8 +84,8 @@ def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
 
     Blocks bought before a change to or from the deposit policies can end so: see subledger/DECISIONS.md.
     """
-    kept = looking.rows(FIND_LOOKED)
-    position, others = (kept[0][0], msgspec.json.decode(kept[0][1])) if kept else (0, [])
+    stored = looking.rows(FIND_LOOKED)
+    position, others = (stored[0][0], msgspec.json.decode(stored[0][1])) if stored else (0, [])
     # After a restore the log may end before the stored position.
     position = min(position, looking.view.position)
     through = position if len(others) >= _KEPT else min(position + AT_ONCE, looking.view.position)
@@ -105,16 +105,16 @@ def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
         },
         next=f"history --block {blocks[0]}" if blocks else "report clearing",
     )
-    looked = Looked(position=through, uncleared=blocks[:_KEPT])
-    same = kept and (looked.position, list(looked.uncleared)) == (kept[0][0], others)
-    return monitor, None if same else looked
+    result = Looked(position=through, uncleared=blocks[:_KEPT])
+    same = stored and (result.position, list(result.uncleared)) == (stored[0][0], others)
+    return monitor, None if same else result
 
 
-def keep(database: Database, ledger: str, looked: Looked) -> None:
+def keep(database: Database, ledger: str, result: Looked) -> None:
     """Stores the result of a look, from which the next one goes on."""
-    uncleared = msgspec.json.encode(looked.uncleared).decode()
+    uncleared = msgspec.json.encode(result.uncleared).decode()
     with database.write() as connection:
-        parameters = {"ledger": ledger, "position": looked.position, "uncleared": uncleared}
+        parameters = {"ledger": ledger, "position": result.position, "uncleared": uncleared}
         connection.execute(KEEP_LOOKED, parameters)
 
 

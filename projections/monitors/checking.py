@@ -76,16 +76,16 @@ def check(database: Database, ledger: str, now: datetime) -> Report:
 def look_at_open(database: Database, ledger: str, now: datetime) -> Looked:
     """Runs every monitor, then marks the rejections whose event was recorded since. If not all rejections were read,
     it runs them again without the marked ones."""
-    looked = look(database, ledger, now)
+    result = look(database, ledger, now)
     with suppress(DatabaseUnavailable):
         for _ in range(_LOOKS):
-            if not looked.unsettled:
+            if not result.unsettled:
                 break
             dismissals.settle(database, ledger)
-            if looked.seen_all:
+            if result.seen_all:
                 break
-            looked = look(database, ledger, now)
-    return looked
+            result = look(database, ledger, now)
+    return result
 
 
 def look(database: Database, ledger: str, now: datetime) -> Looked:

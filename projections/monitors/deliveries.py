@@ -158,6 +158,11 @@ def _never_handed_on(looking: Looking, before: datetime) -> list[tuple[datetime,
     """The time, id and period of exports without a delivery, over all channels, in order of time."""
     found: set[tuple[datetime, str, str]] = set()
     for channel in list_channels(looking.connection, looking.ledger):
-        where = {"destination": channel.destination, "format": channel.format.name, "before": before, "limit": 1_000}
-        found.update((at, export_id, period) for at, export_id, period in looking.rows(NEVER_HANDED_ON, **where))
+        parameters = {
+            "destination": channel.destination,
+            "format": channel.format.name,
+            "before": before,
+            "limit": 1_000,
+        }
+        found.update((at, export_id, period) for at, export_id, period in looking.rows(NEVER_HANDED_ON, **parameters))
     return sorted(found)

@@ -109,7 +109,7 @@ def event_to_general_ledger(looking: Looking) -> Monitor:
         allowed=looking.settings.event_to_general_ledger_s,
         evidence={
             "journals": len(waiting),
-            "oldest": [{**what, "last_event_at": format_time(at)} for at, what in waiting[:SHOWN]],
+            "oldest": [{**details, "last_event_at": format_time(at)} for at, details in waiting[:SHOWN]],
             "posted": _posted(looking, ends),
             "days": looking.settings.window_days,
         },
@@ -117,10 +117,10 @@ def event_to_general_ledger(looking: Looking) -> Monitor:
     )
 
 
-def _next(what: dict[str, Any]) -> str:
-    if "destination" in what:
+def _next(details: dict[str, Any]) -> str:
+    if "destination" in details:
         return "deliveries list"
-    return f"deliver {what['period']}" + (f" --channel {what['channel']}" if "channel" in what else "")
+    return f"deliver {details['period']}" + (f" --channel {details['channel']}" if "channel" in details else "")
 
 
 def _ends(looking: Looking) -> list[_End]:
@@ -169,7 +169,7 @@ def _not_handed_on(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
     through = looking.state.closed_through
     if through is None:
         return []
-    where = {
+    parameters = {
         "through": str(Period.of(through)),
         "latest": list(_closed_last(looking, ends)),
         "limit": _JOURNALS_AT_MOST,
@@ -179,7 +179,7 @@ def _not_handed_on(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
         (at, {"channel": channel.name, "period": period, "number": number})
         for channel in by_destination.values()
         for period, number, to_cut, made_at in looking.rows(
-            NOT_HANDED_ON, destination=channel.destination, format=channel.format.name, **where
+            NOT_HANDED_ON, destination=channel.destination, format=channel.format.name, **parameters
         )
         if (at := _closed_at(ends, period, to_cut, made_at)) is not None
     ]

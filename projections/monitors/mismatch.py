@@ -87,7 +87,7 @@ def keep_verified(database: Database, verified: VerificationReport, *, at: datet
     It proves nothing, as anybody who can change the database can change it. On a standby it is not stored.
     """
     differences = len(verified.differences)
-    kept = {
+    parameters = {
         "ledger": verified.ledger,
         "at": at,
         "position": verified.events,
@@ -96,7 +96,7 @@ def keep_verified(database: Database, verified: VerificationReport, *, at: datet
         "clean_at": None if differences else at,
     }
     with suppress(DatabaseUnavailable, *ON_A_STANDBY), database.write() as connection:
-        connection.execute(KEEP_VERIFIED, kept)
+        connection.execute(KEEP_VERIFIED, parameters)
 
 
 def mismatch(looking: Looking) -> Monitor:
@@ -109,8 +109,8 @@ def mismatch(looking: Looking) -> Monitor:
         *_positions(looking, position),
     ]
     day, compared = _day(looking, position, recorded_at)
-    verification, said = _verification(looking)
-    faults = [*found, *day, *said]
+    verification, warnings = _verification(looking)
+    faults = [*found, *day, *warnings]
     return Monitor(
         name="mismatch",
         question="Do log, chain and totals hold together?",
@@ -130,8 +130,8 @@ def mismatch(looking: Looking) -> Monitor:
 
 def _head(batches: Sequence[BatchRow], head: tuple[int, datetime | None, bytes], frontier: bytes) -> Iterator[str]:
     last = batches[0] if batches else None
-    said = (0, None, NO_HASH) if last is None else (last.last_position, last.recorded_at, bytes(last.hash))
-    for name, found, expected in zip(("position", "recorded_at", "batch_hash"), head, said, strict=True):
+    logged = (0, None, NO_HASH) if last is None else (last.last_position, last.recorded_at, bytes(last.hash))
+    for name, found, expected in zip(("position", "recorded_at", "batch_hash"), head, logged, strict=True):
         if found != expected:
             yield f"{name} of the ledger is {_text(found)}, the last batch says {_text(expected)}"
     if last is not None and _root(head[0], frontier) != bytes(last.root):
@@ -190,11 +190,11 @@ def _day(looking: Looking, position: int, recorded_at: datetime | None) -> tuple
 
 def _verification(looking: Looking) -> tuple[dict[str, Any] | None, list[str]]:
     """The stored result of the last verification, and its faults."""
-    kept = looking.rows(FIND_VERIFIED)
+    stored = looking.rows(FIND_VERIFIED)
     within_s = looking.settings.verified_within_s
-    if not kept:
+    if not stored:
         return None, [] if within_s is None else ["the ledger was never verified"]
-    verified_at, position, since, differences, clean_at = kept[0]
+    verified_at, position, since, differences, clean_at = stored[0]
     faults = []
     if differences:
         faults.append(f"the verification of {format_time(verified_at)} found {differences} differences")

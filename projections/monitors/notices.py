@@ -105,13 +105,13 @@ def notify(database: Database, ledger: str, report: Report, *, now: datetime | N
     began, ceased = _changes(database, report)
     sent, failure = 0, None
     for _ in range(_AT_ONCE):
-        taken, failure = _send_first(database, ledger, settings, moment)
-        if not taken:
+        sent_count, failure = _send_first(database, ledger, settings, moment)
+        if not sent_count:
             break
         sent += 1
     with database.read() as connection:
-        [(waiting, said)] = rows(connection, WAITING, {"ledger": ledger})
-    return Notified(began=began, ceased=ceased, sent=sent, waiting=waiting, failure=failure or said)
+        [(waiting, last_failure)] = rows(connection, WAITING, {"ledger": ledger})
+    return Notified(began=began, ceased=ceased, sent=sent, waiting=waiting, failure=failure or last_failure)
 
 
 def watch(database: Database, ledger: str) -> None:
@@ -121,41 +121,41 @@ def watch(database: Database, ledger: str) -> None:
 
 def _changes(database: Database, report: Report) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Makes a notice of the changes. Two callers at once make one notice."""
-    where = {"ledger": report.ledger}
+    key = {"ledger": report.ledger}
     with database.write() as connection:
-        connection.execute(FIRST_STATE, where)
-        [(looked_at, known)] = connection.execute(LOCK_STATE, where).fetchall()
-        told = msgspec.json.decode(known)
+        connection.execute(FIRST_STATE, key)
+        [(looked_at, known)] = connection.execute(LOCK_STATE, key).fetchall()
+        ringing_before = msgspec.json.decode(known)
         if looked_at is not None and looked_at >= report.looked_at:
             return (), ()
         rings = {monitor.name: monitor for monitor in report.ringing}
-        began = tuple(name for name in rings if name not in told)
-        there = {monitor.name for monitor in report.monitors}  # an older version may have had others
-        ceased = tuple(name for name in told if name in there and name not in rings)
-        ringing = {name: told.get(name, format_time(report.looked_at)) for name in rings}
-        kept = {**where, "looked_at": report.looked_at, "ringing": msgspec.json.encode(ringing).decode()}
-        connection.execute(KEEP_STATE, kept)
-        if began or ceased:
-            _add(connection, report, began, ceased, ringing, told)
-    return began, ceased
+        began = tuple(name for name in rings if name not in ringing_before)
+        checked = {monitor.name for monitor in report.monitors}  # an older version may have had others
+        ended = tuple(name for name in ringing_before if name in checked and name not in rings)
+        ringing = {name: ringing_before.get(name, format_time(report.looked_at)) for name in rings}
+        parameters = {**key, "looked_at": report.looked_at, "ringing": msgspec.json.encode(ringing).decode()}
+        connection.execute(KEEP_STATE, parameters)
+        if began or ended:
+            _add(connection, report, began, ended, ringing, ringing_before)
+    return began, ended
 
 
 def _add(
     connection: WriteConnection,
     report: Report,
     began: Sequence[str],
-    ceased: Sequence[str],
+    ended: Sequence[str],
     ringing: dict[str, str],
-    told: dict[str, str],
+    ringing_before: dict[str, str],
 ) -> None:
-    since = {**told, **ringing}
+    since = {**ringing_before, **ringing}
     body = {
         "type": "monitors.changed",
         "timestamp": format_time(report.looked_at),
         "data": {
             "ledger": report.ledger,
             "began": [_document(report.named(name), since[name]) for name in began],
-            "ceased": [_document(report.named(name), since[name]) for name in ceased],
+            "ceased": [_document(report.named(name), since[name]) for name in ended],
             "ringing": ringing,
         },
     }
@@ -188,21 +188,21 @@ def _not_allowed(database: Database, ledger: str, settings: MonitorSettings) -> 
 
 def _send_first(database: Database, ledger: str, settings: MonitorSettings, now: datetime) -> tuple[bool, str | None]:
     """Sends the first notice that waits, if it is due. Returns whether it was accepted, and else why not."""
-    where: dict[str, Any] = {"ledger": ledger}
+    parameters: dict[str, Any] = {"ledger": ledger}
     with database.write() as connection:
-        row = connection.execute(FIRST_WAITING, where).fetchone()
+        row = connection.execute(FIRST_WAITING, parameters).fetchone()
         if row is None or row[3] > now:
             return False, None
         notice_id, body, attempts, _ = row
-        where["notice_id"] = notice_id
+        parameters["notice_id"] = notice_id
         # The claim keeps other processes from sending it meanwhile. If this one dies, the claim ends with its time.
-        connection.execute(CLAIM, {**where, "until": now + timedelta(seconds=_LEASE_S)})
+        connection.execute(CLAIM, {**parameters, "until": now + timedelta(seconds=_LEASE_S)})
     failure = _not_allowed(database, ledger, settings) or webhook.send(settings, notice_id, body.encode(), now)
     with database.write() as connection:
         if failure is None:
-            connection.execute(TAKEN, {**where, "at": now})
+            connection.execute(TAKEN, {**parameters, "at": now})
             return True, None
         wait_s = min(_FIRST_WAIT_S * 2 ** min(attempts, 10), _LONGEST_WAIT_S)
         due_at = None if attempts + 1 >= ATTEMPTS else now + timedelta(seconds=wait_s)
-        connection.execute(PUT_OFF, {**where, "failure": failure, "due_at": due_at})
+        connection.execute(PUT_OFF, {**parameters, "failure": failure, "due_at": due_at})
     return False, failure

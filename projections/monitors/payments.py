@@ -81,15 +81,15 @@ def unapplied_payments(looking: Looking) -> Monitor:
     """Payments older than the threshold that are not applied, or not in full."""
     after_s = looking.settings.unapplied_after_s
     before = looking.before(SHIPPED.unapplied_after_s or 0 if after_s is None else after_s)
-    held = {
+    balances = {
         balance.currency: balance.balance_minor
         for balance in looking.accounts
         if balance.account == UNAPPLIED and balance.balance_minor > 0
     }
-    found = _Unapplied(looking, held, before) if held else None
+    found = _Unapplied(looking, balances, before) if balances else None
     payments = found.older if found else []
     dates = dict(looking.rows(RECORDED_AT, positions=[payment.position for payment in payments[-SHOWN:]]))
-    count = len(payments) + (1 if found and found.left else 0)  # at least one more
+    count = len(payments) + (1 if found and found.remaining else 0)  # at least one more
     return looking.counted(
         "unapplied_payments",
         "Is every payment applied to what it is for?",
@@ -99,7 +99,7 @@ def unapplied_payments(looking: Looking) -> Monitor:
         evidence={
             "older_than_s": after_s,
             "amounts": {name: format_minor(amount, name) for name, amount in found.amounts.items()} if found else {},
-            "all_found": found is None or not found.left,
+            "all_found": found is None or not found.remaining,
             "oldest": [_shown(payment, dates) for payment in reversed(payments[-SHOWN:])],
         },
         next="report receivables",
@@ -108,33 +108,33 @@ def unapplied_payments(looking: Looking) -> Monitor:
 
 class _Unapplied:
     """The open payments before a moment: their ``amounts`` by currency, and the payments that were found, newest first.
-    ``left`` are the amounts whose payments were not found.
+    ``remaining`` are the amounts whose payments were not found.
     """
 
-    def __init__(self, looking: Looking, held: dict[str, int], before: datetime) -> None:
+    def __init__(self, looking: Looking, balances: dict[str, int], before: datetime) -> None:
         self._looking = looking
         self._open: dict[_Key, int] = {}
         self._customers: set[str] = set()
         [(last,)] = looking.rows(POSITION_AT, moment=before)
         recent = self._of(self._received(after=last, before=looking.view.position + 1))
-        self.amounts = dict(held)
+        self.amounts = dict(balances)
         for payment in recent:
             self.amounts[payment.currency] -= payment.amount_minor
         self.amounts = {currency: amount for currency, amount in self.amounts.items() if amount > 0}
-        self.left = dict(self.amounts)
+        self.remaining = dict(self.amounts)
         self.older: list[_Unsettled] = []
         self._look_back(last + 1)
 
     def _look_back(self, before: int) -> None:
         looked_at = 0
-        while self.left and looked_at < _LOOKED_AT:
+        while self.remaining and looked_at < _LOOKED_AT:
             page = self._page(0, before)
             for payment in self._of(page):
                 self.older.append(payment)
                 currency = payment.currency
-                self.left[currency] = self.left.get(currency, 0) - payment.amount_minor
-                if not self.left[currency]:
-                    del self.left[currency]
+                self.remaining[currency] = self.remaining.get(currency, 0) - payment.amount_minor
+                if not self.remaining[currency]:
+                    del self.remaining[currency]
             if not page:
                 return
             before, looked_at = page[-1].position, looked_at + len(page)

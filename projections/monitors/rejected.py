@@ -67,9 +67,9 @@ def rejected(looking: Looking, found: Counts) -> Monitor:
 
 def _unexpected(count: Count, expected: Collection[str], *, rejecting: bool) -> int:
     """Counts the rejections of a code that the ledger's settings do not ask for."""
-    kept = count.rejections - count.beyond
+    stored = count.rejections - count.beyond
     if count.code not in expected:
-        return kept
+        return stored
     if count.code != InsufficientCredits.code:
         return 0
-    return kept - count.used_up if rejecting else kept
+    return stored - count.used_up if rejecting else stored

@@ -21,7 +21,7 @@ class LastChange(msgspec.Struct, frozen=True, kw_only=True):
     by: str
 
 
-def last_change(connection: AnyConnection, query: str, where: Mapping[str, Any]) -> LastChange | None:
+def last_change(connection: AnyConnection, query: str, parameters: Mapping[str, Any]) -> LastChange | None:
     """Returns the change that ``query`` selects as ``changed_at`` and ``changed_by``; None for a default setting."""
-    found = rows(connection, query, where)
+    found = rows(connection, query, parameters)
     return LastChange(at=found[0][0], by=found[0][1]) if found else None

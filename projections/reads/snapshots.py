@@ -269,8 +269,8 @@ def add_snapshots(database: Database, ledger: str, customer: str = LEDGER) -> in
     Entries never change, so the log is not locked: two processes that do this at the same time write the same rows.
     """
     with database.write() as connection:
-        where: dict[str, Any] = {"ledger": ledger, "customer": customer}
-        last = next(iter(rows(connection, LAST, where)), None)
+        key: dict[str, Any] = {"ledger": ledger, "customer": customer}
+        last = next(iter(rows(connection, LAST, key)), None)
         through = 0 if last is None else last[0]
         if customer == LEDGER:
             after = (
@@ -284,7 +284,7 @@ def add_snapshots(database: Database, ledger: str, customer: str = LEDGER) -> in
             return 0
         running = RunningSums()
         first = min(min(point.added) for point in points)
-        running.days = _by_day(rows(connection, RUNNING_SUMS, {**where, "first": first, "through": through}))
+        running.days = _by_day(rows(connection, RUNNING_SUMS, {**key, "first": first, "through": through}))
         made = [row for point in points for row in running.add(point)]
         _add(connection, ledger, customer, made)
     return len(made)

@@ -78,10 +78,10 @@ class Chain:
 
     def _missing(self, first: int, last: int, found: int | None) -> None:
         self.whole = False
-        why = "" if found is not None else ": their batch exists"
+        remark = "" if found is not None else ": their batch exists"
         self.findings.differ(
             "log",
-            f"the events from position {first} to {last} are missing{why}",
+            f"the events from position {first} to {last} are missing{remark}",
             position=first,
             expected=first,
             found=found,

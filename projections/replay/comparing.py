@@ -26,10 +26,10 @@ def compare_customers(connection: sa.Connection, replay: Replayer, findings: Fin
     for name in OF_CUSTOMERS:
         derived, unseen = DERIVED_BY_NAME[name], set(replay.keys(name))
         size = len(derived.key)
-        which = replay.share.rows("customer")
+        condition = replay.share.rows("customer")
         if name == "documents":
-            which += " AND customer IS NOT NULL"
-        for rows in stream(connection, derived.rows_of(which), {"ledger": replay.state.ledger}):
+            condition += " AND customer IS NOT NULL"
+        for rows in stream(connection, derived.rows_of(condition), {"ledger": replay.state.ledger}):
             for row in rows:
                 key, found = row[:size], row[size:]
                 expected = None
@@ -56,11 +56,11 @@ def compare_table(
     derived: Derived,
     expected: dict[Key, Any],
     findings: Findings,
-    which: str = "true",
+    condition: str = "true",
 ) -> None:
     """Compares a table with rows in memory. The check has the name of the table."""
     size, unseen = len(derived.key), set(expected)
-    for rows in stream(connection, derived.rows_of(which), {"ledger": ledger}):
+    for rows in stream(connection, derived.rows_of(condition), {"ledger": ledger}):
         for row in rows:
             unseen.discard(row[:size])
             _compare(derived.name, row[:size], expected.get(row[:size]), row[size:], findings)

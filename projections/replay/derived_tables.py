@@ -36,10 +36,10 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
         """The query of a ledger's rows, key columns first."""
         return f"SELECT {', '.join(self.columns)} FROM {self.name} WHERE ledger = :ledger"
 
-    def rows_of(self, which: str) -> str:
+    def rows_of(self, condition: str) -> str:
         """Returns the query of a ledger's rows that meet a condition, key columns first."""
         columns = ", ".join(f'"{name}"' for name in self.columns)
-        return f"SELECT {columns} FROM {self.name} WHERE ledger = %(ledger)s AND {which}"
+        return f"SELECT {columns} FROM {self.name} WHERE ledger = %(ledger)s AND {condition}"
 
 
 def _derived(table: sa.Table) -> Derived:

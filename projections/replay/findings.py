@@ -59,7 +59,7 @@ class Findings:
     def __init__(self) -> None:
         self._differences: list[Difference] = []
         self._found: Counter[str] = Counter()
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def differ(
         self,
@@ -86,9 +86,9 @@ class Findings:
 
     def breach(self, breach: Breach, position: int | None = None) -> None:
         """Adds a breach; a lasting one is reported once, at the position where it begins."""
-        if (breach.check, breach.message) in self._told:
+        if (breach.check, breach.message) in self._reported:
             return
-        self._told.add((breach.check, breach.message))
+        self._reported.add((breach.check, breach.message))
         self.differ(
             breach.check,
             breach.message if position is None else f"{breach.message}, from position {position} on",

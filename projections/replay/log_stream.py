@@ -141,18 +141,18 @@ def read_events(
 
 
 def read_events_where(
-    connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
+    connection: sa.Connection, ledger: str, condition: str, after: int = 0, through: int = EVERYTHING
 ) -> Iterator[list[EventRow]]:
     """Yields chunks of the events that meet a condition, in order, without their entries."""
-    for chunk in _events_with_rows(connection, EVENTS, ledger, which, after, through):
+    for chunk in _events_with_rows(connection, EVENTS, ledger, condition, after, through):
         yield [logged for logged, _ in chunk]
 
 
 def read_log(
-    connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
+    connection: sa.Connection, ledger: str, condition: str, after: int = 0, through: int = EVERYTHING
 ) -> Iterator[list[tuple[EventRow, list[EntryRow]]]]:
     """Yields chunks of events that meet a condition, in order, each with the rows of its entries."""
-    return _events_with_rows(connection, WITH_ENTRIES, ledger, which, after, through)
+    return _events_with_rows(connection, WITH_ENTRIES, ledger, condition, after, through)
 
 
 # A streamed row is that of an event, and beside it that of one of its entries. It is cut at the width of the former.
@@ -166,18 +166,18 @@ def _events_with_rows(
     connection: sa.Connection, query: str, ledger: str, which: str, after: int, through: int
 ) -> Iterator[list[tuple[EventRow, list[EntryRow]]]]:
     query = query.format(columns=columns.EVENTS.selected("e"), entries=columns.ENTRIES.selected("n"), which=which)
-    held: list[tuple[Any, ...]] = []
+    unfinished: list[tuple[Any, ...]] = []
     for rows in stream(connection, query, _interval(ledger, after, through)):
-        rows = held + rows
+        rows = unfinished + rows
         last = _position(rows[-1])  # its entries may go on in the next chunk
         cut = len(rows)
         while cut and _position(rows[cut - 1]) == last:
             cut -= 1
-        rows, held = rows[:cut], rows[cut:]
+        rows, unfinished = rows[:cut], rows[cut:]
         if rows:
             yield _grouped(rows)
-    if held:
-        yield _grouped(held)
+    if unfinished:
+        yield _grouped(unfinished)
 
 
 def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[EventRow, list[EntryRow]]]:
@@ -188,12 +188,12 @@ def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[EventRow, list[EntryRow]
         entries = [] if of_entries[0] == _NO_ENTRY else [EntryRow(*row) for row in of_entries]
         event, *_ = same
         if event[_DECISION] is None:
-            event = (*event[:_DECISION], _said(entries), *event[_DECISION + 1 :])
+            event = (*event[:_DECISION], _described(entries), *event[_DECISION + 1 :])
         found.append((EventRow(*event[:_WIDTH]), entries))
     return found
 
 
-def _said(entries: list[EntryRow]) -> str:
+def _described(entries: list[EntryRow]) -> str:
     """The decision that entries say; without entries, a text that no decision has."""
     return said_by_entries(entries[0].policy if entries else 0, entries)
 

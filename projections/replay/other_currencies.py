@@ -25,14 +25,14 @@ def compare_other_currencies(
     connection: sa.Connection, ledger: str, functional_currency: str, findings: Findings
 ) -> None:
     """Finds rows that are missing, or without an entry."""
-    kept, expected = _kept_and_expected(connection, ledger, functional_currency)
-    compare_rows("other_currencies", dict.fromkeys(expected, ()), iter([(key, ()) for key in kept]), findings)
+    stored, expected = _stored_and_expected(connection, ledger, functional_currency)
+    compare_rows("other_currencies", dict.fromkeys(expected, ()), iter([(key, ()) for key in stored]), findings)
 
 
 def mend_other_currencies(connection: WriteConnection, ledger: str, functional_currency: str) -> tuple[int, int]:
     """Repairs the table: for a rebuild, under the ledger's lock. Returns the numbers of removed and added rows."""
-    kept, expected = _kept_and_expected(connection, ledger, functional_currency)
-    removed, missing = sorted(kept - expected), sorted(expected - kept)
+    stored, expected = _stored_and_expected(connection, ledger, functional_currency)
+    removed, missing = sorted(stored - expected), sorted(expected - stored)
     for (customer,) in removed:
         connection.execute("DELETE FROM other_currencies WHERE ledger = %s AND customer = %s", (ledger, customer))
     for (customer,) in missing:
@@ -40,8 +40,8 @@ def mend_other_currencies(connection: WriteConnection, ledger: str, functional_c
     return len(removed), len(missing)
 
 
-def _kept_and_expected(connection: AnyConnection, ledger: str, functional_currency: str) -> tuple[set[Any], set[Any]]:
-    where = {"ledger": ledger, "functional_currency": functional_currency}
-    return {tuple(row) for row in rows(connection, KEPT, where)}, {
-        tuple(row) for row in rows(connection, OF_ENTRIES, where)
+def _stored_and_expected(connection: AnyConnection, ledger: str, functional_currency: str) -> tuple[set[Any], set[Any]]:
+    parameters = {"ledger": ledger, "functional_currency": functional_currency}
+    return {tuple(row) for row in rows(connection, KEPT, parameters)}, {
+        tuple(row) for row in rows(connection, OF_ENTRIES, parameters)
     }

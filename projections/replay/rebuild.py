@@ -137,37 +137,37 @@ class _Rebuild:
         self._done = 0
         self._total = 0
 
-    def run(self, workers: int | None, shares: int | None, how: Start) -> RebuildCounts:
+    def run(self, workers: int | None, shares: int | None, start: Start) -> RebuildCounts:
         """Runs all steps, including the commit."""
         _remove_left_over()
         with tempfile.TemporaryDirectory(prefix=f"{_SPOOL}{os.getpid()}-") as name:
             spool = Path(name)
-            whole = self._fold(spool, workers, shares, how)
+            folded = self._fold(spool, workers, shares, start)
             with self._database.write() as connection, collection_held_off():
                 self._stage_customers(connection, spool)
-                late = self._replayer(whole)
+                late = self._replayer(folded)
                 for _ in range(_ROUNDS):
-                    if self._follow(connection, whole, late) <= _FEW:
+                    if self._follow(connection, folded, late) <= _FEW:
                         break
                 head = connection.execute(LOCK, (self._ledger,)).fetchone()
                 if head is None:
                     raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
                 # A snapshot taken now sees every commit, and under the lock there will be no other.
-                self._follow(connection, whole, late)
-                _check_head(whole, head)
-                self._stage_ledger(connection, whole, late)
+                self._follow(connection, folded, late)
+                _check_head(folded, head)
+                self._stage_ledger(connection, folded, late)
                 counts = _swap(connection, self._ledger)
-                functional_currency = whole.own.state.functional_currency
+                functional_currency = folded.own.state.functional_currency
                 others = mend_other_currencies(connection, self._ledger, functional_currency)
                 counts.removed["other_currencies"], counts.written["other_currencies"] = others
                 counts.removed["snapshots"], counts.written["snapshots"] = drop_wrong(connection, self._ledger), 0
-                _mend_settings(connection, whole)
+                _mend_settings(connection, folded)
                 if any(counts.removed.values()) or any(counts.written.values()):
                     connection.execute(FORGET, (self._ledger,))
         self._progress(self._done, self._done)
-        return msgspec.structs.replace(counts, resumed_from=whole.resumed_from)
+        return msgspec.structs.replace(counts, resumed_from=folded.resumed_from)
 
-    def _fold(self, spool: Path, workers: int | None, shares: int | None, how: Start) -> Whole:
+    def _fold(self, spool: Path, workers: int | None, shares: int | None, start: Start) -> Whole:
         with database_snapshot(self._database) as snapshot:
             connection = snapshot.connection
             head = read_head(connection, self._ledger)
@@ -177,8 +177,8 @@ class _Rebuild:
             number = workers_for(connection, self._total, workers)
             of = shares or shares_for(connection, self._ledger, self._total, number)
             if self._resumable is not None:
-                of = self._resumable.begin(connection, self._ledger, head, shares=of, how=how).shares
-            whole = fold(
+                of = self._resumable.begin(connection, self._ledger, head, shares=of, start=start).shares
+            folded = fold(
                 snapshot,
                 self._ledger,
                 shares=of,
@@ -187,9 +187,9 @@ class _Rebuild:
                 spool=spool,
                 resumable=self._resumable,
             )
-        if whole.damage is not None:
-            raise _damaged(whole.damage)
-        return whole
+        if folded.damage is not None:
+            raise _damaged(folded.damage)
+        return folded
 
     def _advance(self, more: int) -> None:
         if more:
@@ -198,20 +198,20 @@ class _Rebuild:
 
     # --- what is recorded meanwhile ---------------------------------------------------------------------------
 
-    def _replayer(self, whole: Whole) -> Replayer:
+    def _replayer(self, folded: Whole) -> Replayer:
         """Returns the replayer that continues after the shares, with the customers of later events."""
         late = Replayer(self._ledger)
-        late.state, late.position = whole.own.state, whole.own.position
+        late.state, late.position = folded.own.state, folded.own.position
         return late
 
-    def _follow(self, connection: WriteConnection, whole: Whole, late: Replayer) -> int:
+    def _follow(self, connection: WriteConnection, folded: Whole, late: Replayer) -> int:
         """Replays the events recorded since. Returns their number."""
-        chain = whole.followed
+        chain = folded.followed
         after, known = chain.position, late.events
         with self._database.read() as reading:
             days = recorded_days(reading, self._ledger)
             chain.follow(reading, EVERYTHING, no_progress)
-            damage = follow_own(reading, whole.own)
+            damage = follow_own(reading, folded.own)
             if chain.findings:
                 found = chain.findings.first
                 damage = Damage(found.position or 0, found.message)
@@ -247,13 +247,13 @@ class _Rebuild:
             if derived.name in OF_CUSTOMERS:
                 connection.execute(_compose(BY_CUSTOMER, derived))
 
-    def _stage_ledger(self, connection: WriteConnection, whole: Whole, late: Replayer) -> None:
+    def _stage_ledger(self, connection: WriteConnection, folded: Whole, late: Replayer) -> None:
         """Stages the tables of the ledger as a whole: few rows, staged after the last event."""
-        whole.totals.merge(late.totals)
+        folded.totals.merge(late.totals)
         tables: dict[str, dict[Key, Any]] = {
-            **whole.own.rows,
-            **rows_of_totals(whole.totals),
-            "merkle_nodes": {**whole.followed.nodes},
+            **folded.own.rows,
+            **rows_of_totals(folded.totals),
+            "merkle_nodes": {**folded.followed.nodes},
         }
         for name, rows in tables.items():
             _copy(connection, self._ledger, DERIVED_BY_NAME[name], ((*key, *values) for key, values in rows.items()))
@@ -297,9 +297,9 @@ def _damaged(damage: Damage) -> IntegrityFault:
     )
 
 
-def _check_head(whole: Whole, head: tuple[Any, ...]) -> None:
+def _check_head(folded: Whole, head: tuple[Any, ...]) -> None:
     """Checks that the log ends at the ledger's head. Rows computed from a shorter log would hide the missing events."""
-    chain = whole.followed
+    chain = folded.followed
     if (chain.position, chain.moment, chain.hash) != (head[0], head[1], bytes(head[2])):
         message = f"the ledger's head at position {head[0]} is not its last batch"
         raise _damaged(Damage(chain.position, message))
@@ -359,11 +359,11 @@ def _copy(connection: WriteConnection, ledger: str, derived: Derived, rows: Iter
             copy.write_row((ledger, *row))
 
 
-def _mend_settings(connection: WriteConnection, whole: Whole) -> None:
+def _mend_settings(connection: WriteConnection, folded: Whole) -> None:
     """Corrects the settings and the frontier in the ledger's row, if they differ from the events."""
-    state = whole.own.state
+    state = folded.own.state
     names = (*SETTINGS, "frontier")
-    values = [state.stored(name) for name in SETTINGS] + [whole.followed.frontier.to_bytes()]
+    values = [state.stored(name) for name in SETTINGS] + [folded.followed.frontier.to_bytes()]
     query = sql.SQL("UPDATE ledgers SET {} WHERE ledger = %s AND ({}) IS DISTINCT FROM ({})").format(
         sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names),
         _list(names),

@@ -95,21 +95,21 @@ class ResumableRuns:
         """Releases the directory for other processes; the end of the process does the same."""
         self._lock.close()
 
-    def begin(self, connection: sa.Connection, ledger: str, head: Any, *, shares: int, how: Start) -> Manifest:
-        """Continues the saved run that ``how`` selects if it belongs to this log; otherwise deletes it.
+    def begin(self, connection: sa.Connection, ledger: str, head: Any, *, shares: int, start: Start) -> Manifest:
+        """Continues the saved run that ``start`` selects if it belongs to this log; otherwise deletes it.
 
         ``head`` is the ledger's row. Returns the manifest of the current run, with the number of shares of the
         saved run if one is continued.
         """
         made_by = f"{version('subledger')} on PostgreSQL {driver(connection).info.server_version // 10_000}"
-        source = self._clean if how is Start.SINCE_CLEAN else self._running
+        source = self._clean if start is Start.SINCE_CLEAN else self._running
         self.contradicted = tuple(self._contradicted(connection, ledger))
-        found = _manifest(source) if how is not Start.ANEW else None
+        found = _manifest(source) if start is not Start.ANEW else None
         if found is not None and (found.made_by != made_by or not _is_of(connection, ledger, found)):
             found = None
-        if found is None or how is Start.SINCE_CLEAN:
+        if found is None or start is Start.SINCE_CLEAN:
             self.forget()
-        if found is not None and how is Start.SINCE_CLEAN:
+        if found is not None and start is Start.SINCE_CLEAN:
             # The progress of the last clean run is not changed until the next run is clean.
             shutil.copytree(self._clean, self._running, ignore=shutil.ignore_patterns(_MANIFEST))
         self._running.mkdir(mode=0o700, exist_ok=True)
@@ -120,7 +120,7 @@ class ResumableRuns:
             shares=shares if found is None else found.shares,
             position=head.position,
             batch_hash=bytes(head.batch_hash).hex(),
-            since=0 if found is None else found.position if how is Start.SINCE_CLEAN else found.since,
+            since=0 if found is None else found.position if start is Start.SINCE_CLEAN else found.since,
         )
         # Written before any part is saved, so that no part is beyond the head in the manifest.
         _write(self._running / _MANIFEST, msgspec.json.encode(now))

@@ -44,12 +44,12 @@ class Totals:
             total = self._new(key, (position, entry.number))
         add_entry(total, entry)
 
-    def draw(self, movement: Movement, drawn: Drawn, place: tuple[Any, ...], number: int) -> Amounts:
+    def draw(self, movement: Movement, drawn: Drawn, entry_place: tuple[Any, ...], number: int) -> Amounts:
         """Returns the total of a plain draw.
 
-        ``place``: recorded_on, cut, functional currency, policy, product, position.
+        ``entry_place``: recorded_on, cut, functional currency, policy, product, position.
         """
-        recorded_on, cut, functional_currency, policy, product, position = place
+        recorded_on, cut, functional_currency, policy, product, position = entry_place
         policy = movement.policy or policy
         product = movement.product or product or ""
         quick = (

@@ -63,7 +63,7 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of (connection, advance, …), with its other arguments. Both are sent to another process."""
 
 
-def workers_for(connection: sa.Connection, events: int, asked: int | None = None) -> int:
+def workers_for(connection: sa.Connection, events: int, requested: int | None = None) -> int:
     """Returns the number of processes: the requested number, else one a core, but each with enough work.
 
     It is one if ledgers are spread over servers. There an exported snapshot is valid on the coordinator alone, and the
@@ -71,8 +71,8 @@ def workers_for(connection: sa.Connection, events: int, asked: int | None = None
     """
     if is_distributed(driver(connection)):
         return 1
-    if asked is not None:
-        return max(asked, 1)
+    if requested is not None:
+        return max(requested, 1)
     return max(min(os.cpu_count() or 1, events // EVENTS_A_WORKER), 1)
 
 

@@ -295,15 +295,15 @@ def _rollforward_table(
             column = "recognised" if total.kind == ESTIMATE else "expired"
             of_month[column] = _plus(of_month.get(column, (0, 0)), total, 1)
     by_formula = _due_by_month(steps)
-    rows, held = [], dict.fromkeys(pools, (0, 0))
+    rows, balances = [], dict.fromkeys(pools, (0, 0))
     for pool, month in sorted({*moved, *by_formula}, key=lambda key: (key[0], key[1] != EARLIER, key[1])):
         of_month = moved.get((pool, month), {})
         recognised, expired = of_month.get("recognised", (0, 0)), of_month.get("expired", (0, 0))
-        opening = held[pool]
-        held[pool] = (opening[0] + recognised[0] - expired[0], opening[1] + recognised[1] - expired[1])
+        opening = balances[pool]
+        balances[pool] = (opening[0] + recognised[0] - expired[0], opening[1] + recognised[1] - expired[1])
         worked_out = by_formula.get((pool, month), 0)
         if month != EARLIER and any((*recognised, *expired, worked_out)):
-            amounts, functional = zip(opening, recognised, expired, held[pool], strict=True)
+            amounts, functional = zip(opening, recognised, expired, balances[pool], strict=True)
             rows.append((pool, month, pools[pool].currency, *amounts, worked_out, functional_currency, *functional))
     return Table(name="rollforward", columns=columns, rows=tuple(rows))
 
@@ -340,9 +340,9 @@ def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], fu
         ):
             of_currency[name] = _plus(of_currency.get(name, (0, 0)), total, sign)
     rows = []
-    for currency, held in sorted(sums.items()):
-        pooled, unpooled = held.get("pooled", (0, 0)), held.get("unpooled", (0, 0))
-        recognized = held.get(RECOGNIZED, (0, 0))
+    for currency, amounts in sorted(sums.items()):
+        pooled, unpooled = amounts.get("pooled", (0, 0)), amounts.get("unpooled", (0, 0))
+        recognized = amounts.get(RECOGNIZED, (0, 0))
         liability = (pooled[0] + unpooled[0], pooled[1] + unpooled[1])
         if any((*pooled, *unpooled, *recognized)):
             rows.append(
@@ -389,8 +389,8 @@ def _ties(end: View, pools: Mapping[str, PoolBalances], found: Sequence[EntryTot
     functional_currency, books = end.functional_currency, control_balances(end)
     recognized = by_currency((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
     liability = by_currency((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
-    for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
-        for tie in ties_of(what, report, account, books):
+    for title, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
+        for tie in ties_of(title, report, account, books):
             if tie.report_minor or tie.trial_balance_minor:
                 yield tie
     foreign = sorted({total.currency for total in found} - {functional_currency})
@@ -399,9 +399,9 @@ def _ties(end: View, pools: Mapping[str, PoolBalances], found: Sequence[EntryTot
     in_functional = functional_balances(end, totals(end), (RECOGNIZED, LIABILITY))
     recognized = by_currency((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
     liability = by_currency((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
-    for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
+    for title, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
         for tie in functional_ties_of(
-            f"{what}, of {{currency}}", report, account, in_functional, functional_currency, foreign
+            f"{title}, of {{currency}}", report, account, in_functional, functional_currency, foreign
         ):
             if tie.report_minor or tie.trial_balance_minor:
                 yield tie

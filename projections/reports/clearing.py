@@ -223,8 +223,8 @@ def open_lots(flows: Iterable[tuple[date, int]]) -> list[tuple[date, int]]:
 def _buckets(ages: list[tuple[int, int]]) -> tuple[int, ...]:
     sums = [0] * len(BUCKETS)
     for age, amount in ages:
-        place = next(at for at, (_, last) in enumerate(BUCKETS) if last is None or age <= last)
-        sums[place] += amount
+        bucket = next(at for at, (_, last) in enumerate(BUCKETS) if last is None or age <= last)
+        sums[bucket] += amount
     return tuple(sums)
 
 

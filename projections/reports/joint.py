@@ -107,9 +107,9 @@ def _ties(reports: Sequence[Report]) -> tuple[Tie, ...]:
     sums: dict[tuple[str, str], tuple[int, int]] = {}
     for report in reports:
         for tie in report.ties:
-            said, books = sums.get((tie.what, tie.currency), (0, 0))
-            sums[tie.what, tie.currency] = (said + tie.report_minor, books + tie.trial_balance_minor)
+            reported, books = sums.get((tie.what, tie.currency), (0, 0))
+            sums[tie.what, tie.currency] = (reported + tie.report_minor, books + tie.trial_balance_minor)
     return tuple(
-        Tie(what=what, currency=currency, report_minor=said, trial_balance_minor=books)
-        for (what, currency), (said, books) in sums.items()
+        Tie(what=what, currency=currency, report_minor=reported, trial_balance_minor=books)
+        for (what, currency), (reported, books) in sums.items()
     )

@@ -51,10 +51,10 @@ def performance(view: View, request: ReportRequest) -> Report:
     source."""
     end = closing(view, request)
     start = None if request.from_date is None else _before(end, request.from_date)
-    held = holdings(end, since=request.from_date)
-    found, bridge = sources(end, request.from_date, held)
+    blocks = holdings(end, since=request.from_date)
+    found, bridge = sources(end, request.from_date, blocks)
     remaining, bands = _remaining(end)
-    balances = _Balances(start, end, held, request.from_date)
+    balances = _Balances(start, end, blocks, request.from_date)
     return Report(
         name="performance",
         title="Contract balances and performance obligations",
@@ -79,7 +79,7 @@ def _before(end: View, day: date) -> View:
 class _Balances:
     """Opening and closing trial balances in both currencies, and the carrying amounts of refundable blocks."""
 
-    def __init__(self, start: View | None, end: View, held: Sequence[Holding], from_date: date | None) -> None:
+    def __init__(self, start: View | None, end: View, blocks: Sequence[Holding], from_date: date | None) -> None:
         self.functional_currency = end.functional_currency
         accounts = (LIABILITY, RECOGNISED_AHEAD, *RECEIVABLES, *REVENUE, "deferred_revenue")
         self.books: list[Balances] = []
@@ -88,7 +88,7 @@ class _Balances:
             self.books.append({} if view is None else control_balances(view))
             self.functional.append({} if view is None else functional_balances(view, totals(view), accounts))
         before = -1 if from_date is None else month_number(from_date) - 1
-        self.blocks = [_carried(held, before), _carried(held, None)]
+        self.blocks = [_carried(blocks, before), _carried(blocks, None)]
 
     @property
     def currencies(self) -> list[str]:
@@ -124,31 +124,31 @@ class _Balances:
                     c + r for c, r in zip(self.contract(end, currency), self.refundable(end, currency), strict=True)
                 ]
                 gross, ahead = self.of(end, LIABILITY, currency), self.of(end, RECOGNISED_AHEAD, currency)
-                what = f"{name} contract and refund liability = prepaid_liability less breakage_recognized"
-                yield _tie(what, currency, report[0], gross[0] - ahead[0])
+                title = f"{name} contract and refund liability = prepaid_liability less breakage_recognized"
+                yield _tie(title, currency, report[0], gross[0] - ahead[0])
                 if currency != self.functional_currency:
                     yield _tie(
-                        f"{what}, {currency} in {self.functional_currency}",
+                        f"{title}, {currency} in {self.functional_currency}",
                         self.functional_currency,
                         report[1],
                         gross[1] - ahead[1],
                     )
         for currency in self.currencies:
             remaining = sum(amounts[0] for amounts in bands.get(currency, []))
-            what = "remaining in all bands, and refund liability = prepaid_liability less breakage_recognized"
+            title = "remaining in all bands, and refund liability = prepaid_liability less breakage_recognized"
             books = self.of(1, LIABILITY, currency)[0] - self.of(1, RECOGNISED_AHEAD, currency)[0]
-            yield _tie(what, currency, remaining + self.refundable(1, currency)[0], books)
+            yield _tie(title, currency, remaining + self.refundable(1, currency)[0], books)
 
 
-def _tie(what: str, currency: str, report: int, books: int) -> Tie:
-    return Tie(what=what, currency=currency, report_minor=report, trial_balance_minor=books)
+def _tie(title: str, currency: str, report: int, books: int) -> Tie:
+    return Tie(what=title, currency=currency, report_minor=report, trial_balance_minor=books)
 
 
-def _carried(held: Iterable[Holding], month: int | None) -> dict[tuple[str, bool], tuple[int, int]]:
+def _carried(blocks: Iterable[Holding], month: int | None) -> dict[tuple[str, bool], tuple[int, int]]:
     """Returns the carrying amounts at the end of a month (None: of the view), by currency and ``refundable``."""
     found: dict[tuple[str, bool], tuple[int, int]] = {}
-    for holding in held:
-        at = len(holding.months) - 1 if month is None else holding.place(month)
+    for holding in blocks:
+        at = len(holding.months) - 1 if month is None else holding.month_index(month)
         if at >= 0:
             key = (holding.block.currency, holding.block.refundable)
             value, functional = found.get(key, (0, 0))
@@ -207,10 +207,10 @@ def _class_of(lot: Lot) -> tuple[str, bool, bool]:
 
 def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
     """Returns the remaining obligation by time band as a table, and its amounts per currency and band."""
-    held = history(end)
+    blocks = history(end)
     last = last_whole_month(end.as_of)
-    lots = lots_on(held, end.as_of)
-    expected = outlooks(lots, Habits(observe(held, last), last), end.as_of, MONTHS, by=_class_of)
+    lots = lots_on(blocks, end.as_of)
+    expected = outlooks(lots, Habits(observe(blocks, last), last), end.as_of, MONTHS, by=_class_of)
     books = control_balances(end)
     functional = functional_balances(end, totals(end), (RECOGNISED_AHEAD,))
     functional_currency = end.functional_currency
@@ -266,22 +266,22 @@ def _by_band(outlook: Outlook) -> list[list[int]]:
             ]
         )
         first = until
-    gone, functional = (sum(band[column] for band in found) for column in (0, 1))
-    return [*found, [outlook.opening - gone, outlook.opening_functional - functional, 0]]
+    sums, functional = (sum(band[column] for band in found) for column in (0, 1))
+    return [*found, [outlook.opening - sums, outlook.opening_functional - functional, 0]]
 
 
 def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[list[int]]:
     """Spreads breakage recognised before expiry over the bands in proportion to pooled blocks; cumulative rounding."""
     of_bands = [band[0] for band in _by_band(pooled)] if pooled is not None else []
-    whole = sum(of_bands)
-    if whole <= 0:
+    total = sum(of_bands)
+    if total <= 0:
         return [*[[0, 0] for _ in BANDS], [ahead, functional]]
-    found, upto, told = [], 0, [0, 0]
+    found, cumulated, before = [], 0, [0, 0]
     for amount in of_bands:
-        upto += amount
-        now = [round_half_up(ahead * upto, whole), round_half_up(functional * upto, whole)]
-        found.append([now[0] - told[0], now[1] - told[1]])
-        told = now
+        cumulated += amount
+        now = [round_half_up(ahead * cumulated, total), round_half_up(functional * cumulated, total)]
+        found.append([now[0] - before[0], now[1] - before[1]])
+        before = now
     return found
 
 
@@ -323,8 +323,8 @@ def _revenue_ties(balances: _Balances, found: RevenueFigures, bridge: RevenueFig
                 for name in (*REVENUE, "deferred_revenue")
             }
             revenue = sum(change[name] for name in REVENUE)
-            what = "revenue by source, less released = change of usage, overage and breakage revenue"
-            yield _tie(what + named, unit, recognised[at] - released[at], revenue)
+            title = "revenue by source, less released = change of usage, overage and breakage revenue"
+            yield _tie(title + named, unit, recognised[at] - released[at], revenue)
             if other[at] or change["deferred_revenue"]:
-                what = "released, less concessions and shares = change of deferred_revenue"
-                yield _tie(what + named, unit, other[at], change["deferred_revenue"])
+                title = "released, less concessions and shares = change of deferred_revenue"
+                yield _tie(title + named, unit, other[at], change["deferred_revenue"])

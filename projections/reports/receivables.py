@@ -187,7 +187,7 @@ def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
         found[invoice_id] = (lots, sum(int(row.functional_minor) for row in moved))
     if not any(lots for lots, _ in found.values()):
         found = {None: ([], sum(carried for _, carried in found.values()))}
-    still_open = {invoice_id: kept for invoice_id, kept in found.items() if kept[0] or len(found) == 1}
+    still_open = {invoice_id: parts for invoice_id, parts in found.items() if parts[0] or len(found) == 1}
     rest = sum(carried for _, carried in found.values()) - sum(carried for _, carried in still_open.values())
     weights = [sum(abs(amount) for _, amount in lots) for lots, _ in still_open.values()]
     for (invoice_id, (lots, carried)), more in zip(still_open.items(), _shared(rest, weights), strict=True):

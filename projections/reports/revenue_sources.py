@@ -63,11 +63,11 @@ class Family(msgspec.Struct):
     recognised: list[int] = msgspec.field(default_factory=lambda: [0, 0])
 
 
-def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple[RevenueFigures, RevenueFigures]:
+def sources(end: View, from_date: date | None, blocks: Sequence[Holding]) -> tuple[RevenueFigures, RevenueFigures]:
     """Returns the period's revenue by source, and the bridge from it to the accounts."""
     rules = end.rules
     roots = _roots(end)
-    families = _families(held, roots, from_date)
+    families = _families(blocks, roots, from_date)
     found: RevenueFigures = {}
     bridge: RevenueFigures = {}
     parameters = {
@@ -95,8 +95,8 @@ def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple
 
 
 def _add(figures: RevenueFigures, line: SourceLine, amounts: Iterable[int], sign: int = 1) -> None:
-    held = figures.setdefault(line, [0, 0])
-    figures[line] = [each + sign * amount for each, amount in zip(held, amounts, strict=True)]
+    before = figures.setdefault(line, [0, 0])
+    figures[line] = [each + sign * amount for each, amount in zip(before, amounts, strict=True)]
 
 
 def _roots(end: View) -> dict[str, str]:
@@ -107,14 +107,14 @@ def _roots(end: View) -> dict[str, str]:
     return roots
 
 
-def _families(held: Iterable[Holding], roots: dict[str, str], from_date: date | None) -> dict[str, Family]:
+def _families(blocks: Iterable[Holding], roots: dict[str, str], from_date: date | None) -> dict[str, Family]:
     before = -1 if from_date is None else month_number(from_date) - 1
     families: dict[str, Family] = {}
-    for holding in held:
+    for holding in blocks:
         block_id = holding.block.block_id
         family = families.setdefault(roots.get(block_id, block_id), Family(currency=holding.block.currency))
         family.is_refundable |= holding.block.refundable
-        at = holding.place(before)
+        at = holding.month_index(before)
         if at >= 0:
             family.existed = True
             family.opening = [family.opening[0] + holding.value[at], family.opening[1] + holding.functional[at]]

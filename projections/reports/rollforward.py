@@ -175,18 +175,18 @@ def _figures(
 
     Grouped by product, only the row without a product has an opening and a closing.
     """
-    held = {line: net(getattr(of_line[None], measure)) if None in of_line else 0 for line, of_line in roll.items()}
+    closing = {line: net(getattr(of_line[None], measure)) if None in of_line else 0 for line, of_line in roll.items()}
     if by == "product":
-        held = _under_no_product(held)
+        closing = _under_no_product(closing)
     nothing = Movements()
     for month in months:
-        moved = {line: getattr(roll.get(line, {}).get(month, nothing), measure) for line in held}
+        moved = {line: getattr(roll.get(line, {}).get(month, nothing), measure) for line in closing}
         changes = {line: net(of_month) for line, of_month in moved.items()}
         if by == "product":
             changes = _under_no_product(changes)
-        for line in sorted(held):
-            opening, held[line] = held[line], held[line] + changes[line]
-            shown = (opening, *(moved[line].get(column, 0) for column in columns), held[line])
+        for line in sorted(closing):
+            opening, closing[line] = closing[line], closing[line] + changes[line]
+            shown = (opening, *(moved[line].get(column, 0) for column in columns), closing[line])
             yield month, line, shown if by != "product" or not line[0] else (None, *shown[1:-1], None)
 
 

@@ -291,7 +291,7 @@ def _ties(
     cells: dict[CohortMonth, Recognised], cohorts: Cohorts, bridge: Bridge, books: dict[tuple[str, str], int]
 ) -> tuple[Tie, ...]:
     released = by_currency((currency, amount) for (currency, item), amount in bridge.items() if item == RELEASED)
-    held = by_currency((currency, amount) for (currency, item), amount in bridge.items() if item != IN_REVENUE)
+    moved_out = by_currency((currency, amount) for (currency, item), amount in bridge.items() if item != IN_REVENUE)
     recognised = by_currency(
         [*((currency, cell.total) for (_, _, currency), cell in cells.items()), *_negated(released)]
     )
@@ -301,7 +301,7 @@ def _ties(
     in_revenue = {("revenue", currency): amount for currency, amount in revenue.items()}
     ties = (
         *ties_of("recognised, less released = usage, overage and breakage revenue", recognised, "revenue", in_revenue),
-        *ties_of("released, less concessions and shares = deferred_revenue", held, "deferred_revenue", books),
+        *ties_of("released, less concessions and shares = deferred_revenue", moved_out, "deferred_revenue", books),
         *ties_of("still deferred = prepaid_liability", deferred, "prepaid_liability", books),
         *ties_of("estimated for blocks not expired = breakage_recognized", pooled, "breakage_recognized", books),
     )

@@ -373,7 +373,7 @@ def test_a_file_is_written_in_the_place_of_a_link_and_not_through_it(tmp_path: P
     (tmp_path / "victim").write_text("theirs")
     (tmp_path / "file").symlink_to(tmp_path / "victim")
     here = os.open(tmp_path, os.O_RDONLY)
-    folder._Here(here).write("file", b"ours")
+    folder._LocalFolder(here).write("file", b"ours")
     os.close(here)
     assert (tmp_path / "victim").read_text() == "theirs"
     assert (tmp_path / "file").read_bytes() == b"ours"

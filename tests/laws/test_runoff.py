@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.forecast.backtest import HORIZON, LEVEL, MEASURES, Bands, Became, Trial, run_rate, spread, stretches
+from projections.forecast.backtest import HORIZON, LEVEL, MEASURES, Actuals, Bands, Trial, run_rate, spread, stretches
 from projections.forecast.habits import UNTESTED_K, Habits, Observation, Purse, credibility_k
 from projections.forecast.holdings import NEVER, month_number
 from projections.forecast.runoff import AHEAD, Lot, Lots, Outlook, currency_of, months_after, outlooks, run_off
@@ -196,17 +196,17 @@ def test_the_band_holds_four_of_five_errors_and_one_more(errors: int, expected: 
     assert found is None or found >= LEVEL * (errors + 1)
 
 
-AMOUNTS = st.builds(Became, consumed=st.integers(0, 4000), expired=st.integers(0, 4000))
+AMOUNTS = st.builds(Actuals, consumed=st.integers(0, 4000), expired=st.integers(0, 4000))
 
 
 @given(books(), st.lists(st.lists(AMOUNTS, min_size=1, max_size=HORIZON), max_size=8))
 def test_what_is_expected_lies_within_its_band_and_the_band_within_what_can_be(
-    both: tuple[Lots, dict[Purse, list[Observation]]], became: list[list[Became]]
+    both: tuple[Lots, dict[Purse, list[Observation]]], actuals: list[list[Actuals]]
 ) -> None:
     outlook = expect(*both, 6)
     tried = [
-        Trial(month=LAST - 9 + at, currency="USD", outlook=expect(*both, HORIZON), became=each, run_rate=[])
-        for at, each in enumerate(became)
+        Trial(month=LAST - 9 + at, currency="USD", outlook=expect(*both, HORIZON), actuals=each, run_rate=[])
+        for at, each in enumerate(actuals)
     ]
     bands = Bands(tried, LAST)
     for measure in MEASURES:
@@ -222,7 +222,7 @@ def test_a_band_knows_only_what_had_happened_by_then() -> None:
     lots: Lots = {("ann", "credit", ()): [lot("100", 10_000)]}
     outlook = expect(lots, {}, HORIZON)
     tried = [
-        Trial(month=LAST - 6 + at, currency="USD", outlook=outlook, became=[Became(consumed=1000)], run_rate=[])
+        Trial(month=LAST - 6 + at, currency="USD", outlook=outlook, actuals=[Actuals(consumed=1000)], run_rate=[])
         for at in range(4)
     ]
     assert Bands(tried, LAST - 3).band(outlook, "USD", "consumption", slice(0, 1)) == (0, 10_000)

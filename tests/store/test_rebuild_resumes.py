@@ -333,7 +333,7 @@ def _over_the_damage(service: Subledger, directory: Path) -> int:
     (directory / "spool").mkdir()
     with database_snapshot(service.database) as snapshot:
         head = read_head(snapshot.connection, LEDGER)
-        held.begin(snapshot.connection, LEDGER, head, shares=SHARES, how=Start.ANEW)
+        held.begin(snapshot.connection, LEDGER, head, shares=SHARES, start=Start.ANEW)
         whole = fold(
             snapshot, LEDGER, shares=SHARES, workers=1, advance=no_progress, spool=directory / "spool", resumable=held
         )

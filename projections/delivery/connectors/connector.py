@@ -132,8 +132,8 @@ class Connector(ABC):
     by_document: ClassVar[bool] = True
     """Each document by itself; else the file as a whole."""
     settings_type: ClassVar[type[ChannelSettings]]
-    place: ClassVar[tuple[str, ...]] = ("url",)
-    """The settings that say where it leads to."""
+    destination_fields: ClassVar[tuple[str, ...]] = ("url",)
+    """The settings that identify the destination; fixed once a channel has delivered."""
 
     def __init__(self, settings: Any, calls: Calls, session: dict[str, Any]) -> None:
         self.settings = settings

@@ -36,7 +36,7 @@ from subledger.external.calls import NotSent, Unclear
 
 _RECEIPT_BYTES: Final = 4_096
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
 class DropSettings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,10 +63,10 @@ class DropSettings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_
             raise InvalidInput("done and failed must differ", field="failed", found=self.failed)
 
 
-class Place(Protocol):
-    """A folder, wherever it is. Names are of files in it, or in a folder of it.
+class ImportFolder(Protocol):
+    """A folder of this machine or of a server. Names are of files in it, or in a folder of it.
 
-    Everything but ``move`` raises NotSent or NotAuthorised where it could not be done.
+    Everything but ``move`` raises NotSent or NotAuthorised if it could not be done.
     """
 
     def check_folder(self, name: str) -> None:
@@ -101,49 +101,54 @@ class Drop(connector.Connector):
         """The location, for people."""
 
     @abstractmethod
-    def opened(self) -> AbstractContextManager[Place]:
+    def opened(self) -> AbstractContextManager[ImportFolder]:
         """The folder, for one step. Raises NotSent, NotAuthorised, also where it is not there."""
 
     def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
-        return self._do("LOOK", shipment.reference, lambda place: self._found(place, shipment), none="not there")
+        return self._do("LOOK", shipment.reference, lambda folder: self._found(folder, shipment), none="not there")
 
     def prepare(self, shipment: connector.Shipment) -> None:
         body = f"{len(shipment.payload)} bytes, SHA-256 {_hash(shipment)}"
-        self._do("WRITE", _part(shipment), lambda place: _put_beside(place, shipment), body=body)
+        self._do("WRITE", _part(shipment), lambda folder: _write_part(folder, shipment), body=body)
 
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         name = shipment.reference
-        self._do("RENAME", _part(shipment), lambda place: place.move(_part(shipment), name), body=name)
+        self._do("RENAME", _part(shipment), lambda folder: folder.move(_part(shipment), name), body=name)
         return connector.Accepted(erp_id=name, posted=self.settings.confirms == "nothing")
 
-    def _do(self, what: str, name: str, do: Callable[[Place], Done], *, body: str = "", none: str = "done") -> Done:
+    def _do(
+        self, operation: str, name: str, action: Callable[[ImportFolder], Result], *, body: str = "", none: str = "done"
+    ) -> Result:
         url = f"{self.url.rstrip('/')}/{name}"
         try:
-            with self.opened() as place:
-                done = do(place)
+            with self.opened() as folder:
+                result = action(folder)
         except (NotSent, Unclear) as error:
-            self.calls.note(what, url, body, failure=str(error))
+            self.calls.note(operation, url, body, failure=str(error))
             raise
         self.calls.note(
-            what, url, body, answer=f"{done.state}: {done.reason}" if isinstance(done, connector.Found) else none
+            operation,
+            url,
+            body,
+            answer=f"{result.state}: {result.reason}" if isinstance(result, connector.Found) else none,
         )
-        return done
+        return result
 
-    def _found(self, place: Place, shipment: connector.Shipment) -> connector.Found | None:
+    def _found(self, folder: ImportFolder, shipment: connector.Shipment) -> connector.Found | None:
         settings: DropSettings = self.settings
         name = shipment.reference
-        there = _same(place, name, shipment)
-        if there is True:
+        delivered = _same(folder, name, shipment)
+        if delivered is True:
             # A server that renames in two steps may have left it; once the file is taken, it would say the opposite.
-            place.remove(_part(shipment))
+            folder.remove(_part(shipment))
             return self._handed_over(name, "handed over, not taken yet")
-        if there is False:
+        if delivered is False:
             return _discarded(name, f"{self.url} has another file {name}: take it away, then retry")
-        if settings.confirms == "moved" and (moved := self._moved(place, shipment)) is not None:
+        if settings.confirms == "moved" and (moved := self._moved(folder, shipment)) is not None:
             return moved
-        if place.read(_part(shipment), at_most=1) is not None:
+        if folder.read(_part(shipment), at_most=1) is not None:
             return None
-        receipt = place.read(_receipt(shipment), at_most=_RECEIPT_BYTES)
+        receipt = folder.read(_receipt(shipment), at_most=_RECEIPT_BYTES)
         if receipt is None:
             return None
         if receipt != _receipt_text(shipment):
@@ -152,24 +157,24 @@ class Drop(connector.Connector):
             )
         return self._handed_over(name, "handed over and taken")
 
-    def _moved(self, place: Place, shipment: connector.Shipment) -> connector.Found | None:
+    def _moved(self, folder: ImportFolder, shipment: connector.Shipment) -> connector.Found | None:
         """The importer's result, told by the folder that it moved the file to."""
         settings: DropSettings = self.settings
         name = shipment.reference
-        place.check_folder(settings.done)
-        place.check_folder(settings.failed)
-        done = _same(place, f"{settings.done}/{name}", shipment)
-        if done is not None:
-            said = f"{settings.done} has another file {name}"
+        folder.check_folder(settings.done)
+        folder.check_folder(settings.failed)
+        delivered = _same(folder, f"{settings.done}/{name}", shipment)
+        if delivered is not None:
+            reason = f"{settings.done} has another file {name}"
             return (
                 connector.Found(erp_id=name, state="posted", reason=f"moved into {settings.done}")
-                if done
-                else _discarded(name, said)
+                if delivered
+                else _discarded(name, reason)
             )
-        if place.read(f"{settings.failed}/{name}", at_most=1) is None:
+        if folder.read(f"{settings.failed}/{name}", at_most=1) is None:
             return None
         # It came back: when a person has taken it out of there, it can be put again.
-        place.remove(_receipt(shipment))
+        folder.remove(_receipt(shipment))
         return _discarded(
             name, f"the importer has put it into {settings.failed}: mend what it says, take the file away, then retry"
         )
@@ -180,21 +185,21 @@ class Drop(connector.Connector):
         return connector.Found(erp_id=name, state="accepted", reason=f"{reason}: it waits for the importer to say more")
 
 
-def _put_beside(place: Place, shipment: connector.Shipment) -> None:
+def _write_part(folder: ImportFolder, shipment: connector.Shipment) -> None:
     """The part, then its receipt: so there is never a receipt without its part before the part was renamed."""
     part = _part(shipment)
-    if not _same(place, part, shipment):
-        place.remove(_receipt(shipment))
-        place.write(part, shipment.payload)
-        if not _same(place, part, shipment):
+    if not _same(folder, part, shipment):
+        folder.remove(_receipt(shipment))
+        folder.write(part, shipment.payload)
+        if not _same(folder, part, shipment):
             raise NotSent(f"{part} is not what was written: is the disk full?")
-    place.write(_receipt(shipment), _receipt_text(shipment))
+    folder.write(_receipt(shipment), _receipt_text(shipment))
 
 
-def _same(place: Place, name: str, shipment: connector.Shipment) -> bool | None:
+def _same(folder: ImportFolder, name: str, shipment: connector.Shipment) -> bool | None:
     """True if a file has the delivered bytes; None if there is no file."""
-    there = place.read(name, at_most=len(shipment.payload) + 1)
-    return None if there is None else there == shipment.payload
+    content = folder.read(name, at_most=len(shipment.payload) + 1)
+    return None if content is None else content == shipment.payload
 
 
 def _discarded(name: str, reason: str) -> connector.Found:

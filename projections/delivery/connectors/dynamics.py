@@ -86,14 +86,14 @@ class Dynamics(connector.Connector):
             return _found(shipment, headers, lines)
         if not headers and not _is_of(shipment, last):
             return None
-        told = ", ".join(missing[:_ERRORS]) + (f" and {len(missing) - _ERRORS} more" if missing[_ERRORS:] else "")
-        said = [f"there is no voucher of {told}"]
+        names = ", ".join(missing[:_ERRORS]) + (f" and {len(missing) - _ERRORS} more" if missing[_ERRORS:] else "")
+        reasons = [f"there is no voucher of {names}"]
         if headers:
-            said.append(f"but there is journal {', '.join(headers)}: delete or reverse it before a retry")
+            reasons.append(f"but there is journal {', '.join(headers)}: delete or reverse it before a retry")
         if last is not None:
-            said += [f"the import {last.name} is {last.status}", *self._said_of(last)]
+            reasons += [f"the import {last.name} is {last.status}", *self._messages_of(last)]
         erp_id = ", ".join(headers) or (last.name if last is not None else "")
-        return connector.Found(erp_id=erp_id, state="discarded", reason="; ".join(said))
+        return connector.Found(erp_id=erp_id, state="discarded", reason="; ".join(reasons))
 
     def prepare(self, shipment: connector.Shipment) -> None:
         if not self._free:
@@ -155,15 +155,15 @@ class Dynamics(connector.Connector):
         status = value_of(answer)
         return None if status in _NOT_KNOWN else status
 
-    def _said_of(self, execution: Execution) -> list[str]:
+    def _messages_of(self, execution: Execution) -> list[str]:
         """The errors of an import, as far as they can be had."""
         try:
             answer = self._api.act("GetExecutionErrors", executionId=execution.name)
             errors = _errors.decode(value_of(answer) or "[]") if answer.status_code == 200 else []
         except (Unclear, ValueError, LookupError, TypeError):
             return []
-        said = dict.fromkeys(str(error.get("ErrorMessage") or "") for error in errors)
-        return [text for text in said if text][:_ERRORS]
+        messages = dict.fromkeys(str(error.get("ErrorMessage") or "") for error in errors)
+        return [text for text in messages if text][:_ERRORS]
 
     # --- journals -------------------------------------------------------------------------------------------------
 

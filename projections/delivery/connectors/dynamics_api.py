@@ -108,10 +108,10 @@ def refusal(answer: httpx.Response) -> str:
     """The error in Dynamics' words: the innermost message of an OData error, or Entra's description."""
     try:
         error = answer.json()["error"]
-        said = answer.json()["error_description"] if isinstance(error, str) else _innermost(error)
+        message = answer.json()["error_description"] if isinstance(error, str) else _innermost(error)
     except (ValueError, KeyError, TypeError, AttributeError):
-        said = answer.text
-    return f"{answer.status_code} {said[:500]}"
+        message = answer.text
+    return f"{answer.status_code} {message[:500]}"
 
 
 def _innermost(error: dict[str, Any]) -> str:

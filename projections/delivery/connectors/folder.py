@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from projections.delivery.connectors import connector
-from projections.delivery.connectors.drop import Drop, DropSettings, Place
+from projections.delivery.connectors.drop import Drop, DropSettings, ImportFolder
 from subledger.errors import InvalidInput
 from subledger.external.calls import NotAuthorised, NotSent, Unclear
 
@@ -67,14 +67,14 @@ class Folder(Drop):
         return f"file://{self.settings.directory}"
 
     @contextmanager
-    def opened(self) -> Iterator[Place]:
+    def opened(self) -> Iterator[ImportFolder]:
         try:
             descriptor = open_folder(*allowed_path(self.settings.directory))
         except OSError as error:
             kind = NotAuthorised if error.errno in _FORBIDDEN else NotSent
             raise kind(f"there is no folder {self.settings.directory}: is the share mounted? ({error})") from error
         try:
-            yield _Here(descriptor)
+            yield _LocalFolder(descriptor)
         finally:
             os.close(descriptor)
 
@@ -110,7 +110,7 @@ def open_folder(folder: Path, path: Path) -> int:
     return descriptor
 
 
-class _Here:
+class _LocalFolder:
     """A folder of this machine that is open. Nothing in it is reached through a link."""
 
     def __init__(self, folder: int) -> None:

@@ -92,17 +92,17 @@ class Intacct(connector.Connector):
     name: ClassVar[str] = "intacct"
     formats: ClassVar[tuple[str, ...]] = ("intacct-xml",)
     settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
-    place: ClassVar[tuple[str, ...]] = ("url", "company_id", "entity")
+    destination_fields: ClassVar[tuple[str, ...]] = ("url", "company_id", "entity")
 
     def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         batches = [
             batch
             for batch in self._read("GLBATCH", _BATCH_FIELDS, f"REFERENCENO = '{shipment.reference}'")
-            if _said(batch, "REFERENCENO") == shipment.reference and not batch.findtext("REVERSEDFROM")
+            if _text_at(batch, "REFERENCENO") == shipment.reference and not batch.findtext("REVERSEDFROM")
         ]
         if not batches:
             return None
-        numbers = sorted(_said(batch, "RECORDNO") for batch in batches)
+        numbers = sorted(_text_at(batch, "RECORDNO") for batch in batches)
         if len(batches) > 1:
             twice = f"Intacct has it {len(batches)} times, as {', '.join(numbers)}: delete all but one there"
             return connector.Found(erp_id=numbers[0], state="discarded", reason=twice)
@@ -117,7 +117,7 @@ class Intacct(connector.Connector):
         if result.findtext("status") != "success":
             self._check_not_there(shipment, _refusal(result))
             return connector.Rejected(reason=_refusal(result))
-        return connector.Accepted(erp_id=_said(result, ".//RECORDNO"), posted=content.find(".//STATE") is None)
+        return connector.Accepted(erp_id=_text_at(result, ".//RECORDNO"), posted=content.find(".//STATE") is None)
 
     def _check_not_there(self, shipment: connector.Shipment, refusal: str) -> None:
         """A refused request may be there, refused because it was run before. Raises Unclear."""
@@ -132,8 +132,8 @@ class Intacct(connector.Connector):
 
     def _read(self, kind: str, fields: str, query: str) -> list[Element]:
         """All records of a kind that a query finds."""
-        asked = {"object": kind, "fields": fields, "query": query, "pagesize": str(_PAGE)}
-        function, found = _function("readByQuery", asked), list[Element]()
+        arguments = {"object": kind, "fields": fields, "query": query, "pagesize": str(_PAGE)}
+        function, found = _function("readByQuery", arguments), list[Element]()
         for _ in range(_PAGES):
             result = self._run(f"look up {query}", function, once=False)
             data = result.find("data")
@@ -166,8 +166,8 @@ class Intacct(connector.Connector):
             result = self._post(settings.url, "session", authentication, _function("getAPISession", {}), once=False)
             if result.findtext("status") != "success":
                 raise NotAuthorised(f"Intacct gives no session: {_refusal(result)}")
-            session = self.calls.hide(_said(result, ".//sessionid"))
-            self.session["session"] = (session, _endpoint(_said(result, ".//endpoint"), settings.url))
+            session = self.calls.hide(_text_at(result, ".//sessionid"))
+            self.session["session"] = (session, _endpoint(_text_at(result, ".//endpoint"), settings.url))
         session, endpoint = self.session["session"]
         return self.calls.hide(session), endpoint
 
@@ -228,14 +228,14 @@ def _function(name: str, arguments: dict[str, str]) -> Element:
 
 def _endpoint(given: str, url: str) -> str:
     """The address of a session: at the same host's domain, as our credentials go there. Raises NotAuthorised."""
-    there, ours = httpx.URL(given), httpx.URL(url)
-    if there.scheme != ours.scheme or there.host.split(".")[-2:] != ours.host.split(".")[-2:]:
-        raise NotAuthorised(f"Intacct's session is for {there.host}, which is not of {ours.host}: check the url")
+    found, configured = httpx.URL(given), httpx.URL(url)
+    if found.scheme != configured.scheme or found.host.split(".")[-2:] != configured.host.split(".")[-2:]:
+        raise NotAuthorised(f"Intacct's session is for {found.host}, which is not of {configured.host}: check the url")
     return given
 
 
 def _found(shipment: connector.Shipment, batch: Element, total: connector.Total) -> connector.Found:
-    state, erp_id = _said(batch, "STATE"), _said(batch, "RECORDNO")
+    state, erp_id = _text_at(batch, "STATE"), _text_at(batch, "RECORDNO")
     if state.lower() in _THROWN_AWAY:
         return connector.Found(erp_id=erp_id, state="discarded", reason=_THROWN_AWAY[state.lower()])
     totals = {shipment.reference: total}
@@ -254,11 +254,11 @@ def _total(shipment: connector.Shipment, entries: list[Element]) -> connector.To
         entries = [entry for entry in entries if entry.findtext("DOCUMENT") in ours]
     sums: dict[str, int] = {"1": 0, "-1": 0}
     for entry in entries:
-        sums[_said(entry, "TR_TYPE")] += connector.minor_of(_said(entry, "TRX_AMOUNT"), document.currency)
+        sums[_text_at(entry, "TR_TYPE")] += connector.minor_of(_text_at(entry, "TRX_AMOUNT"), document.currency)
     return connector.Total(debit_minor=sums["1"], credit_minor=sums["-1"])
 
 
-def _said(element: Element, path: str) -> str:
+def _text_at(element: Element, path: str) -> str:
     """A text that an answer must have. Raises ValueError."""
     text = element.findtext(path)
     if not text:
@@ -268,10 +268,10 @@ def _said(element: Element, path: str) -> str:
 
 def _refusal(element: Element) -> str:
     """Intacct's errors, with their numbers."""
-    said = [
+    messages = [
         " ".join(
             text for name in ("errorno", "description", "description2", "correction") if (text := error.findtext(name))
         )
         for error in element.iter("error")
     ]
-    return "; ".join(said)[:2_000] or "it gives no reason"
+    return "; ".join(messages)[:2_000] or "it gives no reason"

@@ -188,9 +188,9 @@ def _record(shipment: connector.Shipment) -> tuple[str, dict[str, Any]]:
 def _found(shipment: connector.Shipment, kind: str, sent: dict[str, Any], record: dict[str, Any]) -> connector.Found:
     erp_id = str(record["id"])
     period = str(record.get("postingPeriod", {}).get("id", ""))
-    asked = sent.get("postingPeriod", {}).get("id", period)
+    requested = sent.get("postingPeriod", {}).get("id", period)
     status = str(record.get("approvalStatus", {}).get("id", ""))
-    if period != asked:
+    if period != requested:
         name = record["postingPeriod"].get("refName", period)
         return connector.Found(
             erp_id=erp_id, state="discarded", reason=f"NetSuite has put it into period {name}: delete or move it there"
@@ -228,7 +228,7 @@ def _refusal(answer: httpx.Response) -> str:
     """NetSuite's error: ``o:errorDetails`` of a problem document."""
     try:
         details = answer.json()["o:errorDetails"]
-        said = "; ".join(f"{detail.get('o:errorCode', '')}: {detail.get('detail', '')}" for detail in details)
+        message = "; ".join(f"{detail.get('o:errorCode', '')}: {detail.get('detail', '')}" for detail in details)
     except (ValueError, KeyError, TypeError, AttributeError):
-        said = answer.text[:500]
-    return f"{answer.status_code} {said}"
+        message = answer.text[:500]
+    return f"{answer.status_code} {message}"

@@ -120,21 +120,21 @@ class Oracle(connector.Connector):
             if not job.ended:
                 return connector.Found(erp_id=shipment.erp_id or "", state="accepted", reason=f"{job} is {job.status}")
         # After the jobs: what they leave is there when they have ended.
-        there = self._journals(shipment)
-        missing = [document.reference for document in shipment.documents if document.reference not in there]
+        journals = self._journals(shipment)
+        missing = [document.reference for document in shipment.documents if document.reference not in journals]
         if not missing:
-            return _found(shipment, there)
+            return _found(shipment, journals)
         failed = [job for job in jobs if job.failed]
-        if not there and not failed and not any(job.imports for job in jobs):
+        if not journals and not failed and not any(job.imports for job in jobs):
             return None
-        said = [f"there is no journal {', '.join(missing)}"]
-        if there:
-            said.append(f"but there is {', '.join(there)}: reverse or delete that before a retry")
-        said += [f"{job} ended as {job.status}" for job in failed]
-        said += self._errors(failed)
-        said.append(f"delete what is left of interface group {oracle.group_id(shipment.rendering)} before a retry")
+        reasons = [f"there is no journal {', '.join(missing)}"]
+        if journals:
+            reasons.append(f"but there is {', '.join(journals)}: reverse or delete that before a retry")
+        reasons += [f"{job} ended as {job.status}" for job in failed]
+        reasons += self._errors(failed)
+        reasons.append(f"delete what is left of interface group {oracle.group_id(shipment.rendering)} before a retry")
         return connector.Found(
-            erp_id=_batches(there) or shipment.erp_id or "", state="discarded", reason="; ".join(said)
+            erp_id=_batches(journals) or shipment.erp_id or "", state="discarded", reason="; ".join(reasons)
         )
 
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
@@ -184,40 +184,40 @@ class Oracle(connector.Connector):
         found = self._find(f"ESSJobStatusRF;requestId={request}")
         if not found:
             return []
-        asked = Job.of(request, "", found[0]["RequestStatus"])
-        details = self._find(f"ESSExecutionDetailsRF;requestId={request}") if asked.ended else []
-        below = jobs_of(details[0]["RequestStatus"]) if details else []
-        return [asked, *(job for job in below if job.request != request)]
+        submitted = Job.of(request, "", found[0]["RequestStatus"])
+        details = self._find(f"ESSExecutionDetailsRF;requestId={request}") if submitted.ended else []
+        children = jobs_of(details[0]["RequestStatus"]) if details else []
+        return [submitted, *(job for job in children if job.request != request)]
 
     def _find(self, finder: str) -> list[dict[str, Any]]:
         return self._items("/erpintegrations", f"finder={finder}&onlyData=true")[0]
 
     def _errors(self, failed: list[Job]) -> list[str]:
         """Errors in the reports of failed jobs, as far as these can be read."""
-        said: dict[str, None] = {}
+        messages: dict[str, None] = {}
         for job in sorted(failed, key=lambda job: job.imports, reverse=True)[:_REPORTS]:
             try:
                 found = self._find(f"ESSJobExecutionDetailsRF;requestId={job.request},fileType=ALL")
             except Unclear:
                 continue
             for report in found:
-                said |= dict.fromkeys(errors_in(report.get("DocumentContent") or ""))
-        return list(said)
+                messages |= dict.fromkeys(errors_in(report.get("DocumentContent") or ""))
+        return list(messages)
 
     # --- the journals ---------------------------------------------------------------------------------------------
 
     def _journals(self, shipment: connector.Shipment) -> dict[str, list[Header]]:
         """The journals that are there, by our reference."""
         named = oracle.batch_name(shipment.journal)
-        there: dict[str, list[Header]] = {}
+        journals: dict[str, list[Header]] = {}
         for batch in self._all("/journalBatches", f"q={quote(self._query(shipment))}&"):
-            if not _begins(batch["BatchName"], named):
+            if not _has_prefix(batch["BatchName"], named):
                 continue
             for header in self._all(f"/journalBatches/{int(batch['JeBatchId'])}/child/journalHeaders", ""):
                 for document in shipment.documents:
-                    if _begins(header["JournalName"], document.reference):
-                        there.setdefault(document.reference, []).append(Header(batch, header))
-        return there
+                    if _has_prefix(header["JournalName"], document.reference):
+                        journals.setdefault(document.reference, []).append(Header(batch, header))
+        return journals
 
     def _query(self, shipment: connector.Shipment) -> str:
         target = _target(shipment)
@@ -257,29 +257,29 @@ def _target(shipment: connector.Shipment) -> oracle.Settings:
     return shipment.settings_as(oracle.Settings)
 
 
-def _found(shipment: connector.Shipment, there: dict[str, list[Header]]) -> connector.Found:
+def _found(shipment: connector.Shipment, by_reference: dict[str, list[Header]]) -> connector.Found:
     """State of all documents of a file in Oracle: posted if all of them are."""
-    journals = [header for headers in there.values() for header in headers]
+    journals = [header for headers in by_reference.values() for header in headers]
     batches = {str(batch["JeBatchId"]): batch for batch, _ in journals}
-    erp_id = _batches(there)
-    asked = shipment.journal.posting_date.strftime(_target(shipment).period_name)
-    elsewhere = sorted({str(header["PeriodName"]) for _, header in journals} - {asked}) if asked else []
+    erp_id = _batches(by_reference)
+    requested = shipment.journal.posting_date.strftime(_target(shipment).period_name)
+    elsewhere = sorted({str(header["PeriodName"]) for _, header in journals} - {requested}) if requested else []
     if elsewhere:
         return connector.Found(
             erp_id=erp_id,
             state="discarded",
-            reason=f"Oracle has put it into period {', '.join(elsewhere)}, not {asked}: reverse or move it there",
+            reason=f"Oracle has put it into period {', '.join(elsewhere)}, not {requested}: reverse or move it there",
         )
     totals = {}
     for document in shipment.documents:
-        sums = [(header["RunningTotalDr"], header["RunningTotalCr"]) for _, header in there[document.reference]]
+        sums = [(header["RunningTotalDr"], header["RunningTotalCr"]) for _, header in by_reference[document.reference]]
         if not any(None in pair for pair in sums):
             totals[document.reference] = connector.Total(
                 debit_minor=sum(connector.minor_of(debit, document.currency) for debit, _ in sums),
                 credit_minor=sum(connector.minor_of(credit, document.currency) for _, credit in sums),
             )
     posted = all(header.posted for header in journals)
-    waits = [_waits(batch) for batch in batches.values() if batch.get("Status") not in _POSTED]
+    waits = [_waiting_reason(batch) for batch in batches.values() if batch.get("Status") not in _POSTED]
     return connector.Found(
         erp_id=erp_id,
         state="posted" if posted else "accepted",
@@ -288,40 +288,40 @@ def _found(shipment: connector.Shipment, there: dict[str, list[Header]]) -> conn
     )
 
 
-def _batches(there: dict[str, list[Header]]) -> str:
-    return ", ".join(dict.fromkeys(str(batch["JeBatchId"]) for headers in there.values() for batch, _ in headers))
+def _batches(journals: dict[str, list[Header]]) -> str:
+    return ", ".join(dict.fromkeys(str(batch["JeBatchId"]) for headers in journals.values() for batch, _ in headers))
 
 
-def _waits(batch: dict[str, Any]) -> str:
-    told = (batch.get(name) for name in ("StatusMeaning", "ApprovalStatusMeaning", "ErrorMessage"))
-    return f"batch {batch['BatchName']} is not posted: {', '.join(str(text) for text in told if text)}"
+def _waiting_reason(batch: dict[str, Any]) -> str:
+    texts = (batch.get(name) for name in ("StatusMeaning", "ApprovalStatusMeaning", "ErrorMessage"))
+    return f"batch {batch['BatchName']} is not posted: {', '.join(str(text) for text in texts if text)}"
 
 
-def _begins(theirs: str, ours: str) -> bool:
+def _has_prefix(name: str, prefix: str) -> bool:
     """Oracle's names begin with what they were given, then a space."""
-    return theirs == ours or theirs.startswith(f"{ours} ")
+    return name == prefix or name.startswith(f"{prefix} ")
 
 
 def _filled(field: str, template: str, values: dict[str, str], *, needed: tuple[str, ...] = ()) -> str:
     """A setting with the names in its braces filled in, plain ones alone: a width, as ``{source:>999}`` asks for one,
     would be room that somebody else pays for. Raises InvalidInput.
     """
-    text, lacks = "", []
+    text, missing = "", []
     try:
         pieces = list(Formatter().parse(template))
         named = {name for _, name, _, _ in pieces if name is not None}
         if not named <= {*values} or any(form or conversion for _, _, form, conversion in pieces):
             raise ValueError(template)
         text = "".join(literal + ("" if name is None else values[name]) for literal, name, _, _ in pieces)
-        lacks = [name for name in needed if name not in named]
+        missing = [name for name in needed if name not in named]
     except ValueError:
-        lacks = list(values)
-    if lacks:
+        missing = list(values)
+    if missing:
         raise InvalidInput(
             f"{field} cannot be filled in",
             field=field,
             found=template[:200],
-            expected=", ".join(f"{{{name}}}" for name in lacks),
+            expected=", ".join(f"{{{name}}}" for name in missing),
         )
     return text
 

@@ -77,11 +77,11 @@ def errors_in(document: str) -> list[str]:
     """Errors in the reports of a job, from the zip that ``ESSJobExecutionDetailsRF`` has; nothing where it
     cannot be read.
     """
-    said: list[str] = []
+    messages: list[str] = []
     with suppress(*_NOT_READ), zipfile.ZipFile(io.BytesIO(base64.b64decode(document, validate=True))) as archive:
         for name in archive.namelist():
-            said += _reasons(archive.read(name).decode(errors="replace"))
-    return said
+            messages += _reasons(archive.read(name).decode(errors="replace"))
+    return messages
 
 
 def _reasons(report: str) -> Iterator[str]:

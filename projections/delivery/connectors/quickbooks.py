@@ -80,7 +80,7 @@ class QuickBooks(connector.Connector):
     name: ClassVar[str] = "quickbooks"
     formats: ClassVar[tuple[str, ...]] = ("quickbooks-json",)
     settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
-    place: ClassVar[tuple[str, ...]] = ("url", "realm_id")
+    destination_fields: ClassVar[tuple[str, ...]] = ("url", "realm_id")
 
     def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         [sent] = msgspec.json.decode(shipment.payload)
@@ -106,12 +106,12 @@ class QuickBooks(connector.Connector):
             content=bytes(record),
             headers={"Content-Type": "application/json"},
         )
-        said = answer.json()
-        if "Fault" in said:
-            return self._refused(shipment, said["Fault"])
+        content = answer.json()
+        if "Fault" in content:
+            return self._refused(shipment, content["Fault"])
         if answer.status_code != 200:
             raise Unclear(f"QuickBooks answered {answer.status_code}: {answer.text[:500]}")
-        return connector.Accepted(erp_id=str(said["JournalEntry"]["Id"]), posted=True)
+        return connector.Accepted(erp_id=str(content["JournalEntry"]["Id"]), posted=True)
 
     def _refused(self, shipment: connector.Shipment, fault: dict[str, Any]) -> connector.Rejected:
         """Only a fault of validation says that nothing was done. Raises NotAuthorised or Unclear for others."""
@@ -135,7 +135,7 @@ class QuickBooks(connector.Connector):
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    def _entries(self, where: str) -> list[dict[str, Any]]:
+    def _entries(self, condition: str) -> list[dict[str, Any]]:
         """All journal entries that a condition holds for, whole: a note that is not asked for would look like none.
 
         Pages may overlap where entries are made meanwhile.
@@ -143,7 +143,7 @@ class QuickBooks(connector.Connector):
         entries: dict[str, dict[str, Any]] = {}
         start = 1
         for _ in range(_PAGES):
-            query = f"select * from JournalEntry where {where} startposition {start} maxresults {_PAGE}"
+            query = f"select * from JournalEntry where {condition} startposition {start} maxresults {_PAGE}"
             answer = self._call("GET", "query", {"query": query})
             if answer.status_code != 200:
                 raise Unclear(f"QuickBooks does not say: {answer.status_code} {answer.text[:500]}")
@@ -152,12 +152,12 @@ class QuickBooks(connector.Connector):
             if len(page) < _PAGE:
                 return list(entries.values())
             start += _PAGE
-        raise Unclear(f"QuickBooks has more than {_PAGES * _PAGE} journal entries where {where}")
+        raise Unclear(f"QuickBooks has more than {_PAGES * _PAGE} journal entries where {condition}")
 
-    def _call(self, method: str, what: str, query: dict[str, str], **more: Any) -> httpx.Response:
+    def _call(self, method: str, path: str, query: dict[str, str], **more: Any) -> httpx.Response:
         settings: Settings = self.settings
         url = httpx.URL(
-            f"{settings.url.rstrip('/')}/v3/company/{settings.realm_id}/{what}",
+            f"{settings.url.rstrip('/')}/v3/company/{settings.realm_id}/{path}",
             params={**query, "minorversion": _MINOR_VERSION},
         )
         headers = {**more.pop("headers", {}), "Accept": "application/json"}
@@ -197,13 +197,13 @@ def _journal_of(entry: dict[str, Any]) -> str | None:
 
 def _found(shipment: connector.Shipment, sent: dict[str, Any], entry: dict[str, Any]) -> connector.Found:
     erp_id, currency = str(entry["Id"]), shipment.documents[0].currency
-    for what, ours, theirs in (
+    for preposition, expected, actual in (
         ("on", sent["TxnDate"], entry["TxnDate"]),
         ("in", currency, entry.get("CurrencyRef", {}).get("value", currency)),
     ):
-        if ours != theirs:
+        if expected != actual:
             return connector.Found(
-                erp_id=erp_id, state="discarded", reason=f"QuickBooks has it {what} {theirs}, not {ours}"
+                erp_id=erp_id, state="discarded", reason=f"QuickBooks has it {preposition} {actual}, not {expected}"
             )
     sums = {"Debit": 0, "Credit": 0}
     for line in entry.get("Line", []):
@@ -215,7 +215,7 @@ def _found(shipment: connector.Shipment, sent: dict[str, Any], entry: dict[str, 
 
 def _reason(fault: dict[str, Any]) -> str:
     """QuickBooks' errors, with their codes."""
-    said = (
+    messages = (
         f"{error.get('code', '')} {error.get('Message', '')}: {error.get('Detail', '')}" for error in fault["Error"]
     )
-    return "; ".join(said)[:2_000]
+    return "; ".join(messages)[:2_000]

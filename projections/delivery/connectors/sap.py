@@ -95,22 +95,22 @@ class Sap(connector.Connector):
     name: ClassVar[str] = "sap"
     formats: ClassVar[tuple[str, ...]] = ("sap-xml",)
     settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
-    place: ClassVar[tuple[str, ...]] = ("url", "client")
+    destination_fields: ClassVar[tuple[str, ...]] = ("url", "client")
 
     def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         [document] = shipment.documents
         company = ElementTree.fromstring(shipment.payload).findtext(".//JournalEntry/CompanyCode")
-        there: dict[str, list[Item]] = defaultdict(list)
+        found: dict[str, list[Item]] = defaultdict(list)
         for item in self._items(company or "", document.reference):
             if not (item.get("IsReversal") or item.get("IsReversed") or item.get("ReverseDocument")):
-                there[f"{item['CompanyCode']}-{item['AccountingDocument']}-{item['FiscalYear']}"].append(item)
-        if not there:
+                found[f"{item['CompanyCode']}-{item['AccountingDocument']}-{item['FiscalYear']}"].append(item)
+        if not found:
             return None
-        if len(there) > 1:
-            numbers = ", ".join(sorted(there))
-            reason = f"SAP has {document.reference} {len(there)} times, as {numbers}: reverse all but one, then retry"
-            return connector.Found(erp_id=min(there), state="discarded", reason=reason)
-        [(erp_id, items)] = there.items()
+        if len(found) > 1:
+            numbers = ", ".join(sorted(found))
+            reason = f"SAP has {document.reference} {len(found)} times, as {numbers}: reverse all but one, then retry"
+            return connector.Found(erp_id=min(found), state="discarded", reason=reason)
+        [(erp_id, items)] = found.items()
         return _found(erp_id, items, document, shipment.journal.functional_currency)
 
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
@@ -121,14 +121,16 @@ class Sap(connector.Connector):
             fault = _fault_of(error.answer)
             if fault is None:
                 raise
-            code, said = fault
+            code, message = fault
             if code in ("Client", "Sender"):  # the message is not what the service takes: it was not processed
-                return connector.Rejected(reason=said)
-            raise Unclear(f"{error}: {said}", answer=error.answer) from error
+                return connector.Rejected(reason=message)
+            raise Unclear(f"{error}: {message}", answer=error.answer) from error
         if answer.status_code >= 400:
-            said = (_fault_of(answer.text) or ("", answer.text[:500]))[1]
+            message = (_fault_of(answer.text) or ("", answer.text[:500]))[1]
             unclear = answer.status_code == 408
-            raise (Unclear if unclear else NotSent)(f"{self.settings.post_path} answered {answer.status_code}: {said}")
+            raise (Unclear if unclear else NotSent)(
+                f"{self.settings.post_path} answered {answer.status_code}: {message}"
+            )
         return _confirmed(ElementTree.fromstring(answer.content), shipment.reference)
 
     def _items(self, company: str, reference: str) -> list[Item]:
@@ -179,26 +181,29 @@ class Sap(connector.Connector):
 # --- what is there --------------------------------------------------------------------------------------------------
 
 
-def _found(erp_id: str, items: list[Item], document: Document, home: str) -> connector.Found:
+def _found(erp_id: str, items: list[Item], document: Document, functional: str) -> connector.Found:
     currencies = {(item["TransactionCurrency"], item["CompanyCodeCurrency"]) for item in items}
-    if currencies != {(document.currency, home)}:
+    if currencies != {(document.currency, functional)}:
         shown = ", ".join(sorted("/".join(pair) for pair in currencies))
         return connector.Found(
             erp_id=erp_id,
             state="discarded",
-            reason=f"SAP has {erp_id} in {shown} instead of {document.currency}/{home}: reverse it, then retry",
+            reason=f"SAP has {erp_id} in {shown} instead of {document.currency}/{functional}: reverse it, then retry",
         )
-    debit, credit, home_debit, home_credit = _sums(items, document.currency, home)
+    debit, credit, functional_debit, functional_credit = _sums(items, document.currency, functional)
     total = connector.Total(debit_minor=debit, credit_minor=credit)
-    ours = sum(line.functional_minor for line in document.lines if line.side is Side.DEBIT)
-    if (home_debit, home_credit) != (ours, ours) and (debit, credit) == (document.total_minor, document.total_minor):
-        there = f"{format_minor(home_debit, home)} debit, {format_minor(home_credit, home)} credit"
+    expected = sum(line.functional_minor for line in document.lines if line.side is Side.DEBIT)
+    sent = (document.total_minor, document.total_minor)
+    if (functional_debit, functional_credit) != (expected, expected) and (debit, credit) == sent:
+        amounts = (
+            f"{format_minor(functional_debit, functional)} debit, {format_minor(functional_credit, functional)} credit"
+        )
         return connector.Found(
             erp_id=erp_id,
             state="discarded",
             totals={document.reference: total},
-            reason=f"SAP has {erp_id} at {there} in {home}; it should be {format_minor(ours, home)} each: "
-            "reverse it, then retry",
+            reason=f"SAP has {erp_id} at {amounts} in {functional}; "
+            f"it should be {format_minor(expected, functional)} each: reverse it, then retry",
         )
     parked = any(item.get("AccountingDocumentCategory") in _PARKED for item in items)
     return connector.Found(
@@ -209,12 +214,12 @@ def _found(erp_id: str, items: list[Item], document: Document, home: str) -> con
     )
 
 
-def _sums(items: list[Item], currency: str, home: str) -> Sums:
+def _sums(items: list[Item], currency: str, functional: str) -> Sums:
     sums = {"S": [0, 0], "H": [0, 0]}
     for item in items:
         side = sums[item["DebitCreditCode"]]
         side[0] += abs(connector.minor_of(item["AmountInTransactionCurrency"], currency))
-        side[1] += abs(connector.minor_of(item["AmountInCompanyCodeCurrency"], home))
+        side[1] += abs(connector.minor_of(item["AmountInCompanyCodeCurrency"], functional))
     return sums["S"][0], sums["H"][0], sums["S"][1], sums["H"][1]
 
 
@@ -227,14 +232,14 @@ def _confirmed(envelope: ElementTree.Element, reference: str) -> connector.Accep
     if bulk is None:
         raise Unclear("SAP has answered without a confirmation")
     messages = bulk.findall("JournalEntryCreateConfirmation")
-    ours = [message for message in messages if message.findtext("MessageHeader/ReferenceID") == reference]
-    for entry in (entry for message in ours for entry in message.findall("JournalEntryCreateConfirmation")):
+    own = [message for message in messages if message.findtext("MessageHeader/ReferenceID") == reference]
+    for entry in (entry for message in own for entry in message.findall("JournalEntryCreateConfirmation")):
         company, number, year = (
             entry.findtext(name, "").strip() for name in ("CompanyCode", "AccountingDocument", "FiscalYear")
         )
         if number.strip("0"):
             return connector.Accepted(erp_id=f"{company}-{number}-{year}", posted=True)
-    notes = [note for node in (bulk, *ours) for log in node.findall("Log") for note in _errors(log)]
+    notes = [note for node in (bulk, *own) for log in node.findall("Log") for note in _errors(log)]
     if not notes:
         raise Unclear("SAP has answered with neither a document number nor an error")
     return connector.Rejected(reason="; ".join(notes))

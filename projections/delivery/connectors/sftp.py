@@ -30,7 +30,7 @@ import paramiko
 from msgspec import Meta
 
 from projections.delivery.connectors import connector
-from projections.delivery.connectors.drop import Drop, DropSettings, Place
+from projections.delivery.connectors.drop import Drop, DropSettings, ImportFolder
 from subledger.errors import InvalidInput
 from subledger.external import credentials
 from subledger.external.calls import NotAuthorised, NotSent, Unclear
@@ -72,7 +72,7 @@ class Sftp(Drop):
 
     name: ClassVar[str] = "sftp"
     settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
-    place: ClassVar[tuple[str, ...]] = ("host", "port", "directory")
+    destination_fields: ClassVar[tuple[str, ...]] = ("host", "port", "directory")
 
     @property
     def url(self) -> str:
@@ -80,7 +80,7 @@ class Sftp(Drop):
         return f"sftp://{settings.host}:{settings.port}/{settings.directory.lstrip('/')}"
 
     @contextmanager
-    def opened(self) -> Iterator[Place]:
+    def opened(self) -> Iterator[ImportFolder]:
         settings: Settings = self.settings
         self.calls.take_turn()
         with _errors(f"{settings.host} cannot be reached"):
@@ -102,10 +102,10 @@ class Sftp(Drop):
                 channel = transport.open_session(timeout=settings.timeout_s)
                 channel.settimeout(settings.timeout_s)
                 channel.invoke_subsystem("sftp")
-                place = _There(paramiko.SFTPClient(channel), settings.directory)
-            place.check_folder("")
+                folder = _RemoteFolder(paramiko.SFTPClient(channel), settings.directory)
+            folder.check_folder("")
             limit.cancel()
-            yield place
+            yield folder
         finally:
             limit.cancel()
             transport.close()
@@ -157,7 +157,7 @@ class Sftp(Drop):
         raise NotAuthorised(f"the private key {settings.key} cannot be read: {'; '.join(reasons)}")
 
 
-class _There:
+class _RemoteFolder:
     """A folder of a server."""
 
     def __init__(self, client: paramiko.SFTPClient, directory: str) -> None:
@@ -227,12 +227,12 @@ def _refused(error: BaseException) -> bool:
 
 
 @contextmanager
-def _errors(what: str) -> Iterator[None]:
+def _errors(operation: str) -> Iterator[None]:
     try:
         yield
     except _FAILURES as error:
         kind = NotAuthorised if isinstance(error, PermissionError) else NotSent
-        raise kind(f"{what}: {str(error) or type(error).__name__}") from error
+        raise kind(f"{operation}: {str(error) or type(error).__name__}") from error
 
 
 def _host_keys(text: str) -> list[paramiko.PKey]:

@@ -113,8 +113,8 @@ def batches(rendering: target.Rendering) -> tuple[Batch, ...]:
         filled[-1].append(document)
         room -= len(document.lines)
     result = []
-    for place, vouchers in enumerate(filled, start=1):
-        name = rendering.journal.name if len(filled) == 1 else f"{rendering.journal.name}-b{place}"
+    for ordinal, vouchers in enumerate(filled, start=1):
+        name = rendering.journal.name if len(filled) == 1 else f"{rendering.journal.name}-b{ordinal}"
         room = min(_NAME_DESCRIBED, _TEXT - len(rendering.subject) - 1)
         named = short_name(name, TargetLimits(lines=0, text=0, reference=room))
         description = named + target.text_within(_TEXT - len(named), f" {settings.title}", f" {rendering.subject}")
@@ -147,12 +147,12 @@ def _csv(rendering: target.Rendering, columns: Iterable[str]) -> bytes:
     day = rendering.journal.posting_date.strftime(settings.date_format)
     rows = [tuple(columns)]
     for batch in batches(rendering):
-        for place, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
+        for number, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
             zero = format_minor(0, document.currency)
             debit, credit = target.debit_and_credit(document, line)
             row = (
                 batch.number,
-                str(place),
+                str(number),
                 target.cell(settings.journal_name),
                 target.cell(batch.description),
                 "Ledger",
@@ -245,17 +245,17 @@ def _header_body(rendering: target.Rendering, batch: Batch) -> dict[str, Any]:
 def _line_bodies(rendering: target.Rendering, batch: Batch) -> list[dict[str, Any]]:
     settings: Settings = rendering.settings
     bodies = []
-    for place, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
-        amount, nothing = Decimal(target.amount_of(document, line)), Decimal(format_minor(0, document.currency))
+    for number, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
+        amount, zero = Decimal(target.amount_of(document, line)), Decimal(format_minor(0, document.currency))
         debit = line.side is Side.DEBIT
         body = {
             "dataAreaId": company(rendering),
-            "LineNumber": place,
+            "LineNumber": number,
             "AccountType": "Ledger",
             "AccountDisplayValue": _account(settings, line),
             "CurrencyCode": document.currency,
-            "DebitAmount": amount if debit else nothing,
-            "CreditAmount": nothing if debit else amount,
+            "DebitAmount": amount if debit else zero,
+            "CreditAmount": zero if debit else amount,
             # At noon, so that it is the same day in the company's time zone.
             "TransDate": f"{rendering.journal.posting_date.isoformat()}T12:00:00Z",
             "Voucher": document.reference,

@@ -99,7 +99,7 @@ def csv_file(rendering: target.Rendering) -> bytes:
         of_document = _document(rendering, document)
         for line in document.lines:
             columns = {**of_document, **_line(rendering, document, line)}
-            row = [columns.get(place, "") for place in range(1, COLUMNS + 1)]
+            row = [columns.get(column, "") for column in range(1, COLUMNS + 1)]
             rows.append([*row, "END"] if rendering.settings.end_column else row)
     return target.csv_bytes(rows, line_end="\n")
 

@@ -45,15 +45,15 @@ def _signed(amount_minor: int, side: Side, currency: str) -> str:
     return format_minor(amount_minor if side is Side.DEBIT else -amount_minor, currency)
 
 
-def _amount(line: JournalLine | DetailLine, currency: str, home: str) -> str:
+def _amount(line: JournalLine | DetailLine, currency: str, functional: str) -> str:
     """Amount of a posting: ``-5.00 USD``; in another currency than the books' ``-5.00 EUR @@ 6.00 USD``, or where it
     moves the functional amount alone ``-6.00 USD``."""
     amount = f"{_signed(line.amount_minor, line.side, currency)} {currency}"
-    if currency == home:
+    if currency == functional:
         return amount
     if line.amount_minor == 0:
-        return f"{_signed(line.functional_minor, line.side, home)} {home}"
-    return f"{amount} @@ {format_minor(line.functional_minor, home)} {home}"
+        return f"{_signed(line.functional_minor, line.side, functional)} {functional}"
+    return f"{amount} @@ {format_minor(line.functional_minor, functional)} {functional}"
 
 
 def _corrects(journal: Journal) -> str:
@@ -107,9 +107,9 @@ def _trial(journal: Journal) -> str:
     return "SANDBOX " if journal.sandbox else ""
 
 
-def _beancount_head(journal: Journal, what: str) -> str:
+def _beancount_head(journal: Journal, title: str) -> str:
     lines = [
-        f"; {_trial(journal)}{what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
+        f"; {_trial(journal)}{title} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
         f"account mapping {journal.mapping}{_corrects(journal)}",
         f"; SHA-256 of the journal: {journal.content_hash}",
         f'option "title" {_string(f"{_trial(journal)}{journal.entity} prepaid credits {journal.period}")}',
@@ -117,9 +117,10 @@ def _beancount_head(journal: Journal, what: str) -> str:
     ]
     if _is_priced(journal):
         # Far below a minor unit: for what division leaves of a total price.
-        home = journal.functional_currency
+        functional = journal.functional_currency
+        tolerance = Decimal(1).scaleb(-exponent(functional) - 3)
         lines.insert(2, _PRICES_EXPLAINED)
-        lines.append(f'option "inferred_tolerance_default" "{home}:{Decimal(1).scaleb(-exponent(home) - 3):f}"')
+        lines.append(f'option "inferred_tolerance_default" "{functional}:{tolerance:f}"')
     return "\n".join(lines) + "\n"
 
 
@@ -146,7 +147,7 @@ class _Opened:
 
 def beancount_text(journal: Journal) -> str:
     """The summary: one transaction a currency on the period's last day, one posting a line."""
-    home = journal.functional_currency
+    functional = journal.functional_currency
     opened = _Opened(journal.period.first_day)
     pieces = [_beancount_head(journal, "summary"), "\n"]
     currencies = sorted({line.currency for line in journal.lines})
@@ -162,7 +163,7 @@ def beancount_text(journal: Journal) -> str:
             if line.currency != currency:
                 continue
             pieces.append(
-                f"  {beancount_account(line.role)}  {_amount(line, currency, home)}\n"
+                f"  {beancount_account(line.role)}  {_amount(line, currency, functional)}\n"
                 f"    line: {line.number}\n"
                 f"    gl-account: {_string(line.account.number)}\n"
             )
@@ -174,26 +175,26 @@ def beancount_text(journal: Journal) -> str:
                 **{f"dim-{name}": value for name, value in line.account.dimensions},
             }
             pieces += [f"    {name}: {_string(value)}\n" for name, value in facts.items() if value]
-            pieces += _beancount_functional(line, currency, home)
+            pieces += _beancount_functional(line, currency, functional)
     return "".join(pieces)
 
 
-def _beancount_functional(line: JournalLine | DetailLine, currency: str, home: str) -> list[str]:
-    if currency == home:
+def _beancount_functional(line: JournalLine | DetailLine, currency: str, functional: str) -> list[str]:
+    if currency == functional:
         return []
-    pieces = [f"    functional: {_signed(line.functional_minor, line.side, home)} {home}\n"]
+    pieces = [f"    functional: {_signed(line.functional_minor, line.side, functional)} {functional}\n"]
     return pieces if line.amount_minor else [*pieces, f"    functional-of: {_string(currency)}\n"]
 
 
 def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
     """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
-    home = journal.functional_currency
+    functional = journal.functional_currency
     opened = _Opened(journal.period.first_day)
     yield _beancount_head(journal, "every entry")
     for entry in entries:
         names = [beancount_account(line.role, entry.customer) for line in entry.lines]
-        priced = entry.currency != home
-        new = opened.commodity(entry.currency) + (opened.commodity(home) if priced else "")
+        priced = entry.currency != functional
+        new = opened.commodity(entry.currency) + (opened.commodity(functional) if priced else "")
         new += "".join(
             opened.account(name, role=line.role, customer=entry.customer)
             for name, line in zip(names, entry.lines, strict=True)
@@ -208,10 +209,9 @@ def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterat
         pieces.append(f"  position: {entry.position}\n  number: {entry.number}\n")
         pieces.append(f"  effective-date: {entry.effective_date}\n")
         for name, line in zip(names, entry.lines, strict=True):
-            pieces.append(
-                f"  {name}  {_amount(line, entry.currency, home)}\n    gl-account: {_string(line.account.number)}\n"
-            )
-            pieces += _beancount_functional(line, entry.currency, home)
+            pieces.append(f"  {name}  {_amount(line, entry.currency, functional)}\n")
+            pieces.append(f"    gl-account: {_string(line.account.number)}\n")
+            pieces += _beancount_functional(line, entry.currency, functional)
         yield "".join(pieces)
 
 
@@ -254,9 +254,9 @@ def hledger_tag_value(text: str) -> str:
     return _TAG_UNSAFE.sub(lambda match: quote(match[0], safe=""), text)
 
 
-def _hledger_head(journal: Journal, what: str) -> str:
+def _hledger_head(journal: Journal, title: str) -> str:
     lines = [
-        f"; {_trial(journal)}{what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
+        f"; {_trial(journal)}{title} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
         f"account mapping {journal.mapping}{_corrects(journal)}",
         f"; SHA-256 of the journal: {journal.content_hash}",
         "; ids are percent-encoded where they would break a name or a tag",
@@ -294,15 +294,15 @@ def _tags(facts: Iterable[tuple[str, str]], indent: str) -> list[str]:
 
 def hledger_text(journal: Journal) -> str:
     """The summary: one transaction a currency on the period's last day, one posting a line."""
-    home = journal.functional_currency
+    functional = journal.functional_currency
     declared = _Declared()
     pieces = [_hledger_head(journal, "summary")]
     currencies = sorted({line.currency for line in journal.lines})
     pieces += [declared.commodity(currency) for currency in _currencies(journal)]
     pieces += [declared.account(hledger_account(line.role)) for line in journal.lines]
     for currency in currencies:
-        what = f"{_trial(journal)}Journal {journal.name} {currency}{_corrects(journal)}"
-        pieces.append(f"\n{journal.posting_date} * ({journal.name}) {what}\n")
+        title = f"{_trial(journal)}Journal {journal.name} {currency}{_corrects(journal)}"
+        pieces.append(f"\n{journal.posting_date} * ({journal.name}) {title}\n")
         for line in journal.lines:
             if line.currency != currency:
                 continue
@@ -315,36 +315,36 @@ def hledger_text(journal: Journal) -> str:
                 ("processor", line.processor),
                 *((f"dim-{name}", value) for name, value in line.account.dimensions),
             ]
-            facts += _hledger_functional(line, currency, home)
-            pieces.append(f"    {hledger_account(line.role)}  {_amount(line, currency, home)}\n")
+            facts += _hledger_functional(line, currency, functional)
+            pieces.append(f"    {hledger_account(line.role)}  {_amount(line, currency, functional)}\n")
             pieces += _tags(facts, "    ")
     return "".join(pieces)
 
 
-def _hledger_functional(line: JournalLine | DetailLine, currency: str, home: str) -> list[tuple[str, str]]:
-    if currency == home:
+def _hledger_functional(line: JournalLine | DetailLine, currency: str, functional: str) -> list[tuple[str, str]]:
+    if currency == functional:
         return []
-    facts = [("functional", _signed(line.functional_minor, line.side, home)), ("functional-currency", home)]
+    facts = [("functional", _signed(line.functional_minor, line.side, functional)), ("functional-currency", functional)]
     return facts if line.amount_minor else [*facts, ("functional-of", currency)]
 
 
 def hledger_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
     """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
-    home = journal.functional_currency
+    functional = journal.functional_currency
     declared = _Declared()
     yield _hledger_head(journal, "every entry")
     for entry in entries:
         names = [hledger_account(line.role, entry.customer) for line in entry.lines]
-        priced = entry.currency != home
-        new = declared.commodity(entry.currency) + (declared.commodity(home) if priced else "")
+        priced = entry.currency != functional
+        new = declared.commodity(entry.currency) + (declared.commodity(functional) if priced else "")
         new += "".join(declared.account(name) for name in names)
         pieces = ["\n", f"{new}\n" if new else ""]
         pieces.append(f"{entry.accounting_date} * ({journal.ledger}/{entry.position}/{entry.number}) {entry.kind}\n")
-        place = [("position", str(entry.position)), ("number", str(entry.number))]
-        pieces += _tags([*_facts(entry), *place, ("effective", entry.effective_date.isoformat())], "    ")
+        reference = [("position", str(entry.position)), ("number", str(entry.number))]
+        pieces += _tags([*_facts(entry), *reference, ("effective", entry.effective_date.isoformat())], "    ")
         for name, line in zip(names, entry.lines, strict=True):
-            pieces.append(f"    {name}  {_amount(line, entry.currency, home)}\n")
+            pieces.append(f"    {name}  {_amount(line, entry.currency, functional)}\n")
             facts = [("gl-account", line.account.number)]
-            facts += _hledger_functional(line, entry.currency, home)
+            facts += _hledger_functional(line, entry.currency, functional)
             pieces += _tags(facts, "    ")
         yield "".join(pieces)

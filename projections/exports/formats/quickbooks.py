@@ -99,11 +99,11 @@ def json_file(rendering: target.Rendering) -> bytes:
 def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
     """One ``JournalEntry``. Raises InvalidInput if others have an id, and this one none."""
     settings: Settings = rendering.settings
-    whose = f", subledger export={rendering.export_id} journal={document.name}"
+    suffix = f", subledger export={rendering.export_id} journal={document.name}"
     return {
         "DocNumber": document.reference,
         "TxnDate": rendering.journal.posting_date.isoformat(),
-        "PrivateNote": target.text_within(TARGET.limits.text, rendering.title, whose),
+        "PrivateNote": target.text_within(TARGET.limits.text, rendering.title, suffix),
         "CurrencyRef": {"value": document.currency},
         "Adjustment": settings.adjustment,
         "Line": [_line(settings, document, line) for line in document.lines],

@@ -198,12 +198,12 @@ def _journal_entry(entry: Element, rendering: target.Rendering, document: Docume
         DocumentDate=day,
         PostingDate=day,
     )
-    for place, line in enumerate(document.lines, start=1):
+    for item_number, line in enumerate(document.lines, start=1):
         item = SubElement(entry, "Item")
         number = line.account.number
         _add(
             item,
-            ReferenceDocumentItem=str(place),
+            ReferenceDocumentItem=str(item_number),
             CompanyCode=_company(rendering),
             GLAccount=number.zfill(10) if number.isdecimal() else number,
         )
