@@ -215,7 +215,7 @@ _APPROVAL: Final = re.compile(r"\bapr[-_][0-9a-f]{8,}\b")
 
 HEAD: Final = """# Errors
 
-Generated from `subledger/errors.py` by `tests/http/error_page.py`; a test keeps it equal. Programs branch on the code,
+Generated from `subledger/errors/` by `tests/http/error_page.py`; a test keeps it equal. Programs branch on the code,
 which never changes.
 
 - **retryable**: the same event or call may succeed later without a change: after another fact has arrived, or when the

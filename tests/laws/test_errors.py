@@ -31,7 +31,17 @@ from projections.exports.exporting import export
 from projections.reads import balances
 from projections.reads.policies import adopted_policy
 from subledger import errors
-from subledger.errors import AccessDenied, Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
+from subledger.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    Refused,
+    SubledgerError,
+    Unavailable,
+    fault,
+    root,
+)
 from subledger.events.own_data import Approvals
 from subledger.kinds import AccountPair
 from subledger.ledger_settings import LedgerSettings, SettingsChange
@@ -530,8 +540,12 @@ def test_the_tree_that_is_drawn_is_the_tree() -> None:
     assert sorted(drawn) == sorted((error.__name__, error.__bases__[0].__name__) for error in all_errors()[1:])
 
 
-def test_every_error_is_in_the_one_module() -> None:
-    assert [error for error in all_errors() if error.__module__ != errors.__name__] == []
+def test_every_error_is_in_the_module_of_its_branch_and_imported_from_the_one_package() -> None:
+    for error in all_errors():
+        assert getattr(errors, error.__name__) is error
+        branches = [above for above in GROUPS[1:] if issubclass(error, above)]
+        module = re.sub(r"(?<!^)(?=[A-Z])", "_", branches[0].__name__).lower() if branches else None
+        assert error.__module__ in ([f"subledger.errors.{module}"] if module else [root.__name__, fault.__name__])
 
 
 @pytest.mark.parametrize("error", all_errors(), ids=lambda error: error.code)

@@ -1,7 +1,7 @@
 """Of several faults of one event the documented first one is reported: references, currency, amounts, credits.
 
-The order is that of ``errors.py``. For each event type an event that the books take, the faults that it can have, and
-every choice of at most one fault a class, as far as they touch different fields.
+The order is that of ``subledger.errors``. For each event type an event that the books take, the faults that it can
+have, and every choice of at most one fault a class, as far as they touch different fields.
 """
 
 from __future__ import annotations

@@ -1,0 +1,70 @@
+"""Every error the ledger raises on purpose, as one tree.
+
+    SubledgerError
+    ├── InvalidInput            what was sent cannot be read as what it should be; nothing else was looked at
+    │   ├── InvalidJson  InvalidEvent  MissingField  UnknownField  WrongType  InvalidValue  NaiveTime
+    │   ├── TooManyDecimals  UnknownCurrency  UnknownEventType  ReservedEventType  NotSupportedYet
+    │   ├── InvalidMapping  InvalidPolicy  InvalidCursor  UnsafeHome  NotACheckout
+    │   ├── UnknownParameter  RepeatedParameter  TooLarge  RequestTimedOut
+    │   └── InvalidRequest  UrlTooLong  HeadersTooLarge  UnsupportedMediaType  MethodNotAllowed
+    ├── AccessDenied            whoever calls may not do this
+    │   ├── NotAuthenticated
+    │   │   └── KeyExpired  KeyRevoked
+    │   └── NotAllowed  CrossSite
+    ├── Refused                 well-formed, but the books do not allow it as they stand
+    │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
+    │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
+    │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
+    │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
+    │   ├── ExceedsOverage  EstimateTooHigh
+    │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused
+    │   ├── RejectionSettled  RejectionCut  RejectionsChanged
+    │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
+    │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
+    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
+    │   ├── CredentialNotGranted  KeyEnded
+    │   ├── JournalNotReversible  NothingToCorrect
+    │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise  SchemaOutOfDate
+    ├── Conflict                the same name already stands for something else
+    │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise  CheckpointConflict
+    ├── NotFound
+    │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownCheckpoint  UnknownExport  UnknownFormat
+    │   ├── UnknownApproval  UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel
+    │   └── UnknownConnector  UnknownDelivery  UnknownRejection  UnknownReport  UnknownKey
+    ├── Unavailable             nothing was done; the same call may succeed later (retryable)
+    │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered  FileUnavailable
+    │   └── LedgerBusy  LedgerLocked  Overloaded  Stopping  TooManyConnections
+    ├── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
+    └── InternalError           a defect of the server, which its log describes
+
+Each branch is a module of its name: ``refused`` has Refused and everything below it. SubledgerError is in ``root``, the
+last two are in ``fault``. Everybody imports from the package: ``from subledger.errors import Refused``.
+
+An error's ``code`` is stable: callers branch on it. ``field`` names the offending member, ``expected`` and
+``found`` say what it should have been and what it was, ``facts`` carries the ids. Which HTTP status an error
+becomes is decided in ``api``; which SQLSTATE becomes an error, in ``store``.
+
+When several things are wrong with one event the first of this order is reported: JSON, envelope, type, fields in
+the order of the contract, references (a block, document or original that is unknown, of somebody else or of the wrong
+sort; a new id that is taken), currency, amounts and dates that the books do not allow, credits (none left, frozen, too
+few). A missing exchange rate is reported last: only the finished entries show whether one is needed.
+tests/laws/test_refusals_in_order.py has the class of each code. Fields that are missing or unknown are all named, in
+the facts ``missing`` and ``unknown``.
+
+``retryable`` is true if the same event, or call, may succeed later without a change to it: after another fact has
+arrived (the purchase, the payment, the exchange rate that it refers to), or once the service answers again. It is false
+for what would be refused however often it is sent, and for what waits for a person to set something up.
+tests/laws/test_retryable.py says of every error why it is one or the other.
+"""
+
+# A star takes every error of a branch, so that a new one need not be named in a list of imports too. The order is that
+# of the tree: subledger/ERRORS.md lists the errors in the order in which their classes are made.
+# isort: off
+from subledger.errors.root import *
+from subledger.errors.invalid_input import *
+from subledger.errors.access_denied import *
+from subledger.errors.refused import *
+from subledger.errors.conflict import *
+from subledger.errors.not_found import *
+from subledger.errors.unavailable import *
+from subledger.errors.fault import *

@@ -1,0 +1,172 @@
+"""The input cannot be read as what it should be; nothing else has been looked at.
+
+Owns: errors of the text, of fields, and of the HTTP request. Does not own: readable input that the books do not allow
+(refused).
+"""
+
+from __future__ import annotations
+
+from subledger.errors.root import SubledgerError
+
+
+class InvalidInput(SubledgerError):
+    """The input is not what this call takes."""
+
+    code = "invalid_input"
+
+
+class InvalidJson(InvalidInput):
+    """The text is not JSON."""
+
+    code = "invalid_json"
+
+
+class InvalidEvent(InvalidInput):
+    """The JSON is not a CloudEvent 1.0."""
+
+    code = "invalid_event"
+
+
+class MissingField(InvalidInput):
+    """A required field is missing."""
+
+    code = "missing_field"
+
+
+class UnknownField(InvalidInput):
+    """A field is not part of this event type."""
+
+    code = "unknown_field"
+
+
+class WrongType(InvalidInput):
+    """A field has the wrong JSON type; amounts and credits are strings."""
+
+    code = "wrong_type"
+
+
+class InvalidValue(InvalidInput):
+    """A field's value is outside what is allowed."""
+
+    code = "invalid_value"
+
+
+class NaiveTime(InvalidInput):
+    """A time has no UTC offset."""
+
+    code = "naive_time"
+
+
+class TooManyDecimals(InvalidInput):
+    """An amount has more decimals than its currency, or a quantity more than nine."""
+
+    code = "too_many_decimals"
+
+
+class UnknownCurrency(InvalidInput):
+    """The currency is not an ISO 4217 code."""
+
+    code = "unknown_currency"
+
+
+class UnknownEventType(InvalidInput):
+    """The event type is not one of the contract's."""
+
+    code = "unknown_event_type"
+
+
+class ReservedEventType(InvalidInput):
+    """Events of this type are written only by their own command."""
+
+    code = "reserved_event_type"
+
+
+class NotSupportedYet(InvalidInput):
+    """The contract has this, but it is not built yet."""
+
+    code = "not_supported_yet"
+
+
+class InvalidMapping(InvalidInput):
+    """The account mapping cannot be read or contradicts itself."""
+
+    code = "invalid_mapping"
+
+
+class InvalidPolicy(InvalidInput):
+    """The posting policy cannot be read or is incomplete."""
+
+    code = "invalid_policy"
+
+
+class UnknownParameter(InvalidInput):
+    """The call has no query parameter of this name."""
+
+    code = "unknown_parameter"
+
+
+class RepeatedParameter(InvalidInput):
+    """A query parameter of one value stands more than once."""
+
+    code = "repeated_parameter"
+
+
+class TooLarge(InvalidInput):
+    """More was sent than a call may have: bytes, values, levels or events."""
+
+    code = "too_large"
+
+
+class RequestTimedOut(InvalidInput):
+    """The request did not arrive in time; nothing was done."""
+
+    code = "request_timed_out"
+    retryable = True
+
+
+class InvalidCursor(InvalidInput):
+    """The cursor was not made by this list."""
+
+    code = "invalid_cursor"
+
+
+class UnsafeHome(InvalidInput):
+    """Other users of this machine can reach the home directory."""
+
+    code = "unsafe_home"
+
+
+class NotACheckout(InvalidInput):
+    """The benchmarks are not part of the installed package."""
+
+    code = "not_a_checkout"
+
+
+class InvalidRequest(InvalidInput):
+    """The bytes are not an HTTP request, or not a whole one."""
+
+    code = "invalid_request"
+
+
+class UrlTooLong(InvalidInput):
+    """The address of a call has more bytes than it may have."""
+
+    code = "url_too_long"
+
+
+class HeadersTooLarge(InvalidInput):
+    """The line and the headers of a call have more bytes than they may have, or there are too many headers."""
+
+    code = "headers_too_large"
+
+
+class UnsupportedMediaType(InvalidInput):
+    """The body's type, character set or encoding is not one that this call takes."""
+
+    code = "unsupported_media_type"
+
+
+class MethodNotAllowed(InvalidInput):
+    """There is no call of this method at this address."""
+
+    code = "method_not_allowed"

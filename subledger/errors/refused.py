@@ -1,0 +1,352 @@
+"""The input is readable, but the books do not allow it as they stand.
+
+In the order of subjects: currency, blocks, credits, reversals, payments and disputes, second person, time, rejected
+events, periods, journals, delivery, keys, and what is fixed for the life of a ledger or a database.
+"""
+
+from __future__ import annotations
+
+from subledger.errors.root import SubledgerError
+
+
+class Refused(SubledgerError):
+    """The books do not allow this as they stand."""
+
+    code = "refused"
+
+
+class WrongCurrency(Refused):
+    """The amount's currency is not that of what it refers to."""
+
+    code = "wrong_currency"
+
+
+class ExchangeRateMissing(Refused):
+    """No exchange rate to the ledger's functional currency is known."""
+
+    code = "exchange_rate_missing"
+    retryable = True
+
+
+class OveragePriceMissing(Refused):
+    """The usage exceeds the credits, and the event names no overage price."""
+
+    code = "overage_price_missing"
+    retryable = True
+
+
+class BlockExists(Refused):
+    """A credit block with this id is already in the ledger."""
+
+    code = "block_exists"
+
+
+class UnknownBlock(Refused):
+    """No credit block with this id is in the ledger."""
+
+    code = "unknown_block"
+    retryable = True
+
+
+class BlockOfAnotherCustomer(Refused):
+    """The credit block belongs to another customer."""
+
+    code = "block_of_another_customer"
+
+
+class UnknownInvoice(Refused):
+    """No credit block was bought on this invoice."""
+
+    code = "unknown_invoice"
+    retryable = True
+
+
+class NoCreditsLeft(Refused):
+    """The credit block has no credits left."""
+
+    code = "no_credits_left"
+    retryable = True
+
+
+class InsufficientCredits(Refused):
+    """The customer has fewer credits than the usage, and the shortfall setting is to reject."""
+
+    code = "insufficient_credits"
+    retryable = True
+
+
+class NotYetExpired(Refused):
+    """The expiry does not match the credit block's expires_at."""
+
+    code = "not_yet_expired"
+    retryable = True
+
+
+class UnknownOriginal(Refused):
+    """The event to be reversed is not in the ledger."""
+
+    code = "unknown_original"
+    retryable = True
+
+
+class NotReversible(Refused):
+    """The event to be reversed is not usage of this customer."""
+
+    code = "not_reversible"
+
+
+class ReversalExceedsOriginal(Refused):
+    """More would be reversed than is left of the original."""
+
+    code = "reversal_exceeds_original"
+
+
+class OverageSettled(Refused):
+    """The overage has been paid for meanwhile; a credit memo is the way."""
+
+    code = "overage_settled"
+
+
+class NotAPurchase(Refused):
+    """The credit block was granted, not bought."""
+
+    code = "not_a_purchase"
+
+
+class BlockDisputed(Refused):
+    """The credit block is disputed, and frozen until the dispute ends."""
+
+    code = "block_disputed"
+    retryable = True
+
+
+class UnknownPayment(Refused):
+    """No payment with this id is recorded for the customer."""
+
+    code = "unknown_payment"
+    retryable = True
+
+
+class UnknownDispute(Refused):
+    """No dispute with this id is recorded for the customer."""
+
+    code = "unknown_dispute"
+    retryable = True
+
+
+class DocumentExists(Refused):
+    """A payment, invoice, dispute, payout or refund with this id is already in the ledger."""
+
+    code = "document_exists"
+
+
+class DisputeDecided(Refused):
+    """The dispute has been decided."""
+
+    code = "dispute_decided"
+
+
+class ExceedsValue(Refused):
+    """The amount is more than the value it is taken from."""
+
+    code = "exceeds_value"
+    retryable = True
+
+
+class ExceedsReceivable(Refused):
+    """The amount is more than what is still to be paid."""
+
+    code = "exceeds_receivable"
+    retryable = True
+
+
+class ExceedsPayment(Refused):
+    """The amount is more than what the payment has left."""
+
+    code = "exceeds_payment"
+    retryable = True
+
+
+class NothingOwed(Refused):
+    """The amount is more than what is owed to the customer."""
+
+    code = "nothing_owed"
+    retryable = True
+
+
+class ExceedsOverage(Refused):
+    """The amount is more than the overage that has not been billed."""
+
+    code = "exceeds_overage"
+    retryable = True
+
+
+class EstimateTooHigh(Refused):
+    """The expected breakage and escheat leave nothing of the pool to be redeemed."""
+
+    code = "estimate_too_high"
+    retryable = True
+
+
+class SamePerson(Refused):
+    """The person who requested something cannot be the second person who decides about it."""
+
+    code = "same_person"
+
+
+class PersonRequired(Refused):
+    """This needs a second person, so that both of them need a name."""
+
+    code = "person_required"
+
+
+class ApprovalDecided(Refused):
+    """A second person has decided about this."""
+
+    code = "approval_decided"
+
+
+class ApprovalRefused(Refused):
+    """A second person has refused this."""
+
+    code = "approval_refused"
+
+
+class InTheFuture(Refused):
+    """It lies further in the future than the ledger takes; the same may be sent again when its time has come."""
+
+    code = "in_the_future"
+    retryable = True
+
+
+class PeriodNotOver(Refused):
+    """The period is not over."""
+
+    code = "period_not_over"
+    retryable = True
+
+
+class ClockBackwards(Refused):
+    """The clock of a sandbox ledger never goes back."""
+
+    code = "clock_backwards"
+
+
+class SandboxLedger(Refused):
+    """A sandbox ledger delivers nothing to a general ledger, sends no notices and is in no report of real ones."""
+
+    code = "sandbox_ledger"
+
+
+class RejectionSettled(Refused):
+    """The rejected event was recorded or dismissed since."""
+
+    code = "rejection_settled"
+
+
+class RejectionCut(Refused):
+    """The rejected event is not kept whole, so it cannot be recorded from here."""
+
+    code = "rejection_cut"
+
+
+class RejectionsChanged(Refused):
+    """Another number of rejected events is chosen than the caller has seen."""
+
+    code = "rejections_changed"
+
+
+class PeriodOutOfOrder(Refused):
+    """Periods close in order."""
+
+    code = "period_out_of_order"
+    retryable = True
+
+
+class PeriodNotClosed(Refused):
+    """The period is not closed."""
+
+    code = "period_not_closed"
+    retryable = True
+
+
+class UnmappedRole(Refused):
+    """The account mapping has no GL account for a role that has a balance."""
+
+    code = "unmapped_role"
+    retryable = True
+
+
+class JournalNotReversible(Refused):
+    """The journal has nothing to take back, takes back another one, or is taken back already."""
+
+    code = "journal_not_reversible"
+
+
+class NothingToCorrect(Refused):
+    """The account mapping that holds now gives the journal the lines that it has."""
+
+    code = "nothing_to_correct"
+    retryable = True
+
+
+class DeliveryInHand(Refused):
+    """The delivery is not one that a person could do this to now."""
+
+    code = "delivery_in_hand"
+    retryable = True
+
+
+class CredentialNotGranted(Refused):
+    """The ledger may not use this credential."""
+
+    code = "credential_not_granted"
+
+
+class KeyEnded(Refused):
+    """The key has ended, and cannot be rotated."""
+
+    code = "key_ended"
+
+
+class ChannelFixed(Refused):
+    """The destination of a channel does not change once it has deliveries."""
+
+    code = "channel_fixed"
+
+
+class NotRepresentable(Refused):
+    """A general ledger cannot take an amount as it is: it has too many digits, or decimals."""
+
+    code = "not_representable"
+
+
+class KnownAtInFuture(Refused):
+    """A question about what will be known in the future has no answer yet."""
+
+    code = "known_at_in_future"
+    retryable = True
+
+
+class SettingFixed(Refused):
+    """This setting is for the life of the ledger."""
+
+    code = "setting_fixed"
+
+
+class CitusMissing(Refused):
+    """Ledgers are spread over servers by Citus, which the database does not have."""
+
+    code = "citus_missing"
+
+
+class DistributedOtherwise(Refused):
+    """A table of ours is distributed in another way than by ledger."""
+
+    code = "distributed_otherwise"
+
+
+class SchemaOutOfDate(Refused):
+    """The database does not have this version's schema."""
+
+    code = "schema_out_of_date"

@@ -1,0 +1,71 @@
+"""The service cannot answer now; nothing was done, and the same call may succeed later."""
+
+from __future__ import annotations
+
+from subledger.errors.root import SubledgerError
+
+
+class Unavailable(SubledgerError):
+    """The service cannot answer now; nothing was done."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer.
+
+    Nothing is half-written. Where the connection was lost in the midst of the commit, all of the batch may be
+    recorded: the same event sent again is then a duplicate. So it is where events are recorded, and the refused ones of
+    the same call could not be stored; the message says so.
+    """
+
+    code = "database_unavailable"
+
+
+class NotAnswered(Unavailable):
+    """Another system did not say what it was asked."""
+
+    code = "not_answered"
+
+
+class FileUnavailable(Unavailable):
+    """A file, a directory or an address of this machine cannot be used; the operating system says why."""
+
+    code = "file_unavailable"
+
+
+class LedgerBusy(Unavailable):
+    """More events wait for this ledger than it takes in; nothing of this call was recorded."""
+
+    code = "ledger_busy"
+
+
+class LedgerLocked(Unavailable):
+    """Another transaction holds a lock that a call needs for longer than it waits; nothing was recorded."""
+
+    code = "ledger_locked"
+
+
+class Overloaded(Unavailable):
+    """More events wait than can be recorded in time; nothing of this call was recorded."""
+
+    code = "overloaded"
+
+
+class Stopping(Unavailable):
+    """The service is stopping: it finishes what it has accepted and takes no more."""
+
+    code = "stopping"
+
+
+class TooManyConnections(Unavailable):
+    """The server has as many connections as it takes; nothing of this call was read."""
+
+    code = "too_many_connections"
+
+
+class EmbeddedServerFailed(Unavailable):
+    """The embedded PostgreSQL server did not start; its log says why."""
+
+    code = "embedded_server_failed"
