@@ -1,4 +1,4 @@
-"""An HTTP client on the real application, calling from loopback."""
+"""Fixtures of the HTTP tests: a client on the real application, calling from loopback; the ledgers of the reports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from api.cli.main import app as command_line
 from api.http.app import create_app
 from api.service import Subledger
 from subledger.ledger_settings import LedgerSettings
+from subledger.store.writing.expiry_sweep import sweep
+from tests.conftest import NewLedger
+from tests.http.reported import POLICIES, events_of_the_example, moment
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +37,14 @@ def command(owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``subledger report``, in this process: ``command("rollforward", "--ledger", ledger)``."""
     monkeypatch.setenv("SUBLEDGER_DATABASE_URL", owner_url)
     return lambda *arguments: CliRunner().invoke(command_line, ["report", *arguments])
+
+
+@pytest.fixture(scope="module")
+def ledgers(service: Subledger, new_ledger: NewLedger) -> dict[str, str]:
+    """The example of ``reported.py`` under each policy."""
+    made = {policy: new_ledger(policy=policy) for policy in POLICIES}
+    for ledger in made.values():
+        outcomes = service.record(ledger, events_of_the_example())
+        assert [outcome.error for outcome in outcomes] == [None] * 9
+        assert sweep(service.recorder, ledger, moment("2026-03-15T00:00:01Z")) == 1
+    return made

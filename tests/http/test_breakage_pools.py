@@ -21,8 +21,8 @@ from subledger.periods import Period
 from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import FAR, NewLedger
-from tests.http.test_reports import POLICIES, _get
-from tests.reading import columns_of, lines_of
+from tests.http.reported import POLICIES
+from tests.reading import columns_of, get_report, lines_of
 
 USD = {"currency": "USD"}
 
@@ -64,7 +64,7 @@ def _told(document: dict[str, Any], table: str, *columns: str) -> str:
 
 
 def test_breakage_is_recognised_in_proportion_month_by_month(client: TestClient, ledger: str) -> None:
-    found = _get(client, ledger, "pools", to="2027-01")
+    found = get_report(client, ledger, "pools", to="2027-01")
     columns = ("period", "opening", "recognised", "expired", "closing", "due_by_formula")
     # June: 633.33 are taken back when the estimate falls, then 2,328.98 follow what is redeemed: 1,695.65.
     assert _told(found, "rollforward", *columns) == lines_of("""
@@ -74,7 +74,7 @@ def test_breakage_is_recognised_in_proportion_month_by_month(client: TestClient,
         2026-12  7043.48   -43.48     0.00  7000.00   -43.48
         2027-01  7000.00     0.00  7000.00     0.00     0.00
     """)
-    since = _get(client, ledger, "pools", **{"from": "2026-09"}, to="2026-12")
+    since = get_report(client, ledger, "pools", **{"from": "2026-09"}, to="2026-12")
     assert _told(since, "rollforward", *columns) == lines_of("""
         2026-09  4695.65  2347.83     0.00  7043.48  2347.83
         2026-12  7043.48   -43.48     0.00  7000.00   -43.48
@@ -93,7 +93,7 @@ def test_breakage_is_recognised_in_proportion_month_by_month(client: TestClient,
 def test_the_net_liability_is_what_is_left_to_be_redeemed(
     client: TestClient, ledger: str, day: str, redeemed: str, recognised: str, liability: str, recognized: str, net: str
 ) -> None:
-    found = _get(client, ledger, "pools", to=day)
+    found = get_report(client, ledger, "pools", to=day)
     [pool] = found["items"]
     assert (pool["issued"], pool["net_issued"], pool["redeemed"]) == ("100000.00", "100000.00", redeemed)
     assert (pool["due_by_formula"], pool["recognised"], pool["breakage_recognized"]) == (
@@ -110,7 +110,7 @@ def test_the_net_liability_is_what_is_left_to_be_redeemed(
 
 
 def test_each_version_of_an_estimate_shows_what_it_changed(client: TestClient, ledger: str) -> None:
-    found = _get(client, ledger, "pools", to="2027-01")
+    found = get_report(client, ledger, "pools", to="2027-01")
     columns = ("version", "date", "expected_breakage", "recognised_before", "changed_by", "recognised_after")
     # 27,000 × 8,000 / 92,000 = 2,347.83: 652.17 less than at 10 %.
     assert _told(found, "estimates", *columns) == lines_of("""
@@ -121,7 +121,7 @@ def test_each_version_of_an_estimate_shows_what_it_changed(client: TestClient, l
     [pool] = found["items"]
     assert (pool["estimate_version"], pool["evidence"], pool["expected_breakage"]) == (2, "study two", "8000.00")
     assert pool["estimate_position"] == found["estimates"][1]["position"]
-    [before] = _get(client, ledger, "pools", to="2026-06-29")["items"]
+    [before] = get_report(client, ledger, "pools", to="2026-06-29")["items"]
     assert (before["estimate_version"], before["expected_breakage"]) == (1, "10000.00")
 
 
@@ -140,14 +140,14 @@ def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledge
         known_at = view.known_at.isoformat()
     recorded(service, ledger, usage("u2", "40", "ann", "2026-02-10T12:00:00Z"))
     columns = ("period", "recognised", "due_by_formula", "closing")
-    before = _get(client, ledger, "pools", to="2026-03", known_at=known_at)
+    before = get_report(client, ledger, "pools", to="2026-03", known_at=known_at)
     # 450 × 100 / 900 = 50.00; at 200: 450 × 200 / 800 = 112.50.
     assert _told(before, "rollforward", *columns) == "2026-03  112.50  112.50  112.50"
-    after = _get(client, ledger, "pools", to="2026-03")
+    after = get_report(client, ledger, "pools", to="2026-03")
     # 490 × 200 / 800 = 122.50: 10.00 more, which is February's.
     assert _told(after, "rollforward", *columns) == "2026-02  10.00  10.00  10.00\n2026-03  112.50  112.50  122.50"
     assert len(after["notes"]) == len(before["notes"]) == 1
-    february = _get(client, ledger, "pools", to="2026-02")
+    february = get_report(client, ledger, "pools", to="2026-02")
     # By February's own figures 40 × 100 / 900 = 4.44 would be due: the report says why 10.00 were posted.
     [pool] = february["items"]
     assert (pool["redeemed"], pool["due_by_formula"], pool["recognised"]) == ("40.00", "4.44", "10.00")
@@ -161,15 +161,15 @@ def test_a_late_estimate_is_booked_on_the_first_open_day(
     recorded(service, ledger, buy("A", "1000", "ann", "2026-01-01T12:00:00Z", price="1000.00"))
     close_period(service.recorder, ledger, Period(2026, 1))
     recorded(service, ledger, _expects("one", "2026-01-20", expected_breakage_rate="0.1", expected_escheat_rate="0.05"))
-    assert _get(client, ledger, "pools", to="2026-01")["estimates"] == []
-    [made] = _get(client, ledger, "pools", to="2026-02")["estimates"]
+    assert get_report(client, ledger, "pools", to="2026-01")["estimates"] == []
+    [made] = get_report(client, ledger, "pools", to="2026-02")["estimates"]
     assert (made["date"], made["expected_breakage"], made["expected_breakage_rate"], made["expected_escheat_rate"]) == (
         "2026-02-01",
         None,
         "0.1",
         "0.05",
     )
-    [pool] = _get(client, ledger, "pools", to="2026-02")["items"]
+    [pool] = get_report(client, ledger, "pools", to="2026-02")["items"]
     assert (pool["expected_breakage"], pool["expected_escheat"]) == ("100.00", "50.00")
 
 
@@ -193,7 +193,7 @@ def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subl
         usage("u3", "20", "d", "2026-05-10T12:00:00Z"),
         _sent("off", "receivable.written_off", "d", "2026-06-10", block_id="D", reason="r"),
     )
-    [pool] = _get(client, ledger, "pools", to="2026-06")["items"]
+    [pool] = get_report(client, ledger, "pools", to="2026-06")["items"]
     columns = (
         "issued",
         "voided",
@@ -227,7 +227,7 @@ def test_breakage_that_has_no_room_left_counts_as_nothing(
         usage("u1", "30", "ann", "2026-01-10T12:00:00Z"),
         _sent("gone", "credits.escheated", "bob", "2026-02-10", block_id="B"),
     )
-    found = _get(client, ledger, "pools", to="2026-02")
+    found = get_report(client, ledger, "pools", to="2026-02")
     # 30 × 40 / 60 = 20.00, all taken back.
     assert _told(found, "rollforward", "period", "recognised", "due_by_formula") == lines_of("""
         2026-01   20.00   20.00
@@ -263,7 +263,7 @@ def test_a_pool_in_another_currency_stands_in_both(
         usage("u2", "90", "bob", "2026-04-01T12:00:00Z"),
     )
     sweep(service.recorder, ledger, datetime.fromisoformat("2026-07-01T00:00:01Z"))
-    found = _get(client, ledger, "pools", to="2026-07")
+    found = get_report(client, ledger, "pools", to="2026-07")
     columns = (
         "period",
         "recognised",
@@ -278,7 +278,7 @@ def test_a_pool_in_another_currency_stands_in_both(
         2026-04  10.00   0.00  18.89  11.50   0.00  21.72
         2026-07  11.11  30.00   0.00  13.28  35.00   0.00
     """)
-    [april] = _get(client, ledger, "pools", to="2026-04")["items"]
+    [april] = get_report(client, ledger, "pools", to="2026-04")["items"]
     assert (april["net_liability"], april["net_liability_functional"]) == ("11.11", "13.28")
     tied = {(tie["what"], tie["currency"]): tie["report"] for tie in found["ties"]}
     assert tied["breakage of pool year by the formula = its breakage_estimate entries", "USD"] == "35.00"
@@ -295,8 +295,8 @@ def test_who_asked_for_an_estimate_and_who_allowed_it_are_shown(client: TestClie
     )
     [waiting] = service.record(ledger, [_expects("one", "2026-01-31", expected_breakage="100.00")], by="mary")
     assert waiting.status == "waiting"
-    assert _get(client, ledger, "pools", to="2026-01")["estimates"] == []
+    assert get_report(client, ledger, "pools", to="2026-01")["estimates"] == []
     [asked] = client.get(f"/v1/ledgers/{ledger}/approvals").json()["items"]
     assert service.recorder.decide_approval(ledger, asked["approval_id"], by="ken", allow=True).error is None
-    [made] = _get(client, ledger, "pools", to="2026-01")["estimates"]
+    [made] = get_report(client, ledger, "pools", to="2026-01")["estimates"]
     assert (made["maker"], made["checker"], made["changed_by"]) == ("mary", "ken", "50.00")

@@ -31,7 +31,7 @@ from subledger.store.reading.ledgers import ledger_head, ledgers_of
 from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event
 from tests.conftest import NewLedger
-from tests.http.test_reports import _events, _moment
+from tests.http.reported import events_of_the_example, moment
 
 
 class Split:
@@ -43,11 +43,11 @@ class Split:
         self.whole = new_ledger(entity=other)
         self.parts = sorted(new_ledger(entity=self.entity) for _ in range(2))
         self.euro = new_ledger(entity=self.entity, currency="EUR")
-        service.record(self.whole, _events())
+        service.record(self.whole, events_of_the_example())
         for ledger, customer in zip(self.parts, ("ann", "bob"), strict=True):
-            service.record(ledger, [event for event in _events() if event["subject"] == customer])
+            service.record(ledger, [event for event in events_of_the_example() if event["subject"] == customer])
         for ledger in (self.whole, *self.parts):
-            sweep(service.recorder, ledger, _moment("2026-03-15T00:00:01Z"))
+            sweep(service.recorder, ledger, moment("2026-03-15T00:00:01Z"))
         bought = cloud_event(
             "e1",
             "credits.purchased",
@@ -201,7 +201,7 @@ def test_the_command_line_adds_up_too(command: Any, client: TestClient, split: S
 
 def test_the_summary_of_a_month_is_its_journal(service: Subledger, client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, _events()[:5])
+    service.record(ledger, events_of_the_example()[:5])
     for month in (1, 2):
         close_period(service.recorder, ledger, Period(2026, month))
     url = f"/v1/ledgers/{ledger}/exports"
@@ -269,7 +269,7 @@ def test_what_does_not_tie_in_a_part_does_not_tie_in_the_sum() -> None:
         report = Report(
             name="r", title="R", tables=(Table(name="t", columns=(Column("account"),), rows=()),), ties=(tie,)
         )
-        now = _moment("2026-01-01T00:00:00Z")
+        now = moment("2026-01-01T00:00:00Z")
         return LedgerReport(
             ledger=ledger,
             entity="e",

@@ -28,7 +28,7 @@ from projections.close.close import close_period
 from subledger.periods import Period
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
-from tests.http.test_reports import POLICIES, _get
+from tests.http.reported import POLICIES, get_march
 from tests.reading import columns_of, lines_of
 
 AGED = ("current", "days_1_30", "days_31_60", "days_61_90", "days_over_90", "credit_balances")
@@ -87,7 +87,7 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
 
 
 def test_what_is_owed_is_as_old_as_its_oldest_open_part(client: TestClient, ledger: str) -> None:
-    found = _get(client, ledger, "receivables")
+    found = get_march(client, ledger, "receivables")
     columns = ("customer", "account", "balance", *AGED, "oldest_on", "oldest_days")
     assert columns_of(found["items"], *columns) == lines_of("""
         ann   accounts_receivable  80.00  0.00  0.00   20.00  60.00  0.00  0.00  2026-01-01  89
@@ -95,12 +95,12 @@ def test_what_is_owed_is_as_old_as_its_oldest_open_part(client: TestClient, ledg
         carl  unbilled_receivable  11.00  5.00  6.00    0.00   0.00  0.00  0.00  2026-03-10  21
         dora  accounts_receivable  40.00  0.00  0.00    0.00  40.00  0.00  0.00  2026-01-20  70
     """)
-    later = _get(client, ledger, "receivables", to="2026-04-02", customer="ann")
+    later = get_march(client, ledger, "receivables", to="2026-04-02", customer="ann")
     assert columns_of(later["items"], "balance", *AGED) == "80.00  0.00  0.00  20.00  0.00  60.00  0.00"
 
 
 def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str) -> None:
-    found = _get(client, ledger, "receivables")
+    found = get_march(client, ledger, "receivables")
     columns = ("customer", "account", "block_id", "invoice_id", "balance", "oldest_days")
     assert columns_of(found["open_items"], *columns) == lines_of("""
         ann   accounts_receivable  A  inv-1  80.00  89
@@ -108,7 +108,7 @@ def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str
         carl  unbilled_receivable  -  -      11.00  21
         dora  accounts_receivable  D  -      40.00  70
     """)
-    early = _get(client, ledger, "receivables", to="2026-03-11", customer="carl")
+    early = get_march(client, ledger, "receivables", to="2026-03-11", customer="carl")
     assert columns_of(early["open_items"], *columns) == lines_of("""
         carl  accounts_receivable  -  v1  -4.00  -
         carl  unbilled_receivable  -  -   10.00  1
@@ -117,7 +117,7 @@ def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str
 
 def test_what_is_paid_too_early_is_a_credit_and_not_netted(client: TestClient, ledger: str) -> None:
     """On March 11 the payment is in the books and the invoice is not: carl has a credit of 4.00, and owes 10.00."""
-    found = _get(client, ledger, "receivables", to="2026-03-11")
+    found = get_march(client, ledger, "receivables", to="2026-03-11")
     carl = [row for row in found["items"] if row["customer"] == "carl"]
     columns = ("account", "balance", "days_1_30", "credit_balances", "oldest_days")
     assert columns_of(carl, *columns) == lines_of("""
@@ -132,7 +132,7 @@ def test_what_is_paid_too_early_is_a_credit_and_not_netted(client: TestClient, l
 
 
 def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger: str) -> None:
-    found = _get(client, ledger, "receivables")
+    found = get_march(client, ledger, "receivables")
     columns = (
         "customer",
         "accounts_receivable",
@@ -158,8 +158,8 @@ def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger
 
 def test_revenue_that_passes_through_the_receivable_is_nobodys_debt(client: TestClient, ledger: str) -> None:
     """Ann's 30 credits are revenue through accounts_receivable under the deposit policies; she owes what she owed."""
-    before = _get(client, ledger, "receivables", to="2026-03-08", customer="ann")
-    after = _get(client, ledger, "receivables", to="2026-03-09", customer="ann")
+    before = get_march(client, ledger, "receivables", to="2026-03-08", customer="ann")
+    after = get_march(client, ledger, "receivables", to="2026-03-09", customer="ann")
     assert [row["balance"] for row in before["items"]] == [row["balance"] for row in after["items"]] == ["80.00"]
 
 
@@ -183,7 +183,7 @@ def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
     ]
     recorded(service, ledger, *events)
     close_period(service.recorder, ledger, Period(2026, 1))
-    found = _get(client, ledger, "receivables", to="2026-01")
+    found = get_march(client, ledger, "receivables", to="2026-01")
     columns = ("customer", "block_id", "invoice_id", "balance", "balance_functional")
     assert columns_of(found["open_items"], *columns) == lines_of("""
         ann  A  -   100.00  110.00

@@ -14,8 +14,15 @@ from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.writing import write_behind
+from tests.conftest import NewLedger
 from tests.store.restorable import Restorable
 from tests.store.tampering import LEDGER, history
+
+
+@pytest.fixture
+def ledger(new_ledger: NewLedger) -> str:
+    """A new ledger."""
+    return new_ledger()
 
 
 @pytest.fixture
