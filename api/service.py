@@ -21,7 +21,7 @@ from projections.configuring.policies import Adoption, adopt_policy
 from projections.day_totals import DayTotalsProjector
 from projections.delivery import outbox
 from projections.delivery.channel_task import DELIVER, channel_subject, channel_task
-from projections.delivery.channels import check_delivers, get_channel, list_channels
+from projections.delivery.channels import get_channel, list_channels
 from projections.delivery.outbox import Delivery
 from projections.reads.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.reads.snapshots import LEDGER, add_snapshots
@@ -34,6 +34,7 @@ from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period, end_of_day
 from subledger.persons import NOBODY
 from subledger.posting import Policy
+from subledger.sandbox import check_delivers
 from subledger.store.database import Database
 from subledger.store.reading import views
 from subledger.store.reading.ledgers import ledger_head

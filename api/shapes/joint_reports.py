@@ -19,8 +19,9 @@ from api.shapes import documents, report_tables, reports
 from api.shapes.reports import ReportQuery
 from projections.report import Report, ReportRequest
 from projections.reports.joint import LedgerReport, added, by_currency
-from subledger.errors import InvalidValue, MissingField, SandboxLedger
+from subledger.errors import InvalidValue, MissingField
 from subledger.events.envelope import format_time
+from subledger.sandbox import check_alike
 from subledger.store.reading.ledgers import ledger_head, ledgers_of
 from subledger.store.reading.views import Due
 
@@ -121,7 +122,8 @@ def _ledgers(service: Subledger, chosen: Chosen, known_at: datetime | None) -> S
         )
     if chosen.entity is None:
         named = list(dict.fromkeys(chosen.ledgers))
-        _check_alike(service, named)
+        with service.database.read() as connection:
+            check_alike([ledger_head(connection, ledger).state for ledger in named])
         return named
     with service.database.read() as connection:
         return ledgers_of(connection, chosen.entity, known_at=known_at)
@@ -134,21 +136,6 @@ def _today(service: Subledger, ledgers: Sequence[str]) -> date:
         states = [ledger_head(connection, ledger).state for ledger in ledgers]
     days = [state.today(moment) for state in states if state.sandbox]
     return max(days, default=moment.date())
-
-
-def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:
-    """Refuses to add sandboxes to real ledgers. Raises SandboxLedger, UnknownLedger."""
-    with service.database.read() as connection:
-        states = [ledger_head(connection, ledger).state for ledger in ledgers]
-    sandboxes = [state.ledger for state in states if state.sandbox]
-    if 0 < len(sandboxes) < len(states):
-        raise SandboxLedger(
-            f"ledger {sandboxes[0]} is a sandbox and is not added to real ledgers; leave it out, or ask for sandboxes "
-            "alone",
-            field="ledger",
-            expected="ledgers that are no sandboxes",
-            found=sandboxes[0],
-        )
 
 
 def document(answer: JointAnswer) -> dict[str, Any]:

@@ -2,19 +2,21 @@
 
 The clock stands still until the next ``clock.set``. The event is in the log, so that a replay needs nothing else.
 
-Owns: the conditions for setting it. Does not own: reading it (reads/clock).
+Owns: the command, and reading its text. Does not own: when it may be set (subledger/sandbox), the current time of a
+ledger (reads/clock).
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from subledger.errors import ClockBackwards, InvalidInput, SettingFixed
-from subledger.events.envelope import Event, format_time
+from subledger.errors import InvalidInput
+from subledger.events.envelope import Event
 from subledger.events.fields import parse_time
 from subledger.ledger import LedgerState
 from subledger.own_events import clock_set
 from subledger.persons import NOBODY, kept_name
+from subledger.sandbox import check_may_set_clock
 from subledger.store.database import WriteConnection
 from subledger.store.writing.recorder import Recorder, raise_first
 
@@ -41,7 +43,7 @@ def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOB
     person = kept_name(by)
 
     def plan(_connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
-        _check_may_set(state, clock)
+        check_may_set_clock(state, clock)
         if clock == state.clock:
             return []
         return [clock_set(clock, number=position + 1, by=person)]
@@ -49,21 +51,3 @@ def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOB
     outcomes = recorder.transact(ledger, plan)
     raise_first(outcomes)
     return bool(outcomes)
-
-
-def _check_may_set(state: LedgerState, clock: datetime) -> None:
-    if not state.sandbox:
-        raise SettingFixed(
-            f"ledger {state.ledger} is not a sandbox, so its clock cannot be set; for trials create another "
-            "ledger, with --sandbox",
-            field="clock",
-            expected="a sandbox ledger",
-            found=format_time(clock),
-        )
-    if state.clock is not None and clock < state.clock:
-        raise ClockBackwards(
-            f"the clock of ledger {state.ledger} shows {format_time(state.clock)} and never goes back",
-            field="clock",
-            expected=f"{format_time(state.clock)} or later",
-            found=format_time(clock),
-        )

@@ -16,12 +16,12 @@ from projections.delivery.connectors import connector_named
 from projections.delivery.connectors.connector import ChannelSettings, Connector
 from projections.exports.formats import Format, format_named
 from projections.reads.last_change import LastChange
-from subledger.errors import ChannelFixed, InvalidInput, SandboxLedger, UnknownChannel
+from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel
 from subledger.events.envelope import canonical
 from subledger.external.calls import Throttled
 from subledger.external.credentials import named_in
 from subledger.external.grants import check_granted
-from subledger.ledger import LedgerState
+from subledger.sandbox import check_delivers
 from subledger.store.database import Database, WriteConnection
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows
@@ -158,17 +158,6 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
         }
         [(at,)] = connection.execute(SET_CHANNEL, parameters).fetchall()
     return msgspec.structs.replace(wanted, changed=LastChange(at=at, by=by))
-
-
-def check_delivers(state: LedgerState) -> None:
-    """A sandbox has no channel: what is tried out never gets into a general ledger. Raises SandboxLedger."""
-    if state.sandbox:
-        raise SandboxLedger(
-            f"ledger {state.ledger} is a sandbox and delivers nothing; export its journals as files instead",
-            field="ledger",
-            expected="a ledger that is not a sandbox",
-            found=state.ledger,
-        )
 
 
 def check_allowed(database: Database, channel: Channel) -> None:

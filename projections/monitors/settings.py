@@ -12,11 +12,11 @@ import msgspec
 
 from projections.delivery.connectors.connector import check_url
 from projections.reads.last_change import LastChange, last_change
-from subledger.errors import InvalidInput, SandboxLedger
+from subledger.errors import InvalidInput
 from subledger.events.envelope import canonical, check_texts
 from subledger.external.credentials import Credential, named_in
 from subledger.external.grants import check_granted
-from subledger.ledger import LedgerState
+from subledger.sandbox import check_notifies
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows
@@ -114,7 +114,7 @@ def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, b
     text = canonical(msgspec.to_builtins(settings))
     if settings.webhook:
         with database.read() as reading:
-            _check_notifies(ledger_head(reading, ledger).state)
+            check_notifies(ledger_head(reading, ledger).state)
     with database.write() as connection:
         check_granted(connection, ledger, named_in(settings))
         before = settings_of(connection, ledger)
@@ -162,17 +162,6 @@ def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
                 expected="env:NAME or file:/PATH",
             )
     return settings
-
-
-def _check_notifies(state: LedgerState) -> None:
-    if state.sandbox:
-        raise SandboxLedger(
-            f"ledger {state.ledger} is a sandbox and sends no notices, as their receiver could take its figures for "
-            "real; set its thresholds without a webhook",
-            field="webhook",
-            expected="no webhook",
-            found=state.ledger,
-        )
 
 
 def _check(name: str, value: float | None, lowest: float, highest: float) -> None:
