@@ -57,17 +57,17 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
     with database.read() as connection, opened(ledger) as log:
         log.check()
         head = ledger_head(connection, ledger)
-        kept = signed_at_size(connection, ledger, head.position)
+        stored = signed_at_size(connection, ledger, head.position)
         last = last_signed(connection, ledger)
         standing, same = log.standing(), log.at_size(head.position)
-        _check(head, [*same, *([kept] if kept else [])], root_of=lambda _: head.root)
+        _check(head, [*same, *([stored] if stored else [])], root_of=lambda _: head.root)
         before: list[Signed | Line] = [*([last] if last else []), *standing[-1:]]
         before = [line for line in before if line.size != head.position]
         roots = roots_at(connection, ledger, [line.size for line in before])
         _check(head, before, root_of=roots.get)
-        note = kept.note if kept else same[-1].note if same else None
+        note = stored.note if stored else same[-1].note if same else None
         if note is not None:
-            known = log.public_keys() | _key_of(kept)
+            known = log.public_keys() | _key_of(stored)
             signed = SignedCheckpoint(text=note, public_key=_verifying(note, known))
         else:
             signed = sign_checkpoint(ledger, head.position, head.root)
@@ -82,12 +82,12 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
                 )
             )
         refused = None if same else log.refused
-    if kept is None:
-        return _kept(database, ledger, head, signed, refused)
+    if stored is None:
+        return _stored(database, ledger, head, signed, refused)
     return signed
 
 
-def _kept(
+def _stored(
     database: Database, ledger: str, head: LedgerHead, signed: SignedCheckpoint, refused: OSError | None
 ) -> SignedCheckpoint:
     """Keeps what was signed in the database, and returns what is kept there: another machine may have been quicker.
@@ -118,26 +118,28 @@ def _kept(
             reason=refused.strerror,
         )
     with database.read() as connection:
-        kept = signed_at_size(connection, ledger, head.position)
-    if kept is None or kept.note == signed.text:
+        stored = signed_at_size(connection, ledger, head.position)
+    if stored is None or stored.note == signed.text:
         return signed
-    _check(head, [kept], root_of=lambda _: head.root)
-    return SignedCheckpoint(text=kept.note, public_key=_verifying(kept.note, _key_of(kept)))
+    _check(head, [stored], root_of=lambda _: head.root)
+    return SignedCheckpoint(text=stored.note, public_key=_verifying(stored.note, _key_of(stored)))
 
 
 def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedCheckpoint:
     """The tree head that was signed at a size. Raises UnknownLedger, UnknownCheckpoint."""
     with database.read() as connection:
         ledger_head(connection, ledger)
-        kept = signed_at_size(connection, ledger, size)
-    if kept is None:
+        stored = signed_at_size(connection, ledger, size)
+    if stored is None:
         raise UnknownCheckpoint(
             f"no checkpoint of ledger {ledger} was signed over {size} events; a proof between any two sizes is at "
             "/consistency",
             field="size",
             found=str(size),
         )
-    return SignedCheckpoint(text=kept.note, public_key=_verifying(kept.note, public_keys_of(ledger) | _key_of(kept)))
+    return SignedCheckpoint(
+        text=stored.note, public_key=_verifying(stored.note, public_keys_of(ledger) | _key_of(stored))
+    )
 
 
 def consistency(database: Database, ledger: str, old: int, new: int | None) -> dict[str, Any]:
@@ -196,8 +198,8 @@ def _key_id(public: bytes) -> bytes:
     return hashlib.sha256(f"{KEY_NAME}\n".encode() + b"\x01" + public).digest()[:4]
 
 
-def _key_of(kept: Signed | None) -> set[bytes]:
-    return set() if kept is None or kept.public_key is None else {kept.public_key}
+def _key_of(stored: Signed | None) -> set[bytes]:
+    return set() if stored is None or stored.public_key is None else {stored.public_key}
 
 
 def _verifying(note: str, known: set[bytes]) -> bytes | None:

@@ -59,11 +59,11 @@ class CheckpointLog:
 
     def _read(self) -> None:
         content = b"" if self._file is None else self._file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if self._file is not None and whole != content and self.refused is None:
-            self._file.truncate(len(whole))
+        complete = content[: content.rfind(b"\n") + 1]
+        if self._file is not None and complete != content and self.refused is None:
+            self._file.truncate(len(complete))
             os.fsync(self._file.fileno())
-        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        for number, line in enumerate(complete.split(b"\n")[:-1], start=1):
             try:
                 self._lines.append(msgspec.json.decode(line, type=Line))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:

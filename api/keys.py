@@ -107,13 +107,13 @@ def create_key(
         raise InvalidValue(
             f"no role {role}", field="role", expected=", ".join(a.name.lower() for a in Access), found=role
         )
-    kept = person(name, field="name")
-    if not is_somebody(kept) or is_unnamed(kept):
-        raise InvalidValue("a key needs the name of a person or a program", field="name", found=kept)
+    stored_name = person(name, field="name")
+    if not is_somebody(stored_name) or is_unnamed(stored_name):
+        raise InvalidValue("a key needs the name of a person or a program", field="name", found=stored_name)
     with database.write() as connection:
-        _check_name(connection, kept, scope)
+        _check_name(connection, stored_name, scope)
         _check_expiry(connection, expires_at)
-        row = {"ledger": ledger, "role": role.lower(), "name": kept, "by": by, "expires_at": expires_at}
+        row = {"ledger": ledger, "role": role.lower(), "name": stored_name, "by": by, "expires_at": expires_at}
         made = _add(connection, {**row, "replaces": None})
         count_one(connection, ledger, "api_keys")
         return made
@@ -169,9 +169,9 @@ def list_keys(
 ) -> list[Key]:
     """The keys of a ledger, or of all of them, oldest first."""
     start = after or (datetime(1, 1, 1, tzinfo=UTC), "")
-    where = {"scope": scope, "at": start[0], "id": start[1], "limit": limit}
+    parameters = {"scope": scope, "at": start[0], "id": start[1], "limit": limit}
     with database.write() as connection:
-        return [_key(row) for row in connection.execute(PAGE, where)]
+        return [_key(row) for row in connection.execute(PAGE, parameters)]
 
 
 def makers_of(database: Database, key_id: str) -> tuple[str, ...]:
@@ -193,14 +193,14 @@ def _with_makers(names: set[str], rows: Sequence[Sequence[Any]]) -> tuple[str, .
 
     Names are compared as persons (``same_person``), as old ones were written in several ways.
     """
-    found, left = set(names), list(names)
-    while left:
-        next_name = left.pop()
+    found, pending = set(names), list(names)
+    while pending:
+        next_name = pending.pop()
         if not is_somebody(next_name):  # the open server's: no name that could be looked for
             continue
         more = {maker for of, maker, _ in rows if is_somebody(of) and same_person(of, next_name)} - found
         found |= more
-        left += more
+        pending += more
     return tuple(sorted(found))
 
 

@@ -118,13 +118,13 @@ class _Families:
     def all(self) -> tuple[GaugeMetricFamily, ...]:
         return self.values, self.ringing, self.deliveries, self.rejections, self.left_out
 
-    def add(self, looked: monitors.Looked) -> None:
-        ledger = looked.report.ledger
-        for monitor in looked.report.monitors:
+    def add(self, result: monitors.LookResult) -> None:
+        ledger = result.report.ledger
+        for monitor in result.report.monitors:
             if monitor.value is not None:
                 self.values.add_metric([ledger, monitor.name], monitor.value)
             self.ringing.add_metric([ledger, monitor.name], float(monitor.rings))
-        for (destination, state), count in sorted(looked.deliveries.items()):
+        for (destination, state), count in sorted(result.deliveries.items()):
             self.deliveries.add_metric([ledger, destination, state], count)
-        for code, count in sorted(looked.rejections.items()):
+        for code, count in sorted(result.rejections.items()):
             self.rejections.add_metric([ledger, code], count)

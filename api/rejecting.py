@@ -93,7 +93,7 @@ class RejectedEvents:
             return outcomes
         refusals = {number: _refusal(outcomes[number], sent(number)) for number in numbers}
         try:
-            kept = self._keeper.keep(ledger, list(refusals.values()), sender=sender, way=way)
+            stored = self._keeper.keep(ledger, list(refusals.values()), sender=sender, way=way)
         except Unavailable as error:
             if len(numbers) == len(outcomes):
                 raise
@@ -106,7 +106,7 @@ class RejectedEvents:
         answered = list(outcomes)
         for number, each in refusals.items():
             rejection_id = each.rejection.rejection_id
-            if rejection_id in kept:
+            if rejection_id in stored:
                 answered[number] = msgspec.structs.replace(outcomes[number], rejection_id=rejection_id)
         return answered
 

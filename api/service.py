@@ -117,8 +117,8 @@ class Subledger:
         """
         with self.database.read() as connection:
             state = ledger_head(connection, ledger).state
-        what = f"an expiry sweep through {through}"
-        check_day_has_come(state, through, datetime.now(UTC), what, field="through", found=str(through))
+        action = f"an expiry sweep through {through}"
+        check_day_has_come(state, through, datetime.now(UTC), action, field="through", found=str(through))
         return sweep(self.recorder, ledger, end_of_day(through, state.zone), by=by)
 
     def sweep_due(self, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:

@@ -57,9 +57,9 @@ def _is_open_to_all(folder: Path) -> bool:
     return bool(found.st_mode & stat.S_IWOTH) and not is_protected
 
 
-def _is_own_directory(place: Path) -> bool:
+def _is_own_directory(directory: Path) -> bool:
     try:
-        found = place.lstat()
+        found = directory.lstat()
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
@@ -86,11 +86,11 @@ def owner_url() -> str:
     """The database's URL. Without one it starts the embedded server, and prints a message if its database is new."""
     if configured := os.environ.get("SUBLEDGER_DATABASE_URL"):
         return configured
-    place = home()
-    is_new = not embedded.exists(place)
-    url = embedded.ensure_running(place)
+    directory = home()
+    is_new = not embedded.exists(directory)
+    url = embedded.ensure_running(directory)
     if is_new:
-        err.print(f"created a new, empty ledger database in {place}")
+        err.print(f"created a new, empty ledger database in {directory}")
     return url
 
 

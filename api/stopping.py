@@ -43,8 +43,8 @@ def end_within(time_: StoppingTime) -> None:
     deadline = time.monotonic() + time_.stopping_s
 
     def end() -> None:
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(left)
+        while (remaining := deadline - time.monotonic()) > 0:
+            time.sleep(remaining)
         sys.stderr.write(f"Stopped after {time_.stopping_s:g} s, before everything was finished.\n")
         sys.stderr.flush()
         os._exit(1)

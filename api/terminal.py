@@ -214,18 +214,18 @@ def _print_grid(title: str | None, heads: Sequence[Text], rows: Sequence[Sequenc
 
 def _widths(columns: Sequence[Sequence[Text]], right: Sequence[int]) -> list[int] | None:
     """Widths of the columns that fit the terminal: never below the longest word of a column, and figures stay whole."""
-    whole = [max(line.cell_len for cell in cells for line in cell.split("\n") or [Text()]) for cells in columns]
+    wanted = [max(line.cell_len for cell in cells for line in cell.split("\n") or [Text()]) for cells in columns]
     least = [
         width if at in right else max((cell_len(word) for cell in cells for word in cell.plain.split()), default=0)
-        for at, (cells, width) in enumerate(zip(columns, whole, strict=True))
+        for at, (cells, width) in enumerate(zip(columns, wanted, strict=True))
     ]
     room = out.width - 1 - _BORDER * len(columns)
     if sum(least) > room:
         return None
     widths = list(least)
     spare = room - sum(least)
-    for at in sorted(range(len(columns)), key=lambda at: whole[at] - least[at]):  # who needs little gets all of it
-        more = min(whole[at] - least[at], spare)
+    for at in sorted(range(len(columns)), key=lambda at: wanted[at] - least[at]):  # who needs little gets all of it
+        more = min(wanted[at] - least[at], spare)
         widths[at] += more
         spare -= more
     return widths
@@ -262,7 +262,7 @@ def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
     with bar:
         task = bar.add_task(label, total=total)
 
-        def show(done: int, of: int | None = total) -> None:
-            bar.update(task, completed=done, total=of)
+        def show(completed: int, of: int | None = total) -> None:
+            bar.update(task, completed=completed, total=of)
 
         yield show

@@ -48,10 +48,10 @@ class EventLines:
         self.read_on()
 
     def read_on(self) -> None:
-        """Reads the next lines: ``batch`` all of them, ``kept`` the non-blank ones, ``inputs`` their events."""
+        """Reads the next lines: ``batch`` all of them, ``event_lines`` the non-blank ones, ``inputs`` their events."""
         self.batch = list(islice(self._lines, BATCH))
-        self.kept = [(number, line) for number, line in self.batch if line.strip()]
-        self.inputs = [read_line(line, number) for number, line in self.kept]
+        self.event_lines = [(number, line) for number, line in self.batch if line.strip()]
+        self.inputs = [read_line(line, number) for number, line in self.event_lines]
 
 
 class Refusals:

@@ -37,7 +37,7 @@ def piped() -> Iterator[None]:
 
 
 @contextmanager
-def told(*, as_json: bool) -> Iterator[None]:
+def reported(*, as_json: bool) -> Iterator[None]:
     """Runs a command. Raises SystemExit instead of an error, with its exit code."""
     try:
         with piped():
@@ -94,9 +94,9 @@ def _is_text(given: str) -> bool:
 def of_database(error: Exception) -> SubledgerError:
     """Returns DatabaseUnavailable with the message of the database or of the connection to it."""
     original = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
-    said = " ".join(str(original).split())
+    text = " ".join(str(original).split())
     return DatabaseUnavailable(
-        f"the database cannot be used: {said}",
+        f"the database cannot be used: {text}",
         field="SUBLEDGER_DATABASE_URL",
         expected="postgresql://USER:PASSWORD@HOST:PORT/NAME of a database that answers",
     )
@@ -104,11 +104,11 @@ def of_database(error: Exception) -> SubledgerError:
 
 def of_files(error: OSError) -> SubledgerError:
     """Returns FileUnavailable with the operating system's message about a file or an address."""
-    what = error.strerror or str(error)
+    reason = error.strerror or str(error)
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    where = f"{' and '.join(names)}: " if names else ""
+    prefix = f"{' and '.join(names)}: " if names else ""
     return FileUnavailable(
-        f"{where}{what}",
+        f"{prefix}{reason}",
         field=names[0] if names else None,
         expected="a file or directory that can be read and written, with room left",
     )

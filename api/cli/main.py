@@ -122,7 +122,7 @@ def every(
 def main() -> None:
     """Runs one command; whatever stops it ends in one sentence and its exit code."""
     terminal.configure_logs()
-    with faults.told(as_json="--json" in sys.argv):
+    with faults.reported(as_json="--json" in sys.argv):
         app()
 
 

@@ -22,17 +22,17 @@ Story = tuple[str, str, str | None, dict[str, Any]]
 """Day (month-day), type, customer, data."""
 
 
-def _buys(day: str, who: str, block: str, credits: str, price: str, currency: str = "USD", **terms: Any) -> Story:
+def _buys(day: str, customer: str, block: str, credits: str, price: str, currency: str = "USD", **terms: Any) -> Story:
     data = {"block_id": block, "credits": credits, "price": price, "currency": currency, "invoice_id": f"inv-{block}"}
-    return day, "credits.purchased", who, data | terms
+    return day, "credits.purchased", customer, data | terms
 
 
-def _uses(who: str, credits: str, *months: int, **others: Any) -> list[Story]:
-    return [(f"{month:02d}-15", "credits.consumed", who, {"credits": credits, **others}) for month in months]
+def _uses(customer: str, credits: str, *months: int, **others: Any) -> list[Story]:
+    return [(f"{month:02d}-15", "credits.consumed", customer, {"credits": credits, **others}) for month in months]
 
 
-def _pays(day: str, who: str, amount: str, currency: str = "USD", **others: Any) -> Story:
-    return day, "payment.received", who, {"amount": amount, "currency": currency, **others}
+def _pays(day: str, customer: str, amount: str, currency: str = "USD", **others: Any) -> Story:
+    return day, "payment.received", customer, {"amount": amount, "currency": currency, **others}
 
 
 def _script() -> list[Story]:
@@ -68,11 +68,11 @@ def _script() -> list[Story]:
         ),
     ]
     for number in range(1, 6):
-        who = f"gift-holder-{number}"
+        customer = f"gift-holder-{number}"
         terms = {"pool": "gift-2025", "expires_at": "2025-12-20T00:00:00Z"}
-        stories.append(_buys("01-20", who, f"gift-{number}", "100", "100.00", **terms))
-        stories.append(_pays("01-20", who, "100.00", block_id=f"gift-{number}", processor=CARDS, fee="3.20"))
-        stories += _uses(who, str(6 + number), *range(2, 11))
+        stories.append(_buys("01-20", customer, f"gift-{number}", "100", "100.00", **terms))
+        stories.append(_pays("01-20", customer, "100.00", block_id=f"gift-{number}", processor=CARDS, fee="3.20"))
+        stories += _uses(customer, str(6 + number), *range(2, 11))
     stories += [
         # A dispute over a half-used block, lost two months later; another one won.
         _buys("02-03", "bistro", "blk-bistro", "1000", "100.00", tax="10.00"),

@@ -103,12 +103,12 @@ class Retail:
 
     def _sale(self, number: str, customer: str, amount: Decimal, moment: datetime) -> list[dict[str, Any]]:
         wallet = self._wallets.get(customer, Wallet(customer=customer))
-        left = sum(
+        remaining = sum(
             (block.remaining for block in wallet.blocks if block.admits(unit="credit", product=None, at=moment)), ZERO
         )
         events = []
-        if left:
-            drawn = format_credits(min(amount, left))
+        if remaining:
+            drawn = format_credits(min(amount, remaining))
             events.append(self._take(f"{number}/use", "credits.consumed", customer, moment, credits=drawn))
         events.append(
             self._take(
@@ -219,8 +219,8 @@ def compare_forecast(service: Subledger, ledger: str, made_after: Period, folder
     """Compares the forecast at a month's end with the three months after it; writes and returns the report."""
     through = made_after.next.next.next
     question = reports.ReportQuery(to=str(made_after), as_of=through.last_day, months=3)
-    with reports.answer(service, ledger, "forecast", question) as (report, view, asked):
-        document = reports.document(report, view, asked)
+    with reports.answer(service, ledger, "forecast", question) as (report, view, request):
+        document = reports.document(report, view, request)
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     (folder / f"forecast-{made_after}-compared.json").write_text(text, "utf-8")
     return document
@@ -235,10 +235,10 @@ def show_comparison(document: dict[str, Any]) -> None:
         [[row[name] for name in names] for row in document["compared"]],
         right=range(2, len(names)),
     )
-    for what in ("consumption", "breakage"):
-        errors = {row["method"]: row["wape"] for row in document["compared_accuracy"] if row["what"] == what}
-        said = ", ".join(
+    for measure in ("consumption", "breakage"):
+        errors = {row["method"]: row["wape"] for row in document["compared_accuracy"] if row["what"] == measure}
+        figures = ", ".join(
             f"{method.replace('_', ' ')} {'-' if wape is None else f'{Decimal(wape):.1%}'}"
             for method, wape in errors.items()
         )
-        out.print(f"error of {what}, Σ |said - actual| / Σ |actual|: {said}")
+        out.print(f"error of {measure}, Σ |forecast - actual| / Σ |actual|: {figures}")

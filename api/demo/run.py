@@ -111,14 +111,14 @@ class _Run:
         folder = self.directory / "reports"
         folder.mkdir(exist_ok=True)
         question = reports.ReportQuery(as_of=as_of)
-        with reports.answer(self.service, self.ledger, name, question) as (report, view, asked):
+        with reports.answer(self.service, self.ledger, name, question) as (report, view, request):
             (folder / f"{file}.json").write_text(
-                json.dumps(reports.document(report, view, asked), ensure_ascii=False, indent=2) + "\n", "utf-8"
+                json.dumps(reports.document(report, view, request), ensure_ascii=False, indent=2) + "\n", "utf-8"
             )
-            home = view.functional_currency
+            functional_currency = view.functional_currency
             for number, part in enumerate(report.tables):
                 path = folder / (f"{file}.csv" if number == 0 else f"{file}-{part.name}.csv")
-                path.write_text("".join(reports.csv_lines(part, home)), "utf-8")
+                path.write_text("".join(reports.csv_lines(part, functional_currency)), "utf-8")
             rows = sum(len(part.rows) for part in report.tables)
             self.reports.append({"report": file, "rows": rows, "ties_out": report.ties_out})
 

@@ -34,7 +34,7 @@ class Bodies:
     def __init__(self, times: HttpLimits, *, most: int = limits.MAX_BODIES) -> None:
         self._times = times
         self._most = most
-        self._held = 0
+        self._size = 0
         self._turns: WeakKeyDictionary[AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
 
     async def read(self, request: Request, bound: Bound) -> bytes:
@@ -53,11 +53,11 @@ class Bodies:
             async with asyncio.timeout(self._times.body_timeout_s) as patience:
                 async for chunk in request.stream():
                     size += len(chunk)
-                    self._held += len(chunk)
+                    self._size += len(chunk)
                     if size > bound.most:
                         raise _too_large(bound)
                     # A small body is always accepted: few large bodies of one writer would shut out everybody else.
-                    if self._held > self._most and size > limits.SMALL_BODY:
+                    if self._size > self._most and size > limits.SMALL_BODY:
                         raise Overloaded("the bodies of all calls together are too large now; send this one again")
                     chunks.append(chunk)
                     patience.reschedule(began + self._times.body_timeout_s + size / limits.SLOWEST_BYTES_A_SECOND)
@@ -73,13 +73,13 @@ class Bodies:
             raise
 
     @property
-    def held(self) -> int:
+    def size(self) -> int:
         """Bytes of the bodies that are not released yet."""
-        return self._held
+        return self._size
 
     def release(self, size: int) -> None:
         """Releases a body of this size."""
-        self._held -= size
+        self._size -= size
 
     async def decode(self, text: bytes, decoding: Callable[[bytes], Decoded]) -> Decoded:
         """Decodes a body: a small one immediately, a large one in a thread, one at a time."""

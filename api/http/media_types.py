@@ -29,7 +29,7 @@ def check_no_form(headers: Headers) -> None:
         )
 
 
-def check_body(headers: Headers, taken: tuple[str, ...]) -> None:
+def check_body(headers: Headers, accepted: tuple[str, ...]) -> None:
     """Raises UnsupportedMediaType for a body of another type, compressed, or in another character set than UTF-8."""
     encodings = [name.strip().lower() for line in headers.getlist("content-encoding") for name in line.split(",")]
     if any(name not in ("", "identity") for name in encodings):
@@ -49,8 +49,8 @@ def check_body(headers: Headers, taken: tuple[str, ...]) -> None:
             expected="charset=utf-8",
             found=charset[:60],
         )
-    if not any(_matches(media_type, pattern) for pattern in taken):
-        expected = ", ".join(pattern for pattern in taken if "*" not in pattern)
+    if not any(_matches(media_type, pattern) for pattern in accepted):
+        expected = ", ".join(pattern for pattern in accepted if "*" not in pattern)
         raise UnsupportedMediaType(
             f"this call takes {expected}, not {media_type[:60] or 'a body without a type'}; say so in Content-Type",
             field="Content-Type",

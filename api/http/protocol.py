@@ -79,7 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._patience: TimerHandle | None = None
         self._look: TimerHandle | None = None
         self._reading_s = limits.UNREAD_ANSWER_S  # for which answers may still wait to be read
-        self._looked_at, self._left_to_read = 0.0, 0  # the time of the last look, the bytes that waited then
+        self._looked_at, self._unread = 0.0, 0  # the time of the last look, the bytes that waited then
         self._is_stopping = False
 
     # --- the connection -----------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _watch_reading(self) -> None:
         self.waiting.pop(self, None)
         self.unread[self] = None
-        self._looked_at, self._left_to_read = self.loop.time(), self.transport.get_write_buffer_size()
+        self._looked_at, self._unread = self.loop.time(), self.transport.get_write_buffer_size()
         self._look = self.loop.call_later(max(self._reading_s, _LOOK_S), self._look_at_reading)
 
     def _look_at_reading(self) -> None:
@@ -182,10 +182,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _count_reading(self) -> None:
         """Adds the time since the last check, and subtracts time for the bytes that the client has read since."""
-        now, left = self.loop.time(), self.transport.get_write_buffer_size()
-        gained = max(self._left_to_read - left, 0) / limits.SLOWEST_ANSWER_BYTES_A_SECOND
+        now, unread = self.loop.time(), self.transport.get_write_buffer_size()
+        gained = max(self._unread - unread, 0) / limits.SLOWEST_ANSWER_BYTES_A_SECOND
         self._reading_s = min(self._reading_s - (now - self._looked_at) + gained, limits.UNREAD_ANSWER_S)
-        self._looked_at, self._left_to_read = now, left
+        self._looked_at, self._unread = now, unread
 
     def timeout_keep_alive_handler(self) -> None:
         """Excludes the time in which the last answer is not read yet: the next request may follow it."""

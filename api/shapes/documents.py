@@ -139,22 +139,22 @@ def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Do
     }
 
 
-def approval(asked: ApprovalRequest) -> Document:
+def approval(request: ApprovalRequest) -> Document:
     """Returns an approval request and its decision: the event as sent, the maker and the checker."""
-    event: Document = {"id": asked.event_id, "source": asked.source, "type": asked.type}
-    if asked.customer is not None:
-        event["subject"] = asked.customer
-    event |= {"time": format_time(asked.occurred_at), "data": json.loads(asked.data_text)}
+    event: Document = {"id": request.event_id, "source": request.source, "type": request.type}
+    if request.customer is not None:
+        event["subject"] = request.customer
+    event |= {"time": format_time(request.occurred_at), "data": json.loads(request.data_text)}
     return {
-        "approval_id": asked.approval_id,
-        "state": asked.state,
-        "reason": asked.reason,
+        "approval_id": request.approval_id,
+        "state": request.state,
+        "reason": request.reason,
         "event": event,
-        "maker": asked.maker,
-        "requested_at": format_time(asked.requested_at),
-        "checker": asked.checker,
-        "decided_at": None if asked.decided_at is None else format_time(asked.decided_at),
-        "note": asked.note,
+        "maker": request.maker,
+        "requested_at": format_time(request.requested_at),
+        "checker": request.checker,
+        "decided_at": None if request.decided_at is None else format_time(request.decided_at),
+        "note": request.note,
     }
 
 
@@ -265,12 +265,12 @@ def customer_balances(at: PointInTime, customer: str, found: CustomerBalances) -
 
 
 def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
-    currencies, home = sorted({balance.currency for balance in accounts}), at.functional_currency
+    currencies, functional_currency = sorted({balance.currency for balance in accounts}), at.functional_currency
     functional = in_functional_currency(accounts)
     return {
         "ledger": at.ledger,
         **moment(at),
-        "accounts": [account(balance, home) for balance in accounts],
+        "accounts": [account(balance, functional_currency) for balance in accounts],
         "totals": [
             {
                 "currency": currency,
@@ -280,10 +280,10 @@ def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
             for currency in currencies
         ],
         "functional": {
-            "currency": home,
-            "accounts": [functional_account(balance, home) for balance in functional],
-            "debit": format_minor(sum(balance.debit_minor for balance in functional), home),
-            "credit": format_minor(sum(balance.credit_minor for balance in functional), home),
+            "currency": functional_currency,
+            "accounts": [functional_account(balance, functional_currency) for balance in functional],
+            "debit": format_minor(sum(balance.debit_minor for balance in functional), functional_currency),
+            "credit": format_minor(sum(balance.credit_minor for balance in functional), functional_currency),
         },
     }
 
@@ -391,10 +391,10 @@ def _who_and_why(source: str, data: Any, decision: Any) -> Document:
     ``why``: the reason in the event's data.
     """
     approval = decision.get("approval") if isinstance(decision, dict) else None
-    who = f"by {data['by']}" if source == OWN_SOURCE and data.get("by") else None
+    person = f"by {data['by']}" if source == OWN_SOURCE and data.get("by") else None
     if approval:
-        who = f"requested by {approval['maker']}, approved by {approval['checker']}"
-    return {"who": who, "why": data.get("reason")}
+        person = f"requested by {approval['maker']}, approved by {approval['checker']}"
+    return {"who": person, "why": data.get("reason")}
 
 
 def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> Document:

@@ -61,7 +61,7 @@ def event_schemas() -> dict[str, Document]:
     event = {
         "title": "Event",
         "description": "A CloudEvent 1.0. Extension attributes are kept.",
-        "oneOf": [{"$ref": place} for place in mapping.values()],
+        "oneOf": [{"$ref": reference} for reference in mapping.values()],
         "discriminator": {"propertyName": "type", "mapping": mapping},
     }
     return {"Event": event, **schemas}

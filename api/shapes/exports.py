@@ -31,16 +31,20 @@ from subledger.store.reading.queries import AnyConnection
 def export_with_lines(connection: AnyConnection, export: Export) -> Document:
     """An export with its lines. In a general ledger's format they are those of its documents."""
     journal = exports.journal_behind(connection, export)
-    home, posted = journal.functional_currency, exports.document_set_of(connection, export)
+    functional_currency, posted = journal.functional_currency, exports.document_set_of(connection, export)
     of_export = {**documents.export(export), "reverses": journal.reverses, "reissues": journal.reissues}
     if posted is None:
-        return {**of_export, "lines": [documents.exported_line(line, home) for line in journal.lines]}
+        return {**of_export, "lines": [documents.exported_line(line, functional_currency) for line in journal.lines]}
     return {
         **of_export,
         "level": posted.level,
         "settings": posted.settings,
         "documents": [_document(document) for document in posted.documents],
-        "lines": [_line(posted, document, line, home) for document in posted.documents for line in document.lines],
+        "lines": [
+            _line(posted, document, line, functional_currency)
+            for document in posted.documents
+            for line in document.lines
+        ],
     }
 
 
@@ -96,7 +100,7 @@ def _document(document: LedgerDocument) -> Document:
     }
 
 
-def _line(posted: DocumentSet, document: LedgerDocument, line: DocumentLine, home: str) -> Document:
+def _line(posted: DocumentSet, document: LedgerDocument, line: DocumentLine, functional_currency: str) -> Document:
     return {
         "line": line.number,
         "document": document.reference,
@@ -109,14 +113,17 @@ def _line(posted: DocumentSet, document: LedgerDocument, line: DocumentLine, hom
         "side": line.side.value,
         **documents.sides(line.side, line.amount_minor, document.currency),
         "currency": document.currency,
-        "functional": {"currency": home, **documents.sides(line.side, line.functional_minor, home)},
+        "functional": {
+            "currency": functional_currency,
+            **documents.sides(line.side, line.functional_minor, functional_currency),
+        },
         "product": line.product or None,
         "credit_kind": line.credit_kind or None,
         "pool": line.pool or None,
         "processor": line.processor or None,
         "customer": line.customer or None,
         "block_id": line.block_id or None,
-        "entries": sum(posted.pairs[place].entries for place in line.pairs),
+        "entries": sum(posted.pairs[index].entries for index in line.pairs),
     }
 
 

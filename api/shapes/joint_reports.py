@@ -63,7 +63,7 @@ class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return all(part.report.ties_out for part in self.parts)
 
     @property
-    def whose(self) -> str:
+    def owner(self) -> str:
         return self.chosen.entity or ", ".join(part.ledger for part in self.parts)
 
 
@@ -196,4 +196,4 @@ def show(answer: JointAnswer) -> None:
     names += ["due_expiries"] if "due_expiries" in made else []
     terminal.table(None, names, [[part.get(name, "") for name in names] for part in made["ledgers"]], right=(2, 5))
     for currency, report in answer.reports.items():
-        report_tables.show(report, whose=f"{answer.whose}, in {currency}", as_of=made["as_of"], functional=currency)
+        report_tables.show(report, owner=f"{answer.owner}, in {currency}", as_of=made["as_of"], functional=currency)

@@ -70,7 +70,7 @@ def policy_file(adopted: AdoptedPolicy) -> str:
 
 def _in_order(rules: Rules) -> list[tuple[str, tuple[AccountPair, ...]]]:
     """Returns the rules in the order of the entry kinds (in an event they are in the order of their names)."""
-    order = {kind.name: place for place, kind in enumerate(KINDS)}
+    order = {kind.name: index for index, kind in enumerate(KINDS)}
     return sorted(rules.items(), key=lambda rule: (order.get(rule[0], len(order)), rule[0]))
 
 

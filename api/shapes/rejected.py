@@ -22,61 +22,61 @@ Document = dict[str, Any]
 _STATUSES: Final = (RECORDED, DUPLICATE, REJECTED, WAITING)
 
 
-def rejection(kept: Kept) -> Document:
+def rejection(stored: Kept) -> Document:
     """Returns a rejected event without its text."""
-    amount = kept.money
+    amount = stored.money
     document: Document = {
-        "rejection_id": kept.rejection_id,
-        "state": kept.state,
-        "code": kept.code,
-        "detail": orjson.loads(kept.problem).get("detail"),
-        "source": kept.source,
-        "id": kept.event_id,
-        "type": kept.type,
-        "customer": kept.customer,
-        "occurred_at": kept.occurred_at and format_time(kept.occurred_at),
+        "rejection_id": stored.rejection_id,
+        "state": stored.state,
+        "code": stored.code,
+        "detail": orjson.loads(stored.problem).get("detail"),
+        "source": stored.source,
+        "id": stored.event_id,
+        "type": stored.type,
+        "customer": stored.customer,
+        "occurred_at": stored.occurred_at and format_time(stored.occurred_at),
         "amount": None if amount is None else money(amount.amount_minor, amount.currency),
-        "credits": None if kept.credits is None else format_credits(kept.credits),
-        "unit": kept.unit,
-        "sender": kept.sender,
-        "way": kept.way,
-        "first_at": format_time(kept.first_at),
-        "last_at": format_time(kept.last_at),
-        "attempts": kept.attempts,
-        "position": kept.position,
+        "credits": None if stored.credits is None else format_credits(stored.credits),
+        "unit": stored.unit,
+        "sender": stored.sender,
+        "way": stored.way,
+        "first_at": format_time(stored.first_at),
+        "last_at": format_time(stored.last_at),
+        "attempts": stored.attempts,
+        "position": stored.position,
     }
-    if kept.recorded_position is not None:
-        document["recorded_position"] = kept.recorded_position
-    if kept.dismissed_at is not None:
+    if stored.recorded_position is not None:
+        document["recorded_position"] = stored.recorded_position
+    if stored.dismissed_at is not None:
         document["dismissed"] = {
-            "at": format_time(kept.dismissed_at),
-            "by": kept.dismissed_by,
-            "reason": kept.dismissed_reason,
+            "at": format_time(stored.dismissed_at),
+            "by": stored.dismissed_by,
+            "reason": stored.dismissed_reason,
         }
     return document
 
 
-def whole_rejection(kept: Kept, history: Sequence[Step]) -> Document:
+def whole_rejection(stored: Kept, history: Sequence[Step]) -> Document:
     """Returns a rejected event with its text and its reason, the problem document of the last answer.
 
     ``event`` is the received JSON, null if the text was no JSON or is not stored in full. ``text`` is the stored text,
     byte for byte if it is UTF-8. ``history``: its dismissals and reopenings.
     """
-    sent = kept.sent
+    sent = stored.sent
     event: object = None
-    if sent is not None and kept.whole:
+    if sent is not None and stored.whole:
         try:
             event = loads(sent)
         except InvalidInput:
             event = None
     return {
-        **rejection(kept),
+        **rejection(stored),
         "event": event,
         "text": None if sent is None else sent.decode("utf-8", "backslashreplace"),
-        "bytes": kept.sent_bytes,
-        "whole": kept.whole,
-        "content_hash": kept.content_hash.hex(),
-        "error": orjson.loads(kept.problem),
+        "bytes": stored.sent_bytes,
+        "whole": stored.whole,
+        "content_hash": stored.content_hash.hex(),
+        "error": orjson.loads(stored.problem),
         "history": [
             {"at": format_time(step.done_at), "action": step.action, "by": step.done_by, "reason": step.reason}
             for step in history

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any, Final
 
 from api.shapes.documents import due_notice, moment
-from api.shapes.report_tables import heading, is_figure, told_columns
+from api.shapes.report_tables import heading, informative_columns, is_figure
 from api.shapes.reports import REPORTS, cells_of, document
 from api.terminal import FEW_ROWS
 from projections.report import Report, ReportRequest, Table
@@ -79,9 +79,9 @@ def _text(value: object) -> str:
 
 
 def _header(report: Report, view: View, request: ReportRequest, of: str) -> str:
-    said = moment(view)
+    answered = moment(view)
     first = "the beginning" if request.from_date is None else request.from_date.isoformat()
-    facts = {"From": first, "Through": request.to_date or view.as_of, "Known at": said["known_at"]}
+    facts = {"From": first, "Through": request.to_date or view.as_of, "Known at": answered["known_at"]}
     if report.name in REPORTS and "from" not in REPORTS[report.name].takes:
         del facts["From"]
     listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
@@ -123,9 +123,9 @@ _DAY: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 
 def _grouped(figure: str) -> str:
     """Returns ``-1234567.50`` as ``-1,234,567.50``; any text that is not a figure unchanged."""
-    whole, point, decimals = figure.partition(".")
-    digits = whole.removeprefix("-")
-    return f"{'-' if digits != whole else ''}{int(digits):,}{point}{decimals}" if digits.isdecimal() else figure
+    integer, point, decimals = figure.partition(".")
+    digits = integer.removeprefix("-")
+    return f"{'-' if digits != integer else ''}{int(digits):,}{point}{decimals}" if digits.isdecimal() else figure
 
 
 def _class(name: str) -> str:
@@ -152,28 +152,28 @@ def _tables(report: Report, view: View, request: ReportRequest) -> str:
 
 def _sections(title: str, table: Table, functional: str) -> list[str]:
     """Returns the sections of a table; if it is too wide, its functional amounts are a second table below."""
-    told = told_columns(table, functional)
-    converted = [at for at in told if table.columns[at].holds == "functional"]
-    others = [at for at in told if at not in converted]
-    if not converted or len(told) <= TOO_WIDE or len(table.rows) <= FEW_ROWS:
-        return [_section(title, table, told, functional)]
+    shown_columns = informative_columns(table, functional)
+    converted = [at for at in shown_columns if table.columns[at].holds == "functional"]
+    others = [at for at in shown_columns if at not in converted]
+    if not converted or len(shown_columns) <= TOO_WIDE or len(table.rows) <= FEW_ROWS:
+        return [_section(title, table, shown_columns, functional)]
     keys = [at for at in others if not is_figure(table.columns[at])]
     below = f"{title}, in {functional}" if title else f"In {functional}"
     return [_section(title, table, others, functional), _section(below, table, keys + converted, functional, bare=True)]
 
 
-def _section(title: str, table: Table, told: Sequence[int], functional: str, *, bare: bool = False) -> str:
+def _section(title: str, table: Table, shown_columns: Sequence[int], functional: str, *, bare: bool = False) -> str:
     """Returns some columns of a table: portrait; transposed if wide and short, landscape if wide and long."""
     if not table.rows:
         return '<section><p class="terms">There is nothing to show.</p></section>'
     kinds = ["" if not is_figure(c) else "figure count" if c.holds == "integer" else "figure" for c in table.columns]
     names = [column.name.removesuffix("_functional") if bare else column.name for column in table.columns]
-    head: list[Cell] = [(kinds[at], heading(names[at], functional)) for at in told]
-    rows: list[list[Cell]] = [[(kinds[at], cells[at]) for at in told] for cells in cells_of(table, functional)]
-    layout = "" if len(told) <= TOO_WIDE else "wide"
+    head: list[Cell] = [(kinds[at], heading(names[at], functional)) for at in shown_columns]
+    rows: list[list[Cell]] = [[(kinds[at], cells[at]) for at in shown_columns] for cells in cells_of(table, functional)]
+    layout = "" if len(shown_columns) <= TOO_WIDE else "wide"
     if layout and len(rows) <= FEW_ROWS:
         layout = "turned"
-        head, *rows = [[("", name), *(row[place] for row in rows)] for place, (_, name) in enumerate(head)]
+        head, *rows = [[("", name), *(row[index] for row in rows)] for index, (_, name) in enumerate(head)]
         head = [("", name) for _, name in head[:1]] + [("figure", name) for _, name in head[1:]]
     heading_of = f"<h2>{_text(title)}</h2>" if title else ""
     return f"<section{_class(layout)}>{heading_of}{_grid(head, (('', row) for row in rows))}</section>"
@@ -197,21 +197,21 @@ def _ties(ties: Iterable[dict[str, Any]]) -> str:
 
 def _statement(report: Report, view: View, request: ReportRequest) -> str:
     """Returns the statement's page: a customer's credits and amounts due, then the movements of each block."""
-    said = document(report, view, request)
+    statement = document(report, view, request)
     parts = [
         _header(report, view, request, f"{request.customer} · {view.settings.entity}"),
-        f"<section><h2>Summary</h2>{_summary(said['items'])}</section>",
+        f"<section><h2>Summary</h2>{_summary(statement['items'])}</section>",
     ]
-    if said["due"]:
-        rows = [("", [("", due["what"]), ("figure", due["amount"]), ("", due["currency"])]) for due in said["due"]]
+    if statement["due"]:
+        rows = [("", [("", due["what"]), ("figure", due["amount"]), ("", due["currency"])]) for due in statement["due"]]
         head = [("", "due"), ("figure", "amount"), ("", "currency")]
         parts.append(f"<section><h2>Amounts due</h2>{_grid(head, rows)}</section>")
     moved: dict[str, list[dict[str, Any]]] = {}
-    for movement in said["movements"]:
+    for movement in statement["movements"]:
         moved.setdefault(movement["block_id"], []).append(movement)
-    parts += [_block(block, moved.get(block["block_id"], [])) for block in said["items"]]
-    if said["overage"]:
-        parts.append(f"<section><h2>Usage beyond the credits</h2>{_overage(said['overage'])}</section>")
+    parts += [_block(block, moved.get(block["block_id"], [])) for block in statement["items"]]
+    if statement["overage"]:
+        parts.append(f"<section><h2>Usage beyond the credits</h2>{_overage(statement['overage'])}</section>")
     return "\n".join([*parts, _footer(report, view)])
 
 

@@ -9,26 +9,26 @@ from api.shapes.reports import cells_of, tie_document
 from projections.report import Column, Report, Table
 
 
-def show(report: Report, *, whose: str, as_of: object, functional: str) -> None:
+def show(report: Report, *, owner: str, as_of: object, functional: str) -> None:
     """Prints a report for people: its tables without empty columns, its ties, its notes."""
     for number, table in enumerate(report.tables):
-        title = f"{report.title}, {whose} as of {as_of}" if number == 0 else table.name.replace("_", " ")
+        title = f"{report.title}, {owner} as of {as_of}" if number == 0 else table.name.replace("_", " ")
         if number == 0 or table.rows:
             _show_table(title, table, functional)
     for tie in report.ties:
         verdict = Text("ties") if tie.holds else Text("DIFFERS", "bold red")
         figures = tie_document(tie)
-        told = f": {tie.what}: {figures['report']} / {figures['trial_balance']} {tie.currency}"
-        terminal.out.print(verdict + terminal.shown(told))
+        line = f": {tie.what}: {figures['report']} / {figures['trial_balance']} {tie.currency}"
+        terminal.out.print(verdict + terminal.shown(line))
     for note in report.notes:
         terminal.out.print(note)
 
 
 def _show_table(title: str, table: Table, functional: str) -> None:
-    told = told_columns(table, functional)
-    heads = [heading(table.columns[at].name, functional) for at in told]
-    rows = [["" if cells[at] is None else str(cells[at]) for at in told] for cells in cells_of(table, functional)]
-    right = [place for place, at in enumerate(told) if is_figure(table.columns[at])]
+    shown = informative_columns(table, functional)
+    heads = [heading(table.columns[at].name, functional) for at in shown]
+    rows = [["" if cells[at] is None else str(cells[at]) for at in shown] for cells in cells_of(table, functional)]
+    right = [column for column, at in enumerate(shown) if is_figure(table.columns[at])]
     terminal.table(title, heads, rows, right=right)
 
 
@@ -50,7 +50,7 @@ def is_figure(column: Column) -> bool:
     return column.holds not in ("text", "date")
 
 
-def told_columns(table: Table, functional: str) -> list[int]:
+def informative_columns(table: Table, functional: str) -> list[int]:
     """Returns the indexes of the columns shown to people: columns with information not in another column."""
     return [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
 
@@ -63,8 +63,8 @@ def _says_something(table: Table, at: int, functional: str) -> bool:
         return False
     # Without a column of currencies, the functional figures are the only ones.
     if column.holds == "functional" and "currency" in names:
-        place = names.index("currency")
-        if all(row[place] == functional for row in table.rows):
+        index = names.index("currency")
+        if all(row[index] == functional for row in table.rows):
             return False
     return (
         column.name.startswith(("opening", "closing", "current", "days_"))

@@ -99,11 +99,11 @@ def checklist(database: Database, ledger: str, period: Period, *, now: datetime)
     """The checklist of a month, on one snapshot. Raises UnknownLedger."""
     with database.read() as connection:
         head = ledger_head(connection, ledger)
-        looking = _Looking(connection, head.state, head.position, period, now)
-        return Checklist(ledger=ledger, period=period, position=head.position, steps=tuple(looking.steps()))
+        reader = _StepReader(connection, head.state, head.position, period, now)
+        return Checklist(ledger=ledger, period=period, position=head.position, steps=tuple(reader.steps()))
 
 
-class _Looking:
+class _StepReader:
     def __init__(
         self, connection: Connection, state: LedgerState, position: int, period: Period, now: datetime
     ) -> None:

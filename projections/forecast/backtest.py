@@ -298,8 +298,8 @@ def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
 def accuracy_table(name: str, compared: Iterable[Compared]) -> Table:
     """Returns the methods' errors per currency, months and measure.
 
-    WAPE = Σ |said − actual| / Σ |actual|; bias = Σ (said − actual) / Σ |actual|; within = the share of actual amounts
-    within their band.
+    WAPE = Σ |forecast − actual| / Σ |actual|; bias = Σ (forecast − actual) / Σ |actual|; within = the share of actual
+    amounts within their band.
     """
     grouped: dict[tuple[str, int, str], list[Compared]] = {}
     for each in compared:

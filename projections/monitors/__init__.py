@@ -19,11 +19,12 @@ proves anything: ``integrity`` and the close do.
 
 from __future__ import annotations
 
-from projections.monitors.checking import Looked, check, look, look_at_open
+from projections.monitors.checking import LookResult, check, look, look_at_open
 from projections.monitors.monitor import Monitor, Report
 from projections.monitors.notices import Notified, notify, watch
 from projections.monitors.settings import MonitorSettings
 
 __all__ = [
-    "Looked", "Monitor", "MonitorSettings", "Notified", "Report", "check", "look", "look_at_open", "notify", "watch",
+    "LookResult", "Monitor", "MonitorSettings", "Notified", "Report", "check", "look", "look_at_open", "notify",
+    "watch",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.monitors.deliveries import SHIPPED
-from projections.monitors.monitor import SHOWN, Looking, Monitor
+from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
 from projections.reports.clearing import OF_A_BLOCK
 from subledger.accounts import ROLE_BY_NAME
 from subledger.events.envelope import format_time
@@ -31,8 +31,8 @@ _KEPT: Final = 1_000
 """Maximum number of stored blocks that are not at zero. With so many, a look searches for no more."""
 _COUNTED: Final = 10_000
 
-FIND_LOOKED: Final = "SELECT position, uncleared FROM cleared_blocks WHERE ledger = %(ledger)s"
-KEEP_LOOKED: Final = """
+FIND_CHECKED: Final = "SELECT position, uncleared FROM cleared_blocks WHERE ledger = %(ledger)s"
+STORE_CHECKED: Final = """
 -- The position through which blocks were checked, unless another look has checked further.
 INSERT INTO cleared_blocks (ledger, position, uncleared) VALUES (%(ledger)s, %(position)s, %(uncleared)s)
 ON CONFLICT (ledger) DO UPDATE SET position = excluded.position, uncleared = excluded.uncleared
@@ -71,51 +71,51 @@ ORDER BY expires_at, block_id LIMIT %(limit)s
 """
 
 
-class Looked(msgspec.Struct, frozen=True, kw_only=True):
+class CheckedBlocks(msgspec.Struct, frozen=True, kw_only=True):
     """The position through which finished blocks were checked, and those that were not at zero."""
 
     position: int
     uncleared: tuple[str, ...]
 
 
-def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
+def clearing(context: MonitorContext) -> tuple[Monitor, CheckedBlocks | None]:
     """Finished blocks with a balance on prepaid_liability, customer_deposits or credits_clearing; and the result to
     store, None if it has not changed.
 
     Blocks bought before a change to or from the deposit policies can end so: see subledger/DECISIONS.md.
     """
-    stored = looking.rows(FIND_LOOKED)
+    stored = context.rows(FIND_CHECKED)
     position, others = (stored[0][0], msgspec.json.decode(stored[0][1])) if stored else (0, [])
     # After a restore the log may end before the stored position.
-    position = min(position, looking.view.position)
-    through = position if len(others) >= _KEPT else min(position + AT_ONCE, looking.view.position)
-    rules = looking.view.rules
-    found = looking.rows(FINISHED, after=position, through=through, others=others, **_effects(rules))
+    position = min(position, context.view.position)
+    through = position if len(others) >= _KEPT else min(position + AT_ONCE, context.view.position)
+    rules = context.view.rules
+    found = context.rows(FINISHED, after=position, through=through, others=others, **_effects(rules))
     blocks = tuple(sorted({row[0] for row in found}))
-    monitor = looking.counted(
+    monitor = context.counted(
         "clearing",
         "Is nothing left on the accounts of finished blocks?",
         len(blocks),
         "blocks",
-        allowed=looking.settings.uncleared_blocks,
+        allowed=context.settings.uncleared_blocks,
         evidence={
             "looked_through": through,
-            "of": looking.view.position,
+            "of": context.view.position,
             "blocks": [_shown(row) for row in found[:SHOWN]],
         },
         next=f"history --block {blocks[0]}" if blocks else "report clearing",
     )
-    result = Looked(position=through, uncleared=blocks[:_KEPT])
+    result = CheckedBlocks(position=through, uncleared=blocks[:_KEPT])
     same = stored and (result.position, list(result.uncleared)) == (stored[0][0], others)
     return monitor, None if same else result
 
 
-def keep(database: Database, ledger: str, result: Looked) -> None:
+def keep(database: Database, ledger: str, result: CheckedBlocks) -> None:
     """Stores the result of a look, from which the next one goes on."""
     uncleared = msgspec.json.encode(result.uncleared).decode()
     with database.write() as connection:
         parameters = {"ledger": ledger, "position": result.position, "uncleared": uncleared}
-        connection.execute(KEEP_LOOKED, parameters)
+        connection.execute(STORE_CHECKED, parameters)
 
 
 def _effects(rules: Mapping[int, Rules]) -> dict[str, list[Any]]:
@@ -140,15 +140,15 @@ def _shown(row: Any) -> dict[str, Any]:
     }
 
 
-def expiry_sweep(looking: Looking) -> Monitor:
+def expiry_sweep(context: MonitorContext) -> Monitor:
     """Open blocks whose expiry has been due for longer than the threshold. Their remaining credits are breakage."""
-    after_s = looking.settings.expiry_overdue_s
+    after_s = context.settings.expiry_overdue_s
     overdue_s = SHIPPED.expiry_overdue_s or 0 if after_s is None else after_s
-    before = looking.view.now - timedelta(seconds=overdue_s)  # by the ledger's clock, as the sweep goes by it
-    found = looking.rows(OVERDUE, before=before, at_most=_COUNTED, limit=SHOWN)
+    before = context.view.now - timedelta(seconds=overdue_s)  # by the ledger's clock, as the sweep goes by it
+    found = context.rows(OVERDUE, before=before, at_most=_COUNTED, limit=SHOWN)
     count = found[0][3] if found else 0
-    through = looking.state.today(looking.now)
-    return looking.counted(
+    through = context.state.today(context.now)
+    return context.counted(
         "expiry_sweep",
         "Is every expiry recorded?",
         count,

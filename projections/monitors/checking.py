@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.monitors import blocks, deliveries, latency, mismatch, payments, rejected, writers
-from projections.monitors.monitor import Looking, Monitor, Report
+from projections.monitors.monitor import Monitor, MonitorContext, Report
 from projections.monitors.settings import settings_of
 from projections.reads.balances import OfLedger
 from projections.reads.snapshots import LEDGER, add_snapshots
@@ -23,7 +23,7 @@ from subledger.store.database import Database
 from subledger.store.reading.views import view
 from subledger.store.rejected import dismissals
 
-MONITORS: Final[tuple[Callable[[Looking], Monitor], ...]] = (
+MONITORS: Final[tuple[Callable[[MonitorContext], Monitor], ...]] = (
     deliveries.delivery_success,
     deliveries.exports_not_accepted,
     payments.unapplied_payments,
@@ -40,7 +40,7 @@ since: so a ledger with 200,000 unmarked ones is caught up with."""
 _EVER: Final = date(8999, 12, 31)
 
 
-class Looked(msgspec.Struct, frozen=True, kw_only=True):
+class LookResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a look: the report, the deliveries by destination and state, the open rejections by code, and work
     that makes the next look cheaper.
 
@@ -53,7 +53,7 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     rejections: dict[str, int]
     unsettled: int
     seen_all: bool
-    blocks: blocks.Looked | None
+    blocks: blocks.CheckedBlocks | None
     snapshot_due: bool
 
 
@@ -73,7 +73,7 @@ def check(database: Database, ledger: str, now: datetime) -> Report:
     return looked.report
 
 
-def look_at_open(database: Database, ledger: str, now: datetime) -> Looked:
+def look_at_open(database: Database, ledger: str, now: datetime) -> LookResult:
     """Runs every monitor, then marks the rejections whose event was recorded since. If not all rejections were read,
     it runs them again without the marked ones."""
     result = look(database, ledger, now)
@@ -88,22 +88,22 @@ def look_at_open(database: Database, ledger: str, now: datetime) -> Looked:
     return result
 
 
-def look(database: Database, ledger: str, now: datetime) -> Looked:
+def look(database: Database, ledger: str, now: datetime) -> LookResult:
     """Runs every monitor of a ledger. Writes nothing."""
     with view(database, ledger, now=now, as_of=_EVER) as opened:
         # PostgreSQL overestimates the rows of a look, and would compile its queries. That takes longer than the look.
         opened.connection.execute(text("SET LOCAL jit = off"))
         books = opened.ask(OfLedger())
         settings = settings_of(opened.connection, ledger)
-        looking = Looking(view=opened, now=now, settings=settings, accounts=tuple(books.accounts))
-        clearing, of_blocks = blocks.clearing(looking)
-        monitors = [monitor(looking) for monitor in MONITORS]
+        context = MonitorContext(view=opened, now=now, settings=settings, accounts=tuple(books.accounts))
+        clearing, of_blocks = blocks.clearing(context)
+        monitors = [monitor(context) for monitor in MONITORS]
         monitors.insert(_CLEARING_AT, clearing)
-        refused = rejected.open_rejections(looking)
-        monitors.append(rejected.rejected(looking, refused))
-        return Looked(
+        refused = rejected.open_rejections(context)
+        monitors.append(rejected.rejected(context, refused))
+        return LookResult(
             report=Report(ledger=ledger, looked_at=now, position=opened.position, monitors=tuple(monitors)),
-            deliveries=deliveries.deliveries_by_state(looking),
+            deliveries=deliveries.deliveries_by_state(context),
             rejections={count.code: count.rejections for count in refused.by_code},
             unsettled=refused.found_recorded,
             seen_all=refused.complete,

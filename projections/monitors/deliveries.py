@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from projections.delivery.channels import list_channels
 from projections.delivery.states import DELIVERED, State
-from projections.monitors.monitor import SHOWN, Looking, Monitor
+from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
 from projections.monitors.settings import MonitorSettings
 from subledger.events.envelope import format_time
 
@@ -61,16 +61,16 @@ WHERE ledger = %(ledger)s AND NOT {_WAITING} AND changed_at >= %(since)s GROUP B
 """
 
 
-def delivery_success(looking: Looking) -> Monitor:
+def delivery_success(context: MonitorContext) -> Monitor:
     """The share of arrived deliveries among those decided in the window, by their present state.
 
     A delivery that was rejected and arrived when it was sent again has arrived. One that a person cancelled does not
     count. Without decided deliveries there is no figure, and the monitor does not ring.
     """
-    counts = {State(state): count for state, count in looking.rows(DECIDED, since=looking.window_start)}
+    counts = {State(state): count for state, count in context.rows(DECIDED, since=context.window_start)}
     arrived = sum(counts.get(state, 0) for state in DELIVERED)
     lost = sum(counts.get(state, 0) for state in _LOST)
-    least = looking.settings.delivery_success_percent
+    least = context.settings.delivery_success_percent
     share = None if not arrived + lost else 100.0 * arrived / (arrived + lost)
     return Monitor(
         name="delivery_success",
@@ -80,24 +80,24 @@ def delivery_success(looking: Looking) -> Monitor:
         threshold=least,
         at_least=True,
         rings=least is not None and share is not None and share < least,
-        evidence={"arrived": arrived, "rejected_or_failed": lost, "days": looking.settings.window_days},
-        next=looking.command("deliveries list --state rejected --state failed") if lost else None,
+        evidence={"arrived": arrived, "rejected_or_failed": lost, "days": context.settings.window_days},
+        next=context.command("deliveries list --state rejected --state failed") if lost else None,
     )
 
 
-def exports_not_accepted(looking: Looking) -> Monitor:
+def exports_not_accepted(context: MonitorContext) -> Monitor:
     """Exports older than the threshold that the general ledger has not accepted, and exports without a delivery.
 
     The first are dead letters, or on their way. The second have a channel's format, and are of journals after the first
     one that went to its destination: a company that delivered one month delivers the next one too. Empty exports have
     nothing to deliver, and do not count.
     """
-    after_s = looking.settings.not_accepted_after_s
-    before = looking.before(SHIPPED.not_accepted_after_s or 0 if after_s is None else after_s)
-    found = _in_states(looking, _NOT_ACCEPTED, before)
-    forgotten = _never_handed_on(looking, before)
+    after_s = context.settings.not_accepted_after_s
+    before = context.before(SHIPPED.not_accepted_after_s or 0 if after_s is None else after_s)
+    found = _in_states(context, _NOT_ACCEPTED, before)
+    forgotten = _never_handed_on(context, before)
     count = (found[0][1] if found else 0) + len(forgotten)
-    return looking.counted(
+    return context.counted(
         "exports_not_accepted",
         "Has the general ledger accepted what was exported?",
         count,
@@ -113,30 +113,30 @@ def exports_not_accepted(looking: Looking) -> Monitor:
     )
 
 
-def dead_letters(looking: Looking) -> Monitor:
+def dead_letters(context: MonitorContext) -> Monitor:
     """Deliveries that were rejected or failed, and wait for a person."""
-    found = _in_states(looking, _LOST, looking.now)
-    return looking.counted(
+    found = _in_states(context, _LOST, context.now)
+    return context.counted(
         "dead_letters",
         "How many deliveries wait for a person?",
         found[0][0] if found else 0,
         "deliveries",
-        allowed=looking.settings.dead_letters,
+        allowed=context.settings.dead_letters,
         evidence={"oldest": _shown(found)},
         next="deliveries list --state rejected --state failed",
     )
 
 
-def deliveries_by_state(looking: Looking) -> dict[tuple[str, str], int]:
+def deliveries_by_state(context: MonitorContext) -> dict[tuple[str, str], int]:
     """The number of deliveries by destination and state; of posted and cancelled ones, those of the window."""
     counts: Counter[tuple[str, str]] = Counter()
-    for destination, state, count in looking.rows(BY_STATE, since=looking.window_start):
+    for destination, state, count in context.rows(BY_STATE, since=context.window_start):
         counts[destination, state] += count
     return dict(counts)
 
 
-def _in_states(looking: Looking, states: tuple[State, ...], before: datetime) -> list[Any]:
-    found: list[Any] = looking.rows(IN_STATES, states=[str(state) for state in states], before=before, limit=SHOWN)
+def _in_states(context: MonitorContext, states: tuple[State, ...], before: datetime) -> list[Any]:
+    found: list[Any] = context.rows(IN_STATES, states=[str(state) for state in states], before=before, limit=SHOWN)
     return found
 
 
@@ -154,15 +154,15 @@ def _shown(found: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _never_handed_on(looking: Looking, before: datetime) -> list[tuple[datetime, str, str]]:
+def _never_handed_on(context: MonitorContext, before: datetime) -> list[tuple[datetime, str, str]]:
     """The time, id and period of exports without a delivery, over all channels, in order of time."""
     found: set[tuple[datetime, str, str]] = set()
-    for channel in list_channels(looking.connection, looking.ledger):
+    for channel in list_channels(context.connection, context.ledger):
         parameters = {
             "destination": channel.destination,
             "format": channel.format.name,
             "before": before,
             "limit": 1_000,
         }
-        found.update((at, export_id, period) for at, export_id, period in looking.rows(NEVER_HANDED_ON, **parameters))
+        found.update((at, export_id, period) for at, export_id, period in context.rows(NEVER_HANDED_ON, **parameters))
     return sorted(found)

@@ -24,7 +24,7 @@ import msgspec
 
 from projections.delivery.channels import list_channels
 from projections.journals.waiting import entries_waiting
-from projections.monitors.monitor import SHOWN, Looking, Monitor
+from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
 from subledger.events.envelope import format_time
 from subledger.periods import Period
 
@@ -95,23 +95,23 @@ class _End(msgspec.Struct, frozen=True):
     at: datetime
 
 
-def event_to_general_ledger(looking: Looking) -> Monitor:
+def event_to_general_ledger(context: MonitorContext) -> Monitor:
     """The age, since its last event, of the oldest journal that is not posted in a general ledger; 0 if all are."""
-    ends = _ends(looking)
-    not_delivered = _not_made(looking, ends) + _not_handed_on(looking, ends)
-    waiting = sorted(_on_their_way(looking, ends) + not_delivered, key=lambda item: item[0])
-    oldest_s = max((looking.now - waiting[0][0]).total_seconds(), 0.0) if waiting else 0.0
-    return looking.counted(
+    ends = _ends(context)
+    not_delivered = _not_made(context, ends) + _not_handed_on(context, ends)
+    waiting = sorted(_on_their_way(context, ends) + not_delivered, key=lambda item: item[0])
+    oldest_s = max((context.now - waiting[0][0]).total_seconds(), 0.0) if waiting else 0.0
+    return context.counted(
         "event_to_general_ledger",
         "Is the oldest event that was handed over in the general ledger's books?",
         round(oldest_s, 3),
         "seconds",
-        allowed=looking.settings.event_to_general_ledger_s,
+        allowed=context.settings.event_to_general_ledger_s,
         evidence={
             "journals": len(waiting),
             "oldest": [{**details, "last_event_at": format_time(at)} for at, details in waiting[:SHOWN]],
-            "posted": _posted(looking, ends),
-            "days": looking.settings.window_days,
+            "posted": _posted(context, ends),
+            "days": context.settings.window_days,
         },
         next=_next(waiting[0][1]) if waiting else "deliveries list",
     )
@@ -123,11 +123,11 @@ def _next(details: dict[str, Any]) -> str:
     return f"deliver {details['period']}" + (f" --channel {details['channel']}" if "channel" in details else "")
 
 
-def _ends(looking: Looking) -> list[_End]:
+def _ends(context: MonitorContext) -> list[_End]:
     """The ends of cuts, newest first."""
-    found = looking.rows(ENDS, limit=_ENDS_AT_MOST)
+    found = context.rows(ENDS, limit=_ENDS_AT_MOST)
     return [
-        _End(looking.state.open_cut - 1 - back, msgspec.json.decode(data)["period"], type == "period.closed", at)
+        _End(context.state.open_cut - 1 - back, msgspec.json.decode(data)["period"], type == "period.closed", at)
         for back, (type, data, at) in enumerate(found)
     ]
 
@@ -145,49 +145,49 @@ def _ended_at(ends: Sequence[_End], period: str, to_cut: int, made_at: datetime 
 _Waiting = tuple[datetime, dict[str, Any]]
 
 
-def _on_their_way(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
+def _on_their_way(context: MonitorContext, ends: Sequence[_End]) -> list[_Waiting]:
     return [
         (at, {"destination": destination, "period": period, "number": number})
-        for destination, period, number, to_cut, made_at in looking.rows(ON_THEIR_WAY)
+        for destination, period, number, to_cut, made_at in context.rows(ON_THEIR_WAY)
         if (at := _ended_at(ends, period, to_cut, made_at)) is not None
     ]
 
 
-def _not_made(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
+def _not_made(context: MonitorContext, ends: Sequence[_End]) -> list[_Waiting]:
     """Closed months with entries that are in no journal, if the ledger has a channel."""
-    if not list_channels(looking.connection, looking.ledger):
+    if not list_channels(context.connection, context.ledger):
         return []
     return [
         (at, {"period": period})
-        for period, at in _closed_last(looking, ends).items()
-        if entries_waiting(looking.connection, looking.ledger, Period.parse(period))
+        for period, at in _closed_last(context, ends).items()
+        if entries_waiting(context.connection, context.ledger, Period.parse(period))
     ]
 
 
-def _not_handed_on(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
+def _not_handed_on(context: MonitorContext, ends: Sequence[_End]) -> list[_Waiting]:
     """Journals of closed months that were made, as a file, and have no delivery to a channel's destination."""
-    through = looking.state.closed_through
+    through = context.state.closed_through
     if through is None:
         return []
     parameters = {
         "through": str(Period.of(through)),
-        "latest": list(_closed_last(looking, ends)),
+        "latest": list(_closed_last(context, ends)),
         "limit": _JOURNALS_AT_MOST,
     }
-    by_destination = {channel.destination: channel for channel in list_channels(looking.connection, looking.ledger)}
+    by_destination = {channel.destination: channel for channel in list_channels(context.connection, context.ledger)}
     return [
         (at, {"channel": channel.name, "period": period, "number": number})
         for channel in by_destination.values()
-        for period, number, to_cut, made_at in looking.rows(
+        for period, number, to_cut, made_at in context.rows(
             NOT_HANDED_ON, destination=channel.destination, format=channel.format.name, **parameters
         )
         if (at := _closed_at(ends, period, to_cut, made_at)) is not None
     ]
 
 
-def _closed_last(looking: Looking, ends: Sequence[_End]) -> dict[str, datetime]:
+def _closed_last(context: MonitorContext, ends: Sequence[_End]) -> dict[str, datetime]:
     """The months closed last that are still closed, with the time of their close."""
-    through = looking.state.closed_through
+    through = context.state.closed_through
     latest: dict[str, datetime] = {}
     for end in ends:
         if end.closed and len(latest) < _MONTHS_BACK:
@@ -204,11 +204,11 @@ def _closed_at(ends: Sequence[_End], period: str, to_cut: int, made_at: datetime
     return ended_at if ended_at is None or not closes else max(ended_at, closes[-1])
 
 
-def _posted(looking: Looking, ends: Sequence[_End]) -> dict[str, Any]:
+def _posted(context: MonitorContext, ends: Sequence[_End]) -> dict[str, Any]:
     """The times of the journals posted in the window: their number, the longest, the 95th percentile."""
     took = sorted(
         max((at - ended_at).total_seconds(), 0.0)
-        for _, period, _, to_cut, made_at, at in looking.rows(POSTED, since=looking.window_start)
+        for _, period, _, to_cut, made_at, at in context.rows(POSTED, since=context.window_start)
         if (ended_at := _ended_at(ends, period, to_cut, made_at)) is not None
     )
     if not took:

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from projections.integrity import VerificationReport
-from projections.monitors.monitor import Looking, Monitor
+from projections.monitors.monitor import Monitor, MonitorContext
 from subledger.encoding import batch_hash
 from subledger.errors import DatabaseUnavailable, IntegrityFault
 from subledger.events.envelope import format_time
@@ -99,17 +99,17 @@ def keep_verified(database: Database, verified: VerificationReport, *, at: datet
         connection.execute(KEEP_VERIFIED, parameters)
 
 
-def mismatch(looking: Looking) -> Monitor:
+def mismatch(context: MonitorContext) -> Monitor:
     """Faults at the end of the log, and of the last verification. It has no threshold."""
-    [(position, recorded_at, head_hash, frontier)] = looking.rows(HEAD)
-    batches = [BatchRow(*row) for row in looking.rows(LAST_BATCHES, limit=_BATCHES + 1)]
+    [(position, recorded_at, head_hash, frontier)] = context.rows(HEAD)
+    batches = [BatchRow(*row) for row in context.rows(LAST_BATCHES, limit=_BATCHES + 1)]
     found = [
         *_head(batches, (position, recorded_at, bytes(head_hash)), bytes(frontier)),
-        *_chain(looking.ledger, batches),
-        *_positions(looking, position),
+        *_chain(context.ledger, batches),
+        *_positions(context, position),
     ]
-    day, compared = _day(looking, position, recorded_at)
-    verification, warnings = _verification(looking)
+    day, compared = _day(context, position, recorded_at)
+    verification, warnings = _verification(context)
     faults = [*found, *day, *warnings]
     return Monitor(
         name="mismatch",
@@ -124,7 +124,7 @@ def mismatch(looking: Looking) -> Monitor:
             "totals_checked": compared,
             "verification": verification,
         },
-        next=looking.command("verify") if faults else None,
+        next=context.command("verify") if faults else None,
     )
 
 
@@ -163,23 +163,23 @@ def _chain(ledger: str, batches: Sequence[BatchRow]) -> Iterator[str]:
             yield f"the batch that ends at position {last} does not follow the one before it"
 
 
-def _positions(looking: Looking, position: int) -> Iterator[str]:
+def _positions(context: MonitorContext, position: int) -> Iterator[str]:
     after = max(position - _POSITIONS, 0)
-    [(count, last, last_entry)] = looking.rows(LAST_POSITIONS, after=after)
+    [(count, last, last_entry)] = context.rows(LAST_POSITIONS, after=after)
     if (count, last) != (position - after, position):
         yield f"there are {count} events from position {after + 1} to {position}, the last at {last}"
     if last_entry > position:
         yield f"there are entries at position {last_entry}, beyond the head at {position}"
 
 
-def _day(looking: Looking, position: int, recorded_at: datetime | None) -> tuple[list[str], str | None]:
+def _day(context: MonitorContext, position: int, recorded_at: datetime | None) -> tuple[list[str], str | None]:
     """The faults in the totals of the last day; and the day, None if it was not compared."""
     if recorded_at is None:
         return [], None
-    [(first, day)] = looking.rows(DAY_BEGINS, last=recorded_at)
+    [(first, day)] = context.rows(DAY_BEGINS, last=recorded_at)
     if first is None or position - first >= _OF_A_DAY:
         return [], None
-    found = looking.rows(DAY, first=first, day=day, limit=_SHOWN)
+    found = context.rows(DAY, first=first, day=day, limit=_SHOWN)
     faults = [
         f"the totals of {kind} in {currency} on {on}, recorded on {day}, are {held} entries of {held_amount},"
         f" the log has {logged} of {logged_amount}"
@@ -188,17 +188,17 @@ def _day(looking: Looking, position: int, recorded_at: datetime | None) -> tuple
     return faults, str(day)
 
 
-def _verification(looking: Looking) -> tuple[dict[str, Any] | None, list[str]]:
+def _verification(context: MonitorContext) -> tuple[dict[str, Any] | None, list[str]]:
     """The stored result of the last verification, and its faults."""
-    stored = looking.rows(FIND_VERIFIED)
-    within_s = looking.settings.verified_within_s
+    stored = context.rows(FIND_VERIFIED)
+    within_s = context.settings.verified_within_s
     if not stored:
         return None, [] if within_s is None else ["the ledger was never verified"]
     verified_at, position, since, differences, clean_at = stored[0]
     faults = []
     if differences:
         faults.append(f"the verification of {format_time(verified_at)} found {differences} differences")
-    if within_s is not None and (clean_at is None or clean_at < looking.before(within_s)):
+    if within_s is not None and (clean_at is None or clean_at < context.before(within_s)):
         when = "never" if clean_at is None else format_time(clean_at)
         faults.append(f"the last clean verification: {when}")
     document = {

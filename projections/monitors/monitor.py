@@ -59,7 +59,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return next(monitor for monitor in self.monitors if monitor.name == name)
 
 
-class Looking(msgspec.Struct, frozen=True, kw_only=True):
+class MonitorContext(msgspec.Struct, frozen=True, kw_only=True):
     """The input of a monitor: a ledger on one snapshot, the current time, the thresholds, the whole trial balance."""
 
     view: View

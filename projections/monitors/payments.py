@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from projections.monitors.deliveries import SHIPPED
-from projections.monitors.monitor import SHOWN, Looking, Monitor
+from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
 from subledger.events.envelope import format_time
 from subledger.kinds import KINDS, Effect
 from subledger.money import format_minor
@@ -77,20 +77,20 @@ class _Unsettled(NamedTuple):
     amount_minor: int
 
 
-def unapplied_payments(looking: Looking) -> Monitor:
+def unapplied_payments(context: MonitorContext) -> Monitor:
     """Payments older than the threshold that are not applied, or not in full."""
-    after_s = looking.settings.unapplied_after_s
-    before = looking.before(SHIPPED.unapplied_after_s or 0 if after_s is None else after_s)
+    after_s = context.settings.unapplied_after_s
+    before = context.before(SHIPPED.unapplied_after_s or 0 if after_s is None else after_s)
     balances = {
         balance.currency: balance.balance_minor
-        for balance in looking.accounts
+        for balance in context.accounts
         if balance.account == UNAPPLIED and balance.balance_minor > 0
     }
-    found = _Unapplied(looking, balances, before) if balances else None
+    found = _Unapplied(context, balances, before) if balances else None
     payments = found.older if found else []
-    dates = dict(looking.rows(RECORDED_AT, positions=[payment.position for payment in payments[-SHOWN:]]))
+    dates = dict(context.rows(RECORDED_AT, positions=[payment.position for payment in payments[-SHOWN:]]))
     count = len(payments) + (1 if found and found.remaining else 0)  # at least one more
-    return looking.counted(
+    return context.counted(
         "unapplied_payments",
         "Is every payment applied to what it is for?",
         count,
@@ -111,12 +111,12 @@ class _Unapplied:
     ``remaining`` are the amounts whose payments were not found.
     """
 
-    def __init__(self, looking: Looking, balances: dict[str, int], before: datetime) -> None:
-        self._looking = looking
+    def __init__(self, context: MonitorContext, balances: dict[str, int], before: datetime) -> None:
+        self._context = context
         self._open: dict[_Key, int] = {}
         self._customers: set[str] = set()
-        [(last,)] = looking.rows(POSITION_AT, moment=before)
-        recent = self._of(self._received(after=last, before=looking.view.position + 1))
+        [(last,)] = context.rows(POSITION_AT, moment=before)
+        recent = self._of(self._received(after=last, before=context.view.position + 1))
         self.amounts = dict(balances)
         for payment in recent:
             self.amounts[payment.currency] -= payment.amount_minor
@@ -147,14 +147,14 @@ class _Unapplied:
         return found
 
     def _page(self, after: int, before: int) -> list[_Received]:
-        page = self._looking.rows(RECEIVED, after=after, before=before, limit=_PAGE, unapplied=list(LEFT_UNAPPLIED))
+        page = self._context.rows(RECEIVED, after=after, before=before, limit=_PAGE, unapplied=list(LEFT_UNAPPLIED))
         return [_Received(*row) for row in page]
 
     def _of(self, received: list[_Received]) -> list[_Unsettled]:
         """The payments that are not applied in full, newest first."""
         wanted = {row.customer for row in received if row.customer is not None} - self._customers
         self._customers |= wanted
-        for customer, state in self._looking.rows(WALLETS, customers=sorted(wanted)) if wanted else ():
+        for customer, state in self._context.rows(WALLETS, customers=sorted(wanted)) if wanted else ():
             for name, (amount, _) in decode_wallet(state).standings.items():
                 role, currency, _ = name.split(" ", 2)
                 if role == UNAPPLIED:

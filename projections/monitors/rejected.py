@@ -20,7 +20,7 @@ from collections.abc import Collection
 from typing import Final
 
 from projections.monitors.deliveries import SHIPPED
-from projections.monitors.monitor import Looking, Monitor
+from projections.monitors.monitor import Monitor, MonitorContext
 from projections.reads.rejected import summary
 from subledger.errors import InsufficientCredits
 from subledger.store.rejected.rejections import Count, Counts, open_counts
@@ -30,26 +30,26 @@ READ_AT_MOST: Final = 10_000
 after all credits were used up. So many unexpected ones always ring, so that reading more would change nothing."""
 
 
-def open_rejections(looking: Looking) -> Counts:
+def open_rejections(context: MonitorContext) -> Counts:
     """The rejections that are neither recorded nor dismissed, by code; of each the oldest ``READ_AT_MOST``."""
-    return open_counts(looking.connection, looking.ledger, most=READ_AT_MOST)
+    return open_counts(context.connection, context.ledger, most=READ_AT_MOST)
 
 
-def rejected(looking: Looking, found: Counts) -> Monitor:
+def rejected(context: MonitorContext, found: Counts) -> Monitor:
     """Open rejections that are older than the threshold, and not expected."""
-    settings = looking.settings
+    settings = context.settings
     after_s, expected = settings.rejected_after_s, settings.rejected_expected
-    before = looking.before(SHIPPED.rejected_after_s or 0 if after_s is None else after_s)
+    before = context.before(SHIPPED.rejected_after_s or 0 if after_s is None else after_s)
     old: tuple[Count, ...] = ()
     if any(count.first_at < before for count in found.by_code):
-        old = open_counts(looking.connection, looking.ledger, most=READ_AT_MOST, first_before=before).by_code
-    rejecting = looking.state.on_shortfall == "reject"
+        old = open_counts(context.connection, context.ledger, most=READ_AT_MOST, first_before=before).by_code
+    rejecting = context.state.on_shortfall == "reject"
     aged = sum(_unexpected(count, expected, rejecting=rejecting) for count in old)
     beyond = sum(count.beyond for count in found.by_code)
     allowed = settings.rejected_events
     if allowed is not None:
         allowed = min(allowed, READ_AT_MOST - 1)
-    return looking.counted(
+    return context.counted(
         "rejected",
         "Are all rejected events recorded or dismissed?",
         aged + beyond,

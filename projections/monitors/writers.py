@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import msgspec
 
-from projections.monitors.monitor import SHOWN, Looking, Monitor
+from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
 from subledger.store.database import driver
 from subledger.store.distribution import is_distributed
 from subledger.store.writing.stuck_writers import FIND_LOCK_HOLDERS, lock_holder
 
 
-def stuck_writer(looking: Looking) -> Monitor:
+def stuck_writer(context: MonitorContext) -> Monitor:
     """The time that the database has waited for the holder of the lock. A writer that works lets it wait for moments.
 
     Nothing is measured if ledgers are spread over servers, as the lock is then on another server.
     """
-    threshold = looking.settings.stuck_writer_s
-    measured = not is_distributed(driver(looking.connection))
-    holders = [lock_holder(row) for row in looking.rows(FIND_LOCK_HOLDERS)] if measured else []
+    threshold = context.settings.stuck_writer_s
+    measured = not is_distributed(driver(context.connection))
+    holders = [lock_holder(row) for row in context.rows(FIND_LOCK_HOLDERS)] if measured else []
     # In whole seconds, as shorter waits are normal.
     longest_s = int(max((holder.waiting_s for holder in holders), default=0.0))
     return Monitor(
@@ -33,7 +33,7 @@ def stuck_writer(looking: Looking) -> Monitor:
         rings=threshold is not None and longest_s > threshold,
         evidence={
             "measured": measured,
-            "ended_after_s": looking.view.database.timeouts.stuck_writer_s,
+            "ended_after_s": context.view.database.timeouts.stuck_writer_s,
             "holders": [msgspec.to_builtins(holder) for holder in holders[:SHOWN]],
         },
         next="subledger worker" if longest_s else None,

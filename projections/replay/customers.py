@@ -282,7 +282,7 @@ class Replayer:
             *(("invoice", m.invoice_id) for m in decision.movements if m.invoice_id),
         }
         named_documents = [self.documents[key][1] for key in keys if key in self.documents]
-        keys |= references.behind(named_documents)[1]  # the payment of a dispute
+        keys |= references.documents_referenced_by(named_documents)[1]  # the payment of a dispute
         owned = [self.documents[key] for key in keys if key in self.documents]
         documents = tuple(document for owner, document in owned if owner == wallet.customer)
         if not (blocks or overages or correction or documents):

@@ -211,18 +211,18 @@ def check_texts(document: Any, *, field: str) -> None:
     Raises InvalidValue naming the member of the document that does, or ``field``; never the text, which no answer could
     hold either.
     """
-    left: list[tuple[str, Any]] = [(field, document)]
-    while left:
-        place, value = left.pop()
+    pending: list[tuple[str, Any]] = [(field, document)]
+    while pending:
+        path, value = pending.pop()
         if isinstance(value, str):
             if "\x00" in value or not _is_unicode(value):
-                raise InvalidValue(f"{place} cannot be kept as text", field=place, expected="Unicode without NUL")
+                raise InvalidValue(f"{path} cannot be kept as text", field=path, expected="Unicode without NUL")
         elif isinstance(value, Mapping):
             for name, item in value.items():
-                check_texts(name, field=place)
-                left.append((name if value is document else f"{place}.{name}", item))
+                check_texts(name, field=path)
+                pending.append((name if value is document else f"{path}.{name}", item))
         elif isinstance(value, list | tuple):
-            left.extend((f"{place}.{number}", item) for number, item in enumerate(value))
+            pending.extend((f"{path}.{number}", item) for number, item in enumerate(value))
 
 
 def _is_unicode(text: str) -> bool:
@@ -335,9 +335,9 @@ def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str)
             **facts,
         )
     if kind == "string_unicode":
-        what = field if fault["loc"] else f"the name {given}"
+        subject = field if fault["loc"] else f"the name {given}"
         return InvalidValue(
-            f"{what} cannot be kept as text",
+            f"{subject} cannot be kept as text",
             field=field or str(given)[:100],
             expected="Unicode without surrogates",
             found=str(given)[:100],
@@ -403,7 +403,7 @@ def described(schema: dict[str, Any]) -> str:
     return "an object"
 
 
-def _expected(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+def _expected(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """The values that a field of a model takes, in words."""
-    schema: dict[str, Any] = fields_of(model).get(str(place[0]), {}) if place else {}
-    return described(schema.get("items", schema) if len(place) > 1 else schema)
+    schema: dict[str, Any] = fields_of(model).get(str(location[0]), {}) if location else {}
+    return described(schema.get("items", schema) if len(location) > 1 else schema)

@@ -74,34 +74,34 @@ def references_of(events: Iterable[Event]) -> References:
         if event.customer is not None:
             found.customers.add(event.customer)
         data = event.data
-        for place, field in _places_of(data.__class__, event.type):
+        for kind, field in _reference_fields(data.__class__, event.type):
             value: str | None = getattr(data, field)
             if value is None:
                 continue
-            if place == "customer":
+            if kind == "customer":
                 found.customers.add(value)
-            elif place == "block":
+            elif kind == "block":
                 found.blocks.add(value)
-            elif place == "invoiced":
+            elif kind == "invoiced":
                 found.invoices.add(value)
-            elif isinstance(data, ConsumptionReversed) and place == "original":
+            elif isinstance(data, ConsumptionReversed) and kind == "original":
                 found.reversed.add((data.event_source or event.source, value))
             else:
-                found.documents.add((place, value))
+                found.documents.add((kind, value))
     return found
 
 
 @cache
-def _places_of(data: type[EventData], type: str) -> tuple[tuple[str, str], ...]:
+def _reference_fields(data: type[EventData], type: str) -> tuple[tuple[str, str], ...]:
     """The fields of an event type that refer to something. The invoice of a purchase or of usage is only a label."""
-    places = [("customer", "to_customer"), ("block", "block_id"), ("block", "new_block_id")]
+    fields = [("customer", "to_customer"), ("block", "block_id"), ("block", "new_block_id")]
     if type == "consumption.reversed":
-        places.append(("original", "event_id"))
+        fields.append(("original", "event_id"))
     if type not in ("credits.purchased", "credits.consumed"):
-        places += [("payment", "payment_id"), ("invoice", "invoice_id"), ("dispute", "dispute_id")]
+        fields += [("payment", "payment_id"), ("invoice", "invoice_id"), ("dispute", "dispute_id")]
     if type in _OF_INVOICES:
-        places.append(("invoiced", "invoice_id"))
-    return tuple((place, field) for place, field in places if field in data.model_fields)
+        fields.append(("invoiced", "invoice_id"))
+    return tuple((kind, field) for kind, field in fields if field in data.model_fields)
 
 
 def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
     return own + tuple(sorted(customer for customer in others - {None, event.customer} if customer is not None))
 
 
-def behind(found: Iterable[BillingDocument]) -> tuple[set[str], set[DocumentKey]]:
+def documents_referenced_by(found: Iterable[BillingDocument]) -> tuple[set[str], set[DocumentKey]]:
     """The blocks, invoices and payments that payments were applied to and disputes are about."""
     parts: list[DocumentPart] = []
     more: set[DocumentKey] = set()

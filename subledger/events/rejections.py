@@ -71,9 +71,9 @@ def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
         document = loads(sent) if decoded else _NO_JSON
     except InvalidInput:
         document = _NO_JSON
-    kept, size = sent[:MAX_SENT], len(sent)
+    stored, size = sent[:MAX_SENT], len(sent)
     if not isinstance(document, dict):
-        return Rejection(content_hash=_content_hash(sent, document), sent=kept, sent_bytes=size)
+        return Rejection(content_hash=_content_hash(sent, document), sent=stored, sent_bytes=size)
     source, event_id = _name(document.get("source")), _name(document.get("id"))
     subject, data = document.get("subject"), document.get("data")
     amount, quantity, unit, data_hash = None, None, None, None
@@ -84,7 +84,7 @@ def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
         data_hash = None if canonical is None else hashlib.sha256(canonical).digest()
     return Rejection(
         content_hash=_content_hash(sent, document),
-        sent=kept,
+        sent=stored,
         sent_bytes=size,
         # A key is both or none: by half of it no event is found.
         source=source if event_id else None,

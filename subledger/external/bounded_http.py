@@ -103,14 +103,14 @@ def _inflater(response: httpx.Response) -> Any:
     return inflate
 
 
-def _left(timeout: float | None, error: type[Exception]) -> float | None:
+def _remaining(timeout: float | None, error: type[Exception]) -> float | None:
     ends_at = _ends_at.get()
     if ends_at is None:
         return timeout
-    left = ends_at - time.monotonic()
-    if left <= 0:
+    remaining = ends_at - time.monotonic()
+    if remaining <= 0:
         raise error("the time for the whole call is over")
-    return left if timeout is None else min(timeout, left)
+    return remaining if timeout is None else min(timeout, remaining)
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -127,8 +127,8 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         def connect(address: str) -> httpcore.NetworkStream:
-            left = _left(timeout, httpcore.ConnectTimeout)
-            return _Stream(self._backend.connect_tcp(address, port, left, local_address, socket_options))
+            remaining = _remaining(timeout, httpcore.ConnectTimeout)
+            return _Stream(self._backend.connect_tcp(address, port, remaining, local_address, socket_options))
 
         if not self._checked:
             return connect(host)
@@ -140,7 +140,9 @@ class _Backend(httpcore.NetworkBackend):
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.NetworkStream:
-        return _Stream(self._backend.connect_unix_socket(path, _left(timeout, httpcore.ConnectTimeout), socket_options))
+        return _Stream(
+            self._backend.connect_unix_socket(path, _remaining(timeout, httpcore.ConnectTimeout), socket_options)
+        )
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
@@ -151,12 +153,12 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, _remaining(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # The time-out is one of each piece that the socket takes: of a long text it would be one of many.
         for start in range(0, len(buffer), _PIECE):
-            self._stream.write(buffer[start : start + _PIECE], _left(timeout, httpcore.WriteTimeout))
+            self._stream.write(buffer[start : start + _PIECE], _remaining(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -164,8 +166,8 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
+        remaining = _remaining(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, remaining))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

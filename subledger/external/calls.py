@@ -207,8 +207,8 @@ class Calls:
 def _checked(response: httpx.Response) -> httpx.Response:
     status, host = response.status_code, response.request.url.host
     if status == 429:
-        said = _wait_of(response)
-        wait = _WAIT_UNSAID_S if said is None else said
+        named_wait = _wait_of(response)
+        wait = _WAIT_UNSAID_S if named_wait is None else named_wait
         raise Throttled(f"{host} takes no more calls for {wait:.0f} s", wait_s=wait)
     if status in (401, 403):
         raise NotAuthorised(f"{host} answered {status}: check the channel's credentials and the role behind them")
@@ -237,11 +237,11 @@ def _shown(headers: httpx.Headers) -> dict[str, str]:
 
 
 def _text(body: bytes) -> str:
-    kept = body[:_KEPT_BYTES]
+    beginning = body[:_KEPT_BYTES]
     try:
-        text = kept.decode()
+        text = beginning.decode()
     except UnicodeDecodeError:
-        text = "base64:" + base64.b64encode(kept).decode()
+        text = "base64:" + base64.b64encode(beginning).decode()
     # A text column holds no NUL.
     text = text.replace("\x00", "\ufffd")
     return text if len(body) <= _KEPT_BYTES else f"{text}… ({len(body)} bytes in all)"

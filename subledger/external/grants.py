@@ -92,8 +92,8 @@ def grant(database: Database, ledger: str, credential: str, *, by: str) -> None:
 def revoke(database: Database, ledger: str, credential: str, *, by: str) -> bool:
     """Ends a grant, from the next attempt of a delivery on. Returns False if there was none."""
     with database.write() as connection:
-        where = {"ledger": ledger, "credential": credential, "at": now_of(connection), "by": by}
-        return connection.execute(REVOKE, where).rowcount > 0
+        parameters = {"ledger": ledger, "credential": credential, "at": now_of(connection), "by": by}
+        return connection.execute(REVOKE, parameters).rowcount > 0
 
 
 def list_grants(connection: AnyConnection, ledger: str) -> list[Grant]:

@@ -127,17 +127,15 @@ class Jobs:
         with self._opening, _available(), self._app.open():
             self._defer(self._tasks[task], subject, None)
 
-    def work(
-        self, *, concurrency: int = 2, forever: bool = True, told_to_stop: Callable[[], None] = lambda: None
-    ) -> None:
+    def work(self, *, concurrency: int = 2, forever: bool = True, on_stop: Callable[[], None] = lambda: None) -> None:
         """Runs jobs until a stop is requested, or, if not ``forever``, until no job is due.
 
-        With ``forever``, SIGTERM and SIGINT request the stop; ``told_to_stop`` is called first.
+        With ``forever``, SIGTERM and SIGINT request the stop; ``on_stop`` is called first.
         """
         with _available():
-            asyncio.run(self._work(concurrency, forever, told_to_stop))
+            asyncio.run(self._work(concurrency, forever, on_stop))
 
-    async def _work(self, concurrency: int, forever: bool, told_to_stop: Callable[[], None]) -> None:
+    async def _work(self, concurrency: int, forever: bool, on_stop: Callable[[], None]) -> None:
         self._forever = forever
         async with self._app.open_async():
             await self._end_stalled(0)
@@ -154,7 +152,7 @@ class Jobs:
             )
 
             def stop() -> None:
-                told_to_stop()
+                on_stop()
                 working.cancel()  # the library takes one cancellation for a request to stop
 
             if forever:

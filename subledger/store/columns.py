@@ -221,8 +221,8 @@ class LogTable(msgspec.Struct, frozen=True, kw_only=True):
 def _annotations(hint: Any) -> Iterator[Any]:
     """The annotations of a field's type, from the outside in; the type None if the field may be None."""
     if get_origin(hint) is Annotated:
-        inner, *said = get_args(hint)
-        yield from said
+        inner, *annotations = get_args(hint)
+        yield from annotations
         yield from _annotations(inner)
     elif get_origin(hint) in (Union, types.UnionType):
         for part in get_args(hint):
@@ -232,14 +232,17 @@ def _annotations(hint: Any) -> Iterator[Any]:
 
 
 def _column(attribute: str, hint: Any) -> LogColumn:
-    said = list(_annotations(hint))
-    stored = present(next((one for one in said if isinstance(one, Stored)), None), f"{attribute} has no stored type")
-    named = next((one for one in said if isinstance(one, Named)), Named(column=attribute))
+    annotations = list(_annotations(hint))
+    stored = present(
+        next((annotation for annotation in annotations if isinstance(annotation, Stored)), None),
+        f"{attribute} has no stored type",
+    )
+    named = next((annotation for annotation in annotations if isinstance(annotation, Named)), Named(column=attribute))
     return LogColumn(
         name=named.column,
         type=stored.type,
         attribute=attribute,
-        nullable=named.nullable or types.NoneType in said,
+        nullable=named.nullable or types.NoneType in annotations,
         comment=named.comment,
     )
 

@@ -300,6 +300,6 @@ def translated() -> Iterator[None]:
                 expected="the same call, later",
             ) from error
         if state is None or state.startswith(_RETRYABLE):
-            said = " ".join(str(original).split())  # libpq's words are of several lines
-            raise DatabaseUnavailable(f"the database did not answer: {said}") from error
+            message = " ".join(str(original).split())  # libpq's words are of several lines
+            raise DatabaseUnavailable(f"the database did not answer: {message}") from error
         raise

@@ -122,8 +122,8 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
         # The coordinator connects to the other servers as the role of its own session. The role has no password.
         statements.append(f"ALTER ROLE {APP_ROLE} LOGIN")
     for name in missing:
-        place = f"shard_count => {shards}" if name == LEADER else f"colocate_with => '{LEADER}'"
-        statements.append(f"SELECT create_distributed_table('{name}', '{COLUMN}', {place})")
+        option = f"shard_count => {shards}" if name == LEADER else f"colocate_with => '{LEADER}'"
+        statements.append(f"SELECT create_distributed_table('{name}', '{COLUMN}', {option})")
     for name in missing:
         statements += _empty_the_copy(name)
     return statements

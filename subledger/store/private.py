@@ -70,9 +70,9 @@ def private_file(path: Path) -> Path:
     return path
 
 
-def make_durable(place: Path) -> None:
+def make_durable(directory: Path) -> None:
     """Syncs a directory, so that files made in it are found after a power failure."""
-    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:

@@ -134,8 +134,8 @@ def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
 def written_down(found: set[str]) -> str:
     """The text of ``schema.txt`` for these facts; facts of views on other versions stay as they are there."""
     views = {fact.split("on=")[1].split()[0] for fact in found if fact.startswith("view ")}
-    kept = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
-    others = {fact for fact in kept if fact.startswith("view ") and fact.split("on=")[1].split()[0] not in views}
+    lines = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
+    others = {fact for fact in lines if fact.startswith("view ") and fact.split("on=")[1].split()[0] not in views}
     return "".join(f"{fact}\n" for fact in sorted(found | others))
 
 

@@ -47,26 +47,26 @@ def loads_each(text: bytes | str) -> Any:
         return loads(text)
     repeated: list[str] = []
     decoder, decoded, items = _decoder(repeated), text.decode(), list(value)
-    place = decoded.index("[") + 1
+    index = decoded.index("[") + 1
     for number in range(len(items)):
         repeated.clear()
-        _, end = decoder.raw_decode(decoded, _past_blanks(decoded, place))
+        _, end = decoder.raw_decode(decoded, _past_blanks(decoded, index))
         if repeated:
             items[number] = _repeated(repeated[0])
-        place = _past_blanks(decoded, end) + 1  # past the comma
+        index = _past_blanks(decoded, end) + 1  # past the comma
     return items
 
 
 def texts_of(text: bytes) -> list[bytes]:
     """The items of a list, each as it is written; of a text that ``loads_each`` takes."""
     decoded, texts = _as_bytes(text).decode(), []
-    decoder, place = _decoder([]), _past_blanks(decoded, decoded.index("[") + 1)
-    while decoded[place] != "]":
-        _, end = decoder.raw_decode(decoded, place)
-        texts.append(decoded[place:end].encode())
-        place = _past_blanks(decoded, end)
-        if decoded[place] == ",":
-            place = _past_blanks(decoded, place + 1)
+    decoder, index = _decoder([]), _past_blanks(decoded, decoded.index("[") + 1)
+    while decoded[index] != "]":
+        _, end = decoder.raw_decode(decoded, index)
+        texts.append(decoded[index:end].encode())
+        index = _past_blanks(decoded, end)
+        if decoded[index] == ",":
+            index = _past_blanks(decoded, index + 1)
     return texts
 
 
@@ -112,9 +112,9 @@ def _decoder(repeated: list[str]) -> json.JSONDecoder:
     return json.JSONDecoder(object_pairs_hook=pairs, parse_int=len, parse_float=len)
 
 
-def _past_blanks(text: str, place: int) -> int:
-    match = _BLANK.match(text, place)
-    return match.end() if match is not None else place
+def _past_blanks(text: str, index: int) -> int:
+    match = _BLANK.match(text, index)
+    return match.end() if match is not None else index
 
 
 def _repeated(name: str) -> InvalidJson:

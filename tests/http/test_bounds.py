@@ -279,7 +279,7 @@ def test_a_body_that_stops_arriving_is_given_up() -> None:
     bodies = Bodies(HttpLimits(body_timeout_s=0.05))
     with pytest.raises(RequestTimedOut):
         asyncio.run(bodies.read(_request(_half_sent()), Bound()))
-    assert bodies.held == 0
+    assert bodies.size == 0
 
 
 def test_all_bodies_together_are_bounded_and_what_was_answered_no_longer_counts() -> None:
@@ -289,7 +289,7 @@ def test_all_bodies_together_are_bounded_and_what_was_answered_no_longer_counts(
         first = await bodies.read(_request(_pieces(half, half)), Bound())
         with pytest.raises(Overloaded):
             await bodies.read(_request(_pieces(more)), Bound())
-        assert bodies.held == len(first) == 2 * limits.SMALL_BODY
+        assert bodies.size == len(first) == 2 * limits.SMALL_BODY
         bodies.release(len(first))
         assert await bodies.read(_request(_pieces(more)), Bound()) == more
 
@@ -305,7 +305,7 @@ def test_a_small_body_is_taken_however_much_the_others_hold() -> None:
             bodies.release(len(small))
         with pytest.raises(Overloaded):
             await bodies.read(_request(_pieces(b"x" * limits.SMALL_BODY, b"x")), Bound())
-        assert bodies.held == 1 << 20
+        assert bodies.size == 1 << 20
 
     asyncio.run(go())
 

@@ -94,7 +94,7 @@ def test_a_configured_database_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SUBLEDGER_DATABASE_URL", "postgresql://me:secret@db.example:5433/books?sslmode=require")
-    with pytest.raises(SystemExit), faults.told(as_json=False):
+    with pytest.raises(SystemExit), faults.reported(as_json=False):
         raise UnknownLedger("there is no ledger acme", field="ledger", found="acme")
     said = capsys.readouterr().err
     assert "books on db.example, port 5433" in said

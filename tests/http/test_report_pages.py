@@ -125,8 +125,8 @@ def test_a_wide_table_of_many_rows_lies_across_with_its_functional_amounts_below
 def test_a_table_that_stays_wide_turns_the_paper(service: Subledger, ledger: str) -> None:
     columns = tuple(Column(f"c{number}", "integer") for number in range(report_pages.TOO_WIDE + 1))
     rows = ((1,) * len(columns),) * (terminal.FEW_ROWS + 1)
-    for told, across in ((columns, True), (columns[1:], False)):
-        table = Table(name="t", columns=told, rows=tuple(row[: len(told)] for row in rows))
+    for shown, across in ((columns, True), (columns[1:], False)):
+        table = Table(name="t", columns=shown, rows=tuple(row[: len(shown)] for row in rows))
         with service.view(ledger) as view:
             page = report_pages.page(Report(name="made up", title="T", tables=(table,)), view, ReportRequest())
         assert (ACROSS in page) is across
@@ -184,5 +184,5 @@ def test_no_table_of_any_report_hides_all_its_amounts(service: Subledger, ledger
             for rows in (table.rows, ours):
                 if not any(row[at] for row in rows for at in figures):
                     continue
-                told = set(report_tables.told_columns(msgspec.structs.replace(table, rows=tuple(rows)), home))
-                assert told & figures, f"{report.name}, {table.name}: no amounts"
+                shown = set(report_tables.informative_columns(msgspec.structs.replace(table, rows=tuple(rows)), home))
+                assert shown & figures, f"{report.name}, {table.name}: no amounts"

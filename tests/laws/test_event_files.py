@@ -74,7 +74,7 @@ def test_any_file_is_events_and_refusals_or_refused(text: bytes, blank: int) -> 
         lines = read(b"\n" * blank + text)
     except InvalidInput:
         return
-    assert len(lines.inputs) == len(lines.kept)
+    assert len(lines.inputs) == len(lines.event_lines)
     assert all(isinstance(found, Event | InvalidInput) for found in lines.inputs)
 
 
@@ -87,7 +87,7 @@ def test_every_line_is_read_once_whatever_the_batches() -> None:
     count = BATCH + 7
     lines, numbers = read(b"\n" + LINE * count), []
     while lines.batch:
-        numbers += [number for number, _ in lines.kept]
+        numbers += [number for number, _ in lines.event_lines]
         lines.read_on()
     assert numbers == list(range(2, count + 2))
 

@@ -65,7 +65,7 @@ def approvals_list(
         ledger_head(connection, ledger)
         state = None if every else WAITING
         found = approvals_page(connection, ledger, state=state, after=start, limit=10_000)
-    items = [documents.approval(asked) for asked in found]
+    items = [documents.approval(request) for request in found]
     if json_:
         print_json(documents.page(items, None))
         return

@@ -63,10 +63,10 @@ def bench(
     else:
         for listing in benchmarks.tables(result):
             table(listing.title, listing.columns, listing.rows, right=listing.right)
-        for what, why in result.skipped.items():
-            out.print(f"{what} is not measured: {why}")
-    for what, why in result.failed.items():
-        err.print(f"{what} failed: {why}")
+        for benchmark, reason in result.skipped.items():
+            out.print(f"{benchmark} is not measured: {reason}")
+    for benchmark, reason in result.failed.items():
+        err.print(f"{benchmark} failed: {reason}")
     if result.failed:
         raise typer.Exit(DIFFERENCE)
 

@@ -43,8 +43,8 @@ def channel_list(
         ledger_head(connection, ledger)
         if dropped:
             names = ("channel", "connector", "format", "changed_by", "dropped_by", "dropped_at")
-            gone = channels.dropped_channels(connection, ledger)
-            items = [delivery_documents.dropped_channel(channel) for channel in gone]
+            dropped_ones = channels.dropped_channels(connection, ledger)
+            items = [delivery_documents.dropped_channel(channel) for channel in dropped_ones]
         else:
             items = [delivery_documents.channel(channel) for channel in channels.list_channels(connection, ledger)]
     if json_:

@@ -31,8 +31,8 @@ def clock_show(ledger: LedgerOption, json_: Json = False) -> None:
     if json_:
         print_json(found)
         return
-    whose = "a sandbox's clock" if found["sandbox"] else "the real clock"
-    out.print(f"{found['now']} ({whose}); today is {found['today']}, {found['timezone']}.")
+    kind = "a sandbox's clock" if found["sandbox"] else "the real clock"
+    out.print(f"{found['now']} ({kind}); today is {found['today']}, {found['timezone']}.")
 
 
 @clock_app.command("set")

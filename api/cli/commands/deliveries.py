@@ -74,21 +74,21 @@ def deliver(
         raise typer.Exit(terminal.DIFFERENCE)
 
 
-def _work(service: Subledger, ledger: str, names: list[str], ours: set[str], wait: float) -> None:
+def _work(service: Subledger, ledger: str, names: list[str], own: set[str], wait: float) -> None:
     """Delivers until all are delivered or cannot be, or the time is over; does not wait for approvals in the target."""
     until = time.monotonic() + wait
     with service.database.read() as connection:
         found = [channels.get_channel(connection, ledger, name) for name in names]
-    left = set(ours)
-    with terminal.progress("delivering", len(ours)) as show:
+    undelivered = set(own)
+    with terminal.progress("delivering", len(own)) as show:
 
         def tell(delivery: Delivery) -> None:
             if delivery.state not in ON_ITS_WAY:
-                left.discard(delivery.delivery_id)
-            show(len(ours) - len(left))
+                undelivered.discard(delivery.delivery_id)
+            show(len(own) - len(undelivered))
 
         def over() -> bool:
-            return not left or time.monotonic() > until
+            return not undelivered or time.monotonic() > until
 
         while not over():
             for channel in found:

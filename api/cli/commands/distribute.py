@@ -35,20 +35,20 @@ def distribute(
             field="SUBLEDGER_DATABASE_URL",
             expected="the coordinator of a Citus cluster",
         )
-    done = distribution.distribute(connect().database.url, shards=shards, dry_run=dry_run)
+    result = distribution.distribute(connect().database.url, shards=shards, dry_run=dry_run)
     if json_:
         print_json(
             {
-                "tables": list(done.tables),
-                "already": list(done.already),
+                "tables": list(result.tables),
+                "already": list(result.already),
                 "on_coordinator": list(distribution.ON_COORDINATOR),
-                "statements": list(done.statements),
-                "status": "unchanged" if not done.changed else "planned" if dry_run else "distributed",
+                "statements": list(result.statements),
+                "status": "unchanged" if not result.changed else "planned" if dry_run else "distributed",
             }
         )
-    elif not done.changed:
-        out.print(f"All {len(done.tables)} tables are distributed already: nothing changed.")
+    elif not result.changed:
+        out.print(f"All {len(result.tables)} tables are distributed already: nothing changed.")
     elif dry_run:
-        sys.stdout.writelines(f"{statement};\n" for statement in done.statements)
+        sys.stdout.writelines(f"{statement};\n" for statement in result.statements)
     else:
-        out.print(f"{len(done.tables)} tables are distributed by ledger, {len(done.already)} of them already were.")
+        out.print(f"{len(result.tables)} tables are distributed by ledger, {len(result.already)} of them already were.")

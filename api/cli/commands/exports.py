@@ -125,7 +125,7 @@ def exports_show(export_id: ExportArgument, ledger: LedgerOption, json_: Json = 
     if "documents" in found:
         names[:1], names[-2:] = ["document", "reference"], ["text", "entries"]
     rows = [[line[name] for name in names] for line in found["lines"]]
-    table(None, names, rows, right=tuple(place for place, name in enumerate(names) if name in _AMOUNTS))
+    table(None, names, rows, right=tuple(column for column, name in enumerate(names) if name in _AMOUNTS))
 
 
 @exports_app.command("entries")
@@ -142,10 +142,10 @@ def exports_entries(
     """
     service = connect()
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        functional = ledger_head(connection, ledger).state.functional_currency
         export = exports.get_export(connection, ledger, export_id)
         found = exports.entries_of_line(connection, export, line, limit=limit)
-    items = [documents.entry_behind(entry, home) for entry in found]
+    items = [documents.entry_behind(entry, functional) for entry in found]
     if json_:
         print_json(documents.page(items, None))
         return

@@ -101,15 +101,23 @@ def ledger_create(
 
 
 def _approvals(
-    named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
+    named: list[str] | None,
+    grant_credits: str | None,
+    grant_value: str | None,
+    grants_within: str | None,
+    prices: list[str] | None,
 ) -> Approvals:
     """Reads the options about second persons. Raises InvalidInput."""
-    asked: dict[str, Any] = dict.fromkeys(named or (), True)
-    limits = (("grant_credits_above", credits), ("grant_value_above", value), ("grants_within", within))
-    asked |= {name: text for name, text in limits if text}
+    settings: dict[str, Any] = dict.fromkeys(named or (), True)
+    limits = (
+        ("grant_credits_above", grant_credits),
+        ("grant_value_above", grant_value),
+        ("grants_within", grants_within),
+    )
+    settings |= {name: text for name, text in limits if text}
     if prices:
-        asked["credit_prices"] = _prices(prices)
-    return read_data(Approvals, asked, prefix="approvals.")
+        settings["credit_prices"] = _prices(prices)
+    return read_data(Approvals, settings, prefix="approvals.")
 
 
 def _prices(given: list[str]) -> dict[str, str]:
@@ -188,14 +196,18 @@ _NEEDING_A_SECOND_PERSON = ("breakage_estimates", "voids", "write_offs", "reopen
 
 
 def _approvals_change(
-    named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
+    named: list[str] | None, credits: str | None, value: str | None, grants_within: str | None, prices: list[str] | None
 ) -> dict[str, Any]:
     """Returns the acts that need a second person from now on: exactly the named ones; None without names."""
     change: dict[str, Any] = {}
     if named:
         wanted = [] if named == ["none"] else named
         change |= dict.fromkeys(_NEEDING_A_SECOND_PERSON, False) | dict.fromkeys(wanted, True)
-    for name, text in (("grant_credits_above", credits), ("grant_value_above", value), ("grants_within", within)):
+    for name, text in (
+        ("grant_credits_above", credits),
+        ("grant_value_above", value),
+        ("grants_within", grants_within),
+    ):
         if text is not None:
             change[name] = None if text == "none" else text
     if prices:

@@ -51,14 +51,14 @@ def monitor(
     service, well, items = connect(), True, []
     for name in [ledger] if ledger is not None else _ledgers(service):
         found = monitors.check(service.database, name, datetime.now(UTC))
-        told = monitors.notify(service.database, name, found) if notify else None
+        notified = monitors.notify(service.database, name, found) if notify else None
         document = monitor_documents.report(found)
-        items.append(document if told is None else {**document, "notified": monitor_documents.notified(told)})
+        items.append(document if notified is None else {**document, "notified": monitor_documents.notified(notified)})
         well = well and found.well
         if not json_:
             _show(found, titled=ledger is None)
-        if told is not None and told.failure is not None:
-            err.print(f"{name}: {told.waiting} notices wait: {told.failure}")
+        if notified is not None and notified.failure is not None:
+            err.print(f"{name}: {notified.waiting} notices wait: {notified.failure}")
     if json_:
         print_json(items[0] if ledger is not None else documents.page(items, None))
     if not well:

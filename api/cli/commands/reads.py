@@ -70,10 +70,10 @@ def events(
         raise errors.MissingField("--ledger is missing", field="ledger", expected="a ledger, or --types")
     service = connect()
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit)
-    _print_events([documents.event(stored, rules, home) for stored in found], limit, json_)
+    _print_events([documents.event(stored, rules, functional_currency) for stored in found], limit, json_)
 
 
 def _print_types(type: str | None, json_: bool) -> None:
@@ -126,8 +126,8 @@ def _print_events(items: list[Document], limit: int, json_: bool, more: Document
         print_json({**page, **(more or {})})
         return
     for item in items:
-        told = f" {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
-        out.print(Text(str(item["position"]), "bold") + shown(told))
+        description = f" {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
+        out.print(Text(str(item["position"]), "bold") + shown(description))
         if item["who"] or item["why"]:
             out.print("    " + ": ".join(filter(None, (item["who"], item["why"]))))
         for entry in item["entries"]:
@@ -141,9 +141,13 @@ def _print_events(items: list[Document], limit: int, json_: bool, more: Document
 
 def _functional(entry: Document, line: Document) -> str:
     """Returns the functional amount of a line as text, empty if its entry is in the functional currency."""
-    home = line["functional"]["currency"]
+    functional_currency = line["functional"]["currency"]
     currency = entry["amount"]["currency"]
-    return "" if currency == home else f" in {currency} ({line['functional']['amount']} {home})"
+    return (
+        ""
+        if currency == functional_currency
+        else f" in {currency} ({line['functional']['amount']} {functional_currency})"
+    )
 
 
 def balances(
@@ -173,7 +177,7 @@ def balances(
     print_notice(view)
 
 
-def _print_balances(document: Document, whose: str, *, functional: bool) -> None:
+def _print_balances(document: Document, owner: str, *, functional: bool) -> None:
     """Prints the accounts (with functional amounts if the ledger has other currencies) and a customer's credits."""
     sides = ("debit", "credit", "balance")
     rows = [[item["account"], item["currency"], *_cells(item, sides)] for item in document["accounts"]]
@@ -184,10 +188,10 @@ def _print_balances(document: Document, whose: str, *, functional: bool) -> None
         for row, item in zip(rows, document["accounts"], strict=False):
             row += _cells(item["functional"], sides)
         if all_currencies := document.get("functional"):
-            home = f"all, in {all_currencies['currency']}"
-            rows.append(["total", home, *_cells({}, sides), *_cells(all_currencies, sides)])
+            label = f"all, in {all_currencies['currency']}"
+            rows.append(["total", label, *_cells({}, sides), *_cells(all_currencies, sides)])
         rows = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
-    title = f"{whose} as of {document['as_of']}, known at {document['known_at']}"
+    title = f"{owner} as of {document['as_of']}, known at {document['known_at']}"
     table(title, columns, rows, right=range(2, len(columns)))
     if document.get("credits"):
         units = list(document["credits"][0])
@@ -212,11 +216,11 @@ def blocks(
     service = connect()
     items: list[Document] = []
     with _view(service, ledger, as_of, known_at, customer) as view:
-        home, functional = view.functional_currency, balance_reads.has_other_currencies(view)
+        functional_currency, functional = view.functional_currency, balance_reads.has_other_currencies(view)
         after: str | None = ""
         while after is not None:
             found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
-            items += [documents.block(block, home) for block in found]
+            items += [documents.block(block, functional_currency) for block in found]
     if json_:
         print_json({**documents.page(items, None), **documents.due(view.due)})
         return
@@ -236,7 +240,7 @@ def blocks(
     ]
     rows = [_cells(item, names) for item in items]
     if functional:
-        names += ["rate", f"carrying_amount in {home}"]
+        names += ["rate", f"carrying_amount in {functional_currency}"]
         for row, item in zip(rows, items, strict=True):
             row += [item["rate"] or "", item["functional"]["carrying_amount"]]
     table(None, names, rows, right=(*range(3, 9), *range(12, len(names))))

@@ -59,8 +59,8 @@ def record(
     else:
         out.print(counted(counts))
     if counts["rejected"]:
-        for said in refusals.summary():
-            err.print(said, markup=False)
+        for line in refusals.summary():
+            err.print(line, markup=False)
         if rejects.complete:
             err.print(f"rejected lines with their reasons, which can be recorded without changes: {rejected_path}")
         err.print(f"they are stored until recorded or dismissed: subledger rejected list --ledger {ledger}")
@@ -84,13 +84,13 @@ def record_lines(
     """Records lines. Returns the counts by outcome; ``waiting`` only if events wait for a second person."""
     way = "stdin" if size is None else f"file:{reading.name[:LONGEST_NAME]}"
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
-    done = 0
+    read_bytes = 0
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     with rejects, terminal.progress("recording", size) as show:
         while reading.batch:
-            batch, kept, inputs = reading.batch, reading.kept, reading.inputs
-            texts = [line.strip(b"\r\n") for _, line in kept]
+            batch, event_lines, inputs = reading.batch, reading.event_lines, reading.inputs
+            texts = [line.strip(b"\r\n") for _, line in event_lines]
             try:
                 outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
                 outcomes = service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=by, way=way)
@@ -99,7 +99,7 @@ def record_lines(
                 raise
             if not inputs:
                 reading.read_on()
-            for (number, line), outcome in zip(kept, outcomes, strict=True):
+            for (number, line), outcome in zip(event_lines, outcomes, strict=True):
                 if outcome.status == RECORDED:
                     counts["recorded"] += 1
                 elif outcome.status == DUPLICATE:
@@ -111,8 +111,8 @@ def record_lines(
                     error = present(outcome.error, f"the rejected event of line {number} has no error")
                     refusals.add(number, error)
                     rejects.write(refused_line(number, first_sent(line.strip(b"\r\n")), error))
-            done += sum(len(line) for _, line in batch)
-            show(done)
+            read_bytes += sum(len(line) for _, line in batch)
+            show(read_bytes)
     return counts
 
 

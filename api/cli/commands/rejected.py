@@ -82,7 +82,7 @@ def _some(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int
         size = min(_PAGE, limit - len(found))
         with service.database.read() as connection:
             page = rejections.rejections_page(connection, ledger, chosen, after=after, limit=size)
-        found += [rejected_documents.rejection(kept) for kept in page]
+        found += [rejected_documents.rejection(rejection) for rejection in page]
         if len(page) < size:
             break
         after = (page[-1].first_at, page[-1].rejection_id)
@@ -289,8 +289,8 @@ def rejected_dismiss(
     else:
         if seen and not yes:
             _confirm(sums(seen))
-        done = service.rejected.dismiss_seen(ledger, seen, reason, by=by)
-        document = {"dismissed": len(done), **sums([each for each in seen if each.rejection_id in done])}
+        dismissed = service.rejected.dismiss_seen(ledger, seen, reason, by=by)
+        document = {"dismissed": len(dismissed), **sums([each for each in seen if each.rejection_id in dismissed])}
     if json_:
         print_json(document)
     else:

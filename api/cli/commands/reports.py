@@ -97,8 +97,8 @@ def _of_one(
 ) -> bool:
     with reports.answer(connect(), ledger, name, query) as (found, view, request):
         if format is None:
-            home = view.functional_currency
-            report_tables.show(found, whose=ledger, as_of=view.as_of, functional=home)
+            functional_currency = view.functional_currency
+            report_tables.show(found, owner=ledger, as_of=view.as_of, functional=functional_currency)
         else:
             _write(_pieces(format, found, view, request, table), file)
         if format in (None, "csv") and (notice := documents.due_notice(view)) is not None:  # the others say it within

@@ -41,8 +41,8 @@ def target_list(json_: Json = False) -> None:
     rows = []
     for target in TARGETS.values():
         limits = target.limits
-        taken = "its own and the functional" if limits.two_currencies else "functional"
-        rows.append([target.name, limits.lines, limits.text, limits.reference, taken])
+        currencies = "its own and the functional" if limits.two_currencies else "functional"
+        rows.append([target.name, limits.lines, limits.text, limits.reference, currencies])
     table(None, ("target", "lines a document", "text", "reference", "amounts"), rows, right=(1, 2, 3))
 
 

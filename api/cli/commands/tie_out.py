@@ -56,20 +56,20 @@ def tie_out(
     """
     if file is None and channel is None:
         raise InvalidInput("tie-out needs a FILE, or a --channel", field="FILE", expected="a CSV file")
-    service, theirs, done = connect(), None, list[Delivery]()
+    service, theirs, deliveries = connect(), None, list[Delivery]()
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        functional_currency = ledger_head(connection, ledger).state.functional_currency
     if file is not None:
-        theirs = tying.read_trial_balance(_text_of(file), home)
+        theirs = tying.read_trial_balance(_text_of(file), functional_currency)
     if channel is not None:
         months = [Period.parse(name) for name in period or ()]
-        found, done = tie_out_channel(
+        found, deliveries = tie_out_channel(
             service.database, ledger, channel, theirs, periods=months, accounts=account or (), by=by
         )
     else:
         with service.database.read() as connection:
             found = tying.tie_out(connection, ledger, theirs or (), accounts=account or ())
-    document = export_documents.tie_out(found, done)
+    document = export_documents.tie_out(found, deliveries)
     if json_:
         print_json(document)
     else:

@@ -36,4 +36,4 @@ def worker(
         err.print("Delivering. Stop with Ctrl-C.")
     service.sweep_due()
     time_ = stopping_time()
-    service.jobs.work(concurrency=concurrency, forever=not once, told_to_stop=lambda: end_within(time_))
+    service.jobs.work(concurrency=concurrency, forever=not once, on_stop=lambda: end_within(time_))

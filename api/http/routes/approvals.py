@@ -48,7 +48,7 @@ def page(
         ledger_head(connection, ledger)
         found = approvals_page(connection, ledger, state=state, after=start, limit=limit)
     following = [format_time(found[-1].requested_at), found[-1].approval_id] if len(found) == limit else None
-    return documents.page([documents.approval(asked) for asked in found], following)
+    return documents.page([documents.approval(request) for request in found], following)
 
 
 @router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])

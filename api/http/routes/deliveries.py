@@ -55,8 +55,8 @@ def every_channel(
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         if dropped:
-            gone = channels.dropped_channels(connection, ledger)
-            return documents.page([delivery_documents.dropped_channel(channel) for channel in gone], None)
+            dropped_ones = channels.dropped_channels(connection, ledger)
+            return documents.page([delivery_documents.dropped_channel(channel) for channel in dropped_ones], None)
         found = channels.list_channels(connection, ledger)
     return documents.page([delivery_documents.channel(channel) for channel in found], None)
 

@@ -108,7 +108,7 @@ async def record(request: Request, ledger: LedgerId) -> Response:
         await run_in_threadpool(_must_exist, service, ledger)
     outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller)
     if any(outcome.status == REJECTED for outcome in outcomes):  # kept before the answer
-        keep = partial(_kept, service, ledger, outcomes, text, caller, single=single)
+        keep = partial(_store_rejected, service, ledger, outcomes, text, caller, single=single)
         outcomes = await service.rejected.in_turn(keep)
     document = {"results": [documents.outcome(outcome) for outcome in outcomes]}
     return Response(orjson.dumps(document), _status(outcomes, single), media_type="application/json")
@@ -175,7 +175,7 @@ def _read(text: bytes) -> tuple[bool, list[Input]]:
     return False, read_inputs(body)
 
 
-def _kept(
+def _store_rejected(
     service: Subledger, ledger: str, outcomes: list[Outcome], text: bytes, caller: str, *, single: bool
 ) -> list[Outcome]:
     """Stores the rejected events, each with its text in the body. Returns the outcomes."""
@@ -224,10 +224,10 @@ def page(
         )
     start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit)
-    items = [documents.event(stored, rules, home) for stored in found]
+    items = [documents.event(stored, rules, functional_currency) for stored in found]
     return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
 
@@ -235,9 +235,9 @@ def page(
 def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any]:
     """One recorded event: as received, what was decided, its entries, its leaf hash."""
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
-        return documents.event(event_at(connection, ledger, position), rules, home)
+        return documents.event(event_at(connection, ledger, position), rules, functional_currency)
 
 
 @router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])

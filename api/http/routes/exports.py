@@ -109,9 +109,9 @@ def entries(
     """The entries behind a line, with the events they come from: from a number in the ERP to its cause."""
     values = documents.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        functional_currency = ledger_head(connection, ledger).state.functional_currency
         export = exports.get_export(connection, ledger, export_id)
         found = exports.entries_of_line(connection, export, line, after=(values[0], values[1]), limit=limit)
-    items = [documents.entry_behind(entry, home) for entry in found]
+    items = [documents.entry_behind(entry, functional_currency) for entry in found]
     following = [items[-1]["position"], items[-1]["entry"]] if len(items) == limit else None
     return documents.page(items, following)

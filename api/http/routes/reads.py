@@ -123,7 +123,7 @@ def journal_lines(
     after = documents.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
         state = ledger_head(connection, ledger).state
-        home = state.functional_currency
+        functional_currency = state.functional_currency
         due = due_expiries(connection, state, now=datetime.now(UTC), as_of=to, customer=customer, block=block)
         rules = rules_of(service.database, connection, ledger)
         kinds = None
@@ -149,7 +149,7 @@ def journal_lines(
             limit=limit,
         )
     items = [
-        documents.line(recorded.position, line, home)
+        documents.line(recorded.position, line, functional_currency)
         for recorded in entries
         for line in lines_of(recorded.entry, rules)
         if account is None or line.account == account

@@ -111,7 +111,7 @@ def page(
         chosen = _on(ledger_head(connection, ledger).state.zone, choice)
         found = rejections.rejections_page(connection, ledger, chosen, after=start, limit=limit)
     following = [format_time(found[-1].first_at), found[-1].rejection_id] if len(found) == limit else None
-    return documents.page([rejected_documents.rejection(kept) for kept in found], following)
+    return documents.page([rejected_documents.rejection(rejection) for rejection in found], following)
 
 
 @router.get("/summary", dependencies=[needs(Access.READER)])
@@ -172,8 +172,8 @@ def dismiss_many(
     seen = service.rejected.open_ones(
         ledger, _on(_zone(service, ledger), choice), limit=MAX_DISMISSED, expected=body.rejections
     )
-    done = service.rejected.dismiss_seen(ledger, seen, body.reason, by=caller)
-    return {"dismissed": len(done), **sums([each for each in seen if each.rejection_id in done])}
+    dismissed = service.rejected.dismiss_seen(ledger, seen, body.reason, by=caller)
+    return {"dismissed": len(dismissed), **sums([each for each in seen if each.rejection_id in dismissed])}
 
 
 @router.post(
@@ -226,5 +226,5 @@ def _zone(service: Subledger, ledger: str) -> tzinfo:
 
 def _on(zone: tzinfo, choice: dict[str, Any]) -> rejections.Chosen:
     since, until = rejections.span(choice["first"], choice["last"], zone)
-    kept = {name: value for name, value in choice.items() if name not in ("first", "last")}
-    return rejections.Chosen(**kept, since=since, until=until)
+    conditions = {name: value for name, value in choice.items() if name not in ("first", "last")}
+    return rejections.Chosen(**conditions, since=since, until=until)

@@ -91,7 +91,7 @@ def one(
     )
     reports.offered(name)
     check_format(format, table, reports.FORMATS)
-    with reports.answer(service, ledger, name, query) as (report, view, asked):
+    with reports.answer(service, ledger, name, query) as (report, view, request):
         functional = view.functional_currency
         if format == "csv":
             chosen = reports.table_of(report, table)
@@ -105,8 +105,8 @@ def one(
                 },
             )
         if format == "html":
-            return HTMLResponse(report_pages.page(report, view, asked), headers=NOTHING_RUNS)
-        return JSONResponse(reports.document(report, view, asked))
+            return HTMLResponse(report_pages.page(report, view, request), headers=NOTHING_RUNS)
+        return JSONResponse(reports.document(report, view, request))
 
 
 def check_format(format: str, table: str | None, offered: tuple[str, ...]) -> None:

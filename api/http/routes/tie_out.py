@@ -84,9 +84,9 @@ def compare_channel(
     if body.rows is not None and body.csv is not None:
         raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
-    theirs = None if body.rows is None and body.csv is None else _theirs(body, home)
-    found, done = tie_out_channel(
+        functional_currency = ledger_head(connection, ledger).state.functional_currency
+    theirs = None if body.rows is None and body.csv is None else _theirs(body, functional_currency)
+    found, deliveries = tie_out_channel(
         service.database,
         ledger,
         channel,
@@ -95,10 +95,10 @@ def compare_channel(
         accounts=body.accounts,
         by=caller,
     )
-    return export_documents.tie_out(found, done)
+    return export_documents.tie_out(found, deliveries)
 
 
-def _theirs(body: TheirBooks, home: str) -> list[tying.Theirs]:
+def _theirs(body: TheirBooks, functional_currency: str) -> list[tying.Theirs]:
     if body.csv is not None:
-        return tying.read_trial_balance(body.csv, home)
-    return tying.theirs_of([row.model_dump(exclude_none=True) for row in body.rows or ()], home)
+        return tying.read_trial_balance(body.csv, functional_currency)
+    return tying.theirs_of([row.model_dump(exclude_none=True) for row in body.rows or ()], functional_currency)

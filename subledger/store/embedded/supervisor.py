@@ -258,10 +258,10 @@ def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout
             return clients != (0,) or trace != before
 
         while True:
-            asked = wakeups.stop_asked(within_s=poll_s)
+            is_asked = wakeups.stop_asked(within_s=poll_s)
             if server.poll() is not None:
                 return f"server {server.pid} ended by itself with {server.returncode}"
-            if asked:
+            if is_asked:
                 return "asked to stop"
             if used():
                 used_at = time.monotonic()

@@ -202,13 +202,13 @@ def entries_page(
     if block is not None and customer is None:
         customer = block_owner(connection, ledger, block)
     if customer is None and position is None and (kinds, from_date, to_date) != (None, None, None):
-        asked = {
+        bounds = {
             "kinds": None if kinds is None else list(kinds),
             "from_date": from_date,
             "to_date": to_date,
             "ledger": ledger,
         }
-        first, last = connection.execute(text(OF_KINDS_AND_DAYS), asked).one()
+        first, last = connection.execute(text(OF_KINDS_AND_DAYS), bounds).one()
         conditions.append("n.position BETWEEN :first_position AND :last_position")
         parameters |= {"first_position": first, "last_position": last}
     for name, condition, value in (

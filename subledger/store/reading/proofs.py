@@ -62,9 +62,9 @@ def _subtree(connection: Connection, ledger: str) -> merkle.SubtreeHash:
         return [bytes(value) for value in connection.execute(query, parameters).scalars()]
 
     def subtree(level: int, index: int) -> bytes:
-        kept = level - level % merkle.TILE_LEVELS
-        count = 1 << (level - kept)
-        hashes = children(kept, index * count, count)
+        stored_level = level - level % merkle.TILE_LEVELS
+        count = 1 << (level - stored_level)
+        hashes = children(stored_level, index * count, count)
         while len(hashes) > 1:
             hashes = [merkle.node_hash(*hashes[i : i + 2]) for i in range(0, len(hashes), 2)]
         return hashes[0]

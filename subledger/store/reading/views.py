@@ -193,7 +193,7 @@ _NOTHING_DUE: Final = "SELECT 0 AS due, NULL::timestamptz AS due_since"
 _NO_QUESTION: Final = statement_of("SELECT NULL::text AS found")
 
 
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+class _Request(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of a point in time; ``now`` is the database's clock."""
 
     ledger: str
@@ -235,15 +235,15 @@ def ask(
 
     Raises UnknownLedger, KnownAtInFuture, and what the question raises.
     """
-    asked = _Asked(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer)
+    request = _Request(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer)
     query = statement_of(question.query)
     guess = database.states.get(ledger)
     if guess is not None:
-        parameters = asked.parameters(guess)
-        row = _promised(database, asked, lambda: database.ask(query, {**question.parameters, **parameters}))
-        at, rules = PointInTime(**_point(row, asked)), known_rules(database, row[3])
+        parameters = request.parameters(guess)
+        row = _promised(database, request, lambda: database.ask(query, {**question.parameters, **parameters}))
+        at, rules = PointInTime(**_point(row, request)), known_rules(database, row[3])
         database.states[ledger] = at.head.state
-        if rules is not None and parameters == asked.parameters(at.head.state):
+        if rules is not None and parameters == request.parameters(at.head.state):
             return at, question.answer(rules, row[2])
     # This process has not read the settings or rules yet, or they have changed: read all from one snapshot.
     with view(database, ledger, now=now, as_of=as_of, known_at=known_at, customer=customer) as opened:
@@ -266,33 +266,33 @@ def view(
     batch can be recorded at or before it. Due expiries are counted of one ``customer``, or of all.
     Raises UnknownLedger, KnownAtInFuture.
     """
-    asked, query = _Asked(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer), _NO_QUESTION
+    request, query = _Request(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer), _NO_QUESTION
     if known_at is not None:
-        anyhow = asked.parameters(LedgerState(ledger=ledger))
-        _promised(database, asked, lambda: database.ask(query, anyhow))
+        anyhow = request.parameters(LedgerState(ledger=ledger))
+        _promised(database, request, lambda: database.ask(query, anyhow))
     with database.read() as connection:
         guess = database.states.get(ledger) or ledger_head(connection, ledger).state
-        rows = connection.exec_driver_sql(query, asked.parameters(guess)).all()
-        row = _promised(database, asked, lambda: rows)
-        at = _point(row, asked)
+        rows = connection.exec_driver_sql(query, request.parameters(guess)).all()
+        row = _promised(database, request, lambda: rows)
+        at = _point(row, request)
         state = database.states[ledger] = at["head"].state
-        if asked.parameters(state) != asked.parameters(guess):
-            at = _point(connection.exec_driver_sql(query, asked.parameters(state)).one(), asked)
+        if request.parameters(state) != request.parameters(guess):
+            at = _point(connection.exec_driver_sql(query, request.parameters(state)).one(), request)
         yield View(database=database, connection=connection, **at)
 
 
-def _point(row: Any, asked: _Asked) -> dict[str, Any]:
+def _point(row: Any, request: _Request) -> dict[str, Any]:
     """The fields of a point in time, from a row of ``statement_of``."""
     recorded_at, _answered_through, _found, _adopted, head, position, ledger, due, due_since, *settings = row
     state = state_of(ledger, *settings)
     return {
-        "due": None if asked.known_at is not None else Due(count=due, since=due_since),
+        "due": None if request.known_at is not None else Due(count=due, since=due_since),
         "ledger": ledger,
         "head": Head(state=state, position=head, recorded_at=recorded_at),
-        "as_of": asked.day(state),
+        "as_of": request.day(state),
         "position": position,
-        "known_at": asked.known_at or recorded_at,
-        "now": state.now(asked.now),
+        "known_at": request.known_at or recorded_at,
+        "now": state.now(request.now),
     }
 
 
@@ -320,9 +320,9 @@ def _last_moment(day: date, zone: ZoneInfo) -> datetime:
     return end_of_day(day, zone) - timedelta(microseconds=1)
 
 
-def _promised(database: Database, asked: _Asked, read: Callable[[], Sequence[Any]]) -> Any:
+def _promised(database: Database, request: _Request, read: Callable[[], Sequence[Any]]) -> Any:
     """The row of a point in time; read again after a promise if a batch could still have changed the answer."""
-    rows, ledger, known_at = read(), asked.ledger, asked.known_at
+    rows, ledger, known_at = read(), request.ledger, request.known_at
     if not rows:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
     recorded_at, answered_through = rows[0][:2]

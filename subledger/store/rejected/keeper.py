@@ -151,14 +151,14 @@ class Keeper:
             position, now = found[0], found[1].astimezone(UTC)
             day = now.date().isoformat()
             content_hash = hashlib.sha256(f"unread\x00{day}\x00{code}\x00{sender}".encode()).digest()
-            said = {
+            problem_text = {
                 **problem,
                 "counted": f"Calls of {sender} on {day} that were refused with the code {code} before their events "
                 "were read. Correct the sender, and send the events again from their source.",
             }
             rejection = Rejection(content_hash=content_hash, sent=b"", sent_bytes=0)
             row = _Row(
-                refused=Refusal(rejection=rejection, code=code, problem=said),
+                refused=Refusal(rejection=rejection, code=code, problem=problem_text),
                 rejection_id=rejection.rejection_id,
                 position=position,
                 sender=sender,
@@ -252,19 +252,19 @@ def _within_bounds(
 ) -> dict[str, _Row]:
     """Rejections that are known already, and new ones while there is room; the rest become counts by code and day."""
     room = bounds.rows - new
-    kept: dict[str, _Row] = {}
+    accepted: dict[str, _Row] = {}
     for name, row in rows.items():
         if name in known or room > 0:
             room -= name not in known
-            kept[name] = row
+            accepted[name] = row
             continue
         counting = _counting(row, bounds, now)
-        before = kept.get(counting.rejection_id)
+        before = accepted.get(counting.rejection_id)
         if before is not None:
             before.attempts += counting.attempts
         else:
-            kept[counting.rejection_id] = counting
-    return kept
+            accepted[counting.rejection_id] = counting
+    return accepted
 
 
 def _bound_text(rows: Mapping[str, _Row], known: Mapping[str, _Known], room: int, *, may_add: bool) -> None:
@@ -352,10 +352,10 @@ def _insert(
         for row in rows
         for r in (row.refused.rejection,)
     ]
-    kept = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True)))).fetchall()
+    stored = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True)))).fetchall()
     sent = {row.rejection_id: row for row in rows}
     # What was there before has had an attempt more, at least.
-    new = [name for name, attempts in kept if attempts == sent[name].attempts]
+    new = [name for name, attempts in stored if attempts == sent[name].attempts]
     written.rows += len(new)
     written.bytes += sum(len(sent[name].refused.rejection.sent) for name in new)
     texts = [row.refused.rejection for row in rows if row.rejection_id in known and row.refused.rejection.sent]

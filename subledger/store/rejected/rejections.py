@@ -273,7 +273,7 @@ def span(first: date | None, last: date | None, zone: tzinfo) -> tuple[datetime 
 
 def rejection(connection: sa.Connection | WriteConnection, ledger: str, rejection_id: str) -> Kept:
     """One rejection. Raises UnknownRejection."""
-    found = _asked(connection, FIND_ONE, {"ledger": ledger, "id": rejection_id})
+    found = _rows(connection, FIND_ONE, {"ledger": ledger, "id": rejection_id})
     if not found:
         raise UnknownRejection(
             f"ledger {ledger} has no rejection {rejection_id[:60]}",
@@ -289,13 +289,13 @@ def rejections_page(
 ) -> list[Kept]:
     """Rejections after a (moment, id), the oldest first."""
     parameters = {**chosen.parameters, "ledger": ledger, "at": after[0], "id": after[1], "limit": limit}
-    found = _asked(connection, _PAGES[chosen.state], parameters)
+    found = _rows(connection, _PAGES[chosen.state], parameters)
     return [Kept(**dict(zip(Kept.__struct_fields__, row, strict=True))) for row in found]
 
 
 def counts(connection: sa.Connection, ledger: str, chosen: Chosen, *, most: int = COUNTED_AT_MOST) -> Counts:
     """Number of rejections by code; of the first ``most`` that the other conditions choose, those in the state."""
-    found = _asked(connection, _COUNTS[chosen.state], {**chosen.parameters, "ledger": ledger, "most": most})
+    found = _rows(connection, _COUNTS[chosen.state], {**chosen.parameters, "ledger": ledger, "most": most})
     return _summed(found, chosen.state, complete=sum(row[1] for row in found) < most)
 
 
@@ -304,7 +304,7 @@ def open_counts(connection: sa.Connection, ledger: str, *, most: int, first_befo
 
     A kind: only counted; usage for which all credits are used up; all others.
     """
-    found = _asked(connection, COUNT_OLDEST, {"ledger": ledger, "most": most, "first_before": first_before})
+    found = _rows(connection, COUNT_OLDEST, {"ledger": ledger, "most": most, "first_before": first_before})
     read: Counter[tuple[str, str]] = Counter()
     for row in found:
         read[row[2], row[-1]] += row[1]
@@ -329,19 +329,19 @@ def _summed(found: Sequence[Sequence[Any]], wanted: str | None, *, complete: boo
 def open_rejections(connection: sa.Connection, ledger: str, chosen: Chosen, *, limit: int) -> list[Open]:
     """The open ones among the rejections that the other conditions choose, the oldest first."""
     parameters = {**chosen.parameters, "state": OPEN, "ledger": ledger, "limit": limit}
-    found = _asked(connection, _select(OPEN), parameters)
+    found = _rows(connection, _select(OPEN), parameters)
     return [Open(**dict(zip(Open.__struct_fields__, row, strict=True))) for row in found]
 
 
 def texts(connection: sa.Connection, ledger: str, rejection_ids: Sequence[str]) -> dict[str, bytes]:
     """Texts of rejections that are not dismissed, by id."""
-    found = _asked(connection, TEXTS, {"ledger": ledger, "ids": list(rejection_ids)})
+    found = _rows(connection, TEXTS, {"ledger": ledger, "ids": list(rejection_ids)})
     return {name: bytes(sent) for name, sent in found}
 
 
 def steps(connection: sa.Connection, ledger: str, rejection_id: str) -> list[Step]:
     """The dismissals and reopenings of a rejection, oldest first."""
-    found = _asked(connection, STEPS, {"ledger": ledger, "id": rejection_id})
+    found = _rows(connection, STEPS, {"ledger": ledger, "id": rejection_id})
     return [Step(**dict(zip(Step.__struct_fields__, row, strict=True))) for row in found]
 
 
@@ -366,7 +366,7 @@ def _count(code: str, rows: Sequence[Any]) -> Count:
     )
 
 
-def _asked(connection: sa.Connection | WriteConnection, query: str, parameters: Mapping[str, Any]) -> Sequence[Any]:
+def _rows(connection: sa.Connection | WriteConnection, query: str, parameters: Mapping[str, Any]) -> Sequence[Any]:
     if isinstance(connection, sa.Connection):
         return connection.exec_driver_sql(query, dict(parameters)).all()
     return connection.execute(query, parameters).fetchall()

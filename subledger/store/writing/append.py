@@ -87,5 +87,5 @@ def call_of(parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 @lru_cache(maxsize=256)
 def _statement(names: tuple[str, ...]) -> str:
-    given = ", ".join(f"{name} => ${place}" for place, name in enumerate(names, start=1))
+    given = ", ".join(f"{name} => ${number}" for number, name in enumerate(names, start=1))
     return f"SELECT append_batch({given})"

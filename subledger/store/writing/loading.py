@@ -115,11 +115,11 @@ def _load_references(
     for standings in working.standings.values():
         blocks |= {block_id for role, _, block_id in standings if block_id and role not in LEDGER_ROLES}
     found_documents = find_documents(connection, ledger, documents)
-    behind, more = references.behind(
+    more_blocks, more_documents = references.documents_referenced_by(
         found.document for found in found_documents if not isinstance(found.document, Overage | ReversedUsage)
     )
-    found_documents += find_documents(connection, ledger, more - documents)
-    found_blocks = find_blocks(connection, ledger, blocks | behind)
+    found_documents += find_documents(connection, ledger, more_documents - documents)
+    found_blocks = find_blocks(connection, ledger, blocks | more_blocks)
     found_blocks += find_invoiced_blocks(connection, ledger, wanted.invoices)
     found_blocks += _expired_blocks(connection, state, events)
     working.add_references(found_blocks, found_documents)

@@ -86,8 +86,10 @@ class Appending:
         text = decision_text(recorded.decision)
         leaf = merkle.leaf_hash(encode(ledger, position, event, text, recorded.entries))
         self._leaves.append(leaf)
-        said = event.type == "credits.consumed" and text == said_by_entries(recorded.decision.policy, recorded.entries)
-        row = event_row(position, event, None if said else text, leaf)
+        is_derivable = event.type == "credits.consumed" and text == said_by_entries(
+            recorded.decision.policy, recorded.entries
+        )
+        row = event_row(position, event, None if is_derivable else text, leaf)
         if not self._copies:
             self._events.append(row)
         else:

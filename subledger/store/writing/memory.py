@@ -150,9 +150,9 @@ class LedgerMemory:
             return
         usage = usage_behind(connection, self.ledger)
         found = find_wallets(connection, self.ledger, {event.customer for event in usage if event.customer is not None})
-        behind = {customer: CaughtUp(wallet=wallet, position=position) for customer, position, wallet in found}
-        catch_up(behind, usage, head.state.functional_currency)
-        for customer, caught_up in behind.items():
+        stale = {customer: CaughtUp(wallet=wallet, position=position) for customer, position, wallet in found}
+        catch_up(stale, usage, head.state.functional_currency)
+        for customer, caught_up in stale.items():
             self.wallets[customer] = caught_up.wallet
             if caught_up.unwritten_events:
                 self.unwritten[customer] = Unwritten(caught_up.unwritten_events, caught_up.position)

@@ -74,15 +74,15 @@ class CaughtUp(msgspec.Struct, kw_only=True):
 def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[EventRow], functional_currency: str) -> None:
     """Adds usage, in order of position, to wallets read before it. Usage that a row has already changes nothing."""
     for row in usage:
-        behind = wallets.get(row.customer or "")
-        if behind is None or row.position <= behind.position:
+        stale = wallets.get(row.customer or "")
+        if stale is None or row.position <= stale.position:
             continue
         decision = decode_decision(row.decision_text)
         wallet = evolve(
-            behind.wallet, row.read(), decision, position=row.position, functional_currency=functional_currency
+            stale.wallet, row.read(), decision, position=row.position, functional_currency=functional_currency
         )
-        behind.wallet, behind.position = wallet.without_finished(), row.position
-        behind.unwritten_events += 1
+        stale.wallet, stale.position = wallet.without_finished(), row.position
+        stale.unwritten_events += 1
 
 
 def usage_behind(connection: WriteConnection, ledger: str) -> list[EventRow]:
