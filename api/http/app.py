@@ -125,6 +125,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.warning("stopped before the sweep was finished: its expiries remain due")
 
 
+_ROUTES: Final = (
+    ledgers, keys, policies, approvals, customers, events, rejected, reads, reports, joint_reports, periods, exports,
+    targets, tie_out, deliveries, monitors, operations, reference,
+)  # fmt: skip
+"""The modules of calls, in the order of the OpenAPI document."""
+
+
 def create_app(
     service: Subledger,
     *,
@@ -155,30 +162,26 @@ def create_app(
     app.state.bodies = Bodies(limits or HttpLimits())
     app.state.openapi_text = None  # reference.document keeps it
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
+    _mount(app)
+    _describe_event_types(app)
+    app.add_middleware(SameSiteOnly, refusal=problem)
+    app.add_middleware(Observed)
+    app.add_middleware(HeadAsGet)
+    _answer_with_problems(app)
+    return app
+
+
+def _mount(app: FastAPI) -> None:
+    """Mounts the calls. Recording comes first: routes are tried in turn, and it is called most."""
     app.router.routes.insert(0, events.recording_route())
-    for module in (
-        ledgers,
-        keys,
-        policies,
-        approvals,
-        customers,
-        events,
-        rejected,
-        reads,
-        reports,
-        joint_reports,
-        periods,
-        exports,
-        targets,
-        tie_out,
-        deliveries,
-        monitors,
-        operations,
-        reference,
-    ):
+    for module in _ROUTES:
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)
     app.include_router(customers.of_ledger)
+
+
+def _describe_event_types(app: FastAPI) -> None:
+    """Adds a schema for each event type to the OpenAPI document."""
     describe = app.openapi
 
     def with_event_types() -> dict[str, Any]:
@@ -190,9 +193,9 @@ def create_app(
 
     app.openapi = with_event_types  # type: ignore[method-assign]  # FastAPI's own way to add to the document
 
-    app.add_middleware(SameSiteOnly, refusal=problem)
-    app.add_middleware(Observed)
-    app.add_middleware(HeadAsGet)
+
+def _answer_with_problems(app: FastAPI) -> None:
+    """Answers every error with a problem document: ours, invalid calls, unknown addresses, and defects."""
 
     @app.exception_handler(errors.SubledgerError)
     async def refused(_: Request, error: errors.SubledgerError) -> JSONResponse:
@@ -224,5 +227,3 @@ def create_app(
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:
         return problem(errors.InternalError("the server failed because of a defect in it; its log has the details"))
-
-    return app

@@ -73,33 +73,21 @@ def export(
     )
 
 
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of a rendering: its bytes, which a detail rendering does not keep, their hash, its postings."""
+
+    content: bytes | None
+    content_hash: str
+    postings: bytes | None = None
+
+
 def _exported(database: Database, journal: Journal, form: Format, detail: bool, by: str | None) -> Export:
     name = export_id(journal, form.name, detail=detail)
     with database.read() as connection:
         found = find_export(connection, journal.ledger, name)
     if found is not None:
         return found
-    content: bytes | None = None
-    posted: DocumentSet | None = None
-    if detail:
-        digest = hashlib.sha256()
-        for piece in render_detail(database, journal, form):
-            digest.update(piece)
-        content_hash = digest.hexdigest()
-    else:
-        if form.target is not None:
-            with database.read() as connection:
-                posted = _posted(connection, journal, form, form.target)
-        content = form.render(
-            Rendering(
-                export_id=name,
-                journal=posted.said_of(journal) if posted else journal,
-                documents=posted.documents if posted else (),
-                settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
-            )
-        )
-        content_hash = hashlib.sha256(content).hexdigest()
-    postings = None if posted is None else _encoder.encode(posted)
+    made = _detail_hashed(database, journal, form) if detail else _rendered(database, journal, form, name)
     with database.write() as writing:
         added = writing.execute(
             ADD_EXPORT,
@@ -112,20 +100,49 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
                 "detail": detail,
                 "filename": filename_of(name, form, sandbox=journal.sandbox),
                 "media_type": form.media_type,
-                "content": content,
-                "content_hash": content_hash,
+                "content": made.content,
+                "content_hash": made.content_hash,
                 "by": by,
-                "postings": postings and postings.decode(),
-                "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
+                "postings": made.postings and made.postings.decode(),
+                "postings_hash": made.postings and hashlib.sha256(made.postings).hexdigest(),
             },
         ).fetchone()
         if added is not None:
             count_one(writing, journal.ledger, "journal_exports")
         found = find_export(writing, journal.ledger, name)
     # Two callers render the same bytes, unless settings changed between them: the first one's export stands.
-    if found is None or (form.target is None and found.content_hash != content_hash):
+    if found is None or (form.target is None and found.content_hash != made.content_hash):
         raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
     return found
+
+
+def _detail_hashed(database: Database, journal: Journal, form: Format) -> _File:
+    """The hash of a detail rendering, which is read as a stream."""
+    digest = hashlib.sha256()
+    for piece in render_detail(database, journal, form):
+        digest.update(piece)
+    return _File(content=None, content_hash=digest.hexdigest())
+
+
+def _rendered(database: Database, journal: Journal, form: Format, name: str) -> _File:
+    """The bytes of a summary; in the format of a general ledger with its documents, pairs and settings."""
+    posted: DocumentSet | None = None
+    if form.target is not None:
+        with database.read() as connection:
+            posted = _posted(connection, journal, form, form.target)
+    content = form.render(
+        Rendering(
+            export_id=name,
+            journal=posted.said_of(journal) if posted else journal,
+            documents=posted.documents if posted else (),
+            settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
+        )
+    )
+    return _File(
+        content=content,
+        content_hash=hashlib.sha256(content).hexdigest(),
+        postings=None if posted is None else _encoder.encode(posted),
+    )
 
 
 def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> DocumentSet:

@@ -160,6 +160,21 @@ def _rows(
 # --- comparison with actual amounts ---------------------------------------------------------------------------------
 
 
+COMPARED: Final = (
+    Column("period"),
+    Column("currency"),
+    Column("what"),
+    stated("forecast"),
+    stated("low"),
+    stated("high"),
+    stated("actual"),
+    stated("error"),
+    Column("within", "integer"),
+    stated("run_rate"),
+    stated("nothing_used"),
+)
+
+
 def _compared_tables(
     expected: dict[str, Outlook],
     bands: Bands,
@@ -202,20 +217,7 @@ def _compared_tables(
                         forecasts[NOTHING_USED],
                     )
                 )
-    columns = (
-        Column("period"),
-        Column("currency"),
-        Column("what"),
-        stated("forecast"),
-        stated("low"),
-        stated("high"),
-        stated("actual"),
-        stated("error"),
-        Column("within", "integer"),
-        stated("run_rate"),
-        stated("nothing_used"),
-    )
-    yield Table(name="compared", columns=columns, rows=tuple(rows))
+    yield Table(name="compared", columns=COMPARED, rows=tuple(rows))
     yield accuracy_table("compared_accuracy", compared)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -92,34 +92,38 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
         execution_options={"stream_results": True, "yield_per": _CHUNK},
     )
     for row in result:
-        lines = expand(row.kind, sign * row.amount_minor, sign * row.functional_minor, rules[row.policy])
         attributes = customers.get(row.customer, none)
-        yield DetailEntry(
-            position=row.position,
-            number=row.number,
-            kind=row.kind,
-            source=row.source,
-            event_id=row.event_id,
-            event_type=row.event_type,
-            customer=row.customer,
-            block_id=row.block_id,
-            unit=row.unit,
-            credits=sign * row.credits,
-            currency=row.currency,
-            accounting_date=row.accounting_date,
-            effective_date=row.effective_date,
-            product=row.product,
-            credit_kind=row.credit_kind,
-            pool=row.pool,
-            processor=row.processor,
-            lines=tuple(
-                DetailLine(
-                    role=line.account,
-                    account=resolve(line.account, row.product, row.credit_kind, row.currency, attributes),
-                    side=line.side,
-                    amount_minor=line.amount_minor,
-                    functional_minor=line.functional_minor,
-                )
-                for line in lines
-            ),
+        lines = tuple(
+            DetailLine(
+                role=line.account,
+                account=resolve(line.account, row.product, row.credit_kind, row.currency, attributes),
+                side=line.side,
+                amount_minor=line.amount_minor,
+                functional_minor=line.functional_minor,
+            )
+            for line in expand(row.kind, sign * row.amount_minor, sign * row.functional_minor, rules[row.policy])
         )
+        yield _entry(row, sign * row.credits, lines)
+
+
+def _entry(row: Any, credits: Decimal, lines: tuple[DetailLine, ...]) -> DetailEntry:
+    return DetailEntry(
+        position=row.position,
+        number=row.number,
+        kind=row.kind,
+        source=row.source,
+        event_id=row.event_id,
+        event_type=row.event_type,
+        customer=row.customer,
+        block_id=row.block_id,
+        unit=row.unit,
+        credits=credits,
+        currency=row.currency,
+        accounting_date=row.accounting_date,
+        effective_date=row.effective_date,
+        product=row.product,
+        credit_kind=row.credit_kind,
+        pool=row.pool,
+        processor=row.processor,
+        lines=lines,
+    )

@@ -5,7 +5,7 @@ Figures are sums of entries, so a block can be read at any (as-of, known-at). It
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -154,10 +154,35 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
         "customers": sorted({customer for customer, _ in blocks.values()}),
         "opened": min(row.opened_at_position for row in rows),
     }
+    found = _figures(view.connection.execute(text(FIGURES), parameters))
+    moment = view.moment
+    return [
+        BlockView(
+            customer=customer,
+            block=block,
+            columns=found.columns[block_id],
+            carrying_functional=found.functional[block_id],
+            disputed_minor=found.disputed.get(block_id, 0),
+            moment=moment,
+        )
+        for block_id, (customer, block) in blocks.items()
+        if not found.columns.get(block_id, {}).keys().isdisjoint(GAINS)
+    ]
+
+
+class _Figures(msgspec.Struct, kw_only=True):
+    """By block: its columns, its carrying amount in the functional currency, its amount in disputes."""
+
     columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
-    disputed: dict[str, int] = {}
     functional: dict[str, int] = {}
-    for row in view.connection.execute(text(FIGURES), parameters):
+    disputed: dict[str, int] = {}
+
+
+def _figures(rows: Iterable[Any]) -> _Figures:
+    """The figures of blocks, from the sums of their entries by kind."""
+    found = _Figures()
+    columns, functional, disputed = found.columns, found.functional, found.disputed
+    for row in rows:
         kind = KIND_BY_NAME[row.kind]
         if "disputes_receivable" in (kind.debit_role, kind.credit_role):
             sign = 1 if kind.debit_role == "disputes_receivable" else -1
@@ -171,16 +196,4 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             # Credits added and credits taken both increase their own column; a reinstatement reduces ``expired``.
             sign = kind.sign if kind.column in GAINS else -kind.sign
             of_block[kind.column] = (credits + sign * row.credits, amount + sign * int(row.amount_minor))
-    moment = view.moment
-    return [
-        BlockView(
-            customer=customer,
-            block=block,
-            columns=columns[block_id],
-            carrying_functional=functional[block_id],
-            disputed_minor=disputed.get(block_id, 0),
-            moment=moment,
-        )
-        for block_id, (customer, block) in blocks.items()
-        if not columns.get(block_id, {}).keys().isdisjoint(GAINS)
-    ]
+    return found
