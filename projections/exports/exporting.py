@@ -74,7 +74,7 @@ def export(
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of a rendering: its bytes, which a detail rendering does not keep, their hash, its postings."""
+    """The stored part of a rendering: its bytes (None for a detail rendering), their hash, its postings."""
 
     content: bytes | None
     content_hash: str
