@@ -1,4 +1,4 @@
-"""What is kept of refused events is bounded by the day: beyond it they are counted, and texts are left out."""
+"""The bounds of a day on stored rejections: beyond them they are counted, and their texts are left out."""
 
 from __future__ import annotations
 
