@@ -1,4 +1,7 @@
-"""The JSON shapes shared by HTTP and the command line. Money and credits are always strings."""
+"""The JSON shapes that every subject shares: money, pages, results, points in time; ledgers, approvals, customers.
+
+Used by HTTP and the command line. Money and credits are always strings.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,14 @@ from typing import Any
 
 from projections.account_mapping.customer_attributes import CustomerAttributes, Erasure
 from projections.account_mapping.mapping import AccountMapping, MappingAdoption
-from projections.close.close import ClosedPeriod, ReopenedPeriod
-from projections.close.period_history import Act, PeriodState
-from projections.exports.exports import Export, MonthState
-from projections.integrity import VerificationReport
-from projections.journals.drill_down import EntryBehind
-from projections.journals.journal import JournalLine
-from projections.reads.balances import (
-    AccountBalance,
-    CreditBalance,
-    CustomerBalances,
-    FunctionalBalance,
-    in_functional_currency,
-)
-from projections.reads.blocks import BlockView
 from projections.reads.clock import Clock
 from projections.reads.last_change import LastChange
-from projections.replay.rebuild import RebuildCounts
 from subledger.accounts import Side
 from subledger.errors import InvalidCursor, InvalidJson
-from subledger.events.envelope import OWN_SOURCE, format_time
-from subledger.kinds import Entry, Rules
+from subledger.events.envelope import format_time
 from subledger.ledger import LedgerState
-from subledger.money import format_credits, format_minor
+from subledger.money import format_minor
 from subledger.store.reading.ledgers import LedgerHead
-from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
 from subledger.store.reading.views import Due, PointInTime
 from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.batch import Outcome
@@ -87,13 +73,6 @@ def outcome(result: Outcome) -> Document:
     if result.error is not None:
         document["error"] = result.error.as_document()
     return document
-
-
-def reopened_period(reopened: ReopenedPeriod) -> Document:
-    document: Document = {"ledger": reopened.ledger, "period": str(reopened.period)}
-    if reopened.position is None:
-        return {**document, "state": "waiting", "approval_id": reopened.approval_id}
-    return {**document, "state": "open", "position": reopened.position}
 
 
 def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
@@ -221,329 +200,8 @@ def due_sentence(found: Due | None, state: LedgerState, now: datetime) -> str | 
     )
 
 
-def account(balance: AccountBalance, functional_currency: str) -> Document:
-    return {
-        "account": balance.account,
-        "currency": balance.currency,
-        "debit": format_minor(balance.debit_minor, balance.currency),
-        "credit": format_minor(balance.credit_minor, balance.currency),
-        "balance": format_minor(balance.balance_minor, balance.currency),
-        "functional": {
-            "currency": functional_currency,
-            "debit": format_minor(balance.functional_debit_minor, functional_currency),
-            "credit": format_minor(balance.functional_credit_minor, functional_currency),
-            "balance": format_minor(balance.functional_minor, functional_currency),
-        },
-    }
-
-
-def functional_account(balance: FunctionalBalance, functional_currency: str) -> Document:
-    return {
-        "account": balance.account,
-        "debit": format_minor(balance.debit_minor, functional_currency),
-        "credit": format_minor(balance.credit_minor, functional_currency),
-        "balance": format_minor(balance.balance_minor, functional_currency),
-    }
-
-
-def credit(balance: CreditBalance) -> Document:
-    return {
-        "unit": balance.unit,
-        **{column: format_credits(quantity) for column, quantity in balance.columns.items()},
-        "remaining": format_credits(balance.remaining),
-    }
-
-
-def customer_balances(at: PointInTime, customer: str, found: CustomerBalances) -> Document:
-    return {
-        "ledger": at.ledger,
-        "customer": customer,
-        **moment(at),
-        "accounts": [account(balance, at.functional_currency) for balance in found.accounts],
-        "credits": [credit(balance) for balance in found.credits],
-    }
-
-
-def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
-    currencies, functional_currency = sorted({balance.currency for balance in accounts}), at.functional_currency
-    functional = in_functional_currency(accounts)
-    return {
-        "ledger": at.ledger,
-        **moment(at),
-        "accounts": [account(balance, functional_currency) for balance in accounts],
-        "totals": [
-            {
-                "currency": currency,
-                "debit": format_minor(sum(b.debit_minor for b in accounts if b.currency == currency), currency),
-                "credit": format_minor(sum(b.credit_minor for b in accounts if b.currency == currency), currency),
-            }
-            for currency in currencies
-        ],
-        "functional": {
-            "currency": functional_currency,
-            "accounts": [functional_account(balance, functional_currency) for balance in functional],
-            "debit": format_minor(sum(balance.debit_minor for balance in functional), functional_currency),
-            "credit": format_minor(sum(balance.credit_minor for balance in functional), functional_currency),
-        },
-    }
-
-
-def block(view: BlockView, functional_currency: str) -> Document:
-    """Returns a block. ``rate`` is the exchange rate at the purchase, null in the functional currency."""
-    header = view.block
-    return {
-        "block_id": header.block_id,
-        "customer": view.customer,
-        "credit_kind": header.credit_kind,
-        "unit": header.unit,
-        "credits": format_credits(view.credits),
-        "used": format_credits(view.used),
-        "remaining": format_credits(view.remaining),
-        "price": format_minor(view.price_minor, header.currency),
-        "currency": header.currency,
-        "drawn": format_minor(view.drawn_minor, header.currency),
-        "carrying_amount": format_minor(view.carrying_minor, header.currency),
-        "rate": None if header.rate is None else format_credits(header.rate),
-        "functional": {
-            "currency": functional_currency,
-            "carrying_amount": format_minor(view.carrying_functional, functional_currency),
-        },
-        "starts_at": format_time(header.starts_at),
-        "expires_at": None if view.expires_at is None else format_time(view.expires_at),
-        "priority": header.priority,
-        "scope": None if header.scope is None else list(header.scope),
-        "invoice_id": header.invoice_id,
-        "refundable": header.refundable,
-        "pool": header.pool,
-        "escheat_class": header.escheat_class,
-        "status": view.status.value,
-        "expiry_due": view.expiry_due,
-    }
-
-
 def sides(side: Side, amount_minor: int, currency: str) -> Document:
     """Returns an amount as ``debit`` and ``credit``; the other side is 0."""
     amount, zero = format_minor(amount_minor, currency), format_minor(0, currency)
     debit = side is Side.DEBIT
     return {"debit": amount if debit else zero, "credit": zero if debit else amount}
-
-
-def line(position: int, item: NumberedLine, functional_currency: str) -> Document:
-    """One line of the entry at a position."""
-    entry = item.entry
-    return {
-        "position": position,
-        "entry": entry.number,
-        "line": item.line,
-        "kind": entry.kind,
-        "account": item.account,
-        "side": item.side.value,
-        **sides(item.side, item.amount_minor, entry.currency),
-        "currency": entry.currency,
-        "functional": {"currency": functional_currency, **sides(item.side, item.functional_minor, functional_currency)},
-        "customer": entry.customer,
-        "block_id": entry.block_id,
-        "accounting_date": entry.accounting_date.isoformat(),
-        "effective_date": entry.effective_date.isoformat(),
-        "cut": entry.cut,
-        "product": entry.dimensions.product or None,
-        "credit_kind": entry.dimensions.credit_kind or None,
-        "pool": entry.dimensions.pool or None,
-        "processor": entry.dimensions.processor or None,
-    }
-
-
-def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str) -> Document:
-    """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash."""
-    row = stored.row
-    received: Document = {
-        "specversion": "1.0",
-        "id": row.event_id,
-        "source": row.source,
-        "type": row.type,
-        "time": format_time(row.occurred_at),
-    }
-    if row.customer is not None:
-        received["subject"] = row.customer
-    if row.attributes_text is not None:
-        received |= json.loads(row.attributes_text)
-    received["data"] = json.loads(row.data_text)
-    return {
-        "position": row.position,
-        "recorded_at": format_time(stored.recorded_at),
-        "event": received,
-        "id": row.event_id,
-        "source": row.source,
-        "type": row.type,
-        "customer": row.customer,
-        "occurred_at": format_time(row.occurred_at),
-        **_who_and_why(row.source, received["data"], json.loads(row.decision_text)),
-        "decision": json.loads(row.decision_text),
-        "entries": [_entry(entry, rules, functional_currency) for entry in stored.entries],
-        "leaf": bytes(row.leaf).hex(),
-    }
-
-
-def _who_and_why(source: str, data: Any, decision: Any) -> Document:
-    """Returns ``who`` and ``why`` as text, null if unknown.
-
-    ``who``: the user of one of the ledger's own events; maker and checker of an event that a second person approved.
-    ``why``: the reason in the event's data.
-    """
-    approval = decision.get("approval") if isinstance(decision, dict) else None
-    person = f"by {data['by']}" if source == OWN_SOURCE and data.get("by") else None
-    if approval:
-        person = f"requested by {approval['maker']}, approved by {approval['checker']}"
-    return {"who": person, "why": data.get("reason")}
-
-
-def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> Document:
-    return {
-        "number": entry.number,
-        "kind": entry.kind,
-        "policy": entry.policy,
-        "block_id": entry.block_id,
-        "unit": entry.unit,
-        "credits": format_credits(entry.credits),
-        "amount": money(entry.amount_minor, entry.currency),
-        "functional": money(entry.functional_minor, functional_currency),
-        "pool": entry.dimensions.pool or None,
-        "accounting_date": entry.accounting_date.isoformat(),
-        "effective_date": entry.effective_date.isoformat(),
-        "lines": [
-            {
-                "account": item.account,
-                "side": item.side.value,
-                "amount": format_minor(item.amount_minor, entry.currency),
-                "functional": money(item.functional_minor, functional_currency),
-            }
-            for item in lines_of(entry, rules)
-        ],
-    }
-
-
-def period(state: PeriodState) -> Document:
-    return {
-        "period": str(state.period),
-        "state": state.state,
-        "entries": state.entries,
-        "journals": state.journals,
-        "closed_by": state.closed_by,
-        "closed_at": None if state.closed_at is None else format_time(state.closed_at),
-        "reopened_by": state.reopened_by,
-        "reopened_at": None if state.reopened_at is None else format_time(state.reopened_at),
-        "reason": state.reason,
-        "history": [period_act(act) for act in state.history],
-    }
-
-
-def period_act(act: Act) -> Document:
-    """Returns an act on a period (close, reopen, …), with its user and its reason."""
-    return {
-        "what": act.what,
-        "by": act.by,
-        "at": format_time(act.at),
-        "reason": act.reason,
-        "subject": act.subject,
-        "position": act.position,
-    }
-
-
-def closed_period(closed: ClosedPeriod) -> Document:
-    return {
-        "ledger": closed.ledger,
-        "period": str(closed.period),
-        "state": "closed",
-        "expired": closed.expired,
-        "cut": closed.cut,
-        "position": closed.position,
-    }
-
-
-def export(made: Export) -> Document:
-    return {
-        "id": made.export_id,
-        "ledger": made.ledger,
-        "period": str(made.period),
-        "number": made.number,
-        "format": made.format,
-        "detail": made.detail,
-        "filename": made.filename,
-        "media_type": made.media_type,
-        "content_hash": made.content_hash,
-        "created_at": format_time(made.created_at),
-        "created_by": made.created_by,
-    }
-
-
-def standing(found: MonthState) -> Document:
-    """Returns the state of the month of exported journals: open or closed, interim, sandbox, due expiries, notices."""
-    return {
-        "period_state": "open" if found.interim else "closed",
-        "interim": found.interim,
-        "sandbox": found.sandbox,
-        **due(found.due),
-        "notices": list(found.notices),
-    }
-
-
-def exported_line(line: JournalLine, functional_currency: str) -> Document:
-    return {
-        "line": line.number,
-        "role": line.role,
-        "account": line.account.number,
-        "account_name": line.account.name,
-        "dimensions": dict(line.account.dimensions),
-        "side": line.side.value,
-        **sides(line.side, line.amount_minor, line.currency),
-        "currency": line.currency,
-        "functional": {"currency": functional_currency, **sides(line.side, line.functional_minor, functional_currency)},
-        "product": line.product or None,
-        "credit_kind": line.credit_kind or None,
-        "pool": line.pool or None,
-        "processor": line.processor or None,
-        "entries": line.entries,
-    }
-
-
-def entry_behind(entry: EntryBehind, functional_currency: str) -> Document:
-    return {
-        "position": entry.position,
-        "entry": entry.number,
-        "source": entry.source,
-        "event_id": entry.event_id,
-        "event_type": entry.event_type,
-        "kind": entry.kind,
-        "customer": entry.customer,
-        "block_id": entry.block_id,
-        "accounting_date": entry.accounting_date.isoformat(),
-        "effective_date": entry.effective_date.isoformat(),
-        "amount": format_minor(int(entry.amount_minor), entry.currency),
-        "currency": entry.currency,
-        "functional": money(int(entry.functional_minor), functional_currency),
-    }
-
-
-def report(found: VerificationReport) -> Document:
-    return {
-        "ledger": found.ledger,
-        "clean": not found.differences,
-        "events": found.events,
-        "entries": found.entries,
-        "since": found.since,
-        "differences": [
-            {
-                "check": difference.check,
-                "position": difference.position,
-                "subject": difference.subject,
-                "expected": difference.expected,
-                "found": difference.found,
-                "message": difference.message,
-            }
-            for difference in found.differences
-        ],
-    }
-
-
-def counts(ledger: str, made: RebuildCounts) -> Document:
-    return {"ledger": ledger, "rows": dict(made.rows), "resumed_from": made.resumed_from}

@@ -16,11 +16,12 @@ from projections.delivery.tie_out import TieOut, TieOutDifference
 from projections.exports import exports
 from projections.exports.documents import Document as LedgerDocument
 from projections.exports.documents import DocumentLine
-from projections.exports.exports import DocumentSet, Export
+from projections.exports.exports import DocumentSet, Export, MonthState
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Target, TargetSettings
 from projections.journals.corrections import reversal_of
-from projections.journals.journal import Journal
+from projections.journals.drill_down import EntryBehind
+from projections.journals.journal import Journal, JournalLine
 from projections.journals.reversing import Reversed
 from projections.reads.last_change import LastChange
 from subledger.events.envelope import format_time
@@ -28,13 +29,62 @@ from subledger.money import format_minor
 from subledger.store.reading.queries import AnyConnection
 
 
-def export_with_lines(connection: AnyConnection, export: Export) -> Document:
+def export(made: Export) -> Document:
+    return {
+        "id": made.export_id,
+        "ledger": made.ledger,
+        "period": str(made.period),
+        "number": made.number,
+        "format": made.format,
+        "detail": made.detail,
+        "filename": made.filename,
+        "media_type": made.media_type,
+        "content_hash": made.content_hash,
+        "created_at": format_time(made.created_at),
+        "created_by": made.created_by,
+    }
+
+
+def standing(found: MonthState) -> Document:
+    """Returns the state of the month of exported journals: open or closed, interim, sandbox, due expiries, notices."""
+    return {
+        "period_state": "open" if found.interim else "closed",
+        "interim": found.interim,
+        "sandbox": found.sandbox,
+        **documents.due(found.due),
+        "notices": list(found.notices),
+    }
+
+
+def exported_line(line: JournalLine, functional_currency: str) -> Document:
+    return {
+        "line": line.number,
+        "role": line.role,
+        "account": line.account.number,
+        "account_name": line.account.name,
+        "dimensions": dict(line.account.dimensions),
+        "side": line.side.value,
+        **documents.sides(line.side, line.amount_minor, line.currency),
+        "currency": line.currency,
+        "functional": {
+            "currency": functional_currency,
+            **documents.sides(line.side, line.functional_minor, functional_currency),
+        },
+        "product": line.product or None,
+        "credit_kind": line.credit_kind or None,
+        "pool": line.pool or None,
+        "processor": line.processor or None,
+        "entries": line.entries,
+    }
+
+
+def export_with_lines(connection: AnyConnection, made: Export) -> Document:
     """An export with its lines. In a general ledger's format they are those of its documents."""
-    journal = exports.journal_behind(connection, export)
-    functional_currency, posted = journal.functional_currency, exports.document_set_of(connection, export)
-    of_export = {**documents.export(export), "reverses": journal.reverses, "reissues": journal.reissues}
+    journal = exports.journal_behind(connection, made)
+    functional_currency, posted = journal.functional_currency, exports.document_set_of(connection, made)
+    of_export = {**export(made), "reverses": journal.reverses, "reissues": journal.reissues}
     if posted is None:
-        return {**of_export, "lines": [documents.exported_line(line, functional_currency) for line in journal.lines]}
+        return {**of_export, "lines": [exported_line(line, functional_currency) for line in journal.lines]}
     return {
         **of_export,
         "level": posted.level,
@@ -182,4 +232,22 @@ def _difference(found: TieOutDifference, currency: str) -> Document:
             }
             for share in found.behind
         ],
+    }
+
+
+def entry_behind(entry: EntryBehind, functional_currency: str) -> Document:
+    return {
+        "position": entry.position,
+        "entry": entry.number,
+        "source": entry.source,
+        "event_id": entry.event_id,
+        "event_type": entry.event_type,
+        "kind": entry.kind,
+        "customer": entry.customer,
+        "block_id": entry.block_id,
+        "accounting_date": entry.accounting_date.isoformat(),
+        "effective_date": entry.effective_date.isoformat(),
+        "amount": format_minor(int(entry.amount_minor), entry.currency),
+        "currency": entry.currency,
+        "functional": documents.money(int(entry.functional_minor), functional_currency),
     }

@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 
 from api.service import Subledger
-from api.shapes import documents, joint_reports, reports
+from api.shapes import balances as balance_documents
+from api.shapes import joint_reports, reports
 from api.terminal import json_text
 from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
@@ -67,18 +68,18 @@ def of(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) 
 
 
 def _trial_balance(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> Any:
-    return documents.trial_balance(*service.trial_balance(ledger, as_of=as_of, known_at=known_at))
+    return balance_documents.trial_balance(*service.trial_balance(ledger, as_of=as_of, known_at=known_at))
 
 
 def _balances(service: Subledger, ledger: str, customer: str, as_of: date, known_at: datetime | None) -> Any:
     at, found = service.customer_balances(ledger, customer, as_of=as_of, known_at=known_at)
-    return documents.customer_balances(at, customer, found)
+    return balance_documents.customer_balances(at, customer, found)
 
 
 def _blocks(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> Any:
     with service.view(ledger, as_of=as_of, known_at=known_at) as view:
         found, _ = blocks.customer_blocks(view)
-        return [documents.block(block, view.functional_currency) for block in found]
+        return [balance_documents.block(block, view.functional_currency) for block in found]
 
 
 def _has_other_currencies(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> bool:

@@ -18,7 +18,9 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from api.shapes import documents, reports
+from api.shapes import balances as balance_documents
+from api.shapes import events as event_documents
+from api.shapes import reports
 from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exporting import export
@@ -129,17 +131,19 @@ def used(service: Subledger) -> int:
 def told(service: Subledger, *, position: int | None = None) -> dict[str, Any]:
     """A process's answers about the ledger, in every way that needs rules or settings."""
     day = date(2026, 1, 31)
-    found: dict[str, Any] = {"trial balance": documents.trial_balance(*service.trial_balance("acme", as_of=day))}
-    found["customer"] = documents.customer_balances(*_of_customer(service, day))
+    found: dict[str, Any] = {
+        "trial balance": balance_documents.trial_balance(*service.trial_balance("acme", as_of=day))
+    }
+    found["customer"] = balance_documents.customer_balances(*_of_customer(service, day))
     with service.view("acme", as_of=day) as view:
-        found["blocks"] = [documents.block(block, "USD") for block in blocks.customer_blocks(view)[0]]
+        found["blocks"] = [balance_documents.block(block, "USD") for block in blocks.customer_blocks(view)[0]]
     for name in ("trial-balance", "summary", "rollforward", "waterfall", "clearing", "receivables", "performance"):
         with reports.answer(service, "acme", name, reports.ReportQuery(as_of=day)) as (report, view, asked):
             found[name] = reports.document(report, view, asked)
     if position is not None:
         with service.database.read() as connection:
             rules = rules_of(service.database, connection, "acme")
-            found["event"] = documents.event(event_at(connection, "acme", position), rules, "USD")
+            found["event"] = event_documents.event(event_at(connection, "acme", position), rules, "USD")
     return found
 
 

@@ -73,10 +73,10 @@ def export(
         with written_whole(path) as file:
             for piece in exports.content_of(service.database, item):
                 file.write(piece)
-        items.append({**documents.export(item), "file": str(path)})
+        items.append({**export_documents.export(item), "file": str(path)})
     standing = exports.month_state(service.database, ledger, Period.parse(period))
     if json_:
-        print_json({"items": items, **documents.standing(standing)})
+        print_json({"items": items, **export_documents.standing(standing)})
         return
     for item_document in items:
         out.print(item_document["file"])
@@ -99,7 +99,7 @@ def exports_list(
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         while found := exports.list_exports(connection, ledger, period=month, after=after, limit=_PAGE):
-            items += [documents.export(export) for export in found]
+            items += [export_documents.export(export) for export in found]
             after = found[-1].export_id
     if json_:
         print_json(documents.page(items, None))
@@ -145,7 +145,7 @@ def exports_entries(
         functional = ledger_head(connection, ledger).state.functional_currency
         export = exports.get_export(connection, ledger, export_id)
         found = exports.entries_of_line(connection, export, line, limit=limit)
-    items = [documents.entry_behind(entry, functional) for entry in found]
+    items = [export_documents.entry_behind(entry, functional) for entry in found]
     if json_:
         print_json(documents.page(items, None))
         return

@@ -11,6 +11,7 @@ from api.cli.commands.approvals import By, whoami
 from api.settings import connect
 from api.shapes import documents
 from api.shapes import exports as export_documents
+from api.shapes import periods as period_documents
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
 from projections.close import close as closing
 from projections.close import period_history
@@ -56,7 +57,7 @@ def close(period: PeriodArgument, ledger: LedgerOption, by: By = whoami(), json_
     """
     closed = closing.close_period(connect().recorder, ledger, Period.parse(period), by=by)
     if json_:
-        print_json(documents.closed_period(closed))
+        print_json(period_documents.closed_period(closed))
     else:
         out.print(f"{closed.period} is closed; {closed.expired} credit blocks expired in it.")
 
@@ -74,7 +75,7 @@ def reopen(
     """
     reopened = closing.reopen_period(connect().recorder, ledger, Period.parse(period), reason, by=by)
     if json_:
-        print_json(documents.reopened_period(reopened))
+        print_json(period_documents.reopened_period(reopened))
     elif reopened.position is None:
         out.print(f"Reopening {reopened.period} waits for a second person: {reopened.approval_id}")
     else:
@@ -96,7 +97,7 @@ def periods(
     """
     service = connect()
     with service.database.read() as connection:
-        items = [documents.period(state) for state in period_history.periods(connection, ledger)]
+        items = [period_documents.period(state) for state in period_history.periods(connection, ledger)]
     if json_:
         print_json(documents.page(items, None))
         return

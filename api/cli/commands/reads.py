@@ -15,7 +15,9 @@ from rich.text import Text
 
 from api.service import Subledger
 from api.settings import connect
+from api.shapes import balances as balance_documents
 from api.shapes import documents
+from api.shapes import events as event_documents
 from api.shapes.event_types import event_types
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, table
 from projections.reads import balances as balance_reads
@@ -73,7 +75,7 @@ def events(
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit)
-    _print_events([documents.event(stored, rules, functional_currency) for stored in found], limit, json_)
+    _print_events([event_documents.event(stored, rules, functional_currency) for stored in found], limit, json_)
 
 
 def _print_types(type: str | None, json_: bool) -> None:
@@ -114,7 +116,7 @@ def history(
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block, limit=10_000)
         due = due_expiries(connection, state, now=now, block=block)
-    items = [documents.event(stored, rules, state.functional_currency) for stored in found]
+    items = [event_documents.event(stored, rules, state.functional_currency) for stored in found]
     _print_events(items, 10_000, json_, documents.due(due))
     if not json_ and (notice := documents.due_sentence(due, state, now)) is not None:
         out.print(notice, markup=False)
@@ -166,9 +168,11 @@ def balances(
     service = connect()
     with _view(service, ledger, as_of, known_at, customer) as view:
         if customer is None:
-            document = documents.trial_balance(view, balance_reads.trial_balance(view))
+            document = balance_documents.trial_balance(view, balance_reads.trial_balance(view))
         else:
-            document = documents.customer_balances(view, customer, balance_reads.customer_balances(view, customer))
+            document = balance_documents.customer_balances(
+                view, customer, balance_reads.customer_balances(view, customer)
+            )
         functional = balance_reads.has_other_currencies(view)
     if json_:
         print_json(document)
@@ -220,7 +224,7 @@ def blocks(
         after: str | None = ""
         while after is not None:
             found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
-            items += [documents.block(block, functional_currency) for block in found]
+            items += [balance_documents.block(block, functional_currency) for block in found]
     if json_:
         print_json({**documents.page(items, None), **documents.due(view.due)})
         return

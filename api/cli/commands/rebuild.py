@@ -9,7 +9,7 @@ import typer
 from api import terminal
 from api.cli.commands.verify import Resume, Workers
 from api.settings import connect, private_home
-from api.shapes import documents
+from api.shapes import verification as verification_documents
 from api.terminal import Json, LedgerOption, out, print_json
 from projections.replay import rebuild as rebuilding
 from projections.replay.resumable import ResumableRuns
@@ -32,7 +32,7 @@ def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = Non
     resumable = ResumableRuns(private_home() / "rebuilt" / quote(ledger, safe=""))
     with terminal.progress("rebuilding", None) as show:
         counts = rebuilding.rebuild(service.database, ledger, show, workers=workers, resumable=resumable, resume=resume)
-    document = documents.counts(ledger, counts)
+    document = verification_documents.counts(ledger, counts)
     if json_:
         print_json(document)
         return

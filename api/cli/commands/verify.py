@@ -13,7 +13,7 @@ from api import terminal
 from api.checkpoint_log import note_restored, seen_of
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect, private_home
-from api.shapes import documents
+from api.shapes import verification as verification_documents
 from api.terminal import Json, LedgerOption, out, print_json, shown
 from projections import integrity
 from projections.monitors.mismatch import keep_verified
@@ -80,7 +80,7 @@ def verify(
             service.database, ledger, show, workers=workers, resumable=resumable, how=how, seen=seen_of(ledger)
         )
     keep_verified(service.database, report, at=began_at)
-    document = documents.report(report)
+    document = verification_documents.report(report)
     if json_:
         print_json(document)
     else:

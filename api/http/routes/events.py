@@ -21,6 +21,7 @@ from api.http.routes.guarded import GuardedRoute, Handler, Router, takes_body
 from api.limits import MAX_EVENTS, MAX_EVENTS_BODY, MAX_VALUES_OF_ROWS
 from api.service import Subledger, read_inputs
 from api.shapes import documents
+from api.shapes import events as event_documents
 from subledger.errors import EventConflict, InvalidInput, InvalidJson, InvalidValue, TooLarge
 from subledger.events.data import EVENT_TYPES
 from subledger.events.own_data import RESERVED_TYPES
@@ -227,7 +228,7 @@ def page(
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit)
-    items = [documents.event(stored, rules, functional_currency) for stored in found]
+    items = [event_documents.event(stored, rules, functional_currency) for stored in found]
     return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
 
@@ -237,7 +238,7 @@ def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
-        return documents.event(event_at(connection, ledger, position), rules, functional_currency)
+        return event_documents.event(event_at(connection, ledger, position), rules, functional_currency)
 
 
 @router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])

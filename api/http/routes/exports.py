@@ -49,9 +49,9 @@ def create(
         service.recorder, service.database, ledger, period, body.format, detail=body.detail, by=caller
     )
     return {
-        **documents.export(made[-1]),
-        "journals": [documents.export(export) for export in made],
-        **documents.standing(exports.month_state(service.database, ledger, period)),
+        **export_documents.export(made[-1]),
+        "journals": [export_documents.export(export) for export in made],
+        **export_documents.standing(exports.month_state(service.database, ledger, period)),
     }
 
 
@@ -69,7 +69,7 @@ def every(
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = exports.list_exports(connection, ledger, period=month, after=after, limit=limit)
-    items = [documents.export(export) for export in found]
+    items = [export_documents.export(export) for export in found]
     return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
 
 
@@ -112,6 +112,6 @@ def entries(
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         export = exports.get_export(connection, ledger, export_id)
         found = exports.entries_of_line(connection, export, line, after=(values[0], values[1]), limit=limit)
-    items = [documents.entry_behind(entry, functional_currency) for entry in found]
+    items = [export_documents.entry_behind(entry, functional_currency) for entry in found]
     following = [items[-1]["position"], items[-1]["entry"]] if len(items) == limit else None
     return documents.page(items, following)

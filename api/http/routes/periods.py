@@ -18,6 +18,7 @@ from api.limits import MAX_MAPPING_BODY
 from api.service import Subledger
 from api.shapes import documents
 from api.shapes import exports as export_documents
+from api.shapes import periods as period_documents
 from projections.account_mapping import mapping
 from projections.account_mapping.rows import csv_text
 from projections.close import close, period_history
@@ -50,7 +51,9 @@ def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
     `what` is closed, reopened, cut (an export of the open month), exported or reversed (a journal of it).
     """
     with service.database.read() as connection:
-        return documents.page([documents.period(state) for state in period_history.periods(connection, ledger)], None)
+        return documents.page(
+            [period_documents.period(state) for state in period_history.periods(connection, ledger)], None
+        )
 
 
 @router.get("/periods/{period}/checklist", dependencies=[needs(Access.READER)])
@@ -67,7 +70,7 @@ def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str,
 def close_period(service: Service, ledger: LedgerId, period: PeriodId, caller: Caller) -> dict[str, Any]:
     """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order."""
     closed = close.close_period(service.recorder, ledger, Period.parse(period), by=caller)
-    return documents.closed_period(closed)
+    return period_documents.closed_period(closed)
 
 
 @router.post(
@@ -87,7 +90,7 @@ def reopen_period(
     reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason, by=caller)
     if reopened.position is None:
         response.status_code = 202
-    return documents.reopened_period(reopened)
+    return period_documents.reopened_period(reopened)
 
 
 @router.get("/periods/{period}/journals", dependencies=[needs(Access.READER)])

@@ -14,7 +14,10 @@ from api.access import Access
 from api.checkpoint_log import seen_of
 from api.http.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
 from api.http.routes.guarded import Router
+from api.shapes import balances as balance_documents
 from api.shapes import documents
+from api.shapes import events as event_documents
+from api.shapes import verification as verification_documents
 from projections import integrity
 from projections.monitors.mismatch import keep_verified
 from projections.reads import blocks
@@ -36,7 +39,9 @@ BlockId = Annotated[str, Path(description="The credit block", examples=["blk-7"]
 @router.get("/trial-balance")
 def trial_balance(service: Service, ledger: LedgerId, known_at: KnownAt, as_of: AsOf = None) -> dict[str, Any]:
     """Every account of the ledger; the debits equal the credits, in every currency and in the functional one."""
-    return documents.trial_balance(*service.trial_balance(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at))
+    return balance_documents.trial_balance(
+        *service.trial_balance(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at)
+    )
 
 
 @router.get("/customers")
@@ -58,7 +63,7 @@ def customer_balances(
 ) -> dict[str, Any]:
     """A customer's accounts and credits, through the end of a day, as known at a moment."""
     at, found = service.customer_balances(ledger, customer, as_of=check_day(as_of, "as_of"), known_at=known_at)
-    return documents.customer_balances(at, customer, found)
+    return balance_documents.customer_balances(at, customer, found)
 
 
 @router.get("/customers/{customer:path}/blocks")
@@ -75,7 +80,7 @@ def customer_blocks(
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at, customer=customer) as view:
         found, following = blocks.customer_blocks(view, customer, after=after, limit=limit)
-        items = [documents.block(block, view.functional_currency) for block in found]
+        items = [balance_documents.block(block, view.functional_currency) for block in found]
     return {**documents.page(items, None if following is None else [following]), **documents.due(view.due)}
 
 
@@ -90,7 +95,7 @@ def history(
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block_id, after=after, limit=limit)
         due = due_expiries(connection, state, now=datetime.now(UTC), block=block_id)
-    items = [documents.event(stored, rules, state.functional_currency) for stored in found]
+    items = [event_documents.event(stored, rules, state.functional_currency) for stored in found]
     page = documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
     return {**page, **documents.due(due)}
 
@@ -101,7 +106,7 @@ def block(
 ) -> dict[str, Any]:
     """One credit block."""
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
-        return documents.block(blocks.one_block(view, block_id), view.functional_currency)
+        return balance_documents.block(blocks.one_block(view, block_id), view.functional_currency)
 
 
 @router.get("/journal-lines")
@@ -149,7 +154,7 @@ def journal_lines(
             limit=limit,
         )
     items = [
-        documents.line(recorded.position, line, functional_currency)
+        event_documents.line(recorded.position, line, functional_currency)
         for recorded in entries
         for line in lines_of(recorded.entry, rules)
         if account is None or line.account == account
@@ -167,4 +172,4 @@ def integrity_report(service: Service, ledger: LedgerId) -> dict[str, Any]:
     earlier = manifests(settings.home() / "verified" / quote(ledger, safe=""))
     report = integrity.verify(service.database, ledger, seen=seen_of(ledger), earlier=earlier)
     keep_verified(service.database, report, at=began_at)
-    return documents.report(report)
+    return verification_documents.report(report)

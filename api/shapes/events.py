@@ -1,0 +1,106 @@
+"""Recorded events, their entries and their journal lines as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from api.shapes.documents import Document, money, sides
+from subledger.events.envelope import OWN_SOURCE, format_time
+from subledger.kinds import Entry, Rules
+from subledger.money import format_credits, format_minor
+from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
+
+
+def line(position: int, item: NumberedLine, functional_currency: str) -> Document:
+    """One line of the entry at a position."""
+    entry = item.entry
+    return {
+        "position": position,
+        "entry": entry.number,
+        "line": item.line,
+        "kind": entry.kind,
+        "account": item.account,
+        "side": item.side.value,
+        **sides(item.side, item.amount_minor, entry.currency),
+        "currency": entry.currency,
+        "functional": {"currency": functional_currency, **sides(item.side, item.functional_minor, functional_currency)},
+        "customer": entry.customer,
+        "block_id": entry.block_id,
+        "accounting_date": entry.accounting_date.isoformat(),
+        "effective_date": entry.effective_date.isoformat(),
+        "cut": entry.cut,
+        "product": entry.dimensions.product or None,
+        "credit_kind": entry.dimensions.credit_kind or None,
+        "pool": entry.dimensions.pool or None,
+        "processor": entry.dimensions.processor or None,
+    }
+
+
+def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str) -> Document:
+    """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash."""
+    row = stored.row
+    received: Document = {
+        "specversion": "1.0",
+        "id": row.event_id,
+        "source": row.source,
+        "type": row.type,
+        "time": format_time(row.occurred_at),
+    }
+    if row.customer is not None:
+        received["subject"] = row.customer
+    if row.attributes_text is not None:
+        received |= json.loads(row.attributes_text)
+    received["data"] = json.loads(row.data_text)
+    return {
+        "position": row.position,
+        "recorded_at": format_time(stored.recorded_at),
+        "event": received,
+        "id": row.event_id,
+        "source": row.source,
+        "type": row.type,
+        "customer": row.customer,
+        "occurred_at": format_time(row.occurred_at),
+        **_who_and_why(row.source, received["data"], json.loads(row.decision_text)),
+        "decision": json.loads(row.decision_text),
+        "entries": [_entry(entry, rules, functional_currency) for entry in stored.entries],
+        "leaf": bytes(row.leaf).hex(),
+    }
+
+
+def _who_and_why(source: str, data: Any, decision: Any) -> Document:
+    """Returns ``who`` and ``why`` as text, null if unknown.
+
+    ``who``: the user of one of the ledger's own events; maker and checker of an event that a second person approved.
+    ``why``: the reason in the event's data.
+    """
+    approval = decision.get("approval") if isinstance(decision, dict) else None
+    person = f"by {data['by']}" if source == OWN_SOURCE and data.get("by") else None
+    if approval:
+        person = f"requested by {approval['maker']}, approved by {approval['checker']}"
+    return {"who": person, "why": data.get("reason")}
+
+
+def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> Document:
+    return {
+        "number": entry.number,
+        "kind": entry.kind,
+        "policy": entry.policy,
+        "block_id": entry.block_id,
+        "unit": entry.unit,
+        "credits": format_credits(entry.credits),
+        "amount": money(entry.amount_minor, entry.currency),
+        "functional": money(entry.functional_minor, functional_currency),
+        "pool": entry.dimensions.pool or None,
+        "accounting_date": entry.accounting_date.isoformat(),
+        "effective_date": entry.effective_date.isoformat(),
+        "lines": [
+            {
+                "account": item.account,
+                "side": item.side.value,
+                "amount": format_minor(item.amount_minor, entry.currency),
+                "functional": money(item.functional_minor, functional_currency),
+            }
+            for item in lines_of(entry, rules)
+        ],
+    }

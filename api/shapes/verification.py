@@ -1,0 +1,32 @@
+"""Verifications and rebuilds as JSON."""
+
+from __future__ import annotations
+
+from api.shapes.documents import Document
+from projections.integrity import VerificationReport
+from projections.replay.rebuild import RebuildCounts
+
+
+def report(found: VerificationReport) -> Document:
+    return {
+        "ledger": found.ledger,
+        "clean": not found.differences,
+        "events": found.events,
+        "entries": found.entries,
+        "since": found.since,
+        "differences": [
+            {
+                "check": difference.check,
+                "position": difference.position,
+                "subject": difference.subject,
+                "expected": difference.expected,
+                "found": difference.found,
+                "message": difference.message,
+            }
+            for difference in found.differences
+        ],
+    }
+
+
+def counts(ledger: str, made: RebuildCounts) -> Document:
+    return {"ledger": ledger, "rows": dict(made.rows), "resumed_from": made.resumed_from}
