@@ -26,8 +26,8 @@ class Bound(msgspec.Struct, frozen=True):
 def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = loads) -> Any:
     """A JSON value of bounded size and depth. Raises InvalidJson, TooLarge."""
     _check_values(text, bound)
-    document = decoding(text)
-    level = [document] if isinstance(document, dict | list) else []
+    decoded = decoding(text)
+    level = [decoded] if isinstance(decoded, dict | list) else []
     for _ in range(limits.MAX_JSON_DEPTH):
         level = [
             value
@@ -36,7 +36,7 @@ def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = load
             if type(value) is dict or type(value) is list
         ]
         if not level:
-            return document
+            return decoded
     raise TooLarge(
         f"the {bound.field} is nested too deep", field=bound.field, expected=f"at most {limits.MAX_JSON_DEPTH} levels"
     )

@@ -99,16 +99,14 @@ class Subledger:
             ledger, approval_id, by=by, allow=allow, note=note, made_by=made_by, makers_for=makers_for
         )
 
-    def record(
-        self, ledger: str, documents: Sequence[object], *, by: str = NOBODY, way: str = "library"
-    ) -> list[Outcome]:
+    def record(self, ledger: str, events: Sequence[object], *, by: str = NOBODY, way: str = "library") -> list[Outcome]:
         """Records decoded JSON values as events. Returns one outcome for each, in order.
 
         ``by`` is the person, ``way`` the way in (``library``, ``http``, …). Events of other threads may be in the same
         commit; see ``store.writing.gathering``. Rejected events are stored before this returns.
         """
-        outcomes = self.gatherer.record(ledger, read_inputs(documents), by=by)
-        return self.rejected.keep(ledger, outcomes, lambda number: text_of(documents[number]), sender=by, way=way)
+        outcomes = self.gatherer.record(ledger, read_inputs(events), by=by)
+        return self.rejected.keep(ledger, outcomes, lambda number: text_of(events[number]), sender=by, way=way)
 
     def expire(self, ledger: str, through: date, *, by: str | None = None) -> int:
         """Records expiries through the end of a day in the ledger's time zone; for today, through now.
@@ -184,23 +182,23 @@ class Subledger:
             add_snapshots(self.database, ledger, customer)
 
 
-def read_input(document: object) -> Input:
+def read_input(value: object) -> Input:
     """Reads a decoded JSON value as an event. Returns the fault, with the id of the event, if it is none.
 
     A line of FILE.rejected.jsonl stands for the event in it, so that the file can be sent again. If the event is a text
     in that line, its size is checked before it is decoded; if it is JSON, it was decoded and checked with the line.
     """
-    if isinstance(document, InvalidInput):  # its text is no JSON
-        return document
+    if isinstance(value, InvalidInput):  # its text is no JSON
+        return value
     try:
-        again = as_first_sent(document)
-        if again is not None and first_sent_as_text(document):
-            document = _first_sent(again)
-        elif again is not None and isinstance(document, dict):
-            document = document["event"]
-        return read_event(document)
+        again = as_first_sent(value)
+        if again is not None and first_sent_as_text(value):
+            value = _first_sent(again)
+        elif again is not None and isinstance(value, dict):
+            value = value["event"]
+        return read_event(value)
     except InvalidInput as error:
-        event_id = document.get("id") if isinstance(document, dict) else None
+        event_id = value.get("id") if isinstance(value, dict) else None
         error.facts = {**error.facts, "event_id": event_id if isinstance(event_id, str) else None}
         return error
 
@@ -224,7 +222,7 @@ def read_text(text: bytes) -> Input:
         return error
 
 
-def read_inputs(documents: Sequence[object]) -> list[Input]:
+def read_inputs(values: Sequence[object]) -> list[Input]:
     """Reads decoded JSON values as events, in order; a fault stands for a value that is none."""
     with collection_held_off():
-        return [read_input(document) for document in documents]
+        return [read_input(value) for value in values]

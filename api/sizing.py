@@ -101,7 +101,7 @@ OF_BENCH: Final = {
 
 
 def figures_of(bench: dict[str, Any] | None, **given: float | None) -> Figures:
-    """Reads the given figures; the others come from a document of ``subledger bench --json``. Raises MissingField."""
+    """Reads the given figures; the others come from the output of ``subledger bench --json``. Raises MissingField."""
     found: dict[str, float] = {}
     for name, (goal, unit) in OF_BENCH.items():
         value = given.get(name)

@@ -104,13 +104,13 @@ _EXITS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
 )
 
 
-def json_text(document: Any) -> str:
-    """A document as indented JSON, with a line end; what would act on a terminal is escaped as JSON has it."""
-    return json_visible(json.dumps(document, ensure_ascii=False, indent=2)) + "\n"
+def json_text(answer: Any) -> str:
+    """Returns an answer as indented JSON, with a line end; what would act on a terminal is escaped as JSON has it."""
+    return json_visible(json.dumps(answer, ensure_ascii=False, indent=2)) + "\n"
 
 
-def print_json(document: Any) -> None:
-    sys.stdout.write(json_text(document))
+def print_json(answer: Any) -> None:
+    sys.stdout.write(json_text(answer))
 
 
 def fail(error: errors.SubledgerError, *, as_json: bool) -> NoReturn:

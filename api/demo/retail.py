@@ -164,7 +164,7 @@ class Retail:
 
     def _take(self, event_id: str, type: str, customer: str, moment: datetime, /, **data: Any) -> dict[str, Any]:
         """Returns an event, and applies it to the wallets here: the next invoice depends on the remaining credits."""
-        document = {
+        answer = {
             "specversion": "1.0",
             "id": event_id,
             "source": "online-retail",
@@ -173,7 +173,7 @@ class Retail:
             "time": format_time(moment),
             "data": data,
         }
-        event = read_event(document)
+        event = read_event(answer)
         wallet = self._wallets.get(customer, Wallet(customer=customer))
         context = Context(
             state=self._state,
@@ -187,7 +187,7 @@ class Retail:
         if type == "credits.consumed":
             original = Original(position=self._position, event=event, decision=decision)
             self._usage.setdefault(customer, []).append(original)
-        return document
+        return answer
 
     def _original(self, event: Event) -> Original | None:
         data = event.data
@@ -220,23 +220,23 @@ def compare_forecast(service: Subledger, ledger: str, made_after: Period, folder
     through = made_after.next.next.next
     question = reports.ReportQuery(to=str(made_after), as_of=through.last_day, months=3)
     with reports.answer(service, ledger, "forecast", question) as (report, view, request):
-        document = reports.document(report, view, request)
-    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+        answer = reports.as_json(report, view, request)
+    text = json.dumps(answer, ensure_ascii=False, indent=2) + "\n"
     (folder / f"forecast-{made_after}-compared.json").write_text(text, "utf-8")
-    return document
+    return answer
 
 
-def show_comparison(document: dict[str, Any]) -> None:
+def show_comparison(answer: dict[str, Any]) -> None:
     """Prints the forecast beside the actual amounts, and the errors of the forecast and of the benchmarks."""
     names = ("period", "what", "forecast", "low", "high", "actual", "error", "run_rate", "nothing_used")
     table(
-        f"Forecast as of {document['to']}, beside the books as of {document['as_of']}",
+        f"Forecast as of {answer['to']}, beside the books as of {answer['as_of']}",
         [name.replace("_", " ") for name in names],
-        [[row[name] for name in names] for row in document["compared"]],
+        [[row[name] for name in names] for row in answer["compared"]],
         right=range(2, len(names)),
     )
     for measure in ("consumption", "breakage"):
-        errors = {row["method"]: row["wape"] for row in document["compared_accuracy"] if row["what"] == measure}
+        errors = {row["method"]: row["wape"] for row in answer["compared_accuracy"] if row["what"] == measure}
         figures = ", ".join(
             f"{method.replace('_', ' ')} {'-' if wape is None else f'{Decimal(wape):.1%}'}"
             for method, wape in errors.items()

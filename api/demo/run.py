@@ -39,11 +39,11 @@ BATCH = 2_000
 class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of the demo, as a JSON document and as text."""
 
-    document: dict[str, Any]
+    answer: dict[str, Any]
     clean: bool
 
     def show(self) -> None:
-        d = self.document
+        d = self.answer
         months = [[month["period"], *(month["balances"][a] for a in SHOWN), month["expired"]] for month in d["months"]]
         table(
             f"Ledger {d['ledger']}: balances at each month's close, all currencies in {d['currency']}",
@@ -113,7 +113,7 @@ class _Run:
         question = reports.ReportQuery(as_of=as_of)
         with reports.answer(self.service, self.ledger, name, question) as (report, view, request):
             (folder / f"{file}.json").write_text(
-                json.dumps(reports.document(report, view, request), ensure_ascii=False, indent=2) + "\n", "utf-8"
+                json.dumps(reports.as_json(report, view, request), ensure_ascii=False, indent=2) + "\n", "utf-8"
             )
             functional_currency = view.functional_currency
             for number, part in enumerate(report.tables):
@@ -136,7 +136,7 @@ class _Run:
         clean = not report.differences and all(report["ties_out"] for report in self.reports)
         return DemoResult(
             clean=clean,
-            document={
+            answer={
                 "ledger": self.ledger,
                 "currency": self.currency,
                 "recorded": self.counts["recorded"],
@@ -229,7 +229,7 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
     )
     if len(run.months) >= FORECAST_AFTER:
         ninth = Period.parse(run.months[FORECAST_AFTER - 1]["period"])
-        result.document["forecast"] = compare_forecast(service, ledger, ninth, run.directory / "reports")
+        result.answer["forecast"] = compare_forecast(service, ledger, ninth, run.directory / "reports")
     return result
 
 

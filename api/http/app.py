@@ -151,7 +151,7 @@ def create_app(
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0"},
         lifespan=_lifespan,
-        openapi_url=None,  # its document and its pages are ours: routes.reference
+        openapi_url=None,  # its description and its pages are ours: routes.reference
         # A path with one slash too many is not found: a redirection would lead to the host named by the caller.
         redirect_slashes=False,
     )
@@ -160,7 +160,7 @@ def create_app(
     app.state.sweeper = sweeper
     app.state.monitor_metrics = MonitorMetrics(service.database, watched or MonitorsInMetrics())
     app.state.bodies = Bodies(limits or HttpLimits())
-    app.state.openapi_text = None  # reference.document keeps it
+    app.state.openapi_text = None  # reference.openapi stores it
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     _mount(app)
     _describe_event_types(app)
@@ -186,12 +186,12 @@ def _describe_event_types(app: FastAPI) -> None:
 
     def with_event_types() -> dict[str, Any]:
         built = app.openapi_schema is not None
-        document = describe()
+        description = describe()
         if not built:
-            document["components"]["schemas"].update(event_schemas())
-        return document
+            description["components"]["schemas"].update(event_schemas())
+        return description
 
-    app.openapi = with_event_types  # type: ignore[method-assign]  # FastAPI's own way to add to the document
+    app.openapi = with_event_types  # type: ignore[method-assign]  # FastAPI's own way to add to the description
 
 
 def _answer_with_problems(app: FastAPI) -> None:

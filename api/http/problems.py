@@ -47,12 +47,12 @@ def status_of(error: errors.SubledgerError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def document_of(error: errors.SubledgerError) -> dict[str, Any]:
+def problem_of(error: errors.SubledgerError) -> dict[str, Any]:
     """Returns the problem document, without messages of the database and its driver: they name hosts and users."""
-    document = {**error.as_document(), "status": status_of(error)}
+    problem = {**error.as_document(), "status": status_of(error)}
     if isinstance(error, errors.DatabaseUnavailable):
-        document["detail"] = "The database does not answer now; send the same call again."
-    return document
+        problem["detail"] = "The database does not answer now; send the same call again."
+    return problem
 
 
 def headers_of(error: errors.SubledgerError) -> dict[str, str]:
@@ -74,7 +74,7 @@ def headers_of(error: errors.SubledgerError) -> dict[str, str]:
 def problem(error: errors.SubledgerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Returns the answer to a call that ends in an error."""
     return JSONResponse(
-        document_of(error),
+        problem_of(error),
         status_code=status_of(error),
         media_type=MEDIA_TYPE,
         headers={**headers_of(error), **(headers or {})},

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api import limits, metrics
-from api.http.problems import MEDIA_TYPE, document_of, headers_of, status_of
+from api.http.problems import MEDIA_TYPE, headers_of, problem_of, status_of
 from api.limits import HttpLimits
 from subledger import errors
 
@@ -343,7 +343,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        body = json.dumps(document_of(error)).encode()
+        body = json.dumps(problem_of(error)).encode()
         named = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
         headers = [(name.encode(), value.encode()) for name, value in {**named, **headers_of(error)}.items()]
         head = b"".join(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.shapes.documents import Document, moment
+from api.shapes.answers import JsonObject, moment
 from projections.reads.balances import (
     AccountBalance,
     CreditBalance,
@@ -16,7 +16,7 @@ from subledger.money import format_credits, format_minor
 from subledger.store.reading.views import PointInTime
 
 
-def account(balance: AccountBalance, functional_currency: str) -> Document:
+def account(balance: AccountBalance, functional_currency: str) -> JsonObject:
     return {
         "account": balance.account,
         "currency": balance.currency,
@@ -32,7 +32,7 @@ def account(balance: AccountBalance, functional_currency: str) -> Document:
     }
 
 
-def functional_account(balance: FunctionalBalance, functional_currency: str) -> Document:
+def functional_account(balance: FunctionalBalance, functional_currency: str) -> JsonObject:
     return {
         "account": balance.account,
         "debit": format_minor(balance.debit_minor, functional_currency),
@@ -41,7 +41,7 @@ def functional_account(balance: FunctionalBalance, functional_currency: str) -> 
     }
 
 
-def credit(balance: CreditBalance) -> Document:
+def credit(balance: CreditBalance) -> JsonObject:
     return {
         "unit": balance.unit,
         **{column: format_credits(quantity) for column, quantity in balance.columns.items()},
@@ -49,7 +49,7 @@ def credit(balance: CreditBalance) -> Document:
     }
 
 
-def customer_balances(at: PointInTime, customer: str, found: CustomerBalances) -> Document:
+def customer_balances(at: PointInTime, customer: str, found: CustomerBalances) -> JsonObject:
     return {
         "ledger": at.ledger,
         "customer": customer,
@@ -59,7 +59,7 @@ def customer_balances(at: PointInTime, customer: str, found: CustomerBalances) -
     }
 
 
-def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
+def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> JsonObject:
     currencies, functional_currency = sorted({balance.currency for balance in accounts}), at.functional_currency
     functional = in_functional_currency(accounts)
     return {
@@ -83,7 +83,7 @@ def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
     }
 
 
-def block(view: BlockView, functional_currency: str) -> Document:
+def block(view: BlockView, functional_currency: str) -> JsonObject:
     """Returns a block. ``rate`` is the exchange rate at the purchase, null in the functional currency."""
     header = view.block
     return {

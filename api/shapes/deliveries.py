@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from api.shapes import documents
-from api.shapes.documents import Document
+from api.shapes import answers
+from api.shapes.answers import JsonObject
 from projections.delivery.channels import Channel, DroppedChannel
 from projections.delivery.outbox import Delivery, Step
 from projections.delivery.states import DEAD
 from subledger.events.envelope import format_time
 
 
-def channel(found: Channel) -> Document:
+def channel(found: Channel) -> JsonObject:
     settings: dict[str, Any] = msgspec.to_builtins(found.settings)
     return {
         "channel": found.name,
@@ -23,23 +23,23 @@ def channel(found: Channel) -> Document:
         "format": found.format.name,
         "destination": found.destination,
         "settings": settings,
-        **documents.last_change(found.changed),
+        **answers.last_change(found.changed),
     }
 
 
-def dropped_channel(found: DroppedChannel) -> Document:
+def dropped_channel(found: DroppedChannel) -> JsonObject:
     """Returns a removed channel, with the user who removed it."""
     return {
         "channel": found.name,
         "connector": found.connector,
         "format": found.format,
-        **documents.last_change(found.changed),
+        **answers.last_change(found.changed),
         "dropped_by": found.dropped.by,
         "dropped_at": format_time(found.dropped.at),
     }
 
 
-def delivery(found: Delivery) -> Document:
+def delivery(found: Delivery) -> JsonObject:
     return {
         "id": found.delivery_id,
         "channel": found.channel,
@@ -62,7 +62,7 @@ def delivery(found: Delivery) -> Document:
     }
 
 
-def step(found: Step) -> Document:
+def step(found: Step) -> JsonObject:
     """Returns a step of a delivery with its request and response, verbatim except for secrets."""
     return {
         "step": found.step,

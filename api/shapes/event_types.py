@@ -5,17 +5,14 @@ Owns: the description of a type. Does not own: the fields (events/data), their m
 
 from __future__ import annotations
 
-from typing import Any
-
+from api.shapes.answers import JsonObject
 from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
 from subledger.events.envelope import CloudEvent, described, fields_of
 from subledger.events.fields import EventData
 from subledger.events.meanings import FIELDS, OF_EVERY_EVENT, REFUSALS
 
-Document = dict[str, Any]
 
-
-def event_types() -> list[Document]:
+def event_types() -> list[JsonObject]:
     """Returns every event type: its subject, its fields in order, its possible refusals."""
     return [
         {
@@ -33,9 +30,9 @@ def _summary(model: type[EventData]) -> str:
     return " ".join((model.__doc__ or "").replace("``", "`").split())
 
 
-def _field(name: str, schema: Document, model: type[EventData]) -> Document:
+def _field(name: str, schema: JsonObject, model: type[EventData]) -> JsonObject:
     info = model.model_fields[name]
-    document: Document = {
+    schema_: JsonObject = {
         "name": name,
         "required": info.is_required(),
         "nullable": "anyOf" in model.model_json_schema()["properties"][name],
@@ -43,8 +40,8 @@ def _field(name: str, schema: Document, model: type[EventData]) -> Document:
         "meaning": _meaning(name, required=info.is_required()),
     }
     if not info.is_required() and info.default is not None:
-        document["default"] = info.default
-    return document
+        schema_["default"] = info.default
+    return schema_
 
 
 def _meaning(name: str, *, required: bool) -> str:
@@ -54,7 +51,7 @@ def _meaning(name: str, *, required: bool) -> str:
     return FIELDS[name] + ("; absent: all remaining ones" if name == "credits" else "")
 
 
-def event_schemas() -> dict[str, Document]:
+def event_schemas() -> dict[str, JsonObject]:
     """Returns the OpenAPI components: one schema per event type, and ``Event``, which selects one by its `type`."""
     schemas = {f"event.{type}": _schema(type, model) for type, model in EVENT_TYPES.items()}
     mapping = {type: f"#/components/schemas/event.{type}" for type in EVENT_TYPES}
@@ -67,7 +64,7 @@ def event_schemas() -> dict[str, Document]:
     return {"Event": event, **schemas}
 
 
-def _schema(type: str, model: type[EventData]) -> Document:
+def _schema(type: str, model: type[EventData]) -> JsonObject:
     envelope = CloudEvent.model_json_schema()
     data = model.model_json_schema()
     data["title"] = f"data of {type}"

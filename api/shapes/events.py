@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api.shapes.documents import Document, money, sides
+from api.shapes.answers import JsonObject, money, sides
 from subledger.events.envelope import OWN_SOURCE, format_time
 from subledger.kinds import Entry, Rules
 from subledger.money import format_credits, format_minor
 from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
 
 
-def line(position: int, item: NumberedLine, functional_currency: str) -> Document:
+def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObject:
     """One line of the entry at a position."""
     entry = item.entry
     return {
@@ -37,10 +37,10 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> Documen
     }
 
 
-def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str) -> Document:
+def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str) -> JsonObject:
     """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash."""
     row = stored.row
-    received: Document = {
+    received: JsonObject = {
         "specversion": "1.0",
         "id": row.event_id,
         "source": row.source,
@@ -68,7 +68,7 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
     }
 
 
-def _who_and_why(source: str, data: Any, decision: Any) -> Document:
+def _who_and_why(source: str, data: Any, decision: Any) -> JsonObject:
     """Returns ``who`` and ``why`` as text, null if unknown.
 
     ``who``: the user of one of the ledger's own events; maker and checker of an event that a second person approved.
@@ -81,7 +81,7 @@ def _who_and_why(source: str, data: Any, decision: Any) -> Document:
     return {"who": person, "why": data.get("reason")}
 
 
-def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> Document:
+def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> JsonObject:
     return {
         "number": entry.number,
         "kind": entry.kind,

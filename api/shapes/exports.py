@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 
-from api.shapes import documents
-from api.shapes.documents import Document
+from api.shapes import answers
+from api.shapes.answers import JsonObject
 from projections.delivery.checklist import Checklist
 from projections.delivery.outbox import Delivery
 from projections.delivery.tie_out import TieOut, TieOutDifference
 from projections.exports import exports
-from projections.exports.documents import Document as LedgerDocument
-from projections.exports.documents import DocumentLine
+from projections.exports.documents import Document, DocumentLine
 from projections.exports.exports import DocumentSet, Export, MonthState
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Target, TargetSettings
@@ -29,7 +28,7 @@ from subledger.money import format_minor
 from subledger.store.reading.queries import AnyConnection
 
 
-def export(made: Export) -> Document:
+def export(made: Export) -> JsonObject:
     return {
         "id": made.export_id,
         "ledger": made.ledger,
@@ -45,18 +44,18 @@ def export(made: Export) -> Document:
     }
 
 
-def standing(found: MonthState) -> Document:
+def standing(found: MonthState) -> JsonObject:
     """Returns the state of the month of exported journals: open or closed, interim, sandbox, due expiries, notices."""
     return {
         "period_state": "open" if found.interim else "closed",
         "interim": found.interim,
         "sandbox": found.sandbox,
-        **documents.due(found.due),
+        **answers.due(found.due),
         "notices": list(found.notices),
     }
 
 
-def exported_line(line: JournalLine, functional_currency: str) -> Document:
+def exported_line(line: JournalLine, functional_currency: str) -> JsonObject:
     return {
         "line": line.number,
         "role": line.role,
@@ -64,11 +63,11 @@ def exported_line(line: JournalLine, functional_currency: str) -> Document:
         "account_name": line.account.name,
         "dimensions": dict(line.account.dimensions),
         "side": line.side.value,
-        **documents.sides(line.side, line.amount_minor, line.currency),
+        **answers.sides(line.side, line.amount_minor, line.currency),
         "currency": line.currency,
         "functional": {
             "currency": functional_currency,
-            **documents.sides(line.side, line.functional_minor, functional_currency),
+            **answers.sides(line.side, line.functional_minor, functional_currency),
         },
         "product": line.product or None,
         "credit_kind": line.credit_kind or None,
@@ -78,7 +77,7 @@ def exported_line(line: JournalLine, functional_currency: str) -> Document:
     }
 
 
-def export_with_lines(connection: AnyConnection, made: Export) -> Document:
+def export_with_lines(connection: AnyConnection, made: Export) -> JsonObject:
     """An export with its lines. In a general ledger's format they are those of its documents."""
     journal = exports.journal_behind(connection, made)
     functional_currency, posted = journal.functional_currency, exports.document_set_of(connection, made)
@@ -102,7 +101,7 @@ HandedOver = Mapping[int, tuple[str | None, datetime]]
 """Number of a journal → user and time of its first export."""
 
 
-def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver | None = None) -> Document:
+def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver | None = None) -> JsonObject:
     """Returns a journal, with its place among the journals of its period.
 
     ``by`` is the user who made a reversal or re-issue, otherwise the user who exported the journal first.
@@ -131,14 +130,14 @@ def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver
     }
 
 
-def reversed_journal(made: Reversed, handed_over: HandedOver) -> Document:
+def reversed_journal(made: Reversed, handed_over: HandedOver) -> JsonObject:
     """Returns a reversed journal, its reversal, and its re-issue."""
     three = (made.journal, made.reversal, made.reissue)
     names = ("journal", "reversal", "reissue")
     return {name: journal(each, three, handed_over) for name, each in zip(names, three, strict=True)}
 
 
-def _document(document: LedgerDocument) -> Document:
+def _document(document: Document) -> JsonObject:
     return {
         "name": document.name,
         "reference": document.reference,
@@ -150,7 +149,7 @@ def _document(document: LedgerDocument) -> Document:
     }
 
 
-def _line(posted: DocumentSet, document: LedgerDocument, line: DocumentLine, functional_currency: str) -> Document:
+def _line(posted: DocumentSet, document: Document, line: DocumentLine, functional_currency: str) -> JsonObject:
     return {
         "line": line.number,
         "document": document.reference,
@@ -161,11 +160,11 @@ def _line(posted: DocumentSet, document: LedgerDocument, line: DocumentLine, fun
         "dimensions": dict(line.account.dimensions),
         "text": line.text,
         "side": line.side.value,
-        **documents.sides(line.side, line.amount_minor, document.currency),
+        **answers.sides(line.side, line.amount_minor, document.currency),
         "currency": document.currency,
         "functional": {
             "currency": functional_currency,
-            **documents.sides(line.side, line.functional_minor, functional_currency),
+            **answers.sides(line.side, line.functional_minor, functional_currency),
         },
         "product": line.product or None,
         "credit_kind": line.credit_kind or None,
@@ -177,18 +176,18 @@ def _line(posted: DocumentSet, document: LedgerDocument, line: DocumentLine, fun
     }
 
 
-def target(found: Target, settings: TargetSettings, change: LastChange | None = None) -> Document:
+def target(found: Target, settings: TargetSettings, change: LastChange | None = None) -> JsonObject:
     limits: dict[str, Any] = msgspec.to_builtins(found.limits)
     return {
         "target": found.name,
         "formats": [form.name for form in FORMATS.values() if form.target is found],
         "limits": limits,
         "settings": msgspec.to_builtins(settings),
-        **documents.last_change(change),
+        **answers.last_change(change),
     }
 
 
-def checklist(found: Checklist) -> Document:
+def checklist(found: Checklist) -> JsonObject:
     return {
         "ledger": found.ledger,
         "period": str(found.period),
@@ -199,7 +198,7 @@ def checklist(found: Checklist) -> Document:
     }
 
 
-def tie_out(found: TieOut, reconciled: Sequence[Delivery] = ()) -> Document:
+def tie_out(found: TieOut, reconciled: Sequence[Delivery] = ()) -> JsonObject:
     """Returns a tie-out. ``reconciled``: the deliveries that the tie-out set to the state reconciled."""
     return {
         "ledger": found.ledger,
@@ -213,7 +212,7 @@ def tie_out(found: TieOut, reconciled: Sequence[Delivery] = ()) -> Document:
     }
 
 
-def _difference(found: TieOutDifference, currency: str) -> Document:
+def _difference(found: TieOutDifference, currency: str) -> JsonObject:
     return {
         "account": found.account,
         "account_name": found.name,
@@ -235,7 +234,7 @@ def _difference(found: TieOutDifference, currency: str) -> Document:
     }
 
 
-def entry_behind(entry: EntryBehind, functional_currency: str) -> Document:
+def entry_behind(entry: EntryBehind, functional_currency: str) -> JsonObject:
     return {
         "position": entry.position,
         "entry": entry.number,
@@ -249,5 +248,5 @@ def entry_behind(entry: EntryBehind, functional_currency: str) -> Document:
         "effective_date": entry.effective_date.isoformat(),
         "amount": format_minor(int(entry.amount_minor), entry.currency),
         "currency": entry.currency,
-        "functional": documents.money(int(entry.functional_minor), functional_currency),
+        "functional": answers.money(int(entry.functional_minor), functional_currency),
     }

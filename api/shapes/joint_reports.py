@@ -15,7 +15,7 @@ import msgspec
 
 from api import terminal
 from api.service import Subledger
-from api.shapes import documents, report_tables, reports
+from api.shapes import answers, report_tables, reports
 from api.shapes.reports import ReportQuery
 from projections.report import Report, ReportRequest
 from projections.reports.joint import LedgerReport, added, by_currency
@@ -138,7 +138,7 @@ def _today(service: Subledger, ledgers: Sequence[str]) -> date:
     return max(days, default=moment.date())
 
 
-def document(answer: JointAnswer) -> dict[str, Any]:
+def as_json(answer: JointAnswer) -> dict[str, Any]:
     """Returns the answer as JSON: the ledgers, then per functional currency the content of a report of one ledger."""
     first = answer.parts[0]
     request = answer.request
@@ -159,7 +159,7 @@ def document(answer: JointAnswer) -> dict[str, Any]:
                 "known_at": format_time(part.known_at),
                 "position": part.position,
                 "ties_out": part.report.ties_out,
-                **documents.due(part.due),
+                **answers.due(part.due),
             }
             for part in answer.parts
         ],
@@ -167,7 +167,7 @@ def document(answer: JointAnswer) -> dict[str, Any]:
             {
                 "functional_currency": currency,
                 "ledgers": [part.ledger for part in answer.parts if part.functional_currency == currency],
-                **reports.tables_document(report, currency),
+                **reports.tables_as_json(report, currency),
             }
             for currency, report in answer.reports.items()
         ],
@@ -180,7 +180,7 @@ def _due(parts: Sequence[LedgerReport]) -> dict[str, Any]:
     """Returns the due expiries of all ledgers: their number and the earliest time."""
     dues = [part.due for part in parts if part.due is not None]
     since = min((due.since for due in dues if due.since is not None), default=None)
-    return documents.due(Due(count=sum(due.count for due in dues), since=since))
+    return answers.due(Due(count=sum(due.count for due in dues), since=since))
 
 
 def csv_lines(answer: JointAnswer, table: str | None) -> Iterator[str]:
@@ -192,7 +192,7 @@ def csv_lines(answer: JointAnswer, table: str | None) -> Iterator[str]:
 def show(answer: JointAnswer) -> None:
     """Prints the answer for people: the ledgers and their positions, then a report per functional currency."""
     names = ["ledger", "functional_currency", "position", "known_at", "ties_out"]
-    made = document(answer)
+    made = as_json(answer)
     names += ["due_expiries"] if "due_expiries" in made else []
     terminal.table(None, names, [[part.get(name, "") for name in names] for part in made["ledgers"]], right=(2, 5))
     for currency, report in answer.reports.items():

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx
 import msgspec
 
-from api.shapes import documents
+from api.shapes import answers
+from api.shapes.answers import JsonObject
 from projections.monitors import Monitor, MonitorSettings, Report
 from projections.monitors.notices import Notified
 from projections.reads.last_change import LastChange
 from subledger.events.envelope import format_time
 
-Document = dict[str, Any]
 
-
-def report(found: Report) -> Document:
+def report(found: Report) -> JsonObject:
     return {
         "ledger": found.ledger,
         "looked_at": format_time(found.looked_at),
@@ -27,17 +24,17 @@ def report(found: Report) -> Document:
     }
 
 
-def _monitor(monitor: Monitor) -> Document:
-    document: Document = msgspec.to_builtins(monitor)
-    return document
+def _monitor(monitor: Monitor) -> JsonObject:
+    answer: JsonObject = msgspec.to_builtins(monitor)
+    return answer
 
 
-def notified(found: Notified) -> Document:
-    document: Document = msgspec.to_builtins(found)
-    return document
+def notified(found: Notified) -> JsonObject:
+    answer: JsonObject = msgspec.to_builtins(found)
+    return answer
 
 
-def settings(ledger: str, found: MonitorSettings, change: LastChange | None, *, whole: bool = True) -> Document:
+def settings(ledger: str, found: MonitorSettings, change: LastChange | None, *, whole: bool = True) -> JsonObject:
     """Returns the settings of monitors, with the name of the webhook's secret but never its value.
 
     If not ``whole``, also without the path and the query of the webhook, which may contain another secret.
@@ -45,4 +42,4 @@ def settings(ledger: str, found: MonitorSettings, change: LastChange | None, *, 
     if found.webhook and not whole:
         url = httpx.URL(found.webhook)
         found = msgspec.structs.replace(found, webhook=f"{url.scheme}://{url.netloc.decode()}")
-    return {"ledger": ledger, "settings": msgspec.to_builtins(found), **documents.last_change(change)}
+    return {"ledger": ledger, "settings": msgspec.to_builtins(found), **answers.last_change(change)}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from api.shapes.documents import Document
+from api.shapes.answers import JsonObject
 from projections.close.close import ClosedPeriod, ReopenedPeriod
 from projections.close.period_history import Act, PeriodState
 from subledger.events.envelope import format_time
 
 
-def reopened_period(reopened: ReopenedPeriod) -> Document:
-    document: Document = {"ledger": reopened.ledger, "period": str(reopened.period)}
+def reopened_period(reopened: ReopenedPeriod) -> JsonObject:
+    answer: JsonObject = {"ledger": reopened.ledger, "period": str(reopened.period)}
     if reopened.position is None:
-        return {**document, "state": "waiting", "approval_id": reopened.approval_id}
-    return {**document, "state": "open", "position": reopened.position}
+        return {**answer, "state": "waiting", "approval_id": reopened.approval_id}
+    return {**answer, "state": "open", "position": reopened.position}
 
 
-def period(state: PeriodState) -> Document:
+def period(state: PeriodState) -> JsonObject:
     return {
         "period": str(state.period),
         "state": state.state,
@@ -30,7 +30,7 @@ def period(state: PeriodState) -> Document:
     }
 
 
-def period_act(act: Act) -> Document:
+def period_act(act: Act) -> JsonObject:
     """Returns an act on a period (close, reopen, …), with its user and its reason."""
     return {
         "what": act.what,
@@ -42,7 +42,7 @@ def period_act(act: Act) -> Document:
     }
 
 
-def closed_period(closed: ClosedPeriod) -> Document:
+def closed_period(closed: ClosedPeriod) -> JsonObject:
     return {
         "ledger": closed.ledger,
         "period": str(closed.period),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from api.shapes.documents import Document
+from api.shapes.answers import JsonObject
 from projections.configuring.policies import Adoption
 from projections.reads.policies import AdoptedPolicy
 from subledger.events.envelope import format_time
@@ -12,13 +12,13 @@ from subledger.kinds import KINDS, AccountPair, Rules
 from subledger.text.visible_text import toml_visible
 
 
-def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Document:
+def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> JsonObject:
     """Returns an adopted posting policy; with its rules, each a list of ``debit / credit`` texts.
 
     ``inherited`` lists the kinds that are younger than the policy, if there are any. ``content_hash`` is the hash of
     the rules of the other kinds.
     """
-    document: Document = {
+    answer: JsonObject = {
         "policy": adopted.number,
         "name": adopted.name,
         "version": adopted.version,
@@ -31,15 +31,15 @@ def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Docum
         "by": adopted.by,
     }
     if with_rules:
-        document["entries"] = {
+        answer["entries"] = {
             kind: [f"{pair.debit} / {pair.credit}" for pair in pairs] for kind, pairs in _in_order(adopted.rules)
         }
         if adopted.inherited:
-            document["inherited"] = sorted(adopted.inherited)
-    return document
+            answer["inherited"] = sorted(adopted.inherited)
+    return answer
 
 
-def adoption(found: Adoption, adopted: AdoptedPolicy) -> Document:
+def adoption(found: Adoption, adopted: AdoptedPolicy) -> JsonObject:
     """Returns the result of an adoption, with the policy."""
     remarks = []
     if found.left_open:

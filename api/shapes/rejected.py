@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from api.rejecting import Retried
-from api.shapes.documents import money, outcome
+from api.shapes.answers import JsonObject, money, outcome
 from subledger.errors import InvalidInput, SubledgerError
 from subledger.events.envelope import format_time
 from subledger.money import format_credits
@@ -17,15 +17,13 @@ from subledger.store.rejected.rejections import Kept, Step
 from subledger.store.writing.batch import DUPLICATE, RECORDED, REJECTED, WAITING
 from subledger.text.json_text import loads
 
-Document = dict[str, Any]
-
 _STATUSES: Final = (RECORDED, DUPLICATE, REJECTED, WAITING)
 
 
-def rejection(stored: Kept) -> Document:
+def rejection(stored: Kept) -> JsonObject:
     """Returns a rejected event without its text."""
     amount = stored.money
-    document: Document = {
+    answer: JsonObject = {
         "rejection_id": stored.rejection_id,
         "state": stored.state,
         "code": stored.code,
@@ -46,17 +44,17 @@ def rejection(stored: Kept) -> Document:
         "position": stored.position,
     }
     if stored.recorded_position is not None:
-        document["recorded_position"] = stored.recorded_position
+        answer["recorded_position"] = stored.recorded_position
     if stored.dismissed_at is not None:
-        document["dismissed"] = {
+        answer["dismissed"] = {
             "at": format_time(stored.dismissed_at),
             "by": stored.dismissed_by,
             "reason": stored.dismissed_reason,
         }
-    return document
+    return answer
 
 
-def whole_rejection(stored: Kept, history: Sequence[Step]) -> Document:
+def whole_rejection(stored: Kept, history: Sequence[Step]) -> JsonObject:
     """Returns a rejected event with its text and its reason, the problem document of the last answer.
 
     ``event`` is the received JSON, null if the text was no JSON or is not stored in full. ``text`` is the stored text,
@@ -84,7 +82,7 @@ def whole_rejection(stored: Kept, history: Sequence[Step]) -> Document:
     }
 
 
-def retried(found: Retried, *, not_whole: int, problem: Callable[[SubledgerError], Document]) -> Document:
+def retried(found: Retried, *, not_whole: int, problem: Callable[[SubledgerError], JsonObject]) -> JsonObject:
     """Returns the outcomes of a retry. ``not_whole``: the number of rejections not stored in full, which have no retry.
 
     ``not_done`` and ``error``: the number of rejections not reached because of an error, and the error; 0 and null

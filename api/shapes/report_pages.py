@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Final
 
-from api.shapes.documents import due_notice, moment
+from api.shapes.answers import due_notice, moment
 from api.shapes.report_tables import heading, informative_columns, is_figure
-from api.shapes.reports import REPORTS, cells_of, document
+from api.shapes.reports import REPORTS, as_json, cells_of
 from api.terminal import FEW_ROWS
 from projections.report import Report, ReportRequest, Table
 from subledger.store.reading.views import View
@@ -145,7 +145,7 @@ def _tables(report: Report, view: View, request: ReportRequest) -> str:
     for number, table in enumerate(report.tables):
         if table.rows or number == 0:
             parts += _sections("" if number == 0 else table.name.replace("_", " ").capitalize(), table, functional)
-    ties = document(report, view, request)["ties"]
+    ties = as_json(report, view, request)["ties"]
     parts.append(f"<section><h2>Ties to the trial balance</h2>{_ties(ties)}</section>")
     return "\n".join([*parts, _footer(report, view)])
 
@@ -197,7 +197,7 @@ def _ties(ties: Iterable[dict[str, Any]]) -> str:
 
 def _statement(report: Report, view: View, request: ReportRequest) -> str:
     """Returns the statement's page: a customer's credits and amounts due, then the movements of each block."""
-    statement = document(report, view, request)
+    statement = as_json(report, view, request)
     parts = [
         _header(report, view, request, f"{request.customer} · {view.settings.entity}"),
         f"<section><h2>Summary</h2>{_summary(statement['items'])}</section>",

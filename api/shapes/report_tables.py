@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from api import terminal
-from api.shapes.reports import cells_of, tie_document
+from api.shapes.reports import cells_of, tie_as_json
 from projections.report import Column, Report, Table
 
 
@@ -17,7 +17,7 @@ def show(report: Report, *, owner: str, as_of: object, functional: str) -> None:
             _show_table(title, table, functional)
     for tie in report.ties:
         verdict = Text("ties") if tie.holds else Text("DIFFERS", "bold red")
-        figures = tie_document(tie)
+        figures = tie_as_json(tie)
         line = f": {tie.what}: {figures['report']} / {figures['trial_balance']} {tie.currency}"
         terminal.out.print(verdict + terminal.shown(line))
     for note in report.notes:

@@ -18,7 +18,8 @@ from typing import Any, Final
 import msgspec
 
 from api.service import Subledger
-from api.shapes import documents
+from api.shapes import answers
+from api.shapes.answers import JsonObject
 from projections.close.period_history import periods_behind
 from projections.forecast import forecast
 from projections.report import Column, MakeReport, Report, ReportRequest, Table, Tie
@@ -29,8 +30,6 @@ from subledger.money import format_credits, format_minor
 from subledger.periods import Period
 from subledger.store.reading.views import View
 from subledger.text.visible_text import spreadsheet_text
-
-Document = dict[str, Any]
 
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,7 +210,7 @@ def _check_range(request: ReportRequest, view: View) -> None:
 # --- JSON and CSV ---------------------------------------------------------------------------------------------------
 
 
-def listing(name: str) -> Document:
+def listing(name: str) -> JsonObject:
     """Returns the description and the parameters of a report."""
     report = REPORTS[name]
     return {
@@ -224,36 +223,36 @@ def listing(name: str) -> Document:
     }
 
 
-def document(report: Report, view: View, request: ReportRequest) -> Document:
+def as_json(report: Report, view: View, request: ReportRequest) -> JsonObject:
     """Returns a report as JSON: the rows of its first table as ``items``, the other tables under their names."""
     functional = view.functional_currency
     return {
         "ledger": view.ledger,
         "report": report.name,
         "title": report.title,
-        **documents.moment(view),
+        **answers.moment(view),
         "from": None if request.from_date is None else request.from_date.isoformat(),
         "to": (request.to_date or view.as_of).isoformat(),
         "customer": request.customer,
         "by": request.by,
         "functional_currency": functional,
-        **tables_document(report, functional),
+        **tables_as_json(report, functional),
         "ties_out": report.ties_out,
         "notes": list(report.notes),
     }
 
 
-def tables_document(report: Report, functional: str) -> Document:
+def tables_as_json(report: Report, functional: str) -> JsonObject:
     """Returns the rows of the first table as ``items``, the other tables under their names, and the ties."""
     first, *others = report.tables
     return {
         "items": _objects(first, functional),
         **{table.name: _objects(table, functional) for table in others},
-        "ties": [tie_document(tie) for tie in report.ties],
+        "ties": [tie_as_json(tie) for tie in report.ties],
     }
 
 
-def tie_document(tie: Tie) -> Document:
+def tie_as_json(tie: Tie) -> JsonObject:
     return {
         "what": tie.what,
         "currency": tie.currency,
@@ -263,7 +262,7 @@ def tie_document(tie: Tie) -> Document:
     }
 
 
-def _objects(table: Table, functional: str) -> list[Document]:
+def _objects(table: Table, functional: str) -> list[JsonObject]:
     names = [column.name for column in table.columns]
     return [dict(zip(names, cells, strict=True)) for cells in cells_of(table, functional)]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from api.shapes.documents import Document
+from api.shapes.answers import JsonObject
 from projections.integrity import VerificationReport
 from projections.replay.rebuild import RebuildCounts
 
 
-def report(found: VerificationReport) -> Document:
+def report(found: VerificationReport) -> JsonObject:
     return {
         "ledger": found.ledger,
         "clean": not found.differences,
@@ -28,5 +28,5 @@ def report(found: VerificationReport) -> Document:
     }
 
 
-def counts(ledger: str, made: RebuildCounts) -> Document:
+def counts(ledger: str, made: RebuildCounts) -> JsonObject:
     return {"ledger": ledger, "rows": dict(made.rows), "resumed_from": made.resumed_from}

@@ -129,7 +129,7 @@ def read_trial_balance(text: str, currency: str) -> list[Theirs]:
 
 
 def theirs_of(rows: Iterable[Mapping[str, str]], currency: str) -> list[Theirs]:
-    """The same of documents. Raises InvalidInput naming the row, counted from 1."""
+    """The same of JSON rows. Raises InvalidInput naming the row, counted from 1."""
     return _without_repeats([_theirs(row, currency, f"row {number}") for number, row in enumerate(rows, start=1)])
 
 

@@ -181,7 +181,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def content_hash(self) -> str:
         """SHA-256 of its name, interval and lines in canonical JSON; of a correction also which, why, when, by whom."""
-        document: dict[str, Any] = {
+        content: dict[str, Any] = {
             "ledger": self.ledger,
             "period": str(self.period),
             "number": self.number,
@@ -193,10 +193,10 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.correction is not None:
             facts = {**msgspec.structs.asdict(self.correction), "made_at": format_time(self.correction.made_at)}
-            document |= {name: value for name, value in facts.items() if value is not None}
+            content |= {name: value for name, value in facts.items() if value is not None}
         if self.customers_hash:
-            document["customers"] = self.customers_hash
-        return hashlib.sha256(canonical(document).encode()).hexdigest()
+            content["customers"] = self.customers_hash
+        return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     def _plain_lines(self) -> list[dict[str, Any]]:
         # Amounts as strings: a month's sum may exceed the integers that JSON carries safely (2^53).

@@ -201,14 +201,14 @@ def _verification(context: MonitorContext) -> tuple[dict[str, Any] | None, list[
     if within_s is not None and (clean_at is None or clean_at < context.before(within_s)):
         when = "never" if clean_at is None else format_time(clean_at)
         faults.append(f"the last clean verification: {when}")
-    document = {
+    result = {
         "verified_at": format_time(verified_at),
         "position": position,
         "not_read_again": since,
         "differences": differences,
         "clean_at": clean_at and format_time(clean_at),
     }
-    return document, faults
+    return result, faults
 
 
 def _text(value: object) -> str:

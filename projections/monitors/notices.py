@@ -154,8 +154,8 @@ def _add(
         "timestamp": format_time(report.looked_at),
         "data": {
             "ledger": report.ledger,
-            "began": [_document(report.named(name), since[name]) for name in began],
-            "ceased": [_document(report.named(name), since[name]) for name in ended],
+            "began": [_notice(report.named(name), since[name]) for name in began],
+            "ceased": [_notice(report.named(name), since[name]) for name in ended],
             "ringing": ringing,
         },
     }
@@ -170,9 +170,9 @@ def _add(
     connection.execute(FORGET_NOTICES, {"ledger": report.ledger, "before": before})
 
 
-def _document(monitor: Monitor, since: str) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.to_builtins(monitor)
-    return {**document, "since": since}
+def _notice(monitor: Monitor, since: str) -> dict[str, Any]:
+    answer: dict[str, Any] = msgspec.to_builtins(monitor)
+    return {**answer, "since": since}
 
 
 def _not_allowed(database: Database, ledger: str, settings: MonitorSettings) -> str | None:

@@ -85,14 +85,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 ENVELOPE_COLUMNS: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
 
 
-def read_event(document: object) -> Event:
+def read_event(value: object) -> Event:
     """One decoded JSON value as an event. Raises InvalidInput with the code and field of the first fault."""
-    if not isinstance(document, dict):
-        raise InvalidEvent("an event is a JSON object", expected="an object", found=json_type(document))
-    if "data_base64" in document:
+    if not isinstance(value, dict):
+        raise InvalidEvent("an event is a JSON object", expected="an object", found=json_type(value))
+    if "data_base64" in value:
         raise InvalidEvent("data_base64 is not taken", field="data_base64", expected="JSON in data")
     try:
-        envelope = CloudEvent.model_validate(document)
+        envelope = CloudEvent.model_validate(value)
     except ValidationError as error:
         raise _first_fault(error, CloudEvent, prefix="") from None
     if envelope.source == OWN_SOURCE:
@@ -107,7 +107,7 @@ def read_event(document: object) -> Event:
         raise InvalidEvent(
             "data is not JSON", field="datacontenttype", expected="application/json", found=content_type[:60]
         )
-    data = read_data(model, document["data"])
+    data = read_data(model, value["data"])
     subject = envelope.subject if envelope.subject != "-" else None
     if envelope.type in LEDGER_WIDE:
         if subject is not None:
@@ -125,8 +125,8 @@ def read_event(document: object) -> Event:
         customer=subject,
         occurred_at=envelope.time,
         data=data,
-        data_text=_canonical_data(document["data"]),
-        attributes_text=_other_attributes(document, envelope.time),
+        data_text=_canonical_data(value["data"]),
+        attributes_text=_other_attributes(value, envelope.time),
     )
 
 
@@ -205,13 +205,13 @@ def canonical(value: Any) -> str:
     return rfc8785.dumps(value).decode()
 
 
-def check_texts(document: Any, *, field: str) -> None:
+def check_texts(root: Any, *, field: str) -> None:
     """No text or name in a JSON value holds NUL or half a surrogate pair, which JSON can write and nothing can keep.
 
     Raises InvalidValue naming the member of the document that does, or ``field``; never the text, which no answer could
     hold either.
     """
-    pending: list[tuple[str, Any]] = [(field, document)]
+    pending: list[tuple[str, Any]] = [(field, root)]
     while pending:
         path, value = pending.pop()
         if isinstance(value, str):
@@ -220,7 +220,7 @@ def check_texts(document: Any, *, field: str) -> None:
         elif isinstance(value, Mapping):
             for name, item in value.items():
                 check_texts(name, field=path)
-                pending.append((name if value is document else f"{path}.{name}", item))
+                pending.append((name if value is root else f"{path}.{name}", item))
         elif isinstance(value, list | tuple):
             pending.extend((f"{path}.{number}", item) for number, item in enumerate(value))
 
@@ -244,13 +244,13 @@ def _canonical_data(data: Any) -> str:
     return orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _other_attributes(document: dict[str, Any], moment: datetime) -> str | None:
+def _other_attributes(event: dict[str, Any], moment: datetime) -> str | None:
     """The envelope's other attributes as they are stored. Their bounds are those of new events (new_bounds)."""
-    others = {name: value for name, value in document.items() if name not in ENVELOPE_COLUMNS}
+    others = {name: value for name, value in event.items() if name not in ENVELOPE_COLUMNS}
     for name, value in others.items():
         _check_attribute(name, value)
-    if document["time"] != format_time(moment):
-        others["time"] = document["time"]
+    if event["time"] != format_time(moment):
+        others["time"] = event["time"]
     return canonical(others) if others else None
 
 

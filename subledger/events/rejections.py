@@ -68,14 +68,14 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
     """Reads a refused event's text as far as possible. Not ``decoded``: the text alone, as of one that is no JSON."""
     try:
-        document = loads(sent) if decoded else _NO_JSON
+        content = loads(sent) if decoded else _NO_JSON
     except InvalidInput:
-        document = _NO_JSON
+        content = _NO_JSON
     stored, size = sent[:MAX_SENT], len(sent)
-    if not isinstance(document, dict):
-        return Rejection(content_hash=_content_hash(sent, document), sent=stored, sent_bytes=size)
-    source, event_id = _name(document.get("source")), _name(document.get("id"))
-    subject, data = document.get("subject"), document.get("data")
+    if not isinstance(content, dict):
+        return Rejection(content_hash=_content_hash(sent, content), sent=stored, sent_bytes=size)
+    source, event_id = _name(content.get("source")), _name(content.get("id"))
+    subject, data = content.get("subject"), content.get("data")
     amount, quantity, unit, data_hash = None, None, None, None
     if isinstance(data, dict):
         amount, quantity = _money(data), _credits(data)
@@ -83,15 +83,15 @@ def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
         canonical = _canonical(data)
         data_hash = None if canonical is None else hashlib.sha256(canonical).digest()
     return Rejection(
-        content_hash=_content_hash(sent, document),
+        content_hash=_content_hash(sent, content),
         sent=stored,
         sent_bytes=size,
         # A key is both or none: by half of it no event is found.
         source=source if event_id else None,
         event_id=event_id if source else None,
-        type=_name(document.get("type")),
+        type=_name(content.get("type")),
         customer=None if subject == "-" else _name(subject),
-        occurred_at=_moment(document.get("time")),
+        occurred_at=_moment(content.get("time")),
         data_hash=data_hash,
         money=amount,
         credits=quantity,
@@ -99,12 +99,12 @@ def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
     )
 
 
-def text_of(document: object) -> bytes:
+def text_of(content: object) -> bytes:
     """A decoded JSON value as the text of a refused event, where the text that it came in is not at hand."""
     with suppress(TypeError):  # nested deeper than is written, or integers of more than 64 bits
-        return orjson.dumps(document)
+        return orjson.dumps(content)
     with suppress(ValueError, RecursionError):
-        return json.dumps(document).encode()
+        return json.dumps(content).encode()
     return b"(nested too deep to be written)"
 
 
@@ -134,30 +134,30 @@ def _stands_as_it_is(sent: bytes) -> bool:
     return False
 
 
-def first_sent_as_text(document: object) -> bool:
+def first_sent_as_text(content: object) -> bool:
     """True if the event in a line of FILE.rejected.jsonl stands there as a text, which nobody has decoded yet."""
-    return isinstance(document, dict) and isinstance(document.get("event", ""), str)
+    return isinstance(content, dict) and isinstance(content.get("event", ""), str)
 
 
-def as_first_sent(document: object) -> bytes | None:
+def as_first_sent(content: object) -> bytes | None:
     """The text in a line of FILE.rejected.jsonl, so that the file can be sent again; None for anything else."""
-    if not isinstance(document, dict) or not isinstance(document.get("error"), dict):
+    if not isinstance(content, dict) or not isinstance(content.get("error"), dict):
         return None
-    if document.keys() == {"line", "event", "error"}:
-        event = document["event"]
+    if content.keys() == {"line", "event", "error"}:
+        event = content["event"]
         with suppress(UnicodeEncodeError):
             return event.encode() if isinstance(event, str) else text_of(event)
-    if document.keys() == {"line", "event_base64", "error"} and isinstance(document["event_base64"], str):
+    if content.keys() == {"line", "event_base64", "error"} and isinstance(content["event_base64"], str):
         with suppress(ValueError, binascii.Error):
-            return base64.b64decode(document["event_base64"], validate=True)
+            return base64.b64decode(content["event_base64"], validate=True)
     return None
 
 
 # --- the members, as far as they can be read ----------------------------------------------------------------------
 
 
-def _content_hash(sent: bytes, document: object) -> bytes:
-    canonical = None if document is _NO_JSON else _canonical(document)
+def _content_hash(sent: bytes, content: object) -> bytes:
+    canonical = None if content is _NO_JSON else _canonical(content)
     return hashlib.sha256(b"text\x00" + sent if canonical is None else b"json\x00" + canonical).digest()
 
 

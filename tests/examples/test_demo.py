@@ -29,17 +29,17 @@ def demo(service: Subledger, tmp_path_factory: pytest.TempPathFactory) -> DemoRe
 
 def test_the_demo_is_clean_and_writes_the_journals_of_every_month(demo: DemoResult) -> None:
     assert demo.clean
-    assert [month["period"] for month in demo.document["months"]] == [f"2025-{month:02d}" for month in range(1, 13)]
-    names = [path.name for path in Path(demo.document["directory"]).iterdir()]
-    for month in demo.document["months"]:
+    assert [month["period"] for month in demo.answer["months"]] == [f"2025-{month:02d}" for month in range(1, 13)]
+    names = [path.name for path in Path(demo.answer["directory"]).iterdir()]
+    for month in demo.answer["months"]:
         of_month = [name for name in names if f"-{month['period']}-1-" in name]
         assert len(of_month) == 4, of_month
 
 
 def test_its_table_adds_all_currencies_up_in_the_functional_one(service: Subledger, demo: DemoResult) -> None:
     several = 0
-    for month in demo.document["months"]:
-        parameters = {"ledger": demo.document["ledger"], "as_of": Period.parse(month["period"]).last_day}
+    for month in demo.answer["months"]:
+        parameters = {"ledger": demo.answer["ledger"], "as_of": Period.parse(month["period"]).last_day}
         with service.database.read() as connection:
             rows = connection.execute(text(OF_LINES), parameters).all()
         debits = {row.account: int(row.debits) for row in rows}

@@ -23,7 +23,7 @@ import api
 import projections
 import subledger
 from api.service import Subledger
-from api.shapes.documents import decode_cursor
+from api.shapes.answers import decode_cursor
 from projections.account_mapping.mapping import parse_mapping
 from projections.close.close import close_period, reopen_period
 from projections.configuring.clock import set_clock

@@ -25,7 +25,7 @@ LATER: Final = """
 import json, sys
 import psycopg
 from sqlalchemy import text
-from api.shapes import policies as policy_documents, reports
+from api.shapes import policies as policy_answers, reports
 from subledger.ledger_settings import LedgerSettings
 from api.service import Subledger
 from projections.integrity import verify
@@ -64,7 +64,7 @@ for ledger, asked in json.load(sys.stdin).items():
     told["rollforward"] = table(ledger, "rollforward", 0)
     with database.read() as connection:
         held = adopted_policy(connection, ledger, 1)
-    told["inherited"] = policy_documents.adopted_policy(held, with_rules=True)["inherited"]
+    told["inherited"] = policy_answers.adopted_policy(held, with_rules=True)["inherited"]
     policy = shipped_policy(asked["policy"]) if asked["file"] is None else parse_policy(asked["file"])
     told["adopted_again"] = service.adopt_policy(ledger, policy).adopted
     told["created_again"] = service.create_ledger(

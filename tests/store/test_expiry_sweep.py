@@ -15,7 +15,7 @@ from api.cli import main as cli
 from api.http.app import create_app
 from api.service import Subledger
 from api.shapes import joint_reports, report_pages, reports
-from api.shapes.documents import due_notice
+from api.shapes.answers import due_notice
 from projections.close.expiry_sweeper import Sweeper
 from projections.configuring.clock import set_clock
 from projections.exports.exports import month_state
@@ -247,7 +247,7 @@ def test_over_several_ledgers_what_is_due_is_added_up(service: Subledger) -> Non
     )
     chosen = joint_reports.Chosen(entity=None, ledgers=names)
     question = reports.ReportQuery(as_of=date(2030, 5, 10))
-    made = joint_reports.document(joint_reports.answer(service, "clearing", question, chosen))
+    made = joint_reports.as_json(joint_reports.answer(service, "clearing", question, chosen))
     assert (made["due_expiries"], made["due_since"]) == (2, format_time(NOW - timedelta(days=1)))
     assert [part["due_expiries"] for part in made["ledgers"]] == [1, 1]
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from api.service import Subledger
-from api.shapes import balances as balance_documents
+from api.shapes import balances as balance_answers
 from api.shapes import joint_reports, reports
 from api.terminal import json_text
 from projections.account_mapping.mapping import AccountMapping, default_mapping
@@ -68,18 +68,18 @@ def of(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) 
 
 
 def _trial_balance(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> Any:
-    return balance_documents.trial_balance(*service.trial_balance(ledger, as_of=as_of, known_at=known_at))
+    return balance_answers.trial_balance(*service.trial_balance(ledger, as_of=as_of, known_at=known_at))
 
 
 def _balances(service: Subledger, ledger: str, customer: str, as_of: date, known_at: datetime | None) -> Any:
     at, found = service.customer_balances(ledger, customer, as_of=as_of, known_at=known_at)
-    return balance_documents.customer_balances(at, customer, found)
+    return balance_answers.customer_balances(at, customer, found)
 
 
 def _blocks(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> Any:
     with service.view(ledger, as_of=as_of, known_at=known_at) as view:
         found, _ = blocks.customer_blocks(view)
-        return [balance_documents.block(block, view.functional_currency) for block in found]
+        return [balance_answers.block(block, view.functional_currency) for block in found]
 
 
 def _has_other_currencies(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> bool:
@@ -92,7 +92,7 @@ def _report(
 ) -> Any:
     question = reports.ReportQuery(as_of=as_of, known_at=known_at, customer=customer)
     with reports.answer(service, ledger, name, question) as (found, view, asked):
-        return reports.document(found, view, asked)
+        return reports.as_json(found, view, asked)
 
 
 def now_of(service: Subledger, ledger: str) -> datetime:
@@ -193,8 +193,8 @@ def test_an_answer_at_a_fixed_known_at_never_changes(
     told = {day: of(service, ledger, day, known_at) for day in DAYS}
     change(service, ledger)
     assert now_of(service, ledger) > known_at
-    for day, answers in told.items():
-        assert of(service, ledger, day, known_at) == answers
+    for day, expected in told.items():
+        assert of(service, ledger, day, known_at) == expected
     stranger = Subledger(Database(service.database.url))
     try:
         assert {day: of(stranger, ledger, day, known_at) for day in DAYS} == told
@@ -246,7 +246,7 @@ def test_an_entity_has_the_ledgers_that_it_was_known_to_have(service: Subledger,
 
     def told() -> str:
         chosen = joint_reports.Chosen(entity=entity)
-        return json_text(joint_reports.document(joint_reports.answer(service, "trial-balance", question, chosen)))
+        return json_text(joint_reports.as_json(joint_reports.answer(service, "trial-balance", question, chosen)))
 
     before = told()
     assert leaving in before

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from api.demo.company import year
 from api.service import Subledger
-from api.shapes import policies as policy_documents
+from api.shapes import policies as policy_answers
 from api.shapes import reports
 from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
@@ -182,10 +182,10 @@ def test_a_policy_is_printed_as_a_file_that_reads_back_the_same(service: Subledg
         adoption = service.adopt_policy(ledger, policy)
         with service.database.read() as connection:
             found = adopted_policy(connection, ledger, adoption.number)
-        read = parse_policy(policy_documents.policy_file(found))
+        read = parse_policy(policy_answers.policy_file(found))
         assert (read.name, read.version, read.description) == (policy.name, policy.version, policy.description.strip())
         assert (read.rules, read.content_hash) == (policy.rules, policy.content_hash)
-        assert list(tomllib.loads(policy_documents.policy_file(found))["entries"]) == NAMES
+        assert list(tomllib.loads(policy_answers.policy_file(found))["entries"]) == NAMES
     with service.database.read() as connection, pytest.raises(UnknownPolicy):
         adopted_policy(connection, ledger, 4)
 

@@ -18,8 +18,8 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from api.shapes import balances as balance_documents
-from api.shapes import events as event_documents
+from api.shapes import balances as balance_answers
+from api.shapes import events as event_answers
 from api.shapes import reports
 from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.configuring.account_mappings import adopt_mapping
@@ -131,19 +131,17 @@ def used(service: Subledger) -> int:
 def told(service: Subledger, *, position: int | None = None) -> dict[str, Any]:
     """A process's answers about the ledger, in every way that needs rules or settings."""
     day = date(2026, 1, 31)
-    found: dict[str, Any] = {
-        "trial balance": balance_documents.trial_balance(*service.trial_balance("acme", as_of=day))
-    }
-    found["customer"] = balance_documents.customer_balances(*_of_customer(service, day))
+    found: dict[str, Any] = {"trial balance": balance_answers.trial_balance(*service.trial_balance("acme", as_of=day))}
+    found["customer"] = balance_answers.customer_balances(*_of_customer(service, day))
     with service.view("acme", as_of=day) as view:
-        found["blocks"] = [balance_documents.block(block, "USD") for block in blocks.customer_blocks(view)[0]]
+        found["blocks"] = [balance_answers.block(block, "USD") for block in blocks.customer_blocks(view)[0]]
     for name in ("trial-balance", "summary", "rollforward", "waterfall", "clearing", "receivables", "performance"):
         with reports.answer(service, "acme", name, reports.ReportQuery(as_of=day)) as (report, view, asked):
-            found[name] = reports.document(report, view, asked)
+            found[name] = reports.as_json(report, view, asked)
     if position is not None:
         with service.database.read() as connection:
             rules = rules_of(service.database, connection, "acme")
-            found["event"] = event_documents.event(event_at(connection, "acme", position), rules, "USD")
+            found["event"] = event_answers.event(event_at(connection, "acme", position), rules, "USD")
     return found
 
 
@@ -291,10 +289,10 @@ def test_a_restored_database_answers_as_before(scratch_url: str, tmp_path: Path)
     service.create_ledger("acme", LedgerSettings(currency="USD", on_shortfall="backfill"))
     record_months(service, "acme", prefix="r", size=200)
     go_on(service, "acme", policy="contract_liability", chart=3000, block="more")
-    answers = everything(service, Reads(service), "acme")
+    expected = everything(service, Reads(service), "acme")
     database.close()
     with restored(scratch_url, tmp_path) as url:
-        assert asked_in_another_process(url, tmp_path, answers) == []
+        assert asked_in_another_process(url, tmp_path, expected) == []
 
 
 @pytest.mark.campaign

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from api.settings import connect
-from api.shapes import documents
+from api.shapes import answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from subledger.persons import NOBODY, person
 from subledger.store.reading.ledgers import ledger_head
@@ -65,9 +65,9 @@ def approvals_list(
         ledger_head(connection, ledger)
         state = None if every else WAITING
         found = approvals_page(connection, ledger, state=state, after=start, limit=10_000)
-    items = [documents.approval(request) for request in found]
+    items = [answers.approval(request) for request in found]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     rows = [
         (i["approval_id"], i["state"], i["reason"], i["event"]["id"], i["maker"], i["requested_at"], i["checker"])
@@ -87,7 +87,7 @@ def approve(approval: ApprovalArgument, ledger: LedgerOption, by: By = whoami(),
     if outcome.error is not None:
         raise outcome.error
     if json_:
-        print_json({"approval_id": approval, "state": "approved", **documents.outcome(outcome)})
+        print_json({"approval_id": approval, "state": "approved", **answers.outcome(outcome)})
     else:
         out.print(f"{outcome.event_id} is recorded at position {outcome.position}.")
 

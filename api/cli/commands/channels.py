@@ -9,8 +9,8 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import deliveries as delivery_documents
-from api.shapes import documents
+from api.shapes import answers
+from api.shapes import deliveries as delivery_answers
 from api.terminal import Json, LedgerOption, out, print_json, read_toml, table
 from projections.delivery import channels
 from projections.delivery.connectors import CONNECTORS, connector_named
@@ -44,11 +44,11 @@ def channel_list(
         if dropped:
             names = ("channel", "connector", "format", "changed_by", "dropped_by", "dropped_at")
             dropped_ones = channels.dropped_channels(connection, ledger)
-            items = [delivery_documents.dropped_channel(channel) for channel in dropped_ones]
+            items = [delivery_answers.dropped_channel(channel) for channel in dropped_ones]
         else:
-            items = [delivery_documents.channel(channel) for channel in channels.list_channels(connection, ledger)]
+            items = [delivery_answers.channel(channel) for channel in channels.list_channels(connection, ledger)]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     table(None, names, [[item[name] for name in names] for item in items])
 
@@ -68,7 +68,7 @@ def channel_connectors(json_: Json = False) -> None:
         for connector in map(connector_named, CONNECTORS)
     ]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     table(
         None,
@@ -85,12 +85,12 @@ def channel_show(channel: ChannelArgument, ledger: LedgerOption, json_: Json = F
     """
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
-        found = delivery_documents.channel(channels.get_channel(connection, ledger, channel))
+        found = delivery_answers.channel(channels.get_channel(connection, ledger, channel))
     if json_:
         print_json(found)
         return
     rows = [[name, found[name]] for name in ("connector", "format", "destination")]
-    title = documents.last_change_title(found)
+    title = answers.last_change_title(found)
     table(title, ("setting", "value"), [*rows, *([name, value] for name, value in found["settings"].items())])
 
 
@@ -114,7 +114,7 @@ def channel_set(
         ledger_head(connection, ledger)
     found = channels.set_channel(service.database, ledger, channel, given, by=by)
     if json_:
-        print_json(delivery_documents.channel(found))
+        print_json(delivery_answers.channel(found))
     else:
         out.print(
             f"{channel} delivers {found.format.name} to {found.destination} with the connector {found.connector.name}."

@@ -8,7 +8,7 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
+from api.shapes import answers
 from api.terminal import Json, LedgerOption, out, print_json
 from projections.configuring.clock import read_clock, set_clock
 from projections.reads.clock import clock_of
@@ -27,7 +27,7 @@ def clock_show(ledger: LedgerOption, json_: Json = False) -> None:
 
     Example: subledger clock show --ledger acme
     """
-    found = documents.clock(clock_of(connect().database, ledger))
+    found = answers.clock(clock_of(connect().database, ledger))
     if json_:
         print_json(found)
         return
@@ -48,7 +48,7 @@ def clock_set(
     """
     service = connect()
     was_set = set_clock(service.recorder, ledger, read_clock(moment), by=by)
-    found = documents.clock(clock_of(service.database, ledger))
+    found = answers.clock(clock_of(service.database, ledger))
     if json_:
         print_json({**found, "status": "set" if was_set else "unchanged"})
     else:

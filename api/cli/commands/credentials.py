@@ -9,7 +9,7 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
+from api.shapes import answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from subledger.events.envelope import format_time
 from subledger.external import grants
@@ -53,9 +53,9 @@ def credentials_list(ledger: LedgerOption, json_: Json = False) -> None:
     """
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
-        items = [_document(found) for found in grants.list_grants(connection, ledger)]
+        items = [_answer(found) for found in grants.list_grants(connection, ledger)]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     names = ("credential", "granted_at", "granted_by", "revoked_at", "revoked_by")
     table(None, names, [[item[name] for name in names] for item in items])
@@ -78,7 +78,7 @@ def credentials_revoke(
         )
 
 
-def _document(found: grants.Grant) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.to_builtins(found)
+def _answer(found: grants.Grant) -> dict[str, Any]:
+    answer: dict[str, Any] = msgspec.to_builtins(found)
     moments = {"granted_at": found.granted_at, "revoked_at": found.revoked_at}
-    return {**document, **{name: None if at is None else format_time(at) for name, at in moments.items()}}
+    return {**answer, **{name: None if at is None else format_time(at) for name, at in moments.items()}}

@@ -9,7 +9,7 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
+from api.shapes import answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.account_mapping import customer_attributes as attributes
 from subledger.errors import InvalidInput
@@ -70,7 +70,7 @@ def customer_show(customer: CustomerArgument, ledger: LedgerOption, json_: Json 
         ledger_head(connection, ledger)
         found = attributes.attributes_of(connection, ledger, customer)
     if json_:
-        print_json(documents.customer_attributes(ledger, found))
+        print_json(answers.customer_attributes(ledger, found))
     else:
         title = f"changed by {found.changed_by} at {format_time(found.changed_at)}" if found.changed_at else None
         table(title, ("attribute", "value"), list(found.attributes.items()))
@@ -97,9 +97,9 @@ def customer_erasures(ledger: LedgerOption, json_: Json = False) -> None:
     """
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
-        items = [documents.erasure(each) for each in attributes.erasures(connection, ledger, limit=1_000_000)]
+        items = [answers.erasure(each) for each in attributes.erasures(connection, ledger, limit=1_000_000)]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
     else:
         table(None, ("customer", "erased_at", "erased_by"), [tuple(item.values()) for item in items])
 

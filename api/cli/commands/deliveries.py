@@ -12,8 +12,8 @@ from api.cli.commands.approvals import By, whoami
 from api.cli.commands.months import PeriodArgument
 from api.service import Subledger
 from api.settings import connect
-from api.shapes import deliveries as delivery_documents
-from api.shapes import documents
+from api.shapes import answers
+from api.shapes import deliveries as delivery_answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.delivery import by_hand, channels, outbox
 from projections.delivery.channels import Channel
@@ -147,9 +147,9 @@ def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: 
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
         found = outbox.get_delivery(connection, ledger, delivery_id)
-        steps = [delivery_documents.step(step) for step in outbox.steps_of(connection, found)]
+        steps = [delivery_answers.step(step) for step in outbox.steps_of(connection, found)]
     if json_:
-        print_json({**delivery_documents.delivery(found), "steps": steps})
+        print_json({**delivery_answers.delivery(found), "steps": steps})
         return
     _show([found], False)
     rows = []
@@ -196,9 +196,9 @@ def deliveries_abandon(
 
 
 def _show(found: list[Delivery], json_: bool) -> None:
-    items = [delivery_documents.delivery(delivery) for delivery in found]
+    items = [delivery_answers.delivery(delivery) for delivery in found]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
     elif items:
         table(None, _COLUMNS, [[item[name] for name in _COLUMNS] for item in items], right=(4,))
     else:

@@ -33,7 +33,7 @@ def demo(
     service = connect()
     result = run_demo(service, data=data, directory=private_home() / "demo", say=err.print)
     if json_:
-        print_json(result.document)
+        print_json(result.answer)
     else:
         result.show()
     if not result.clean:

@@ -11,8 +11,8 @@ import typer
 from api.cli.commands.approvals import By, whoami
 from api.cli.files import written_whole
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import exports as export_documents
+from api.shapes import answers
+from api.shapes import exports as export_answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.exports import exporting, exports
 from projections.exports.formats import FORMATS
@@ -73,13 +73,13 @@ def export(
         with written_whole(path) as file:
             for piece in exports.content_of(service.database, item):
                 file.write(piece)
-        items.append({**export_documents.export(item), "file": str(path)})
+        items.append({**export_answers.export(item), "file": str(path)})
     standing = exports.month_state(service.database, ledger, Period.parse(period))
     if json_:
-        print_json({"items": items, **export_documents.standing(standing)})
+        print_json({"items": items, **export_answers.standing(standing)})
         return
-    for item_document in items:
-        out.print(item_document["file"])
+    for exported in items:
+        out.print(exported["file"])
     for notice in standing.notices:
         out.print(notice)
 
@@ -99,10 +99,10 @@ def exports_list(
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         while found := exports.list_exports(connection, ledger, period=month, after=after, limit=_PAGE):
-            items += [export_documents.export(export) for export in found]
+            items += [export_answers.export(export) for export in found]
             after = found[-1].export_id
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     names = ("id", "period", "number", "format", "created_at", "created_by", "content_hash")
     table(None, names, [[item[name] for name in names] for item in items], right=(2,))
@@ -117,7 +117,7 @@ def exports_show(export_id: ExportArgument, ledger: LedgerOption, json_: Json = 
     service = connect()
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        found = export_documents.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
+        found = export_answers.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
     if json_:
         print_json(found)
         return
@@ -145,9 +145,9 @@ def exports_entries(
         functional = ledger_head(connection, ledger).state.functional_currency
         export = exports.get_export(connection, ledger, export_id)
         found = exports.entries_of_line(connection, export, line, limit=limit)
-    items = [export_documents.entry_behind(entry, functional) for entry in found]
+    items = [export_answers.entry_behind(entry, functional) for entry in found]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     names = (
         "position",

@@ -9,8 +9,8 @@ import typer
 from api.cli.commands.approvals import By, whoami
 from api.cli.commands.months import PeriodArgument
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import exports as export_documents
+from api.shapes import answers
+from api.shapes import exports as export_answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.exports import exports
 from projections.journals import reversing
@@ -36,9 +36,9 @@ def journals_list(period: PeriodArgument, ledger: LedgerOption, json_: Json = Fa
         ledger_head(connection, ledger)
         found = journals_of(connection, ledger, Period.parse(period))
         handed_over = exports.handed_over(connection, ledger, Period.parse(period))
-    items = [export_documents.journal(each, found, handed_over) for each in found]
+    items = [export_answers.journal(each, found, handed_over) for each in found]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     names = (
         "number",
@@ -75,6 +75,6 @@ def journals_reverse(
     if json_:
         with service.database.read() as connection:
             handed_over = exports.handed_over(connection, ledger, month)
-        print_json(export_documents.reversed_journal(made, handed_over))
+        print_json(export_answers.reversed_journal(made, handed_over))
     else:
         out.print(f"{made.reversal.name} reverses {made.journal.name}; {made.reissue.name} is its re-issue.")

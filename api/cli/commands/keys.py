@@ -12,8 +12,8 @@ from api import keys
 from api.access import EVERY_LEDGER
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import keys as key_documents
+from api.shapes import answers
+from api.shapes import keys as key_answers
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
 from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
@@ -72,9 +72,9 @@ def keys_list(
 
     Example: subledger keys list --ledger acme
     """
-    items = [key_documents.key(key) for key in keys.list_keys(connect().database, scope=ledger)]
+    items = [key_answers.key(key) for key in keys.list_keys(connect().database, scope=ledger)]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     names = ("key_id", "state", "ledger", "role", "name", "valid_until", "last_used_at", "created_by", "revoked_by")
     shown = [{**item, "valid_until": _valid_until(item["expires_at"])} for item in items]
@@ -106,20 +106,20 @@ def keys_revoke(key: KeyArgument, by: By = whoami(), json_: Json = False) -> Non
 
     Example: subledger keys revoke key_0123456789abcdef0123
     """
-    document = key_documents.key(keys.revoke_key(connect().database, key, by=by))
+    answer = key_answers.key(keys.revoke_key(connect().database, key, by=by))
     if json_:
-        print_json(document)
+        print_json(answer)
     else:
-        out.print(f"{document['key_id']} of {document['name']} is revoked.")
+        out.print(f"{answer['key_id']} of {answer['name']} is revoked.")
 
 
 def _show(made: keys.NewKey, json_: bool) -> None:
-    document = key_documents.new_key(made)
+    answer = key_answers.new_key(made)
     if json_:
-        print_json(document)
+        print_json(answer)
         return
     sys.stdout.write(made.secret + "\n")
-    end = _valid_until(document["expires_at"])
+    end = _valid_until(answer["expires_at"])
     until = f", valid until {end}" if end else ""
     err.print(f"{made.key.key_id}, a {made.key.role} of {made.key.ledger}, for {made.key.name}{until}. Shown only now.")
 

@@ -9,7 +9,7 @@ import typer
 from api.cli.commands.approvals import By, whoami
 from api.cli.commands.policies import policy_named
 from api.settings import connect
-from api.shapes import documents
+from api.shapes import answers
 from api.terminal import Json, out, print_json, table
 from projections.configuring.clock import read_clock
 from subledger.errors import InvalidInput
@@ -93,9 +93,9 @@ def ledger_create(
     created = service.create_ledger(ledger, settings, by=by)
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
-        document = documents.ledger(head, policy_name(connection, ledger, head.state.policy))
+        answer = answers.ledger(head, policy_name(connection, ledger, head.state.policy))
     if json_:
-        print_json({**document, "created": created})
+        print_json({**answer, "created": created})
     else:
         out.print(f"Ledger {ledger}: {'created' if created else 'existed already'}.")
 
@@ -185,9 +185,9 @@ def ledger_configure(
     configured = service.configure_ledger(ledger, change, by=by)
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
-        document = documents.ledger(head, policy_name(connection, ledger, head.state.policy))
+        answer = answers.ledger(head, policy_name(connection, ledger, head.state.policy))
     if json_:
-        print_json({**document, "status": "configured" if configured else "unchanged"})
+        print_json({**answer, "status": "configured" if configured else "unchanged"})
     else:
         out.print(f"Ledger {ledger}: {'configured' if configured else 'unchanged'}.")
 
@@ -223,9 +223,9 @@ def ledger_list(json_: Json = False) -> None:
     """
     service = connect()
     with service.database.read() as connection:
-        items = [documents.ledger(h, p) for h, p in ledger_heads(connection, after="", limit=100_000)]
+        items = [answers.ledger(h, p) for h, p in ledger_heads(connection, after="", limit=100_000)]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     names = ("ledger", "kind", "currency", "policy", "timezone", "closed_through", "position")
     kinds = [{**item, "kind": "SANDBOX" if item["sandbox"] else "real"} for item in items]

@@ -10,7 +10,7 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
+from api.shapes import answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.account_mapping import mapping
 from projections.account_mapping.rows import FIXED_COLUMNS, csv_text
@@ -54,7 +54,7 @@ def mapping_show(
         adoption = mapping.adoption_of(connection, ledger, number)
     rows = found.rows
     if json_:
-        print_json(documents.mapping(ledger, adoption, found))
+        print_json(answers.mapping(ledger, adoption, found))
         return
     if csv:
         sys.stdout.write(csv_text(rows))

@@ -13,8 +13,8 @@ from api import terminal
 from api.cli.commands.approvals import By, whoami
 from api.service import Subledger
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import monitors as monitor_documents
+from api.shapes import answers
+from api.shapes import monitors as monitor_answers
 from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
 from projections import monitors
 from projections.monitors import settings as monitor_settings
@@ -52,15 +52,15 @@ def monitor(
     for name in [ledger] if ledger is not None else _ledgers(service):
         found = monitors.check(service.database, name, datetime.now(UTC))
         notified = monitors.notify(service.database, name, found) if notify else None
-        document = monitor_documents.report(found)
-        items.append(document if notified is None else {**document, "notified": monitor_documents.notified(notified)})
+        answer = monitor_answers.report(found)
+        items.append(answer if notified is None else {**answer, "notified": monitor_answers.notified(notified)})
         well = well and found.well
         if not json_:
             _show(found, titled=ledger is None)
         if notified is not None and notified.failure is not None:
             err.print(f"{name}: {notified.waiting} notices wait: {notified.failure}")
     if json_:
-        print_json(items[0] if ledger is not None else documents.page(items, None))
+        print_json(items[0] if ledger is not None else answers.page(items, None))
     if not well:
         raise typer.Exit(terminal.DIFFERENCE)
 
@@ -102,12 +102,12 @@ def thresholds_show(ledger: LedgerOption, json_: Json = False) -> None:
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
         settings = monitor_settings.settings_of(connection, ledger)
-        document = monitor_documents.settings(ledger, settings, monitor_settings.change_of(connection, ledger))
+        answer = monitor_answers.settings(ledger, settings, monitor_settings.change_of(connection, ledger))
     if json_:
-        print_json(document)
+        print_json(answer)
         return
-    rows = [[name, "off" if value is None else value] for name, value in document["settings"].items()]
-    table(documents.last_change_title(document), ("setting", "value"), rows)
+    rows = [[name, "off" if value is None else value] for name, value in answer["settings"].items()]
+    table(answers.last_change_title(answer), ("setting", "value"), rows)
 
 
 @thresholds_app.command("set")
@@ -129,6 +129,6 @@ def thresholds_set(
     if json_:
         with service.database.read() as connection:
             change = monitor_settings.change_of(connection, ledger)
-        print_json(monitor_documents.settings(ledger, settings, change))
+        print_json(monitor_answers.settings(ledger, settings, change))
     else:
         out.print("The thresholds are set.")

@@ -9,9 +9,9 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import exports as export_documents
-from api.shapes import periods as period_documents
+from api.shapes import answers
+from api.shapes import exports as export_answers
+from api.shapes import periods as period_answers
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
 from projections.close import close as closing
 from projections.close import period_history
@@ -57,7 +57,7 @@ def close(period: PeriodArgument, ledger: LedgerOption, by: By = whoami(), json_
     """
     closed = closing.close_period(connect().recorder, ledger, Period.parse(period), by=by)
     if json_:
-        print_json(period_documents.closed_period(closed))
+        print_json(period_answers.closed_period(closed))
     else:
         out.print(f"{closed.period} is closed; {closed.expired} credit blocks expired in it.")
 
@@ -75,7 +75,7 @@ def reopen(
     """
     reopened = closing.reopen_period(connect().recorder, ledger, Period.parse(period), reason, by=by)
     if json_:
-        print_json(period_documents.reopened_period(reopened))
+        print_json(period_answers.reopened_period(reopened))
     elif reopened.position is None:
         out.print(f"Reopening {reopened.period} waits for a second person: {reopened.approval_id}")
     else:
@@ -97,9 +97,9 @@ def periods(
     """
     service = connect()
     with service.database.read() as connection:
-        items = [period_documents.period(state) for state in period_history.periods(connection, ledger)]
+        items = [period_answers.period(state) for state in period_history.periods(connection, ledger)]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     if history:
         of_acts = ("what", "by", "at", "reason", "subject")
@@ -119,7 +119,7 @@ def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False)
     """
     found = checking.checklist(connect().database, ledger, Period.parse(period), now=datetime.now(UTC))
     if json_:
-        print_json(export_documents.checklist(found))
+        print_json(export_answers.checklist(found))
     else:
         rows = [[step.state, step.question, _evidence(step.evidence), step.next] for step in found.steps]
         table(None, ("state", "step", "evidence", "next"), rows)

@@ -10,8 +10,8 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import policies as policy_documents
+from api.shapes import answers
+from api.shapes import policies as policy_answers
 from api.terminal import Json, LedgerOption, err, out, print_json, table
 from projections.reads.policies import adopted_policies, adopted_policy
 from subledger.errors import InvalidPolicy
@@ -52,9 +52,9 @@ def policy_list(ledger: LedgerOption, json_: Json = False) -> None:
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = adopted_policies(connection, ledger, limit=100_000)
-    items = [policy_documents.adopted_policy(each) for each in found]
+    items = [policy_answers.adopted_policy(each) for each in found]
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     names = ("policy", "name", "version", "in_force", "position", "recorded_at", "by")
     table(None, names, [[item[name] for name in names] for item in items], right=(0, 2, 4))
@@ -77,9 +77,9 @@ def policy_show(
         head = ledger_head(connection, ledger)
         found = adopted_policy(connection, ledger, head.state.policy if number is None else number)
     if json_:
-        print_json(policy_documents.adopted_policy(found, with_rules=True))
+        print_json(policy_answers.adopted_policy(found, with_rules=True))
     else:
-        sys.stdout.write(policy_documents.policy_file(found))
+        sys.stdout.write(policy_answers.policy_file(found))
 
 
 @policy_app.command("adopt")
@@ -98,11 +98,11 @@ def policy_adopt(
     service = connect()
     adoption = service.adopt_policy(ledger, policy_named(policy), by=by)
     with service.database.read() as connection:
-        document = policy_documents.adoption(adoption, adopted_policy(connection, ledger, adoption.number))
+        answer = policy_answers.adoption(adoption, adopted_policy(connection, ledger, adoption.number))
     if json_:
-        print_json(document)
+        print_json(answer)
         return
-    named = f"{document['name']} version {document['version']}"
+    named = f"{answer['name']} version {answer['version']}"
     out.print(f"{named} is {'adopted' if adoption.adopted else 'in force already: unchanged'}.")
-    for remark in document["remarks"]:
+    for remark in answer["remarks"]:
         err.print(f"note: {remark}")

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from api.service import Subledger
 from api.settings import connect
-from api.shapes import balances as balance_documents
-from api.shapes import documents
-from api.shapes import events as event_documents
+from api.shapes import answers
+from api.shapes import balances as balance_answers
+from api.shapes import events as event_answers
+from api.shapes.answers import JsonObject
 from api.shapes.event_types import event_types
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, table
 from projections.reads import balances as balance_reads
@@ -30,8 +31,6 @@ from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.pages import events_page
 from subledger.store.reading.views import PointInTime, View, due_expiries
 from subledger.text.wording import did_you_mean
-
-Document = dict[str, Any]
 
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help="The books through the end of this day, such as 2026-01-31.", metavar="D")
@@ -75,7 +74,7 @@ def events(
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit)
-    _print_events([event_documents.event(stored, rules, functional_currency) for stored in found], limit, json_)
+    _print_events([event_answers.event(stored, rules, functional_currency) for stored in found], limit, json_)
 
 
 def _print_types(type: str | None, json_: bool) -> None:
@@ -116,15 +115,15 @@ def history(
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block, limit=10_000)
         due = due_expiries(connection, state, now=now, block=block)
-    items = [event_documents.event(stored, rules, state.functional_currency) for stored in found]
-    _print_events(items, 10_000, json_, documents.due(due))
-    if not json_ and (notice := documents.due_sentence(due, state, now)) is not None:
+    items = [event_answers.event(stored, rules, state.functional_currency) for stored in found]
+    _print_events(items, 10_000, json_, answers.due(due))
+    if not json_ and (notice := answers.due_sentence(due, state, now)) is not None:
         out.print(notice, markup=False)
 
 
-def _print_events(items: list[Document], limit: int, json_: bool, more: Document | None = None) -> None:
+def _print_events(items: list[JsonObject], limit: int, json_: bool, more: JsonObject | None = None) -> None:
     if json_:
-        page = documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
+        page = answers.page(items, [items[-1]["position"]] if len(items) == limit else None)
         print_json({**page, **(more or {})})
         return
     for item in items:
@@ -141,7 +140,7 @@ def _print_events(items: list[Document], limit: int, json_: bool, more: Document
                 out.print(f"        {indent}{line['account']:<28} {amounts}")
 
 
-def _functional(entry: Document, line: Document) -> str:
+def _functional(entry: JsonObject, line: JsonObject) -> str:
     """Returns the functional amount of a line as text, empty if its entry is in the functional currency."""
     functional_currency = line["functional"]["currency"]
     currency = entry["amount"]["currency"]
@@ -168,41 +167,39 @@ def balances(
     service = connect()
     with _view(service, ledger, as_of, known_at, customer) as view:
         if customer is None:
-            document = balance_documents.trial_balance(view, balance_reads.trial_balance(view))
+            answer = balance_answers.trial_balance(view, balance_reads.trial_balance(view))
         else:
-            document = balance_documents.customer_balances(
-                view, customer, balance_reads.customer_balances(view, customer)
-            )
+            answer = balance_answers.customer_balances(view, customer, balance_reads.customer_balances(view, customer))
         functional = balance_reads.has_other_currencies(view)
     if json_:
-        print_json(document)
+        print_json(answer)
         return
-    _print_balances(document, customer or ledger, functional=functional)
+    _print_balances(answer, customer or ledger, functional=functional)
     print_notice(view)
 
 
-def _print_balances(document: Document, owner: str, *, functional: bool) -> None:
+def _print_balances(answer: JsonObject, owner: str, *, functional: bool) -> None:
     """Prints the accounts (with functional amounts if the ledger has other currencies) and a customer's credits."""
     sides = ("debit", "credit", "balance")
-    rows = [[item["account"], item["currency"], *_cells(item, sides)] for item in document["accounts"]]
-    rows += [["total", item["currency"], *_cells(item, sides)] for item in document.get("totals", ())]
+    rows = [[item["account"], item["currency"], *_cells(item, sides)] for item in answer["accounts"]]
+    rows += [["total", item["currency"], *_cells(item, sides)] for item in answer.get("totals", ())]
     columns = ["account", "currency", *sides]
     if functional:
         columns += [f"functional {side}" for side in sides]
-        for row, item in zip(rows, document["accounts"], strict=False):
+        for row, item in zip(rows, answer["accounts"], strict=False):
             row += _cells(item["functional"], sides)
-        if all_currencies := document.get("functional"):
+        if all_currencies := answer.get("functional"):
             label = f"all, in {all_currencies['currency']}"
             rows.append(["total", label, *_cells({}, sides), *_cells(all_currencies, sides)])
         rows = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
-    title = f"{owner} as of {document['as_of']}, known at {document['known_at']}"
+    title = f"{owner} as of {answer['as_of']}, known at {answer['known_at']}"
     table(title, columns, rows, right=range(2, len(columns)))
-    if document.get("credits"):
-        units = list(document["credits"][0])
-        table(None, units, [list(item.values()) for item in document["credits"]], right=range(1, len(units)))
+    if answer.get("credits"):
+        units = list(answer["credits"][0])
+        table(None, units, [list(item.values()) for item in answer["credits"]], right=range(1, len(units)))
 
 
-def _cells(item: Document, names: Iterable[str]) -> list[str]:
+def _cells(item: JsonObject, names: Iterable[str]) -> list[str]:
     return [item.get(name, "") for name in names]
 
 
@@ -218,15 +215,15 @@ def blocks(
     Example: subledger blocks --ledger acme --customer cust-42
     """
     service = connect()
-    items: list[Document] = []
+    items: list[JsonObject] = []
     with _view(service, ledger, as_of, known_at, customer) as view:
         functional_currency, functional = view.functional_currency, balance_reads.has_other_currencies(view)
         after: str | None = ""
         while after is not None:
             found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
-            items += [balance_documents.block(block, functional_currency) for block in found]
+            items += [balance_answers.block(block, functional_currency) for block in found]
     if json_:
-        print_json({**documents.page(items, None), **documents.due(view.due)})
+        print_json({**answers.page(items, None), **answers.due(view.due)})
         return
     names = [
         "block_id",
@@ -259,6 +256,6 @@ def _view(
 
 def print_notice(view: PointInTime) -> None:
     """Prints the number of due expiries that are not recorded, if they would change the answer."""
-    notice = documents.due_notice(view)
+    notice = answers.due_notice(view)
     if notice is not None:
         out.print(notice, markup=False)

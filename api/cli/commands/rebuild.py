@@ -9,7 +9,7 @@ import typer
 from api import terminal
 from api.cli.commands.verify import Resume, Workers
 from api.settings import connect, private_home
-from api.shapes import verification as verification_documents
+from api.shapes import verification as verification_answers
 from api.terminal import Json, LedgerOption, out, print_json
 from projections.replay import rebuild as rebuilding
 from projections.replay.resumable import ResumableRuns
@@ -32,10 +32,10 @@ def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = Non
     resumable = ResumableRuns(private_home() / "rebuilt" / quote(ledger, safe=""))
     with terminal.progress("rebuilding", None) as show:
         counts = rebuilding.rebuild(service.database, ledger, show, workers=workers, resumable=resumable, resume=resume)
-    document = verification_documents.counts(ledger, counts)
+    answer = verification_answers.counts(ledger, counts)
     if json_:
-        print_json(document)
+        print_json(answer)
         return
-    rows = ", ".join(f"{n} {name}" for name, n in document["rows"].items())
+    rows = ", ".join(f"{n} {name}" for name, n in answer["rows"].items())
     again = f" ({counts.resumed_from} events were not read again)"
     out.print(f"{ledger}: rebuilt {rows}" + (again if counts.resumed_from else ""))

@@ -11,8 +11,8 @@ from api.cli.commands.approvals import By, whoami
 from api.rejecting import Retried
 from api.service import Subledger
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import rejected as rejected_documents
+from api.shapes import answers
+from api.shapes import rejected as rejected_answers
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
 from projections.reads.rejected import summary, sums
 from subledger.errors import InvalidInput, SubledgerError
@@ -74,15 +74,15 @@ def _chosen(
     )
 
 
-def _some(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int) -> list[rejected_documents.Document]:
+def _some(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int) -> list[answers.JsonObject]:
     """Returns the first of the chosen rejections, at most ``limit``."""
-    found: list[rejected_documents.Document] = []
+    found: list[answers.JsonObject] = []
     after = rejections.START
     while len(found) < limit:
         size = min(_PAGE, limit - len(found))
         with service.database.read() as connection:
             page = rejections.rejections_page(connection, ledger, chosen, after=after, limit=size)
-        found += [rejected_documents.rejection(rejection) for rejection in page]
+        found += [rejected_answers.rejection(rejection) for rejection in page]
         if len(page) < size:
             break
         after = (page[-1].first_at, page[-1].rejection_id)
@@ -112,7 +112,7 @@ def rejected_list(
     chosen = _chosen(service, ledger, state, from_, to, only)
     items = _some(service, ledger, chosen, limit)
     if json_:
-        print_json(documents.page(items, None))
+        print_json(answers.page(items, None))
         return
     columns = ("rejection", "state", "code", "id", "customer", "credits", "amount", "attempts", "sender", "refused")
     rows = [
@@ -156,9 +156,9 @@ def rejected_counts(
     only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
     chosen = _chosen(service, ledger, state, from_, to, only)
     with service.database.read() as connection:
-        document = summary(rejections.counts(connection, ledger, chosen))
+        answer = summary(rejections.counts(connection, ledger, chosen))
     if json_:
-        print_json({"ledger": ledger, "state": state, **document})
+        print_json({"ledger": ledger, "state": state, **answer})
         return
     table(
         None,
@@ -172,11 +172,11 @@ def rejected_counts(
                 _sums(each["amounts"]),
                 each["oldest"],
             )
-            for each in document["codes"]
+            for each in answer["codes"]
         ],
         right=(1, 2, 3, 4),
     )
-    if not document["complete"]:
+    if not answer["complete"]:
         err.print("these are the oldest; there are more: choose fewer, as by --from and --to")
 
 
@@ -194,12 +194,12 @@ def rejected_show(rejection: RejectionArgument, ledger: LedgerOption, json_: Jso
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         history = rejections.steps(connection, ledger, rejection)
-        document = rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
+        answer = rejected_answers.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
     if json_:
-        print_json(document)
+        print_json(answer)
         return
-    error, history = document.pop("error"), document.pop("history")
-    rows = [(name, value) for name, value in document.items() if value is not None and name not in ("event", "detail")]
+    error, history = answer.pop("error"), answer.pop("history")
+    rows = [(name, value) for name, value in answer.items() if value is not None and name not in ("event", "detail")]
     steps = [(f"{step['action']} by {step['by']}", f"{step['at']}: {step['reason']}") for step in history]
     table(None, ("", ""), [*rows, *((f"error {name}", value) for name, value in error.items()), *steps])
 
@@ -235,22 +235,22 @@ def rejected_retry(
         with terminal.progress("retrying", len(seen)) as show:
             found = service.rejected.retry_seen(ledger, seen, by=by, done=show)
         not_whole = len(seen) - len(found.answers) - found.not_done
-    document = rejected_documents.retried(found, not_whole=not_whole, problem=SubledgerError.as_document)
+    answer = rejected_answers.retried(found, not_whole=not_whole, problem=SubledgerError.as_document)
     if json_:
-        print_json(document)
+        print_json(answer)
     else:
         rows = [
             (i["rejection_id"], i["id"], i["status"], i.get("position"), (i.get("error") or {}).get("code"))
-            for i in document["items"]
+            for i in answer["items"]
         ]
         table(None, ("rejection", "id", "status", "position", "code"), rows, right=(3,))
-    if document["not_whole"]:
-        err.print(f"{document['not_whole']} are not stored completely: send them again from their source")
+    if answer["not_whole"]:
+        err.print(f"{answer['not_whole']} are not stored completely: send them again from their source")
     if found.error is not None:
         reason = f"{found.error.code}: {found.error.message}"
         err.print(f"{found.not_done} were not retried and stay open; retry them later: {reason}", markup=False)
         raise typer.Exit(terminal.UNAVAILABLE)
-    if document["rejected"]:
+    if answer["rejected"]:
         raise typer.Exit(terminal.SOME_REJECTED)
 
 
@@ -282,21 +282,21 @@ def rejected_dismiss(
     seen = _seen(service, ledger, rejection, from_, to, only, every)
     if seen is None:
         items = [
-            rejected_documents.rejection(service.rejected.dismiss(ledger, name, reason, by=by))
+            rejected_answers.rejection(service.rejected.dismiss(ledger, name, reason, by=by))
             for name in rejection or ()
         ]
-        document: dict[str, Any] = {"dismissed": len(items), "items": items}
+        answer: dict[str, Any] = {"dismissed": len(items), "items": items}
     else:
         if seen and not yes:
             _confirm(sums(seen))
         dismissed = service.rejected.dismiss_seen(ledger, seen, reason, by=by)
-        document = {"dismissed": len(dismissed), **sums([each for each in seen if each.rejection_id in dismissed])}
+        answer = {"dismissed": len(dismissed), **sums([each for each in seen if each.rejection_id in dismissed])}
     if json_:
-        print_json(document)
+        print_json(answer)
     else:
-        out.print(f"dismissed {document['dismissed']}")
-    if seen is not None and document["dismissed"] < len(seen):
-        err.print(f"{len(seen) - document['dismissed']} were recorded, dismissed or refused again meanwhile")
+        out.print(f"dismissed {answer['dismissed']}")
+    if seen is not None and answer["dismissed"] < len(seen):
+        err.print(f"{len(seen) - answer['dismissed']} were recorded, dismissed or refused again meanwhile")
 
 
 @rejected_app.command("reopen")
@@ -311,11 +311,11 @@ def rejected_reopen(
 
     Example: subledger rejected reopen rej-0123456789abcdef0123 --ledger acme --reason "no test after all"
     """
-    document = rejected_documents.rejection(connect().rejected.reopen(ledger, rejection, reason, by=by))
+    answer = rejected_answers.rejection(connect().rejected.reopen(ledger, rejection, reason, by=by))
     if json_:
-        print_json(document)
+        print_json(answer)
     else:
-        out.print(f"{rejection} is {document['state']} again.")
+        out.print(f"{rejection} is {answer['state']} again.")
 
 
 def _seen(

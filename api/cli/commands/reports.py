@@ -12,7 +12,7 @@ import typer
 from api import terminal
 from api.cli.files import written_whole
 from api.settings import connect
-from api.shapes import documents, joint_reports, report_pages, report_tables, reports
+from api.shapes import answers, joint_reports, report_pages, report_tables, reports
 from api.terminal import Json, err, out, parse_day, print_json, table
 from projections.report import Report, ReportRequest
 from subledger.errors import InvalidInput
@@ -101,7 +101,7 @@ def _of_one(
             report_tables.show(found, owner=ledger, as_of=view.as_of, functional=functional_currency)
         else:
             _write(_pieces(format, found, view, request, table), file)
-        if format in (None, "csv") and (notice := documents.due_notice(view)) is not None:  # the others say it within
+        if format in (None, "csv") and (notice := answers.due_notice(view)) is not None:  # the others say it within
             (out if format is None else err).print(notice, markup=False)
     return found.ties_out
 
@@ -123,7 +123,7 @@ def _joint(
     elif format == "csv":
         _write(joint_reports.csv_lines(found, table), file)
     else:
-        _write([terminal.json_text(joint_reports.document(found))], file)
+        _write([terminal.json_text(joint_reports.as_json(found))], file)
     return found.ties_out
 
 
@@ -160,8 +160,8 @@ def _pieces(format: str, found: Report, view: View, request: ReportRequest, tabl
     elif format == "html":
         yield report_pages.page(found, view, request)
     else:
-        document: dict[str, Any] = reports.document(found, view, request)
-        yield terminal.json_text(document)
+        answer: dict[str, Any] = reports.as_json(found, view, request)
+        yield terminal.json_text(answer)
 
 
 def _write(pieces: Iterable[str], file: Path | None) -> None:

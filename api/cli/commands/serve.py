@@ -13,7 +13,7 @@ import typer
 from api import access, keys
 from api.http.app import create_app
 from api.http.protocol import bounded
-from api.http.routes.reference import document_text
+from api.http.routes.reference import openapi_text
 from api.settings import connect, http_limits, is_embedded, stopping_time, watched
 from api.stopping import Server
 from api.terminal import err
@@ -70,7 +70,7 @@ def serve(
         ws="none",
         timeout_keep_alive=times.keep_alive_s,
     )
-    document_text(app)  # now, as nobody waits yet
+    openapi_text(app)  # now, as nobody waits yet
     err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
     # Modules and routes live as long as the process. Each full collection looked at all of them, and nothing else ran
     # meanwhile.

@@ -38,13 +38,13 @@ def size(
     Example: subledger sizing --events-per-day 1e8 --bench bench.json
     """
     try:
-        document = None if bench is None else json.loads(bench.read_bytes())
+        answer = None if bench is None else json.loads(bench.read_bytes())
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"{bench} cannot be read: {error}", field="--bench", expected="the output of `subledger bench --json`"
         ) from None
     figures = sizing.figures_of(
-        document,
+        answer,
         events_per_s=events_per_s,
         two_writers_per_s=two_writers_per_s,
         bytes_per_event=bytes_per_event,

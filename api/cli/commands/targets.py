@@ -9,8 +9,8 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import documents
-from api.shapes import exports as export_documents
+from api.shapes import answers
+from api.shapes import exports as export_answers
 from api.terminal import Json, LedgerOption, out, print_json, read_toml, table
 from projections.exports import targets
 from projections.exports.formats import TARGETS
@@ -35,8 +35,8 @@ def target_list(json_: Json = False) -> None:
     Example: subledger target list
     """
     if json_:
-        items = [export_documents.target(target, target.settings()) for target in TARGETS.values()]
-        print_json(documents.page(items, None))
+        items = [export_answers.target(target, target.settings()) for target in TARGETS.values()]
+        print_json(answers.page(items, None))
         return
     rows = []
     for target in TARGETS.values():
@@ -56,12 +56,12 @@ def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = Fals
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         change = targets.change_of(connection, ledger, found)
-        document = export_documents.target(found, targets.settings_of(connection, ledger, found), change)
+        answer = export_answers.target(found, targets.settings_of(connection, ledger, found), change)
     if json_:
-        print_json(document)
+        print_json(answer)
         return
-    rows = [[name, value] for name, value in document["settings"].items()]
-    table(documents.last_change_title(document), ("setting", "value"), rows)
+    rows = [[name, value] for name, value in answer["settings"].items()]
+    table(answers.last_change_title(answer), ("setting", "value"), rows)
 
 
 @target_app.command("set")
@@ -85,6 +85,6 @@ def target_set(
     settings = targets.set_settings(service.database, ledger, found, given, by=by)
     if json_:
         with service.database.read() as connection:
-            print_json(export_documents.target(found, settings, targets.change_of(connection, ledger, found)))
+            print_json(export_answers.target(found, settings, targets.change_of(connection, ledger, found)))
     else:
         out.print(f"The settings of {target} are changed for the next exports.")

@@ -9,7 +9,7 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect
-from api.shapes import exports as export_documents
+from api.shapes import exports as export_answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.delivery import tie_out as tying
 from projections.delivery.outbox import Delivery
@@ -69,11 +69,11 @@ def tie_out(
     else:
         with service.database.read() as connection:
             found = tying.tie_out(connection, ledger, theirs or (), accounts=account or ())
-    document = export_documents.tie_out(found, deliveries)
+    answer = export_answers.tie_out(found, deliveries)
     if json_:
-        print_json(document)
+        print_json(answer)
     else:
-        _show_tie_out(found, document)
+        _show_tie_out(found, answer)
     if not found.tied:
         raise typer.Exit(1)
 
@@ -85,18 +85,18 @@ def _text_of(file: Path) -> str:
         raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a CSV file") from None
 
 
-def _show_tie_out(found: tying.TieOut, document: dict[str, Any]) -> None:
+def _show_tie_out(found: tying.TieOut, answer: dict[str, Any]) -> None:
     if found.differences:
         names = ("period", "account", "account_name", "measure", "sub_ledger", "general_ledger", "difference")
         rows = [
             [*(each[name] for name in names), ", ".join(share["journal"] for share in each["behind"])]
-            for each in document["differences"]
+            for each in answer["differences"]
         ]
         table(None, (*names, "journals"), rows, right=(4, 5, 6))
     ours = f"{found.compared} compared, {len(found.differences)} differ"
     out.print(ours + (f"; not ours: {', '.join(found.not_ours)}" if found.not_ours else "") + ".")
     for period in found.not_handed_over:
         out.print(f"{period} has entries that no journal holds yet: export it first.")
-    if document["reconciled"]:
-        count = len(document["reconciled"])
+    if answer["reconciled"]:
+        count = len(answer["reconciled"])
         out.print(f"{count} {'delivery is' if count == 1 else 'deliveries are'} reconciled.")

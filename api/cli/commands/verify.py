@@ -13,7 +13,7 @@ from api import terminal
 from api.checkpoint_log import note_restored, seen_of
 from api.cli.commands.approvals import By, whoami
 from api.settings import connect, private_home
-from api.shapes import verification as verification_documents
+from api.shapes import verification as verification_answers
 from api.terminal import Json, LedgerOption, out, print_json, shown
 from projections import integrity
 from projections.monitors.mismatch import keep_verified
@@ -80,15 +80,15 @@ def verify(
             service.database, ledger, show, workers=workers, resumable=resumable, how=how, seen=seen_of(ledger)
         )
     keep_verified(service.database, report, at=began_at)
-    document = verification_documents.report(report)
+    answer = verification_answers.report(report)
     if json_:
-        print_json(document)
+        print_json(answer)
     else:
         for difference in report.differences:
             out.print(Text(difference.check, "bold red") + shown(f" {difference.message}"))
         verdict = "clean" if not report.differences else f"{len(report.differences)} differences"
         if report.since:
             verdict += f" (the first {report.since} events were not read again)"
-        out.print(f"{ledger}: {document['events']} events, {document['entries']} entries: {verdict}")
+        out.print(f"{ledger}: {answer['events']} events, {answer['entries']} entries: {verdict}")
     if report.differences:
         raise typer.Exit(terminal.DIFFERENCE)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Makers, Service, needs
 from api.http.routes.guarded import Router
-from api.shapes import documents
+from api.shapes import answers
 from subledger.events.envelope import format_time
 from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
@@ -42,13 +42,13 @@ def page(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """The requests, oldest first."""
-    after = documents.decode_cursor(cursor, (str, str))
+    after = answers.decode_cursor(cursor, (str, str))
     start = (_START, "") if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = approvals_page(connection, ledger, state=state, after=start, limit=limit)
     following = [format_time(found[-1].requested_at), found[-1].approval_id] if len(found) == limit else None
-    return documents.page([documents.approval(request) for request in found], following)
+    return answers.page([answers.approval(request) for request in found], following)
 
 
 @router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])
@@ -61,7 +61,7 @@ def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Ca
     outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:
         raise outcome.error
-    return {"approval_id": approval, "state": "approved", **documents.outcome(outcome)}
+    return {"approval_id": approval, "state": "approved", **answers.outcome(outcome)}
 
 
 @router.post("/{approval}/refuse", dependencies=[needs(Access.CONTROLLER)])

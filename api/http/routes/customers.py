@@ -10,7 +10,7 @@ from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
 from api.http.routes.guarded import Router
 from api.http.routes.reads import CustomerId
-from api.shapes import documents
+from api.shapes import answers
 from projections.account_mapping import customer_attributes as attributes
 from subledger.events.envelope import format_time
 from subledger.events.fields import parse_time
@@ -24,7 +24,7 @@ def shown(service: Service, ledger: LedgerId, customer: CustomerId) -> dict[str,
     """The attributes of a customer; none if none were set."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return documents.customer_attributes(ledger, attributes.attributes_of(connection, ledger, customer))
+        return answers.customer_attributes(ledger, attributes.attributes_of(connection, ledger, customer))
 
 
 @router.put("", dependencies=[needs(Access.WRITER)])
@@ -56,10 +56,10 @@ of_ledger = Router(prefix="/v1/ledgers/{ledger}/erasures", tags=["customers"])
 @of_ledger.get("", dependencies=[needs(Access.READER)])
 def erasures(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
     """Erasures of customers' attributes, oldest first: the customer, the time and the person. Their values are gone."""
-    after = documents.decode_cursor(cursor, (str, str))
+    after = answers.decode_cursor(cursor, (str, str))
     start = attributes.BEGINNING if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = attributes.erasures(connection, ledger, after=start, limit=limit)
     following = [format_time(found[-1].erased_at), found[-1].customer] if len(found) == limit else None
-    return documents.page([documents.erasure(each) for each in found], following)
+    return answers.page([answers.erasure(each) for each in found], following)

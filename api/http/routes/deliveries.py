@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access import Access
 from api.http.routes.dependencies import Caller, ChannelName, Cursor, LedgerId, Limit, Service, needs
 from api.http.routes.guarded import Router
-from api.shapes import deliveries as delivery_documents
-from api.shapes import documents
+from api.shapes import answers
+from api.shapes import deliveries as delivery_answers
 from projections.delivery import by_hand, channels, outbox
 from projections.delivery.states import State
 from subledger.periods import Period
@@ -56,9 +56,9 @@ def every_channel(
         ledger_head(connection, ledger)
         if dropped:
             dropped_ones = channels.dropped_channels(connection, ledger)
-            return documents.page([delivery_documents.dropped_channel(channel) for channel in dropped_ones], None)
+            return answers.page([delivery_answers.dropped_channel(channel) for channel in dropped_ones], None)
         found = channels.list_channels(connection, ledger)
-    return documents.page([delivery_documents.channel(channel) for channel in found], None)
+    return answers.page([delivery_answers.channel(channel) for channel in found], None)
 
 
 @router.get("/channels/{channel}", dependencies=[needs(Access.READER)])
@@ -66,7 +66,7 @@ def one_channel(service: Service, ledger: LedgerId, channel: ChannelName) -> dic
     """One of them."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return delivery_documents.channel(channels.get_channel(connection, ledger, channel))
+        return delivery_answers.channel(channels.get_channel(connection, ledger, channel))
 
 
 @router.put("/channels/{channel}", dependencies=[needs(Access.ADMIN)])
@@ -80,7 +80,7 @@ def set_channel(
     """Creates or changes a channel. A credential is a name (`env:NAME`, `file:/path`) on the machine of the worker."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    return delivery_documents.channel(channels.set_channel(service.database, ledger, channel, body, by=caller))
+    return delivery_answers.channel(channels.set_channel(service.database, ledger, channel, body, by=caller))
 
 
 @router.delete("/channels/{channel}", status_code=204, dependencies=[needs(Access.ADMIN)])
@@ -100,7 +100,7 @@ def deliver(
 ) -> dict[str, Any]:
     """Exports a period and puts its journals on their way; a worker delivers them. Again, only what is new is added."""
     found = service.deliver(ledger, Period.parse(body.period), channel=body.channel, by=caller)
-    return documents.page([delivery_documents.delivery(delivery) for delivery in found], None)
+    return answers.page([delivery_answers.delivery(delivery) for delivery in found], None)
 
 
 @router.get("/deliveries", dependencies=[needs(Access.READER)])
@@ -114,15 +114,15 @@ def every(
     period: str | None = None,
 ) -> dict[str, Any]:
     """Deliveries in order of id."""
-    after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
+    after = (answers.decode_cursor(cursor, (str,)) or [""])[0]
     month = None if period is None else Period.parse(period)
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = outbox.list_deliveries(
             connection, ledger, channel=channel, period=month, states=state, after=after, limit=limit
         )
-    items = [delivery_documents.delivery(delivery) for delivery in found]
-    return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
+    items = [delivery_answers.delivery(delivery) for delivery in found]
+    return answers.page(items, [items[-1]["id"]] if len(items) == limit else None)
 
 
 @router.get("/deliveries/{delivery_id}", dependencies=[needs(Access.READER)])
@@ -131,8 +131,8 @@ def one(service: Service, ledger: LedgerId, delivery_id: DeliveryId) -> dict[str
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = outbox.get_delivery(connection, ledger, delivery_id)
-        steps = [delivery_documents.step(step) for step in outbox.steps_of(connection, found)]
-    return {**delivery_documents.delivery(found), "steps": steps}
+        steps = [delivery_answers.step(step) for step in outbox.steps_of(connection, found)]
+    return {**delivery_answers.delivery(found), "steps": steps}
 
 
 @router.post("/deliveries/{delivery_id}/retry", status_code=202, dependencies=[needs(Access.CONTROLLER)])
@@ -140,7 +140,7 @@ def retry(service: Service, caller: Caller, ledger: LedgerId, delivery_id: Deliv
     """Puts a dead letter on its way again. It is looked up before it is sent."""
     found = by_hand.retry(service.database, ledger, delivery_id, by=caller, reason=body.reason)
     service.wake(found)
-    return delivery_documents.delivery(found)
+    return delivery_answers.delivery(found)
 
 
 @router.post("/deliveries/{delivery_id}/abandon", dependencies=[needs(Access.CONTROLLER)])
@@ -149,4 +149,4 @@ def abandon(
 ) -> dict[str, Any]:
     """Takes a delivery out: nothing more is done for it, and its journal may go another way."""
     found = by_hand.abandon(service.database, ledger, delivery_id, by=caller, reason=body.reason)
-    return delivery_documents.delivery(found)
+    return delivery_answers.delivery(found)

@@ -20,8 +20,8 @@ from api.http.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit,
 from api.http.routes.guarded import GuardedRoute, Handler, Router, takes_body
 from api.limits import MAX_EVENTS, MAX_EVENTS_BODY, MAX_VALUES_OF_ROWS
 from api.service import Subledger, read_inputs
-from api.shapes import documents
-from api.shapes import events as event_documents
+from api.shapes import answers
+from api.shapes import events as event_answers
 from subledger.errors import EventConflict, InvalidInput, InvalidJson, InvalidValue, TooLarge
 from subledger.events.data import EVENT_TYPES
 from subledger.events.own_data import RESERVED_TYPES
@@ -111,8 +111,8 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     if any(outcome.status == REJECTED for outcome in outcomes):  # kept before the answer
         keep = partial(_store_rejected, service, ledger, outcomes, text, caller, single=single)
         outcomes = await service.rejected.in_turn(keep)
-    document = {"results": [documents.outcome(outcome) for outcome in outcomes]}
-    return Response(orjson.dumps(document), _status(outcomes, single), media_type="application/json")
+    answer = {"results": [answers.outcome(outcome) for outcome in outcomes]}
+    return Response(orjson.dumps(answer), _status(outcomes, single), media_type="application/json")
 
 
 async def _count_unread(request: Request, error: InvalidInput) -> None:
@@ -223,13 +223,13 @@ def page(
             expected=", ".join(EVERY_TYPE),
             found=visible(type),
         )
-    start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
+    start = (answers.decode_cursor(cursor, (int,)) or [after or 0])[0]
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit)
-    items = [event_documents.event(stored, rules, functional_currency) for stored in found]
-    return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
+    items = [event_answers.event(stored, rules, functional_currency) for stored in found]
+    return answers.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
 
 @router.get("/events/{position}", dependencies=[needs(Access.READER)])
@@ -238,7 +238,7 @@ def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
-        return event_documents.event(event_at(connection, ledger, position), rules, functional_currency)
+        return event_answers.event(event_at(connection, ledger, position), rules, functional_currency)
 
 
 @router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
 from api.http.routes.guarded import Router
-from api.shapes import documents
-from api.shapes import exports as export_documents
+from api.shapes import answers
+from api.shapes import exports as export_answers
 from projections.exports import exporting, exports
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
@@ -49,9 +49,9 @@ def create(
         service.recorder, service.database, ledger, period, body.format, detail=body.detail, by=caller
     )
     return {
-        **export_documents.export(made[-1]),
-        "journals": [export_documents.export(export) for export in made],
-        **export_documents.standing(exports.month_state(service.database, ledger, period)),
+        **export_answers.export(made[-1]),
+        "journals": [export_answers.export(export) for export in made],
+        **export_answers.standing(exports.month_state(service.database, ledger, period)),
     }
 
 
@@ -65,12 +65,12 @@ def every(
 ) -> dict[str, Any]:
     """Exports in order of id."""
     month = None if period is None else Period.parse(period)
-    after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
+    after = (answers.decode_cursor(cursor, (str,)) or [""])[0]
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = exports.list_exports(connection, ledger, period=month, after=after, limit=limit)
-    items = [export_documents.export(export) for export in found]
-    return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
+    items = [export_answers.export(export) for export in found]
+    return answers.page(items, [items[-1]["id"]] if len(items) == limit else None)
 
 
 @router.get("/{export_id}", dependencies=[needs(Access.READER)])
@@ -78,7 +78,7 @@ def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, An
     """An export, with its lines; in a general ledger's format with its documents, and the settings it was made with."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return export_documents.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
+        return export_answers.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
 
 
 @router.get("/{export_id}/file", dependencies=[needs(Access.READER)], response_class=StreamingResponse)
@@ -107,11 +107,11 @@ def entries(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """The entries behind a line, with the events they come from: from a number in the ERP to its cause."""
-    values = documents.decode_cursor(cursor, (int, int)) or [0, 0]
+    values = answers.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         export = exports.get_export(connection, ledger, export_id)
         found = exports.entries_of_line(connection, export, line, after=(values[0], values[1]), limit=limit)
-    items = [export_documents.entry_behind(entry, functional_currency) for entry in found]
+    items = [export_answers.entry_behind(entry, functional_currency) for entry in found]
     following = [items[-1]["position"], items[-1]["entry"]] if len(items) == limit else None
-    return documents.page(items, following)
+    return answers.page(items, following)

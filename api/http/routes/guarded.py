@@ -74,8 +74,8 @@ class GuardedRoute(APIRoute):
                 await self.not_taken_in(request, error)
                 raise
             try:
-                document = await bodies.decode(text, decoding) if is_json and text else None
-                return await answer(_ReadRequest(request, text, document))
+                body_value = await bodies.decode(text, decoding) if is_json and text else None
+                return await answer(_ReadRequest(request, text, body_value))
             finally:
                 bodies.release(len(text))
 
@@ -99,16 +99,16 @@ class Router(APIRouter):
 class _ReadRequest(Request):
     """A request whose body has been read, and decoded if it is JSON."""
 
-    def __init__(self, request: Request, text: bytes, document: Any) -> None:
+    def __init__(self, request: Request, text: bytes, body_value: Any) -> None:
         super().__init__(request.scope, request.receive)
         self._text = text
-        self._document = document
+        self._body_value = body_value
 
     async def body(self) -> bytes:
         return self._text
 
     async def json(self) -> Any:
-        return self._document
+        return self._body_value
 
 
 def check_address(request: Request, known: Mapping[str, bool]) -> None:
@@ -152,9 +152,9 @@ def _unknown(name: str, known: Mapping[str, bool]) -> UnknownParameter:
 
 
 def _decoded(bound: Bound, text: bytes) -> Any:
-    document = read_json(text, bound)
-    check_texts(document, field="body")
-    return document
+    body_value = read_json(text, bound)
+    check_texts(body_value, field="body")
+    return body_value
 
 
 def _right_of(dependant: Dependant, path: str) -> Right:

@@ -84,4 +84,4 @@ def one(
             media_type="text/csv",
             headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
         )
-    return JSONResponse(joint_reports.document(found))
+    return JSONResponse(joint_reports.as_json(found))

@@ -12,8 +12,8 @@ from api import keys
 from api.access import EVERY_LEDGER, Access
 from api.http.routes.dependencies import Caller, Cursor, Limit, Scope, Service, needs_in_its_ledger
 from api.http.routes.guarded import Router
-from api.shapes import documents
-from api.shapes import keys as key_documents
+from api.shapes import answers
+from api.shapes import keys as key_answers
 from subledger.errors import NotAllowed
 from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
@@ -55,11 +55,11 @@ class Rotation(BaseModel):
 @router.get("")
 def every(service: Service, scope: Scope, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
     """Keys, oldest first, also those that have ended. Their secrets are not stored."""
-    after = documents.decode_cursor(cursor, (str, str))
+    after = answers.decode_cursor(cursor, (str, str))
     start = None if after is None else (parse_time(after[0], field="cursor"), after[1])
     found = keys.list_keys(service.database, scope=scope, after=start, limit=limit)
-    last = [key_documents.moment(found[-1].created_at), found[-1].key_id] if len(found) == limit else None
-    return documents.page([key_documents.key(key) for key in found], last)
+    last = [key_answers.moment(found[-1].created_at), found[-1].key_id] if len(found) == limit else None
+    return answers.page([key_answers.key(key) for key in found], last)
 
 
 @router.post("", status_code=201)
@@ -81,7 +81,7 @@ def create(
         name=caller if body.name is None else body.name,
         scope=scope,
     )
-    return key_documents.new_key(made)
+    return key_answers.new_key(made)
 
 
 @router.post("/{key}/rotate", status_code=201)
@@ -96,13 +96,13 @@ def rotate(
     made = keys.rotate_key(
         service.database, key, by=caller, grace_s=body.grace_s, expires_at=_moment(body.expires_at), scope=scope
     )
-    return key_documents.new_key(made)
+    return key_answers.new_key(made)
 
 
 @router.delete("/{key}")
 def revoke(service: Service, scope: Scope, caller: Caller, key: KeyId) -> dict[str, Any]:
     """Ends a key at once. It stays in the list, with who revoked it."""
-    return key_documents.key(keys.revoke_key(service.database, key, by=caller, scope=scope))
+    return key_answers.key(keys.revoke_key(service.database, key, by=caller, scope=scope))
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
 from api.http.routes.guarded import Router
-from api.shapes import documents
+from api.shapes import answers
 from projections.configuring import clock as clock_commands
 from projections.reads.clock import clock_of
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
@@ -100,11 +100,11 @@ def create(
 @router.get("", dependencies=[needs_everywhere(Access.READER)])
 def every(service: Service, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
     """Ledgers in order of id."""
-    after = documents.decode_cursor(cursor, (str,)) or [""]
+    after = answers.decode_cursor(cursor, (str,)) or [""]
     with service.database.read() as connection:
         heads = ledger_heads(connection, after=after[0], limit=limit)
-    items = [documents.ledger(head, policy) for head, policy in heads]
-    return documents.page(items, [items[-1]["ledger"]] if len(items) == limit else None)
+    items = [answers.ledger(head, policy) for head, policy in heads]
+    return answers.page(items, [items[-1]["ledger"]] if len(items) == limit else None)
 
 
 @router.get("/{ledger}", dependencies=[needs(Access.READER)])
@@ -112,7 +112,7 @@ def one(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """A ledger's settings and head."""
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
-        return documents.ledger(head, policy_name(connection, ledger, head.state.policy))
+        return answers.ledger(head, policy_name(connection, ledger, head.state.policy))
 
 
 @router.patch("/{ledger}", dependencies=[needs(Access.ADMIN)])
@@ -141,7 +141,7 @@ class Clock(BaseModel):
 @router.get("/{ledger}/clock", dependencies=[needs(Access.READER)])
 def clock(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """The ledger's now: of a sandbox its own clock, which stands still until it is set."""
-    return documents.clock(clock_of(service.database, ledger))
+    return answers.clock(clock_of(service.database, ledger))
 
 
 @router.put("/{ledger}/clock", dependencies=[needs(Access.CONTROLLER)])

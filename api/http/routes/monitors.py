@@ -10,7 +10,7 @@ from fastapi import Body
 from api.access import Access
 from api.http.routes.dependencies import Caller, LedgerId, Rights, Service, needs
 from api.http.routes.guarded import Router
-from api.shapes import monitors as monitor_documents
+from api.shapes import monitors as monitor_answers
 from projections import monitors
 from projections.monitors import settings as monitor_settings
 from subledger.store.reading.ledgers import ledger_head
@@ -21,7 +21,7 @@ router = Router(prefix="/v1/ledgers/{ledger}/monitors", tags=["monitors"])
 @router.get("", dependencies=[needs(Access.READER)])
 def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """Every monitor, with its figure, its threshold, whether it rings, on what evidence, and what to do next."""
-    return monitor_documents.report(monitors.check(service.database, ledger, datetime.now(UTC)))
+    return monitor_answers.report(monitors.check(service.database, ledger, datetime.now(UTC)))
 
 
 @router.get("/thresholds", dependencies=[needs(Access.READER)])
@@ -31,7 +31,7 @@ def thresholds(service: Service, rights: Rights, ledger: LedgerId) -> dict[str, 
         ledger_head(connection, ledger)
         found = monitor_settings.settings_of(connection, ledger)
         change = monitor_settings.change_of(connection, ledger)
-    return monitor_documents.settings(ledger, found, change, whole=rights >= Access.CONTROLLER)
+    return monitor_answers.settings(ledger, found, change, whole=rights >= Access.CONTROLLER)
 
 
 @router.put("/thresholds", dependencies=[needs(Access.CONTROLLER)])
@@ -46,4 +46,4 @@ def change(
         ledger_head(connection, ledger)
     settings = monitor_settings.set_settings(service.database, ledger, body, by=caller)
     with service.database.read() as connection:
-        return monitor_documents.settings(ledger, settings, monitor_settings.change_of(connection, ledger))
+        return monitor_answers.settings(ledger, settings, monitor_settings.change_of(connection, ledger))

@@ -16,9 +16,9 @@ from api.http.routes.dependencies import Caller, LedgerId, Service, needs
 from api.http.routes.guarded import Router, takes_body
 from api.limits import MAX_MAPPING_BODY
 from api.service import Subledger
-from api.shapes import documents
-from api.shapes import exports as export_documents
-from api.shapes import periods as period_documents
+from api.shapes import answers
+from api.shapes import exports as export_answers
+from api.shapes import periods as period_answers
 from projections.account_mapping import mapping
 from projections.account_mapping.rows import csv_text
 from projections.close import close, period_history
@@ -51,8 +51,8 @@ def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
     `what` is closed, reopened, cut (an export of the open month), exported or reversed (a journal of it).
     """
     with service.database.read() as connection:
-        return documents.page(
-            [period_documents.period(state) for state in period_history.periods(connection, ledger)], None
+        return answers.page(
+            [period_answers.period(state) for state in period_history.periods(connection, ledger)], None
         )
 
 
@@ -63,14 +63,14 @@ def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str,
     `blocked` prevents the close; `open` is to be done; `attention` does not prevent it. The call changes nothing.
     """
     found = checking.checklist(service.database, ledger, Period.parse(period), now=datetime.now(UTC))
-    return export_documents.checklist(found)
+    return export_answers.checklist(found)
 
 
 @router.post("/periods/{period}/close", dependencies=[needs(Access.CONTROLLER)])
 def close_period(service: Service, ledger: LedgerId, period: PeriodId, caller: Caller) -> dict[str, Any]:
     """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order."""
     closed = close.close_period(service.recorder, ledger, Period.parse(period), by=caller)
-    return period_documents.closed_period(closed)
+    return period_answers.closed_period(closed)
 
 
 @router.post(
@@ -90,7 +90,7 @@ def reopen_period(
     reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason, by=caller)
     if reopened.position is None:
         response.status_code = 202
-    return period_documents.reopened_period(reopened)
+    return period_answers.reopened_period(reopened)
 
 
 @router.get("/periods/{period}/journals", dependencies=[needs(Access.READER)])
@@ -100,7 +100,7 @@ def journals(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, 
         ledger_head(connection, ledger)
         found = journals_of(connection, ledger, Period.parse(period))
         handed_over = exports.handed_over(connection, ledger, Period.parse(period))
-    return documents.page([export_documents.journal(each, found, handed_over) for each in found], None)
+    return answers.page([export_answers.journal(each, found, handed_over) for each in found], None)
 
 
 @router.post("/periods/{period}/journals/{number}/reverse", status_code=201, dependencies=[needs(Access.CONTROLLER)])
@@ -118,7 +118,7 @@ def reverse_journal(
     made = reversing.reverse_journal(service.recorder, ledger, Period.parse(period), number, body.reason, by=caller)
     with service.database.read() as connection:
         handed_over = exports.handed_over(connection, ledger, made.journal.period)
-    return export_documents.reversed_journal(made, handed_over)
+    return export_answers.reversed_journal(made, handed_over)
 
 
 MonthFrom = Annotated[str | None, Query(description="A month: of its journals", examples=["2026-03"])]
@@ -133,7 +133,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
             number, found = head.state.mapping, mapping.mapping_of(connection, ledger, head.state.mapping)
         else:
             number, found = mapping.mapping_for(connection, ledger, Period.parse(period))
-        return documents.mapping(ledger, mapping.adoption_of(connection, ledger, number), found)
+        return answers.mapping(ledger, mapping.adoption_of(connection, ledger, number), found)
 
 
 @router.put(

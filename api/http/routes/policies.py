@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
 from api.http.routes.guarded import Router
-from api.shapes import documents
-from api.shapes import policies as policy_documents
+from api.shapes import answers
+from api.shapes import policies as policy_answers
 from projections.reads.policies import adopted_policies, adopted_policy
 from subledger.errors import InvalidValue
 from subledger.posting import Policy, parse_policy, shipped_policy
@@ -50,12 +50,12 @@ _EXAMPLES: Any = {
 @router.get("", dependencies=[needs(Access.READER)])
 def policies(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
     """The policies that the ledger has adopted, in order. The last one holds for what is recorded now."""
-    after = documents.decode_cursor(cursor, (int,)) or [0]
+    after = answers.decode_cursor(cursor, (int,)) or [0]
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = adopted_policies(connection, ledger, after=min(max(after[0], 0), _MOST), limit=limit)
-    return documents.page(
-        [policy_documents.adopted_policy(each) for each in found], [found[-1].number] if len(found) == limit else None
+    return answers.page(
+        [policy_answers.adopted_policy(each) for each in found], [found[-1].number] if len(found) == limit else None
     )
 
 
@@ -66,7 +66,7 @@ def policy(
     """One policy with its rules: the account pairs, debit / credit, that each entry kind moves through."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return policy_documents.adopted_policy(adopted_policy(connection, ledger, number), with_rules=True)
+        return policy_answers.adopted_policy(adopted_policy(connection, ledger, number), with_rules=True)
 
 
 @router.post(
@@ -93,7 +93,7 @@ def adopt(
     if not adoption.adopted:
         response.status_code = 200
     with service.database.read() as connection:
-        return policy_documents.adoption(adoption, adopted_policy(connection, ledger, adoption.number))
+        return policy_answers.adoption(adoption, adopted_policy(connection, ledger, adoption.number))
 
 
 def _asked(body: PolicyToAdopt) -> Policy:

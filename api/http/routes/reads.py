@@ -14,10 +14,10 @@ from api.access import Access
 from api.checkpoint_log import seen_of
 from api.http.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
 from api.http.routes.guarded import Router
-from api.shapes import balances as balance_documents
-from api.shapes import documents
-from api.shapes import events as event_documents
-from api.shapes import verification as verification_documents
+from api.shapes import answers
+from api.shapes import balances as balance_answers
+from api.shapes import events as event_answers
+from api.shapes import verification as verification_answers
 from projections import integrity
 from projections.monitors.mismatch import keep_verified
 from projections.reads import blocks
@@ -39,7 +39,7 @@ BlockId = Annotated[str, Path(description="The credit block", examples=["blk-7"]
 @router.get("/trial-balance")
 def trial_balance(service: Service, ledger: LedgerId, known_at: KnownAt, as_of: AsOf = None) -> dict[str, Any]:
     """Every account of the ledger; the debits equal the credits, in every currency and in the functional one."""
-    return balance_documents.trial_balance(
+    return balance_answers.trial_balance(
         *service.trial_balance(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at)
     )
 
@@ -47,13 +47,13 @@ def trial_balance(service: Service, ledger: LedgerId, known_at: KnownAt, as_of: 
 @router.get("/customers")
 def customers(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
     """Customers in order of id."""
-    after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
+    after = (answers.decode_cursor(cursor, (str,)) or [""])[0]
     with service.database.read() as connection:
         state = ledger_head(connection, ledger).state
         due = due_expiries(connection, state, now=datetime.now(UTC))
         found = customers_page(connection, ledger, after=after, limit=limit)
     items = [msgspec.to_builtins(customer) for customer in found]
-    return {**documents.page(items, [items[-1]["customer"]] if len(items) == limit else None), **documents.due(due)}
+    return {**answers.page(items, [items[-1]["customer"]] if len(items) == limit else None), **answers.due(due)}
 
 
 # Before the other routes of a customer, and with a path parameter each: ids may hold a slash when it is escaped.
@@ -63,7 +63,7 @@ def customer_balances(
 ) -> dict[str, Any]:
     """A customer's accounts and credits, through the end of a day, as known at a moment."""
     at, found = service.customer_balances(ledger, customer, as_of=check_day(as_of, "as_of"), known_at=known_at)
-    return balance_documents.customer_balances(at, customer, found)
+    return balance_answers.customer_balances(at, customer, found)
 
 
 @router.get("/customers/{customer:path}/blocks")
@@ -77,11 +77,11 @@ def customer_blocks(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """A customer's credit blocks, in order of id."""
-    after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
+    after = (answers.decode_cursor(cursor, (str,)) or [""])[0]
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at, customer=customer) as view:
         found, following = blocks.customer_blocks(view, customer, after=after, limit=limit)
-        items = [balance_documents.block(block, view.functional_currency) for block in found]
-    return {**documents.page(items, None if following is None else [following]), **documents.due(view.due)}
+        items = [balance_answers.block(block, view.functional_currency) for block in found]
+    return {**answers.page(items, None if following is None else [following]), **answers.due(view.due)}
 
 
 @router.get("/blocks/{block_id:path}/history")
@@ -89,15 +89,15 @@ def history(
     service: Service, ledger: LedgerId, block_id: BlockId, limit: Limit = 100, cursor: Cursor = None
 ) -> dict[str, Any]:
     """Every event that touched a block, with its lines, oldest first."""
-    after = (documents.decode_cursor(cursor, (int,)) or [0])[0]
+    after = (answers.decode_cursor(cursor, (int,)) or [0])[0]
     with service.database.read() as connection:
         state = ledger_head(connection, ledger).state
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block_id, after=after, limit=limit)
         due = due_expiries(connection, state, now=datetime.now(UTC), block=block_id)
-    items = [event_documents.event(stored, rules, state.functional_currency) for stored in found]
-    page = documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
-    return {**page, **documents.due(due)}
+    items = [event_answers.event(stored, rules, state.functional_currency) for stored in found]
+    page = answers.page(items, [items[-1]["position"]] if len(items) == limit else None)
+    return {**page, **answers.due(due)}
 
 
 @router.get("/blocks/{block_id:path}")
@@ -106,7 +106,7 @@ def block(
 ) -> dict[str, Any]:
     """One credit block."""
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
-        return balance_documents.block(blocks.one_block(view, block_id), view.functional_currency)
+        return balance_answers.block(blocks.one_block(view, block_id), view.functional_currency)
 
 
 @router.get("/journal-lines")
@@ -125,7 +125,7 @@ def journal_lines(
     """Expanded journal lines, in the order of the log. A page holds whole entries, so it may be a little longer."""
     if account is not None and account not in ROLE_BY_NAME:
         raise InvalidValue(f"no account {account}", field="account", expected=", ".join(ROLE_BY_NAME), found=account)
-    after = documents.decode_cursor(cursor, (int, int)) or [0, 0]
+    after = answers.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
         state = ledger_head(connection, ledger).state
         functional_currency = state.functional_currency
@@ -154,14 +154,14 @@ def journal_lines(
             limit=limit,
         )
     items = [
-        event_documents.line(recorded.position, line, functional_currency)
+        event_answers.line(recorded.position, line, functional_currency)
         for recorded in entries
         for line in lines_of(recorded.entry, rules)
         if account is None or line.account == account
     ]
     last = entries[-1] if len(entries) == limit else None
-    page = documents.page(items, None if last is None else [last.position, last.entry.number])
-    return {**page, **documents.due(due)}
+    page = answers.page(items, None if last is None else [last.position, last.entry.number])
+    return {**page, **answers.due(due)}
 
 
 @router.get("/reports/integrity")
@@ -172,4 +172,4 @@ def integrity_report(service: Service, ledger: LedgerId) -> dict[str, Any]:
     earlier = manifests(settings.home() / "verified" / quote(ledger, safe=""))
     report = integrity.verify(service.database, ledger, seen=seen_of(ledger), earlier=earlier)
     keep_verified(service.database, report, at=began_at)
-    return verification_documents.report(report)
+    return verification_answers.report(report)

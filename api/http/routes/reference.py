@@ -41,15 +41,15 @@ async def front_door() -> RedirectResponse:
 
 
 @router.get(f"/{_DOCUMENT}")
-async def document(request: Request) -> Response:
+async def openapi(request: Request) -> Response:
     """The OpenAPI document. It is built once, by the server or by the first call for it."""
     text: bytes | None = request.app.state.openapi_text
     if text is None:
-        text = await run_in_threadpool(document_text, request.app)
+        text = await run_in_threadpool(openapi_text, request.app)
     return Response(text, media_type="application/json")
 
 
-def document_text(app: FastAPI) -> bytes:
+def openapi_text(app: FastAPI) -> bytes:
     """The text of the OpenAPI document. Building it takes a good part of a second, and much of that holds others up."""
     with _BUILDING:
         if app.state.openapi_text is None:

@@ -10,13 +10,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import Access
-from api.http.problems import document_of
+from api.http.problems import problem_of
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, Text, check_day, needs
 from api.http.routes.guarded import Router
 from api.rejecting import MAX_DISMISSED, MAX_REASON, MAX_RETRIED
 from api.service import Subledger
-from api.shapes import documents
-from api.shapes import rejected as rejected_documents
+from api.shapes import answers
+from api.shapes import rejected as rejected_answers
 from projections.reads.rejected import summary as summary_of
 from projections.reads.rejected import sums
 from subledger.errors import EventConflict
@@ -105,13 +105,13 @@ def page(
 
     The same content refused again is the same one, with more attempts.
     """
-    after = documents.decode_cursor(cursor, (str, str))
+    after = answers.decode_cursor(cursor, (str, str))
     start = rejections.START if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:
         chosen = _on(ledger_head(connection, ledger).state.zone, choice)
         found = rejections.rejections_page(connection, ledger, chosen, after=start, limit=limit)
     following = [format_time(found[-1].first_at), found[-1].rejection_id] if len(found) == limit else None
-    return documents.page([rejected_documents.rejection(rejection) for rejection in found], following)
+    return answers.page([rejected_answers.rejection(rejection) for rejection in found], following)
 
 
 @router.get("/summary", dependencies=[needs(Access.READER)])
@@ -129,7 +129,7 @@ def one(service: Service, ledger: LedgerId, rejection: RejectionId) -> dict[str,
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         history = rejections.steps(connection, ledger, rejection)
-        return rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
+        return rejected_answers.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
 
 
 _CHANGED: dict[int | str, dict[str, Any]] = {409: {"description": "Another number of open rejected events is chosen"}}
@@ -153,7 +153,7 @@ def retry_many(
     )
     found = service.rejected.retry_seen(ledger, seen, by=caller)
     not_whole = len(seen) - len(found.answers) - found.not_done
-    return rejected_documents.retried(found, not_whole=not_whole, problem=document_of)
+    return rejected_answers.retried(found, not_whole=not_whole, problem=problem_of)
 
 
 @router.post("/dismiss", dependencies=[needs(Access.CONTROLLER)], responses=_CHANGED)
@@ -192,7 +192,7 @@ def retry(service: Service, ledger: LedgerId, rejection: RejectionId, caller: Ca
     status = 202 if outcome.status == "waiting" else 200
     if outcome.error is not None:
         status = 409 if isinstance(outcome.error, EventConflict) else 422
-    return JSONResponse({"rejection_id": rejection, **documents.outcome(outcome)}, status)
+    return JSONResponse({"rejection_id": rejection, **answers.outcome(outcome)}, status)
 
 
 @router.post("/{rejection}/dismiss", dependencies=[needs(Access.CONTROLLER)])
@@ -204,7 +204,7 @@ def dismiss(
     body: Annotated[Dismissal, Body(examples=[{"reason": "a test of the meter, never delivered"}])],
 ) -> dict[str, Any]:
     """Says that a rejected event will never be recorded, and why. It stays in the list."""
-    return rejected_documents.rejection(service.rejected.dismiss(ledger, rejection, body.reason, by=caller))
+    return rejected_answers.rejection(service.rejected.dismiss(ledger, rejection, body.reason, by=caller))
 
 
 @router.post("/{rejection}/reopen", dependencies=[needs(Access.CONTROLLER)])
@@ -216,7 +216,7 @@ def reopen(
     body: Annotated[Dismissal, Body(examples=[{"reason": "it was no test after all"}])],
 ) -> dict[str, Any]:
     """Takes the dismissal of a rejected event back: it is open again, and can be retried."""
-    return rejected_documents.rejection(service.rejected.reopen(ledger, rejection, body.reason, by=caller))
+    return rejected_answers.rejection(service.rejected.reopen(ledger, rejection, body.reason, by=caller))
 
 
 def _zone(service: Subledger, ledger: str) -> tzinfo:

@@ -106,7 +106,7 @@ def one(
             )
         if format == "html":
             return HTMLResponse(report_pages.page(report, view, request), headers=NOTHING_RUNS)
-        return JSONResponse(reports.document(report, view, request))
+        return JSONResponse(reports.as_json(report, view, request))
 
 
 def check_format(format: str, table: str | None, offered: tuple[str, ...]) -> None:

@@ -9,8 +9,8 @@ from fastapi import Body, Path
 from api.access import Access
 from api.http.routes.dependencies import Caller, LedgerId, Service, needs
 from api.http.routes.guarded import Router
-from api.shapes import documents
-from api.shapes import exports as export_documents
+from api.shapes import answers
+from api.shapes import exports as export_answers
 from projections.exports import targets
 from projections.exports.formats import TARGETS
 from projections.exports.formats.target import Target
@@ -27,8 +27,8 @@ def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """The general ledgers, with the limits that files keep to and the settings of the next export."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        items = [_document(connection, ledger, target) for target in TARGETS.values()]
-    return documents.page(items, None)
+        items = [_answer(connection, ledger, target) for target in TARGETS.values()]
+    return answers.page(items, None)
 
 
 @router.get("/{target}", dependencies=[needs(Access.READER)])
@@ -37,7 +37,7 @@ def one(service: Service, ledger: LedgerId, target: TargetName) -> dict[str, Any
     found = targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return _document(connection, ledger, found)
+        return _answer(connection, ledger, found)
 
 
 @router.put("/{target}", dependencies=[needs(Access.CONTROLLER)])
@@ -54,9 +54,9 @@ def change(
         ledger_head(connection, ledger)
     targets.set_settings(service.database, ledger, found, body, by=caller)
     with service.database.read() as connection:
-        return _document(connection, ledger, found)
+        return _answer(connection, ledger, found)
 
 
-def _document(connection: AnyConnection, ledger: str, target: Target) -> dict[str, Any]:
+def _answer(connection: AnyConnection, ledger: str, target: Target) -> dict[str, Any]:
     change = targets.change_of(connection, ledger, target)
-    return export_documents.target(target, targets.settings_of(connection, ledger, target), change)
+    return export_answers.target(target, targets.settings_of(connection, ledger, target), change)

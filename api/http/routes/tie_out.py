@@ -12,7 +12,7 @@ from api.bounded_json import Bound
 from api.http.routes.dependencies import Caller, ChannelName, LedgerId, Service, needs
 from api.http.routes.guarded import Router, takes_body
 from api.limits import MAX_TIE_OUT_BODY, MAX_VALUES_OF_ROWS
-from api.shapes import exports as export_documents
+from api.shapes import exports as export_answers
 from projections.delivery import tie_out as tying
 from projections.delivery.tying import tie_out_channel
 from subledger.errors import InvalidInput
@@ -66,7 +66,7 @@ def compare(
         raise InvalidInput("send rows, or csv", field="rows", expected="one of rows and csv")
     with service.database.read() as connection:
         theirs = _theirs(body, ledger_head(connection, ledger).state.functional_currency)
-        return export_documents.tie_out(tying.tie_out(connection, ledger, theirs, accounts=body.accounts))
+        return export_answers.tie_out(tying.tie_out(connection, ledger, theirs, accounts=body.accounts))
 
 
 class TheirChannel(TheirBooks):
@@ -95,7 +95,7 @@ def compare_channel(
         accounts=body.accounts,
         by=caller,
     )
-    return export_documents.tie_out(found, deliveries)
+    return export_answers.tie_out(found, deliveries)
 
 
 def _theirs(body: TheirBooks, functional_currency: str) -> list[tying.Theirs]:

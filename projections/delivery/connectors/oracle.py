@@ -238,8 +238,8 @@ class Oracle(connector.Connector):
         answer = self._call("GET", f"{path}?{query}")
         if answer.status_code != 200:
             raise Unclear(f"Oracle does not say: {_refusal(answer)}")
-        document = answer.json()
-        return document["items"], document.get("hasMore", False)
+        content = answer.json()
+        return content["items"], content.get("hasMore", False)
 
     def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
         settings: Settings = self.settings

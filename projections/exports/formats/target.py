@@ -93,7 +93,7 @@ _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 
 
 def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
-    """Settings from a document. Raises InvalidInput naming the field."""
+    """Settings from a JSON object. Raises InvalidInput naming the field."""
     try:
         settings = msgspec.convert(dict(given), type)
     except msgspec.ValidationError as error:
@@ -189,8 +189,8 @@ def xml_bytes(root: Element, *, line_end: str = "\n") -> bytes:
     """An XML 1.0 document in UTF-8, indented; what its letters may not be is a question mark."""
     indent(root)
     text = _NOT_XML.sub("?", tostring(root, encoding="unicode"))
-    document = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
-    return document.replace("\n", line_end).encode()
+    content = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+    return content.replace("\n", line_end).encode()
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:

@@ -25,14 +25,15 @@ from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.batch import Outcome
 from subledger.text.json_text import loads
 
-Document = dict[str, Any]
+JsonObject = dict[str, Any]
+"""A JSON object of an answer: what HTTP sends, and ``--json`` prints."""
 
 
-def money(amount_minor: int, currency: str) -> Document:
+def money(amount_minor: int, currency: str) -> JsonObject:
     return {"amount": format_minor(amount_minor, currency), "currency": currency}
 
 
-def page(items: list[Document], following: Any) -> Document:
+def page(items: list[JsonObject], following: Any) -> JsonObject:
     """Returns a list with the cursor of the next page, null on the last page."""
     return {"items": items, "next": None if following is None else encode_cursor(following)}
 
@@ -62,20 +63,20 @@ def decode_cursor(cursor: str | None, shape: tuple[type, ...]) -> list[Any] | No
     return value
 
 
-def outcome(result: Outcome) -> Document:
-    document: Document = {"id": result.event_id, "status": result.status}
+def outcome(result: Outcome) -> JsonObject:
+    answer: JsonObject = {"id": result.event_id, "status": result.status}
     if result.position is not None:
-        document["position"] = result.position
+        answer["position"] = result.position
     if result.approval_id is not None:
-        document["approval_id"] = result.approval_id
+        answer["approval_id"] = result.approval_id
     if result.rejection_id is not None:
-        document["rejection_id"] = result.rejection_id
+        answer["rejection_id"] = result.rejection_id
     if result.error is not None:
-        document["error"] = result.error.as_document()
-    return document
+        answer["error"] = result.error.as_document()
+    return answer
 
 
-def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
+def customer_attributes(ledger: str, found: CustomerAttributes) -> JsonObject:
     """Returns the attributes of a customer, with their last change."""
     return {
         "ledger": ledger,
@@ -86,7 +87,7 @@ def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
     }
 
 
-def last_change(found: LastChange | None) -> Document:
+def last_change(found: LastChange | None) -> JsonObject:
     """Returns the user and the time of the last change of a setting; null for a default setting."""
     return {
         "changed_by": None if found is None else found.by,
@@ -94,19 +95,19 @@ def last_change(found: LastChange | None) -> Document:
     }
 
 
-def last_change_title(document: Document) -> str:
+def last_change_title(answer: JsonObject) -> str:
     """Returns the last change as the title of a table."""
-    if document["changed_by"] is None:
+    if answer["changed_by"] is None:
         return "as it ships"
-    return f"changed by {document['changed_by']} at {document['changed_at']}"
+    return f"changed by {answer['changed_by']} at {answer['changed_at']}"
 
 
-def erasure(found: Erasure) -> Document:
+def erasure(found: Erasure) -> JsonObject:
     """Returns the erasure of a customer's attributes, without the attributes."""
     return {"customer": found.customer, "erased_at": format_time(found.erased_at), "erased_by": found.erased_by}
 
 
-def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Document:
+def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> JsonObject:
     """Returns an adopted account mapping: rows as ``mapping adopt`` reads them, the user and the time of adoption."""
     return {
         "ledger": ledger,
@@ -118,9 +119,9 @@ def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Do
     }
 
 
-def approval(request: ApprovalRequest) -> Document:
+def approval(request: ApprovalRequest) -> JsonObject:
     """Returns an approval request and its decision: the event as sent, the maker and the checker."""
-    event: Document = {"id": request.event_id, "source": request.source, "type": request.type}
+    event: JsonObject = {"id": request.event_id, "source": request.source, "type": request.type}
     if request.customer is not None:
         event["subject"] = request.customer
     event |= {"time": format_time(request.occurred_at), "data": json.loads(request.data_text)}
@@ -137,7 +138,7 @@ def approval(request: ApprovalRequest) -> Document:
     }
 
 
-def ledger(head: LedgerHead, policy: str) -> Document:
+def ledger(head: LedgerHead, policy: str) -> JsonObject:
     state = head.state
     return {
         "ledger": state.ledger,
@@ -158,7 +159,7 @@ def ledger(head: LedgerHead, policy: str) -> Document:
     }
 
 
-def clock(found: Clock) -> Document:
+def clock(found: Clock) -> JsonObject:
     return {
         "ledger": found.ledger,
         "sandbox": found.sandbox,
@@ -168,12 +169,12 @@ def clock(found: Clock) -> Document:
     }
 
 
-def moment(at: PointInTime) -> Document:
+def moment(at: PointInTime) -> JsonObject:
     """Returns the point in time of an answer, and the due expiries that will change it once they are recorded."""
     return {"as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position, **due(at.due)}
 
 
-def due(found: Due | None) -> Document:
+def due(found: Due | None) -> JsonObject:
     """Returns ``due_expiries`` and ``due_since`` if expiries are due, otherwise nothing.
 
     An answer at a given ``known_at`` never has them, because it never changes.
@@ -200,7 +201,7 @@ def due_sentence(found: Due | None, state: LedgerState, now: datetime) -> str | 
     )
 
 
-def sides(side: Side, amount_minor: int, currency: str) -> Document:
+def sides(side: Side, amount_minor: int, currency: str) -> JsonObject:
     """Returns an amount as ``debit`` and ``credit``; the other side is 0."""
     amount, zero = format_minor(amount_minor, currency), format_minor(0, currency)
     debit = side is Side.DEBIT
