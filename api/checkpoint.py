@@ -54,6 +54,8 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
     """
     with database.read() as connection:
         ledger_head(connection, ledger)  # before a file is made for it
+    # Everything that was signed is compared with the log before anything is signed. The file's lock is held to the end:
+    # two processes of this machine would otherwise both find nothing, and sign two roots for one size.
     with database.read() as connection, opened(ledger) as log:
         log.check()
         head = ledger_head(connection, ledger)
@@ -71,6 +73,8 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
             signed = SignedCheckpoint(text=note, public_key=_verifying(note, known))
         else:
             signed = sign_checkpoint(ledger, head.position, head.root)
+        # On disk before it is returned, in the file first. A checkpoint that an auditor has, and this installation has
+        # not, could be contradicted by the next one.
         if not same and log.refused is None:
             log.add(
                 Line(
@@ -119,6 +123,8 @@ def _stored(
         )
     with database.read() as connection:
         stored = signed_at_size(connection, ledger, head.position)
+    # Another machine, with another home, may have signed the same size first. Its note is the one that is handed out;
+    # and if it has another root, neither of the two is.
     if stored is None or stored.note == signed.text:
         return signed
     _check(head, [stored], root_of=lambda _: head.root)
@@ -240,6 +246,8 @@ def _signing_key() -> Ed25519PrivateKey:
 
 
 def _make_key(path: Path) -> None:
+    # Written whole under a name of its own and then linked: a reader never finds half a key, and a link, unlike a
+    # rename, does not replace a key with which something may be signed already.
     own = path.with_suffix(f".{os.getpid()}")
     descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

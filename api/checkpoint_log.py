@@ -59,6 +59,8 @@ class CheckpointLog:
 
     def _read(self) -> None:
         content = b"" if self._file is None else self._file.read()
+        # A line is handed out after its fsync. So a last line without its end was never handed out, and may be removed;
+        # any other line that cannot be read was changed later, and is reported.
         complete = content[: content.rfind(b"\n") + 1]
         if self._file is not None and complete != content and self.refused is None:
             self._file.truncate(len(complete))
@@ -103,6 +105,7 @@ class CheckpointLog:
             raise self.refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         is_first = self._file.seek(0, os.SEEK_END) == 0
         self._file.write(msgspec.json.encode(line) + b"\n")
+        # Synced before the caller returns the note. After a power failure the file must know every note that left here.
         self._file.flush()
         os.fsync(self._file.fileno())
         if is_first:  # or the file's name may be lost with the power, and what was signed with it
@@ -165,6 +168,7 @@ def _locked(path: Path) -> Iterator[CheckpointLog]:
             raise
         descriptor, refused = os.open(path, os.O_RDONLY | flags), error
     with os.fdopen(descriptor, "rb" if refused else "r+b") as file:
+        # Also for reading: a reader that saw half of another process's line would cut it off.
         fcntl.flock(file, fcntl.LOCK_EX)
         yield CheckpointLog(path, file, refused)
 

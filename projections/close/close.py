@@ -62,12 +62,17 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
     """
     # Checked before the sweep too: a command that is refused must not record the expiries of that month.
     zone = _state_that_may_close(recorder, ledger, period).zone
+    # The sweep commits in batches, between which other writers record. Inside the close's transaction a month's
+    # expiries would hold the ledger's lock for all of their time.
     swept = sweep(recorder, ledger, period.end(zone))
+    # A list, as the recorder may plan twice: the cut of the last plan counts.
     ended: list[int] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         _check_may_close(connection, state, period)
         ended.append(state.open_cut)
+        # The order matters: an expiry changes balances that are remeasured, and no entry of the month may follow the
+        # event that closes it.
         return [
             *expiries_to_record(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
             *remeasurements(connection, state, position, period),
@@ -75,6 +80,9 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
         ]
 
     def check(connection: WriteConnection, state: LedgerState) -> None:
+        # After the rows are written and before the commit: an error here rolls the whole close back, so that a month is
+        # never closed with invariants that do not hold. An event of the plan can be refused without an error: hence the
+        # first two checks.
         if not is_closed(state, period):
             raise IntegrityFault(f"{period} was not closed", ledger=ledger, period=str(period))
         if expiries_to_record(connection, state, 0, period.end(state.zone), 1):

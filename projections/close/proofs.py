@@ -115,6 +115,7 @@ def prove(connection: WriteConnection, ledger: str, functional_currency: str, th
     in the functional one.
     """
     parameters: dict[str, Any] = {"ledger": ledger, "through": through, "home": functional_currency}
+    # First the rules: the queries after it join totals with rules, and would leave out a total without one.
     proofs: tuple[_Proof, ...] = (_totals, _trial_balance, _home_amounts, _control, _remeasured, _pools)
     for proof in proofs:
         for message in proof(connection, parameters):

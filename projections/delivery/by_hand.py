@@ -56,6 +56,8 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         state = State.BUILT if delivery.payload_hash is None else State.RENDERED
         if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
             state = State.UNKNOWN  # it may have been on its way when it was taken out
+        # Since it was abandoned, its journal may have gone to the same general ledger another way. Two deliveries of
+        # one journal would be posted twice.
         if delivery.state is State.ABANDONED:
             parameters = {
                 name: getattr(delivery, name) for name in ("ledger", "destination", "number", "export_id", "channel")
@@ -71,6 +73,7 @@ def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reaso
     """
     with database.write() as connection:
         delivery = _taken(connection, ledger, delivery_id)
+        # Not while it is submitted: nobody knows yet if the target has it, and the journal could be sent another way.
         if delivery.state in (State.SUBMITTED, State.RECONCILED, State.ABANDONED):
             raise DeliveryInHand(
                 f"delivery {delivery_id} is {delivery.state}",
@@ -98,7 +101,7 @@ def reconcile(database: Database, ledger: str, found: TieOut, destination: str, 
 
 def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delivery:
     key = {"ledger": ledger, "delivery_id": delivery_id}
-    get_delivery(connection, ledger, delivery_id)
+    get_delivery(connection, ledger, delivery_id)  # raises UnknownDelivery: TAKE cannot tell it from a claimed one
     found = connection.execute(TAKE, key).fetchone()
     if found is None:
         raise DeliveryInHand(f"a worker has delivery {delivery_id} in hand: ask again in a while")

@@ -173,6 +173,7 @@ def check_allowed(database: Database, channel: Channel) -> None:
 def _check_fixed(connection: WriteConnection, after: Channel) -> None:
     """Refuses another destination for a channel that has already delivered."""
     key = {"ledger": after.ledger, "channel": after.name}
+    # Under the channel's lock until the commit: a change that waited behind another one compares with its result.
     connection.execute(HOLD_CHANNEL, key)
     found = rows(connection, FIND_CHANNEL, key)
     if not found or connection.execute(HAS_DELIVERED, key).fetchone() is None:
@@ -275,6 +276,8 @@ def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
             wait_s = float(found[0] or 0) if found is not None else 0.0
             if wait_s <= patience_s:
                 connection.execute(TAKE_TURN, {**key, "next_s": wait_s + apart_s})
+        # The turn is reserved in the database and waited for after the commit: a sleep inside the transaction would
+        # hold the channel's row, and every other worker with it.
         if wait_s > patience_s:
             raise Throttled(f"the channel {channel.name} makes no call for {wait_s:.0f} s", wait_s=wait_s)
         time.sleep(wait_s)

@@ -185,6 +185,8 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
         "number": exported.number,
     }
     with database.write() as connection:
+        # First, as it locks the journal's row until the commit: two calls that put it into the outbox in two formats,
+        # or by two channels, come one after the other, and the second is refused.
         check_delivered_one_way(connection, parameters)
         not_before = connection.execute(
             STILL_ARRIVING, {**parameters, "settle_s": channel.settings.settle_s}
@@ -199,6 +201,8 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
                 step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
                 connection.execute(ADD_STEP, {**delivery, **step})
                 count_one(connection, channel.ledger, "deliveries")
+        # The ids of deliveries are made of names of documents. Two documents whose names collide would be one delivery,
+        # and one of them would never be sent.
         found = list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
         if len(found) != len(parts):
             raise IntegrityFault(
@@ -297,6 +301,8 @@ def move(
     Raises ClaimLost.
     """
     check_step(delivery.state, state)
+    # While a claim is kept the delivery is due at once. Nobody else takes it before the claim ends; if this worker
+    # dies, the next one takes it up then, instead of never.
     wait_s = 0.0 if keep else wait_s
     key = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
     with database.write() as connection:
@@ -318,8 +324,10 @@ def move(
                 "payload_hash": payload_hash,
             },
         ).fetchone()
+        # MOVE changes the row only under its own claim. Without a row another worker has claimed the delivery
+        # meanwhile: its state stands, and this worker's calls are added as a step, because the target has seen them.
         late = found is None
-        if found is None:  # what was called and answered is kept all the same
+        if found is None:
             counted = connection.execute(COUNT_STEP, key).fetchone()
             found = present(counted, f"delivery {delivery.delivery_id} is gone; deliveries are never deleted")
             reason = "called by a worker that had lost it to another by then"

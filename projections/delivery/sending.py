@@ -46,8 +46,11 @@ def deliver_due(database: Database, channel: Channel, tell: Told | None = None, 
     Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
     ``outbox.next_due`` says when to come back.
     """
+    # A claim must outlive the longest attempt. If it ended earlier, a second worker would take up the same delivery
+    # while the first one's submission is still on its way.
     lease_s = channel.settings.timeout_s * _CALLS_AT_MOST + _LEASE_MORE_S
     steps, session = 0, dict[str, Any]()
+    # Read once: a delivery that becomes due again during this round waits for the next, so that a round ends.
     with database.write() as connection:
         due_by = now_of(connection)
     with bounded_http.client() as client:
@@ -89,6 +92,9 @@ class _Attempt:
             check_allowed(self._database, self._channel)
             if self._delivery.state is State.BUILT:
                 self._render()
+            # A claimed delivery that is still ``submitted`` belongs to a worker that died during its call, or whose
+            # claim has ended. The target may have it: it is looked up like any other without an answer, and never sent
+            # at once.
             if self._delivery.state is State.SUBMITTED:
                 self._move(State.UNKNOWN, reason="the worker that sent it has ended", keep=True)
             shipment = self._shipment()
@@ -151,7 +157,11 @@ class _Attempt:
             return
         _understood(self._connector.prepare, shipment)
         started = time.monotonic()
+        # Committed before the first byte is sent. If the worker dies from here on, the row says that the target may
+        # have the document; the other way round it would be sent a second time.
         self._move(State.SUBMITTED, keep=True)
+        # A worker that was stopped here for long must not send any more: by then another may have looked the delivery
+        # up, found nothing, and sent it. So a call begins well before the time after which a look-up is believed.
         self._calls.begin_by = started + self._settle_s / 2
         try:
             answer = _understood(self._connector.submit, shipment)
@@ -184,6 +194,8 @@ class _Attempt:
 
     def _count(self, error: Exception) -> None:
         """An attempt that certainly came to nothing. Being told to wait is no attempt."""
+        # Only for errors that certainly sent nothing. After one that leaves it open, the delivery is ``unknown`` and
+        # waits for the time in which it could still arrive; here it would be sent again without that.
         attempts = self._delivery.attempts + (not isinstance(error, Throttled))
         if attempts >= self._settings.attempts:
             self._move(State.FAILED, reason=f"{attempts} attempts came to nothing, the last: {error}")
@@ -200,6 +212,7 @@ class _Attempt:
         elif delivery.state is State.ACCEPTED:
             self._not_found()
         elif self._now() < outbox.settled_at(delivery, self._settle_s):
+            # "Not found" proves nothing yet: the submission may still be on its way to the target, or in its queue.
             self._move(State.UNKNOWN, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
         else:
             attempts = delivery.attempts + 1

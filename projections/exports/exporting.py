@@ -87,6 +87,9 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
         found = find_export(connection, journal.ledger, name)
     if found is not None:
         return found
+    # The file is rendered outside any write transaction: it can take minutes, and a lock held as long would stop
+    # others. Two callers may both render it. The primary key then lets one of them store it, and both return the stored
+    # row.
     made = _detail_hashed(database, journal, form) if detail else _rendered(database, journal, form, name)
     with database.write() as writing:
         added = writing.execute(
@@ -107,6 +110,8 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
                 "postings_hash": made.postings and hashlib.sha256(made.postings).hexdigest(),
             },
         ).fetchone()
+        # The count and the row commit together. A count without its row, or a row without it, is what `verify` reports
+        # as a deleted or an added export.
         if added is not None:
             count_one(writing, journal.ledger, "journal_exports")
         found = find_export(writing, journal.ledger, name)

@@ -96,6 +96,7 @@ def verify_ledger(
     part: Part | None,
 ) -> LedgerVerification:
     """Runs the ledger's own part: the job of one worker."""
+    # The saved part of the log stands. The tables that follow from it are compared again, in this run's snapshot.
     verification = load(part, LedgerVerification) or LedgerVerification(ledger, numbering)
     verification.go_on(numbering)
     verification.run(connection, through)

@@ -1,9 +1,9 @@
 """Check of the rows outside the log (exports, deliveries, approvals, settings): none is changed, none is missing.
 
 A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
-their columns; the counts of rows; the export,
-the steps and the payload hash of a delivery; the dismissals of rejections and
-their steps; rejections dated in the future. Does not own: exported journals against the log (handed_over).
+their columns; the counts of rows; the export, the steps and the payload hash of a delivery; the dismissals of
+rejections and their steps; rejections dated in the future. Does not own: exported journals against the log
+(handed_over).
 
 Somebody who can write to the database without its triggers can also compute a new seal. So a single change is found,
 but not a forgery in which everything fits together. Against that help the log, its checkpoints stored elsewhere, and
@@ -147,6 +147,8 @@ def _missing(connection: sa.Connection, ledger: str, tables: Sequence[str]) -> I
                 check="tallies", message=f"the row counts name {table}, whose rows are not counted", subject=table
             )
             continue
+        # A deleted row takes its seal along, so seals cannot show it. Its count does: each commit that adds a row
+        # raises it, and nothing lowers it.
         query = f"SELECT count(*) FROM {table} WHERE ledger = :ledger"
         found = connection.execute(sa.text(query), {"ledger": ledger}).scalar_one()
         if found != counted.get(table, 0):

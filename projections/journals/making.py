@@ -38,6 +38,7 @@ def ensure_journals(
     at once make one journal, as it is made under the ledger's lock. Raises UnknownLedger, InTheFuture, UnmappedRole;
     then no journal was made and no cut was recorded.
     """
+    # First without the ledger's lock: most calls find nothing new, and need not wait for the writers of the ledger.
     with database.read() as connection:
         ledger_head(connection, ledger)
         if not next_journal(connection, ledger, period).is_due:
@@ -45,10 +46,12 @@ def ensure_journals(
     due: list[NextJournal] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
+        due.clear()  # the recorder plans again after it has ended a stuck writer; a journal is made once all the same
         if not is_closed(state, period):
             check_day_has_come(
                 state, period.first_day, now_of(connection), f"a journal of {period}", field="period", found=str(period)
             )
+        # Asked again under the lock: another caller may have made the journal since the first question.
         following = next_journal(connection, ledger, period)
         if not following.is_due:
             return []
@@ -58,6 +61,9 @@ def ensure_journals(
         return [period_cut(position, period, at=ledger_now(connection, state), by=by)]
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
+        # In the transaction that records the cut. Were the cut committed without its journal, the entries before it
+        # would be in no journal until the next one; were the journal first, later entries could still join its last
+        # cut.
         for following in due:
             cuts = (following.from_cut, state.open_cut - 1)
             add_journal(connection, new_journal(connection, state, period, number=following.number, cuts=cuts))

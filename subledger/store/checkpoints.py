@@ -66,6 +66,7 @@ def _one(connection: sa.Connection, query: str, ledger: str, size: int) -> Signe
 
 def keep_signed(connection: WriteConnection, ledger: str, signed: Signed) -> None:
     """Stores a tree head; does nothing if it is stored already."""
+    # The first note of a size stands. A second one must not replace it, as the first may be in an auditor's hands.
     row = (ledger, signed.size, signed.root, signed.note, signed.public_key)
     if connection.execute(KEEP, row).fetchone() is not None:
         count_one(connection, ledger, "checkpoints")

@@ -61,4 +61,6 @@ def check_schema(connection: sa.Connection) -> None:
 
 def migrate(url: str) -> None:
     """Applies the missing migrations, as the owner that ``url`` names. Safe to repeat, and to run twice at once."""
+    # Its lock is in migrations/env.py: an advisory lock of the transaction in which all missing migrations run. So a
+    # second caller waits and finds nothing to do, and one that fails leaves the schema as it was.
     command.upgrade(_config(url), "head")

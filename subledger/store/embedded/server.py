@@ -72,6 +72,8 @@ def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
             )
         with locked(folder / "start.lock", timeout_s=START_TIMEOUT_S) as handle:
             os.utime(handle)  # the supervisor takes this as use: it will not end what we are about to return
+            # Under start.lock, so that of many processes that begin at once one starts a supervisor and the others
+            # join. The loop, because a supervisor that was about to end is found running and is gone a moment later.
             while time.monotonic() < deadline:
                 if not is_held(folder / "supervisor.lock"):
                     _spawn_supervisor(folder, idle_timeout_s, deadline)

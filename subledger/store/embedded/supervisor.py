@@ -170,6 +170,8 @@ def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subproc
         _create_data(folder, binaries, account, password)
     elif account is not None and data.stat().st_uid == 0:
         give(data, account)  # for instance a backup that root has restored
+    # Before the start: PostgreSQL refuses to start beside backends of a killed postmaster, or with its postmaster.pid
+    # if that pid belongs to another program by now.
     end_orphans(data)
     undo.callback(end_orphans, data)  # backends outlive a killed postmaster for a moment
     server, port = _start_server(folder, binaries, account, wakeups, undo)
@@ -177,6 +179,7 @@ def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subproc
     with connect(url, "postgres") as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [OWNER]).fetchone() is None:
             connection.execute(f"CREATE DATABASE {OWNER}")
+    # Last: whoever finds an address may connect at once, and needs the database.
     replace(folder / "address", str(port))
     undo.callback((folder / "address").unlink, missing_ok=True)  # last in, first out: before the server stops
     return server, url
@@ -239,6 +242,7 @@ def _can_listen(port: int) -> bool:
 
 def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout_s: float, wakeups: _Wakeups) -> str:
     """Waits until the server has ended or should end, and returns the reason."""
+    # A client that comes and goes between two looks is not seen connected; so sessions are counted too.
     poll_s = max(min(LONGEST_POLL_S, idle_timeout_s / 4), 0.05)
     trace, used_at = None, time.monotonic()
     with ExitStack() as stack:
@@ -327,6 +331,8 @@ def _create_data(folder: Path, binaries: Binaries, account: Account | None, pass
         if done.returncode != 0:
             raise failure(folder, f"{binaries.folder}/initdb ended with {done.returncode}")
         os.rename(work / "data", folder / "data")
+        # The rename itself is made durable. After a power failure the folder would else be gone, with what was
+        # recorded.
         handle = os.open(folder, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)
