@@ -45,6 +45,11 @@ def noon(day: str) -> str:
     return f"{day}T12:00:00Z"
 
 
+def at_noon(event_id: str, type: str, customer: str | None, day: str, /, **data: Any) -> Document:
+    """A CloudEvent at noon of a day, in UTC; a day without a year, such as ``01-05``, is of 2026."""
+    return cloud_event(event_id, type, customer, noon(day if len(day) > len("01-05") else f"2026-{day}"), **data)
+
+
 def _time(time: str | datetime) -> str:
     if isinstance(time, datetime):
         return format_time(time)

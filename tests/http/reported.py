@@ -20,19 +20,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from tests.building import cloud_event
+from tests.building import at_noon
 from tests.reading import get_report
 
 POLICIES = ("contract_liability", "customer_deposits", "customer_deposits_arm")
 
 
 def events_of_the_example() -> list[dict[str, Any]]:
-    def event(name: str, type: str, customer: str, day: str, /, **data: Any) -> dict[str, Any]:
-        return cloud_event(name, type, customer, f"{day}T12:00:00Z", **data)
-
     usd = {"currency": "USD"}
     return [
-        event(
+        at_noon(
             "buy-1",
             "credits.purchased",
             "ann",
@@ -44,8 +41,8 @@ def events_of_the_example() -> list[dict[str, Any]]:
             expires_at="2026-03-15T00:00:00Z",
             **usd,
         ),
-        event("use-1", "credits.consumed", "ann", "2026-02-01", credits="400", product="api"),
-        event(
+        at_noon("use-1", "credits.consumed", "ann", "2026-02-01", credits="400", product="api"),
+        at_noon(
             "pay-1",
             "payment.received",
             "ann",
@@ -56,11 +53,11 @@ def events_of_the_example() -> list[dict[str, Any]]:
             fee="3.00",
             **usd,
         ),
-        event("buy-2", "credits.purchased", "bob", "2026-02-10", block_id="B2", credits="100", price="20.00", **usd),
-        event("gift", "credits.granted", "bob", "2026-02-11", block_id="P1", credits="50", reason="promotional"),
-        event("use-2", "credits.consumed", "ann", "2026-03-02", credits="100", product="chat"),
-        event("pay-2", "payment.received", "bob", "2026-03-20", amount="25.00", block_id="B2", **usd),
-        event(
+        at_noon("buy-2", "credits.purchased", "bob", "2026-02-10", block_id="B2", credits="100", price="20.00", **usd),
+        at_noon("gift", "credits.granted", "bob", "2026-02-11", block_id="P1", credits="50", reason="promotional"),
+        at_noon("use-2", "credits.consumed", "ann", "2026-03-02", credits="100", product="chat"),
+        at_noon("pay-2", "payment.received", "bob", "2026-03-20", amount="25.00", block_id="B2", **usd),
+        at_noon(
             "use-3",
             "credits.consumed",
             "bob",
@@ -71,7 +68,7 @@ def events_of_the_example() -> list[dict[str, Any]]:
             on_shortfall="overage",
             **usd,
         ),
-        event(
+        at_noon(
             "sorry",
             "credits.granted",
             "bob",

@@ -19,7 +19,7 @@ from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.writing.expiry_sweep import sweep
-from tests.building import cloud_event, purchase, recorded, usage
+from tests.building import at_noon, purchase, rate, recorded, usage
 from tests.conftest import FAR, NewLedger
 from tests.http.reported import POLICIES
 from tests.reading import columns_of, get_report, lines_of
@@ -27,15 +27,11 @@ from tests.reading import columns_of, get_report, lines_of
 USD = {"currency": "USD"}
 
 
-def _sent(name: str, type: str, customer: str | None, day: str, /, **data: Any) -> dict[str, Any]:
-    return cloud_event(name, type, customer, f"{day}T12:00:00Z", **data)
-
-
 buy = partial(purchase, pool="year")
 
 
 def _expects(name: str, day: str, pool: str = "year", **data: Any) -> dict[str, Any]:
-    return _sent(name, "breakage.estimated", None, day, pool=pool, evidence=f"study {name}", **{**USD, **data})
+    return at_noon(name, "breakage.estimated", None, day, pool=pool, evidence=f"study {name}", **{**USD, **data})
 
 
 @pytest.fixture(scope="module", params=POLICIES)
@@ -183,15 +179,15 @@ def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subl
             buy(block, "100", who, "2026-01-01T12:00:00Z", price="100.00")
             for block, who in zip("ABCD", ("a", "b", "c", "d"), strict=True)
         ),
-        _sent("pay", "payment.received", "c", "2026-01-01", block_id="C", amount="100.00", payment_id="p", **USD),
+        at_noon("pay", "payment.received", "c", "2026-01-01", block_id="C", amount="100.00", payment_id="p", **USD),
         _expects("one", "2026-01-02", expected_breakage="80.00"),
         usage("u1", "50", "a", "2026-01-10T12:00:00Z"),
-        _sent("void", "purchase.voided", "b", "2026-02-10", block_id="B", reason="r"),
+        at_noon("void", "purchase.voided", "b", "2026-02-10", block_id="B", reason="r"),
         usage("u2", "40", "c", "2026-03-10T12:00:00Z"),
-        _sent("open", "dispute.opened", "c", "2026-03-20", dispute_id="d", payment_id="p"),
-        _sent("lost", "dispute.lost", "c", "2026-04-10", dispute_id="d"),
+        at_noon("open", "dispute.opened", "c", "2026-03-20", dispute_id="d", payment_id="p"),
+        at_noon("lost", "dispute.lost", "c", "2026-04-10", dispute_id="d"),
         usage("u3", "20", "d", "2026-05-10T12:00:00Z"),
-        _sent("off", "receivable.written_off", "d", "2026-06-10", block_id="D", reason="r"),
+        at_noon("off", "receivable.written_off", "d", "2026-06-10", block_id="D", reason="r"),
     )
     [pool] = get_report(client, ledger, "pools", to="2026-06")["items"]
     columns = (
@@ -225,7 +221,7 @@ def test_breakage_that_has_no_room_left_counts_as_nothing(
         buy("B", "60", "bob", "2026-01-01T12:00:00Z", price="60.00", escheat_class="CA"),
         _expects("one", "2026-01-02", expected_breakage_rate="0.4"),
         usage("u1", "30", "ann", "2026-01-10T12:00:00Z"),
-        _sent("gone", "credits.escheated", "bob", "2026-02-10", block_id="B"),
+        at_noon("gone", "credits.escheated", "bob", "2026-02-10", block_id="B"),
     )
     found = get_report(client, ledger, "pools", to="2026-02")
     # 30 × 40 / 60 = 20.00, all taken back.
@@ -248,15 +244,12 @@ def test_a_pool_in_another_currency_stands_in_both(
     """100 euro at 1.20 and 100 at 1.10: 8.89 are 10.22 at 1.15, 18.89 are 21.72, and 30.00 expire as 35.00."""
     ledger, euro = new_ledger(), {"currency": "EUR", "expires_at": "2026-07-01T00:00:00Z"}
 
-    def rate(name: str, day: str, rate: str) -> dict[str, Any]:
-        return _sent(name, "exchange_rate.set", None, day, base="EUR", quote="USD", rate=rate, rate_source="ecb")
-
     recorded(
         service,
         ledger,
-        rate("r1", "2026-01-05", "1.20"),
+        rate("2026-01-05", "1.20", event_id="r1"),
         buy("A", "100", "ann", "2026-01-05T12:00:00Z", price="100.00", **euro),
-        rate("r2", "2026-02-05", "1.10"),
+        rate("2026-02-05", "1.10", event_id="r2"),
         buy("B", "100", "bob", "2026-02-05T12:00:00Z", price="100.00", **euro),
         _expects("one", "2026-02-06", expected_breakage="20.00", currency="EUR"),
         usage("u1", "80", "ann", "2026-03-01T12:00:00Z"),

@@ -25,15 +25,11 @@ from fastapi.testclient import TestClient
 from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.writing.expiry_sweep import sweep
-from tests.building import cloud_event, purchase, recorded, usage
+from tests.building import at_noon, cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
 from tests.reading import columns_of, get_report, lines_of
 
 USD = {"currency": "USD"}
-
-
-def _event(name: str, type: str, customer: str, day: str, /, **data: Any) -> dict[str, Any]:
-    return cloud_event(name, type, customer, f"{day}T12:00:00Z", **data)
 
 
 EVENTS = [
@@ -44,7 +40,7 @@ EVENTS = [
     purchase("C", "400", "cid", "2026-01-15T12:00:00Z", price="400.00", expires_at="2029-01-15T00:00:00Z"),
     usage("u3", "40", "cid", "2026-01-20T12:00:00Z"),
     usage("u4", "10", "dee", "2026-01-25T12:00:00Z", on_shortfall="overage", overage_price="0.50", **USD),
-    _event("back", "consumption.reversed", "cid", "2026-02-20", event_id="u3", credits="5", reason="outage"),
+    at_noon("back", "consumption.reversed", "cid", "2026-02-20", event_id="u3", credits="5", reason="outage"),
 ]
 
 
@@ -116,7 +112,7 @@ def test_a_blocks_revenue_comes_out_of_its_opening_first_whoever_holds_it(
         [
             purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00"),
             purchase("B", "80", "bob", "2025-12-10T12:00:00Z", price="80.00"),
-            _event(
+            at_noon(
                 "more",
                 "block.repriced",
                 "ann",
@@ -126,7 +122,7 @@ def test_a_blocks_revenue_comes_out_of_its_opening_first_whoever_holds_it(
                 add_price="50.00",
                 reason="top-up",
             ),
-            _event(
+            at_noon(
                 "on", "credits.transferred", "bob", "2026-01-03", block_id="B", to_customer="cid", new_block_id="B2"
             ),
             usage("u1", "160", "ann", "2026-01-05T12:00:00Z"),
@@ -193,7 +189,7 @@ def test_a_band_ends_with_the_last_day_of_its_last_month_and_a_disputed_block_is
             purchase("B", "20", "ann", "2026-01-10T12:00:00Z", price="20.00", expires_at="2027-03-01T00:00:00Z"),
             purchase("C", "40", "ann", "2026-01-10T12:00:00Z", price="40.00", expires_at="2028-03-01T00:00:00Z"),
             purchase("D", "80", "ann", "2026-01-10T12:00:00Z", price="80.00", expires_at="2026-06-01T00:00:00Z"),
-            _event(
+            at_noon(
                 "pay",
                 "payment.received",
                 "ann",
@@ -204,7 +200,7 @@ def test_a_band_ends_with_the_last_day_of_its_last_month_and_a_disputed_block_is
                 processor="cards",
                 **USD,
             ),
-            _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
+            at_noon("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
         ],
     )
     found = get_report(client, ledger, "performance", to="2026-02")
@@ -258,7 +254,7 @@ def test_what_was_never_used_and_never_expires_stays_later_and_the_rest_lapses(
                 expires_at="2026-05-10T00:00:00Z",
                 escheat_class="US-DE",
             ),
-            _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
+            at_noon("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
         ],
     )
     found = get_report(client, ledger, "forecast", to="2026-02", months=4)
@@ -285,7 +281,7 @@ def test_a_ledger_where_everything_has_expired_has_nothing_to_forecast(
         new_ledger(),
         [
             purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00", expires_at="2026-02-10T00:00:00Z"),
-            _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
+            at_noon("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
         ],
     )
     found = get_report(client, ledger, "forecast", to="2026-02")
@@ -304,7 +300,7 @@ def test_a_disputed_block_is_neither_used_nor_expires_in_the_forecast(
         new_ledger(),
         [
             purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-04-10T00:00:00Z"),
-            _event(
+            at_noon(
                 "pay",
                 "payment.received",
                 "ann",
@@ -316,7 +312,7 @@ def test_a_disputed_block_is_neither_used_nor_expires_in_the_forecast(
                 **USD,
             ),
             usage("u", "30", "ann", "2026-02-05T12:00:00Z"),
-            _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
+            at_noon("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
         ],
     )
     found = get_report(client, ledger, "forecast", to="2026-02", months=3)
@@ -332,7 +328,7 @@ def test_an_extension_of_a_block_is_known_from_its_day_on(
         new_ledger(),
         [
             purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-03-20T00:00:00Z"),
-            _event(
+            at_noon(
                 "x",
                 "block.expiry_changed",
                 "ann",
@@ -375,7 +371,7 @@ def test_each_currency_has_its_own_rows_and_its_functional_figures(
     rate = cloud_event(
         "r", "exchange_rate.set", None, "2026-01-10T06:00:00Z", base="EUR", quote="USD", rate="1.20", rate_source="ecb"
     )
-    bought = _event(
+    bought = at_noon(
         "buy",
         "credits.purchased",
         "ann",

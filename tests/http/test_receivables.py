@@ -18,15 +18,13 @@ The ledger of the example, in USD; everything happens at noon:
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from projections.close.close import close_period
 from subledger.periods import Period
-from tests.building import cloud_event, recorded
+from tests.building import at_noon, rate, recorded
 from tests.conftest import NewLedger
 from tests.http.reported import POLICIES, get_march
 from tests.reading import columns_of, lines_of
@@ -34,16 +32,12 @@ from tests.reading import columns_of, lines_of
 AGED = ("current", "days_1_30", "days_31_60", "days_61_90", "days_over_90", "credit_balances")
 
 
-def _sent(name: str, type: str, customer: str | None, day: str, /, **data: Any) -> dict[str, Any]:
-    return cloud_event(name, type, customer, f"2026-{day}T12:00:00Z", **data)
-
-
 @pytest.fixture(scope="module", params=POLICIES)
 def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> str:
     made = new_ledger(policy=request.param, on_shortfall="overage")
     usd = {"currency": "USD"}
     january = [
-        _sent(
+        at_noon(
             "1",
             "credits.purchased",
             "ann",
@@ -55,13 +49,13 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
             invoice_id="inv-1",
             **usd,
         ),
-        _sent("2", "payment.received", "ann", "01-31", block_id="A", amount="50.00", **usd),
+        at_noon("2", "payment.received", "ann", "01-31", block_id="A", amount="50.00", **usd),
     ]
     rest = [
-        _sent("3", "credits.purchased", "dora", "01-20", block_id="D", credits="40", price="40.00", **usd),
-        _sent("4", "block.repriced", "ann", "02-15", block_id="A", add_price="20.00", reason="r"),
-        _sent("5", "credits.purchased", "bob", "03-01", block_id="B", credits="30", price="30.00", **usd),
-        _sent(
+        at_noon("3", "credits.purchased", "dora", "01-20", block_id="D", credits="40", price="40.00", **usd),
+        at_noon("4", "block.repriced", "ann", "02-15", block_id="A", add_price="20.00", reason="r"),
+        at_noon("5", "credits.purchased", "bob", "03-01", block_id="B", credits="30", price="30.00", **usd),
+        at_noon(
             "6",
             "payment.received",
             "bob",
@@ -72,13 +66,13 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
             processor="cards",
             **usd,
         ),
-        _sent("7", "credits.consumed", "ann", "03-09", credits="30"),
-        _sent("8", "credits.consumed", "carl", "03-10", credits="10", overage_price="1.00", **usd),
-        _sent("9", "overage.billed", "carl", "03-12", invoice_id="v1", amount="4.00", **usd),
-        _sent("10", "payment.received", "carl", "03-11", invoice_id="v1", amount="4.00", **usd),
-        _sent("11", "payment.received", "ann", "03-15", amount="7.00", **usd),
-        _sent("12", "dispute.opened", "bob", "03-20", dispute_id="d1", payment_id="p1"),
-        _sent("13", "credits.consumed", "carl", "03-31", credits="5", overage_price="1.00", **usd),
+        at_noon("7", "credits.consumed", "ann", "03-09", credits="30"),
+        at_noon("8", "credits.consumed", "carl", "03-10", credits="10", overage_price="1.00", **usd),
+        at_noon("9", "overage.billed", "carl", "03-12", invoice_id="v1", amount="4.00", **usd),
+        at_noon("10", "payment.received", "carl", "03-11", invoice_id="v1", amount="4.00", **usd),
+        at_noon("11", "payment.received", "ann", "03-15", amount="7.00", **usd),
+        at_noon("12", "dispute.opened", "bob", "03-20", dispute_id="d1", payment_id="p1"),
+        at_noon("13", "credits.consumed", "carl", "03-31", credits="5", overage_price="1.00", **usd),
     ]
     recorded(service, made, *january)
     close_period(service.recorder, made, Period(2026, 1))
@@ -169,17 +163,14 @@ def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
     """EUR 100.00, invoices of 30.00 and 10.00, and 10.00 unbilled, all at 1.20; when January closes it is 1.10."""
     ledger = new_ledger(on_shortfall="overage")
 
-    def rate(name: str, day: str, rate: str) -> dict[str, Any]:
-        return _sent(name, "exchange_rate.set", None, day, base="EUR", quote="USD", rate=rate, rate_source="ecb")
-
     euro = {"currency": "EUR"}
     events = [
-        rate("r1", "01-01", "1.20"),
-        _sent("1", "credits.purchased", "ann", "01-02", block_id="A", credits="100", price="100.00", **euro),
-        _sent("2", "credits.consumed", "bob", "01-03", credits="50", overage_price="1.00", **euro),
-        _sent("3", "overage.billed", "bob", "01-04", invoice_id="v1", amount="30.00", **euro),
-        _sent("4", "overage.billed", "bob", "01-05", invoice_id="v2", amount="10.00", **euro),
-        rate("r2", "01-31", "1.10"),
+        rate("2026-01-01", "1.20", event_id="r1"),
+        at_noon("1", "credits.purchased", "ann", "01-02", block_id="A", credits="100", price="100.00", **euro),
+        at_noon("2", "credits.consumed", "bob", "01-03", credits="50", overage_price="1.00", **euro),
+        at_noon("3", "overage.billed", "bob", "01-04", invoice_id="v1", amount="30.00", **euro),
+        at_noon("4", "overage.billed", "bob", "01-05", invoice_id="v2", amount="10.00", **euro),
+        rate("2026-01-31", "1.10", event_id="r2"),
     ]
     recorded(service, ledger, *events)
     close_period(service.recorder, ledger, Period(2026, 1))

@@ -29,6 +29,7 @@ from subledger.store.rejected.rejections import ALL, OPEN, STATES, Chosen
 from subledger.store.timeouts import Timeouts
 from tests.building import purchase, usage
 from tests.conftest import NewLedger
+from tests.together import together
 from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
@@ -376,11 +377,7 @@ def _at_once(work: Callable[[int], Any], times: int) -> list[Any]:
         begin.wait()
         found[number] = work(number)
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(times)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(one, range(times))
     return found
 
 

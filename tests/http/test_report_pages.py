@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +14,7 @@ from api.service import Subledger
 from api.shapes import report_pages, report_tables
 from api.shapes.reports import REPORTS, ReportQuery, answer
 from projections.report import Column, Report, ReportRequest, Table, Tie
-from tests.building import cloud_event, recorded
+from tests.building import at_noon, recorded
 from tests.conftest import NewLedger
 
 ACROSS = "@page { size: A4 landscape; }"
@@ -26,13 +25,10 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     """A pool, a receivable in another currency, overage, and an id that has an underscore."""
     made = new_ledger(on_shortfall="overage")
 
-    def event(name: str, type: str, customer: str | None, day: str, /, **data: Any) -> dict[str, Any]:
-        return cloud_event(name, type, customer, f"2026-{day}T12:00:00Z", **data)
-
     usd = {"currency": "USD"}
     events = [
-        event("r", "exchange_rate.set", None, "01-01", base="EUR", quote="USD", rate="1.2", rate_source="ecb"),
-        event(
+        at_noon("r", "exchange_rate.set", None, "01-01", base="EUR", quote="USD", rate="1.2", rate_source="ecb"),
+        at_noon(
             "1",
             "credits.purchased",
             "ann",
@@ -43,15 +39,15 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             pool="year",
             **usd,
         ),
-        event(
+        at_noon(
             "2", "breakage.estimated", None, "01-02", pool="year", expected_breakage_rate="0.1", evidence="<e>", **usd
         ),
-        event("3", "credits.purchased", "bob", "01-03", block_id="B", credits="10", price="10.00", currency="EUR"),
-        event("4", "credits.consumed", "ann", "02-01", credits="1000000"),
-        event(
+        at_noon("3", "credits.purchased", "bob", "01-03", block_id="B", credits="10", price="10.00", currency="EUR"),
+        at_noon("4", "credits.consumed", "ann", "02-01", credits="1000000"),
+        at_noon(
             "5", "breakage.estimated", None, "03-02", pool="year", expected_breakage_rate="0.05", evidence="f", **usd
         ),
-        event(
+        at_noon(
             "sorry",
             "credits.granted",
             "bob",
@@ -62,9 +58,9 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             value="5.00",
             **usd,
         ),
-        event("bought", "credits.purchased", "dora", "02-03", block_id="D", credits="5", price="7.00", **usd),
-        event("void", "purchase.voided", "dora", "02-04", block_id="D", reason="r"),
-        event("6", "credits.consumed", "carl", "03-03", credits="7", overage_price="1.00", **usd),
+        at_noon("bought", "credits.purchased", "dora", "02-03", block_id="D", credits="5", price="7.00", **usd),
+        at_noon("void", "purchase.voided", "dora", "02-04", block_id="D", reason="r"),
+        at_noon("6", "credits.consumed", "carl", "03-03", credits="7", overage_price="1.00", **usd),
     ]
     recorded(service, made, *events)
     return made

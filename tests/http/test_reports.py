@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from fastapi.testclient import TestClient
 
 from api.service import Subledger
-from tests.building import cloud_event
+from tests.building import at_noon, cloud_event, rate
 from tests.conftest import NewLedger
 from tests.http.reported import POLICIES, get_march
 from tests.reading import columns_of, lines_of
@@ -186,16 +184,13 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
     """Of 100.00: 20.00 used, 15.00 paid back and 5.00 kept, 40.00 handed on, 20.00 charged back; then 10.00 used."""
     ledger = new_ledger()
 
-    def event(name: str, type: str, customer: str, day: str, /, **data: Any) -> dict[str, Any]:
-        return cloud_event(name, type, customer, f"2026-{day}T12:00:00Z", **data)
-
     outcomes = service.record(
         ledger,
         [
-            event(
+            at_noon(
                 "1", "credits.purchased", "ann", "01-10", block_id="A", credits="100", price="100.00", currency="USD"
             ),
-            event(
+            at_noon(
                 "2",
                 "payment.received",
                 "ann",
@@ -206,9 +201,11 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
                 payment_id="P",
                 processor="cards",
             ),
-            event("3", "credits.consumed", "ann", "01-20", credits="20"),
-            event("4", "credits.refunded", "ann", "02-01", block_id="A", credits="20", amount="15.00", currency="USD"),
-            event(
+            at_noon("3", "credits.consumed", "ann", "01-20", credits="20"),
+            at_noon(
+                "4", "credits.refunded", "ann", "02-01", block_id="A", credits="20", amount="15.00", currency="USD"
+            ),
+            at_noon(
                 "5",
                 "credits.transferred",
                 "ann",
@@ -218,11 +215,11 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
                 new_block_id="B",
                 credits="40",
             ),
-            event(
+            at_noon(
                 "6", "dispute.opened", "ann", "02-03", dispute_id="D", payment_id="P", amount="20.00", currency="USD"
             ),
-            event("7", "dispute.lost", "ann", "03-01", dispute_id="D"),
-            event("8", "credits.consumed", "bob", "03-02", credits="10"),
+            at_noon("7", "dispute.lost", "ann", "03-01", dispute_id="D"),
+            at_noon("8", "credits.consumed", "bob", "03-02", credits="10"),
         ],
     )
     assert [outcome.error for outcome in outcomes] == [None] * 8
@@ -269,22 +266,10 @@ def test_a_sale_in_another_currency_is_rolled_at_the_rate_of_its_day(
     """1,000.00 EUR at 1.20 is 1,200.00 USD; 40 % of it is used when the euro is at 1.10: 480.00 USD all the same."""
     ledger = new_ledger()
 
-    def rate(name: str, day: str, rate: str) -> dict[str, Any]:
-        return cloud_event(
-            name,
-            "exchange_rate.set",
-            None,
-            f"2026-{day}T06:00:00Z",
-            base="EUR",
-            quote="USD",
-            rate=rate,
-            rate_source="ecb",
-        )
-
     outcomes = service.record(
         ledger,
         [
-            rate("r1", "01-10", "1.20"),
+            rate("2026-01-10", "1.20", event_id="r1"),
             cloud_event(
                 "b",
                 "credits.purchased",
@@ -295,7 +280,7 @@ def test_a_sale_in_another_currency_is_rolled_at_the_rate_of_its_day(
                 price="1000.00",
                 currency="EUR",
             ),
-            rate("r2", "02-10", "1.10"),
+            rate("2026-02-10", "1.10", event_id="r2"),
             cloud_event("u", "credits.consumed", "ann", "2026-02-10T12:00:00Z", credits="400"),
         ],
     )

@@ -22,6 +22,7 @@ from subledger.store.writing.append import GROUPS, HEAD
 from subledger.store.writing.batch import DUPLICATE
 from tests.building import purchase, recorded, usage
 from tests.store.tampering import differences, dump
+from tests.together import together
 
 NewLedger = Callable[..., str]
 
@@ -147,16 +148,13 @@ def test_writers_at_once_neither_lose_nor_double_anything(alone: tuple[Subledger
     before = position(service, ledger)
     writers = [Subledger(database) for _ in range(3)]
 
-    def write(writer: Subledger, name: int) -> None:
+    def write(name: int) -> None:
+        writer = writers[name]
         for number in range(40):
             writer.record(ledger, [use(f"w-{name}-{number}", customer=f"c{number % 6}")])
             writer.record(ledger, [use(f"all-{number}", customer=f"c{number % 6}")])
 
-    threads = [threading.Thread(target=write, args=(writer, name)) for name, writer in enumerate(writers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(write, range(3))
     assert position(service, ledger) == before + 3 * 40 + 40
     assert differences(service, ledger) == []
 

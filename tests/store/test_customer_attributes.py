@@ -26,6 +26,7 @@ from projections.integrity import verify
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.store.database import Database
 from tests.conftest import NewLedger
+from tests.together import together
 
 
 def said(database: Database, ledger: str, customer: str = "c") -> dict[str, str]:
@@ -73,11 +74,7 @@ def test_what_two_say_at_once_is_both_said(database: Database, new_ledger: NewLe
         start.wait()
         change_attributes(database, ledger, "c", {name: "x"}, by=name)
 
-    threads = [threading.Thread(target=say, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(say, names)
     assert said(database, ledger) == dict.fromkeys(names, "x")
 
 

@@ -26,6 +26,7 @@ from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event, purchase
+from tests.together import together
 from tests.waiting import HANGS_S, until
 
 NOW = datetime(2030, 5, 10, 12, tzinfo=UTC)
@@ -89,11 +90,7 @@ def test_two_who_sweep_at_once_record_each_expiry_once(service: Subledger) -> No
         ready.wait(HANGS_S)
         found.append(other.sweep_due().get(ledger, 0))
 
-    threads = [threading.Thread(target=sweep_all, args=(other,)) for other in others]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(sweep_all, others)
     for other in others:
         other.database.close()
     assert sum(found) == len(documents)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import date
 
 import psycopg
@@ -25,6 +24,7 @@ from tests.building import cloud_event, recorded
 from tests.charts import adopt_unchecked
 from tests.store.closed_months import FEBRUARY, JANUARY, MARCH, a_quarter, buy, journals, query, state, sums, use
 from tests.store.tampering import past_triggers
+from tests.together import together
 
 
 def test_a_closed_period_has_one_journal_and_asking_again_makes_none(
@@ -171,14 +171,7 @@ def test_two_callers_at_once_make_one_journal(service: Subledger, database: Data
     recorded(service, ledger, buy("b1"))
     others = [Subledger(database).recorder, service.recorder]
     results: list[tuple[Journal, ...]] = []
-    threads = [
-        threading.Thread(target=lambda r=recorder: results.append(ensure_journals(r, database, ledger, JANUARY)))
-        for recorder in others * 3
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(lambda recorder: results.append(ensure_journals(recorder, database, ledger, JANUARY)), others * 3)
     assert len(results) == 6
     assert all(result == results[0] for result in results)
     assert len(results[0]) == 1

@@ -11,6 +11,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any, LiteralString
 
 import psycopg
@@ -47,6 +48,7 @@ from tests.reading import all_journals
 from tests.store.tampering import past_triggers
 from tests.store.test_checklist import LATER
 from tests.store.walked import record_months
+from tests.together import together
 
 NewLedger = Callable[..., str]
 OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
@@ -490,12 +492,7 @@ def test_two_exports_at_once_while_attributes_change_make_one_journal_that_agree
         start.wait()
         made.append(ensure_journals(service.recorder, service.database, ledger, JANUARY))
 
-    threads = [threading.Thread(target=change, args=(region,)) for region in ("emea", "apac")]
-    threads += [threading.Thread(target=make) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(lambda call: call(), [partial(change, "emea"), partial(change, "apac"), make, make])
     assert made[0] == made[1]
     assert len(made[0]) == 1
     assert verify(service.database, ledger).differences == []

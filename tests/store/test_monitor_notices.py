@@ -19,6 +19,7 @@ from api.service import Subledger
 from projections.monitors import Notified, Report, check, notices, notify, watch
 from projections.monitors.settings import set_settings
 from tests.building import cloud_event
+from tests.together import together
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -159,11 +160,7 @@ def test_who_looks_at_the_same_time_tells_it_once(service: Subledger, watched: s
         barrier.wait()
         results.append(notify(service.database, watched, found))
 
-    threads = [threading.Thread(target=tell, args=(found,)) for found in reports]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(tell, reports)
     assert sum(len(result.began) for result in results) == 1
     assert sum(result.sent for result in results) == len(hook.told) == 1
 

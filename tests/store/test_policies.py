@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 import tomllib
 from collections.abc import Callable
 from datetime import date
@@ -57,6 +56,7 @@ from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
 from tests.store.own_policies import file_of, of_name
 from tests.store.tampering import differences
+from tests.together import together
 
 NAMES = [kind.name for kind in KINDS]
 
@@ -163,11 +163,7 @@ def test_two_who_adopt_at_once_adopt_once(database: Database, service: Subledger
     def both(each: Subledger) -> None:
         results.append((each.adopt_policy(ledger, policy).adopted, each.configure_ledger(ledger, change)))
 
-    threads = [threading.Thread(target=both, args=(each,)) for each in services]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(both, services)
     assert sorted(adopted for adopted, _ in results) == [False] * 5 + [True]
     assert sorted(configured for _, configured in results) == [False] * 5 + [True]
     assert position(service, ledger) == 5

@@ -21,6 +21,7 @@ from tests.building import purchase, usage
 from tests.conftest import NewLedger
 from tests.store.rejected import EVERYTHING, kept, refusal
 from tests.store.tampering import differences
+from tests.together import together
 from tests.waiting import HANGS_S
 
 
@@ -177,7 +178,7 @@ def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
 ) -> None:
     ledger = new_ledger()
     texts = [json.dumps(usage(f"u{n}")).encode() for n in range(200)]
-    begin, failures = threading.Barrier(4), []
+    begin = threading.Barrier(4)
 
     def work(number: int) -> None:
         database = Database(owner_url)
@@ -186,17 +187,10 @@ def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
             for _ in range(5):
                 order = texts if number % 2 else list(reversed(texts))
                 Keeper(database).keep(ledger, [refusal(text) for text in order], sender="ann", way="test")
-        except BaseException as error:
-            failures.append(error)
         finally:
             database.close()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    together(work, range(4))
     found = kept(service, ledger)
     assert (len(found), {each.attempts for each in found}) == (200, {20})
     assert differences(service, ledger) == [], "each was counted once, too"

@@ -19,6 +19,7 @@ from tests.building import purchase, usage
 from tests.conftest import NewLedger
 from tests.store.rejected import EVERYTHING, kept, refusal
 from tests.store.tampering import differences
+from tests.together import together
 
 
 @pytest.mark.parametrize("counted_every", [1, 1_000])
@@ -152,7 +153,6 @@ def test_texts_stay_within_the_bound_while_several_keep_and_one_dismisses_the_sa
     bounds = Bounds(text_bytes=40_000, counted_every=10)
     texts = [json.dumps(usage(f"u{n}", product="x" * 900)).encode() for n in range(60)]
     service = Subledger(database, rejections=bounds)
-    failures: list[BaseException] = []
     begin, rounds, keepers = threading.Barrier(3), 8, 2
 
     def work(number: int) -> None:
@@ -167,17 +167,10 @@ def test_texts_stay_within_the_bound_while_several_keep_and_one_dismisses_the_sa
                 # As a process that has just started: it counts what is there.
                 order = texts if (number + round_) % 2 else list(reversed(texts))
                 Keeper(own, bounds).keep(ledger, [refusal(text) for text in order], sender="ann", way="test")
-        except BaseException as error:
-            failures.append(error)
         finally:
             own.close()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(keepers + 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    together(work, range(keepers + 1))
     found = kept(service, ledger)
     assert (len(found), {each.attempts for each in found}) == (60, {rounds * keepers})
     size = sum(len(each.sent or b"") for each in found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
@@ -42,6 +41,7 @@ from subledger.store.database import Database
 from tests.building import cloud_event
 from tests.charts import adopt_unchecked, another_chart
 from tests.conftest import NewLedger
+from tests.together import together
 
 JANUARY, FEBRUARY = MONTHS = (Period(2026, 1), Period(2026, 2))
 RIGHT = another_chart(7000)
@@ -234,11 +234,7 @@ def test_of_two_who_reverse_a_journal_at_once_one_does(service: Subledger, datab
         except JournalNotReversible as error:
             done.append(error)
 
-    threads = [threading.Thread(target=one, args=(Subledger(database).recorder,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(one, [Subledger(database).recorder for _ in range(4)])
     assert Counter(type(each) for each in done) == {Reversed: 1, JournalNotReversible: 3}
     assert len(journals(service, ledger)) == 3
 
