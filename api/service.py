@@ -22,7 +22,7 @@ from projections.day_totals import DayTotalsProjector
 from projections.delivery import outbox
 from projections.delivery.channel_task import DELIVER, channel_subject, channel_task
 from projections.delivery.channels import get_channel, list_channels
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.reads.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.reads.snapshots import LEDGER, add_snapshots
 from subledger.errors import DatabaseUnavailable, InvalidInput, TooLarge

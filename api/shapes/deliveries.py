@@ -10,7 +10,7 @@ import msgspec
 from api.shapes import answers
 from api.shapes.answers import JsonObject
 from projections.delivery.channels import Channel, DroppedChannel
-from projections.delivery.outbox import Delivery, Step
+from projections.delivery.deliveries import Delivery, Step
 from projections.delivery.states import DEAD
 from subledger.events.envelope import format_time
 

@@ -11,7 +11,7 @@ import msgspec
 from api.shapes import answers
 from api.shapes.answers import JsonObject
 from projections.delivery.checklist import Checklist
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.delivery.tie_out import TieOut, TieOutDifference
 from projections.exports import exports
 from projections.exports.documents import Document, DocumentLine

@@ -2,7 +2,8 @@
 
     states        the states of a delivery, and the steps between them
     channels      the channels of a ledger: connector, format and settings
-    outbox        the deliveries, and every step of each, in the database
+    outbox        putting deliveries into the database, claiming and moving them, with a step for each move
+    deliveries    reading deliveries, and every step of each
     arrivals      deliveries that a target reports itself
     by_hand       steps by a person: retry, cancel, mark as posted
     connectors    one module a system: put a journal in, look one up

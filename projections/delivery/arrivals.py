@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.delivery.channels import Channel, list_channels
-from projections.delivery.outbox import Delivery, list_deliveries
+from projections.delivery.deliveries import Delivery, list_deliveries
 from projections.delivery.states import IN_THE_BOOKS, State
 from projections.journals.journal import Journal
 from subledger.periods import Period

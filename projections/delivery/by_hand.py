@@ -7,15 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.delivery.outbox import (
-    ADD_STEP,
-    COLUMNS,
-    Delivery,
-    check_delivered_one_way,
-    delivery_of,
-    get_delivery,
-    list_deliveries,
-)
+from projections.delivery.deliveries import COLUMNS, Delivery, delivery_of, get_delivery, list_deliveries
+from projections.delivery.outbox import ADD_STEP, check_delivered_one_way
 from projections.delivery.states import DEAD, WORKED_ON, State, check_step
 from projections.delivery.tie_out import TieOut
 from subledger.errors import DeliveryInHand, present

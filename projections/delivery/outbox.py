@@ -1,26 +1,27 @@
-"""The outbox: every delivery of a ledger, what it is, and every step that made it so.
+"""Commands: putting deliveries into the outbox, claiming one, and moving it, with a step for each move.
 
 A worker claims a delivery for a while, and moves it only while the claim is its own; so two never work on one, and one
 that died loses it. Each move writes a step, with what was called and answered, in the same commit.
 
-Owns: the tables ``deliveries`` and ``delivery_steps``. Does not own: what is done with a delivery (sending).
+Owns: writing the tables ``deliveries`` and ``delivery_steps``. Does not own: reading them (deliveries), the way of a
+delivery (sending).
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from projections.delivery.channels import Channel
+from projections.delivery.deliveries import COLUMNS, Delivery, delivery_of, list_deliveries
 from projections.delivery.states import State, check_step
 from projections.exports.exporting import export
 from projections.exports.exports import Export, document_set_of
-from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery, present
+from subledger.errors import DeliveredOtherwise, IntegrityFault, present
 from subledger.external.calls import Exchange
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
@@ -29,62 +30,10 @@ from subledger.store.tallies import count_one
 from subledger.store.writing.recorder import Recorder
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One document of a journal, or its file (``part`` 0), on its way into a general ledger.
-
-    ``attempts``: submissions that came to nothing; ``looks``: look-ups since it is what it is. ``due_at``: when the
-    next thing is done; None if nothing will be until somebody asks. ``erp_id``: what the target calls it.
-    """
-
-    ledger: str
-    delivery_id: str
-    channel: str
-    destination: str
-    export_id: str
-    period: Period
-    number: int
-    part: int
-    name: str
-    reference: str
-    state: State
-    attempts: int
-    looks: int
-    steps: int
-    due_at: datetime | None
-    erp_id: str | None
-    reason: str | None
-    payload_hash: str | None
-    created_at: datetime
-    submitted_at: datetime | None
-    changed_at: datetime
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """Step of a delivery: its new state, the time, the person, the reason, and the calls that led there."""
-
-    step: int
-    at: datetime
-    state: State
-    by: str
-    reason: str | None
-    exchanges: tuple[Exchange, ...] = ()
-
-
 class ClaimLost(Exception):
     """Another worker has the delivery by now: whatever was done will be found by its look-up."""
 
 
-COLUMNS: Final = ", ".join(Delivery.__struct_fields__)
-FIND_DELIVERY: Final = f"SELECT {COLUMNS} FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
-LIST_DELIVERIES: Final = f"""
--- Deliveries of a ledger after one of them, in order of id: all, or of a channel, a period, an export, in some states.
-SELECT {COLUMNS} FROM deliveries
-WHERE ledger = %(ledger)s AND delivery_id > %(after)s
-  AND (%(channel)s::text IS NULL OR channel = %(channel)s) AND (%(period)s::text IS NULL OR period = %(period)s)
-  AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
-  AND (%(export_id)s::text IS NULL OR export_id = %(export_id)s)
-ORDER BY delivery_id LIMIT %(limit)s
-"""
 HOLD_JOURNAL: Final = """
 -- Two who put the journal into the outbox in two forms do so one after the other.
 SELECT 1 FROM journals WHERE ledger = %(ledger)s AND period = %(period)s AND number = %(number)s FOR UPDATE
@@ -148,18 +97,8 @@ COUNT_STEP: Final = f"""
 UPDATE deliveries SET steps = steps + 1 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
 RETURNING {COLUMNS}
 """
-REJECTIONS: Final = """
-SELECT count(*) FROM delivery_steps
-WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND state = 'rejected'
-"""
-PAYLOAD: Final = "SELECT payload FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
-STEPS: Final = """
-SELECT step, at, state, by, reason, exchanges FROM delivery_steps
-WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s ORDER BY step
-"""
 
 WORKER: Final = "worker"
-_exchanges: Final = msgspec.json.Decoder(tuple[Exchange, ...])
 
 
 def add_period(recorder: Recorder, database: Database, channel: Channel, period: Period, *, by: str) -> list[Delivery]:
@@ -338,85 +277,3 @@ def move(
     if late:
         raise ClaimLost(delivery.delivery_id)
     return moved
-
-
-# --- reading --------------------------------------------------------------------------------------------------------
-
-
-def get_delivery(connection: AnyConnection, ledger: str, delivery_id: str) -> Delivery:
-    """Raises UnknownDelivery."""
-    found = rows(connection, FIND_DELIVERY, {"ledger": ledger, "delivery_id": delivery_id})
-    if not found:
-        raise UnknownDelivery(
-            f"ledger {ledger} has no delivery {delivery_id[:300]}", field="delivery_id", found=delivery_id[:300]
-        )
-    return delivery_of(found[0])
-
-
-def list_deliveries(
-    connection: AnyConnection,
-    ledger: str,
-    *,
-    channel: str | None = None,
-    period: Period | None = None,
-    export_id: str | None = None,
-    states: Sequence[State] | None = None,
-    after: str = "",
-    limit: int = 1_000_000,
-) -> list[Delivery]:
-    """Deliveries of a ledger, in order of id, after one of them."""
-    parameters = {
-        "ledger": ledger,
-        "channel": channel,
-        "period": None if period is None else str(period),
-        "after": after,
-        "export_id": export_id,
-        "states": None if states is None else [str(state) for state in states],
-        "limit": limit,
-    }
-    return [delivery_of(row) for row in rows(connection, LIST_DELIVERIES, parameters)]
-
-
-def payload_of(connection: AnyConnection, delivery: Delivery) -> bytes | None:
-    """The payload of a document; None for the export's file."""
-    found = rows(connection, PAYLOAD, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
-    return None if found[0][0] is None else bytes(found[0][0])
-
-
-def rejections_of(connection: AnyConnection, delivery: Delivery) -> int:
-    """Number of rejections of a delivery."""
-    found = rows(connection, REJECTIONS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
-    return int(found[0][0])
-
-
-def steps_of(connection: AnyConnection, delivery: Delivery) -> list[Step]:
-    """Everything that became of it, oldest first."""
-    found = rows(connection, STEPS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
-    return [
-        Step(
-            step=step,
-            at=at,
-            state=State(state),
-            by=by,
-            reason=reason,
-            exchanges=_exchanges.decode(exchanges) if exchanges else (),
-        )
-        for step, at, state, by, reason, exchanges in found
-    ]
-
-
-def payload_hash(payload: bytes) -> str:
-    """SHA-256 of what is sent."""
-    return hashlib.sha256(payload).hexdigest()
-
-
-def settled_at(delivery: Delivery, settle_s: float) -> datetime:
-    """From when on a look-up that finds nothing is believed."""
-    return (delivery.submitted_at or delivery.created_at) + timedelta(seconds=settle_s)
-
-
-def delivery_of(row: Any) -> Delivery:
-    """A row of ``COLUMNS``."""
-    fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
-    fields["state"], fields["period"] = State(fields["state"]), Period.parse(fields["period"])
-    return Delivery(**fields)

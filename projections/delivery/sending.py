@@ -16,10 +16,11 @@ from typing import Any, Final, TypeVar
 import httpx
 import msgspec
 
-from projections.delivery import outbox
+from projections.delivery import deliveries, outbox
 from projections.delivery.channels import Channel, check_allowed, hold_off, turn_of
 from projections.delivery.connectors.connector import Accepted, Connector, Found, Rejected, Shipment
-from projections.delivery.outbox import Claimed, ClaimLost, Delivery
+from projections.delivery.deliveries import Delivery
+from projections.delivery.outbox import Claimed, ClaimLost
 from projections.delivery.states import State
 from projections.exports.documents import Document
 from projections.exports.exports import content_of, document_set_of, get_export, journal_behind, render_document
@@ -120,7 +121,7 @@ class _Attempt:
         with self._database.read() as connection:
             export = get_export(connection, delivery.ledger, delivery.export_id)
             payload = render_document(connection, export, delivery.part) if delivery.part else None
-        content_hash = outbox.payload_hash(payload) if payload is not None else export.content_hash
+        content_hash = deliveries.payload_hash(payload) if payload is not None else export.content_hash
         self._move(State.RENDERED, payload=payload, payload_hash=content_hash, keep=True)
 
     def _shipment(self) -> Shipment:
@@ -129,8 +130,8 @@ class _Attempt:
             export = get_export(connection, delivery.ledger, delivery.export_id)
             journal = journal_behind(connection, export)
             posted = document_set_of(connection, export)
-            payload = outbox.payload_of(connection, delivery)
-            rejections = outbox.rejections_of(connection, delivery)
+            payload = deliveries.payload_of(connection, delivery)
+            rejections = deliveries.rejections_of(connection, delivery)
         documents: tuple[Document, ...] = posted.documents if posted is not None else ()
         return Shipment(
             journal=journal,
@@ -211,7 +212,7 @@ class _Attempt:
             self._found(shipment, found)
         elif delivery.state is State.ACCEPTED:
             self._not_found()
-        elif self._now() < outbox.settled_at(delivery, self._settle_s):
+        elif self._now() < deliveries.settled_at(delivery, self._settle_s):
             # "Not found" proves nothing yet: the submission may still be on its way to the target, or in its queue.
             self._move(State.UNKNOWN, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
         else:
@@ -226,7 +227,7 @@ class _Attempt:
     def _not_found(self) -> None:
         """An answer may come before the target's own look-ups know of it; later, it was thrown away there."""
         delivery = self._delivery
-        if self._now() < outbox.settled_at(delivery, self._settle_s):
+        if self._now() < deliveries.settled_at(delivery, self._settle_s):
             self._move(State.ACCEPTED, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
         else:
             self._move(State.REJECTED, reason="it was accepted, and is not there: somebody has deleted it there")

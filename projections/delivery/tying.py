@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from projections.delivery import by_hand, outbox
+from projections.delivery import by_hand, deliveries
 from projections.delivery.channels import Channel, check_allowed, get_channel, turn_of
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.delivery.states import IN_THE_BOOKS
 from projections.delivery.tie_out import Theirs, TieOut, tie_out
 from projections.exports.targets import settings_of
@@ -47,7 +47,7 @@ def ask_trial_balance(database: Database, channel: Channel, periods: Sequence[Pe
 def months_delivered(database: Database, channel: Channel) -> list[Period]:
     """The months that have journals in the general ledger's books by this channel, in order."""
     with database.read() as connection:
-        found = outbox.list_deliveries(connection, channel.ledger, channel=channel.name, states=tuple(IN_THE_BOOKS))
+        found = deliveries.list_deliveries(connection, channel.ledger, channel=channel.name, states=tuple(IN_THE_BOOKS))
     return sorted({delivery.period for delivery in found})
 
 

@@ -11,7 +11,7 @@ import pytest
 from api.service import Subledger
 from projections.delivery import channels, outbox
 from projections.delivery.channels import Channel
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery, list_deliveries
 from projections.exports import exporting, targets
 from projections.exports.exports import Export
 from projections.exports.formats import TARGETS
@@ -140,7 +140,7 @@ def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], di
 
 def deliveries(service: Subledger, ledger: str) -> list[Delivery]:
     with service.database.read() as connection:
-        return outbox.list_deliveries(connection, ledger)
+        return list_deliveries(connection, ledger)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 from api.service import Subledger
 from projections.delivery import channels, outbox
 from projections.delivery.channels import Channel
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.exports.exports import Export, content_of
 from tests.general_ledgers.pace import UNHURRIED
 

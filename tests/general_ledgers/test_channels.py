@@ -12,6 +12,7 @@ import pytest
 from api.service import Subledger
 from projections.delivery import channels, outbox
 from projections.delivery.channels import Channel
+from projections.delivery.deliveries import get_delivery
 from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel, UnknownConnector, UnknownDelivery
 from subledger.external import credentials
 from subledger.external.calls import NotAuthorised, Throttled
@@ -84,7 +85,7 @@ def test_what_there_is_not_is_named_with_what_there_is(service: Subledger, new_l
             channels.get_channel(connection, ledger, "post")
         assert channel.value.expected == "erp"
         with pytest.raises(UnknownDelivery):
-            outbox.get_delivery(connection, ledger, "erp-none")
+            get_delivery(connection, ledger, "erp-none")
 
 
 def test_a_channel_is_read_as_it_was_set(service: Subledger, new_ledger: Callable[..., str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from api.service import Subledger
 from projections.delivery import by_hand
 from projections.delivery.channels import Channel
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
 from projections.exports.exports import document_set_of, get_export

@@ -12,7 +12,7 @@ from api.service import Subledger
 from projections.delivery import by_hand, channels
 from projections.delivery.channels import Channel
 from projections.delivery.connectors import CONNECTORS, connector_named
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.delivery.states import State
 from subledger.errors import InvalidInput
 from tests.conftest import NewLedger

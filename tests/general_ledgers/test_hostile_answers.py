@@ -16,6 +16,7 @@ import pytest
 
 from api.service import Subledger
 from projections.delivery import channels, outbox
+from projections.delivery.deliveries import Delivery
 from projections.delivery.sending import deliver_due
 from projections.monitors import webhook
 from projections.monitors.settings import MonitorSettings
@@ -216,7 +217,7 @@ def intacct() -> Iterator[HostileIntacct]:
 @pytest.fixture
 def one(
     service: Subledger, sold: Callable[..., str], exported: Callable[..., Any], intacct: HostileIntacct, tmp_path: Path
-) -> tuple[channels.Channel, outbox.Delivery]:
+) -> tuple[channels.Channel, Delivery]:
     for name, password in (("sender", SENDER_PASSWORD), ("user", USER_PASSWORD)):
         (tmp_path / name).write_text(password + "\n")
     given = {
@@ -238,7 +239,7 @@ def one(
 
 
 def test_a_submission_answered_by_a_bomb_is_unknown_until_it_is_looked_up_and_found(
-    service: Subledger, intacct: HostileIntacct, one: tuple[channels.Channel, outbox.Delivery]
+    service: Subledger, intacct: HostileIntacct, one: tuple[channels.Channel, Delivery]
 ) -> None:
     channel, delivery = one
     intacct.bombs = 1
@@ -249,7 +250,7 @@ def test_a_submission_answered_by_a_bomb_is_unknown_until_it_is_looked_up_and_fo
 
 
 def test_a_target_that_always_has_more_is_not_asked_for_ever(
-    service: Subledger, intacct: HostileIntacct, one: tuple[channels.Channel, outbox.Delivery]
+    service: Subledger, intacct: HostileIntacct, one: tuple[channels.Channel, Delivery]
 ) -> None:
     channel, delivery = one
     intacct.always_more = True

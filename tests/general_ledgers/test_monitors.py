@@ -13,7 +13,7 @@ from projections.close.close import close_period
 from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery import by_hand, outbox
 from projections.delivery.channels import Channel, set_channel
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery, list_deliveries
 from projections.exports import exporting
 from projections.exports.exports import Export
 from projections.journals.reversing import reverse_journal
@@ -329,4 +329,4 @@ def test_looking_changes_no_delivery(service: Subledger, one: tuple[Channel, Del
     channel, delivery = one
     looked(service, channel.ledger, "exports_not_accepted", seconds=seconds)
     with service.database.read() as connection:
-        assert outbox.list_deliveries(connection, channel.ledger) == [delivery]
+        assert list_deliveries(connection, channel.ledger) == [delivery]

@@ -11,7 +11,7 @@ import pytest
 from api.service import Subledger
 from projections.delivery import by_hand, channels, outbox
 from projections.delivery.channels import Channel
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery, get_delivery
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
 from projections.exports.exports import Export
@@ -68,7 +68,7 @@ def one(service: Subledger, export: Export, sap_channel: SapChannel) -> tuple[Ch
 
 def now(service: Subledger, delivery: Delivery) -> Delivery:
     with service.database.read() as connection:
-        return outbox.get_delivery(connection, delivery.ledger, delivery.delivery_id)
+        return get_delivery(connection, delivery.ledger, delivery.delivery_id)
 
 
 def test_a_document_is_posted_and_found_with_its_amounts(

@@ -7,7 +7,7 @@ from typing import Final
 from api.service import Subledger
 from projections.delivery import outbox
 from projections.delivery.channels import Channel
-from projections.delivery.outbox import Delivery, Step
+from projections.delivery.deliveries import Delivery, Step, steps_of
 from projections.delivery.sending import deliver_due
 from tests.general_ledgers.conftest import deliveries
 from tests.waiting import HANGS_S, until
@@ -45,7 +45,7 @@ def let_time_pass(service: Subledger, channel: Channel) -> None:
 
 def steps(service: Subledger, delivery: Delivery) -> list[Step]:
     with service.database.read() as connection:
-        return outbox.steps_of(connection, delivery)
+        return steps_of(connection, delivery)
 
 
 def states(service: Subledger, delivery: Delivery) -> list[str]:

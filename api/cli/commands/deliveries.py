@@ -15,9 +15,9 @@ from api.settings import connect
 from api.shapes import answers
 from api.shapes import deliveries as delivery_answers
 from api.terminal import Json, LedgerOption, out, print_json, table
-from projections.delivery import by_hand, channels, outbox
+from projections.delivery import by_hand, channels, deliveries, outbox
 from projections.delivery.channels import Channel
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import DEAD, ON_ITS_WAY, State
 from subledger.errors import InvalidInput
@@ -68,7 +68,7 @@ def deliver(
     if wait and added:
         _work(service, ledger, names, {delivery.delivery_id for delivery in added}, wait)
     with service.database.read() as connection:
-        found = [outbox.get_delivery(connection, ledger, delivery.delivery_id) for delivery in added]
+        found = [deliveries.get_delivery(connection, ledger, delivery.delivery_id) for delivery in added]
     _show(found, json_)
     if any(delivery.state in DEAD or (wait and delivery.state in ON_ITS_WAY) for delivery in found):
         raise typer.Exit(terminal.DIFFERENCE)
@@ -123,7 +123,7 @@ def deliveries_list(
     service, found = connect(), list[Delivery]()
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        while page := outbox.list_deliveries(
+        while page := deliveries.list_deliveries(
             connection,
             ledger,
             channel=channel,
@@ -146,8 +146,8 @@ def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: 
     """
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
-        found = outbox.get_delivery(connection, ledger, delivery_id)
-        steps = [delivery_answers.step(step) for step in outbox.steps_of(connection, found)]
+        found = deliveries.get_delivery(connection, ledger, delivery_id)
+        steps = [delivery_answers.step(step) for step in deliveries.steps_of(connection, found)]
     if json_:
         print_json({**delivery_answers.delivery(found), "steps": steps})
         return

@@ -12,7 +12,7 @@ from api.settings import connect
 from api.shapes import exports as export_answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.delivery import tie_out as tying
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.delivery.tying import tie_out_channel
 from subledger.errors import InvalidInput
 from subledger.periods import Period

@@ -12,7 +12,7 @@ from api.http.routes.dependencies import Caller, ChannelName, Cursor, LedgerId, 
 from api.http.routes.guarded import Router
 from api.shapes import answers
 from api.shapes import deliveries as delivery_answers
-from projections.delivery import by_hand, channels, outbox
+from projections.delivery import by_hand, channels, deliveries
 from projections.delivery.states import State
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
@@ -118,7 +118,7 @@ def every(
     month = None if period is None else Period.parse(period)
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        found = outbox.list_deliveries(
+        found = deliveries.list_deliveries(
             connection, ledger, channel=channel, period=month, states=state, after=after, limit=limit
         )
     items = [delivery_answers.delivery(delivery) for delivery in found]
@@ -130,8 +130,8 @@ def one(service: Service, ledger: LedgerId, delivery_id: DeliveryId) -> dict[str
     """A delivery with everything that became of it, and every call and its answer."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        found = outbox.get_delivery(connection, ledger, delivery_id)
-        steps = [delivery_answers.step(step) for step in outbox.steps_of(connection, found)]
+        found = deliveries.get_delivery(connection, ledger, delivery_id)
+        steps = [delivery_answers.step(step) for step in deliveries.steps_of(connection, found)]
     return {**delivery_answers.delivery(found), "steps": steps}
 
 

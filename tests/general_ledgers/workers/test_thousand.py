@@ -18,7 +18,7 @@ import pytest
 from api.service import Subledger
 from projections.delivery import by_hand, channels, outbox
 from projections.delivery.connectors import CONNECTORS, connector_named
-from projections.delivery.outbox import Delivery
+from projections.delivery.deliveries import Delivery
 from projections.delivery.states import State
 from projections.exports import targets
 from projections.exports.exports import document_set_of, get_export
