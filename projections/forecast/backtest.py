@@ -244,6 +244,23 @@ Compared = tuple[str, int, str, dict[str, int], int, int | None]
 """Currency, months, measure, forecast by method, actual amount, 1 if it was within the band (None: no band)."""
 
 
+_TRIAL_COLUMNS: Final = (
+    Column("made_on", "date"),
+    Column("months", "integer"),
+    Column("currency"),
+    Column("what"),
+    stated("opening"),
+    stated("forecast"),
+    stated("low"),
+    stated("high"),
+    stated("actual"),
+    stated("error"),
+    Column("within", "integer"),
+    stated("run_rate"),
+    stated("nothing_used"),
+)
+
+
 def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
     """Returns every trial of one month and of HORIZON, and the errors of each method over all of them."""
     rows, compared = [], list[Compared]()
@@ -277,22 +294,7 @@ def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
                         forecasts[NOTHING_USED],
                     )
                 )
-    columns = (
-        Column("made_on", "date"),
-        Column("months", "integer"),
-        Column("currency"),
-        Column("what"),
-        stated("opening"),
-        stated("forecast"),
-        stated("low"),
-        stated("high"),
-        stated("actual"),
-        stated("error"),
-        Column("within", "integer"),
-        stated("run_rate"),
-        stated("nothing_used"),
-    )
-    return Table(name="backtest", columns=columns, rows=tuple(rows)), accuracy_table("accuracy", compared)
+    return Table(name="backtest", columns=_TRIAL_COLUMNS, rows=tuple(rows)), accuracy_table("accuracy", compared)
 
 
 def accuracy_table(name: str, compared: Iterable[Compared]) -> Table:

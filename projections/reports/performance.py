@@ -205,6 +205,19 @@ def _class_of(lot: Lot) -> tuple[str, bool, bool]:
     return lot.currency, lot.is_refundable, lot.is_pooled
 
 
+_REMAINING_COLUMNS: Final = (
+    Column("band"),
+    Column("currency"),
+    Column("liability", "money"),
+    Column("breakage_recognised", "money"),
+    Column("remaining", "money"),
+    Column("escheat", "money"),
+    Column("at_the_latest", "money"),
+    Column("functional_currency"),
+    Column("remaining_functional", "functional"),
+)
+
+
 def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
     """Returns the remaining obligation by time band as a table, and its amounts per currency and band."""
     blocks = history(end)
@@ -239,18 +252,7 @@ def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
                         bands[currency][at][1],
                     )
                 )
-    columns = (
-        Column("band"),
-        Column("currency"),
-        Column("liability", "money"),
-        Column("breakage_recognised", "money"),
-        Column("remaining", "money"),
-        Column("escheat", "money"),
-        Column("at_the_latest", "money"),
-        Column("functional_currency"),
-        Column("remaining_functional", "functional"),
-    )
-    return Table(name="remaining", columns=columns, rows=tuple(rows)), bands
+    return Table(name="remaining", columns=_REMAINING_COLUMNS, rows=tuple(rows)), bands
 
 
 def _by_band(outlook: Outlook) -> list[list[int]]:
