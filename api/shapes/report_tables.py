@@ -52,10 +52,10 @@ def is_figure(column: Column) -> bool:
 
 def informative_columns(table: Table, functional: str) -> list[int]:
     """Returns the indexes of the columns shown to people: columns with information not in another column."""
-    return [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
+    return [at for at in range(len(table.columns)) if _is_informative(table, at, functional)]
 
 
-def _says_something(table: Table, at: int, functional: str) -> bool:
+def _is_informative(table: Table, at: int, functional: str) -> bool:
     """True if a column has a figure that is not already in the column in the row's own currency."""
     column = table.columns[at]
     names = [each.name for each in table.columns]

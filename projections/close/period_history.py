@@ -97,7 +97,7 @@ ORDER BY 5, 6
 """
 
 _WHAT: Final = {"period.closed": CLOSED, "period.reopened": REOPENED, "period.cut": CUT}
-_AFTER_ALL: Final = 2**62
+_LAST_POSITION: Final = 2**62
 
 
 def first_entry_on(connection: AnyConnection, ledger: str) -> date | None:
@@ -108,7 +108,7 @@ def first_entry_on(connection: AnyConnection, ledger: str) -> date | None:
 
 
 def history_of(
-    connection: Connection, ledger: str, *, position: int = _AFTER_ALL, handed_over: bool = True
+    connection: Connection, ledger: str, *, position: int = _LAST_POSITION, handed_over: bool = True
 ) -> dict[Period, list[Act]]:
     """The acts on each month, in order of time, through a position of the log.
 

@@ -48,12 +48,12 @@ JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind =
 WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
 GROUP BY d.currency ORDER BY d.currency
 """
-HOME_AMOUNTS: Final = """
+FUNCTIONAL_AMOUNTS: Final = """
 -- Days and kinds whose amount in the functional currency differs from their functional amount.
 SELECT accounting_date, policy, kind, sum(written_minor - mirrored_minor) AS amount,
        sum(functional_written_minor - functional_mirrored_minor) AS functional
 FROM ledger_days
-WHERE ledger = %(ledger)s AND accounting_date <= %(through)s AND currency = %(home)s
+WHERE ledger = %(ledger)s AND accounting_date <= %(through)s AND currency = %(functional_currency)s
 GROUP BY accounting_date, policy, kind
 HAVING sum(written_minor) <> sum(functional_written_minor) OR sum(mirrored_minor) <> sum(functional_mirrored_minor)
 ORDER BY accounting_date, policy, kind LIMIT 1
@@ -114,9 +114,9 @@ def prove(connection: WriteConnection, ledger: str, functional_currency: str, th
     rate of the day. The breakage recognised of each pool is that of its formula. All of it holds in the currency and
     in the functional one.
     """
-    parameters: dict[str, Any] = {"ledger": ledger, "through": through, "home": functional_currency}
+    parameters: dict[str, Any] = {"ledger": ledger, "through": through, "functional_currency": functional_currency}
     # First the rules: the queries after it join totals with rules, and would leave out a total without one.
-    proofs: tuple[_Proof, ...] = (_totals, _trial_balance, _home_amounts, _control, _remeasured, _pools)
+    proofs: tuple[_Proof, ...] = (_totals, _trial_balance, _functional_amounts, _control, _remeasured, _pools)
     for proof in proofs:
         for message in proof(connection, parameters):
             raise IntegrityFault(f"ledger {ledger} through {through}: {message}", ledger=ledger, through=str(through))
@@ -138,8 +138,8 @@ def _trial_balance(connection: WriteConnection, parameters: dict[str, Any]) -> I
             )
 
 
-def _home_amounts(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
-    for day, policy, kind, amount, functional in rows(connection, HOME_AMOUNTS, parameters):
+def _functional_amounts(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
+    for day, policy, kind, amount, functional in rows(connection, FUNCTIONAL_AMOUNTS, parameters):
         yield f"{kind} on {day} (policy {policy}) is {amount}, and {functional} in the same currency"
 
 
@@ -161,7 +161,7 @@ def _control(connection: WriteConnection, parameters: dict[str, Any]) -> Iterato
 def _remeasured(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
     """Differences of money in other currencies from its amount at the rate of the day."""
     on = parameters["through"]
-    for customer, movements in movements_due(connection, parameters["ledger"], on, parameters["home"]):
+    for customer, movements in movements_due(connection, parameters["ledger"], on, parameters["functional_currency"]):
         for movement in movements:
             role = KIND_BY_NAME[movement.kind].debit_role
             subject = movement.block_id or movement.processor
@@ -174,5 +174,5 @@ def _pools(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[
     for name, pool in sorted(load_books(connection, parameters["ledger"]).pools.items()):
         due = (pool.due_minor(), pool.due_functional())
         recognised = (pool.recognised_minor, pool.recognised_functional)
-        if due[0] != recognised[0] or (pool.currency != parameters["home"] and due[1] != recognised[1]):
+        if due[0] != recognised[0] or (pool.currency != parameters["functional_currency"] and due[1] != recognised[1]):
             yield f"pool {name} has recognised {recognised}, and the formula is {due} (money, functional money)"

@@ -37,11 +37,13 @@ _CALLS_AT_MOST: Final = 20
 _LEASE_MORE_S: Final = 60.0
 _ONCE_A_DAY_S: Final = 86_400.0
 
-Told = Callable[[Delivery], None]
+OnMoved = Callable[[Delivery], None]
 Answer = TypeVar("Answer")
 
 
-def deliver_due(database: Database, channel: Channel, tell: Told | None = None, stop: Callable[[], bool] = bool) -> int:
+def deliver_due(
+    database: Database, channel: Channel, on_moved: OnMoved | None = None, stop: Callable[[], bool] = bool
+) -> int:
     """Processes every delivery that is due on a channel, each once. Returns the number of deliveries.
 
     Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
@@ -61,8 +63,8 @@ def deliver_due(database: Database, channel: Channel, tell: Told | None = None, 
             except ClaimLost:
                 continue
             steps += 1
-            if tell is not None:
-                tell(moved)
+            if on_moved is not None:
+                on_moved(moved)
             if wait_s:
                 hold_off(database, channel, wait_s)
                 break

@@ -138,7 +138,7 @@ def _rendered(database: Database, journal: Journal, form: Format, name: str) -> 
     content = form.render(
         Rendering(
             export_id=name,
-            journal=posted.said_of(journal) if posted else journal,
+            journal=posted.as_exported(journal) if posted else journal,
             documents=posted.documents if posted else (),
             settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
         )

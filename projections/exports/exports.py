@@ -160,7 +160,7 @@ class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
         settings = read_settings(target.settings, self.settings)
         return msgspec.structs.replace(settings, title=f"{SANDBOX} {settings.title}") if sandbox else settings
 
-    def said_of(self, journal: Journal) -> Journal:
+    def as_exported(self, journal: Journal) -> Journal:
         """The journal with the entity that the export was made for, which may not be the ledger's entity now."""
         return msgspec.structs.replace(journal, entity=self.entity) if self.entity else journal
 
@@ -196,7 +196,7 @@ def render_document(connection: AnyConnection, export: Export, number: int) -> b
     return form.render(
         Rendering(
             export_id=export.export_id,
-            journal=posted.said_of(journal_behind(connection, export)),
+            journal=posted.as_exported(journal_behind(connection, export)),
             documents=posted.documents[number - 1 : number],
             settings=posted.settings_as(form.target, sandbox=export.is_marked),
             others=posted.documents,

@@ -111,7 +111,7 @@ class _Verification:
         self._connection = snapshot.connection
         self._ledger = ledger
         self._progress = progress
-        self._asked_workers, self._asked_shares = workers, shares
+        self._requested_workers, self._requested_shares = workers, shares
         self._resumable, self._how = resumable, how
         self._done = 0
         self._total = 0
@@ -121,8 +121,8 @@ class _Verification:
         if head is None:
             raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
         self._total = head.position
-        workers = workers_for(self._connection, head.position, self._asked_workers)
-        shares = self._asked_shares or shares_for(self._connection, self._ledger, head.position, workers)
+        workers = workers_for(self._connection, head.position, self._requested_workers)
+        shares = self._requested_shares or shares_for(self._connection, self._ledger, head.position, workers)
         since = 0
         if self._resumable is not None:
             running = self._resumable.begin(self._connection, self._ledger, head, shares=shares, start=self._how)

@@ -85,7 +85,7 @@ VALUES (%(ledger)s, %(settings)s, now(), %(by)s)
 ON CONFLICT (ledger) DO UPDATE
 SET settings = excluded.settings, changed_at = excluded.changed_at, changed_by = excluded.changed_by
 """
-FORGET_TOLD: Final = "DELETE FROM monitor_states WHERE ledger = %(ledger)s"
+FORGET_STATES: Final = "DELETE FROM monitor_states WHERE ledger = %(ledger)s"
 DROP_NOTICES: Final = """
 UPDATE monitor_notices SET due_at = NULL, failure = 'the address of the webhook has changed'
 WHERE ledger = %(ledger)s AND due_at IS NOT NULL
@@ -120,7 +120,7 @@ def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, b
         before = settings_of(connection, ledger)
         connection.execute(SET_SETTINGS, {"ledger": ledger, "settings": text, "by": by})
         if before.webhook != settings.webhook:
-            connection.execute(FORGET_TOLD, {"ledger": ledger})
+            connection.execute(FORGET_STATES, {"ledger": ledger})
             connection.execute(DROP_NOTICES, {"ledger": ledger})
     return settings
 

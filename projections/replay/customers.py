@@ -212,7 +212,7 @@ class Replayer:
         """Folds in all sums of plain draws; call it before wallets and blocks are read."""
         for customer in list(self._drawing):
             self._settle(customer)
-        self.totals.forget_places()
+        self.totals.clear_cache()
 
     def _take(
         self, logged: EventRow, decision: Decision, recorded_on: date, moment: Moment

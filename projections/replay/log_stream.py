@@ -23,7 +23,7 @@ from subledger.errors import IntegrityFault, present
 from subledger.store import columns
 from subledger.store.columns import BatchRow, EntryRow, EventRow
 from subledger.store.database import driver, without_nested_loops
-from subledger.store.decision_text import said_by_entries
+from subledger.store.decision_text import text_of_plain_draw
 
 CHUNK: Final = 1_000
 TRANSFER: Final = "credits.transferred"
@@ -195,7 +195,7 @@ def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[EventRow, list[EntryRow]
 
 def _described(entries: list[EntryRow]) -> str:
     """The decision that entries say; without entries, a text that no decision has."""
-    return said_by_entries(entries[0].policy if entries else 0, entries)
+    return text_of_plain_draw(entries[0].policy if entries else 0, entries)
 
 
 def read_leaves(connection: sa.Connection, ledger: str, after: int, through: int) -> Iterator[list[tuple[Any, ...]]]:

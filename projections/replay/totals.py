@@ -84,7 +84,7 @@ class Totals:
         self.days[key] = total
         return total
 
-    def forget_places(self) -> None:
+    def clear_cache(self) -> None:
         """Clears the cache of the totals to which draws were added last."""
         self._drawn.clear()
 
@@ -95,7 +95,7 @@ class Totals:
             self.days[key] = list(amounts) if before is None else [a + b for a, b in zip(before, amounts, strict=True)]
         for dimensions, place in other.first_use.items():
             self.first_use[dimensions] = min(place, self.first_use.get(dimensions, place))
-        self.forget_places()
+        self.clear_cache()
 
     def numbered(self) -> list[Dimensions]:
         """Returns the dimension sets in the order of their first use; their numbers count from 1."""

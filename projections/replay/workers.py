@@ -36,7 +36,7 @@ from subledger.wallet import Wallet
 EVENTS_A_WORKER: Final = 50_000
 """Minimum number of events per worker: a worker needs almost a second to start, so a caller with fewer has none."""
 
-_TOLD_EVERY_S: Final = 0.2
+_PROGRESS_EVERY_S: Final = 0.2
 
 SIZE: Final = """
 -- The number of objects that a replay keeps in memory: blocks, payments, disputes and the like, and wallets.
@@ -112,7 +112,7 @@ class DatabaseSnapshot:
             futures = [pool.submit(_work, number, *job) for number, job in enumerate(jobs)]
             advanced, waiting, asked_at = 0, set(futures), time.monotonic()
             while waiting:
-                finished, waiting = wait(waiting, timeout=_TOLD_EVERY_S, return_when=FIRST_EXCEPTION)
+                finished, waiting = wait(waiting, timeout=_PROGRESS_EVERY_S, return_when=FIRST_EXCEPTION)
                 now = sum(done)
                 advance(now - advanced)
                 advanced = now

@@ -27,9 +27,9 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 _KEPT_BYTES: Final = 4 << 20
 """Maximum number of recorded bytes of a body. Journals are far smaller; a longer answer is cut, with a remark."""
 _LONGEST_WAIT_S: Final = 3_600.0
-_NOT_SAID: Final = frozenset({408, 425})
+_UNCLEAR_STATUS: Final = frozenset({408, 425})
 """Statuses after which the request may still have been processed: a time-out, a refused replay."""
-_WAIT_UNSAID_S: Final = 60.0
+_DEFAULT_WAIT_S: Final = 60.0
 
 
 class NotSent(Exception):
@@ -208,13 +208,13 @@ def _checked(response: httpx.Response) -> httpx.Response:
     status, host = response.status_code, response.request.url.host
     if status == 429:
         named_wait = _wait_of(response)
-        wait = _WAIT_UNSAID_S if named_wait is None else named_wait
+        wait = _DEFAULT_WAIT_S if named_wait is None else named_wait
         raise Throttled(f"{host} takes no more calls for {wait:.0f} s", wait_s=wait)
     if status in (401, 403):
         raise NotAuthorised(f"{host} answered {status}: check the channel's credentials and the role behind them")
     if 300 <= status < 400:
         raise NotSent(f"{host} answered {status}: it is somewhere else, {response.headers.get('Location', '')[:200]}")
-    if status >= 500 or status in _NOT_SAID:
+    if status >= 500 or status in _UNCLEAR_STATUS:
         raise Unclear(f"{host} answered {status}", answer=response.text)
     return response
 

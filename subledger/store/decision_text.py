@@ -1,7 +1,7 @@
 """The text of a decision: as it is hashed, as it is stored, and as the entries of a plain draw stand for it.
 
 Usage that draws on blocks of one customer decides nothing that its entries do not say. So its decision is left out of
-the log if, and only if, its text is letter by letter the one that ``said_by_entries`` makes; who reads the log makes it
+the log if, and only if, its text is letter by letter the one that ``text_of_plain_draw`` makes; who reads the log makes it
 again, here or in SQL. The log's hashes cover the text, so not a letter of the forms below can ever change.
 
 Owns: the forms, filled in by Python and by SQL. Does not own: the view ``recorded_events``, which says the same for
@@ -48,7 +48,7 @@ def decision_text(decision: Decision) -> str:
     return _encoder.encode(decision).decode()
 
 
-def said_by_entries(policy: int, entries: Iterable[DrawnEntry]) -> str:
+def text_of_plain_draw(policy: int, entries: Iterable[DrawnEntry]) -> str:
     """The decision that these entries alone make: draws of one customer's blocks, under one policy."""
     movements = [
         _MOVEMENT
@@ -64,7 +64,7 @@ def said_by_entries(policy: int, entries: Iterable[DrawnEntry]) -> str:
     return _DECISION % (",".join(movements), policy)
 
 
-def decision_whole(ledger: str) -> str:
+def decision_sql(ledger: str) -> str:
     """SQL: the decision of the event ``e``, stored or made of its entries.
 
     ``ledger`` is the parameter that names the ledger. The view has the event's ledger in its place, which is of no use

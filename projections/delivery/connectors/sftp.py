@@ -138,8 +138,8 @@ class Sftp(Drop):
                 more = transport.auth_password(settings.user, password)
         except paramiko.AuthenticationException as error:
             # It is also raised where the connection ends before the server has said anything of the user.
-            said_no = transport.is_active() or isinstance(error, paramiko.BadAuthenticationType)
-            kind = NotAuthorised if said_no else NotSent
+            is_refused = transport.is_active() or isinstance(error, paramiko.BadAuthenticationType)
+            kind = NotAuthorised if is_refused else NotSent
             raise kind(f"{settings.host} does not let {settings.user} in: {error}") from error
         if more:
             raise NotAuthorised(f"{settings.host} wants {', '.join(more)} of {settings.user} as well")

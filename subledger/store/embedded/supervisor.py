@@ -100,7 +100,7 @@ class _Wakeups:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the number arrives at the reader
 
-    def stop_asked(self, *, within_s: float) -> bool:
+    def stop_requested(self, *, within_s: float) -> bool:
         """Waits for a signal, at most so long; True if the signal asks for the end."""
         self._reader.settimeout(within_s)
         try:
@@ -198,16 +198,16 @@ def _start_server(
             server = subprocess.Popen(command, stdout=log, stderr=log, **arguments)
         undo.callback(_stop_server, server)
         while server.poll() is None:
-            if _says_ready(data, server.pid):
+            if _is_ready(data, server.pid):
                 return server, port
-            if wakeups.stop_asked(within_s=0.02):
+            if wakeups.stop_requested(within_s=0.02):
                 raise _Stopped
         if _can_listen(port):
             break  # the port was not the reason
     raise failure(folder, f"the embedded PostgreSQL did not start: {binaries.folder}/postgres ended early")
 
 
-def _says_ready(data: Path, pid: int) -> bool:
+def _is_ready(data: Path, pid: int) -> bool:
     with suppress(OSError):
         lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
         return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
@@ -262,10 +262,10 @@ def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout
             return clients != (0,) or trace != before
 
         while True:
-            is_asked = wakeups.stop_asked(within_s=poll_s)
+            is_requested = wakeups.stop_requested(within_s=poll_s)
             if server.poll() is not None:
                 return f"server {server.pid} ended by itself with {server.returncode}"
-            if is_asked:
+            if is_requested:
                 return "asked to stop"
             if used():
                 used_at = time.monotonic()

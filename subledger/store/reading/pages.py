@@ -18,12 +18,12 @@ from subledger.errors import UnknownBlock, UnknownPosition
 from subledger.kinds import Dimensions, Entry, Rules, expand
 from subledger.store import columns
 from subledger.store.columns import EntryRow, EventRow, stored_entry
-from subledger.store.decision_text import decision_whole
+from subledger.store.decision_text import decision_sql
 from subledger.store.reading.recorded_days import recorded_between
 
 EVENTS: Final = f"""
 -- Recorded events with their decisions whole, and the moment of their batch.
-SELECT {columns.EVENTS.selected("e", decision=decision_whole(":ledger"))}, b.recorded_at
+SELECT {columns.EVENTS.selected("e", decision=decision_sql(":ledger"))}, b.recorded_at
 FROM events e
 JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= e.position
               ORDER BY b.last_position LIMIT 1) b ON true

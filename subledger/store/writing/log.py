@@ -21,7 +21,7 @@ from subledger.kinds import Dimensions, Entry
 from subledger.ledger import LedgerState
 from subledger.store.columns import ENTRIES, EVENTS, LogTable, Row, entry_row, event_row
 from subledger.store.database import WriteConnection
-from subledger.store.decision_text import decision_text, said_by_entries
+from subledger.store.decision_text import decision_text, text_of_plain_draw
 from subledger.store.writing.append import Parameters, rows_as_parameters
 from subledger.wallet import Decision
 
@@ -86,7 +86,7 @@ class Appending:
         text = decision_text(recorded.decision)
         leaf = merkle.leaf_hash(encode(ledger, position, event, text, recorded.entries))
         self._leaves.append(leaf)
-        is_derivable = event.type == "credits.consumed" and text == said_by_entries(
+        is_derivable = event.type == "credits.consumed" and text == text_of_plain_draw(
             recorded.decision.policy, recorded.entries
         )
         row = event_row(position, event, None if is_derivable else text, leaf)

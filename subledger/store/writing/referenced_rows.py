@@ -24,7 +24,7 @@ from subledger.deciding.shortfalls import MOST_NAMED
 from subledger.events.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key_of
 from subledger.store.columns import EVENTS, EventRow
 from subledger.store.database import WriteConnection
-from subledger.store.decision_text import decision_whole
+from subledger.store.decision_text import decision_sql
 from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES, LAPSED
 from subledger.store.writing.arrays import TextArray
 from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet
@@ -36,7 +36,7 @@ EventKey = tuple[str, str]
 FIND_EVENTS: Final = f"""
 -- The events recorded under these ids of a source: duplicates, and usage that is reversed. One look into the index for
 -- each: LIMIT keeps the planner from reading the whole log instead.
-SELECT {EVENTS.selected("e", decision=decision_whole("%s"))}
+SELECT {EVENTS.selected("e", decision=decision_sql("%s"))}
 FROM unnest(%b::text[]) AS wanted (event_id)
 CROSS JOIN LATERAL (
     SELECT * FROM events

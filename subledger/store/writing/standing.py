@@ -23,7 +23,7 @@ FROM entries e
 JOIN unnest(%(kinds)s::text[], %(roles)s::text[], %(signs)s::int[], %(of_ledger)s::boolean[])
      AS k (kind, role, sign, of_ledger) ON k.kind = e.kind
 JOIN dimension_sets d ON d.ledger = e.ledger AND d.dimension_set = e.dimension_set
-WHERE e.ledger = %(ledger)s AND e.currency <> %(home)s AND e.accounting_date <= %(on)s
+WHERE e.ledger = %(ledger)s AND e.currency <> %(functional_currency)s AND e.accounting_date <= %(on)s
   AND (e.customer = ANY(%(customers)s) OR e.customer IS NULL)
 GROUP BY 1, 2, 3, 4
 """
@@ -68,7 +68,7 @@ def standing_at(
     kinds, roles, signs, of_ledger = (list(column) for column in zip(*_effects(), strict=True))
     parameters = {
         "ledger": ledger,
-        "home": functional_currency,
+        "functional_currency": functional_currency,
         "on": on,
         "kinds": kinds,
         "roles": roles,

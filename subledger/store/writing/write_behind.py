@@ -25,7 +25,7 @@ import msgspec
 from subledger.evolving import evolve
 from subledger.store.columns import EVENTS, EventRow
 from subledger.store.database import WriteConnection
-from subledger.store.decision_text import decision_whole
+from subledger.store.decision_text import decision_sql
 from subledger.store.writing.rows import decode_decision
 from subledger.wallet import Wallet
 
@@ -38,7 +38,7 @@ MAX_UNWRITTEN_OF_CUSTOMER: Final = 256
 
 USAGE_BEHIND: Final = f"""
 -- Usage that some wallet's row may lack.
-SELECT {EVENTS.selected("e", decision=decision_whole("%(ledger)s"))}
+SELECT {EVENTS.selected("e", decision=decision_sql("%(ledger)s"))}
 FROM events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
 WHERE e.ledger = %(ledger)s AND e.type = 'credits.consumed'
 ORDER BY e.position

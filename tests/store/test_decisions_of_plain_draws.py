@@ -1,4 +1,4 @@
-"""A decision that its entries say is stored once, and told whole wherever it is asked for."""
+"""The decision of a plain draw is not stored beside its entries, and is read in full all the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from api.service import Subledger
 from projections.integrity import verify
 from projections.replay.log_stream import WHOLE, read_events, read_log
-from subledger.store.decision_text import decision_whole
+from subledger.store.decision_text import decision_sql
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
@@ -28,9 +28,7 @@ def told(service: Subledger, ledger: str) -> dict[int, str]:
 
 def asked(service: Subledger, ledger: str) -> dict[int, str]:
     with service.database.read() as connection:
-        query = (
-            f"SELECT e.position, {decision_whole('%(ledger)s')} AS decision FROM events e WHERE e.ledger = %(ledger)s"
-        )
+        query = f"SELECT e.position, {decision_sql('%(ledger)s')} AS decision FROM events e WHERE e.ledger = %(ledger)s"
         return {row.position: row.decision for row in connection.exec_driver_sql(query, {"ledger": ledger})}
 
 
