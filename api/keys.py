@@ -137,6 +137,8 @@ def rotate_key(
             "the grace period is out of range", field="grace_s", expected=f"0 to {LONGEST_GRACE_S}", found=str(grace_s)
         )
     with database.write() as connection:
+        # The end of the old key and the new key are one commit: a fault between two commits could leave the caller
+        # without a key that works.
         old = _find(connection, key_id, scope)
         if old.state != "active":
             raise KeyEnded(

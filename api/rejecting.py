@@ -92,6 +92,8 @@ class RejectedEvents:
         if not numbers:
             return outcomes
         refusals = {number: _refusal(outcomes[number], sent(number)) for number in numbers}
+        # After the commit of the recorded events, in a transaction of its own, for which no writer of the ledger waits.
+        # If it fails, the caller is told to send all of them again; the recorded ones are duplicates then.
         try:
             stored = self._keeper.keep(ledger, list(refusals.values()), sender=sender, way=way)
         except Unavailable as error:
@@ -165,12 +167,15 @@ class RejectedEvents:
             try:
                 with self._database.read() as connection:
                     texts = rejections.texts(connection, ledger, chunk)
+                # Read again chunk by chunk: in the meantime another caller may have dismissed some of them.
                 still = [name for name in chunk if name in texts]
                 sent = [texts[name] for name in still]
                 outcomes = self._gatherer.record(ledger, [self._read(text) for text in sent], by=by)
                 settled = [each for each in zip(still, outcomes, strict=True) if each[1].status != REJECTED]
                 outcomes = self.keep(ledger, outcomes, sent.__getitem__, sender=by, way=RETRY)
             except Unavailable as error:
+                # The chunk's own recording may have committed before the fault. What is recorded is reported, and never
+                # counted among the events that were not tried.
                 answers += settled
                 if not answers:
                     raise

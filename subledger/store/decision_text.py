@@ -1,8 +1,8 @@
 """The text of a decision: as it is hashed, as it is stored, and as the entries of a plain draw stand for it.
 
-Usage that draws on blocks of one customer decides nothing that its entries do not say. So its decision is left out of
-the log if, and only if, its text is letter by letter the one that ``text_of_plain_draw`` makes; who reads the log makes it
-again, here or in SQL. The log's hashes cover the text, so not a letter of the forms below can ever change.
+The decision of usage that draws on blocks of one customer follows from its entries. It is left out of the log if, and
+only if, its text is letter by letter the one that ``text_of_plain_draw`` makes; a reader of the log makes it again,
+here or in SQL. The log's hashes cover the text, so not a letter of the forms below can ever change.
 
 Owns: the forms, filled in by Python and by SQL. Does not own: the view ``recorded_events``, which says the same for
 people and is in a released migration (a test compares them), and decisions (``subledger/wallet.py``).

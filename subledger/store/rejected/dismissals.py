@@ -127,6 +127,8 @@ def settle(database: Database, ledger: str) -> None:
 
 def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]) -> datetime:
     """Locks rejections. Returns now, or a moment after their last change if the clock is behind it."""
+    # Each act is later than the one before it, also if the server's clock was set back: the state of a rejection is
+    # told by comparing these moments.
     rows = connection.execute(LOCK, (ledger, list(rejection_ids))).fetchall()
     return max((max(now, last + MICROSECOND) for now, last in rows), default=_NEVER)
 
@@ -134,6 +136,7 @@ def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]
 def _dismiss(
     connection: WriteConnection, ledger: str, seen: Sequence[tuple[str, datetime]], by: str, reason: str
 ) -> set[str]:
+    # The moments are those that were shown: DISMISS leaves out a row whose last refusal is later, under the lock.
     ids, moments = [name for name, _ in seen], [at for _, at in seen]
     now = _lock(connection, ledger, ids)
     values = {"ledger": ledger, "ids": ids, "moments": moments, "by": by, "reason": reason, "now": now}
