@@ -44,37 +44,37 @@ def replay(service: Subledger, invoices: Path, tmp_path_factory: pytest.TempPath
 
 def test_every_month_of_the_retail_replay_has_the_totals_worked_out_by_hand(replay: DemoResult, invoices: Path) -> None:
     by_hand = totals(invoices)
-    months = [month["period"] for month in replay.document["months"]]
+    months = [month["period"] for month in replay.answer["months"]]
     assert set(by_hand.broken) <= set(months), "the replay goes on until the last block has expired"
     used = accumulate(by_hand.used[month] for month in months)
     broken = accumulate(by_hand.broken[month] for month in months)
     sold = accumulate(by_hand.sold[month] - by_hand.voided[month] for month in months)
-    for month, use, breakage, sale in zip(replay.document["months"], used, broken, sold, strict=True):
+    for month, use, breakage, sale in zip(replay.answer["months"], used, broken, sold, strict=True):
         pence = {name: round(float(text) * 100) for name, text in month["balances"].items()}
         assert pence["usage_revenue"] == use, month["period"]
         assert pence["breakage_revenue"] == breakage, month["period"]
         assert pence["accounts_receivable"] == sale, month["period"]
         assert pence["prepaid_liability"] == sale - use - breakage, month["period"]
     assert pence["prepaid_liability"] == 0, "at the end everything is zero"
-    assert replay.document["rejected"] == dict(by_hand.rejected)
+    assert replay.answer["rejected"] == dict(by_hand.rejected)
 
 
 def test_the_retail_ledger_verifies(replay: DemoResult) -> None:
-    assert replay.document["differences"] == []
+    assert replay.answer["differences"] == []
     assert replay.clean
 
 
 def test_a_forecast_made_at_the_ninth_month_is_set_beside_what_happened(service: Subledger, replay: DemoResult) -> None:
     """The forecast is compared with the journal's own figures; its error is stated and smaller than the benchmarks'."""
-    made = replay.document["months"][8]
-    found = replay.document["forecast"]
+    made = replay.answer["months"][8]
+    found = replay.answer["forecast"]
     assert (found["to"], found["as_of"]) == ("2011-08-31", "2011-11-30")
     assert found["ties_out"] is True
     assert found["items"][0]["opening"] == made["balances"]["prepaid_liability"]
     _is_what_was_written_then(replay, found)
     for row in found["compared"]:
         assert round(Decimal(row["actual"]) * 100) == _of_blocks_open_then(
-            service, replay.document["ledger"], Period.parse(made["period"]), Period.parse(row["period"]), row["what"]
+            service, replay.answer["ledger"], Period.parse(made["period"]), Period.parse(row["period"]), row["what"]
         ), row
         assert Decimal(row["error"]) == Decimal(row["forecast"]) - Decimal(row["actual"])
         assert Decimal(row["low"]) <= Decimal(row["forecast"]) <= Decimal(row["high"])
@@ -88,7 +88,7 @@ def test_a_forecast_made_at_the_ninth_month_is_set_beside_what_happened(service:
 
 def _is_what_was_written_then(replay: DemoResult, found: dict[str, Any]) -> None:
     """Made when the ninth month was closed and nothing of the next was known, and made again at the end: the same."""
-    then = json.loads((Path(replay.document["directory"]) / "reports" / "forecast-2011-08.json").read_text("utf-8"))
+    then = json.loads((Path(replay.answer["directory"]) / "reports" / "forecast-2011-08.json").read_text("utf-8"))
     assert then["items"][:3] == found["items"][:3]
     assert then["backtest"] == found["backtest"]
     assert [row["forecast"] for row in found["compared"]] == [
@@ -134,11 +134,11 @@ def _of_each_customer(service: Subledger, ledger: str, month: Period) -> dict[tu
 
 
 def _months(replay: DemoResult) -> list[Period]:
-    return [Period.parse(month["period"]) for month in replay.document["months"]]
+    return [Period.parse(month["period"]) for month in replay.answer["months"]]
 
 
 def _detail_files(replay: DemoResult, month: Period, extension: str) -> list[Path]:
-    folder = Path(replay.document["directory"])
+    folder = Path(replay.answer["directory"])
     return sorted(folder.glob(f"*-{month}-*-detail.{extension}"))
 
 
@@ -156,7 +156,7 @@ def test_beancount_finds_every_customers_balance_at_every_month_end(service: Sub
                         role = roles[posting.account.rpartition(":")[0]]
                         found[entry.meta["customer"], role] += int(posting.units.number * 100)
         assert {key: pence for key, pence in found.items() if pence} == _of_each_customer(
-            service, replay.document["ledger"], month
+            service, replay.answer["ledger"], month
         ), month
 
 
@@ -176,7 +176,7 @@ def test_hledger_finds_every_customers_balance_at_every_month_end(service: Suble
         for row in csv.DictReader(io.StringIO(done.stdout)):
             account, _, customer = row["account"].rpartition(":")
             found[customer, names[account]] = round(Decimal(row["balance"]) * 100)
-        assert found == _of_each_customer(service, replay.document["ledger"], month), month
+        assert found == _of_each_customer(service, replay.answer["ledger"], month), month
 
 
 # --- what the general ledger gets -----------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_every_months_files_for_a_general_ledger_balance_and_add_up_to_the_trial
     chart = default_mapping().rows
     account_of = {row["account"]: row["account"] for row in chart} | {row["name"]: row["account"] for row in chart}
     sums: Counter[str] = Counter()
-    ledger = replay.document["ledger"]
+    ledger = replay.answer["ledger"]
     for month in _months(replay):
         for made in exporting.export(service.recorder, service.database, ledger, month, name):
             for document in READERS[name](b"".join(exports.content_of(service.database, made))):
