@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+import msgspec
 import psycopg
 import pytest
 
@@ -210,13 +211,32 @@ def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledge
     assert second.mapping == 2
 
 
+def test_a_journal_out_of_balance_is_refused(service: Subledger, ledger: str) -> None:
+    recorded(service, ledger, buy("b1"))
+    (journal,) = journals(service, ledger, JANUARY)
+    *lines, last = journal.lines
+    check_balanced([*lines, last])
+    with pytest.raises(IntegrityFault, match=r"out of balance by 10000 minor units of USD \(10000 functional\)"):
+        check_balanced(lines)
+    one_more = msgspec.structs.replace(last, amount_minor=last.amount_minor + 1)
+    with pytest.raises(IntegrityFault, match=r"out of balance by -1 minor units of USD \(0 functional\)"):
+        check_balanced([*lines, one_more])
+
+
+def test_a_journal_out_of_balance_in_the_functional_currency_alone_is_refused(service: Subledger, ledger: str) -> None:
+    recorded(service, ledger, buy("b1"))
+    (journal,) = journals(service, ledger, JANUARY)
+    *lines, last = journal.lines
+    one_less = msgspec.structs.replace(last, functional_minor=last.functional_minor - 1)
+    with pytest.raises(IntegrityFault, match=r"out of balance by 0 minor units of USD \(1 functional\)"):
+        check_balanced([*lines, one_less])
+
+
 def test_a_journal_that_was_changed_is_refused(
     service: Subledger, database: Database, ledger: str, owner_url: str
 ) -> None:
     recorded(service, ledger, buy("b1"))
-    (journal,) = journals(service, ledger, JANUARY)
-    with pytest.raises(IntegrityFault, match="out of balance by 10000 minor units of USD"):
-        check_balanced(journal.lines[:-1])
+    journals(service, ledger, JANUARY)
     with past_triggers(owner_url, "journals") as connection:
         connection.execute("UPDATE journals SET lines = replace(lines, '10000', '10001') WHERE ledger = %s", (ledger,))
     with database.read() as connection, pytest.raises(IntegrityFault, match="is not what it was"):
