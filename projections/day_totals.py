@@ -11,7 +11,7 @@ from datetime import UTC, date
 from decimal import Decimal
 
 from subledger.kinds import Dimensions, Entry, is_mirrored
-from subledger.store.writing.append import Parameters, rows_as_parameters
+from subledger.store.writing.append_batch import Parameters, rows_as_parameters
 from subledger.store.writing.log import Batch
 
 DayKey = tuple[date, date, int, str, int, str, int, str]

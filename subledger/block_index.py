@@ -7,7 +7,7 @@ bisection.
 
 The cache is keyed by the identity of a tuple, and holds the tuple, so no other tuple can get its identity. A tuple that
 is not in the cache is searched block by block: presence affects cost, never meaning. Owns: this cache. Does not own:
-the order (blocks), the wallet.
+the draw order (draw_order), the wallet.
 """
 
 from __future__ import annotations

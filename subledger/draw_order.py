@@ -1,4 +1,8 @@
-"""The order in which usage draws on blocks. Does not own: which of them a product may draw on (``Block.admits``)."""
+"""The order in which usage draws on blocks.
+
+Does not own: the blocks that a product may draw on (``Block.admits``), and the credits that usage takes from each of
+them (``deciding/usage``).
+"""
 
 from __future__ import annotations
 

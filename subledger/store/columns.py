@@ -3,7 +3,7 @@
 A row is a class, and a column a field of it, in the order of the table. The field's type says what Python and
 PostgreSQL make of it, and whether it may be NULL; the field's name is the column's, unless ``Named`` gives another one.
 Everything else follows: the tables (``tables/log.py``), from them the array parameters of a batch
-(``writing/append.py``), the binary COPY (``writing/log.py``) and the streams of a replay
+(``writing/append_batch.py``), the binary COPY (``writing/log.py``) and the streams of a replay
 (``projections/replay/log_stream.py``).
 
 Owns: names, order and types of the columns; rows made of events and entries, and entries made of rows. Does not own:

@@ -18,7 +18,7 @@ from subledger.events.envelope import read_event
 from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.writing import head, memory
-from subledger.store.writing.append import GROUPS, HEAD
+from subledger.store.writing.append_batch import GROUPS, HEAD
 from subledger.store.writing.batch import DUPLICATE
 from tests.building import purchase, recorded, usage
 from tests.store.tampering import differences, dump

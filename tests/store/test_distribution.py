@@ -21,7 +21,7 @@ from subledger.errors import CitusMissing, DistributedOtherwise
 from subledger.store.database import Database
 from subledger.store.distribution import ON_COORDINATOR, distribute, sharded_tables
 from subledger.store.tables import NEVER_TRUNCATED, metadata
-from subledger.store.writing.append import GROUPS
+from subledger.store.writing.append_batch import GROUPS
 from tests.store.one_ledger import faults
 from tests.store.test_schema import triggers as known_triggers
 from tests.store.watched import CROSSES_LEDGERS, ONE_SERVER, ROOT, SHARDED, WatchedCursor

@@ -4,8 +4,9 @@ The rows for a table are a group of arrays, one a column; a group without rows i
 entries of a big batch have been copied before, and are left out too. Called on its own, in a transaction of its own,
 the function writes only if the ledger's head is still the one that the batch was decided on.
 
-Owns: the parameters of the function, whose text is in the migrations. Does not own: their values (log, working_set,
-projections), and the columns (``subledger/store/columns``, ``subledger/store/tables``).
+Owns: the parameters of the function, whose SQL is in ``migrations/versions/0007_a_batch_in_one_call.py``. Does not own:
+their values (log, working_set, projections), hashes and the COPY of a big batch (log), and the columns
+(``subledger/store/columns``, ``subledger/store/tables``).
 """
 
 from __future__ import annotations

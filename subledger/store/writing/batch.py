@@ -29,7 +29,7 @@ from subledger.posting import post, rules_from
 from subledger.store.database import WriteConnection
 from subledger.store.writing import approvals
 from subledger.store.writing import head as heads
-from subledger.store.writing.append import Parameters, call_of
+from subledger.store.writing.append_batch import Parameters, call_of
 from subledger.store.writing.explaining import Refusals
 from subledger.store.writing.head import Head
 from subledger.store.writing.log import Appending, Batch, RecordedEvent

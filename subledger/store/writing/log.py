@@ -22,7 +22,7 @@ from subledger.ledger import LedgerState
 from subledger.store.columns import ENTRIES, EVENTS, LogTable, Row, entry_row, event_row
 from subledger.store.database import WriteConnection
 from subledger.store.decision_text import decision_text, text_of_plain_draw
-from subledger.store.writing.append import Parameters, rows_as_parameters
+from subledger.store.writing.append_batch import Parameters, rows_as_parameters
 from subledger.wallet import Decision
 
 

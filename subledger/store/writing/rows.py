@@ -15,7 +15,7 @@ from subledger.blocks import Block
 from subledger.books import Books, Rates
 from subledger.pools import Pool
 from subledger.store.database import WriteConnection
-from subledger.store.writing.append import Parameters, rows_as_parameters
+from subledger.store.writing.append_batch import Parameters, rows_as_parameters
 from subledger.wallet import Decision, Wallet
 
 _wallet = msgspec.json.Decoder(Wallet)

@@ -25,7 +25,7 @@ from subledger.events.envelope import Event
 from subledger.events.references import DocumentKey, OnceKey, once_key
 from subledger.kinds import Dimensions
 from subledger.ledger import LedgerState
-from subledger.store.writing.append import Parameters
+from subledger.store.writing.append_batch import Parameters
 from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.log import RecordedEvent
 from subledger.store.writing.memory import Changes, LedgerMemory
