@@ -260,6 +260,52 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
     )
 
 
+def test_an_expiry_that_is_taken_back_reduces_the_expired_of_its_month(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Of 100.00: 20.00 used, 80.00 expired in February; in March the block gets no expiry, and 80.00 are owed again."""
+    ledger = new_ledger()
+
+    outcomes = service.record(
+        ledger,
+        [
+            at_noon(
+                "1",
+                "credits.purchased",
+                "ann",
+                "01-10",
+                block_id="A",
+                credits="100",
+                price="100.00",
+                currency="USD",
+                expires_at="2026-02-15T00:00:00Z",
+            ),
+            at_noon("2", "credits.consumed", "ann", "01-20", credits="20"),
+            cloud_event("3", "credits.expired", "ann", "2026-02-15T00:00:00Z", block_id="A"),
+            at_noon("4", "block.expiry_changed", "ann", "03-05", block_id="A", expires_at=None, reason="goodwill"),
+        ],
+    )
+    assert [outcome.error for outcome in outcomes] == [None] * 4
+    rolled = get_march(client, ledger, "rollforward")
+    columns = ("opening", "purchased", "consumed", "expired", "closing")
+    assert columns_of(rolled["items"], "period", *columns) == lines_of("""
+        2026-01   0.00  100.00  20.00    0.00  80.00
+        2026-02  80.00    0.00   0.00   80.00   0.00
+        2026-03   0.00    0.00   0.00  -80.00  80.00
+    """)
+    assert columns_of(rolled["items"], "expired_functional", "closing_functional") == lines_of("""
+          0.00  80.00
+         80.00   0.00
+        -80.00  80.00
+    """)
+    assert columns_of(rolled["credits"], *columns) == lines_of("""
+         0  100  20    0  80
+        80    0   0   80   0
+         0    0   0  -80  80
+    """)
+    assert [tie["difference"] for tie in rolled["ties"]] == ["0.00"] * 2
+
+
 def test_a_sale_in_another_currency_is_rolled_at_the_rate_of_its_day(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
