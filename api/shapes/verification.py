@@ -29,4 +29,10 @@ def report(found: VerificationReport) -> JsonObject:
 
 
 def counts(ledger: str, made: RebuildCounts) -> JsonObject:
-    return {"ledger": ledger, "rows": dict(made.rows), "resumed_from": made.resumed_from}
+    return {
+        "ledger": ledger,
+        "rows": dict(made.rows),
+        "removed": dict(made.removed),
+        "written": dict(made.written),
+        "resumed_from": made.resumed_from,
+    }

@@ -81,22 +81,29 @@ def compare_rows(name: str, expected: dict[Key, Any], rows: Iterable[tuple[Key, 
 def _compare(name: str, key: Key, expected: Any, found: tuple[Any, ...], findings: Findings) -> None:
     if expected == found:
         return
-    subject = ", ".join(str(part) for part in key)
     if expected is None:
-        findings.differ(name, f"{name} has a row without an event: {subject}", subject=subject, found=found)
+        findings.differ(name, f"row {_shown(key)} has no event", subject=_subject(key), found=found)
     else:
         findings.differ(
             name,
-            f"{name} {subject} differs from the events",
-            subject=subject,
+            f"row {_shown(key)} differs from the events",
+            subject=_subject(key),
             expected=_first_other(expected, found),
             found=_first_other(found, expected),
         )
 
 
 def _lacks(name: str, key: Key, expected: Any, findings: Findings) -> None:
-    subject = ", ".join(str(part) for part in key)
-    findings.differ(name, f"{name} lacks the row {subject}", subject=subject, expected=expected)
+    findings.differ(name, f"row {_shown(key)} is missing", subject=_subject(key), expected=expected)
+
+
+def _subject(key: Key) -> str:
+    return ", ".join(str(part) for part in key)
+
+
+def _shown(key: Key) -> str:
+    """Returns a key for people: an empty part, such as no customer, is visible."""
+    return ", ".join(str(part) or "''" for part in key)
 
 
 def plain(value: Any) -> Any:

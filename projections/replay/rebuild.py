@@ -94,6 +94,9 @@ class RebuildCounts(msgspec.Struct, frozen=True, kw_only=True):
     resumed_from: int = 0
 
 
+REBUILT: Final = (*DERIVED_BY_NAME, "other_currencies", "snapshots")
+"""The tables that a rebuild repairs, by name; also names of the checks that find differences in them."""
+
 _FEW: Final = 2_000  # events that may be left to be replayed under the lock
 _ROUNDS: Final = 5
 _SPOOL: Final = "subledger-rebuild-"

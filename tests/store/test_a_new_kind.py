@@ -187,7 +187,7 @@ def test_statement_reports_and_close_know_the_new_kind(later: dict[str, Any], na
 
 def test_a_rule_that_is_inherited_and_used_must_have_its_rows(later: dict[str, Any]) -> None:
     name = list(POLICIES_OF_LEDGERS)[-1]
-    assert f"posting_rules: posting_rules lacks the row 1, {KIND}, 1" in later[name]["tampered"]
+    assert f"posting_rules: row 1, {KIND}, 1 is missing" in later[name]["tampered"]
     assert later[name]["mended"] == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -79,7 +79,7 @@ def _ledgers(service: Subledger) -> Iterator[str]:
 def _show(found: monitors.Report, *, titled: bool) -> None:
     rows = []
     for one in found.monitors:
-        value = "" if one.value is None else f"{one.value:g} {one.unit}"
+        value = "" if one.value is None else _figure(one.value, one.unit)
         rows.append(["rings" if one.rings else "well", one.name, one.question, value, _may_be(one), one.next])
     names = ("state", "monitor", "question", "figure", "threshold", "next")
     table(found.ledger if titled else None, names, rows, right=(3,))
@@ -89,8 +89,21 @@ def _may_be(one: monitors.Monitor) -> str:
     if one.threshold is None:
         return "off"
     older_than_s = one.evidence.get("older_than_s")
-    older = "" if older_than_s is None else f", older than {older_than_s:g} s"
-    return f"at {'least' if one.at_least else 'most'} {one.threshold:g}{older}"
+    older = "" if older_than_s is None else f", older than {_figure(older_than_s, 's')}"
+    return f"at {'least' if one.at_least else 'most'} {_figure(one.threshold, one.unit)}{older}"
+
+
+_SYMBOLS: Final = {"s": "s", "seconds": "s", "percent": "%"}
+_ONE: Final = {
+    "blocks": "block", "exports": "export", "deliveries": "delivery", "faults": "fault", "payments": "payment",
+    "events": "event",
+}  # fmt: skip
+
+
+def _figure(value: float, unit: str) -> str:
+    """Returns a figure with its unit: ``1 block``, ``90000 s``, ``99.5 %``; never in powers of ten."""
+    number = f"{value:.3f}".rstrip("0").rstrip(".")
+    return f"{number} {_SYMBOLS.get(unit) or (_ONE[unit] if value == 1 else unit)}"
 
 
 @thresholds_app.command("show")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -127,6 +128,25 @@ def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False)
         raise typer.Exit(1)
 
 
-def _evidence(evidence: dict[str, Any]) -> str:
-    """Returns evidence as the text of a table cell, without empty values."""
-    return "; ".join(f"{name} {value}" for name, value in evidence.items() if value not in (None, 0, False, [], {}))
+def _evidence(evidence: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns evidence as the lines of a table cell, without empty values; of a list of things, a line for each."""
+    lines: list[str] = []
+    for name, value in evidence.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            lines += [_value(thing) for thing in value]
+        elif value:
+            lines.append(_named(name, value))
+    return tuple(lines)
+
+
+def _named(name: str, value: object) -> str:
+    words = name.replace("_", " ")
+    return f"{words}: {_value(value)}" if isinstance(value, Mapping | list | tuple) else f"{words} {_value(value)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(_named(str(name), of) for name, of in value.items() if of)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value))
+    return "yes" if value is True else str(value)

@@ -12,6 +12,7 @@ from api.settings import connect, private_home
 from api.shapes import verification as verification_answers
 from api.terminal import Json, LedgerOption, out, print_json
 from projections.replay import rebuild as rebuilding
+from projections.replay.rebuild import RebuildCounts
 from projections.replay.resumable import ResumableRuns
 
 
@@ -39,3 +40,14 @@ def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = Non
     rows = ", ".join(f"{n} {name}" for name, n in answer["rows"].items())
     again = f" ({counts.resumed_from} events were not read again)"
     out.print(f"{ledger}: rebuilt {rows}" + (again if counts.resumed_from else ""))
+    out.print(f"{ledger}: {_mended(counts)}")
+
+
+def _mended(counts: RebuildCounts) -> str:
+    """Returns the tables with a row that differed, with the numbers of rows; a changed row was removed and written."""
+    tables = [
+        f"{name} ({removed} removed, {counts.written[name]} written)"
+        for name, removed in counts.removed.items()
+        if removed or counts.written[name]
+    ]
+    return f"mended {', '.join(tables)}" if tables else "no row differed from the events"

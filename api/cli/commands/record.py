@@ -49,8 +49,16 @@ def record(
         counts = record_lines(service, ledger, by, EventLines(sys.stdin.buffer, file), rejects, None, refusals)
     else:
         path = Path(file)
-        if not path.is_file():
+        if not path.exists():
             raise InvalidInput(f"there is no file {file}", field="FILE", expected="a file, or -", found=file)
+        if not path.is_file():
+            raise InvalidInput(
+                f"{file} is not a regular file; to record from a pipe, write `-` as FILE: "
+                f"`COMMAND | subledger record - --ledger {ledger}`",
+                field="FILE",
+                expected="a file, or -",
+                found=file,
+            )
         with path.open("rb") as lines:
             reading, rejects = EventLines(lines, file), RejectedLines(rejected_path, warn, read=lines)
             counts = record_lines(service, ledger, by, reading, rejects, path.stat().st_size, refusals)

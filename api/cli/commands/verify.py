@@ -17,6 +17,7 @@ from api.shapes import verification as verification_answers
 from api.terminal import Json, LedgerOption, out, print_json, shown
 from projections import integrity
 from projections.monitors.mismatch import keep_verified
+from projections.replay.rebuild import REBUILT
 from projections.replay.resumable import ResumableRuns
 from subledger.own_events import check_reason
 from subledger.store.reading.ledgers import ledger_head
@@ -85,10 +86,14 @@ def verify(
         print_json(answer)
     else:
         for difference in report.differences:
-            out.print(Text(difference.check, "bold red") + shown(f" {difference.message}"))
-        verdict = "clean" if not report.differences else f"{len(report.differences)} differences"
+            out.print(Text(difference.check, "bold red") + shown(f": {difference.message}"))
+        number = len(report.differences)
+        verdict = "clean" if not number else "1 difference" if number == 1 else f"{number} differences"
         if report.since:
             verdict += f" (the first {report.since} events were not read again)"
         out.print(f"{ledger}: {answer['events']} events, {answer['entries']} entries: {verdict}")
+        mendable = [name for name in REBUILT if any(difference.check == name for difference in report.differences)]
+        if mendable:
+            out.print(f"subledger rebuild --ledger {ledger} makes {', '.join(mendable)} again from the events.")
     if report.differences:
         raise typer.Exit(terminal.DIFFERENCE)
