@@ -73,7 +73,7 @@ class Subledger:
         """Creates a ledger; see ``projections.configuring.ledgers``."""
         return ledgers.create_ledger(self.recorder, self.database, ledger, settings, by=by)
 
-    def configure_ledger(self, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> bool:
+    def configure_ledger(self, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> ledgers.Configuration:
         """Changes a ledger's settings; see ``projections.configuring.ledgers``."""
         return ledgers.configure_ledger(self.recorder, ledger, change, by=by)
 

@@ -6,12 +6,13 @@ Owns: the id and the data of each. Does not own: the form of the data (events/ow
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from subledger.errors import InvalidValue
-from subledger.events.envelope import OWN_SOURCE, Event, format_time, own_event
+from subledger.events.envelope import OWN_SOURCE, Event, canonical, format_time, own_event
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
 from subledger.ledger import LedgerState
 from subledger.periods import MICROSECOND, Period
@@ -21,10 +22,14 @@ MappingRows = Sequence[dict[str, str]]
 """The rows of an account mapping in their canonical order."""
 
 
-def ledger_configured(state: LedgerState, *, number: int, at: datetime, by: str | None) -> Event:
+def ledger_configured(
+    state: LedgerState, *, number: int, at: datetime, by: str | None, replaces: Approvals | None = None
+) -> Event:
     """The settings of ``state``, in force from this event on. ``number`` is the position that the event is planned for.
 
-    Settings at their default are left out, so that the events of older ledgers keep their bytes.
+    Settings at their default are left out, so that the events of older ledgers keep their bytes. ``replaces`` are the
+    settings of the second person if the event has to wait for one. Then others may be planned for the same position:
+    its id has a digest of its settings, so that the same change has the same id, and another one has another.
     """
     data = {
         "entity": state.entity,
@@ -36,7 +41,10 @@ def ledger_configured(state: LedgerState, *, number: int, at: datetime, by: str 
         **({"future_tolerance": state.future_tolerance} if state.future_tolerance != FUTURE_TOLERANCE else {}),
         **({"sandbox": True} if state.sandbox else {}),
     }
-    return _event("ledger.configured", number, at, data, by=by)
+    if replaces is None or replaces == state.approvals:
+        return _event("ledger.configured", number, at, data, by=by)
+    digest = hashlib.sha256(canonical(data).encode()).hexdigest()[:12]
+    return _event("ledger.configured", f"{number}/{digest}", at, data, by=by)
 
 
 def policy_adopted(policy: Policy, *, number: int, at: datetime, by: str | None) -> Event:
@@ -109,7 +117,7 @@ def _last_moment(state: LedgerState, period: Period) -> datetime:
     return period.end(state.zone) - MICROSECOND
 
 
-def _event(type: str, number: int, at: datetime, data: dict[str, Any], **optional: str | None) -> Event:
+def _event(type: str, number: int | str, at: datetime, data: dict[str, Any], **optional: str | None) -> Event:
     given = {name: value for name, value in optional.items() if value is not None}
     return own_event(
         source=OWN_SOURCE, event_id=f"{type}/{number}", type=type, customer=None, occurred_at=at, data=data | given

@@ -31,6 +31,7 @@ from subledger.block_index import places
 from subledger.blocks import ZERO, Block
 from subledger.draw_order import draw_order
 from subledger.errors import IntegrityFault
+from subledger.event_effect import EventEffect
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
@@ -90,7 +91,9 @@ class Decision(
     """The decision about an event, made when it was recorded; stored with it and never computed again.
 
     ``original_position`` is the position of the usage that is reversed, ``rate`` the exchange rate that was used,
-    ``new_block`` the block that a transfer makes for its new customer.
+    ``new_block`` the block that a transfer makes for its new customer. ``effect`` is what a second person may have to
+    allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded before it was
+    measured. Nothing in the books depends on it.
     """
 
     policy: int
@@ -99,6 +102,7 @@ class Decision(
     rate: Decimal | None = None
     new_block: Block | None = None
     approval: Approval | None = None
+    effect: EventEffect | None = None
 
 
 class Wallet(

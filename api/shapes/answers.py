@@ -1,4 +1,4 @@
-"""The JSON shapes that every subject shares: money, pages, results, points in time; ledgers, approvals, customers.
+"""The JSON shapes that every subject shares: money, pages, results, points in time; ledgers, customers.
 
 Used by HTTP and the command line. Money and credits are always strings.
 """
@@ -21,7 +21,6 @@ from subledger.ledger import LedgerState
 from subledger.money import format_minor
 from subledger.store.reading.ledgers import LedgerHead
 from subledger.store.reading.views import Due, PointInTime
-from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.batch import Outcome
 from subledger.text.json_text import loads
 
@@ -116,25 +115,6 @@ def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Js
         "adopted_by": adoption.by,
         "adopted_at": format_time(adoption.adopted_at),
         "rows": list(found.rows),
-    }
-
-
-def approval(request: ApprovalRequest) -> JsonObject:
-    """Returns an approval request and its decision: the event as sent, the maker and the checker."""
-    event: JsonObject = {"id": request.event_id, "source": request.source, "type": request.type}
-    if request.customer is not None:
-        event["subject"] = request.customer
-    event |= {"time": format_time(request.occurred_at), "data": json.loads(request.data_text)}
-    return {
-        "approval_id": request.approval_id,
-        "state": request.state,
-        "reason": request.reason,
-        "event": event,
-        "maker": request.maker,
-        "requested_at": format_time(request.requested_at),
-        "checker": request.checker,
-        "decided_at": None if request.decided_at is None else format_time(request.decided_at),
-        "note": request.note,
     }
 
 

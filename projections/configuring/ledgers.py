@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
+
+import msgspec
 
 from projections.account_mapping.mapping import default_mapping
 from projections.configuring.policies import check_policy
 from projections.reads.policies import adopted_policy
+from subledger.deciding.second_person import may_ask
 from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
 from subledger.ledger_settings import (
@@ -54,10 +58,18 @@ def create_ledger(
     return False
 
 
-def configure_ledger(recorder: Recorder, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> bool:
-    """Changes the settings for events recorded from now on. Returns False, and records nothing, if they are in force.
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a change of settings; a change that waits for a second person has an approval's id."""
 
-    Raises SettingFixed for the currency, the time zone and ``sandbox``, InvalidInput, UnknownLedger.
+    status: Literal["configured", "unchanged", "waiting"]
+    approval_id: str | None = None
+
+
+def configure_ledger(recorder: Recorder, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> Configuration:
+    """Changes the settings for events recorded from now on; records nothing if they are in force.
+
+    In a ledger that asks for a second person, a change of what needs one waits for one itself. Raises SettingFixed for
+    the currency, the time zone and ``sandbox``, InvalidInput, UnknownLedger, PersonRequired.
     """
     check_requester(by)
 
@@ -65,8 +77,13 @@ def configure_ledger(recorder: Recorder, ledger: str, change: SettingsChange, *,
         after = changed_settings(state, change)
         if after == state:
             return []
-        return [ledger_configured(after, number=position + 1, at=ledger_now(connection, state), by=by)]
+        replaces = state.approvals if may_ask(state) else None
+        at = ledger_now(connection, state)
+        return [ledger_configured(after, number=position + 1, at=at, by=by, replaces=replaces)]
 
-    outcomes = recorder.transact(ledger, plan)
+    outcomes = recorder.transact(ledger, plan, by=by)
     raise_first(outcomes)
-    return bool(outcomes)
+    if not outcomes:
+        return Configuration(status="unchanged")
+    waiting = outcomes[0].approval_id
+    return Configuration(status="configured" if waiting is None else "waiting", approval_id=waiting)

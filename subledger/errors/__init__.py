@@ -17,7 +17,7 @@
     │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
     │   ├── ExceedsOverage  EstimateTooHigh
-    │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused
+    │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused  EffectChanged
     │   ├── RejectionSettled  RejectionCut  RejectionsChanged
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger

@@ -206,6 +206,13 @@ class ApprovalDecided(Refused):
     code = "approval_decided"
 
 
+class EffectChanged(Refused):
+    """The effect of an event that waits is greater than the one that was requested, or another."""
+
+    code = "effect_changed"
+    retryable = True
+
+
 class ApprovalRefused(Refused):
     """A second person has refused this."""
 

@@ -27,9 +27,10 @@ from subledger.periods import duration
 
 
 class Approvals(EventData):
-    """Settings of the second person. Grants above the limits need one: in credits, or in value (functional currency).
+    """Settings of the second person. Effects above the limits need one: credits given, and in the functional currency
+    value given, money owed back, revenue recognised ahead of its time.
 
-    With ``grants_within``, such as ``1d``, the limits hold for all gifts to one customer within that time.
+    With ``grants_within``, such as ``1d``, the limits hold for all events of one customer within that time.
     ``credit_prices`` are the prices of one credit by unit, by which gifts have a value.
     """
 
@@ -40,6 +41,8 @@ class Approvals(EventData):
     expiry_changes: bool = False
     grant_credits_above: Credits | None = None
     grant_value_above: Amount | None = None
+    money_back_above: Amount | None = None
+    revenue_advanced_above: Amount | None = None
     grants_within: str | None = None
     credit_prices: dict[Name, UnitPrice] = Field(default={}, max_length=100)
 
@@ -50,9 +53,9 @@ class Approvals(EventData):
 
     @property
     def limits_within_time(self) -> bool:
-        """True if there is a limit that holds for a customer's gifts together."""
-        has_limit = self.grant_credits_above is not None or self.grant_value_above is not None
-        return has_limit and self.grants_within is not None
+        """True if there is a limit that holds for a customer's events together."""
+        limits = (self.grant_credits_above, self.grant_value_above, self.money_back_above, self.revenue_advanced_above)
+        return self.grants_within is not None and any(limit is not None for limit in limits)
 
     def check(self) -> None:
         if self.grants_within is not None:

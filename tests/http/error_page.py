@@ -109,6 +109,10 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     ),
     "person_required": ("a request without a key or `--by`", "Use a key with a name, or `--by NAME`."),
     "approval_decided": ("a second approval of the same request", "Do nothing: the decision stands."),
+    "effect_changed": (
+        "an approval of a change of settings after another change was approved",
+        "Refuse the request, and send the event again under another id, so that its effect is shown anew.",
+    ),
     "approval_refused": (
         "an event whose request was refused",
         "Send a new event with another id, if it is still wanted.",

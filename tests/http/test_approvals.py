@@ -15,14 +15,14 @@ from api.http.app import create_app
 from api.keys import create_key
 from api.service import Subledger
 from projections import integrity
-from subledger.deciding.second_person import Given
 from subledger.errors import InvalidInput
+from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events.envelope import read_event
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.writing.batch import Approved
-from subledger.store.writing.given import Gifts
+from subledger.store.writing.recent_effects import RecentEffects
 from subledger.wallet import Approval
 from tests.building import cloud_event, grant, recorded
 
@@ -42,6 +42,10 @@ class Person:
 
     def post(self, path: str, body: Any = None) -> tuple[int, Any]:
         answer = self._client.post(path, json=body)
+        return answer.status_code, answer.json()
+
+    def patch(self, path: str, body: Any) -> tuple[int, Any]:
+        answer = self._client.patch(path, json=body)
         return answer.status_code, answer.json()
 
     def get(self, path: str) -> Any:
@@ -74,6 +78,13 @@ def books(service: Subledger, ann: Person) -> str:
     assert ann.post(f"{url}/events", cloud_event("buy", "credits.purchased", "cust", NOON, **block))[0] == 200
     assert ann.post(f"{url}/periods/2026-01/close")[0] == 200
     return ledger
+
+
+def configure(service: Subledger, ledger: str, **approvals: Any) -> None:
+    """Changes what needs a second person, with one."""
+    asked = service.configure_ledger(ledger, SettingsChange(approvals=approvals), by="zoe")
+    assert asked.approval_id is not None
+    service.decide_approval(ledger, asked.approval_id, by="yan", allow=True)
 
 
 give = partial(grant, time=NOON, credits="101", customer="cust")
@@ -273,12 +284,15 @@ def test_a_changed_expiry_needs_somebody_where_the_ledger_asks(
 ) -> None:
     url = f"/v1/ledgers/{books}"
 
+    bought = {"block_id": "E", "credits": "1", "price": "5.00", "currency": "USD", "expires_at": "2026-02-01T00:00:00Z"}
+    assert ann.post(f"{url}/events", cloud_event("buy-E", "credits.purchased", "cust", NOON, **bought))[0] == 200
+
     def extend(id: str) -> tuple[int, Any]:
-        data = {"block_id": "B", "expires_at": "2026-02-15T00:00:00Z", "reason": "agreed"}
+        data = {"block_id": "E", "expires_at": "2026-02-15T00:00:00Z", "reason": "agreed"}
         return ann.post(f"{url}/events", cloud_event(id, "block.expiry_changed", "cust", NOON, **data))
 
     assert extend("without")[0] == 200
-    service.configure_ledger(books, SettingsChange(approvals={"expiry_changes": True}))
+    configure(service, books, expiry_changes=True)
     status, answer = extend("with")
     assert (status, answer["results"][0]["status"]) == (202, "waiting")
     approval = answer["results"][0]["approval_id"]
@@ -358,15 +372,15 @@ def test_what_was_given_before_the_time_that_counts_does_not_count(priced: str, 
     service.record(priced, [give("first", credits="1000")], by="ann")
     with service.database.read() as connection:
         head = ledger_head(connection, priced)
-    known = Gifts()
-    for later, given in (
-        (timedelta(hours=23), Given(credits=Decimal(1000), value=Decimal(10))),
-        (timedelta(days=1), Given()),
+    known = RecentEffects()
+    for later, effect in (
+        (timedelta(hours=23), EventEffect(credits_given=Decimal(1000), value_given=Decimal(10))),
+        (timedelta(days=1), NO_EFFECT),
     ):
-        for gifts in (known, Gifts()):
+        for recent in (known, RecentEffects()):
             with service.database.write() as connection:
-                gifts.load(connection, head.state, {"cust", "other"}, head.recorded_at + later)
-            assert (gifts.of("cust"), gifts.of("other")) == (given, Given())
+                recent.load(connection, head.state, {"cust", "other"}, head.recorded_at + later)
+            assert (recent.of("cust"), recent.of("other")) == (effect, NO_EFFECT)
 
 
 def test_a_request_whose_event_was_recorded_after_the_ledger_stopped_asking_waits_no_more(
@@ -376,7 +390,7 @@ def test_a_request_whose_event_was_recorded_after_the_ledger_stopped_asking_wait
     ann.post(f"{url}/events", give("other"))
     approval = ann.post(f"{url}/events", give("large"))[1]["results"][0]["approval_id"]
     off = dict.fromkeys(ASKING, False) | {"grant_credits_above": None, "grant_value_above": None}
-    service.configure_ledger(books, SettingsChange(approvals=off))
+    configure(service, books, **off)
     for writer in (service, Subledger(service.database)):  # one that has asked for it, and one that has not
         [outcome] = writer.record(books, [give("large")], by="ann")
         assert outcome.status == ("recorded" if writer is service else "duplicate")
@@ -457,3 +471,39 @@ def test_limits_that_cannot_be_are_refused(asked: dict[str, Any], field: str, bo
         service.configure_ledger(books, SettingsChange(approvals=asked))
     assert caught.value.field is not None
     assert caught.value.field.startswith(field)
+
+
+def test_a_change_of_the_second_persons_settings_waits_and_the_second_person_sees_it(
+    books: str, ann: Person, bob: Person, service: Subledger
+) -> None:
+    url, admin = f"/v1/ledgers/{books}", Person(service, "adam", "admin")
+    status, answer = admin.patch(url, {"approvals": {"voids": False, "grant_value_above": "99.00"}})
+    assert (status, answer["status"], answer["approvals"]["voids"]) == (202, "waiting", True)
+    asked = bob.get(f"{url}/approvals/{answer['approval_id']}")
+    assert (asked["reason"], asked["maker"], asked["customer"], asked["block_id"]) == ("settings", "adam", None, None)
+    lines = ["approvals.voids: true to false", "approvals.grant_value_above: 10.00 to 99.00"]
+    assert asked["effect"]["changed_settings"] == lines
+    status, problem = admin.post(f"{url}/approvals/{answer['approval_id']}/approve")
+    assert (status, problem["code"]) == (422, "same_person")
+    assert bob.post(f"{url}/approvals/{answer['approval_id']}/approve")[0] == 200
+    assert "voids" not in ann.get(url)["approvals"]
+    status, answer = admin.patch(url, {"on_shortfall": "overage"})
+    assert (status, answer["status"]) == (200, "configured")
+    assert integrity.verify(service.database, books).differences == []
+
+
+def test_the_second_person_is_answered_with_what_was_approved(books: str, ann: Person, bob: Person) -> None:
+    url = f"/v1/ledgers/{books}"
+    back = {"block_id": "B", "credits": "4", "reason": "a complaint"}
+    _, answer = ann.post(f"{url}/events", cloud_event("back", "credits.refunded", "cust", NOON, **back))
+    approval = answer["results"][0]["approval_id"]
+    [waiting] = ann.get(f"{url}/approvals?state=waiting")["items"]
+    assert waiting == ann.get(f"{url}/approvals/{approval}")
+    status, approved = bob.post(f"{url}/approvals/{approval}/approve")
+    assert (status, approved["state"], approved["status"]) == (200, "approved", "recorded")
+    seen = ("customer", "block_id", "amount", "stated_reason", "effect")
+    assert {name: approved[name] for name in seen} == {name: waiting[name] for name in seen}
+    assert (approved["customer"], approved["block_id"], approved["stated_reason"]) == ("cust", "B", "a complaint")
+    assert approved["effect"]["money_back"] == {"amount": "2.00", "currency": "USD"}
+    recorded = ann.get(f"{url}/events/{approved['position']}")
+    assert recorded["decision"]["effect"] == {"cancels": True, "money_back": "2"}

@@ -47,6 +47,7 @@ GET    /v1/ledgers/{ledger}/policies                                  reader
 POST   /v1/ledgers/{ledger}/policies                                  controller
 GET    /v1/ledgers/{ledger}/policies/{number}                         reader
 GET    /v1/ledgers/{ledger}/approvals                                 reader
+GET    /v1/ledgers/{ledger}/approvals/{approval}                      reader
 POST   /v1/ledgers/{ledger}/approvals/{approval}/approve              controller
 POST   /v1/ledgers/{ledger}/approvals/{approval}/refuse               controller
 GET    /v1/ledgers/{ledger}/rejected                                  reader

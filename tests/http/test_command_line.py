@@ -241,20 +241,28 @@ def test_a_policy_is_printed_edited_and_adopted(run: Run, tmp_path: Path) -> Non
 
 @pytest.mark.campaign
 def test_a_ledger_is_configured_and_what_is_not_named_stays(run: Run) -> None:
-    run("ledger", "create", "set", "--currency", "USD", "--second-person-for", "voids", "--entity", "US01")
-    configure = ("ledger", "configure", "set", "--json")
-    first = _json(run(*configure, "--on-shortfall", "overage", "--grant-credits-above", "10"))
+    run("ledger", "create", "set", "--currency", "USD", "--entity", "US01")
+    configure = ("ledger", "configure", "set", "--json", "--by", "maria")
+    limits = ("--grant-credits-above", "10", "--money-back-above", "50.00", "--revenue-advanced-above", "60.00")
+    first = _json(run(*configure, "--on-shortfall", "overage", "--second-person-for", "voids", *limits))
     assert (first["status"], first["entity"], first["on_shortfall"]) == ("configured", "US01", "overage")
-    assert first["approvals"] == {"voids": True, "grant_credits_above": "10"}
-    assert _json(run(*configure, "--on-shortfall", "overage"))["status"] == "unchanged"
-    named = ("--second-person-for", "write_offs", "--second-person-for", "reopening")
-    assert _json(run(*configure, *named))["approvals"] == {
-        "write_offs": True,
-        "reopening": True,
+    assert first["approvals"] == {
+        "voids": True,
         "grant_credits_above": "10",
+        "money_back_above": "50.00",
+        "revenue_advanced_above": "60.00",
     }
-    lowered = _json(run(*configure, "--second-person-for", "none", "--grant-credits-above", "none", "--by", "maria"))
-    assert lowered["approvals"] == {}
+    assert _json(run(*configure, "--on-shortfall", "overage"))["status"] == "unchanged"
+    waits = _json(run(*configure, "--second-person-for", "none", "--grant-credits-above", "none"))
+    assert (waits["status"], waits["approvals"]) == ("waiting", first["approvals"])
+    listed = run("approvals", "list", "--ledger", "set").stdout
+    for text in ("approval_id", "maria", "settings", "approvals.voids: true to false"):
+        assert text in " ".join(listed.split()), text
+    approve = ("approvals", "approve", waits["approval_id"], "--ledger", "set", "--by")
+    assert run(*approve, "maria").returncode == 3
+    assert run(*approve, "bob").returncode == 0
+    lowered = _json(run(*configure, "--on-shortfall", "overage"))["approvals"]
+    assert lowered == {"money_back_above": "50.00", "revenue_advanced_above": "60.00"}
     [*_, last] = _json(run("events", "--ledger", "set", "--json"))["items"]
     assert (last["type"], last["event"]["data"]["by"]) == ("ledger.configured", "maria")
     assert _json(run(*configure, "--currency", "EUR"), 3)["code"] == "setting_fixed"

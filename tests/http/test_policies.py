@@ -137,10 +137,12 @@ def test_settings_change_and_what_is_not_named_stays(client: TestClient, new_led
     assert client.patch(url, json=change).json()["status"] == "unchanged"
     assert client.patch(url, json={}).json()["status"] == "unchanged"
     assert client.patch(url, json={"currency": "USD", "timezone": "UTC"}).json()["status"] == "unchanged"
-    lowered = client.patch(url, json={"approvals": {"grant_credits_above": None}}).json()
-    assert (lowered["status"], lowered["approvals"]) == ("configured", {"write_offs": True})
-    event = client.get(f"{url}/events/5").json()["event"]
+    event = client.get(f"{url}/events/4").json()["event"]
     assert (event["type"], event["data"]["by"]) == ("ledger.configured", "nobody")
+    lowered = client.patch(url, json={"approvals": {"grant_credits_above": None}})
+    assert (lowered.status_code, lowered.json()["code"]) == (422, "person_required"), "a second one, too"
+    kept = client.get(url).json()
+    assert (kept["position"], kept["approvals"]) == (4, change["approvals"])
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class LedgerRules(Checks):
         self.flush()
         entity = entity and f"{self.ledger}-{entity}"
         change = SettingsChange(on_shortfall=shortfall, late_usage=late_usage, entity=entity)
-        self.position += self.service.configure_ledger(self.ledger, change)
+        self.position += self.service.configure_ledger(self.ledger, change).status == "configured"
         self.model.shortfall, self.model.late_usage = shortfall, late_usage
 
     @rule(customer=CUSTOMERS, segment=st.sampled_from((None, "enterprise", "smb")))

@@ -1,97 +1,197 @@
-"""The second person: no gift passes a limit by being cut into pieces, and no key is its maker's second person."""
+"""The second person: no event passes a limit alone, whatever its type; and no key is its maker's second person."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.keys import create_key, makers_for, makers_of, rotate_key
-from subledger.deciding.second_person import GIVING_TYPES, Given, given_by, needs_second_person
-from subledger.events.envelope import read_event
+from subledger.deciding.event_effects import effect_of
+from subledger.deciding.second_person import LIMITS, may_ask, needs_second_person
+from subledger.event_effect import MEASURES, NO_EFFECT, EventEffect
+from subledger.events.data import EVENT_TYPES
 from subledger.events.own_data import Approvals
+from subledger.events.references import customers_of
+from subledger.kinds import KIND_BY_NAME, expand
 from subledger.ledger import LedgerState
+from subledger.posting import shipped_policy
 from subledger.store.database import Database
-from subledger.wallet import Decision, Movement, Wallet
-from tests.building import cloud_event
+from subledger.wallet import Wallet
+from tests.laws.walk import HOME, Step, Walk
+from tests.laws.walks import for_every_walk
 from tests.scratch_database import scratch_database
 
-NOON = "2026-01-15T12:00:00Z"
-CREDITS = st.integers(1, 5_000)
-PRICES = st.integers(0, 5_000)  # cents
+RULES = shipped_policy("contract_liability").complete_rules
+AT_ONCE = {"credits.consumed", "credits.expired"}
+"""Usage, and expiries as they fall due: they are no person's decision."""
+OF_THIRD_PARTIES = {"dispute.opened", "dispute.won", "dispute.lost"}
+"""A bank decides: the money is gone, or comes back, whoever records it."""
+LOSSES = {
+    "usage_revenue", "overage_revenue", "breakage_revenue", "breakage_recognized", "contra_revenue", "bad_debt",
+    "deferred_revenue",
+}  # fmt: skip
+"""Accounts that the company is poorer by when they are debited. Exchange differences and fees are nobody's gain."""
+LIMIT_CENTS = (0, 100, 1_000, 5_000)
 
 
-def _state(**asked: Any) -> LedgerState:
-    return LedgerState(ledger="l", functional_currency="USD", approvals=Approvals.model_validate(asked))
+def _asking(**asked: Any) -> Approvals:
+    return Approvals.model_validate(asked)
 
 
-@st.composite
-def _gifts(draw: st.DrawFn) -> tuple[Any, Decision]:
-    """A purchase, with or without a bonus, or a grant; and what was decided about it as far as it matters."""
-    credits, cents = str(draw(CREDITS)), draw(PRICES)
-    amount = f"{cents // 100}.{cents % 100:02}"
-    kind = draw(st.sampled_from(["purchase", "promotional_grant", "goodwill"]))
-    if kind == "purchase":
-        bonus = {"bonus_credits": str(draw(CREDITS))} if draw(st.booleans()) else {}
-        data = {"credits": credits, "price": amount, "currency": "USD", **bonus}
-    elif kind == "goodwill" and cents:
-        data = {"credits": credits, "reason": "goodwill", "value": amount, "currency": "USD"}
-    else:
-        cents, data = 0, {"credits": credits, "reason": "promotional"}
-    type = "credits.purchased" if kind == "purchase" else "credits.granted"
-    event = read_event(cloud_event("e", type, "cust", NOON, block_id="b", **data))
-    movement = Movement(kind=kind, accounting_date=datetime(2026, 1, 15, tzinfo=UTC).date(), amount_minor=cents)
-    return event, Decision(policy=1, movements=(movement,))
+_Measured = tuple[Step, Mapping[str, Wallet], LedgerState, EventEffect]
 
 
-@given(st.lists(_gifts(), max_size=12), st.integers(1, 200), st.integers(1, 9_000))
-def test_whatever_the_pieces_no_more_than_the_limit_is_given_without_a_second_person(
-    gifts: list[tuple[Any, Decision]], limit: int, credits: int
-) -> None:
-    state = _state(
-        grant_value_above=str(limit),
-        grant_credits_above=str(credits),
-        credit_prices={"credit": "0.02"},
-        grants_within="1d",
+def _measured(walk: Walk, approvals: Approvals) -> Iterator[_Measured]:
+    """Each step with the wallets before it, the ledger if it asked so, and its effect."""
+    wallets: Mapping[str, Wallet] = {}
+    for step in walk.steps:
+        state = msgspec.structs.replace(step.before, approvals=approvals)
+        if step.event.type not in AT_ONCE:
+            named = customers_of(step.event, step.decision)
+            before = {name: wallets.get(name) or Wallet(customer=name) for name in named}
+            after = {name: step.wallets[name] for name in named}
+            now = step.event.occurred_at
+            effect = effect_of(step.event, step.decision, before=before, after=after, state=state, now=now)
+            yield step, wallets, state, effect
+        wallets = step.wallets
+
+
+def _net(step: Step, *accounts: str) -> int:
+    """Debits less credits of accounts by a step, in the functional currency, but for exchange differences."""
+    lines = [
+        line
+        for entry in step.entries
+        if entry.kind != "breakage_estimate" and not KIND_BY_NAME[entry.kind].is_exchange
+        for line in expand(entry.kind, entry.amount_minor, entry.functional_minor, RULES)
+        if line.account in accounts
+    ]
+    return sum(line.functional_minor if line.side == "debit" else -line.functional_minor for line in lines)
+
+
+@for_every_walk
+def test_no_event_costs_the_company_more_than_the_limit_without_a_second_person(walk: Walk) -> None:
+    """Measured by the accounts: what is given away is a loss, or was somebody else's."""
+    for cents in LIMIT_CENTS:
+        approvals = _asking(grant_value_above=f"{cents // 100}.{cents % 100:02}")
+        for step, _, state, effect in _measured(walk, approvals):
+            if step.event.type in OF_THIRD_PARTIES or needs_second_person(step.event, state, effect) is not None:
+                continue
+            assert _net(step, *LOSSES) <= cents, step
+            if step.event.type == "credits.transferred" and step.event.data.to_customer != step.event.customer:
+                taken = step.wallets[step.event.data.to_customer].state_of_block(step.event.data.new_block_id)
+                value = taken.carrying_minor if taken.currency == HOME else taken.carrying_functional
+                assert value <= cents, step
+
+
+@for_every_walk
+def test_no_customer_gains_more_credits_than_the_limit_without_paying_or_a_second_person(walk: Walk) -> None:
+    for limit in (1, 5, 20):
+        for step, wallets, state, effect in _measured(walk, _asking(grant_credits_above=str(limit))):
+            if needs_second_person(step.event, state, effect) is not None or step.event.type in OF_THIRD_PARTIES:
+                continue
+            for name, wallet in step.wallets.items():
+                earlier = wallets.get(name)
+                had = sum((block.remaining for block in earlier.blocks), Decimal(0)) if earlier else Decimal(0)
+                gained = sum((block.remaining for block in wallet.blocks), Decimal(0)) - had
+                price = sum(e.functional_minor for e in step.entries if e.kind in ("purchase", "repricing"))
+                data = step.event.data.model_dump()
+                sold = (data.get("add_credits") or data.get("credits") or 0) if price >= 100 else 0
+                assert gained - sold <= limit, step
+
+
+@for_every_walk
+def test_no_money_comes_to_be_owed_back_above_the_limit_without_a_second_person(walk: Walk) -> None:
+    for cents in LIMIT_CENTS:
+        approvals = _asking(money_back_above=f"{cents // 100}.{cents % 100:02}")
+        for step, _, state, effect in _measured(walk, approvals):
+            if needs_second_person(step.event, state, effect) is None:
+                assert -_net(step, "refunds_payable") <= cents, step
+
+
+@for_every_walk
+def test_no_revenue_comes_forward_above_the_limit_without_a_second_person(walk: Walk) -> None:
+    """Revenue of anything but usage, expiries that fell due and earlier usage that is paid by a new block; and blocks
+    whose expiry is moved to an earlier day."""
+    for cents in LIMIT_CENTS:
+        approvals = _asking(revenue_advanced_above=f"{cents // 100}.{cents % 100:02}")
+        for step, wallets, state, effect in _measured(walk, approvals):
+            if needs_second_person(step.event, state, effect) is not None:
+                continue
+            if step.event.type not in ("consumption.reversed", "credits.purchased"):
+                assert -_net(step, "usage_revenue", "overage_revenue", "breakage_revenue") <= cents, step
+            for block in step.wallets[step.event.customer].blocks if step.event.customer else ():
+                old = wallets[step.event.customer or ""].block(block.block_id) if wallets else None
+                if old and block.expires_at and (old.expires_at is None or block.expires_at < old.expires_at):
+                    value = block.carrying_minor if block.currency == HOME else block.carrying_functional
+                    assert value <= cents or block.escheat_class or "escheated" in block.disposed, step
+
+
+@for_every_walk
+def test_no_sale_is_taken_back_and_no_receivable_given_up_without_a_second_person(walk: Walk) -> None:
+    for step, wallets, state, effect in _measured(walk, _asking(voids=True, write_offs=True)):
+        if step.event.type in OF_THIRD_PARTIES or needs_second_person(step.event, state, effect) is not None:
+            continue
+        assert _net(step, "refunds_payable") >= 0, step
+        assert _net(step, "bad_debt") == 0, step
+        for name, wallet in step.wallets.items():
+            for block in wallet.blocks:
+                old = wallets[name].block(block.block_id) if name in wallets else None
+                if old is not None:
+                    assert block.credits >= old.credits, step
+                    assert block.price_minor >= old.price_minor, step
+                    for column in ("voided", "refunded", "written_off"):
+                        gone = old.disposed.get(column)
+                        assert block.disposed.get(column) == gone, step
+
+
+@for_every_walk
+def test_whatever_the_pieces_no_more_than_the_limits_happens_to_a_customer_without_a_second_person(walk: Walk) -> None:
+    """Within the time that counts, and over all types of events together."""
+    approvals = _asking(
+        grant_credits_above="20",
+        grant_value_above="10.00",
+        money_back_above="30.00",
+        revenue_advanced_above="30.00",
+        credit_prices={"credit": "0.50"},
     )
-    wallet, before, listed, paid = Wallet(customer="cust"), Given(), Decimal(0), Decimal(0)
-    for event, decision in gifts:
-        piece = given_by(event, decision, wallet, state)
-        assert piece is not None
-        if needs_second_person(event, state, given=piece, before=before) is None:
-            before += piece
-            if event.type == "credits.purchased":
-                listed += (event.data.credits + (event.data.bonus_credits or 0)) * Decimal("0.02")
-                paid += max(event.data.price, Decimal(0))
-            else:
-                listed += event.data.credits * Decimal("0.02")
-    assert before.value <= limit
-    assert before.credits <= credits
-    assert listed - paid <= limit, "by its list price, with every payment counted"
+    sums: dict[str | None, EventEffect] = {}
+    for step, _, state, effect in _measured(walk, approvals):
+        before = sums.get(step.event.customer, NO_EFFECT)
+        if needs_second_person(step.event, state, effect, before) is None:
+            sums[step.event.customer] = before + effect
+    for together in sums.values():
+        for name, measure, _ in LIMITS:
+            assert getattr(together, measure) <= getattr(approvals, name)
 
 
-@given(_gifts())
-def test_a_ledger_that_asks_for_nothing_needs_nobody(gift: tuple[Any, Decision]) -> None:
-    event, decision = gift
-    assert event.type in GIVING_TYPES
-    assert given_by(event, decision, Wallet(customer="cust"), _state()) is None
-    assert needs_second_person(event, _state()) is None
+@for_every_walk
+def test_more_before_never_needs_fewer_persons_and_no_effect_is_negative(walk: Walk) -> None:
+    approvals = _asking(grant_value_above="10.00", grant_credits_above="20", credit_prices={"credit": "0.50"})
+    before = EventEffect(credits_given=Decimal(15), value_given=Decimal(8))
+    for step, _, state, effect in _measured(walk, approvals):
+        assert all(getattr(effect, name) >= 0 for name in MEASURES), step
+        if needs_second_person(step.event, state, effect) is not None:
+            assert needs_second_person(step.event, state, effect, before) is not None, step
 
 
-@given(_gifts(), st.integers(1, 5_000), st.integers(1, 5_000))
-def test_more_given_before_never_needs_fewer_persons(gift: tuple[Any, Decision], limit: int, earlier: int) -> None:
-    event, decision = gift
-    state = _state(grant_value_above=str(limit), grant_credits_above=str(limit), credit_prices={"credit": "1"})
-    piece = given_by(event, decision, Wallet(customer="cust"), state)
-    before = Given(credits=Decimal(earlier), value=Decimal(earlier))
-    if needs_second_person(event, state, given=piece) is not None:
-        assert needs_second_person(event, state, given=piece, before=before) is not None
+@for_every_walk
+def test_a_ledger_that_asks_for_nothing_needs_nobody(walk: Walk) -> None:
+    for step, _, state, effect in _measured(walk, Approvals()):
+        assert not may_ask(state)
+        assert needs_second_person(step.event, state, effect) is None
+
+
+def test_the_walks_have_every_event_type(long_walks: list[Walk]) -> None:
+    """So that the laws above are asked of each; a new type needs a step of its own in the walks."""
+    found = {step.event.type for walk in long_walks for step in walk.steps}
+    assert set(EVENT_TYPES) - found == set()
 
 
 @pytest.fixture(scope="module")

@@ -372,6 +372,16 @@ def _approved_twice(service: Subledger, _ledger: str) -> None:
         service.recorder.decide_approval(ledger, approval, by="bob", allow=True)
 
 
+def _settings_changed_since(service: Subledger, _ledger: str) -> None:
+    ledger, _, _ = _waiting(service)
+    changes = [SettingsChange(approvals={name: True}) for name in ("voids", "reopening")]
+    waiting = [service.configure_ledger(ledger, change, by="ann").approval_id for change in changes]
+    for approval in waiting:
+        outcome = service.recorder.decide_approval(ledger, approval or "", by="bob", allow=True)
+    assert outcome.error is not None
+    raise outcome.error
+
+
 def _refused_and_sent_again(service: Subledger, _ledger: str) -> None:
     ledger, document, approval = _waiting(service)
     service.recorder.decide_approval(ledger, approval, by="bob", allow=False)
@@ -409,6 +419,7 @@ CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.PersonRequired, _approval_by_nobody),
     (errors.PersonRequired, _request_by_nobody),
     (errors.ApprovalDecided, _approved_twice),
+    (errors.EffectChanged, _settings_changed_since),
     (errors.ApprovalRefused, _refused_and_sent_again),
     (errors.LedgerExists, lambda service, ledger: service.create_ledger(ledger, LedgerSettings(currency="EUR"))),
     (errors.UnknownCurrency, lambda service, _: service.create_ledger("new", LedgerSettings(currency="XXX"))),

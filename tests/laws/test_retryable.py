@@ -48,6 +48,7 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.PersonRequired: (False, "somebody must be named"),
     errors.SamePerson: (False, "somebody else must decide"),
     errors.ApprovalDecided: (False, "a decision is made once"),
+    errors.EffectChanged: (True, "what made the effect greater may be reversed"),
     errors.ApprovalRefused: (False, "a refusal is final; another event needs another id"),
     errors.InTheFuture: (True, "the moment may come"),
     errors.PeriodNotOver: (True, "the month may end"),

@@ -220,8 +220,8 @@ def test_what_is_refused_says_now_and_the_limit_and_is_taken_when_its_time_has_c
 def test_the_tolerance_is_a_setting_that_changes_for_what_comes_later(service: Subledger, ledger: str) -> None:
     document = buy("A", time=format_time(NOW + timedelta(days=3)))
     assert service.record(ledger, [document])[0].error is not None
-    assert service.configure_ledger(ledger, SettingsChange(future_tolerance="3d"))
-    assert not service.configure_ledger(ledger, SettingsChange(future_tolerance="3d"))
+    assert service.configure_ledger(ledger, SettingsChange(future_tolerance="3d")).status == "configured"
+    assert service.configure_ledger(ledger, SettingsChange(future_tolerance="3d")).status == "unchanged"
     recorded(service, ledger, document)
 
 

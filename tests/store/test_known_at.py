@@ -126,7 +126,7 @@ def adopted_policy(service: Subledger, ledger: str) -> None:
 
 
 def configured(service: Subledger, ledger: str) -> None:
-    assert service.configure_ledger(ledger, SettingsChange(entity=f"other-{ledger}", on_shortfall="overage"))
+    service.configure_ledger(ledger, SettingsChange(entity=f"other-{ledger}", on_shortfall="overage"))
 
 
 def new_customer(service: Subledger, ledger: str) -> None:

@@ -161,11 +161,11 @@ def test_two_who_adopt_at_once_adopt_once(database: Database, service: Subledger
     change = SettingsChange(on_shortfall="overage")
 
     def both(each: Subledger) -> None:
-        results.append((each.adopt_policy(ledger, policy).adopted, each.configure_ledger(ledger, change)))
+        results.append((each.adopt_policy(ledger, policy).adopted, each.configure_ledger(ledger, change).status))
 
     together(both, services)
     assert sorted(adopted for adopted, _ in results) == [False] * 5 + [True]
-    assert sorted(configured for _, configured in results) == [False] * 5 + [True]
+    assert sorted(status for _, status in results) == ["configured"] + ["unchanged"] * 5
     assert position(service, ledger) == 5
     assert differences(service, ledger) == []
 
@@ -417,6 +417,13 @@ def test_the_policies_that_ship_may_be_adopted() -> None:
 # --- settings -------------------------------------------------------------------------------------------------------
 
 
+def allowed(service: Subledger, ledger: str, change: SettingsChange) -> None:
+    """Changes what needs a second person: one asks, another allows it."""
+    approval_id = service.configure_ledger(ledger, change, by="ann").approval_id
+    assert approval_id is not None
+    service.decide_approval(ledger, approval_id, by="bob", allow=True)
+
+
 def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
@@ -431,21 +438,21 @@ def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
         entity="US01",
         approvals={"voids": True, "grant_credits_above": "10"},
     )
-    assert service.configure_ledger(ledger, changed, by="ann") is True
-    assert service.configure_ledger(ledger, changed, by="bob") is False
-    assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": "10.00"})) is False
-    assert service.configure_ledger(ledger, SettingsChange(currency="USD", timezone="UTC")) is False
+    assert service.configure_ledger(ledger, changed, by="ann").status == "configured"
+    same = SettingsChange(approvals={"grant_credits_above": "10.00"})
+    for change in (changed, same, SettingsChange(currency="USD", timezone="UTC")):
+        assert service.configure_ledger(ledger, change, by="bob").status == "unchanged"
     recorded(service, ledger, over, buy("A"))
     [waiting] = service.record(ledger, [of_block("v", "purchase.voided", "A", reason="r")], by="ann")
     assert waiting.status == "waiting"
-    # Protection is lowered by an event that names who asked; what waits goes on waiting.
-    assert service.configure_ledger(ledger, SettingsChange(approvals={"voids": False}), by="ann") is True
+    # Protection is lowered by an event with the names of two; what waits goes on waiting.
+    allowed(service, ledger, SettingsChange(approvals={"voids": False}))
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
         data = msgspec.json.decode(event_at(connection, ledger, head.position).row.data_text)
     assert (data["by"], data["approvals"], data["entity"]) == ("ann", {"grant_credits_above": "10"}, "US01")
     assert head.state.approvals == Approvals.model_validate({"grant_credits_above": "10"})
-    assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": None})) is True
+    allowed(service, ledger, SettingsChange(approvals={"grant_credits_above": None}))
     recorded(service, ledger, of_block("v2", "purchase.voided", "A", reason="r"))
     rebuild(service.database, ledger)
     assert differences(service, ledger) == []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from api.settings import connect
 from api.shapes import answers
+from api.shapes import approvals as approval_answers
 from api.terminal import Json, LedgerOption, out, print_json, table
 from subledger.persons import NOBODY, person
 from subledger.store.reading.ledgers import ledger_head
@@ -55,31 +56,48 @@ def approvals_list(
     every: Annotated[bool, typer.Option("--all", help="Also list decided requests.")] = False,
     json_: Json = False,
 ) -> None:
-    """Lists the events that wait for a second person, oldest first.
+    """Lists the events that wait for a second person, oldest first: customer, block, amount, reason and effect.
 
     Example: subledger approvals list --ledger acme
     """
     service = connect()
     start = (datetime(1, 1, 1, tzinfo=UTC), "")
     with service.database.read() as connection:
-        ledger_head(connection, ledger)
+        currency = ledger_head(connection, ledger).state.functional_currency
         state = None if every else WAITING
         found = approvals_page(connection, ledger, state=state, after=start, limit=10_000)
-    items = [answers.approval(request) for request in found]
+    items = [approval_answers.approval(request, currency) for request in found]
     if json_:
         print_json(answers.page(items, None))
         return
-    rows = [
-        (i["approval_id"], i["state"], i["reason"], i["event"]["id"], i["maker"], i["requested_at"], i["checker"])
-        for i in items
-    ]
-    table(None, ("approval", "state", "reason", "event", "maker", "requested_at", "checker"), rows)
+    decided = ("state", "checker", "note") if every else ()
+    rows = [(*_row(item), *(item[name] for name in decided)) for item in items]
+    table(None, (*_COLUMNS, *decided), rows)
+
+
+_COLUMNS = (
+    "approval_id", "type", "event", "customer", "block_id", "amount", "stated_reason", "effect", "reason", "maker",
+    "requested_at",
+)  # fmt: skip
+
+
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    event, amount, effect = item["event"], item["amount"], item["effect"]
+    shown = {
+        **item,
+        "type": event["type"],
+        "event": event["id"],
+        "amount": amount and f"{amount['amount']} {amount['currency'] or ''}".strip(),
+        "effect": effect and effect["text"],
+    }
+    return tuple(shown[name] for name in _COLUMNS)
 
 
 @approvals_app.command("approve")
 def approve(approval: ApprovalArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Approves a waiting event, and records it with both names. The person who sent it, and the person who made that
-    person's key, cannot approve it.
+    """Approves a waiting event as `approvals list` shows it, and records it with both names.
+
+    The person who sent it, and the person who made that person's key, cannot approve it.
 
     Example: subledger approvals approve apr-0123456789abcdef0123 --ledger acme --by maria
     """

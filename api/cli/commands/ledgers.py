@@ -10,6 +10,7 @@ from api.cli.commands.approvals import By, whoami
 from api.cli.commands.policies import policy_named
 from api.settings import connect
 from api.shapes import answers
+from api.shapes import approvals as approval_answers
 from api.terminal import Json, out, print_json, table
 from projections.configuring.clock import read_clock
 from subledger.errors import InvalidInput
@@ -33,6 +34,12 @@ GrantsWithin = Annotated[
         help="Limits apply to the sum of a customer's grants within this time: 1d, 12h. Default: to each event.",
         metavar="TIME",
     ),
+]
+MoneyBackAbove = Annotated[
+    str | None, typer.Option(help="Events that owe more money back need a second person: 100.00.")
+]
+RevenueAdvancedAbove = Annotated[
+    str | None, typer.Option(help="Events that recognise more revenue ahead of its time need one: 100.00.")
 ]
 CreditPrice = Annotated[
     list[str] | None,
@@ -61,6 +68,8 @@ def ledger_create(
     ] = None,
     grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person: 1000.")] = None,
     grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    money_back_above: MoneyBackAbove = None,
+    revenue_advanced_above: RevenueAdvancedAbove = None,
     grants_within: GrantsWithin = None,
     credit_price: CreditPrice = None,
     future_tolerance: Annotated[str, typer.Option(help="The maximum time of events after now: 1d, 36h, 0s.")] = "1d",
@@ -85,7 +94,15 @@ def ledger_create(
         timezone=timezone,
         on_shortfall=on_shortfall,
         late_usage=late_usage,
-        approvals=_approvals(second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price),
+        approvals=_approvals(
+            second_person_for,
+            credit_price,
+            grant_credits_above=grant_credits_above,
+            grant_value_above=grant_value_above,
+            money_back_above=money_back_above,
+            revenue_advanced_above=revenue_advanced_above,
+            grants_within=grants_within,
+        ),
         future_tolerance=future_tolerance,
         sandbox=sandbox,
         clock=None if clock is None else read_clock(clock),
@@ -100,21 +117,10 @@ def ledger_create(
         out.print(f"Ledger {ledger}: {'created' if created else 'existed already'}.")
 
 
-def _approvals(
-    named: list[str] | None,
-    grant_credits: str | None,
-    grant_value: str | None,
-    grants_within: str | None,
-    prices: list[str] | None,
-) -> Approvals:
+def _approvals(named: list[str] | None, prices: list[str] | None, **limits: str | None) -> Approvals:
     """Reads the options about second persons. Raises InvalidInput."""
     settings: dict[str, Any] = dict.fromkeys(named or (), True)
-    limits = (
-        ("grant_credits_above", grant_credits),
-        ("grant_value_above", grant_value),
-        ("grants_within", grants_within),
-    )
-    settings |= {name: text for name, text in limits if text}
+    settings |= {name: text for name, text in limits.items() if text}
     if prices:
         settings["credit_prices"] = _prices(prices)
     return read_data(Approvals, settings, prefix="approvals.")
@@ -152,6 +158,8 @@ def ledger_configure(
         str | None, typer.Option(help="Larger grants need a second person: 1000; none removes the limit.")
     ] = None,
     grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    money_back_above: MoneyBackAbove = None,
+    revenue_advanced_above: RevenueAdvancedAbove = None,
     grants_within: GrantsWithin = None,
     credit_price: CreditPrice = None,
     future_tolerance: Annotated[
@@ -176,7 +184,13 @@ def ledger_configure(
         on_shortfall=on_shortfall,
         late_usage=late_usage,
         approvals=_approvals_change(
-            second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price
+            second_person_for,
+            credit_price,
+            grant_credits_above=grant_credits_above,
+            grant_value_above=grant_value_above,
+            money_back_above=money_back_above,
+            revenue_advanced_above=revenue_advanced_above,
+            grants_within=grants_within,
         ),
         future_tolerance=future_tolerance,
         sandbox=sandbox,
@@ -187,27 +201,22 @@ def ledger_configure(
         head = ledger_head(connection, ledger)
         answer = answers.ledger(head, policy_name(connection, ledger, head.state.policy))
     if json_:
-        print_json({**answer, "status": "configured" if configured else "unchanged"})
+        print_json({**answer, **approval_answers.configuration(configured)})
     else:
-        out.print(f"Ledger {ledger}: {'configured' if configured else 'unchanged'}.")
+        waits = "" if configured.approval_id is None else f" for a second person, as {configured.approval_id}"
+        out.print(f"Ledger {ledger}: {configured.status}{waits}.")
 
 
 _NEEDING_A_SECOND_PERSON = ("breakage_estimates", "voids", "write_offs", "reopening", "expiry_changes")
 
 
-def _approvals_change(
-    named: list[str] | None, credits: str | None, value: str | None, grants_within: str | None, prices: list[str] | None
-) -> dict[str, Any]:
+def _approvals_change(named: list[str] | None, prices: list[str] | None, **limits: str | None) -> dict[str, Any]:
     """Returns the acts that need a second person from now on: exactly the named ones; None without names."""
     change: dict[str, Any] = {}
     if named:
         wanted = [] if named == ["none"] else named
         change |= dict.fromkeys(_NEEDING_A_SECOND_PERSON, False) | dict.fromkeys(wanted, True)
-    for name, text in (
-        ("grant_credits_above", credits),
-        ("grant_value_above", value),
-        ("grants_within", grants_within),
-    ):
+    for name, text in limits.items():
         if text is not None:
             change[name] = None if text == "none" else text
     if prices:

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Makers, Service, needs
 from api.http.routes.guarded import Router
+from api.service import Subledger
 from api.shapes import answers
+from api.shapes import approvals as approval_answers
 from subledger.events.envelope import format_time
 from subledger.events.fields import parse_time
 from subledger.store.reading.ledgers import ledger_head
-from subledger.store.writing.approvals import approvals_page
+from subledger.store.writing.approvals import approvals_page, read_request
 
 router = Router(prefix="/v1/ledgers/{ledger}/approvals", tags=["approvals"])
 
@@ -45,15 +47,24 @@ def page(
     after = answers.decode_cursor(cursor, (str, str))
     start = (_START, "") if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:
-        ledger_head(connection, ledger)
+        currency = ledger_head(connection, ledger).state.functional_currency
         found = approvals_page(connection, ledger, state=state, after=start, limit=limit)
     following = [format_time(found[-1].requested_at), found[-1].approval_id] if len(found) == limit else None
-    return answers.page([answers.approval(request) for request in found], following)
+    return answers.page([approval_answers.approval(request, currency) for request in found], following)
+
+
+@router.get("/{approval}", dependencies=[needs(Access.READER)])
+def show(service: Service, ledger: LedgerId, approval: ApprovalId) -> dict[str, Any]:
+    """A request, with the customer, block, amount, reason and effect of its event."""
+    return _one(service, ledger, approval)
 
 
 @router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])
 def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller, makers: Makers) -> dict[str, Any]:
     """Approves a request: its event is recorded now, with the names of the requester and the approver.
+
+    The answer has the customer, block, amount, reason and effect that were approved. If the effect is greater by now
+    than the list shows, nothing is recorded (`effect_changed`).
 
     The requester cannot approve, nor can a key that the requester created, nor the creator of the requester's key. If
     the books do not allow the event any more the answer has the reason, and the request still waits.
@@ -61,7 +72,7 @@ def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Ca
     outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:
         raise outcome.error
-    return {"approval_id": approval, "state": "approved", **answers.outcome(outcome)}
+    return {**answers.outcome(outcome), **_one(service, ledger, approval)}
 
 
 @router.post("/{approval}/refuse", dependencies=[needs(Access.CONTROLLER)])
@@ -76,4 +87,10 @@ def refuse(
     """Refuses what waits: it is never recorded, and its event id is spent."""
     note = None if body is None else body.note
     outcome = service.decide_approval(ledger, approval, by=caller, allow=False, note=note, made_by=makers)
-    return {"approval_id": approval, "state": "refused", "id": outcome.event_id}
+    return {"id": outcome.event_id, **_one(service, ledger, approval)}
+
+
+def _one(service: Subledger, ledger: str, approval: str) -> dict[str, Any]:
+    with service.database.read() as connection:
+        currency = ledger_head(connection, ledger).state.functional_currency
+        return approval_answers.approval(read_request(connection, ledger, approval), currency)

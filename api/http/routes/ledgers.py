@@ -11,6 +11,7 @@ from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
 from api.http.routes.guarded import Router
 from api.shapes import answers
+from api.shapes import approvals as approval_answers
 from projections.configuring import clock as clock_commands
 from projections.reads.clock import clock_of
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
@@ -50,6 +51,8 @@ class ApprovalsChange(BaseModel):
     expiry_changes: bool | None = None
     grant_credits_above: str | None = None
     grant_value_above: str | None = None
+    money_back_above: str | None = None
+    revenue_advanced_above: str | None = None
     grants_within: str | None = None
     credit_prices: dict[str, str] | None = None
 
@@ -115,19 +118,30 @@ def one(service: Service, ledger: LedgerId) -> dict[str, Any]:
         return answers.ledger(head, policy_name(connection, ledger, head.state.policy))
 
 
-@router.patch("/{ledger}", dependencies=[needs(Access.ADMIN)])
+@router.patch(
+    "/{ledger}",
+    dependencies=[needs(Access.ADMIN)],
+    responses={202: {"description": "It waits for a second person: see /approvals"}},
+)
 def configure(
-    service: Service, ledger: LedgerId, caller: Caller, body: Annotated[LedgerChange, Body(openapi_examples=_CHANGES)]
+    service: Service,
+    ledger: LedgerId,
+    caller: Caller,
+    response: Response,
+    body: Annotated[LedgerChange, Body(openapi_examples=_CHANGES)],
 ) -> dict[str, Any]:
     """Changes settings for events recorded from now on, by a `ledger.configured` event with the caller's name.
 
-    Other settings stay. If all of them are in force already the answer is `unchanged`, and nothing is recorded.
+    Other settings stay. If all of them are in force already the answer is `unchanged`, and nothing is recorded. In a
+    ledger that asks for a second person, a change of `approvals` waits for one: the answer is 202 and `waiting`.
     """
     change = SettingsChange(
         **body.model_dump(exclude={"approvals"}), approvals=body.approvals.model_dump(exclude_unset=True)
     )
     configured = service.configure_ledger(ledger, change, by=caller)
-    return {**one(service, ledger), "status": "configured" if configured else "unchanged"}
+    if configured.approval_id is not None:
+        response.status_code = 202
+    return {**one(service, ledger), **approval_answers.configuration(configured)}
 
 
 class Clock(BaseModel):

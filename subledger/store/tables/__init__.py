@@ -34,8 +34,8 @@ from subledger.store.tables.administration import api_keys as api_keys
 from subledger.store.tables.derived import LAPSED as LAPSED
 from subledger.store.tables.log import DOCUMENT_ID as DOCUMENT_ID
 from subledger.store.tables.log import DOCUMENT_TYPES as DOCUMENT_TYPES
-from subledger.store.tables.log import GIVING as GIVING
 from subledger.store.tables.log import MIRRORED as MIRRORED
+from subledger.store.tables.log import NO_USAGE as NO_USAGE
 from subledger.store.tables.log import WRITTEN as WRITTEN
 from subledger.store.tables.metadata import UNSEALED
 from subledger.store.tables.metadata import metadata as metadata

@@ -56,6 +56,7 @@ approvals = Table(
     Column("checker", Text),
     moment_column("decided_at", nullable=True),
     Column("note", Text),
+    Column("effect", Text, comment="the effect of the event when it was requested, as JSON"),
     seal_column(),
     CheckConstraint("state IN ('waiting', 'approved', 'refused', 'recorded')", name="state"),
     CheckConstraint("checker IS NULL OR checker <> maker", name="two_persons"),

@@ -48,9 +48,9 @@ DOCUMENT_TYPES: Final = (
     "type IN ('payment.received', 'dispute.opened', 'overage.billed', 'payout.settled', 'payment.refunded')"
 )
 
-GIVING: Final = "type IN ('block.repriced', 'credits.granted', 'credits.purchased')"
-"""The events that can give credits away (``second_person.GIVING_TYPES``). The index and the statement that reads it
-must have this condition letter by letter. Usage is in no index but those of its key and its position."""
+NO_USAGE: Final = "type <> 'credits.consumed'"
+"""The events that can have an effect which a second person has to allow. An index and the statement that reads it must
+have this condition letter by letter. Usage is in no index but those of its key and its position."""
 
 _TYPES: Final[dict[str, type[TypeEngine[Any]]]] = {
     "text": Text, "int2": SmallInteger, "int4": Integer, "int8": BigInteger, "numeric": Numeric, "date": Date,
@@ -94,8 +94,8 @@ events = Table(
     metadata,
     *_columns(EVENTS),
     Index("ux_events_key", "ledger", "source", "event_id", unique=True),
-    Index("ix_events_type", "ledger", "type", "position", postgresql_where=text("type <> 'credits.consumed'")),
-    Index("ix_events_giving", "ledger", "customer", "position", postgresql_where=text(GIVING)),
+    Index("ix_events_type", "ledger", "type", "position", postgresql_where=text(NO_USAGE)),
+    Index("ix_events_customer", "ledger", "customer", "position", postgresql_where=text(NO_USAGE)),
     Index("ix_events_document", "ledger", "type", text(f"({DOCUMENT_ID})"), postgresql_where=text(DOCUMENT_TYPES)),
     comment="The log. Append-only.",
     postgresql_with=FROZEN_AT_ONCE,

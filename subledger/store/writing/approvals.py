@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from subledger.errors import ApprovalDecided, IntegrityFault, PersonRequired, SamePerson, UnknownApproval
+from subledger.event_effect import EventEffect
 from subledger.events.envelope import Event, stored_event
 from subledger.persons import is_somebody, same_person
 from subledger.store.database import WriteConnection
@@ -34,7 +35,7 @@ def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[
 
 
 _COLUMNS: Final = """approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes, maker,
-       requested_at, state, checker, decided_at, note"""
+       requested_at, state, checker, decided_at, note, effect"""
 FIND_REQUESTS: Final = f"""
 -- The requests under these keys of events.
 SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
@@ -47,14 +48,15 @@ SELECT {_COLUMNS}, seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a WHERE 
 """
 ADD: Final = """
 INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes,
-                       maker, requested_at, state)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'waiting')
+                       maker, requested_at, effect, state)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'waiting')
 """
 DECIDE: Final = """
 -- A decision is final; approved is what has become an event.
 UPDATE approvals SET state = %s, checker = %s, decided_at = %s, note = %s
 WHERE ledger = %s AND approval_id = %s AND state = 'waiting'
 """
+READ_ONE: Final = f"SELECT {_COLUMNS} FROM approvals WHERE ledger = :ledger AND approval_id = :id"
 PAGE: Final = f"""
 -- Requests, in order of their moment and id.
 SELECT {_COLUMNS} FROM approvals
@@ -63,8 +65,14 @@ ORDER BY requested_at, approval_id LIMIT :limit
 """
 
 
+_effect: Final = msgspec.json.Decoder(EventEffect).decode
+
+
 class ApprovalRequest(msgspec.Struct, frozen=True):
-    """A request for the approval of a second person."""
+    """A request for the approval of a second person, with the effect that its event had when it was requested.
+
+    ``effect_text`` is absent from requests of a version that did not measure effects.
+    """
 
     approval_id: str
     reason: str
@@ -81,6 +89,11 @@ class ApprovalRequest(msgspec.Struct, frozen=True):
     checker: str | None
     decided_at: datetime | None
     note: str | None
+    effect_text: str | None
+
+    @property
+    def effect(self) -> EventEffect | None:
+        return None if self.effect_text is None else _effect(self.effect_text)
 
     @property
     def event(self) -> Event:
@@ -115,7 +128,9 @@ def has_waiting(connection: WriteConnection, ledger: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, maker: str, at: datetime) -> None:
+def ask(
+    connection: WriteConnection, ledger: str, event: Event, reason: str, effect: EventEffect, maker: str, at: datetime
+) -> None:
     """Stores an event that waits for approval."""
     connection.execute(
         ADD,
@@ -132,6 +147,7 @@ def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, mak
             event.attributes_text,
             maker,
             at,
+            msgspec.json.encode(effect, order="sorted").decode(),
         ),
     )
     count_one(connection, ledger, "approvals")
@@ -146,8 +162,8 @@ def decidable(
     allow: bool,
     made_by: Sequence[str] = (),
     makers_for: MakersFor = no_makers,
-) -> tuple[Event, Approval]:
-    """The event of a waiting request, and its approval with both names.
+) -> tuple[ApprovalRequest, Approval]:
+    """A waiting request, and its approval with both names.
 
     ``made_by``: the makers of the checker's key, any of whom may be the caller. ``makers_for`` finds the makers of the
     keys that could have been used for the request, any of whom may be its maker. A request without a maker's name can
@@ -156,7 +172,7 @@ def decidable(
     """
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
     if row is None:
-        raise UnknownApproval(f"nothing waits as {approval_id}", field="approval", found=approval_id)
+        raise _unknown(approval_id)
     *columns, is_sealed = row
     if not is_sealed:
         raise IntegrityFault(
@@ -204,7 +220,7 @@ def decidable(
             expected=f"somebody who made no key of {request.maker}",
             found=checker,
         )
-    return request.event, Approval(approval_id=approval_id, maker=request.maker, checker=checker)
+    return request, Approval(approval_id=approval_id, maker=request.maker, checker=checker)
 
 
 def decided(approval_id: str, state: str, how: str) -> ApprovalDecided:
@@ -238,6 +254,18 @@ def settle_recorded(connection: WriteConnection, ledger: str, event: Event, posi
     how = f"at position {position} without a second person, as the ledger asked for none any more"
     connection.execute(DECIDE, (RECORDED, None, at, how, ledger, approval_id_of(event)))
     return how
+
+
+def read_request(connection: sa.Connection, ledger: str, approval_id: str) -> ApprovalRequest:
+    """One request. Raises UnknownApproval."""
+    row = connection.execute(sa.text(READ_ONE), {"ledger": ledger, "id": approval_id}).one_or_none()
+    if row is None:
+        raise _unknown(approval_id)
+    return ApprovalRequest(*row)
+
+
+def _unknown(approval_id: str) -> UnknownApproval:
+    return UnknownApproval(f"nothing waits as {approval_id}", field="approval", found=approval_id)
 
 
 def approvals_page(

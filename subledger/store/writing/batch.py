@@ -6,7 +6,7 @@ in the memory (recorder); what an event means (deciding, evolving, posting).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,10 +16,12 @@ import psycopg
 from subledger.accounting_dates import effective_date
 from subledger.books import changes_books, evolve_books
 from subledger.deciding.decide import decide
+from subledger.deciding.event_effects import effect_of
 from subledger.deciding.new_bounds import check_new_bounds
 from subledger.deciding.new_ids import check_new_ids
-from subledger.deciding.second_person import given_by, may_ask, needs_second_person
+from subledger.deciding.second_person import check_as_shown, may_ask, needs_second_person
 from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError, present
+from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events import references
 from subledger.events.envelope import OWN_SOURCE, Event, canonical, differences
 from subledger.events.own_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
@@ -36,7 +38,7 @@ from subledger.store.writing.log import Appending, Batch, RecordedEvent
 from subledger.store.writing.policy_rules import save_rules
 from subledger.store.writing.referenced_rows import FoundEvent
 from subledger.store.writing.working_set import WorkingSet
-from subledger.wallet import Approval, Decision
+from subledger.wallet import Approval, Decision, Wallet
 
 RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "waiting"
 
@@ -58,10 +60,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Approved(msgspec.Struct, frozen=True, gc=False):
-    """An event that a second person has allowed."""
+    """An event that a second person has allowed, with the effect that this person was shown (None: none was)."""
 
     event: Event
     approval: Approval
+    shown: EventEffect | None = None
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
@@ -159,9 +162,9 @@ class Writing:
 
     def _take(self, item: Input) -> Outcome:
         """Decides one input, and takes in what is recorded."""
-        by, approval = self._by, None
+        by, approved = self._by, None
         if isinstance(item, Approved):
-            approval = item.approval
+            approved = item
             item = item.event
         elif isinstance(item, Sent):
             by = item.by
@@ -171,18 +174,22 @@ class Writing:
         known = self._working.recorded.get((item.source, item.event_id))
         if known is not None:
             return _repeated(item, known, self._head)
-        return self._take_new(item, by, approval)
+        return self._take_new(item, by, approved)
 
-    def _take_new(self, event: Event, by: str, approval: Approval | None) -> Outcome:
+    def _take_new(self, event: Event, by: str, approved: Approved | None) -> Outcome:
         """Decides an event that is not recorded yet: it is recorded, refused, or waits for a second person."""
         head, working, key = self._head, self._working, (event.source, event.event_id)
         wallet, state, position = working.wallet(event.customer), head.state, head.position + 1
         try:
-            if approval is None and key not in working.requests:  # a request may be older than these rules
+            if approved is None and key not in working.requests:  # a request may be older than these rules
                 check_new_bounds(event)
                 check_new_ids(event, working.knows_id)
             check_not_in_future(state, event, head.recorded_at)
             decision = decide(wallet, event, working.context(state, event))
+            wallets = self._evolved(event, decision, position)
+            effect = self._effect(event, decision, wallets)
+            if approved is not None:
+                check_as_shown(effect, approved.shown)
         except (Refused, InvalidInput) as error:
             self.refusals.add(
                 error,
@@ -193,25 +200,26 @@ class Writing:
                 position=head.position,
             )
             return _rejected(event.event_id, error, head)
-        given = given_by(event, decision, wallet, state)
-        if approval is not None:
-            decision = msgspec.structs.replace(decision, approval=approval)
+        if effect is not NO_EFFECT:
+            decision = msgspec.structs.replace(decision, effect=effect)
+        if approved is not None:
+            decision = msgspec.structs.replace(decision, approval=approved.approval)
             self._deferred.append(
                 partial(
                     approvals.settle,
                     ledger=state.ledger,
-                    approval=approval,
+                    approval=approved.approval,
                     state=approvals.APPROVED,
                     at=head.recorded_at,
                 )
             )
         else:
             requested = key in working.requests
-            reason = needs_second_person(event, state, given=given, before=working.given_before(event.customer))
+            reason = needs_second_person(event, state, effect, working.effect_before(event.customer))
             if reason is not None or (requested and may_ask(state)):
-                return self._wait_for_second_person(event, reason or "", by)
-            if given is not None:
-                working.add_gift(event.customer, position, given)
+                return self._wait_for_second_person(event, reason or "", effect, by)
+            if effect is not NO_EFFECT:
+                working.add_effect(event.customer, position, effect)
             if requested:
                 self._deferred.append(
                     partial(
@@ -222,19 +230,33 @@ class Writing:
                         at=head.recorded_at,
                     )
                 )
-        self._record(event, decision, position)
+        self._record(event, decision, position, wallets)
         return Outcome(event_id=event.event_id, status=RECORDED, position=position)
 
-    def _record(self, event: Event, decision: Decision, position: int) -> None:
-        """Takes in a decided event: wallets and books after it, its entries, its place in the log."""
-        head, working, state = self._head, self._working, self._head.state
-        functional_currency, books = state.functional_currency, working.books
-        wallets = {
+    def _evolved(self, event: Event, decision: Decision, position: int) -> dict[str, Wallet]:
+        """The wallets of an event's customers after it."""
+        working, functional_currency = self._working, self._head.state.functional_currency
+        return {
             customer: evolve(
                 working.wallet(customer), event, decision, position=position, functional_currency=functional_currency
             )
             for customer in references.customers_of(event, decision)
         }
+
+    def _effect(self, event: Event, decision: Decision, wallets: Mapping[str, Wallet]) -> EventEffect:
+        """The effect of a decided event; of usage, and in a ledger that asks for nobody, none is measured."""
+        head = self._head
+        if event.type == "credits.consumed" or not may_ask(head.state):
+            return NO_EFFECT
+        before = {customer: self._working.wallet(customer) for customer in wallets}
+        now = head.state.now(head.recorded_at)
+        effect = effect_of(event, decision, before=before, after=wallets, state=head.state, now=now)
+        return effect if effect != NO_EFFECT else NO_EFFECT
+
+    def _record(self, event: Event, decision: Decision, position: int, wallets: Mapping[str, Wallet]) -> None:
+        """Takes in a decided event: wallets and books after it, its entries, its place in the log."""
+        head, working, state = self._head, self._working, self._head.state
+        functional_currency, books = state.functional_currency, working.books
         if changes_books(event, decision):
             effective = effective_date(event.occurred_at, state.zone)
             books = evolve_books(books, event, decision, effective=effective, functional_currency=functional_currency)
@@ -250,7 +272,7 @@ class Writing:
         self._recorded.append(recorded)
         self._log.add(recorded)
 
-    def _wait_for_second_person(self, event: Event, reason: str, by: str) -> Outcome:
+    def _wait_for_second_person(self, event: Event, reason: str, effect: EventEffect, by: str) -> Outcome:
         """Requests a second person for an event; requested again, the event goes on waiting, or stays refused."""
         approval_id = approvals.approval_id_of(event)
         known = self._working.requests.get(event.key)
@@ -259,8 +281,8 @@ class Writing:
                 approvals.require_name(by)
             except Refused as refused:
                 return _rejected(event.event_id, refused, self._head)
-            ledger, at = self._head.state.ledger, self._head.recorded_at
-            self._deferred.append(partial(approvals.ask, ledger=ledger, event=event, reason=reason, maker=by, at=at))
+            request = partial(approvals.ask, event=event, reason=reason, effect=effect, maker=by)
+            self._deferred.append(partial(request, ledger=self._head.state.ledger, at=self._head.recorded_at))
             self._working.requests[event.key] = event
             return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
         stored = known if isinstance(known, Event) else known.event

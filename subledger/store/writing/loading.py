@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from subledger.billing_documents import Overage, ReversedUsage
 from subledger.deciding.new_ids import acting_invoices
-from subledger.deciding.second_person import GIVING_TYPES, may_ask
+from subledger.deciding.second_person import may_ask
 from subledger.events import references
 from subledger.events.envelope import Event
 from subledger.events.own_data import BalancesRemeasured
@@ -58,7 +58,7 @@ def load(
     """
     memory.load(connection, head)
     working = WorkingSet(memory, recorded)
-    _load_requests_and_gifts(connection, head, memory, working, events, wanted)
+    _load_requests_and_effects(connection, head, memory, working, events, wanted)
     _load_ids(connection, memory.ledger, working, events)
     for period in {event.data.period for event in events if type(event.data) is BalancesRemeasured}:
         day, functional_currency = Period.parse(period).last_day, head.state.functional_currency
@@ -68,7 +68,7 @@ def load(
     return working
 
 
-def _load_requests_and_gifts(
+def _load_requests_and_effects(
     connection: WriteConnection,
     head: Head,
     memory: LedgerMemory,
@@ -76,15 +76,15 @@ def _load_requests_and_gifts(
     events: Sequence[Event],
     wanted: References,
 ) -> None:
-    """Reads requests for a second person under the events' keys, and earlier gifts to the customers of new gifts."""
+    """Reads requests for a second person under the events' keys, and recent effects of the customers of new events."""
     if memory.has_requests:
         working.requests.update(find_requests(connection, memory.ledger, wanted.keys))
-    receivers: set[str] = set()
+    customers: set[str] = set()
     if may_ask(head.state):
-        new = [event for event in events if event.type in GIVING_TYPES and event.key not in working.recorded]
-        receivers = {event.customer for event in new if event.customer is not None}
-    # Also if the ledger asks for nobody: then gifts are not counted, and what is remembered of them must be dropped.
-    memory.gifts.load(connection, head.state, receivers, head.recorded_at)
+        new = [event for event in events if event.type != "credits.consumed" and event.key not in working.recorded]
+        customers = {event.customer for event in new if event.customer is not None}
+    # Also if the ledger asks for nobody: then effects are not counted, and what is remembered of them must be dropped.
+    memory.effects.load(connection, head.state, customers, head.recorded_at)
 
 
 def _load_ids(connection: WriteConnection, ledger: str, working: WorkingSet, events: Sequence[Event]) -> None:

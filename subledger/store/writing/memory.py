@@ -1,8 +1,8 @@
 """The writer's memory of one ledger: what outlives a batch.
 
-Wallets, the ledger's books, the numbers of its dimension sets, its head, and recent gifts. It is a cache: everything in
-it can be read from the database again, so it decides what a batch costs and never what a batch means. It is always in
-one of these states:
+Wallets, the ledger's books, the numbers of its dimension sets, its head, and recent effects. It is a cache: everything
+in it can be read from the database again, so it decides what a batch costs and never what a batch means. It is always
+in one of these states:
 
     state         head          rows in the database      what holds
     ------------  ------------  ------------------------  -----------------------------------------------------------
@@ -45,7 +45,8 @@ from typing import Final
 import msgspec
 
 from subledger.books import Books
-from subledger.deciding.second_person import Given, may_ask
+from subledger.deciding.second_person import may_ask
+from subledger.event_effect import EventEffect
 from subledger.events.envelope import Event
 from subledger.events.references import References
 from subledger.kinds import Dimensions
@@ -53,8 +54,8 @@ from subledger.ledger import LedgerState
 from subledger.store.database import WriteConnection
 from subledger.store.writing.approvals import has_waiting
 from subledger.store.writing.dimension_sets import load_dimension_sets
-from subledger.store.writing.given import Gifts
 from subledger.store.writing.head import Head
+from subledger.store.writing.recent_effects import RecentEffects
 from subledger.store.writing.referenced_rows import find_wallets
 from subledger.store.writing.rows import load_books
 from subledger.store.writing.write_behind import CaughtUp, Unwritten, catch_up, usage_behind
@@ -73,8 +74,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     wallets: Mapping[str, Wallet] = {}
     unwritten: Mapping[str, Unwritten] = {}
     """Of the wallets above, those whose rows the batch left for later."""
-    gifts: Sequence[tuple[str | None, int, Given]] = ()
-    """Customer, position and gift."""
+    effects: Sequence[tuple[str | None, int, EventEffect]] = ()
+    """Customer, position and effect."""
 
 
 class LedgerMemory:
@@ -85,7 +86,7 @@ class LedgerMemory:
         self.head: Head | None = None
         self.books = Books()
         self.dimension_sets: dict[Dimensions, int] = {}
-        self.gifts = Gifts()
+        self.effects = RecentEffects()
         self.has_requests = False
         self.wallets: OrderedDict[str, Wallet] = OrderedDict()  # the one used longest ago comes first
         self.unwritten: dict[str, Unwritten] = {}
@@ -198,8 +199,8 @@ class LedgerMemory:
         self.unwritten.update(changes.unwritten)
         self.wallets_through = changes.wallets_through
         self.books = changes.books
-        for gift in changes.gifts:
-            self.gifts.add(*gift)
+        for effect in changes.effects:
+            self.effects.add(*effect)
         self._written_sets = len(self.dimension_sets)
         # A wallet whose row lacks usage stays: it would be loaded again as its row has it, without that usage. While
         # there are such wallets nothing is forgotten; the next batch that records anything then writes all rows.
@@ -219,5 +220,6 @@ def _refers_to_wallets_alone(wanted: References) -> bool:
 
 
 def _settings_need_no_queries(state: LedgerState) -> bool:
-    # For a second person requests and gifts are read with each batch; for late usage, blocks that have expired since.
+    # For a second person, requests and recent effects are read with each batch; for late usage, blocks that have
+    # expired since.
     return not may_ask(state) and state.late_usage != "reclassify"

@@ -110,7 +110,7 @@ class Recorder:
         more, the outcome has the error, and the request goes on waiting. If the event is recorded already, the request
         is settled so, and ApprovalDecided raised.
         """
-        found: list[tuple[Event, Approval]] = []
+        found: list[tuple[approvals.ApprovalRequest, Approval]] = []
         recorded: list[str] = []
 
         def plan(connection: WriteConnection, state: LedgerState, _position: int) -> Sequence[Input]:
@@ -119,7 +119,8 @@ class Recorder:
                     connection, ledger, approval_id, by, allow=allow, made_by=made_by, makers_for=makers_for
                 )
             )
-            event, approval = found[-1]
+            request, approval = found[-1]
+            event = request.event
             known = read_recorded(find_recorded(connection, ledger, References(keys={event.key}))).get(event.key)
             if known is not None:
                 now = now_of(connection)
@@ -130,13 +131,13 @@ class Recorder:
                 return []
             if isinstance(event.data, PeriodReopened):
                 check_may_reopen(state, Period.parse(event.data.period))
-            return [Approved(event, approval)]
+            return [Approved(event, approval, request.effect)]
 
         outcomes = self.transact(ledger, plan, by=by)
-        event, approval = found[-1]
+        request, approval = found[-1]
         if recorded:
             raise approvals.decided(approval.approval_id, approvals.RECORDED, recorded[-1])
-        return outcomes[0] if outcomes else Outcome(event_id=event.event_id, status=approvals.REFUSED)
+        return outcomes[0] if outcomes else Outcome(event_id=request.event_id, status=approvals.REFUSED)
 
     def transact(self, ledger: str, plan: Plan, check: Check | None = None, *, by: str = NOBODY) -> list[Outcome]:
         """Records a batch whose events are planned under the lock, and which is checked before the commit."""

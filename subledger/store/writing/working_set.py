@@ -10,7 +10,6 @@ Owns: what a batch sees and changes, and which rows that makes. Does not own: fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 import msgspec
 
@@ -18,8 +17,8 @@ from subledger.billing_documents import Overage, ReversedUsage, Standing
 from subledger.books import Books
 from subledger.deciding.context import Context, First, Original
 from subledger.deciding.currencies import StandingKey
-from subledger.deciding.second_person import Given
 from subledger.errors import present
+from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events.data import ConsumptionReversed, CreditsGranted, CreditsPurchased, CreditsTransferred
 from subledger.events.envelope import Event
 from subledger.events.references import DocumentKey, OnceKey, once_key
@@ -33,8 +32,6 @@ from subledger.store.writing.referenced_rows import EventKey, FoundBlock, FoundD
 from subledger.store.writing.rows import parameters_of, rows_of_books, rows_of_change
 from subledger.store.writing.write_behind import Unwritten, is_far_behind, writes_every_row
 from subledger.wallet import Wallet
-
-_NO_GIFT: Final = Given()
 
 
 class CustomerInBatch(msgspec.Struct, kw_only=True, gc=False):
@@ -69,8 +66,8 @@ class WorkingSet:
         self._document_owners: dict[DocumentKey, str | None] = {}
         # What the batch changes.
         self._customers: dict[str, CustomerInBatch] = {}
-        self._gifts: list[tuple[str | None, int, Given]] = []
-        self._given: dict[str | None, Given] = {}
+        self._effects: list[tuple[str | None, int, EventEffect]] = []
+        self._effect_of: dict[str | None, EventEffect] = {}
         self._changes: Changes | None = None
         self._usage_context: Context | None = None
 
@@ -124,10 +121,10 @@ class WorkingSet:
             return text in self._block_owners
         return (kind, text) in self._document_owners or (kind, text) in self.known_documents
 
-    def given_before(self, customer: str | None) -> Given:
-        """The sum of the recent gifts to a customer that was loaded, with those of the batch."""
-        earlier, given = self._memory.gifts.of(customer), self._given.get(customer)
-        return earlier if given is None else earlier + given
+    def effect_before(self, customer: str | None) -> EventEffect:
+        """The sum of the recent effects of a customer that was loaded, with those of the batch."""
+        earlier, added = self._memory.effects.of(customer), self._effect_of.get(customer)
+        return earlier if added is None else earlier + added
 
     def context(self, state: LedgerState, event: Event) -> Context:
         """Returns the facts that a decision may depend on besides the customer's wallet."""
@@ -166,11 +163,11 @@ class WorkingSet:
 
     # --- what is recorded -----------------------------------------------------------------------------------
 
-    def add_gift(self, customer: str | None, position: int, given: Given) -> None:
-        """Adds the gift in an event that is recorded at a position without a second person."""
-        if self._memory.gifts.counts(customer):
-            self._gifts.append((customer, position, given))
-            self._given[customer] = self._given.get(customer, _NO_GIFT) + given
+    def add_effect(self, customer: str | None, position: int, effect: EventEffect) -> None:
+        """Adds the effect of an event that is recorded at a position without a second person."""
+        if self._memory.effects.counts(customer):
+            self._effects.append((customer, position, effect))
+            self._effect_of[customer] = self._effect_of.get(customer, NO_EFFECT) + effect
 
     def add(self, recorded: RecordedEvent, wallets: Mapping[str, Wallet], books: Books) -> None:
         """Takes in one recorded event with the wallets and books after it, for the next events of the batch."""
@@ -232,7 +229,7 @@ class WorkingSet:
             wallets_through=through,
             wallets=wallets,
             unwritten={customer: of for customer, of in unwritten.items() if customer not in due},
-            gifts=self._gifts,
+            effects=self._effects,
         )
         written = [
             (of.last_position, wallets.get(customer) or memory.wallets[customer]) for customer, of in due.items()

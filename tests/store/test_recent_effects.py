@@ -1,4 +1,4 @@
-"""Earlier gifts are found by customer, are read once, and are counted as the log has them."""
+"""Recent effects are found by customer, are read once, and are counted as the log has them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.service import Subledger
-from subledger.deciding.second_person import GIVING_TYPES, Given
+from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head
-from subledger.store.tables import GIVING
-from subledger.store.writing.given import Gifts, _Window
-from tests.building import grant, purchase, usage
+from subledger.store.writing.recent_effects import RecentEffects, _Window
+from tests.building import grant, purchase, recorded, usage
 from tests.conftest import NewLedger
 
 LIMITS = {"grant_credits_above": "1000", "grants_within": "1d"}
@@ -59,10 +58,6 @@ give = partial(grant, customer="cust")
 use = partial(usage, credits="0.001", customer="cust")
 
 
-def test_the_condition_of_the_index_names_the_types_that_can_give() -> None:
-    assert f"type IN ({', '.join(repr(type) for type in GIVING_TYPES)})" == GIVING
-
-
 @pytest.mark.campaign
 def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_once(scratch_url: str) -> None:
     """The rows are counted before and after the server has statistics of them."""
@@ -74,10 +69,10 @@ def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_o
     with database.read() as connection:
         head = ledger_head(connection, "acme")
 
-    def rows_read(gifts: Gifts, *names: str, state: Any = head.state, later: timedelta = timedelta(0)) -> int:
+    def rows_read(effects: RecentEffects, *names: str, state: Any = head.state, later: timedelta = timedelta(0)) -> int:
         with database.write(recording=True) as connection:
             [(before,)] = connection.execute(READ).fetchall()
-            gifts.load(connection, state, names, head.recorded_at + later)
+            effects.load(connection, state, names, head.recorded_at + later)
             [(after,)] = connection.execute(READ).fetchall()
         return int(after or 0) - int(before or 0)
 
@@ -86,22 +81,22 @@ def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_o
             assert owner.execute(statement.encode()).rowcount == 50_000
         for prepare in ("SELECT 1", "ANALYZE events, entries, batches"):
             owner.execute(prepare.encode())
-            gifts = Gifts()
-            assert rows_read(gifts, "cust", "eve", "new") <= 1 + 2 * 11, prepare
-            assert gifts.of("cust") == Given(credits=Decimal(5))
-            assert rows_read(gifts, "cust", "eve", "new") <= 1, "the first position of the time alone"
-            assert rows_read(Gifts(), "cust", later=timedelta(days=2)) == 0, "nothing is that new"
+            effects = RecentEffects()
+            assert rows_read(effects, "cust", "eve", "new") <= 1 + 2 * 11, prepare
+            assert effects.of("cust") == EventEffect(credits_given=Decimal(5))
+            assert rows_read(effects, "cust", "eve", "new") <= 1, "the first position of the time alone"
+            assert rows_read(RecentEffects(), "cust", later=timedelta(days=2)) == 0, "nothing is that new"
     for asked in ({"grants_within": "1d"}, {"grant_credits_above": "1"}, {"voids": True}):
         state = head.state.__class__(
             ledger="acme", functional_currency="USD", approvals=Approvals.model_validate(asked)
         )
-        assert rows_read(Gifts(), "cust", state=state) == 0, "no limit holds for gifts together"
+        assert rows_read(RecentEffects(), "cust", state=state) == 0, "no limit holds for events together"
     database.close()
 
 
-def test_usage_is_not_in_the_index_of_gifts(service: Subledger, new_ledger: NewLedger, owner_url: str) -> None:
+def test_usage_is_not_in_the_index_of_effects(service: Subledger, new_ledger: NewLedger, owner_url: str) -> None:
     ledger = new_ledger()
-    size = "SELECT pg_relation_size('ix_events_giving'), pg_relation_size('ux_events_key')"
+    size = "SELECT pg_relation_size('ix_events_customer'), pg_relation_size('ux_events_key')"
     service.record(ledger, [buy("b")])
     with psycopg.connect(owner_url, autocommit=True) as owner:
         [(before, keys_before)] = owner.execute(size).fetchall()
@@ -111,18 +106,18 @@ def test_usage_is_not_in_the_index_of_gifts(service: Subledger, new_ledger: NewL
     assert keys_after > keys_before
 
 
-def _by_the_log(service: Subledger, ledger: str) -> Given:
+def _by_the_log(service: Subledger, ledger: str) -> EventEffect:
     with service.database.read() as reading:
         head = ledger_head(reading, ledger)
-    gifts = Gifts()
+    effects = RecentEffects()
     with service.database.write() as connection:
-        gifts.load(connection, head.state, ["cust"], head.recorded_at)
-    return gifts.of("cust")
+        effects.load(connection, head.state, ["cust"], head.recorded_at)
+    return effects.of("cust")
 
 
-def test_what_a_writer_remembers_of_gifts_is_what_the_log_has(service: Subledger) -> None:
+def test_what_a_writer_remembers_of_effects_is_what_the_log_has(service: Subledger) -> None:
     database = service.database
-    ledger = "gifts-remembered"
+    ledger = "effects-remembered"
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(LIMITS)))
     first, second = Subledger(database), Subledger(database)
     batches: list[tuple[Subledger, list[dict[str, Any]], list[str]]] = [
@@ -138,37 +133,48 @@ def test_what_a_writer_remembers_of_gifts_is_what_the_log_has(service: Subledger
         assert [outcome.status for outcome in writer.record(ledger, events, by="ann")] == expected
         memory = writer.recorder._memories[ledger]
         if "duplicate" in expected:
-            assert memory.gifts.of("cust") == Given(), "for a duplicate nothing is read"
+            assert memory.effects.of("cust") == NO_EFFECT, "for a duplicate nothing is read"
         else:
-            assert memory.gifts.of("cust") == _by_the_log(service, ledger)
-    second.configure_ledger(ledger, SettingsChange(approvals={"credit_prices": {"credit": "0.01"}}))
+            assert memory.effects.of("cust") == _by_the_log(service, ledger)
+    prices = SettingsChange(approvals={"credit_prices": {"credit": "0.01"}})
+    approval_id = second.configure_ledger(ledger, prices, by="ann").approval_id
+    assert approval_id is not None
+    second.decide_approval(ledger, approval_id, by="bob", allow=True)
     assert [outcome.status for outcome in second.record(ledger, [give("12", "1")], by="ann")] == ["waiting"]
-    found = second.recorder._memories[ledger].gifts.of("cust")
+    found = second.recorder._memories[ledger].effects.of("cust")
     assert found == _by_the_log(service, ledger)
-    assert found == Given(credits=Decimal(1000), value=Decimal(9)), "measured by the new prices"
+    assert found == EventEffect(credits_given=Decimal(1000)), "as it was measured when it was recorded"
 
 
-def test_gifts_from_between_two_settings_count_when_the_first_one_is_back(service: Subledger) -> None:
-    ledger = "gifts-between"
+def test_effects_from_between_two_settings_do_not_count_when_the_first_one_is_back(service: Subledger) -> None:
+    """Two persons stopped asking; nothing was measured until they asked again."""
+    ledger = "effects-between"
+
+    def configure(**approvals: Any) -> None:
+        approval_id = service.configure_ledger(ledger, SettingsChange(approvals=approvals), by="ann").approval_id
+        if approval_id is not None:
+            service.decide_approval(ledger, approval_id, by="bob", allow=True)
+
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(LIMITS)))
-    assert [outcome.status for outcome in service.record(ledger, [give("1", "500")], by="ann")] == ["recorded"]
-    service.configure_ledger(ledger, SettingsChange(approvals=dict.fromkeys(LIMITS)))
-    assert [outcome.status for outcome in service.record(ledger, [give("2", "500")], by="ann")] == ["recorded"]
-    service.configure_ledger(ledger, SettingsChange(approvals=LIMITS))
-    assert [outcome.status for outcome in service.record(ledger, [give("3", "1")], by="ann")] == ["waiting"]
+    recorded(service, ledger, give("1", "500"))
+    configure(**dict.fromkeys(LIMITS))
+    recorded(service, ledger, give("2", "5000"))
+    configure(**LIMITS)
+    assert [outcome.status for outcome in service.record(ledger, [give("3", "501")], by="ann")] == ["waiting"]
+    recorded(service, ledger, give("4", "500"))
 
 
 @pytest.mark.parametrize("places", [0, 9])
 @given(st.lists(st.tuples(st.integers(0, 10**24), st.integers(0, 3)), max_size=20), st.integers(0, 60))
-def test_what_leaves_the_time_leaves_nothing_behind(places: int, gifts: list[tuple[int, int]], first: int) -> None:
-    window, position, left = _Window(), 0, Given()
-    for credits, distance in gifts:
+def test_what_leaves_the_time_leaves_nothing_behind(places: int, found: list[tuple[int, int]], first: int) -> None:
+    window, position, left = _Window(), 0, NO_EFFECT
+    for credits, distance in found:
         position += distance
-        gift = Given(credits=Decimal(credits).scaleb(-places), value=Decimal(credits))
-        window.add(position, gift)
+        effect = EventEffect(credits_given=Decimal(credits).scaleb(-places), value_given=Decimal(credits))
+        window.add(position, effect)
         if position >= first:
-            left += gift
+            left += effect
     window.drop_before(first)
     assert window.total == left
     window.drop_before(None)
-    assert window.total == Given()
+    assert window.total == NO_EFFECT

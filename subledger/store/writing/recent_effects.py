@@ -1,0 +1,117 @@
+"""Recent effects: those of a customer's events within the period of time for which a ledger's limits hold.
+
+The effects of a customer's events are read from the log once, and later batches add theirs: a customer that buys all
+day long is not read again with every purchase. They are a part of the writer's memory, and dropped with it.
+
+Owns: reading effects from the log, their sums. Does not own: the effect of an event (deciding/event_effects), the
+limits (deciding/second_person).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from subledger.errors import present
+from subledger.event_effect import NO_EFFECT, EventEffect
+from subledger.events.own_data import Approvals
+from subledger.ledger import LedgerState
+from subledger.periods import duration
+from subledger.store.database import WriteConnection
+from subledger.store.tables import NO_USAGE
+from subledger.store.writing.arrays import TextArray
+
+MAX_CUSTOMERS: Final = 50_000
+"""Customers whose effects are remembered, at most, besides those of the batch at hand."""
+_effect: Final = msgspec.json.Decoder(EventEffect).decode
+
+FIND_FIRST_SINCE: Final = """
+-- The first position that was recorded after a moment.
+SELECT first_position FROM batches WHERE ledger = %s AND recorded_at > %s ORDER BY recorded_at LIMIT 1
+"""
+FIND_EFFECTS: Final = f"""
+-- The effects of events of these customers from a position on that no second person allowed. The condition is that of
+-- the index ix_events_customer, and OFFSET 0 keeps the planner to one look into it for each customer: nothing of others
+-- is read, however much the ledger has.
+SELECT e.position, wanted.customer, e.effect
+FROM unnest(%b::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT position, decision::jsonb ->> 'effect' AS effect FROM events
+    WHERE ledger = %s AND customer = wanted.customer AND {NO_USAGE} AND position >= %s
+        AND decision::jsonb ->> 'effect' IS NOT NULL AND decision::jsonb -> 'approval' IS NULL
+    OFFSET 0
+) e
+ORDER BY e.position
+"""
+
+
+class _Window:
+    """The effects of one customer's events, each with its position, oldest first; and their sum."""
+
+    def __init__(self) -> None:
+        self._effects: deque[tuple[int, EventEffect]] = deque()
+        self.total = NO_EFFECT
+
+    def add(self, position: int, effect: EventEffect) -> None:
+        self._effects.append((position, effect))
+        self.total += effect
+
+    def drop_before(self, position: int | None) -> None:
+        while self._effects and (position is None or self._effects[0][0] < position):
+            self.total -= self._effects.popleft()[1]
+
+
+class RecentEffects:
+    """The effects of events of one ledger's customers, as far as they were read."""
+
+    def __init__(self) -> None:
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+        self._settings = Approvals()  # the time that counts is theirs
+
+    def load(self, connection: WriteConnection, state: LedgerState, customers: Collection[str], at: datetime) -> None:
+        """Reads the effects of these customers' events in the ledger's period before ``at``, without those that a
+        second person allowed.
+
+        The period goes by the time of recording, as an event can be dated back. It ends now, not at midnight: around
+        midnight two grants that are each within the limit would pass together. It counts events of all senders, as one
+        person may have the keys of several programs.
+        """
+        settings = state.approvals
+        if settings != self._settings:
+            self._windows.clear()
+            self._settings = settings
+        if not customers or not settings.limits_within_time:
+            return
+        within = present(settings.grants_within, "limits within a time have a time")
+        since = at - duration(within, field="approvals.grants_within")
+        row = connection.execute(FIND_FIRST_SINCE, (state.ledger, since)).fetchone()
+        first: int | None = None if row is None else row[0]
+        missing = [customer for customer in customers if customer not in self._windows]
+        while len(self._windows) > MAX_CUSTOMERS:
+            self._windows.popitem(last=False)
+        for customer in customers:
+            self._windows.setdefault(customer, _Window()).drop_before(first)
+            self._windows.move_to_end(customer)
+        if first is not None and missing:
+            rows = connection.execute(FIND_EFFECTS, (TextArray(missing), state.ledger, first))
+            for position, customer, effect in rows:
+                self._windows[customer].add(position, _effect(effect))
+
+    def of(self, customer: str | None) -> EventEffect:
+        """Returns the sum of the effects of a customer's events that were loaded."""
+        window = self._windows.get(customer or "")
+        return NO_EFFECT if window is None else window.total
+
+    def counts(self, customer: str | None) -> bool:
+        """Returns True if a customer's effects were loaded, and so more of them are to be added."""
+        return (customer or "") in self._windows
+
+    def add(self, customer: str | None, position: int, effect: EventEffect) -> None:
+        """Adds the effect of an event that was recorded at a position without a second person."""
+        window = self._windows.get(customer or "")
+        if window is not None:
+            window.add(position, effect)
