@@ -12,13 +12,14 @@ from projections.exports.exporting import export
 from projections.replay.rebuild import rebuild
 from projections.replay.upgrade import upgrade
 from subledger.errors import DocumentExists
+from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.migrate import _config, revision
 from subledger.store.rejected.keeper import Bounds
 from subledger.store.writing import loading
-from tests.building import cloud_event
+from tests.building import cloud_event, grant
 
 NOON = "2026-01-15T12:00:00Z"
 
@@ -85,6 +86,31 @@ def test_rejections_whose_text_was_added_are_sealed_as_they_are_after_a_downgrad
     try:
         assert integrity.verify(database, "acme").differences == []
         assert Subledger(database).record("acme", usage)[1].rejection_id is not None
+        assert integrity.verify(database, "acme").differences == []
+    finally:
+        database.close()
+
+
+def test_requests_with_an_effect_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url: str) -> None:
+    upgrade(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    approvals = Approvals.model_validate({"grant_credits_above": "1"})
+    service.create_ledger("acme", LedgerSettings(currency="USD", approvals=approvals))
+    first, second = service.record("acme", [grant("one"), grant("two")], by="ann")
+    service.decide_approval("acme", first.approval_id or "", by="bob", allow=True)
+    with psycopg.connect(fresh_database_url) as connection, pytest.raises(psycopg.Error, match="approvals"):
+        connection.execute("UPDATE approvals SET effect = '{}' WHERE state = 'waiting'")
+    database.close()
+    command.downgrade(_config(fresh_database_url), "0032")
+    with psycopg.connect(fresh_database_url) as connection:
+        whole = "SELECT seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a"
+        assert connection.execute(whole).fetchall() == [(True,), (True,)]
+    upgrade(fresh_database_url)
+    database = Database(fresh_database_url)
+    try:
+        outcome = Subledger(database).decide_approval("acme", second.approval_id or "", by="bob", allow=True)
+        assert outcome.error is None, "requested by a version that did not measure effects"
         assert integrity.verify(database, "acme").differences == []
     finally:
         database.close()
