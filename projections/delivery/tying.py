@@ -37,10 +37,10 @@ def ask_trial_balance(database: Database, channel: Channel, periods: Sequence[Pe
         try:
             return connector.trial_balance(periods, currency, settings)
         except (NotSent, Unclear) as error:
-            raise NotAnswered(f"{channel.destination} did not say: {error}", channel=channel.name) from error
+            raise NotAnswered(f"{channel.destination} gave no trial balance: {error}", channel=channel.name) from error
         except (ValueError, KeyError, TypeError) as error:
             raise NotAnswered(
-                f"{channel.destination} said what cannot be read: {error!r}", channel=channel.name
+                f"the trial balance of {channel.destination} cannot be read: {error!r}", channel=channel.name
             ) from error
 
 

@@ -6,7 +6,7 @@ from subledger.errors.root import SubledgerError
 
 
 class AccessDenied(SubledgerError):
-    """Whoever calls may not do this."""
+    """The caller may not do this."""
 
     code = "access_denied"
 
@@ -36,6 +36,6 @@ class NotAllowed(AccessDenied):
 
 
 class CrossSite(AccessDenied):
-    """Another web site had a browser send this request."""
+    """A page of another web site made a browser send this request."""
 
     code = "cross_site"

@@ -1,4 +1,4 @@
-"""The same name already stands for something else."""
+"""The name is already in use for something else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from subledger.errors.root import SubledgerError
 
 
 class Conflict(SubledgerError):
-    """The same name already stands for something else."""
+    """The name is already in use for something else."""
 
     code = "conflict"
 
@@ -18,7 +18,7 @@ class EventConflict(Conflict):
 
 
 class CheckpointConflict(Conflict):
-    """Another log than this one was signed before, so this one is not signed."""
+    """A different log of this ledger was signed before, so this one is not signed."""
 
     code = "checkpoint_conflict"
 

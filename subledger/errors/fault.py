@@ -14,7 +14,7 @@ class IntegrityFault(SubledgerError):
 
 
 class InternalError(SubledgerError):
-    """The server failed by a defect of its own."""
+    """The server failed because of a defect of its own."""
 
     code = "internal_error"
 

@@ -106,13 +106,13 @@ class UnknownParameter(InvalidInput):
 
 
 class RepeatedParameter(InvalidInput):
-    """A query parameter of one value stands more than once."""
+    """A query parameter that takes one value occurs more than once."""
 
     code = "repeated_parameter"
 
 
 class TooLarge(InvalidInput):
-    """More was sent than a call may have: bytes, values, levels or events."""
+    """The call exceeds a limit: on bytes, values, levels or events."""
 
     code = "too_large"
 
@@ -149,19 +149,19 @@ class InvalidRequest(InvalidInput):
 
 
 class UrlTooLong(InvalidInput):
-    """The address of a call has more bytes than it may have."""
+    """The address of the call is too long."""
 
     code = "url_too_long"
 
 
 class HeadersTooLarge(InvalidInput):
-    """The line and the headers of a call have more bytes than they may have, or there are too many headers."""
+    """The request line and the headers are too long, or there are too many headers."""
 
     code = "headers_too_large"
 
 
 class UnsupportedMediaType(InvalidInput):
-    """The body's type, character set or encoding is not one that this call takes."""
+    """The call does not accept the media type, character set or encoding of the body."""
 
     code = "unsupported_media_type"
 

@@ -25,7 +25,7 @@ class UnknownCustomer(NotFound):
 
 
 class UnknownCheckpoint(NotFound):
-    """The ledger was not signed at this size, or is not as long."""
+    """The ledger has no checkpoint of this size."""
 
     code = "unknown_checkpoint"
 
@@ -44,7 +44,7 @@ class UnknownExport(NotFound):
 
 
 class UnknownApproval(NotFound):
-    """Nothing of this id waits, or has waited, for a second person."""
+    """No request with this id waits, or has waited, for a second person."""
 
     code = "unknown_approval"
 
@@ -56,7 +56,7 @@ class UnknownRejection(NotFound):
 
 
 class UnknownEntity(NotFound):
-    """No ledger is of this entity."""
+    """No ledger belongs to this entity."""
 
     code = "unknown_entity"
 
@@ -68,7 +68,7 @@ class UnknownPolicy(NotFound):
 
 
 class UnknownTarget(NotFound):
-    """There is no general ledger of this name that journals could go to."""
+    """There is no general ledger of this name that has a format."""
 
     code = "unknown_target"
 

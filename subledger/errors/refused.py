@@ -16,7 +16,7 @@ class Refused(SubledgerError):
 
 
 class WrongCurrency(Refused):
-    """The amount's currency is not that of what it refers to."""
+    """The currency of the amount differs from that of the block or document it refers to."""
 
     code = "wrong_currency"
 
@@ -96,13 +96,13 @@ class NotReversible(Refused):
 
 
 class ReversalExceedsOriginal(Refused):
-    """More would be reversed than is left of the original."""
+    """The reversal exceeds the part of the original that is not reversed yet."""
 
     code = "reversal_exceeds_original"
 
 
 class OverageSettled(Refused):
-    """The overage has been paid for meanwhile; a credit memo is the way."""
+    """The overage has been paid for since; issue a credit memo instead."""
 
     code = "overage_settled"
 
@@ -147,35 +147,35 @@ class DisputeDecided(Refused):
 
 
 class ExceedsValue(Refused):
-    """The amount is more than the value it is taken from."""
+    """The amount exceeds the value from which it is taken."""
 
     code = "exceeds_value"
     retryable = True
 
 
 class ExceedsReceivable(Refused):
-    """The amount is more than what is still to be paid."""
+    """The amount exceeds the open receivable."""
 
     code = "exceeds_receivable"
     retryable = True
 
 
 class ExceedsPayment(Refused):
-    """The amount is more than what the payment has left."""
+    """The amount exceeds the unapplied part of the payment."""
 
     code = "exceeds_payment"
     retryable = True
 
 
 class NothingOwed(Refused):
-    """The amount is more than what is owed to the customer."""
+    """The amount exceeds the amount owed to the customer."""
 
     code = "nothing_owed"
     retryable = True
 
 
 class ExceedsOverage(Refused):
-    """The amount is more than the overage that has not been billed."""
+    """The amount exceeds the unbilled overage."""
 
     code = "exceeds_overage"
     retryable = True
@@ -189,19 +189,19 @@ class EstimateTooHigh(Refused):
 
 
 class SamePerson(Refused):
-    """The person who requested something cannot be the second person who decides about it."""
+    """The requester cannot also be the second person."""
 
     code = "same_person"
 
 
 class PersonRequired(Refused):
-    """This needs a second person, so that both of them need a name."""
+    """A second person is required, so the requester and the second person both need a name."""
 
     code = "person_required"
 
 
 class ApprovalDecided(Refused):
-    """A second person has decided about this."""
+    """A second person has already decided about the request."""
 
     code = "approval_decided"
 
@@ -214,13 +214,13 @@ class EffectChanged(Refused):
 
 
 class ApprovalRefused(Refused):
-    """A second person has refused this."""
+    """A second person has refused the request."""
 
     code = "approval_refused"
 
 
 class InTheFuture(Refused):
-    """It lies further in the future than the ledger takes; the same may be sent again when its time has come."""
+    """The time of the event is further in the future than the ledger accepts."""
 
     code = "in_the_future"
     retryable = True
@@ -252,13 +252,13 @@ class RejectionSettled(Refused):
 
 
 class RejectionCut(Refused):
-    """The rejected event is not kept whole, so it cannot be recorded from here."""
+    """The rejected event is not stored completely, so it cannot be recorded from here."""
 
     code = "rejection_cut"
 
 
 class RejectionsChanged(Refused):
-    """Another number of rejected events is chosen than the caller has seen."""
+    """The number of chosen rejected events differs from the number that the caller has seen."""
 
     code = "rejections_changed"
 
@@ -285,20 +285,20 @@ class UnmappedRole(Refused):
 
 
 class JournalNotReversible(Refused):
-    """The journal has nothing to take back, takes back another one, or is taken back already."""
+    """The journal has no lines to reverse, is itself a reversal, or is already reversed."""
 
     code = "journal_not_reversible"
 
 
 class NothingToCorrect(Refused):
-    """The account mapping that holds now gives the journal the lines that it has."""
+    """The account mapping in force gives the journal the same lines that it has."""
 
     code = "nothing_to_correct"
     retryable = True
 
 
 class DeliveryInHand(Refused):
-    """The delivery is not one that a person could do this to now."""
+    """The state of the delivery does not allow this now."""
 
     code = "delivery_in_hand"
     retryable = True
@@ -329,26 +329,26 @@ class NotRepresentable(Refused):
 
 
 class KnownAtInFuture(Refused):
-    """A question about what will be known in the future has no answer yet."""
+    """`known_at` is in the future, so the question has no answer yet."""
 
     code = "known_at_in_future"
     retryable = True
 
 
 class SettingFixed(Refused):
-    """This setting is for the life of the ledger."""
+    """The setting cannot change during the life of the ledger."""
 
     code = "setting_fixed"
 
 
 class CitusMissing(Refused):
-    """Ledgers are spread over servers by Citus, which the database does not have."""
+    """The database has no Citus, which distributes ledgers over servers."""
 
     code = "citus_missing"
 
 
 class DistributedOtherwise(Refused):
-    """A table of ours is distributed in another way than by ledger."""
+    """A table of the product is not distributed by ledger."""
 
     code = "distributed_otherwise"
 

@@ -24,7 +24,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class NotAnswered(Unavailable):
-    """Another system did not say what it was asked."""
+    """Another system gave no answer that can be read."""
 
     code = "not_answered"
 
@@ -36,7 +36,7 @@ class FileUnavailable(Unavailable):
 
 
 class LedgerBusy(Unavailable):
-    """More events wait for this ledger than it takes in; nothing of this call was recorded."""
+    """Too many events wait for this ledger; nothing of this call was recorded."""
 
     code = "ledger_busy"
 
@@ -54,13 +54,13 @@ class Overloaded(Unavailable):
 
 
 class Stopping(Unavailable):
-    """The service is stopping: it finishes what it has accepted and takes no more."""
+    """The service is stopping: it completes accepted calls and accepts no new ones."""
 
     code = "stopping"
 
 
 class TooManyConnections(Unavailable):
-    """The server has as many connections as it takes; nothing of this call was read."""
+    """The server has reached its limit of connections; nothing of this call was read."""
 
     code = "too_many_connections"
 

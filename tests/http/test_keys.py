@@ -280,7 +280,7 @@ def test_a_key_that_the_maker_made_is_no_second_person(steps: str, own: tuple[Su
     for decision in ("approve", "refuse"):
         answer = second.post(f"/v1/ledgers/acme/approvals/{approval}/{decision}")
         assert (answer.status_code, answer.json()["code"]) == (422, "same_person")
-        assert "made by ann" in answer.json()["detail"]
+        assert "ann made request" in answer.json()["detail"]
     dora = create_key(service.database, ledger="acme", role="controller", name="dora", by="root")
     assert _client(service, dora.secret).post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
 

@@ -195,15 +195,15 @@ def decidable(
             )
     elif same_person(request.maker, checker):
         raise SamePerson(
-            f"{checker} asked for it, so somebody else has to decide",
+            f"{checker} made request {approval_id}; another person must decide about it",
             field="by",
             expected=f"somebody other than {request.maker}",
             found=checker,
         )
     elif any(is_somebody(name) and same_person(request.maker, name) for name in made_by):
         raise SamePerson(
-            f"the key of {checker} was made by {request.maker}, who asked for it, so somebody else has to decide, with "
-            "a key that somebody else made",
+            f"{request.maker} made request {approval_id} and created the key of {checker}, directly or through another "
+            f"key; another person must decide, with a key that {request.maker} did not create",
             field="by",
             expected=f"a key that {request.maker} did not make",
             found=checker,
@@ -214,8 +214,8 @@ def decidable(
         if is_somebody(name)
     ):
         raise SamePerson(
-            f"{checker} made the key of {request.maker}, who asked for it, or the key of somebody who did, so somebody "
-            "else has to decide",
+            f"{checker} created the key of {request.maker}, who made request {approval_id}, directly or through another"
+            " key; another person must decide",
             field="by",
             expected=f"somebody who made no key of {request.maker}",
             found=checker,
@@ -234,8 +234,8 @@ def require_name(by: str) -> None:
     """Raises PersonRequired for a call without a person's name."""
     if not is_somebody(by):
         raise PersonRequired(
-            "this needs a second person, so both who asks and who decides need a name: call with a key (`subledger "
-            "keys create --name NAME`), or name yourself with --by on the command line",
+            "a second person is required, so the requester and the second person both need a name: call with a key "
+            "(`subledger keys create --name NAME`), or use --by on the command line",
             field="by",
             expected="a person's name",
             found=by,
@@ -265,7 +265,7 @@ def read_request(connection: sa.Connection, ledger: str, approval_id: str) -> Ap
 
 
 def _unknown(approval_id: str) -> UnknownApproval:
-    return UnknownApproval(f"nothing waits as {approval_id}", field="approval", found=approval_id)
+    return UnknownApproval(f"there is no request {approval_id}", field="approval", found=approval_id)
 
 
 def approvals_page(

@@ -304,7 +304,7 @@ class Writing:
             )
         elif not isinstance(known, Event) and known.state == approvals.REFUSED:
             error = ApprovalRefused(
-                f"{known.checker} has refused it: {known.note or 'no reason given'}",
+                f"{known.checker} refused the request: {known.note or 'no reason given'}",
                 expected="another event, under a new id",
                 found=approval_id,
             )
