@@ -1,9 +1,11 @@
 """Signed checkpoints: the tree head of a ledger as a C2SP tlog-checkpoint, with an Ed25519 signature.
 
 The key comes from ``SUBLEDGER_SIGNING_KEY`` (32 bytes, base64) or from ``checkpoint.key`` in the home, where it is
-made at first use; one that another user put there is refused. Where the key and the database are both given, the home
-may be read-only: then the database alone keeps what is signed. No two roots are ever signed for one size, and none that
-does not begin with what was signed before. Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
+made at first use; one that another user put there is refused. If the key and the database are both given, the home may
+be read-only: then signatures are stored in the database alone. No two roots are ever signed for one size, and a root is
+signed only if its log begins with the log that was signed before.
+
+Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
 """
 
 from __future__ import annotations

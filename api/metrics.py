@@ -61,7 +61,7 @@ def rejected(codes: Iterable[str]) -> None:
 
 
 class BatchMetrics:
-    """Counts what a gatherer does."""
+    """Counter of the batches and refusals of a gatherer."""
 
     def committed(self, *, callers: int, events: int, seconds: float) -> None:
         BATCH_EVENTS.observe(events)

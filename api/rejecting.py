@@ -113,7 +113,7 @@ class RejectedEvents:
         return answered
 
     def keep_unread(self, ledger: str, error: InvalidInput, sent: bytes, *, sender: str, way: str) -> None:
-        """Keeps what was sent and is no list of events at all."""
+        """Stores a request body that is no list of events, as one rejection."""
         refused = Refusal(rejection=read_rejection(sent), code=error.code, problem=error.as_document())
         self._keeper.keep(ledger, [refused], sender=sender, way=way)
         metrics.rejected([error.code])
@@ -288,7 +288,7 @@ def first_sent(text: bytes) -> bytes:
 
 
 def _refusal(outcome: Outcome, sent: bytes) -> Refusal:
-    """A rejected outcome with what was sent."""
+    """A rejected outcome with the event as it was sent."""
     error = present(outcome.error, "a rejected event has no error")
     # A text that was too large to be decoded is not decoded here either.
     rejection = read_rejection(first_sent(sent), decoded=not isinstance(error, TooLarge))

@@ -53,7 +53,7 @@ def end_within(time_: StoppingTime) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that ends within a time of being told to, for ``uvicorn.Config`` as ever."""
+    """A server that ends within a time after its signal to stop; otherwise as uvicorn's."""
 
     def __init__(self, app: Any, time_: StoppingTime, **config: Any) -> None:
         super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=round(time_.answering_s), **config))

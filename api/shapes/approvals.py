@@ -1,4 +1,4 @@
-"""Requests that wait for a second person as JSON: the event, what it is about, and its effect."""
+"""Requests that wait for a second person as JSON: the event, its subject, and its effect."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Acts of a person on deliveries: retrying a dead letter, taking one out, tying out a month.
 
-Each is a step like a worker's, with who did it and why. Owns: what a person may do, and when. Does not own: the outbox.
+Each is a step like a worker's, with its user and reason. Owns: the acts that each state allows. Does not own: the
+outbox.
 """
 
 from __future__ import annotations

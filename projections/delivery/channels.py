@@ -1,7 +1,7 @@
 """Channels: where a ledger's journals go, and how.
 
 A channel is a connector, one of its formats, and settings. Owns: the table ``delivery_channels``, and with it the
-pace of calls that all workers keep together. Does not own: what a connector does.
+pace of calls that all workers keep together. Does not own: the connectors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The close checklist: what stands between now and a closed month that is handed over, in the order it is done.
+"""The close checklist: the steps to a month that is closed and delivered, in order.
 
-Each step says how it stands, with its evidence, and what to do next. Looking changes nothing: what a close would do is
-tried on a snapshot. Owns: the steps and their order. Does not own: the checks themselves (close, proofs, journals).
+Each step has a state, its evidence, and the next command. Reading it changes nothing: a close is tried on a snapshot.
+Owns: the steps and their order. Does not own: the checks themselves (close, proofs, journals).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from subledger.store.reading.queries import rows
 from subledger.store.rejected.rejections import OPEN, Chosen, counts
 
 Standing = Literal["done", "open", "blocked", "attention"]
-"""Done; to be done; in the way of the close; not in the way, but somebody should look."""
+"""Done; to be done; blocks the close; does not block, but a person should look."""
 
 _SHOWN: Final = 20
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step: its stable name, what it asks, how it stands, on what evidence, and the command that goes on."""
+    """One step: its stable name, its question, its state with the evidence, and the next command."""
 
     name: str
     question: str
@@ -51,7 +51,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checklist(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of one month. ``ready``: nothing is in the way of closing it. ``done``: closed, and handed over."""
+    """The steps of one month. ``ready``: nothing blocks its close. ``done``: it is closed and delivered."""
 
     ledger: str
     period: Period
@@ -72,7 +72,7 @@ MONTHS_BEFORE: Final = """
 SELECT to_char(min(accounting_date), 'YYYY-MM') FROM ledger_days WHERE ledger = %(ledger)s
 """
 WAITING: Final = """
--- What waits for a second person and happened before a moment.
+-- Requests that wait for a second person, for events before a moment.
 SELECT approval_id, type, maker, requested_at FROM approvals
 WHERE ledger = %(ledger)s AND state = 'waiting' AND occurred_at < %(until)s ORDER BY requested_at LIMIT %(limit)s
 """
@@ -81,7 +81,7 @@ DUE: Final = """
 SELECT count(*), min(expires_at) FROM blocks WHERE ledger = %(ledger)s AND is_open AND expires_at < %(until)s
 """
 UNAPPLIED: Final = """
--- What customers have paid and nobody has said for what, by currency, through a day.
+-- Unapplied payments of customers, by currency, through a day.
 SELECT d.currency, sum(((r.credit = 'customer_balance')::int - (r.debit = 'customer_balance')::int)
                        * (d.written_minor - d.mirrored_minor))::numeric
 FROM ledger_days d JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind

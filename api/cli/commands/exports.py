@@ -1,4 +1,4 @@
-"""Exports on the command line: writing the files of a month, and what is behind each line."""
+"""Exports on the command line: writing the files of a month, and reading the entries behind each line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery: channels into general ledgers, and what is on its way through them."""
+"""Delivery: channels into general ledgers, and the deliveries on their way through them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def deliver(
     ledger: LedgerId,
     body: Annotated[NewDeliveries, Body(examples=[{"period": "2026-01"}])],
 ) -> dict[str, Any]:
-    """Exports a period and puts its journals on their way; a worker delivers them. Again, only what is new is added."""
+    """Exports a period and queues its journals; a worker delivers them. A repeated call adds only new journals."""
     found = service.deliver(ledger, Period.parse(body.period), channel=body.channel, by=caller)
     return answers.page([delivery_answers.delivery(delivery) for delivery in found], None)
 

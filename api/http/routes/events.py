@@ -87,9 +87,9 @@ def _request_body() -> dict[str, Any]:
 async def record(request: Request, ledger: LedgerId) -> Response:
     """Records one CloudEvent or a list of them: one result each, in order.
 
-    `source` + `id` is the idempotency key: sending again is safe. What is recorded is durable before the answer,
-    and a read that follows sees it. What concurrent calls send is committed together; where more waits than can be
-    recorded, the answer is 429 or 503 with `Retry-After`, and nothing of the call is recorded.
+    `source` + `id` is the idempotency key: sending again is safe. Recorded events are durable before the answer, and
+    a read that follows sees them. Events of concurrent calls are committed together. If too many events wait, the
+    answer is 429 or 503 with `Retry-After`, and nothing of the call is recorded.
     """
     if len(ledger) > MAX_LEDGER_ID:
         raise InvalidValue("no ledger has this id", field="ledger", expected=f"at most {MAX_LEDGER_ID} characters")
@@ -234,7 +234,7 @@ def page(
 
 @router.get("/events/{position}", dependencies=[needs(Access.READER)])
 def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any]:
-    """One recorded event: as received, what was decided, its entries, its leaf hash."""
+    """One recorded event: as received, its decision, its entries, its leaf hash."""
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)

@@ -41,8 +41,9 @@ def create(
 ) -> dict[str, Any]:
     """Exports a period: all its journals in the format, the newest of them in the answer.
 
-    Asking again gives the same bytes. What was recorded into the period since is a further journal, an adjustment.
-    While the period is open its journals are `interim`. A month that has not begun is refused as `in_the_future`.
+    A repeated call returns the same bytes. Entries recorded into the period since then are a further journal, an
+    adjustment. While the period is open its journals are `interim`. A month that has not begun is refused as
+    `in_the_future`.
     """
     period = Period.parse(body.period)
     made = exporting.export(

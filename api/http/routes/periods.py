@@ -46,7 +46,7 @@ class Reopening(BaseModel):
 
 @router.get("/periods", dependencies=[needs(Access.READER)])
 def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """Every month with entries, in order, whether it is closed, and its `history`: what was done to it, by whom, why.
+    """Every month with entries, in order, whether it is closed, and its `history`: each act, its user and its reason.
 
     `what` is closed, reopened, cut (an export of the open month), exported or reversed (a journal of it).
     """
@@ -86,7 +86,7 @@ def reopen_period(
     response: Response,
     body: Annotated[Reopening, Body(examples=[{"reason": "an invoice of January was missing"}])],
 ) -> dict[str, Any]:
-    """Opens a closed month again, and every later one. What is recorded then is its next, adjustment, journal."""
+    """Opens a closed month again, and every later one. Later entries are in an adjustment journal."""
     reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason, by=caller)
     if reopened.position is None:
         response.status_code = 202

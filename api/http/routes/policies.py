@@ -49,7 +49,7 @@ _EXAMPLES: Any = {
 
 @router.get("", dependencies=[needs(Access.READER)])
 def policies(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
-    """The policies that the ledger has adopted, in order. The last one holds for what is recorded now."""
+    """The policies that the ledger has adopted, in order. The last one applies to new events."""
     after = answers.decode_cursor(cursor, (int,)) or [0]
     with service.database.read() as connection:
         ledger_head(connection, ledger)
@@ -85,9 +85,10 @@ def adopt(
     response: Response,
     body: Annotated[PolicyToAdopt, Body(openapi_examples=_EXAMPLES)],
 ) -> dict[str, Any]:
-    """Adopts a policy for what is recorded from now on. What is recorded already keeps its own.
+    """Adopts a policy for the events recorded from now on. Recorded events keep their policy.
 
-    A company's own policy is checked first: what `verify` would complain of is refused, naming the entry kind.
+    A company's own policy is checked first. A rule in which `verify` would find a difference is refused, naming the
+    entry kind.
     """
     adoption = service.adopt_policy(ledger, _asked(body), by=caller)
     if not adoption.adopted:

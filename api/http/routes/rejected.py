@@ -1,4 +1,4 @@
-"""Events that were refused: what is missing from the books, why, and what becomes of it."""
+"""Rejected events: reading them with their reasons, recording them again, and dismissing them."""
 
 from __future__ import annotations
 
@@ -164,10 +164,10 @@ def dismiss_many(
     caller: Caller,
     body: Annotated[Dismissals, Body(examples=[{"reason": "a test of the meter, never delivered", "rejections": 12}])],
 ) -> dict[str, Any]:
-    """Says that the open rejected events that are chosen will never be recorded, and why.
+    """Dismisses the chosen open rejected events, with a reason: they will never be recorded.
 
-    Nothing is done unless there are as many as the caller says. What is recorded or refused again meanwhile is not
-    dismissed.
+    Nothing is done unless their number is the one in the call. An event that is recorded or refused again meanwhile is
+    not dismissed.
     """
     seen = service.rejected.open_ones(
         ledger, _on(_zone(service, ledger), choice), limit=MAX_DISMISSED, expected=body.rejections

@@ -1,4 +1,4 @@
-"""General ledgers that journals go to: what they can take, and what the company sets about each of them."""
+"""General ledgers with a format: their limits, and the company's settings of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tie-out: the general ledger's trial balance against what was handed over to it."""
+"""Tie-out: the general ledger's trial balance compared with the journals that were handed over to it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TheirChannel(TheirBooks):
 def compare_channel(
     service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName, body: TheirChannel
 ) -> dict[str, Any]:
-    """Compares the books behind a channel. Where all accounts are, what was posted is reconciled, month by month."""
+    """Compares the books behind a channel. If all accounts of a month tie, its deliveries become reconciled."""
     if body.rows is not None and body.csv is not None:
         raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
     with service.database.read() as connection:
