@@ -216,7 +216,7 @@ def _answer_with_problems(app: FastAPI) -> None:
         allowed = (error.headers or {}).get("Allow", "")
         return problem(
             errors.MethodNotAllowed(
-                f"there is no call {request.method} at this address",
+                f"this address does not support {request.method}",
                 field="method",
                 expected=allowed or None,
                 found=request.method,

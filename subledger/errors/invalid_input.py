@@ -82,7 +82,7 @@ class ReservedEventType(InvalidInput):
 
 
 class NotSupportedYet(InvalidInput):
-    """The contract has this, but it is not built yet."""
+    """This feature is not implemented."""
 
     code = "not_supported_yet"
 
@@ -167,6 +167,6 @@ class UnsupportedMediaType(InvalidInput):
 
 
 class MethodNotAllowed(InvalidInput):
-    """There is no call of this method at this address."""
+    """This address does not support this method."""
 
     code = "method_not_allowed"

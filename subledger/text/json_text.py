@@ -119,7 +119,7 @@ def _past_blanks(text: str, index: int) -> int:
 
 def _repeated(name: str) -> InvalidJson:
     return InvalidJson(
-        f'the name "{name[:60]}" stands more than once in one object; only one of its values could be recorded',
+        f'the name "{name[:60]}" is given more than once in one object; only one of its values could be recorded',
         field=name[:60],
         expected="each name once in an object",
         found="the same name again",

@@ -35,7 +35,7 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "reserved_event_type": ("", "Use its command: `period.closed` is written by `subledger close`."),
     "not_supported_yet": ("`export --format netsuite-csv --detail`", "Use `--detail` with `beancount` or `hledger`."),
     "invalid_mapping": (
-        "a chart with the header `role,account` and no rows",
+        "an account mapping with the header `role,account` and no rows",
         "Start from the output of `subledger mapping show`. The error names the line or the roles.",
     ),
     "invalid_policy": (

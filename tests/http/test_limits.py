@@ -35,12 +35,12 @@ LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "time for them to arrive (`SUBLEDGER_HEAD_TIMEOUT_S`)": (("head_timeout_s",), f"{TIMES.head_timeout_s:g} s"),
     "a connection without a call (`SUBLEDGER_KEEP_ALIVE_S`)": (("keep_alive_s",), f"{TIMES.keep_alive_s} s"),
-    "calls of a connection ahead of their turn": (("MAX_PIPELINED",), str(limits.MAX_PIPELINED)),
+    "pipelined calls of a connection": (("MAX_PIPELINED",), str(limits.MAX_PIPELINED)),
     "connections of a server (`SUBLEDGER_CONNECTIONS`)": (("connections",), str(TIMES.connections)),
-    "time that an answer waits for its client to read more of it": (
+    "time for a client to read more of its answer": (
         ("UNREAD_ANSWER_S", "SLOWEST_ANSWER_BYTES_A_SECOND"),
         f"{limits.UNREAD_ANSWER_S:g} s, "
-        f"and {(1 << 20) // limits.SLOWEST_ANSWER_BYTES_A_SECOND} s for each MiB that is read",
+        f"plus {(1 << 20) // limits.SLOWEST_ANSWER_BYTES_A_SECOND} s per MiB read",
     ),
     "events of one call": (("MAX_EVENTS",), f"{limits.MAX_EVENTS:,}"),
     "JSON of a body": (
@@ -54,7 +54,7 @@ LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "time for a body to arrive (`SUBLEDGER_BODY_TIMEOUT_S`)": (
         ("body_timeout_s", "SLOWEST_BYTES_A_SECOND"),
-        f"{TIMES.body_timeout_s:g} s, and {(1 << 20) // limits.SLOWEST_BYTES_A_SECOND} s for each MiB that has arrived",
+        f"{TIMES.body_timeout_s:g} s, plus {(1 << 20) // limits.SLOWEST_BYTES_A_SECOND} s per MiB received",
     ),
 }  # fmt: skip
 """Rows of the table: their first cell; the names in api/limits.py; the second cell as the code's values make it."""

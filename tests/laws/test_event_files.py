@@ -98,7 +98,7 @@ def test_a_fault_names_the_line_of_the_file() -> None:
     assert isinstance(latin, InvalidJson)
     assert isinstance(repeated, InvalidJson)
     assert latin.message.startswith("the text is not UTF-8: line 2 column 12 has the byte 0xe9")
-    assert repeated.message.startswith('the name "credits" stands more than once')
+    assert repeated.message.startswith('the name "credits" is given more than once')
 
 
 def test_a_line_too_long_for_an_event_is_not_even_parsed() -> None:

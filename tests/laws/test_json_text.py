@@ -98,7 +98,7 @@ def test_a_repeated_name_is_named() -> None:
         loads(b'{"data": {"credits": "1", "credits": "1000"}}')
     assert (caught.value.code, caught.value.field) == ("invalid_json", "credits")
     assert caught.value.message == (
-        'the name "credits" stands more than once in one object; only one of its values could be recorded'
+        'the name "credits" is given more than once in one object; only one of its values could be recorded'
     )
     assert (caught.value.expected, caught.value.found) == ("each name once in an object", "the same name again")
 

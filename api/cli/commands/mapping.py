@@ -42,7 +42,7 @@ def mapping_show(
 ) -> None:
     """Prints the account mapping of the next journal of a month; without a month, the last adopted one.
 
-    Example: subledger mapping show --ledger acme --csv > chart.csv
+    Example: subledger mapping show --ledger acme --csv > mapping.csv
     """
     service = connect()
     with service.database.read() as connection:
@@ -59,7 +59,7 @@ def mapping_show(
     if csv:
         sys.stdout.write(csv_text(rows))
         return
-    # Empty columns are left out, so that the usual chart fits a terminal of 80 columns; --csv has every column.
+    # Empty columns are left out, so that the usual mapping fits a terminal of 80 columns; --csv has every column.
     named = {"role", "account", "name", *(column for row in rows for column, cell in row.items() if cell)}
     columns = [column for column in dict.fromkeys([*FIXED_COLUMNS, *sorted(named)]) if column in named]
     by = "as the ledger was created" if number == 1 else "adopted"
@@ -84,7 +84,7 @@ def mapping_adopt(
 ) -> None:
     """Adopts an account mapping for the next journals; with --from, for those of that month and later ones.
 
-    Example: subledger mapping adopt chart-2027.csv --ledger acme --from 2027-01
+    Example: subledger mapping adopt mapping-2027.csv --ledger acme --from 2027-01
     """
     try:
         text = file.read_text("utf-8")

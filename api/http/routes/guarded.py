@@ -128,7 +128,7 @@ def check_address(request: Request, known: Mapping[str, bool]) -> None:
             raise _unknown(name, known)
         if name in seen and not known[name]:
             raise RepeatedParameter(
-                f"the query parameter {name} has one value, and stands more than once; send it once",
+                f"the query parameter {name} takes one value, but is given more than once; send it once",
                 field=name,
                 expected=f"{name} once",
             )
