@@ -46,6 +46,7 @@ NOW: Final = {
     "/v1/ledgers/{ledger}/clock": "a sandbox's clock",
     "/v1/keys": "keys as they stand",
     "/v1/ledgers/{ledger}/approvals": "what waits for a second person",
+    "/v1/ledgers/{ledger}/approvals/{approval}": "what waits for a second person",
     "/v1/ledgers/{ledger}/customers": "how many blocks customers hold, to find one by",
     "/v1/ledgers/{ledger}/customers/{customer}/attributes": "no part of the log: they may be erased",
     "/v1/ledgers/{ledger}/events/{position}/proof": "the path to the root of the log as it stands",
