@@ -76,9 +76,13 @@ def _has_value_in_another_currency(data: CreditsGranted, state: LedgerState) -> 
     return limit is not None and data.value is not None and data.currency != state.functional_currency
 
 
-def check_as_shown(effect: EventEffect, shown: EventEffect | None) -> None:
-    """Checks that an event has no greater effect than the person who allows it was shown. Raises EffectChanged."""
-    if shown is not None and effect.exceeds(shown):
+def check_as_shown(event: Event, effect: EventEffect, shown: EventEffect | None) -> None:
+    """Checks that an event has no greater effect than the person who allows it was shown. Raises EffectChanged.
+
+    Of an estimate the person allows the rate or the amount that it states. What it recognises at once grows with every
+    redemption, so in a pool that is in use it is always greater than what was shown.
+    """
+    if shown is not None and not isinstance(event.data, BreakageEstimated) and effect.exceeds(shown):
         raise EffectChanged(
             "the effect of the event is greater now than when it was requested, or another: the books or the settings "
             "have changed; refuse the request, and send the event again under another id",

@@ -306,6 +306,22 @@ def test_nobody_allows_more_than_they_were_shown(service: Subledger, new_ledger:
     assert less.status == "recorded", "less than was shown"
 
 
+def test_an_estimate_can_be_allowed_though_its_pool_is_used_meanwhile(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, purchase("B", "1000", "ann", "2026-01-10", price="1000.00", pool="gifts"))
+    service.configure_ledger(ledger, SettingsChange(approvals={"breakage_estimates": True}), by="ann")
+    data = {"pool": "gifts", "currency": "USD", "expected_breakage_rate": "0.10", "evidence": "three years"}
+    estimate = cloud_event("estimate", "breakage.estimated", None, "2026-01-11T12:00:00Z", **data)
+    [outcome] = service.record(ledger, [estimate], by="ann")
+    recorded(service, ledger, usage("use", "450", "ann", "2026-01-12"))
+    assert outcome.approval_id is not None
+    allowed = service.decide_approval(ledger, outcome.approval_id, by="bob", allow=True)
+    assert allowed.status == "recorded", "what it recognises at once grew with the usage; the rate is what was shown"
+    assert integrity.verify(service.database, ledger).differences == []
+
+
 def test_the_second_person_sees_customer_block_amount_reason_and_effect(
     service: Subledger, new_ledger: NewLedger
 ) -> None:

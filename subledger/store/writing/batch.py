@@ -189,7 +189,7 @@ class Writing:
             wallets = self._evolved(event, decision, position)
             effect = self._effect(event, decision, wallets)
             if approved is not None:
-                check_as_shown(effect, approved.shown)
+                check_as_shown(event, effect, approved.shown)
         except (Refused, InvalidInput) as error:
             self.refusals.add(
                 error,
