@@ -359,3 +359,11 @@ def test_a_reversal_without_the_state_of_what_was_drawn_is_an_integrity_fault() 
     bare = Wallet(customer="ann", overages=usage.wallets["ann"].overages)
     with pytest.raises(errors.IntegrityFault, match="block A of customer ann has no state"):
         reverse(bare, back.event, context, dates)
+
+
+def test_what_comes_back_to_an_escheated_block_is_the_states_whether_or_not_it_had_a_class() -> None:
+    case = Case()
+    case.buys("A", **UNTIL_FEBRUARY)
+    usage = case.uses("3", 5)
+    case.does("credits.escheated", 8, block_id="A")
+    assert [m.kind for m in case.takes_back(usage, 40).decision.movements] == ["consumption", "escheat"]

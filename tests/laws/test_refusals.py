@@ -328,3 +328,40 @@ def test_a_block_is_not_repriced_beyond_all_business() -> None:
     )
     case.buys("B", credits="1", price="9999999999999.99")
     assert case.does("block.repriced", 2, block_id="B", add_price="0.01", add_credits="999999999999999", reason="r")
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "field"),
+    [
+        ("credits.refunded", {"block_id": "B"}, "amount"),
+        ("block.repriced", {"block_id": "B", "reason": "r"}, "add_price"),
+        ("receivable.written_off", {"block_id": "B", "reason": "r"}, "amount"),
+        ("escheat.reclaimed", {"block_id": "E", "currency": "USD"}, "amount"),
+        ("escheat.remitted", {"block_id": "E", "currency": "USD"}, "amount"),
+        ("dispute.opened", {"dispute_id": "N", "block_id": "B"}, "amount"),
+        ("dispute.opened", {"dispute_id": "N", "block_id": "B"}, "fee"),
+        ("dispute.won", {"dispute_id": "D"}, "amount"),
+        ("dispute.lost", {"dispute_id": "D"}, "amount"),
+        ("dispute.lost", {"dispute_id": "D"}, "fee"),
+        ("payment.applied", {"payment_id": "Y", "block_id": "B", "currency": "USD"}, "amount"),
+        ("payment.refunded", {"currency": "USD"}, "amount"),
+        ("payout.settled", {"payout_id": "O", "processor": "cards", "currency": "USD"}, "amount"),
+        ("overage.billed", {"invoice_id": "N", "currency": "USD"}, "amount"),
+        ("overage.billed", {"invoice_id": "N", "amount": "0.10", "currency": "USD"}, "tax"),
+        ("credit_memo.issued", {"block_id": "B", "currency": "USD", "reason": "r"}, "amount"),
+        ("credit_memo.issued", {"block_id": "B", "amount": "0.10", "currency": "USD", "reason": "r"}, "tax"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_amount_with_too_many_decimals_is_refused_naming_its_field(
+    books: Case, type: str, data: dict[str, Any], field: str
+) -> None:
+    error = books.is_refused(type, 7, **data, **{field: "0.001"})
+    assert (error.code, error.field) == ("too_many_decimals", f"data.{field}")
+
+
+def test_a_refund_that_is_sent_again_under_another_event_id_is_refused(books: Case) -> None:
+    refund = {"amount": "1.00", "currency": "USD", "refund_id": "R"}
+    books.does("payment.refunded", 7, **refund)
+    error = books.is_refused("payment.refunded", 8, **refund)
+    assert (error.code, error.field, error.found) == ("document_exists", "data.refund_id", "R")

@@ -522,3 +522,18 @@ def test_an_amount_without_a_currency_is_in_that_of_its_block_or_dispute() -> No
     ]
     error = case.is_refused("dispute.opened", 5, dispute_id="E", payment_id="P", amount="0.5")
     assert (error.code, error.field) == ("too_many_decimals", "data.amount")
+
+
+def test_the_tax_of_overage_and_a_memo_of_no_document_are_in_their_own_currency() -> None:
+    case = in_euro(on_shortfall="overage")
+    case.uses("2", 4, overage_price="1.00", currency="EUR")
+    billed = case.does("overage.billed", 5, invoice_id="V", amount="2.00", currency="EUR", tax="0.50")
+    assert [(m.kind, m.currency, m.functional_minor) for m in billed.decision.movements] == [
+        ("overage_billed", "EUR", 240),
+        ("overage_tax", "EUR", 60),
+    ]
+    memo = case.does("credit_memo.issued", 6, amount="1.00", tax="0.20", currency="EUR", reason="r")
+    assert [(m.kind, m.currency, m.functional_minor) for m in memo.decision.movements] == [
+        ("memo_paid", "EUR", 120),
+        ("tax_reversed_paid", "EUR", 24),
+    ]

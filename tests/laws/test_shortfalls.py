@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import Block
-from subledger.deciding.shortfalls import MOST_NAMED, insufficient, shortfalls_of
+from subledger.deciding.shortfalls import MOST_NAMED, Shortfall, insufficient, shortfalls_of
 from subledger.errors import InsufficientCredits
 from subledger.events.envelope import Event, read_event
 from tests.building import cloud_event
@@ -187,6 +187,51 @@ def test_a_refusal_whose_reasons_were_not_worked_out_has_the_numbers() -> None:
     assert document["detail"] == "9 credit requested, 7 available"
     assert document.items() >= {"expected": "at most 7", "found": "9", "available": "7", "missing": "2"}.items()
     assert "reasons" not in document
+
+
+@pytest.mark.parametrize(
+    ("shortfall", "sentence"),
+    [
+        (
+            Shortfall(reason="expired", credits=Decimal(4), blocks=("A",), at=on(5)),
+            "4 expired 2026-01-05T12:00:00Z (block A)",
+        ),
+        (
+            Shortfall(reason="expired", credits=Decimal(4), blocks=("A", "B"), at=on(5)),
+            "4 expired by 2026-01-05T12:00:00Z (block A and others)",
+        ),
+        (
+            Shortfall(reason="not_started", credits=Decimal(4), blocks=("A", "B", "C"), at=on(5)),
+            "4 cannot be used before 2026-01-05T12:00:00Z (block A and others)",
+        ),
+        (Shortfall(reason="disputed", credits=Decimal(4)), "4 are frozen until a dispute ends"),
+        (
+            Shortfall(reason="other_unit", credits=Decimal(4), names=("seat", "token")),
+            "4 are of another unit, seat, token",
+        ),
+        (Shortfall(reason="unknown_customer"), "the ledger has no event of customer ann"),
+        (Shortfall(reason="used_up"), "there are no other credits"),
+    ],
+)
+def test_a_reason_is_a_sentence(shortfall: Shortfall, sentence: str) -> None:
+    assert shortfall.sentence("ann") == sentence
+
+
+def test_the_last_expiry_of_several_blocks_is_told() -> None:
+    case = Case(on_shortfall="reject", late_usage="new")
+    for block_id, day in (("A", 5), ("B", 8), ("C", 6)):
+        case.buys(block_id, expires_at=on(day).isoformat())
+    [reason] = reasons(case)
+    assert reason["at"] == "2026-01-08T12:00:00Z"
+
+
+def test_an_expiry_is_exclusive_and_a_start_is_not() -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A", expires_at=on(10).isoformat())
+    case.buys("B", starts_at=on(10).isoformat())
+    document = refused(case)
+    assert [(reason["reason"], reason["blocks"]) for reason in document["reasons"]] == [("expired", ["A"])]
+    assert document["available"] == "7"
 
 
 # --- looks at blocks ----------------------------------------------------------------------------------------------
