@@ -66,7 +66,7 @@ ROLES: Final[tuple[Role, ...]] = (
         cash="money in the bank",
         processor_clearing="money that a payment processor holds for the company",
         disputes_receivable="money withdrawn for disputes that are not decided",
-        accounts_receivable="invoiced and not paid; consumption passes through it to exactly zero",
+        accounts_receivable="invoiced and not paid; consumption debits and credits it by the same amount",
         unbilled_receivable="overage that is not invoiced yet",
         credits_clearing="credits outstanding; clears against customer_deposits, block by block",
     ),

@@ -11,6 +11,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from subledger import posting
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.errors import InvalidPolicy
 from subledger.kinds import (
@@ -25,7 +26,15 @@ from subledger.kinds import (
     effect,
     expand,
 )
-from subledger.posting import SHIPPED_POLICIES, parse_policy, rules_from, shipped_policy
+from subledger.posting import (
+    SHIPPED_POLICIES,
+    base_policy,
+    keeps_the_pair,
+    parse_policy,
+    rules_from,
+    shipped_policy,
+    stated_kinds,
+)
 from tests.laws.shipped import AMOUNTS, ARM, DEPOSITS, NAMES, PLAIN, RULES, all_policies
 
 REVENUE = {"usage_revenue", "overage_revenue", "breakage_revenue", "contra_revenue"}
@@ -334,3 +343,47 @@ def test_only_shipped_policies_ship() -> None:
     )
     for name in SHIPPED_POLICIES:
         assert shipped_policy(name).rules == RULES[name]
+
+
+# --- kinds that are younger than a policy ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def goodwill_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables as if goodwill had come with the second version of the table of kinds."""
+    young = msgspec.structs.replace(KIND_BY_NAME["goodwill"], since=2)
+    monkeypatch.setattr(posting, "KINDS", tuple(young if kind.name == young.name else kind for kind in posting.KINDS))
+    monkeypatch.setattr(posting, "KIND_BY_NAME", {**KIND_BY_NAME, young.name: young})
+    monkeypatch.setattr(posting, "YOUNGER_KINDS", (young,))
+
+
+def document(rules: Rules, *, without: str = "") -> dict[str, list[list[str]]]:
+    """Rules as ``policy.adopted`` has them."""
+    return {kind: [[pair.debit, pair.credit] for pair in rule] for kind, rule in rules.items() if kind != without}
+
+
+@pytest.mark.parametrize("name", SHIPPED_POLICIES)
+def test_a_shipped_policy_is_the_base_of_its_own_rules(name: str) -> None:
+    rules = shipped_policy(name).rules
+    assert base_policy(rules) == name
+    assert keeps_the_pair(rules) == (name != "contract_liability")
+    assert base_policy({}) == "contract_liability"
+    assert not keeps_the_pair({})
+    only_bought = {"purchase": rules["purchase"]}
+    assert base_policy(only_bought) == ("customer_deposits" if keeps_the_pair(rules) else "contract_liability")
+
+
+@pytest.mark.parametrize("name", SHIPPED_POLICIES)
+@pytest.mark.usefixtures("goodwill_is_young")
+def test_a_policy_inherits_the_rule_of_a_younger_kind_from_the_shipped_one_that_treats_deposits_alike(
+    name: str,
+) -> None:
+    rules = shipped_policy(name).rules
+    older = document(rules, without="goodwill")
+    assert {kind.name for kind in stated_kinds(older)} == set(older)
+    assert rules_from(older) == rules
+    assert rules_from(document(rules)) == rules
+    without = document(rules, without="allocation")
+    assert {kind.name for kind in stated_kinds(without)} == {*without, "allocation"}
+    assert "allocation" not in rules_from(without), "the policy is of the second version, so it had to state it"
+    assert {kind.name for kind in stated_kinds({})} == set(rules) - {"goodwill"}

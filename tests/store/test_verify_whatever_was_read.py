@@ -306,6 +306,7 @@ class Reading(RuleBasedStateMachine):
             "channel": "c",
             "delivery_id": "d",
             "rejection": "r",
+            "approval": "v1",
         }
 
     @rule(pick=st.integers(0, 999), customer=st.sampled_from(CUSTOMERS))
