@@ -18,6 +18,7 @@ from projections import monitors
 from projections.close import expiry_sweeper
 from projections.configuring import ledgers
 from projections.configuring.policies import Adoption, adopt_policy
+from projections.configuring.upgrade import upgrade
 from projections.day_totals import DayTotalsProjector
 from projections.delivery import outbox
 from projections.delivery.channel_task import DELIVER, channel_subject, channel_task
@@ -39,6 +40,7 @@ from subledger.store.database import Database
 from subledger.store.reading import views
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.rejected.keeper import AS_SHIPPED, Bounds
+from subledger.store.timeouts import Timeouts
 from subledger.store.writing.batch import Input, Outcome
 from subledger.store.writing.collecting import collection_held_off
 from subledger.store.writing.expiry_sweep import sweep
@@ -52,12 +54,22 @@ _EVENT = Bound(MAX_SENT, field="event")
 """Bound of an event that is a text in a line of FILE.rejected.jsonl."""
 
 
+def recorder_of(database: Database) -> Recorder:
+    """A recorder whose batches keep every projection up to date that is kept in the batch's own commit."""
+    return Recorder(database, [DayTotalsProjector()])
+
+
+def upgrade_database(url: str, timeouts: Timeouts = Timeouts()) -> None:
+    """Upgrades the schema and the ledgers of a database to this version; see ``projections.configuring.upgrade``."""
+    upgrade(url, recorder_of, timeouts)
+
+
 class Subledger:
     """The commands and questions of one database."""
 
     def __init__(self, database: Database, *, limits: Limits | None = None, rejections: Bounds = AS_SHIPPED) -> None:
         self.database = database
-        self.recorder = Recorder(database, [DayTotalsProjector()])
+        self.recorder = recorder_of(database)
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
         self.rejected = RejectedEvents(database, self.gatherer, read_text, rejections)
         self.jobs = Jobs(

@@ -17,10 +17,9 @@ import platformdirs
 
 from api.limits import HttpLimits
 from api.monitor_metrics import MonitorsInMetrics
-from api.service import Subledger
+from api.service import Subledger, upgrade_database
 from api.stopping import StoppingTime
 from api.terminal import err
-from projections.replay.upgrade import upgrade
 from subledger.errors import InvalidValue, SchemaOutOfDate
 from subledger.store import private
 from subledger.store.database import Database, engine_url
@@ -161,5 +160,5 @@ def connect() -> Subledger:
     if not is_current(url):
         if not is_embedded():
             raise SchemaOutOfDate("the database has another schema: run `subledger init`", expected="subledger init")
-        upgrade(url, timeouts())
+        upgrade_database(url, timeouts())
     return Subledger(Database(url, timeouts=timeouts()), limits=limits())

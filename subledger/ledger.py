@@ -6,6 +6,7 @@ Owns: what the events of the ledger itself change. Does not own: customers and t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -14,10 +15,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from subledger.accounting_dates import effective_date
-from subledger.errors import InTheFuture
-from subledger.events import own_data as events
+from subledger.errors import InTheFuture, SchemaOutOfDate
+from subledger.events import own_data
 from subledger.events.envelope import OWN_SOURCE, Event, canonical, format_time
 from subledger.periods import Period, duration, end_of_day, time_zone
+
+ACCOUNTING_RULES: Final = 2
+"""Version of the rules by which this release decides. A ledger adopts it in its log, by ``ledger.configured``: what was
+recorded before keeps its decisions, and later events are decided by the new rules. The versions: DECISIONS.md."""
 
 
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -25,7 +30,8 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``closed_through`` is the last day of the last closed period; ``open_cut`` the number that entries recorded now
     carry; ``policy`` and ``mapping`` count the adoptions, from 1. A ``sandbox`` has a ``clock`` of its own, which
-    ``clock.set`` sets; that of a real ledger is None, for its now is the database's.
+    ``clock.set`` sets; that of a real ledger is None, for its now is the database's. ``accounting_rules`` is the
+    version of the rules that the ledger has adopted.
     """
 
     ledger: str
@@ -37,9 +43,10 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     policy: int = 0
     mapping: int = 0
     closed_through: date | None = None
-    approvals: events.Approvals = events.Approvals()
-    future_tolerance: str = events.FUTURE_TOLERANCE
+    approvals: own_data.Approvals = own_data.Approvals()
+    future_tolerance: str = own_data.FUTURE_TOLERANCE
     sandbox: bool = False
+    accounting_rules: int = 1
     clock: datetime | None = None
     open_cut: int = 1
 
@@ -68,17 +75,17 @@ SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name !
 def state_of(ledger: str, *settings: Any) -> LedgerState:
     """A ledger's state from its row's ``SETTINGS``, as ``stored`` has given them."""
     named = dict(zip(SETTINGS, settings, strict=True))
-    named["approvals"] = events.Approvals.model_validate_json(named["approvals"])
+    named["approvals"] = own_data.Approvals.model_validate_json(named["approvals"])
     return LedgerState(ledger=ledger, **named)
 
 
 def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
     """The ledger after one of its own events; any other event leaves it as it is."""
-    if event.type not in events.RESERVED_TYPES:
+    if event.type not in own_data.RESERVED_TYPES:
         return state
     replace = msgspec.structs.replace
     match event.data:
-        case events.LedgerConfigured() as data:
+        case own_data.LedgerConfigured() as data:
             return replace(
                 state,
                 entity=data.entity,
@@ -89,21 +96,43 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 approvals=data.approvals,
                 future_tolerance=data.future_tolerance,
                 sandbox=data.sandbox,
+                accounting_rules=data.accounting_rules,
             )
-        case events.ClockSet() as data:
+        case own_data.ClockSet() as data:
             return replace(state, clock=data.clock)
-        case events.PolicyAdopted() as data:
+        case own_data.PolicyAdopted() as data:
             return replace(state, policy=data.policy)
-        case events.MappingAdopted() as data:
+        case own_data.MappingAdopted() as data:
             return replace(state, mapping=data.mapping)
-        case events.PeriodClosed() as data:
+        case own_data.PeriodClosed() as data:
             return replace(state, closed_through=Period.parse(data.period).last_day, open_cut=state.open_cut + 1)
-        case events.PeriodReopened() as data:
+        case own_data.PeriodReopened() as data:
             return replace(state, closed_through=Period.parse(data.period).first_day - timedelta(days=1))
-        case events.PeriodCut():
+        case own_data.PeriodCut():
             return replace(state, open_cut=state.open_cut + 1)
         case _:
             return state
+
+
+def check_accounting_rules(state: LedgerState, events: Sequence[Event]) -> None:
+    """Raises SchemaOutOfDate if events cannot be decided for a ledger, as it has other rules than this release.
+
+    The event that adopts the rules can. A server of before an upgrade would decide by the old rules, and one of after
+    it on derived rows that the new rules do not know.
+    """
+    found = state.accounting_rules
+    for event in events[:1]:
+        if isinstance(event.data, own_data.LedgerConfigured):
+            found = max(found, event.data.accounting_rules)
+    if found != ACCOUNTING_RULES:
+        newer = found > ACCOUNTING_RULES
+        raise SchemaOutOfDate(
+            f"ledger {state.ledger} has version {found} of the accounting rules, and this program decides by version "
+            f"{ACCOUNTING_RULES}; " + ("upgrade this program" if newer else "run `subledger init`, which upgrades it"),
+            field="ledger",
+            expected=f"version {ACCOUNTING_RULES} of the accounting rules",
+            found=str(found),
+        )
 
 
 def check_not_in_future(state: LedgerState, event: Event, moment: datetime) -> None:

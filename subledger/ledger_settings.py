@@ -15,7 +15,7 @@ from subledger.errors import InvalidValue, LedgerExists, SettingFixed
 from subledger.events.envelope import Event, format_time, read_data
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
 from subledger.kinds import Rules
-from subledger.ledger import LedgerState
+from subledger.ledger import ACCOUNTING_RULES, LedgerState
 from subledger.money import exponent
 from subledger.own_events import MappingRows, clock_set, ledger_configured, mapping_adopted, policy_adopted
 from subledger.periods import duration, time_zone
@@ -129,6 +129,7 @@ def founding_events(
         approvals=settings.approvals,
         future_tolerance=settings.future_tolerance,
         sandbox=settings.sandbox,
+        accounting_rules=ACCOUNTING_RULES,
     )
     events = [
         ledger_configured(founded, number=1, at=at, by=by),

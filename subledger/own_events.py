@@ -40,6 +40,7 @@ def ledger_configured(
         **({"approvals": state.approvals.document} if state.approvals != Approvals() else {}),
         **({"future_tolerance": state.future_tolerance} if state.future_tolerance != FUTURE_TOLERANCE else {}),
         **({"sandbox": True} if state.sandbox else {}),
+        **({"accounting_rules": state.accounting_rules} if state.accounting_rules != 1 else {}),
     }
     if replaces is None or replaces == state.approvals:
         return _event("ledger.configured", number, at, data, by=by)

@@ -130,6 +130,7 @@ def ledger(head: LedgerHead, policy: str) -> JsonObject:
         "late_usage": state.late_usage,
         "approvals": state.approvals.document,
         "future_tolerance": state.future_tolerance,
+        "accounting_rules": state.accounting_rules,
         "sandbox": state.sandbox,
         "clock": None if state.clock is None else format_time(state.clock),
         "closed_through": state.closed_through.isoformat() if state.closed_through else None,

@@ -69,7 +69,9 @@ FUTURE_TOLERANCE: Final = "1d"
 class LedgerConfigured(EventData):
     """The ledger's entity and settings from here on. ``by`` is the person who changed them.
 
-    ``future_tolerance`` and ``sandbox`` are absent where they are the default, so that older events keep their bytes.
+    ``future_tolerance``, ``sandbox`` and ``accounting_rules`` are absent where they are the default, so that older
+    events keep their bytes. ``accounting_rules`` is the version of the rules that decisions are made by from here on
+    (``ledger.ACCOUNTING_RULES``); recorded decisions stay as they are.
     """
 
     entity: Identifier
@@ -80,6 +82,7 @@ class LedgerConfigured(EventData):
     approvals: Approvals = Approvals()
     future_tolerance: str = FUTURE_TOLERANCE
     sandbox: bool = False
+    accounting_rules: int = 1
     by: Identifier | None = None
 
     def check(self) -> None:

@@ -1,6 +1,6 @@
 """Migration of a database to the schema of this version.
 
-Owns: running Alembic from code. Does not own: the migrations, the derived rows (replay/upgrade).
+Owns: running Alembic from code. Does not own: the migrations, the derived rows (configuring/upgrade).
 """
 
 from __future__ import annotations

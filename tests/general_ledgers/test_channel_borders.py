@@ -13,7 +13,7 @@ import httpx
 import pytest
 from alembic import command
 
-from api.service import Subledger
+from api.service import Subledger, upgrade_database
 from projections import monitors
 from projections.delivery import channels
 from projections.delivery.connectors import folder
@@ -22,7 +22,6 @@ from projections.delivery.connectors.sftp import Sftp
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
 from projections.monitors.settings import set_settings
-from projections.replay.upgrade import upgrade
 from subledger.errors import CredentialNotGranted, InvalidInput
 from subledger.external import bounded_http, grants
 from subledger.external.calls import Calls, NotSent
@@ -152,7 +151,7 @@ def test_a_webhook_whose_secret_is_no_longer_granted_is_not_called(
 def test_an_upgrade_grants_each_ledger_what_its_channels_use(
     fresh_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
     for ledger in ("acme", "other"):
@@ -162,7 +161,7 @@ def test_an_upgrade_grants_each_ledger_what_its_channels_use(
     set_settings(database, "other", {"webhook": "https://x.example/", "webhook_secret": "env:HOOK"}, by="ann")
     database.close()
     command.downgrade(_config(fresh_database_url), "0022")
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     monkeypatch.delenv("SUBLEDGER_CREDENTIALS_SHARED")
     try:
         with database.read() as connection:

@@ -16,8 +16,7 @@ from api import keys
 from api.access import KeyDesk, any_key_exists, hash_of
 from api.http.app import create_app
 from api.keys import create_key, list_keys, makers_of, revoke_key, rotate_key
-from api.service import Subledger
-from projections.replay.upgrade import upgrade
+from api.service import Subledger, upgrade_database
 from subledger.errors import InvalidValue, KeyEnded, SamePerson, UnknownKey
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
@@ -357,7 +356,7 @@ def test_a_key_that_is_not_there_is_named(service: Subledger) -> None:
 
 
 def test_keys_of_an_older_version_work_on_and_have_an_id(fresh_database_url: str) -> None:
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     command.downgrade(_config(fresh_database_url), "0016")
     secret = "sl_old"
     _insert(
@@ -365,7 +364,7 @@ def test_keys_of_an_older_version_work_on_and_have_an_id(fresh_database_url: str
         "INSERT INTO api_keys (key_hash, ledger, role, name, created_at) VALUES (%s, '*', 'admin', 'ann', now())",
         hash_of(secret),
     )
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     try:
         [key] = list_keys(database)

@@ -6,12 +6,11 @@ import psycopg
 import pytest
 from alembic import command
 
-from api.service import Subledger
+from api.service import Subledger, upgrade_database
 from projections import integrity
 from projections.exports.exporting import export
 from projections.replay.rebuild import rebuild
-from projections.replay.upgrade import upgrade
-from subledger.errors import DocumentExists
+from subledger.errors import DocumentExists, SchemaOutOfDate
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
@@ -25,7 +24,7 @@ NOON = "2026-01-15T12:00:00Z"
 
 
 def test_what_an_older_version_derived_is_made_anew_from_the_log(fresh_database_url: str) -> None:
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     Subledger(database).create_ledger("acme", LedgerSettings(currency="USD"))
     block = {"block_id": "B", "credits": "10", "price": "5.00", "currency": "USD"}
@@ -35,7 +34,7 @@ def test_what_an_older_version_derived_is_made_anew_from_the_log(fresh_database_
     assert revision(fresh_database_url) == "0001"
     with psycopg.connect(fresh_database_url, autocommit=True) as connection:
         connection.execute('UPDATE wallets SET state = \'{"form": "of an older version"}\'')
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     try:
         assert integrity.verify(database, "acme").differences == []
@@ -47,7 +46,7 @@ def test_what_an_older_version_derived_is_made_anew_from_the_log(fresh_database_
 
 
 def test_exports_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url: str) -> None:
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -59,7 +58,7 @@ def test_exports_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url
     with psycopg.connect(fresh_database_url) as connection:
         whole = "SELECT seal = row_seal(to_jsonb(e) - ARRAY['seal', 'content', 'postings']) FROM journal_exports e"
         assert connection.execute(whole).fetchall() == [(True,)]
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     try:
         assert integrity.verify(database, "acme").differences == []
@@ -68,7 +67,7 @@ def test_exports_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url
 
 
 def test_rejections_whose_text_was_added_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url: str) -> None:
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     full, roomy = (Subledger(database, rejections=Bounds(text_bytes=size)) for size in (1, 10_000))
     full.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -81,7 +80,7 @@ def test_rejections_whose_text_was_added_are_sealed_as_they_are_after_a_downgrad
     with psycopg.connect(fresh_database_url) as connection:
         whole = "SELECT seal = row_seal(to_jsonb(r) - 'seal'), octet_length(sent) > 0 FROM rejected_events r ORDER BY 2"
         assert connection.execute(whole).fetchall() == [(True, False), (True, True)]
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     try:
         assert integrity.verify(database, "acme").differences == []
@@ -92,7 +91,7 @@ def test_rejections_whose_text_was_added_are_sealed_as_they_are_after_a_downgrad
 
 
 def test_requests_with_an_effect_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url: str) -> None:
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
     approvals = Approvals.model_validate({"grant_credits_above": "1"})
@@ -106,7 +105,7 @@ def test_requests_with_an_effect_are_sealed_as_they_are_after_a_downgrade_too(fr
     with psycopg.connect(fresh_database_url) as connection:
         whole = "SELECT seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a"
         assert connection.execute(whole).fetchall() == [(True,), (True,)]
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     try:
         outcome = Subledger(database).decide_approval("acme", second.approval_id or "", by="bob", allow=True)
@@ -120,7 +119,7 @@ def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean
     fresh_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older version did not look whether a payout was recorded under another event id; what is recorded stays."""
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -139,7 +138,7 @@ def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean
             assert [outcome.status for outcome in service.record("acme", [payout(event_id)])] == ["recorded"]
     database.close()
     command.downgrade(_config(fresh_database_url), "0020")
-    upgrade(fresh_database_url)
+    upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
     try:
@@ -153,3 +152,21 @@ def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean
         assert "po-1" in outcome.error.message, "the first one is named"
     finally:
         database.close()
+
+
+def test_an_upgraded_ledger_says_in_its_log_from_where_the_new_accounting_rules_hold(fresh_database_url: str) -> None:
+    upgrade_database(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD"))
+    block = {"block_id": "B", "credits": "10", "price": "5.00", "currency": "USD"}
+    service.record("acme", [cloud_event("buy", "credits.purchased", "ann", NOON, **block)])
+    with psycopg.connect(fresh_database_url) as connection:  # as a version before this one would have left it
+        connection.execute("UPDATE ledgers SET accounting_rules = 1, rebuilds = rebuilds + 1")
+    use = cloud_event("use", "credits.consumed", "ann", NOON, credits="4")
+    with pytest.raises(SchemaOutOfDate, match="subledger init"):
+        service.record("acme", [use])
+    upgrade_database(fresh_database_url)
+    upgrade_database(fresh_database_url)
+    assert service.record("acme", [use])[0].error is None
+    database.close()

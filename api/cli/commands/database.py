@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from api.service import upgrade_database
 from api.settings import home, is_embedded, owner_url, timeouts
 from api.terminal import Json, out, print_json
-from projections.replay.upgrade import upgrade
 from subledger.store.embedded import server as embedded
 
 
@@ -25,7 +25,7 @@ def init(json_: Json = False) -> None:
     Example: subledger init
     """
     url = owner_url()
-    upgrade(url, timeouts())
+    upgrade_database(url, timeouts())
     if json_:
         print_json({"migrated": True})
     else:

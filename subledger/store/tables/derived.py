@@ -45,6 +45,7 @@ ledgers = Table(
     Column("approvals", Text, nullable=False, comment="what needs a second person, in canonical JSON"),
     Column("future_tolerance", Text, nullable=False, comment="how far ahead of now events may lie, such as 1d"),
     Column("sandbox", Boolean, nullable=False, comment="has a clock of its own, and delivers nothing"),
+    Column("accounting_rules", SmallInteger, nullable=False, comment="version of the rules that decide its events"),
     Column("clock", DateTime(timezone=True), comment="the now of a sandbox; NULL: that of the database"),
     Column("open_cut", Integer, nullable=False),
     Column("position", BigInteger, nullable=False, comment="of the last event; 0 before the first"),

@@ -27,7 +27,7 @@ from subledger.errors import LedgerLocked, Unavailable
 from subledger.events.envelope import Event
 from subledger.events.own_data import PeriodReopened
 from subledger.events.references import References, references_of
-from subledger.ledger import LedgerState
+from subledger.ledger import LedgerState, check_accounting_rules
 from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import Database, WriteConnection
@@ -216,6 +216,7 @@ class Recorder:
                     inputs = plan(connection, head.state, head.position)
                     wanted = references_of(events_of(inputs))
                     recorded = read_recorded(find_recorded(connection, ledger, wanted))
+                check_accounting_rules(head.state, events_of(inputs))
                 memory = self._memory(head)
                 if memory is not self._memories.get(ledger):  # another writer may have been of an older release
                     save_inherited_rules(connection, ledger)
