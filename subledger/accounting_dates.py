@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from subledger.periods import MICROSECOND
+
 _ONE_DAY = timedelta(days=1)
 
 
@@ -18,15 +20,23 @@ def effective_date(occurred_at: datetime, timezone: ZoneInfo) -> date:
     return occurred_at.astimezone(timezone).date()
 
 
+def last_usable_day(expires_at: datetime, timezone: ZoneInfo) -> date:
+    """The last day on which credits that expire at a moment can be used: expiry is exclusive."""
+    return effective_date(expires_at - MICROSECOND, timezone)
+
+
+def effective_date_of(type: str, occurred_at: datetime, timezone: ZoneInfo) -> date:
+    """The effective date of an event: its day, or of an expiry the last day on which the credits could be used."""
+    return (last_usable_day if type == "credits.expired" else effective_date)(occurred_at, timezone)
+
+
 def accounting_date(effective: date, closed_through: date | None, *others: date | None) -> date:
     """The date of the books: the latest of the effective date, the first open day, and what an entry depends on.
 
-    ``others``: the latest accounting date at which an affected block gained credits or money, and the accounting
-    date of the entry being reversed. With them every point-in-time view shows a block's gains before its draws, so
-    a carrying amount is never negative and a block without credits has no value, in any view.
+    ``others``: the accounting dates of what the entry mirrors or depends on. The first day on which a block has what an
+    entry takes of it is found by ``availability``.
     """
-    # Only ever later, never earlier: an entry dated into a closed month would change figures that are published, and a
-    # draw dated before the purchase that it draws on would show a negative block to whoever asks for the day between.
+    # Only ever later, never earlier: an entry dated into a closed month would change figures that are published.
     latest = effective
     if closed_through is not None and closed_through >= latest:
         latest = closed_through + _ONE_DAY

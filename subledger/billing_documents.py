@@ -84,6 +84,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """A payment that has an id: the parts that were applied, and the open (unapplied) amount.
 
     ``disputed`` are the parts that are in dispute or were lost in one; an amount that was won back is a negative part.
+    It was received on ``received_on``.
     """
 
     payment_id: str
@@ -92,6 +93,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     applied: tuple[DocumentPart, ...] = ()
     disputed: tuple[DocumentPart, ...] = ()
     open_minor: int = 0
+    received_on: date = date.min
 
     document_kind: ClassVar[str] = "payment"
 
@@ -104,7 +106,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """An invoice of overage: the billed amount, its tax, the amount conceded by memos, the open receivable.
 
     ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount that is in dispute
-    or was lost in one.
+    or was lost in one. It is in the books from ``invoiced_on``.
     """
 
     invoice_id: str
@@ -115,8 +117,13 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     tax_taken_minor: int = 0
     disputed_minor: int = 0
     receivable_minor: int = 0
+    invoiced_on: date = date.min
 
     document_kind: ClassVar[str] = "invoice"
+
+    def receivable_days(self) -> tuple[tuple[date, int], ...]:
+        """The open receivable with the day from which it is owed."""
+        return ((self.invoiced_on, self.receivable_minor),) if self.receivable_minor > 0 else ()
 
     @property
     def document_id(self) -> str:
@@ -124,7 +131,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dispute"):
-    """A dispute with its parts; ``decided`` is ``won`` or ``lost`` once it is."""
+    """A dispute with its parts, opened on ``opened_on``; ``decided`` is ``won`` or ``lost`` once it is."""
 
     dispute_id: str
     currency: str
@@ -132,6 +139,7 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     payment_id: str | None = None
     parts: tuple[DocumentPart, ...]
     decided: str | None = None
+    opened_on: date = date.min
 
     document_kind: ClassVar[str] = "dispute"
 

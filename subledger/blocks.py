@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from subledger.availability import Changes, first_day
 from subledger.money import share
 
 ZERO = Decimal(0)
@@ -63,7 +64,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     drawn_functional: int = 0
 
 
-_STORED_AS: Final = {"disposed": "gone", "last_gain_date": "gained_on", "last_breakage_date": "broken_on"}
+_STORED_AS: Final = {"disposed": "gone", "losses_from": "gained_on", "last_breakage_date": "broken_on"}
 """Names of a block's fields in what is stored, if they differ: stored bytes never change."""
 
 
@@ -77,12 +78,17 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     figures stay 0.
 
     ``used`` and ``drawn_minor`` are net of reversals; ``disposed`` has the credits and value that left the block
-    otherwise, by column of its roll-forward. ``last_gain_date`` is the latest accounting date on which the block gained
-    credits or money, ``last_breakage_date`` that of its breakages. ``receivable_minor`` is the unpaid part of its price
-    and tax; ``cancelled_minor`` the value whose tax was reversed with it; ``tax_taken_minor`` the tax that memos,
-    disputes and write-offs took; ``given_up_minor`` the price and tax that disputes and write-offs took;
-    ``disputed_minor`` the amount that is in dispute or was lost in one. ``expired`` is True if its expiry has been
-    recorded and not been undone; ``disputes`` is the number of disputes that freeze it.
+    otherwise, by column of its roll-forward. ``receivable_minor`` is the unpaid part of its price and tax, and
+    ``receivable_from`` has the parts of it that came after the block was opened, by day; ``cancelled_minor`` the value
+    whose tax was reversed with it; ``tax_taken_minor`` the tax that memos, disputes and write-offs took;
+    ``given_up_minor`` the price and tax that disputes and write-offs took; ``disputed_minor`` the amount that is in
+    dispute or was lost in one. ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is
+    the number of disputes that freeze it.
+
+    Its accounting dates: it was opened on ``opened_on``; its losses are not dated before ``losses_from``, and only if
+    ``changes`` allow the day (``loss_day``); its breakage not before ``breakable_from``, when its expiry was last moved
+    or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages; they are ``scattered`` if
+    they have several.
     """
 
     block_id: str
@@ -102,15 +108,20 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     escheat_class: str | None = None
     invoice_id: str | None = None
     opened_at_position: int
-    last_gain_date: date
+    opened_on: date = date.min
+    losses_from: date
+    changes: Changes = ()
+    breakable_from: date | None = None
     tax_minor: int = 0
     taxed_minor: int = 0
     receivable_minor: int = 0
+    receivable_from: tuple[tuple[date, int], ...] = ()
     used: Decimal = ZERO
     drawn_minor: int = 0
     drawn_functional: int = 0
     disposed: dict[str, Portion] = {}
     last_breakage_date: date | None = None
+    scattered: bool = False
     cancelled_minor: int = 0
     tax_reversed_minor: int = 0
     tax_taken_minor: int = 0
@@ -163,6 +174,20 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     def due_at(self) -> datetime | None:
         """The moment at which its expiry is due. A disputed block waits for the end of the dispute."""
         return None if self.disputes else self.expires_at
+
+    def loss_day(self, on: date, credits: Decimal, amount_minor: int) -> date:
+        """The first day from ``on`` on which the block can lose credits and value; see ``availability``."""
+        left = (self.remaining, self.carrying_minor)
+        return first_day(self.changes, on=max(on, self.losses_from), left=left, loss=(credits, amount_minor))
+
+    def receivable_days(self) -> tuple[tuple[date, int], ...]:
+        """The open receivable by the day from which it is owed, first days first; payments paid the first ones."""
+        remaining, days = max(self.receivable_minor, 0), []
+        for on, amount in reversed(self.receivable_from):
+            part = min(amount, remaining)
+            days.append((on, part))
+            remaining -= part
+        return tuple(day for day in ((self.opened_on, remaining), *reversed(days)) if day[1])
 
     def admits(self, *, unit: str, product: str | None, at: datetime) -> bool:
         """True if usage of ``unit`` for ``product`` that happened ``at`` may draw on this block, if it has credits."""

@@ -8,10 +8,12 @@ log gives the same wallets.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 
 from msgspec.structs import replace
 
+from subledger.availability import MOST_DAYS, Change, with_change
 from subledger.billing_documents import (
     BillingDocument,
     Dispute,
@@ -88,8 +90,14 @@ def _apply(
     return _with_block(wallet, _changed(block, event, movement, kind))
 
 
+def block_after(block: Block, event: Event, movement: Movement) -> Block:
+    """A block after a movement on it, for a decision that is still being made."""
+    return _changed(block, event, movement, KIND_BY_NAME[movement.kind])
+
+
 def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Block:
     """A block after a movement on it."""
+    was = block
     amount, credits, functional = movement.amount_minor, movement.credits, movement.functional_minor or 0
     match kind.column:
         case "consumed":
@@ -114,33 +122,49 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
             block = replace(block, disposed={**block.disposed, column: after})
         case None:
             block = _without_value(block, event, movement, kind.effect)
-    if _gains(kind, credits, amount):
-        block = replace(block, last_gain_date=max(block.last_gain_date, movement.accounting_date))
+    if kind.column is not None:
+        block = _dated(block, was, kind, movement)
     if kind.column in ("expired", "escheated"):
-        block = _expired(block, event, movement, -kind.sign * credits)
+        block = _expired(block, was, event, movement, -kind.sign * credits)
     if kind.gives_up:
         block = replace(block, given_up_minor=block.given_up_minor + amount)
     if kind.cancels:
         block = replace(block, cancelled_minor=block.cancelled_minor + amount)
     if movement.invoice_id is None:
         if kind.debit_role == "accounts_receivable":
-            block = replace(block, receivable_minor=block.receivable_minor + amount)
+            block = _owing(block, amount, movement.accounting_date)
         if kind.credit_role == "accounts_receivable":
             block = replace(block, receivable_minor=block.receivable_minor - amount)
     return block
 
 
-def _gains(kind: Kind, credits: Decimal, amount: int) -> bool:
-    """Returns True if later entries of the block may not be dated before this one.
+def _dated(block: Block, was: Block, kind: Kind, movement: Movement) -> Block:
+    """A block that knows from which day on it has what remains, after a movement of its credits or value."""
+    on, credits, amount = movement.accounting_date, kind.sign * movement.credits, kind.sign * movement.amount_minor
+    gains = (credits > 0 or amount > 0) and kind.name != "backfill_difference"  # a part of a draw, whatever its sign
+    # Draws are priced anew from a repricing on, and once value was lost without credits. Of a block in another currency
+    # the days are not told apart: its functional amounts would have to suffice on each as well.
+    priced_anew = kind.column == "repriced" or (kind.gives_up and amount < 0 and not credits)
+    if priced_anew or (gains and block.rate is not None):
+        return _losing_from(block, on)
+    if gains and kind.column == "expired" and on == was.last_breakage_date and not was.scattered:
+        # It undoes its breakage on the same day, so every day has what it would have had without it.
+        gains = False
+        if not any(change.on == on for change in block.changes):
+            return block
+    if on <= block.losses_from or not (gains or block.changes):
+        return block
+    changes = with_change(block.changes, Change(on, credits, amount))
+    if len(changes) > MOST_DAYS:
+        return _losing_from(replace(block, changes=changes), changes[MOST_DAYS // 2].on)
+    return replace(block, changes=changes)
 
-    That is so if it adds credits or money to the block, or moves money without credits, as draws are priced anew from
-    there on. Otherwise a view between the two dates would have no credits and a value, or the reverse.
-    """
-    if kind.name == "backfill_difference":
-        return False  # a part of a draw, whatever its sign
-    if kind.column in ("charged_back", "written_off") and amount > 0 and not credits:
-        return True
-    return kind.column == "repriced" or kind.sign * credits > 0 or kind.sign * amount > 0
+
+def _losing_from(block: Block, on: date) -> Block:
+    """A block whose losses are dated on a day or later."""
+    losses_from = max(block.losses_from, on)
+    changes = tuple(change for change in block.changes if change.on > losses_from)
+    return replace(block, losses_from=losses_from, changes=changes)
 
 
 def _repriced(block: Block, movement: Movement) -> Block:
@@ -166,13 +190,39 @@ def _segment_of_remainder(block: Block) -> Segment:
     )
 
 
-def _expired(block: Block, event: Event, movement: Movement, expired: Decimal) -> Block:
+def _expired(block: Block, was: Block, event: Event, movement: Movement, expired: Decimal) -> Block:
     """A block after breakage, or after its reinstatement. Breakages may be recorded out of the order of their dates."""
     if expired <= 0:
         return block  # the change of the expiry before it has set whether the block is expired
     early = isinstance(event.data, CreditsEscheated)  # the block lives on, should usage of it be taken back
-    last_breakage_date = max(block.last_breakage_date or movement.accounting_date, movement.accounting_date)
-    return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or not early)
+    on, last = movement.accounting_date, block.last_breakage_date
+    if last is None or not _has_lapsed(was):
+        return replace(block, last_breakage_date=on, scattered=False, expired=block.expired or not early)
+    return replace(
+        block,
+        last_breakage_date=max(last, on),
+        scattered=block.scattered or on != last,
+        expired=block.expired or not early,
+    )
+
+
+def _has_lapsed(block: Block) -> bool:
+    """True if something of the block expired or escheated, and has not come back."""
+    return any(block.disposed.get(column, NO_PORTION).credits for column in ("expired", "escheated"))
+
+
+def _owing(block: Block, amount: int, on: date) -> Block:
+    """A block of which more is owed from a day on, or less."""
+    days = block.receivable_from
+    if amount > 0 and on > block.opened_on:
+        same = sum(owed for day, owed in days if day == on)
+        days = tuple(sorted([*(day for day in days if day[0] != on), (on, same + amount)]))
+    return replace(block, receivable_minor=block.receivable_minor + amount, receivable_from=days)
+
+
+def _breakable_from(block: Block, on: date) -> Block:
+    """A block of which nothing is breakage before a day."""
+    return replace(block, breakable_from=on if block.breakable_from is None else max(block.breakable_from, on))
 
 
 def _without_value(block: Block, event: Event, movement: Movement, effect: Effect) -> Block:
@@ -182,6 +232,7 @@ def _without_value(block: Block, event: Event, movement: Movement, effect: Effec
         case Effect.CHANGES_EXPIRY:
             expires_at = event.data.expires_at if isinstance(event.data, BlockExpiryChanged) else block.expires_at
             passed = expires_at is not None and expires_at <= event.occurred_at
+            block = _breakable_from(block, movement.accounting_date)
             return replace(block, expires_at=expires_at, expired=block.expired and passed)
         case Effect.TAXES:
             return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
@@ -198,11 +249,9 @@ def _without_value(block: Block, event: Event, movement: Movement, effect: Effec
         case Effect.WINS_DISPUTE:
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:
-            # It counts as money gained or lost: later entries are not dated before it.
+            # It counts as money gained or lost: later losses are not dated before it.
             worth = block.price_functional - (movement.functional_minor or 0)
-            return replace(
-                block, price_functional=worth, last_gain_date=max(block.last_gain_date, movement.accounting_date)
-            )
+            return _losing_from(replace(block, price_functional=worth), movement.accounting_date)
     return block
 
 
@@ -212,7 +261,12 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
     if movement.kind == "transfer_in":
         if decision.new_block is None:
             raise IntegrityFault(f"the transfer to block {movement.block_id} was decided without the block's terms")
-        return replace(decision.new_block, opened_at_position=position, price_functional=functional)
+        return replace(
+            decision.new_block,
+            opened_at_position=position,
+            opened_on=movement.accounting_date,
+            price_functional=functional,
+        )
     data = event.data
     if not isinstance(data, CreditsPurchased | CreditsGranted):
         raise IntegrityFault(f"{movement.kind} of {event.type} cannot open block {movement.block_id}")
@@ -230,7 +284,8 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
         priority=data.priority,
         scope=None if data.scope is None else tuple(data.scope),
         opened_at_position=position,
-        last_gain_date=movement.accounting_date,
+        opened_on=movement.accounting_date,
+        losses_from=movement.accounting_date,
     )
     if not isinstance(data, CreditsPurchased):
         return opened
@@ -339,7 +394,8 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 currency=received.currency,
                 processor=received.processor,
                 applied=_parts(movements, Effect.APPLIES_PAYMENT),
-                open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED),
+                open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED) - _applied_later(movements),
+                received_on=min(movement.accounting_date for movement in movements),
             )
             wallet = _with_document(wallet, payment)
         case PaymentApplied() | PaymentRefunded() as spent if spent.payment_id is not None:
@@ -349,7 +405,9 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
             changed = replace(payment, applied=payment.applied + applied, open_minor=payment.open_minor - amount)
             wallet = _with_document(wallet, changed)
         case OverageBilled() as billed:
-            wallet = _with_document(wallet, Invoice(invoice_id=billed.invoice_id, currency=billed.currency))
+            invoiced_on = max(movement.accounting_date for movement in movements)
+            invoice = Invoice(invoice_id=billed.invoice_id, currency=billed.currency, invoiced_on=invoiced_on)
+            wallet = _with_document(wallet, invoice)
         case DisputeOpened() as opened:
             dispute = Dispute(
                 dispute_id=opened.dispute_id,
@@ -357,13 +415,15 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 processor=movements[0].processor,
                 payment_id=opened.payment_id,
                 parts=_parts(movements, Effect.OPENS_DISPUTE),
+                opened_on=max(movement.accounting_date for movement in movements),
             )
             wallet = _with_document(_with_disputed(wallet, dispute, dispute.parts), dispute)
         case DisputeWon() | DisputeLost() as ended:
             dispute = wallet.state_of_document(Dispute, ended.dispute_id)
+            ended_on = max(movement.accounting_date for movement in movements)
             for part in dispute.parts:
                 if part.block_id is not None:
-                    block = wallet.state_of_block(part.block_id)
+                    block = _breakable_from(wallet.state_of_block(part.block_id), ended_on)
                     wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
             won = _parts(movements, Effect.WINS_DISPUTE)
             won = tuple(replace(part, amount_minor=-part.amount_minor) for part in won)
@@ -397,6 +457,11 @@ def _parts(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPar
 
 def _sum(movements: tuple[Movement, ...], effect: Effect) -> int:
     return sum(movement.amount_minor for movement in _with_effect(movements, effect))
+
+
+def _applied_later(movements: tuple[Movement, ...]) -> int:
+    """What of a payment waits for the day of its invoice, and is applied then by the same event."""
+    return sum(movement.amount_minor for movement in movements if movement.kind == "payment_applied")
 
 
 def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:

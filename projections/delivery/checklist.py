@@ -77,8 +77,8 @@ SELECT approval_id, type, maker, requested_at FROM approvals
 WHERE ledger = %(ledger)s AND state = 'waiting' AND occurred_at < %(until)s ORDER BY requested_at LIMIT %(limit)s
 """
 DUE: Final = """
--- Open blocks that expire before a moment.
-SELECT count(*), min(expires_at) FROM blocks WHERE ledger = %(ledger)s AND is_open AND expires_at < %(until)s
+-- Open blocks that expire by a moment. Expiry is exclusive, so what expires as a month ends is that month's.
+SELECT count(*), min(expires_at) FROM blocks WHERE ledger = %(ledger)s AND is_open AND expires_at <= %(until)s
 """
 UNAPPLIED: Final = """
 -- Unapplied payments of customers, by currency, through a day.

@@ -164,7 +164,7 @@ def run_rate(lots: Lots, currency: str, pace_minor: int, day: date, months: int)
     The expiry of a month comes after its usage. Lots without expiry are used last.
     """
     counted = [lot for own in lots.values() for lot in own if _counts(lot, currency)]
-    counted.sort(key=lambda lot: lot.expires_on)
+    counted.sort(key=lambda lot: lot.last_day)
     values = [lot.value for lot in counted]
     number = month_number(day) + (month_of(month_number(day)).last_day == day)
     found = []
@@ -175,7 +175,7 @@ def run_rate(lots: Lots, currency: str, pace_minor: int, day: date, months: int)
             remaining -= drawn
             month_actuals.consumed += drawn
             values[at] -= drawn
-            if lot.expires_on <= last:
+            if lot.last_day <= last:
                 month_actuals.expired += values[at]
                 values[at] = 0
         found.append(month_actuals)

@@ -113,7 +113,7 @@ def _lived(holding: Holding, month: int, credits: int) -> int:
     """Returns the credits multiplied by the part of the month in which they could be used."""
     period = month_of(month)
     first, days = period.first_day, (period.last_day - period.first_day).days + 1
-    until = min((holding.expires_on(first) - first).days, days)
+    until = min((holding.last_day(first) - first).days + 1, days)
     since = max((holding.starts_on - first).days, 0)
     return credits * max(until - since, 0) // days
 

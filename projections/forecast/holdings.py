@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.reads.terms import Expiry, expiry_history
-from subledger.accounting_dates import effective_date
+from subledger.accounting_dates import effective_date, last_usable_day
 from subledger.blocks import PROMOTIONAL, Block
 from subledger.kinds import GAINS, KINDS, Effect
 from subledger.money import nano
@@ -133,8 +133,8 @@ class Holding(msgspec.Struct, kw_only=True):
         """Returns the index in ``months`` of the last month through this one; -1 before the first."""
         return bisect_right(self.months, month) - 1
 
-    def expires_on(self, day: date) -> date:
-        """Returns the day on which the block expires by the terms of a day; NEVER without an expiry."""
+    def last_day(self, day: date) -> date:
+        """Returns the last day on which its credits can be used, by the terms of a day; NEVER without an expiry."""
         at = bisect_right(self.expiries, (day, NEVER)) - 1
         return self.expiries[max(at, 0)][1]
 
@@ -168,7 +168,7 @@ def holdings(view: View, *, since: date | None = None) -> list[Holding]:
                 months=list(moved),
                 moved=list(moved.values()),
                 expiries=[
-                    (held.from_date, _expiry(held.expires_at, view))
+                    (held.from_date, _last_day(held.expires_at, view))
                     for held in changed.get(block_id, (Expiry(date.min, block.expires_at),))
                 ],
             )
@@ -231,5 +231,5 @@ def _blocks(view: View, wanted: Any) -> dict[str, tuple[str, Block]]:
     return found
 
 
-def _expiry(expires_at: Any, view: View) -> date:
-    return NEVER if expires_at is None else effective_date(expires_at, view.zone)
+def _last_day(expires_at: Any, view: View) -> date:
+    return NEVER if expires_at is None else last_usable_day(expires_at, view.zone)

@@ -33,14 +33,15 @@ AHEAD: Final = 24
 
 
 class Lot(msgspec.Struct, frozen=True, kw_only=True):
-    """The remaining credits of a block in billionths, its money in minor units. ``expires_on`` is exclusive."""
+    """The remaining credits of a block in billionths, its money in minor units. ``last_day`` is the last
+    day on which they can be used, and the one of their breakage."""
 
     credits: int
     value: int
     functional: int
     currency: str
     starts_on: date
-    expires_on: date
+    last_day: date
     is_frozen: bool = False
     escheats: bool = False
     is_promotional: bool = False
@@ -100,14 +101,14 @@ def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
         at = holding.month_index(month)
         if at < 0 or not (holding.credits[at] or holding.value[at] or holding.functional[at]):
             continue
-        expires_on = holding.expires_on(day)
+        last_day = holding.last_day(day)
         lot = Lot(
             credits=holding.credits[at],
             value=holding.value[at],
             functional=holding.functional[at],
             currency=holding.block.currency,
             starts_on=holding.starts_on,
-            expires_on=expires_on,
+            last_day=last_day,
             is_frozen=holding.disputed[at] > 0,
             escheats=holding.escheats,
             is_promotional=holding.is_promotional,
@@ -115,7 +116,7 @@ def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
             is_pooled=holding.block.pool is not None,
         )
         _, priority, _, *rest = draw_order(holding.block)
-        found.setdefault(purse_of(holding), []).append(((priority, expires_on, *rest), lot))
+        found.setdefault(purse_of(holding), []).append(((priority, last_day, *rest), lot))
     return {purse: [lot for _, lot in sorted(lots, key=lambda each: each[0])] for purse, lots in sorted(found.items())}
 
 
@@ -187,7 +188,7 @@ def run_off(
     drawn = [[0] * len(calendar) for _ in lots]
     lapsed = [[0] * len(calendar) for _ in lots]
     terms = [
-        (at, drawn[at], lapsed[at], lot.starts_on.toordinal(), lot.expires_on.toordinal())
+        (at, drawn[at], lapsed[at], lot.starts_on.toordinal(), lot.last_day.toordinal())
         for at, lot in enumerate(lots)
         if lot.credits > 0 and not lot.is_frozen
     ]
@@ -210,13 +211,13 @@ def run_off(
             today, last = before + of_month, before + days
             if of_month <= passed:
                 demand = 0
-            for at, drawn_here, lapsed_here, starts, expires in running:
-                if demand and starts <= today < expires:
+            for at, drawn_here, lapsed_here, starts, until in running:
+                if demand and starts <= today <= until:
                     drawn_now = min(demand, remaining[at])
                     remaining[at] -= drawn_now
                     demand -= drawn_now
                     drawn_here[month] += drawn_now
-                if expires <= last:
+                if until <= last:
                     lapsed_here[month] += remaining[at]
                     remaining[at] = 0
             running = [each for each in running if remaining[each[0]]]
@@ -246,11 +247,11 @@ def _bound(outlook: Outlook, lot: Lot, calendar: Calendar) -> None:
     """Adds the maximum use of a lot in each month, and its amount to the month in which it lapses."""
     if lot.is_frozen:
         return
-    expires = lot.expires_on.toordinal()
+    until = lot.last_day.toordinal()
     today = calendar[0][0] + calendar[0][2]
     for month, (before, days, _) in enumerate(calendar[: len(outlook.months)]):
-        if expires > today + 1:
+        if until > today:
             outlook.usable[month] += lot.value
-        if expires <= before + days:
+        if until <= before + days:
             outlook.expiring[month] += 0 if lot.escheats else lot.value
             return

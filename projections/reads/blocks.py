@@ -17,6 +17,7 @@ from projections.reads.terms import known_terms
 from subledger.blocks import ZERO, Block, BlockStatus, Portion
 from subledger.errors import UnknownBlock
 from subledger.kinds import GAINS, KIND_BY_NAME, LOSSES
+from subledger.periods import MICROSECOND
 from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_block, decode_wallet
 
@@ -72,8 +73,9 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def expiry_due(self) -> bool:
         """True if the block has expired with credits remaining and the expiry is not recorded yet."""
-        expires_at = self.expires_at
-        return expires_at is not None and expires_at <= self.moment and self.remaining > 0 and not self.disputed_minor
+        if self.expires_at is None or self.remaining <= 0 or self.disputed_minor:
+            return False
+        return self.expires_at - MICROSECOND <= self.moment  # expiry is exclusive
 
     @property
     def status(self) -> BlockStatus:

@@ -293,9 +293,9 @@ def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
     found = [0] * (len(BANDS) + 1)
     for lot in (lot for own in lots.values() for lot in own):
         if lot.currency == currency and not lot.is_refundable:
-            expires = lot.expires_on.toordinal()
+            until_day = lot.last_day.toordinal()
             band = next(
-                (at for at, (_, until) in enumerate(BANDS) if expires <= ends[until - 1] and not lot.is_frozen), -1
+                (at for at, (_, until) in enumerate(BANDS) if until_day <= ends[until - 1] and not lot.is_frozen), -1
             )
             found[band] += lot.value
     return found

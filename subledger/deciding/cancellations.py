@@ -6,6 +6,7 @@ Owns: these decisions. Does not own: payments, invoices and memos (payments), wr
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 from subledger import errors
@@ -44,8 +45,8 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
     block = own_block(wallet, event.data.block_id, context)
     was_bought(block)
     is_live(block, event)
-    on = dates.on(block.last_gain_date)
     value = block.carrying_minor
+    on = dates.of_loss(block, block.remaining, value)
     # Of a block that was repriced to nothing, the tax goes with its credits.
     tax = tax_of(block, value) if block.taxed_minor else block.tax_remaining_minor
     unpaid = min(value, block.receivable_minor)
@@ -63,7 +64,7 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
 
 def tax_back(block: Block, unpaid: int, paid: int, dates: Dates) -> list[Movement]:
     """Reverses tax: a part from the receivable, a part that is owed back."""
-    on = dates.on(block.last_gain_date)
+    on = dates.on(block.opened_on)
     return [
         Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on, currency=block.currency)
         for kind, amount in (("tax_reversed_unpaid", unpaid), ("tax_reversed_paid", paid))
@@ -97,7 +98,7 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         errors.ExceedsValue,
         f"the refund exceeds the carrying amount of these credits of block {block.block_id}",
     )
-    on = dates.on(block.last_gain_date)
+    on = dates.of_loss(block, credits, value)
     movements = []
     for kind, part in (("refund", amount), ("refund_retained", value - amount)):
         if part or (kind == "refund" and not value):
@@ -153,7 +154,7 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
         block_id=block.block_id,
         credits=credits,
         amount_minor=amount,
-        accounting_date=dates.on(block.last_gain_date),
+        accounting_date=dates.of_loss(block, max(-credits, ZERO), max(-amount, 0)),
     )
     return decision(context, [movement])
 
@@ -166,7 +167,7 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
     is_live(block, event)
     credits = credits_of(block, data.credits)
     amount = block.value_of(credits)
-    on = dates.on(block.last_gain_date)
+    on = dates.of_loss(block, credits, amount)
     out = Movement(
         kind="transfer_out", block_id=block.block_id, credits=credits, amount_minor=amount, accounting_date=on
     )
@@ -181,10 +182,10 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
         customer=data.to_customer,
     )
     # The basis in the functional currency is measured with the movements; evolving then gives it to the new block.
-    return decision(context, [out, taken], new_block=new_block(block, data.new_block_id, credits, amount, dates))
+    return decision(context, [out, taken], new_block=new_block(block, data.new_block_id, credits, amount, on))
 
 
-def new_block(block: Block, block_id: str, credits: Decimal, amount: int, dates: Dates) -> Block:
+def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: date) -> Block:
     """The block that a transfer makes: the old one's terms, its own figures, no receivable."""
     return Block(
         block_id=block_id,
@@ -202,7 +203,7 @@ def new_block(block: Block, block_id: str, credits: Decimal, amount: int, dates:
         pool=block.pool,
         escheat_class=block.escheat_class,
         opened_at_position=0,
-        last_gain_date=dates.on(block.last_gain_date),
+        losses_from=on,
     )
 
 
@@ -218,7 +219,7 @@ def escheat(wallet: Wallet, event: Event[CreditsEscheated], context: Context, da
         block_id=block.block_id,
         credits=block.remaining,
         amount_minor=block.carrying_minor,
-        accounting_date=dates.on(block.last_gain_date),
+        accounting_date=dates.of_loss(block, block.remaining, block.carrying_minor),
     )
     return decision(context, [movement])
 
@@ -248,5 +249,5 @@ def _from_escheat(
         errors.ExceedsValue,
         f"the amount exceeds the unclaimed property of block {block.block_id}",
     )
-    on = dates.on(block.last_gain_date, block.last_breakage_date)
+    on = dates.on(block.last_breakage_date)
     return decision(context, [Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on)])

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from subledger import errors
-from subledger.accounting_dates import accounting_date, effective_date
+from subledger.accounting_dates import accounting_date, effective_date_of
 from subledger.billing_documents import AnyDocument, Standing
 from subledger.blocks import PAID, PROMOTIONAL, Block
 from subledger.books import Books
@@ -61,17 +61,26 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Dates(msgspec.Struct, frozen=True, gc=False):
-    """Accounting dates for one event: its effective date, moved to the first open day and past what it follows."""
+    """Accounting dates for one event: its effective date, moved to the first open day and past what it follows.
+
+    Cash, receivables, tax and fees are dated by the fact alone, and by the entry that they mirror or depend on. Only
+    what takes credits and value of a block may not be dated before the block has them.
+    """
 
     effective: date
     closed_through: date | None
 
     @classmethod
     def of(cls, event: Event, state: LedgerState) -> Dates:
-        return cls(effective_date(event.occurred_at, state.zone), state.closed_through)
+        return cls(effective_date_of(event.type, event.occurred_at, state.zone), state.closed_through)
 
     def on(self, *others: date | None) -> date:
+        """The date of an entry that depends on what happened on these other dates."""
         return accounting_date(self.effective, self.closed_through, *others)
+
+    def of_loss(self, block: Block, credits: Decimal, amount_minor: int, *others: date | None) -> date:
+        """The date of an entry that takes credits and value of a block: only what it has on that day and later."""
+        return block.loss_day(self.on(*others), credits, amount_minor)
 
 
 def decision(

@@ -5,6 +5,7 @@ Owns: these decisions. Does not own: payments (payments). Pure.
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 from subledger import errors
@@ -48,8 +49,13 @@ def write_off(wallet: Wallet, event: Event[ReceivableWrittenOff], context: Conte
     return decision(context, _given_up(block, amount, ("write_off_unused", "write_off_used", tax_kind), dates))
 
 
-def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates) -> list[Movement]:
-    """The loss of an amount of a block's price and tax: its tax pro rata, then unused value, then used value."""
+def _given_up(
+    block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates, after: date | None = None
+) -> list[Movement]:
+    """The loss of an amount of a block's price and tax: its tax pro rata, then unused value, then used value.
+
+    ``after`` is the date of the dispute that is lost.
+    """
     tax = max(min(_tax_given_up(block, amount), block.tax_remaining_minor, amount), 0)
     unused = min(amount - tax, block.carrying_minor)
     credits = ZERO
@@ -57,8 +63,9 @@ def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dat
         whole = unused == block.carrying_minor
         credits = block.remaining if whole else credits_share(block.remaining, unused, block.carrying_minor)
         credits = min(credits, block.remaining if whole else block.remaining - SMALLEST_CREDITS)
-    on = dates.on(block.last_gain_date)
-    parts = ((kinds[0], unused, credits), (kinds[1], amount - tax - unused, ZERO), (kinds[2], tax, ZERO))
+    fact, loss = dates.on(block.opened_on, after), dates.of_loss(block, credits, unused, after)
+    used = amount - tax - unused
+    parts = ((kinds[0], unused, credits, loss), (kinds[1], used, ZERO, fact), (kinds[2], tax, ZERO, fact))
     return [
         Movement(
             kind=kind,
@@ -68,7 +75,7 @@ def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dat
             accounting_date=on,
             currency=block.currency,
         )
-        for kind, part, gone in parts
+        for kind, part, gone, on in parts
         if part
     ]
 
@@ -102,7 +109,7 @@ def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, 
     for part in parts:
         piece = min(amount, part.amount_minor)
         if piece:
-            movements.append(_disputed("dispute_opened", part, piece, wallet, currency, processor, dates))
+            movements.append(_disputed("dispute_opened", part, piece, currency, processor, dates.on()))
             amount -= piece
     return decision(context, movements + _dispute_fee(data.fee, currency, processor, dates))
 
@@ -147,14 +154,11 @@ def _not_disputed(wallet: Wallet, block_id: str | None, invoice_id: str | None) 
     return invoice.billed_minor + invoice.tax_minor - invoice.disputed_minor
 
 
-def _disputed(
-    kind: str, part: DocumentPart, amount: int, wallet: Wallet, currency: str, processor: str | None, dates: Dates
-) -> Movement:
-    block = wallet.state_of_block(part.block_id) if part.block_id is not None else None
+def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, processor: str | None, on: date) -> Movement:
     return Movement(
         kind=kind,
         amount_minor=amount,
-        accounting_date=dates.on(None if block is None else block.last_gain_date),
+        accounting_date=on,
         block_id=part.block_id,
         invoice_id=part.invoice_id,
         currency=currency,
@@ -204,12 +208,13 @@ def _end_dispute(
     dispute: Dispute, wallet: Wallet, data: DisputeWon | DisputeLost, context: Context, dates: Dates, *, lost: int
 ) -> Decision:
     movements: list[Movement] = []
+    on = dates.on(dispute.opened_on)  # what comes back mirrors what was withdrawn
     for part in dispute.parts:
         piece = min(lost, part.amount_minor)
         movements += _lost(part, piece, wallet, dispute, dates) if piece else []
         if part.amount_minor > piece:
             rest = part.amount_minor - piece
-            movements.append(_disputed("dispute_won", part, rest, wallet, dispute.currency, dispute.processor, dates))
+            movements.append(_disputed("dispute_won", part, rest, dispute.currency, dispute.processor, on))
         lost -= piece
     return decision(context, movements + _dispute_fee(data.fee, dispute.currency, dispute.processor, dates))
 
@@ -242,7 +247,7 @@ def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Conte
 def _lost(part: DocumentPart, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
     kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
     if part.block_id is not None:
-        return _given_up(wallet.state_of_block(part.block_id), amount, kinds, dates)
+        return _given_up(wallet.state_of_block(part.block_id), amount, kinds, dates, dispute.opened_on)
     invoice = wallet.state_of_document(Invoice, part.invoice_id or "")
     tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
     tax = min(tax, invoice.tax_minor - invoice.tax_taken_minor)
@@ -250,7 +255,7 @@ def _lost(part: DocumentPart, amount: int, wallet: Wallet, dispute: Dispute, dat
         Movement(
             kind=kind,
             amount_minor=piece,
-            accounting_date=dates.on(),
+            accounting_date=dates.on(dispute.opened_on, invoice.invoiced_on),
             currency=dispute.currency,
             invoice_id=part.invoice_id,
         )

@@ -1,7 +1,7 @@
 """Expiry: what becomes of a block's remainder when it expires, and what comes back when its expiry is moved.
 
 Owns: these decisions, and the kind of a remainder's entry. Does not own: when expiries are recorded (the sweep,
-``store/writing/recorder``), usage of before an expiry that is known only after it (usage), estimates of breakage
+``store/writing/expiry_sweep``), usage of before an expiry that is known only after it (usage), estimates of breakage
 (estimates). Pure.
 """
 
@@ -32,7 +32,7 @@ def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates
         block_id=block.block_id,
         credits=block.remaining,
         amount_minor=block.carrying_minor,
-        accounting_date=dates.on(block.last_gain_date),
+        accounting_date=dates.of_loss(block, block.remaining, block.carrying_minor, block.breakable_from),
     )
     return decision(context, [breakage])
 
@@ -58,9 +58,8 @@ def change_expiry(wallet: Wallet, event: Event[BlockExpiryChanged], context: Con
             expected=f"later than {format_time(block.starts_at)}",
             found=format_time(expires_at),
         )
-    movements = [
-        Movement(kind="expiry_changed", block_id=block.block_id, accounting_date=dates.on(block.last_gain_date))
-    ]
+    changed_on = dates.on(block.opened_on)
+    movements = [Movement(kind="expiry_changed", block_id=block.block_id, accounting_date=changed_on)]
     if block.expired_credits and (expires_at is None or expires_at > event.occurred_at):
         pooled = block.pool is not None
         sign = -1 if pooled else 1  # a pool's breakage is mirrored; revenue has a kind of its own for it
@@ -70,7 +69,7 @@ def change_expiry(wallet: Wallet, event: Event[BlockExpiryChanged], context: Con
                 block_id=block.block_id,
                 credits=sign * block.expired_credits,
                 amount_minor=sign * block.expired_minor,
-                accounting_date=dates.on(block.last_gain_date, block.last_breakage_date),
+                accounting_date=dates.on(block.last_breakage_date),
             )
         )
     return decision(context, movements)

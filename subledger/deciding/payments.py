@@ -6,6 +6,7 @@ Pure.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Final
 
 import msgspec
@@ -58,13 +59,18 @@ class _Receivable(msgspec.Struct, frozen=True, kw_only=True):
     def currency(self) -> str:
         return self.of.currency
 
-    def movement(self, kind: str, amount: int, dates: Dates, *, processor: str | None = None) -> Movement:
+    @property
+    def began_on(self) -> date:
+        """The day on which the receivable began."""
+        return self.of.opened_on if isinstance(self.of, Block) else self.of.invoiced_on
+
+    def movement(self, kind: str, amount: int, on: date, *, processor: str | None = None) -> Movement:
         """A movement of the receivable."""
         block, invoice = self.block, self.invoice
         return Movement(
             kind=kind,
             amount_minor=amount,
-            accounting_date=dates.on(None if block is None else block.last_gain_date),
+            accounting_date=on,
             block_id=None if block is None else block.block_id,
             invoice_id=None if invoice is None else invoice.invoice_id,
             currency=self.currency,
@@ -119,7 +125,10 @@ _REFUNDED: Final = {True: "refund_paid_processor", False: "refund_paid_cash"}
 
 
 def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dates: Dates) -> Decision:
-    """Pays the receivable of a block, or those of an invoice in order; the rest of the payment is unapplied."""
+    """Pays the receivable of a block, or those of an invoice in order; the rest of the payment is unapplied.
+
+    Money is in the books on the day it arrives. What it pays of a receivable that begins later is unapplied until then.
+    """
     data = event.data
     receivables = _receivables(wallet, data, context)
     is_new_document(event, context)
@@ -127,18 +136,35 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
         same_currency(data.currency, receivable.currency, "the receivable")
     paid, unapplied = _RECEIVED[data.processor is not None]
     remaining = minor(data.amount, data.currency, "amount")
+    received_on = dates.on()
     movements: list[Movement] = []
+    later: list[Movement] = []
     for receivable in receivables:
-        amount = min(remaining, receivable.open_minor)
-        if amount > 0:
-            movements.append(receivable.movement(paid, amount, dates, processor=data.processor))
-            remaining -= amount
-    if remaining:
-        movements.append(_money(unapplied, remaining, data.currency, dates, processor=data.processor))
+        for on, part in _parts_by_day(receivable, remaining):
+            if on <= received_on:
+                movements.append(receivable.movement(paid, part, received_on, processor=data.processor))
+            else:
+                later.append(receivable.movement("payment_applied", part, on))
+            remaining -= part
+    waits = remaining + sum(movement.amount_minor for movement in later)
+    if waits:
+        movements.append(_money(unapplied, waits, data.currency, dates, processor=data.processor))
+    movements += later
     fee = minor(data.fee, data.currency, "fee")
     if fee:
         movements.append(_money("processing_fee", fee, data.currency, dates, processor=data.processor))
     return decision(context, movements)
+
+
+def _parts_by_day(receivable: _Receivable, amount: int) -> list[tuple[date, int]]:
+    """What an amount pays of a receivable, by the day from which each part is owed; first days first."""
+    parts = []
+    for on, owed in receivable.of.receivable_days():
+        part = min(amount, owed)
+        if part > 0:
+            parts.append((on, part))
+            amount -= part
+    return parts
 
 
 def _money(
@@ -180,9 +206,8 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
     at_most(amount, owed, data.currency, errors.ExceedsReceivable, "the amount exceeds the open receivable")
     movements = []
     for receivable in receivables:
-        part = min(amount, receivable.open_minor)
-        if part > 0:
-            movements.append(receivable.movement("payment_applied", part, dates))
+        for on, part in _parts_by_day(receivable, amount):
+            movements.append(receivable.movement("payment_applied", part, dates.on(on, payment.received_on)))
             amount -= part
     return decision(context, movements)
 
@@ -310,7 +335,7 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
             ("tax_reversed_paid", part_tax - tax_unpaid),
         ):
             if piece:
-                movements.append(receivable.movement(kind, piece, dates))
+                movements.append(receivable.movement(kind, piece, dates.on(receivable.began_on)))
         amount, tax = amount - part, tax - part_tax
     return decision(context, movements)
 

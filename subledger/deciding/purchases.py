@@ -52,7 +52,7 @@ def purchase(wallet: Wallet, event: Event[CreditsPurchased], context: Context, d
         starts_at=data.starts_at or event.occurred_at,
         scope=None if data.scope is None else tuple(data.scope),
         opened_at_position=0,
-        last_gain_date=on,
+        losses_from=on,
     )
     return decision(context, movements + _backfill(wallet, block, dates))
 
@@ -83,7 +83,7 @@ def _backfill(wallet: Wallet, block: Block, dates: Dates) -> list[Movement]:
             block_id=block.block_id,
             overage_position=overage.position,
             product=overage.product,
-            accounting_date=dates.on(block.last_gain_date, overage.accounting_date),
+            accounting_date=dates.on(block.losses_from, overage.accounting_date),
             credits=credits,
             amount_minor=owed,
         )

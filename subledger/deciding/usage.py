@@ -11,13 +11,15 @@ from decimal import Decimal
 import msgspec
 
 from subledger import errors
+from subledger.accounting_dates import last_usable_day
 from subledger.billing_documents import Overage
-from subledger.blocks import ZERO, Block, Portion
+from subledger.blocks import ZERO, Block
 from subledger.deciding.context import Context, Dates, decision, own_block
 from subledger.deciding.expiry import breakage_kind
 from subledger.deciding.shortfalls import insufficient
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
 from subledger.events.envelope import Event
+from subledger.evolving import block_after
 from subledger.kinds import USAGE_KINDS
 from subledger.money import MAX_MINOR, format_credits, share
 from subledger.wallet import Decision, Movement, Wallet, price_overage
@@ -37,19 +39,18 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         credits = min(remaining + block.expired_credits if late else remaining, needed)
         if not credits:
             continue
-        on = dates.on(block.last_gain_date)
         if credits > remaining:
             # Credits that expired before this usage was known, but after it happened, were no breakage.
-            on = dates.on(block.last_gain_date, block.last_breakage_date)
-            movements.append(_mirrored_breakage(block, credits - remaining, on))
-            block = _with_back(block, movements[-1])
+            movements.append(_mirrored_breakage(block, credits - remaining, dates.on(block.last_breakage_date)))
+            block = block_after(block, event, movements[-1])
+        amount = block.amount_for(credits)
         movements.append(
             Movement(
                 kind="consumption",
                 block_id=block.block_id,
                 credits=credits,
-                amount_minor=block.amount_for(credits),
-                accounting_date=on,
+                amount_minor=amount,
+                accounting_date=dates.of_loss(block, credits, amount),
             )
         )
         needed -= credits
@@ -72,17 +73,6 @@ def _mirrored_breakage(block: Block, credits: Decimal, on: date) -> Movement:
         accounting_date=on,
         functional_minor=functional,
     )
-
-
-def _with_back(block: Block, movement: Movement) -> Block:
-    """The block as it is with a part of its breakage mirrored."""
-    expired = block.disposed["expired"]
-    back = Portion(
-        credits=expired.credits + movement.credits,
-        amount_minor=expired.amount_minor + movement.amount_minor,
-        functional_minor=expired.functional_minor,
-    )
-    return msgspec.structs.replace(block, disposed={**block.disposed, "expired": back})
 
 
 def _overage(
@@ -177,7 +167,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
         if draw.kind == "overage":
             movements.append(_of_overage(mirrored, wallet.state_of_overage(original.position)))
         else:
-            movements += _of_block(mirrored, wallet.state_of_block(draw.block_id or ""), event, dates)
+            movements += _of_block(mirrored, wallet.state_of_block(draw.block_id or ""), event, context, dates)
     return decision(context, movements, original_position=original.position)
 
 
@@ -199,19 +189,26 @@ def _of_overage(mirrored: Movement, overage: Overage) -> Movement:
     )
 
 
-def _of_block(mirrored: Movement, block: Block, event: Event[ConsumptionReversed], dates: Dates) -> list[Movement]:
-    """The mirror of a draw; if the block has expired meanwhile, the credits that come back are breakage at once."""
-    on = dates.on(block.last_gain_date, mirrored.accounting_date)
-    movements = [msgspec.structs.replace(mirrored, block_id=block.block_id, accounting_date=on)]
+def _of_block(
+    mirrored: Movement, block: Block, event: Event[ConsumptionReversed], context: Context, dates: Dates
+) -> list[Movement]:
+    """The mirror of a draw; if the block has expired meanwhile, the credits that come back are breakage.
+
+    That is dated no earlier than the credits lapsed: usage may be reversed as of a day before the expiry.
+    """
+    movements = [msgspec.structs.replace(mirrored, block_id=block.block_id)]
     passed = block.expires_at is not None and block.expires_at <= event.occurred_at
     if (block.expired or passed) and not block.disputes:
+        credits, amount = -mirrored.credits, -mirrored.amount_minor
+        last_day = None if block.expires_at is None else last_usable_day(block.expires_at, context.state.zone)
+        lapsed = (last_day, block.breakable_from, mirrored.accounting_date)
         movements.append(
             Movement(
                 kind=breakage_kind(block),
                 block_id=block.block_id,
-                credits=-mirrored.credits,
-                amount_minor=-mirrored.amount_minor,
-                accounting_date=on,
+                credits=credits,
+                amount_minor=amount,
+                accounting_date=dates.of_loss(block_after(block, event, movements[0]), credits, amount, *lapsed),
             )
         )
     return movements

@@ -30,7 +30,7 @@ def block(name: int, days: int | None, used: int) -> Block:
         expires_at=None if days is None else START + timedelta(days=days),
         used=Decimal(used),
         opened_at_position=1,
-        last_gain_date=date(2026, 1, 1),
+        losses_from=date(2026, 1, 1),
     )
 
 

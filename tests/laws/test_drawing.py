@@ -87,8 +87,8 @@ def test_late_usage_takes_what_is_left_first_and_of_the_breakage_the_rest() -> N
     case.does("dispute.won", 37, dispute_id="D")
     late = case.uses("5", 20)
     assert moves(late) == [("breakage", "A", "-2", -285, None), ("consumption", "A", "5", 714, None)]
-    assert {m.accounting_date for m in late.decision.movements} == {date(2026, 2, 5)}, (
-        "when credits last came back to it"
+    assert [m.accounting_date for m in late.decision.movements] == [date(2026, 1, 31), date(2026, 2, 5)], (
+        "in January two were left, and three came back in February"
     )
 
 
@@ -110,15 +110,15 @@ def test_usage_is_late_only_where_the_ledger_reclassifies() -> None:
     assert move == ("overage", None, "1", 50, None)
 
 
-def test_late_usage_is_booked_no_earlier_than_the_breakage_it_takes_back() -> None:
+def test_late_usage_is_booked_on_its_own_day_and_its_breakage_is_taken_back_on_the_day_it_was_booked() -> None:
     case = Case()
     case.buys("A", **UNTIL_FEBRUARY)
     case.buys("B", **UNTIL_FEBRUARY)
     case.expires("A")
     step = case.uses("8", 6)
     assert [(m.kind, m.block_id, m.accounting_date) for m in step.decision.movements] == [
-        ("breakage", "A", date(2026, 2, 1)),
-        ("consumption", "A", date(2026, 2, 1)),
+        ("breakage", "A", date(2026, 1, 31)),
+        ("consumption", "A", date(2026, 1, 6)),
         ("consumption", "B", date(2026, 1, 6)),
     ]
 
@@ -178,10 +178,12 @@ def test_what_comes_back_to_an_expired_block_is_breakage_even_of_usage_that_happ
     case.expires("A")
     back = case.takes_back(usage, 6)
     assert moves(back) == [("consumption", "A", "-3", -429, None), ("breakage", "A", "3", 429, None)]
-    assert {m.accounting_date for m in back.decision.movements} == {date(2026, 1, 6)}
+    assert [m.accounting_date for m in back.decision.movements] == [date(2026, 1, 6), date(2026, 1, 31)], (
+        "the credits could be used until the end of January"
+    )
 
 
-def test_a_reversal_is_booked_no_earlier_than_what_it_reverses_or_than_the_block_last_gained() -> None:
+def test_a_reversal_is_booked_no_earlier_than_what_it_reverses_whatever_the_block_gained_since() -> None:
     case = Case(on_shortfall="overage")
     case.buys("A", 1)
     usage = case.uses("9", 20, overage_price="0.50", currency="USD")
@@ -190,7 +192,7 @@ def test_a_reversal_is_booked_no_earlier_than_what_it_reverses_or_than_the_block
     }
     case.does("block.repriced", 25, block_id="A", add_price="1.00", reason="r")
     assert {m.accounting_date for m in case.takes_back(usage, 12, credits="1").decision.movements} == {
-        date(2026, 1, 25)
+        date(2026, 1, 20)
     }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
+from subledger.accounting_dates import effective_date
 from subledger.billing_documents import standing_name
 from subledger.blocks import ZERO, Block
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
@@ -52,53 +54,82 @@ def test_a_block_is_what_its_entries_gained_less_what_they_took(ledger: Walk) ->
 
 @for_every_walk
 def test_in_every_view_a_block_carries_no_less_than_nothing_and_nothing_without_credits(ledger: Walk) -> None:
+    """As of every date, and as known after every event."""
     days: dict[str, dict[date, tuple[Decimal, int, int]]] = defaultdict(dict)
-    for entry in ledger.entries:
-        if entry.block_id is not None:
-            held = days[entry.block_id].get(entry.accounting_date, (ZERO, 0, 0))
-            gained = value(entry)
-            after = (held[0] + gained[0], held[1] + gained[1], held[2] + gained[2])
-            days[entry.block_id][entry.accounting_date] = after
-    for block_id, moved in days.items():
-        credits, money, functional = ZERO, 0, 0
-        for day in sorted(moved):
-            credits, money, functional = credits + moved[day][0], money + moved[day][1], functional + moved[day][2]
-            assert credits >= 0, (block_id, day)
-            assert money >= 0, (block_id, day)
-            assert credits or (money, functional) == (0, 0), (block_id, day)
+    for step in ledger.steps:
+        moved = set()
+        for entry in step.entries:
+            if entry.block_id is not None:
+                there = days[entry.block_id].get(entry.accounting_date, (ZERO, 0, 0))
+                change = value(entry)
+                after = (there[0] + change[0], there[1] + change[1], there[2] + change[2])
+                days[entry.block_id][entry.accounting_date] = after
+                moved.add(entry.block_id)
+        for block_id in moved:
+            credits, money, functional = ZERO, 0, 0
+            for day in sorted(days[block_id]):
+                change = days[block_id][day]
+                credits, money, functional = credits + change[0], money + change[1], functional + change[2]
+                assert credits >= 0, (block_id, day)
+                assert money >= 0, (block_id, day)
+                assert credits or (money, functional) == (0, 0), (block_id, day)
 
 
 @for_every_walk
-def test_a_block_remembers_when_it_last_gained_or_was_remeasured_and_when_it_last_broke(ledger: Walk) -> None:
-    gained: dict[str, date] = {}
-    broken: dict[str, date] = {}
+def test_no_entry_is_dated_before_its_cause(ledger: Walk) -> None:
+    opened: dict[str, date] = {}
     for step in ledger.steps:
-        before = dict(gained)
+        day = effective_date(step.event.occurred_at, ZoneInfo("UTC"))
+        lapses = step.event.type == "credits.expired"
         for movement, entry in step.moves:
+            # Expiry is exclusive: what expires at midnight could be used through the day before.
+            assert movement.accounting_date >= (day - timedelta(days=1) if lapses else day)
+            if entry.block_id is not None:
+                first = opened.setdefault(entry.block_id, entry.accounting_date)
+                is_cash = step.event.type in ("dispute.opened", "payment.refunded")  # dated as the bank dates it
+                assert entry.accounting_date >= first or is_cash
+
+
+@for_every_walk
+def test_no_breakage_is_dated_before_the_credits_could_no_longer_be_used(ledger: Walk) -> None:
+    """Nor before the change of the expiry, or the end of the dispute, by which they lapsed."""
+    freed: dict[str, date] = {}
+    disputed: dict[str, set[str]] = {}
+    for step in ledger.steps:
+        for movement in step.decision.movements:
+            block_id = movement.block_id or ""
+            if movement.kind == "dispute_opened" and block_id:
+                disputed.setdefault(step.event.data.dispute_id, set()).add(block_id)
+            if movement.kind == "expiry_changed":
+                freed[block_id] = max(freed.get(block_id, movement.accounting_date), movement.accounting_date)
+            lapses = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
+            if lapses and step.event.type != "credits.escheated":
+                block = next(block for block in blocks_of(step) if block.block_id == block_id)
+                assert block.expires_at is not None
+                last = effective_date(block.expires_at - timedelta(microseconds=1), ZoneInfo("UTC"))
+                assert movement.accounting_date >= max(last, freed.get(block_id, last))
+        if step.event.type in ("dispute.won", "dispute.lost"):
+            for block_id in disputed.get(step.event.data.dispute_id, ()):
+                ended = max(movement.accounting_date for movement in step.decision.movements)
+                freed[block_id] = max(freed.get(block_id, ended), ended)
+
+
+@for_every_walk
+def test_a_block_remembers_when_it_was_opened_and_last_broke(ledger: Walk) -> None:
+    opened: dict[str, date] = {}
+    broken: dict[str, list[date]] = defaultdict(list)
+    for step in ledger.steps:
+        for movement in step.decision.movements:
             if movement.block_id is None:
                 continue
-            kind = KIND_BY_NAME[entry.kind]
-            remeasured = entry.kind in ("fx_remeasurement_prepaid_liability", "fx_settlement_prepaid_liability")
-            # What moves money without credits counts too: what is drawn later is priced anew.
-            priced = kind.column == "repriced" or (
-                kind.column in ("charged_back", "written_off") and entry.amount_minor > 0 and not entry.credits
-            )
-            comes = kind.sign * entry.credits > 0 or kind.sign * entry.amount_minor > 0
-            if (comes and entry.kind != "backfill_difference") or remeasured or priced:
-                gained[movement.block_id] = max(
-                    gained.get(movement.block_id, movement.accounting_date), movement.accounting_date
-                )
-            elif kind.sign:
-                assert movement.accounting_date >= before.get(movement.block_id, date.min), (
-                    "nothing is lost before it was gained"
-                )
-            if entry.kind in ("breakage", "pooled_breakage", "escheat") and entry.credits > 0:
-                broken[movement.block_id] = max(
-                    broken.get(movement.block_id, movement.accounting_date), movement.accounting_date
-                )
+            opened.setdefault(movement.block_id, movement.accounting_date)
+            if movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0:
+                broken[movement.block_id].append(movement.accounting_date)
         for block in blocks_of(step):
-            assert block.last_gain_date == gained[block.block_id]
-            assert block.last_breakage_date == broken.get(block.block_id)
+            assert block.opened_on == opened[block.block_id] <= block.losses_from
+            assert (block.last_breakage_date is None) == (not broken[block.block_id])
+            if block.expired_credits:
+                assert block.last_breakage_date in broken[block.block_id]
 
 
 @for_every_walk

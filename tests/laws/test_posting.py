@@ -72,7 +72,7 @@ BLOCKS = st.builds(
     expires_at=st.none() | MOMENTS,
     scope=st.none() | st.lists(IDS, min_size=1, max_size=3).map(tuple),
     opened_at_position=st.integers(1, 2**53 - 1),
-    last_gain_date=DAYS,
+    losses_from=DAYS,
     used=CREDITS,
     drawn_minor=AMOUNTS,
     last_breakage_date=st.none() | DAYS,

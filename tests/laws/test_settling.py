@@ -21,7 +21,8 @@ def test_a_payment_of_an_invoice_pays_its_blocks_in_order_then_its_overage_and_t
     )
     assert told(part) == [
         "01-02 payment_processor 300 block=Z processor=cards",
-        "01-03 payment_processor 50 block=A processor=cards",
+        "01-02 unapplied_processor 50 processor=cards",
+        "01-03 payment_applied 50 block=A",
         "01-02 processing_fee 7 processor=cards",
     ]
     rest = case.does("payment.received", 6, amount="4.00", currency="USD", invoice_id="I")
@@ -195,7 +196,7 @@ def test_a_dispute_withdraws_what_a_payment_paid_one_part_a_block_or_invoice() -
     opened = case.does("dispute.opened", 5, dispute_id="D", payment_id="P", amount="8.20", currency="USD", fee="15.00")
     assert told(opened) == [
         "01-05 dispute_opened 300 block=A processor=cards",
-        "01-06 dispute_opened 450 block=B processor=cards",
+        "01-05 dispute_opened 450 block=B processor=cards",
         "01-05 dispute_opened 70 invoice=V processor=cards",
         "01-05 dispute_fee 1500 processor=cards",
     ]
@@ -303,7 +304,7 @@ def test_what_comes_back_is_booked_no_earlier_than_it_broke() -> None:
     case.buys("A", **UNTIL_FEBRUARY)
     case.expires("A")
     step = case.does("block.expiry_changed", 20, block_id="A", expires_at=on(90).isoformat(), reason="r")
-    assert told(step) == ["01-20 expiry_changed 0 block=A", "02-01 reinstatement 1000 block=A credits=7"]
+    assert told(step) == ["01-20 expiry_changed 0 block=A", "01-31 reinstatement 1000 block=A credits=7"]
 
 
 def test_a_repricing_adds_credits_and_price_with_their_signs() -> None:
@@ -470,8 +471,8 @@ def test_a_transferred_block_inherits_that_it_is_refundable_and_whose_it_is_when
 # --- dates ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_booked_before_what_the_block_last_gained_or_before_it_broke() -> None:
-    """Three credits come back in February, on the fifth, to a block that expired on the first and was disputed."""
+def test_a_change_of_the_expiry_is_booked_on_its_day_and_what_comes_back_when_it_broke() -> None:
+    """Three credits come back on 5 February to a block that expired at the end of January and was disputed."""
     case = Case()
     case.buys("A", 5, **UNTIL_FEBRUARY)
     early = case.does("block.expiry_changed", 3, block_id="A", reason="r", **UNTIL_FEBRUARY)
@@ -481,10 +482,10 @@ def test_nothing_is_booked_before_what_the_block_last_gained_or_before_it_broke(
     case.does("dispute.opened", 35, dispute_id="D", block_id="A")
     case.takes_back(usage, 36)
     moved = case.does("block.expiry_changed", 20, block_id="A", expires_at=None, reason="r")
-    assert told(moved) == ["02-05 expiry_changed 0 block=A", "02-05 reinstatement 571 block=A credits=4"]
+    assert told(moved) == ["01-20 expiry_changed 0 block=A", "01-31 reinstatement 571 block=A credits=4"]
 
 
-def test_what_is_claimed_is_booked_after_the_escheat_and_after_what_came_back_since() -> None:
+def test_what_is_claimed_is_booked_after_the_escheat_whatever_came_back_since() -> None:
     case = Case()
     case.buys("A", 5)
     usage = case.uses("3", 5)
@@ -492,7 +493,7 @@ def test_what_is_claimed_is_booked_after_the_escheat_and_after_what_came_back_si
     about = {"block_id": "A", "amount": "1.00", "currency": "USD"}
     assert told(case.does("escheat.reclaimed", 6, **about)) == ["01-08 escheat_reclaimed 100 block=A"]
     case.takes_back(usage, 10)
-    assert told(case.does("escheat.remitted", 6, **about)) == ["01-10 escheat_remitted 100 block=A"]
+    assert told(case.does("escheat.remitted", 6, **about)) == ["01-08 escheat_remitted 100 block=A"]
 
 
 def test_a_void_of_what_was_repriced_to_nothing_takes_the_tax_with_its_credits() -> None:

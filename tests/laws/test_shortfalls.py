@@ -144,7 +144,7 @@ BLOCKS = st.builds(
             currency="USD",
             starts_at=JANUARY,
             opened_at_position=1,
-            last_gain_date=JANUARY.date(),
+            losses_from=JANUARY.date(),
         ),
         **fields,
     ),

@@ -31,7 +31,7 @@ def block(block_id: str, **changes: object) -> Block:
         "currency": "USD",
         "starts_at": START,
         "opened_at_position": 4,
-        "last_gain_date": date(2026, 1, 1),
+        "losses_from": date(2026, 1, 1),
     }
     return Block(**{**values, **changes})
 

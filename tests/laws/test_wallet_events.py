@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from subledger.availability import Change
 from subledger.billing_documents import Dispute, DocumentPart, Invoice, Overage, Payment
 from subledger.blocks import Block, Segment
 from subledger.errors import IntegrityFault
@@ -59,7 +60,8 @@ def test_a_purchase_leaves_the_block_that_its_event_describes() -> None:
         escheat_class="DE-3y",
         invoice_id="I",
         opened_at_position=2,
-        last_gain_date=date(2026, 1, 5),
+        opened_on=date(2026, 1, 5),
+        losses_from=date(2026, 1, 5),
         tax_minor=190,
         taxed_minor=1000,
         receivable_minor=1190,
@@ -76,7 +78,8 @@ def test_a_purchase_leaves_the_block_that_its_event_describes() -> None:
         starts_at=on(6),
         refundable=True,
         opened_at_position=3,
-        last_gain_date=date(2026, 1, 6),
+        opened_on=date(2026, 1, 6),
+        losses_from=date(2026, 1, 6),
         receivable_minor=1000,
     )
 
@@ -110,7 +113,8 @@ def test_a_grant_leaves_a_block_that_nobody_owes_anything_for() -> None:
             priority=3,
             scope=("api",),
             opened_at_position=2,
-            last_gain_date=date(2026, 1, 5),
+            opened_on=date(2026, 1, 5),
+            losses_from=date(2026, 1, 5),
         ),
     )
     free = case.does("credits.granted", 6, block_id="P", credits="4", reason="promotional", starts_at=on(9).isoformat())
@@ -123,7 +127,8 @@ def test_a_grant_leaves_a_block_that_nobody_owes_anything_for() -> None:
         currency="USD",
         starts_at=on(9),
         opened_at_position=3,
-        last_gain_date=date(2026, 1, 6),
+        opened_on=date(2026, 1, 6),
+        losses_from=date(2026, 1, 6),
     )
 
 
@@ -147,7 +152,8 @@ def test_a_transfer_leaves_the_terms_with_the_new_customer_and_nothing_to_be_pai
             scope=("api",),
             pool="p",
             opened_at_position=3,
-            last_gain_date=date(2026, 1, 6),
+            opened_on=date(2026, 1, 6),
+            losses_from=date(2026, 1, 6),
         ),
     )
     [old] = after(step).blocks
@@ -171,7 +177,7 @@ def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> No
     )
     assert (now.credits, now.price_minor, now.price_functional) == (9, 1500, 1850)
     assert (now.tax_minor, now.taxed_minor, now.receivable_minor) == (190, 1500, 1690)
-    assert now.last_gain_date == date(2026, 1, 8)
+    assert now.losses_from == date(2026, 1, 8)
     less = case.does("block.repriced", 9, block_id="A", add_price="-2.00", reason="r")
     [now] = after(less).blocks
     assert (now.taxed_minor, now.price_minor, now.receivable_minor) == (1300, 1300, 1490)
@@ -194,8 +200,8 @@ def test_an_expiry_and_its_change_leave_what_expired_and_when() -> None:
     case.buys("A", **UNTIL_FEBRUARY)
     case.uses("3", 5)
     [now] = after(case.expires("A")).blocks
-    assert (now.expired, now.last_breakage_date, now.disposed) == (True, date(2026, 2, 1), {"expired": (4, 571, 0)})
-    assert now.last_gain_date == date(2026, 1, 1)
+    assert (now.expired, now.last_breakage_date, now.disposed) == (True, date(2026, 1, 31), {"expired": (4, 571, 0)})
+    assert now.losses_from == date(2026, 1, 1)
     [still] = after(
         case.does("block.expiry_changed", 40, block_id="A", expires_at=on(39).isoformat(), reason="r")
     ).blocks
@@ -204,7 +210,9 @@ def test_an_expiry_and_its_change_leave_what_expired_and_when() -> None:
         case.does("block.expiry_changed", 41, block_id="A", expires_at=on(50).isoformat(), reason="r")
     ).blocks
     assert (back.expired, back.expires_at, back.disposed) == (False, on(50), {"expired": (0, 0, 0)})
-    assert (back.last_gain_date, back.last_breakage_date) == (date(2026, 2, 10), date(2026, 2, 1))
+    assert (back.losses_from, back.last_breakage_date) == (date(2026, 1, 1), date(2026, 1, 31))
+    assert back.changes == (Change(date(2026, 2, 10), Decimal(4), 571),), "until then the block had nothing"
+    assert back.breakable_from == date(2026, 2, 10)
     [never] = after(expires(case, 42, None)).blocks
     assert (never.expired, never.expires_at) == (False, None)
 
@@ -250,7 +258,9 @@ def test_a_payment_remembers_what_it_was_for_and_what_is_open() -> None:
         fee="0.30",
     )
     parts = (DocumentPart(block_id="A", amount_minor=1000), DocumentPart(block_id="B", amount_minor=400))
-    paid = Payment(payment_id="P", currency="USD", processor="cards", applied=parts, open_minor=600)
+    paid = Payment(
+        payment_id="P", currency="USD", processor="cards", applied=parts, open_minor=600, received_on=date(2026, 1, 5)
+    )
     assert after(got).documents == (paid,)
     case.buys("C", 6, price="5.00")
     more = case.does("payment.applied", 7, payment_id="P", amount="2.50", currency="USD", block_id="C")
@@ -262,7 +272,10 @@ def test_a_payment_remembers_what_it_was_for_and_what_is_open() -> None:
     assert after(other).documents == (replace(paid, open_minor=50),)
     cash = case.does("payment.received", 9, amount="2.00", currency="USD", block_id="C", payment_id="Q")
     assert after(cash).document(Payment, "Q") == Payment(
-        payment_id="Q", currency="USD", applied=(DocumentPart(block_id="C", amount_minor=200),)
+        payment_id="Q",
+        currency="USD",
+        applied=(DocumentPart(block_id="C", amount_minor=200),),
+        received_on=date(2026, 1, 9),
     )
     nameless = case.does("payment.received", 9, amount="2.00", currency="USD")
     assert after(nameless).documents == after(cash).documents
@@ -272,7 +285,14 @@ def test_an_invoice_of_overage_remembers_what_was_billed_taxed_paid_conceded_and
     case = Case(on_shortfall="overage")
     case.uses("3", 5, overage_price="2.00", currency="USD", product="api")
     billed = case.does("overage.billed", 6, invoice_id="V", amount="5.00", currency="USD", tax="0.95")
-    invoice = Invoice(invoice_id="V", currency="USD", billed_minor=500, tax_minor=95, receivable_minor=595)
+    invoice = Invoice(
+        invoice_id="V",
+        currency="USD",
+        billed_minor=500,
+        tax_minor=95,
+        receivable_minor=595,
+        invoiced_on=date(2026, 1, 6),
+    )
     assert after(billed).documents == (invoice,)
     [usage] = after(billed).overages
     assert usage == Overage(
@@ -297,7 +317,11 @@ def test_an_invoice_of_overage_remembers_what_was_billed_taxed_paid_conceded_and
     disputed = case.does("dispute.opened", 9, dispute_id="D", payment_id="P")
     assert after(disputed).document(Invoice, "V") == replace(invoice, disputed_minor=400)
     dispute = Dispute(
-        dispute_id="D", currency="USD", payment_id="P", parts=(DocumentPart(invoice_id="V", amount_minor=400),)
+        dispute_id="D",
+        currency="USD",
+        payment_id="P",
+        parts=(DocumentPart(invoice_id="V", amount_minor=400),),
+        opened_on=date(2026, 1, 9),
     )
     assert after(disputed).document(Dispute, "D") == dispute
     won = case.does("dispute.won", 10, dispute_id="D")
@@ -319,6 +343,7 @@ def test_a_dispute_freezes_its_block_until_it_is_decided_and_what_is_lost_is_giv
         processor="cards",
         payment_id="P",
         parts=(DocumentPart(block_id="A", amount_minor=1100),),
+        opened_on=date(2026, 1, 7),
     )
     assert after(opened).document(Dispute, "D") == dispute
     lost = case.does("dispute.lost", 8, dispute_id="D")
@@ -326,7 +351,7 @@ def test_a_dispute_freezes_its_block_until_it_is_decided_and_what_is_lost_is_giv
     assert (now.disputes, now.disputed_minor, now.given_up_minor) == (0, 1100, 1100)
     assert (now.tax_taken_minor, now.tax_reversed_minor) == (100, 0)
     assert now.disposed == {"charged_back": (Decimal("2.8"), 400, 480)}
-    assert (now.conceded_minor, now.last_gain_date) == (600, date(2026, 1, 1))
+    assert (now.conceded_minor, now.losses_from) == (600, date(2026, 1, 1))
     assert after(lost).document(Dispute, "D") == replace(dispute, decided="lost")
     case.buys("B", 9, unit="token", currency="EUR")
     case.does("dispute.opened", 9, dispute_id="E", block_id="B")
@@ -344,7 +369,7 @@ def test_a_write_off_gives_value_and_tax_up_and_takes_them_from_the_receivable()
         [now] = after(written).blocks
         assert (now.receivable_minor, now.given_up_minor, now.tax_taken_minor) == (0, 1100, 100)
         assert now.disposed == {"written_off": (Decimal("2.8"), 400, 0)}
-        assert (now.last_gain_date, now.conceded_minor) == (date(2026, 1, 1), 600)
+        assert (now.losses_from, now.conceded_minor) == (date(2026, 1, 1), 600)
 
 
 def test_money_that_goes_without_its_credits_is_followed_by_what_is_recorded_later() -> None:
@@ -358,7 +383,7 @@ def test_money_that_goes_without_its_credits_is_followed_by_what_is_recorded_lat
         else:
             step = case.does("receivable.written_off", 7, block_id="A", amount="0.01", reason="r")
         [now] = after(step).blocks
-        assert (now.remaining, now.carrying_minor, now.last_gain_date) == (Decimal("2E-9"), 99, date(2026, 1, 7))
+        assert (now.remaining, now.carrying_minor, now.losses_from) == (Decimal("2E-9"), 99, date(2026, 1, 7))
 
 
 def test_what_a_backfill_differs_by_is_a_part_of_its_draw_and_no_gain() -> None:
@@ -371,7 +396,7 @@ def test_what_a_backfill_differs_by_is_a_part_of_its_draw_and_no_gain() -> None:
         "01-10 backfill_difference -714 block=A overage=1",
     ]
     [now] = after(step).blocks
-    assert (now.last_gain_date, now.used, now.drawn_minor) == (date(2026, 1, 5), 2, 286)
+    assert (now.losses_from, now.used, now.drawn_minor) == (date(2026, 1, 5), 2, 286)
     [usage] = after(step).overages
     assert (usage.open, usage.open_minor, usage.settled_by) == (0, 0, ("e2",))
 
@@ -442,7 +467,7 @@ def test_a_remeasured_block_is_worth_what_the_rate_of_the_day_says_and_gained_th
     step = case.own("m", "balances.remeasured", "ann", end, period="2026-01")
     assert step is not None
     [now] = after(step).blocks
-    assert (now.price_functional, now.carrying_functional, now.last_gain_date) == (1300, 1300, date(2026, 1, 31))
+    assert (now.price_functional, now.carrying_functional, now.losses_from) == (1300, 1300, date(2026, 1, 31))
     assert now.price_minor == 1000
 
 

@@ -29,7 +29,7 @@ def forfeit(wallet: Wallet, event: Event[CreditsForfeited], context: Context, da
     is_live(block, event)
     movement = Movement(
         kind="forfeiture", block_id=block.block_id, credits=block.remaining, amount_minor=block.carrying_minor,
-        accounting_date=dates.on(block.last_gain_date),
+        accounting_date=dates.on(block.losses_from),
     )
     return decision(context, [movement])
 '''

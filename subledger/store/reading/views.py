@@ -313,7 +313,7 @@ def due_expiries(
 
 
 def _due_by(now: datetime, zone: ZoneInfo, as_of: date | None) -> datetime:
-    return now if as_of is None else min(now, _last_moment(as_of, zone))
+    return now if as_of is None else min(now, end_of_day(as_of, zone))  # expiry is exclusive
 
 
 def _last_moment(day: date, zone: ZoneInfo) -> datetime:

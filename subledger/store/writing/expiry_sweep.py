@@ -15,15 +15,14 @@ from typing import Final
 
 from subledger.events.envelope import OWN_SOURCE, Event, own_event
 from subledger.ledger import LedgerState
-from subledger.periods import MICROSECOND
 from subledger.store.database import WriteConnection
 from subledger.store.writing.batch import RECORDED
 from subledger.store.writing.recorder import Recorder, ledger_now, raise_first
 
 DUE_BLOCKS: Final = """
--- Open blocks whose expiry has passed, soonest first.
+-- Open blocks whose expiry has come, soonest first.
 SELECT block_id, customer, expires_at FROM blocks
-WHERE ledger = %s AND is_open AND expires_at < %s ORDER BY expires_at, block_id LIMIT %s
+WHERE ledger = %s AND is_open AND expires_at <= %s ORDER BY expires_at, block_id LIMIT %s
 """
 
 
@@ -36,7 +35,9 @@ def sweep(
     stop: Callable[[], bool] = lambda: False,
     by: str | None = None,
 ) -> int:
-    """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns their number.
+    """Records the expiry of every block that expired by ``until`` and by now. Returns their number.
+
+    Expiry is exclusive, so a block that expires when a day ends could be used through that day, and is swept with it.
 
     ``stop`` is called before each batch; True leaves the rest for later. ``by`` is the person who requested the sweep,
     if any: it is in the events.
@@ -65,12 +66,12 @@ def expiries_to_record(
     *,
     by: str | None = None,
 ) -> list[Event]:
-    """The events of blocks that expired before ``until``, and by the ledger's now, soonest first.
+    """The events of blocks that expired by ``until``, and by the ledger's now, soonest first.
 
     Under the lock a block is due once. The ledger's position makes the id unique, as a block whose expiry is changed
     afterwards can expire a second time.
     """
-    until = min(until, ledger_now(connection, state) + MICROSECOND)
+    until = min(until, ledger_now(connection, state))
     return [
         own_event(
             source=OWN_SOURCE,
