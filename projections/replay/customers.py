@@ -167,8 +167,8 @@ class Replayer:
     def _begin_drawing(self, customer: str | None, block_id: str | None) -> Drawn | None:
         wallet = self.wallets.get(customer) if customer is not None else None
         block = wallet.block(block_id) if wallet is not None and block_id is not None else None
-        if block is None or customer is None:
-            return None
+        if block is None or customer is None or block.changes:
+            return None  # a block that gained again after its opening remembers its draws by day
         drawn = Drawn(customer=customer, block_id=block.block_id, unit=block.unit, credit_kind=block.credit_kind)
         self._drawn[block.block_id] = drawn
         self._drawing.setdefault(customer, []).append(drawn)
@@ -183,7 +183,7 @@ class Replayer:
             self._drawn.pop(drawn.block_id, None)
         # None has a position where the decision went on to a block that is not at hand, and was taken otherwise.
         position = max(self.positions[customer], *(drawn.position for drawn in draws))
-        day = date.min  # no figure of a draw depends on its date
+        day = date.min  # no figure of these blocks depends on the date of a draw
         decision = Decision(
             policy=0,
             movements=tuple(
