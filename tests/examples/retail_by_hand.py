@@ -82,7 +82,7 @@ def _expire(owned: list[Block], now: datetime, result: Totals) -> None:
     for block in owned:
         if not block.broken and block.expires <= now:
             block.broken = True
-            result.broken[month_of(block.expires)] += block.left
+            result.broken[month_of(block.expires - timedelta(microseconds=1))] += block.left  # the last usable moment
             block.left = 0
 
 
