@@ -29,7 +29,7 @@ class Change(NamedTuple):
 
 
 Changes = tuple[Change, ...]
-"""The changes of a block since it first gained something after its opening, in order of day, one for each day."""
+"""The changes of a block since it first gained something after its opening, in order of day, at most one a day."""
 
 
 def with_change(changes: Changes, change: Change) -> Changes:
@@ -40,7 +40,7 @@ def with_change(changes: Changes, change: Change) -> Changes:
         same = after[0]
         change = Change(change.on, same.credits + change.credits, same.amount_minor + change.amount_minor)
         after = after[1:]
-    return (*before, change, *after)
+    return (*before, change, *after) if change.credits or change.amount_minor else (*before, *after)
 
 
 def first_day(changes: Changes, *, on: date, left: tuple[Decimal, int], loss: tuple[Decimal, int]) -> date:

@@ -87,8 +87,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     Its accounting dates: it was opened on ``opened_on``; its losses are not dated before ``losses_from``, and only if
     ``changes`` allow the day (``loss_day``); its breakage not before ``breakable_from``, when its expiry was last moved
-    or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages; they are ``scattered`` if
-    they have several.
+    or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages and escheats;
+    ``lapses`` has the credits that expired and have not come back, by the day of their breakage.
     """
 
     block_id: str
@@ -121,7 +121,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     drawn_functional: int = 0
     disposed: dict[str, Portion] = {}
     last_breakage_date: date | None = None
-    scattered: bool = False
+    lapses: tuple[tuple[date, Decimal], ...] = ()
     cancelled_minor: int = 0
     tax_reversed_minor: int = 0
     tax_taken_minor: int = 0

@@ -25,7 +25,7 @@ from subledger.billing_documents import (
     standing_name,
 )
 from subledger.block_index import places
-from subledger.blocks import NO_PORTION, PAID, Block, Portion, Segment
+from subledger.blocks import NO_PORTION, PAID, ZERO, Block, Portion, Segment
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
     BlockExpiryChanged,
@@ -125,7 +125,9 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
     if kind.column is not None:
         block = _dated(block, was, kind, movement)
     if kind.column in ("expired", "escheated"):
-        block = _expired(block, was, event, movement, -kind.sign * credits)
+        block = _expired(block, event, movement, -kind.sign * credits)
+    if kind.column == "expired":
+        block = _with_lapse(block, movement.accounting_date, -kind.sign * credits)
     if kind.gives_up:
         block = replace(block, given_up_minor=block.given_up_minor + amount)
     if kind.cancels:
@@ -147,7 +149,7 @@ def _dated(block: Block, was: Block, kind: Kind, movement: Movement) -> Block:
     priced_anew = kind.column == "repriced" or (kind.gives_up and amount < 0 and not credits)
     if priced_anew or (gains and block.rate is not None):
         return _losing_from(block, on)
-    if gains and kind.column == "expired" and on == was.last_breakage_date and not was.scattered:
+    if gains and kind.column == "expired" and _lapse_on(was, on) >= credits:
         # It undoes its breakage on the same day, so every day has what it would have had without it.
         gains = False
         if not any(change.on == on for change in block.changes):
@@ -190,25 +192,31 @@ def _segment_of_remainder(block: Block) -> Segment:
     )
 
 
-def _expired(block: Block, was: Block, event: Event, movement: Movement, expired: Decimal) -> Block:
+def _expired(block: Block, event: Event, movement: Movement, expired: Decimal) -> Block:
     """A block after breakage, or after its reinstatement. Breakages may be recorded out of the order of their dates."""
     if expired <= 0:
         return block  # the change of the expiry before it has set whether the block is expired
     early = isinstance(event.data, CreditsEscheated)  # the block lives on, should usage of it be taken back
-    on, last = movement.accounting_date, block.last_breakage_date
-    if last is None or not _has_lapsed(was):
-        return replace(block, last_breakage_date=on, scattered=False, expired=block.expired or not early)
-    return replace(
-        block,
-        last_breakage_date=max(last, on),
-        scattered=block.scattered or on != last,
-        expired=block.expired or not early,
-    )
+    last_breakage_date = max(block.last_breakage_date or movement.accounting_date, movement.accounting_date)
+    return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or not early)
 
 
-def _has_lapsed(block: Block) -> bool:
-    """True if something of the block expired or escheated, and has not come back."""
-    return any(block.disposed.get(column, NO_PORTION).credits for column in ("expired", "escheated"))
+def _lapse_on(block: Block, on: date) -> Decimal:
+    """The credits of a block whose breakage was booked on a day, and has not been reversed."""
+    return next((credits for day, credits in block.lapses if day == on), ZERO)
+
+
+def _with_lapse(block: Block, on: date, credits: Decimal) -> Block:
+    """A block of which more credits lapsed on a day; or less (negative): those of that day, else the first ones."""
+    lapses = dict(block.lapses)
+    if credits > 0 or lapses.get(on, ZERO) >= -credits:
+        lapses[on] = lapses.get(on, ZERO) + credits
+    else:
+        back = -credits
+        for day, lapsed in block.lapses:
+            taken = min(lapsed, back)
+            lapses[day], back = lapsed - taken, back - taken
+    return replace(block, lapses=tuple(sorted((day, lapsed) for day, lapsed in lapses.items() if lapsed)))
 
 
 def _owing(block: Block, amount: int, on: date) -> Block:

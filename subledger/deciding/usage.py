@@ -39,10 +39,14 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         credits = min(remaining + block.expired_credits if late else remaining, needed)
         if not credits:
             continue
-        if credits > remaining:
+        lapsed = credits - remaining
+        for day, there in block.lapses if lapsed > 0 else ():
             # Credits that expired before this usage was known, but after it happened, were no breakage.
-            movements.append(_mirrored_breakage(block, credits - remaining, dates.on(block.last_breakage_date)))
-            block = block_after(block, event, movements[-1])
+            back = min(there, lapsed)
+            if back > 0:
+                movements.append(_mirrored_breakage(block, back, dates.on(day)))
+                block = block_after(block, event, movements[-1])
+                lapsed -= back
         amount = block.amount_for(credits)
         movements.append(
             Movement(
