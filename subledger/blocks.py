@@ -75,7 +75,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     grant) and ``credits`` counts paid, bonus and added credits alike, so that bonus credits share the price.
     ``expires_at`` is exclusive; None means never. ``scope`` lists the products it may pay for; None means any.
     ``rate`` is the exchange rate it was bought at, None in the functional currency, where the ``…_functional``
-    figures stay 0.
+    figures stay 0. ``cohort`` is the month in which a pooled block, or the block that it was transferred from, was
+    opened; None if that was before there were cohorts.
 
     ``used`` and ``drawn_minor`` are net of reversals; ``disposed`` has the credits and value that left the block
     otherwise, by column of its roll-forward. ``receivable_minor`` is the unpaid part of its price and tax, and
@@ -105,6 +106,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     scope: tuple[str, ...] | None = None
     refundable: bool = False
     pool: str | None = None
+    cohort: str | None = None
     escheat_class: str | None = None
     invoice_id: str | None = None
     opened_at_position: int

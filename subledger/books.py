@@ -17,8 +17,7 @@ from subledger.billing_documents import NO_STANDING, Standing, Standings, standi
 from subledger.events.data import BreakageEstimated, ExchangeRateSet
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
-from subledger.money import to_minor
-from subledger.pools import Estimate, Pool
+from subledger.pooling import Pools, after_movements, with_estimate
 from subledger.wallet import Decision, Movement
 
 
@@ -46,7 +45,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A ledger's own books after some position. ``standings`` are cash, processors and tax in other currencies."""
 
     rates: Mapping[str, Rates] = {}
-    pools: Mapping[str, Pool] = {}
+    pools: Pools = Pools()
     standings: Standings = {}
 
     def rate(self, currency: str, day: date) -> Decimal | None:
@@ -71,49 +70,25 @@ def evolve_books(books: Books, event: Event, decision: Decision, *, effective: d
         rates = books.rates.get(data.base, Rates()).set(effective, data.rate)
         return replace(books, rates={**books.rates, data.base: rates})
     if isinstance(data, BreakageEstimated):
-        pool = with_estimate(books.pools.get(data.pool), data)
-        books = replace(books, pools={**books.pools, data.pool: pool})
+        books = replace(books, pools=with_estimate(books.pools, data, decision.grouping))
+    if any(movement.pool is not None for movement in decision.movements):
+        books = replace(books, pools=after_movements(books.pools, decision.movements, functional_currency))
     for movement in decision.movements:
-        if movement.currency is not None or movement.pool is not None:
-            books = apply_to_books(books, movement, functional_currency)
+        books = apply_to_standings(books, movement)
     return books
 
 
-def with_estimate(pool: Pool | None, data: BreakageEstimated) -> Pool:
-    """A pool, maybe a new one, with the estimate of an event as its next version."""
-    pool = pool or Pool(pool=data.pool, currency=data.currency)
-
-    def minor(amount: Decimal | None, field: str) -> int | None:
-        return None if amount is None else to_minor(amount, data.currency, field=f"data.{field}")
-
-    estimate = Estimate(
-        version=1 if pool.estimate is None else pool.estimate.version + 1,
-        breakage_minor=minor(data.expected_breakage, "expected_breakage"),
-        breakage_rate=data.expected_breakage_rate,
-        escheat_minor=minor(data.expected_escheat, "expected_escheat"),
-        escheat_rate=data.expected_escheat_rate,
-        issued_minor=pool.issued_minor,
-    )
-    return replace(pool, estimate=estimate)
-
-
-def apply_to_books(books: Books, movement: Movement, functional_currency: str) -> Books:
-    """The books after one movement."""
-    kind = KIND_BY_NAME[movement.kind]
+def apply_to_standings(books: Books, movement: Movement) -> Books:
+    """The books after a movement of money of the ledger itself in another currency."""
+    if movement.currency is None:
+        return books
+    kind, standings = KIND_BY_NAME[movement.kind], books.standings
     functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
-    if movement.pool is not None:
-        currency = movement.currency or functional_currency
-        pool = books.pools.get(movement.pool) or Pool(pool=movement.pool, currency=currency)
-        pool = pool.moved(kind, amount=movement.amount_minor, functional=functional, credits=movement.credits)
-        books = replace(books, pools={**books.pools, movement.pool: pool})
-    if movement.currency is not None:
-        standings = books.standings
-        for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
-            if role in LEDGER_ROLES:
-                key = standing_name(role, movement.currency, movement.processor)
-                amount, carried = standings.get(key, NO_STANDING)
-                # A standing of zero stays: it keeps its row, whether or not a batch ended in between.
-                after = Standing(amount + sign * movement.amount_minor, carried + sign * functional)
-                standings = {**standings, key: after}
-        books = books if standings is books.standings else replace(books, standings=standings)
-    return books
+    for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
+        if role in LEDGER_ROLES:
+            key = standing_name(role, movement.currency, movement.processor)
+            amount, carried = standings.get(key, NO_STANDING)
+            # A standing of zero stays: it keeps its row, whether or not a batch ended in between.
+            after = Standing(amount + sign * movement.amount_minor, carried + sign * functional)
+            standings = {**standings, key: after}
+    return books if standings is books.standings else replace(books, standings=standings)

@@ -28,6 +28,7 @@ _length = Struct(">I").pack
 _entry_head = Struct(">HHqqiii").pack
 
 NULL: Final = b"\x00"
+_COHORT: Final = b"\x02"
 _PRESENT: Final = tuple(b"\x01" + _length(size) for size in range(512))
 
 
@@ -55,7 +56,10 @@ def _credits(quantity: Decimal) -> bytes:
 
 @lru_cache(maxsize=1 << 12)
 def _dimensions(of: Dimensions) -> bytes:
-    return _text(of.product) + _text(of.credit_kind) + _text(of.pool) + _text(of.processor)
+    # A cohort is written only if there is one: the bytes of entries without stay what they were, and no text begins
+    # with its tag, so that it cannot be taken for another one.
+    cohort = _COHORT + _text(of.cohort) if of.cohort else b""
+    return _text(of.product) + _text(of.credit_kind) + _text(of.pool) + cohort + _text(of.processor)
 
 
 def encode(ledger: str, position: int, event: Event, decision_text: str, entries: tuple[Entry, ...]) -> bytes:

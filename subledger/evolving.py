@@ -301,6 +301,7 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
         opened,
         refundable=data.refundable,
         pool=data.pool,
+        cohort=movement.cohort,
         escheat_class=data.escheat_class,
         invoice_id=data.invoice_id,
         receivable_minor=movement.amount_minor,

@@ -369,6 +369,7 @@ class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
     credit_kind: str = ""
     pool: str = ""
     processor: str = ""
+    cohort: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -259,5 +259,7 @@ def _entry(
         accounting_date=movement.accounting_date,
         effective_date=effective,
         cut=before.open_cut,
-        dimensions=_dimensions(product or "", credit_kind, movement.pool or "", movement.processor or ""),
+        dimensions=_dimensions(
+            product or "", credit_kind, movement.pool or "", movement.processor or "", movement.cohort or ""
+        ),
     )

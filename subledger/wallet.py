@@ -29,6 +29,7 @@ from subledger.billing_documents import (
 )
 from subledger.block_index import places
 from subledger.blocks import ZERO, Block
+from subledger.cohorts import Grouping
 from subledger.draw_order import draw_order
 from subledger.errors import IntegrityFault
 from subledger.event_effect import EventEffect
@@ -52,7 +53,9 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     that. ``overage_position`` is the position of the usage that made the overage, ``invoice_id`` the invoice whose
     receivable moves. ``backfill`` marks overage that the next purchase pays first; it is stored because the ledger's
     setting may change later. ``policy`` is set if it is not the decision's: a reversal mirrors the entries of the
-    usage under the policy of that day.
+    usage under the policy of that day. ``cohort`` is the month of issue of a pooled block, or the cohort whose breakage
+    is estimated; it is empty if the pool is one cohort by itself, None if the movement was recorded before there were
+    cohorts.
     """
 
     kind: str
@@ -68,6 +71,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     currency: str | None = None
     functional_minor: int | None = None
     pool: str | None = None
+    cohort: str | None = None
     processor: str | None = None
     invoice_id: str | None = None
 
@@ -91,9 +95,10 @@ class Decision(
     """The decision about an event, made when it was recorded; stored with it and never computed again.
 
     ``original_position`` is the position of the usage that is reversed, ``rate`` the exchange rate that was used,
-    ``new_block`` the block that a transfer makes for its new customer. ``effect`` is what a second person may have to
-    allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded before it was
-    measured. Nothing in the books depends on it.
+    ``new_block`` the block that a transfer makes for its new customer, ``grouping`` the one by which the pool of an
+    estimate is divided into cohorts; None if it was recorded before there were cohorts. ``effect`` is what a second
+    person may have to allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded
+    before it was measured. Nothing in the books depends on it.
     """
 
     policy: int
@@ -101,6 +106,7 @@ class Decision(
     original_position: int | None = None
     rate: Decimal | None = None
     new_block: Block | None = None
+    grouping: Grouping | None = None
     approval: Approval | None = None
     effect: EventEffect | None = None
 

@@ -111,8 +111,8 @@ def prove(connection: WriteConnection, ledger: str, functional_currency: str, th
 
     The trial balance balances. The liability equals the sum of the columns of all blocks, is never negative, is zero
     without credits, and under the deposit policies equals deposits and clearing. Money in other currencies is at the
-    rate of the day. The breakage recognised of each pool is that of its formula. All of it holds in the currency and
-    in the functional one.
+    rate of the day. The breakage recognised of each cohort of a pool is that of its formula. All of it holds in the
+    currency and in the functional one.
     """
     parameters: dict[str, Any] = {"ledger": ledger, "through": through, "functional_currency": functional_currency}
     # First the rules: the queries after it join totals with rules, and would leave out a total without one.
@@ -171,8 +171,9 @@ def _remeasured(connection: WriteConnection, parameters: dict[str, Any]) -> Iter
 
 
 def _pools(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
-    for name, pool in sorted(load_books(connection, parameters["ledger"]).pools.items()):
-        due = (pool.due_minor(), pool.due_functional())
-        recognised = (pool.recognised_minor, pool.recognised_functional)
-        if due[0] != recognised[0] or (pool.currency != parameters["functional_currency"] and due[1] != recognised[1]):
-            yield f"pool {name} has recognised {recognised}, and the formula is {due} (money, functional money)"
+    for cohort in load_books(connection, parameters["ledger"]).pools.all_cohorts():
+        due = (cohort.due_minor(), cohort.due_functional())
+        recognised = (cohort.recognised_minor, cohort.recognised_functional)
+        foreign = cohort.currency != parameters["functional_currency"]
+        if due[0] != recognised[0] or (foreign and due[1] != recognised[1]):
+            yield f"{cohort.name} has recognised {recognised}, and the formula is {due} (money, functional money)"

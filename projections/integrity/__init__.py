@@ -11,7 +11,7 @@ Each file makes the comparison named here and owns the checks beside it; a diffe
                   kinds; entries with the rules
     blocks        the invariants of a block, in every view block
     pools         recognised breakage with the formula;    pool
-                  no balance at a pool's end
+                  no balance at a cohort's end
     positions     money owed and owned with the entries    position, receivable, unbilled, dispute,
                                                            unclaimed, payment
     reversals     reversals with their originals           reversal

@@ -62,11 +62,14 @@ class Totals:
             drawn.credit_kind,
             movement.pool,
             movement.processor,
+            movement.cohort,
             drawn.unit,
         )
         total = self._drawn.get(quick)
         if total is None:
-            dimensions = Dimensions(product, drawn.credit_kind, movement.pool or "", movement.processor or "")
+            dimensions = Dimensions(
+                product, drawn.credit_kind, movement.pool or "", movement.processor or "", movement.cohort or ""
+            )
             currency = movement.currency or functional_currency
             key = (movement.accounting_date, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)
             total = self.days.get(key)
@@ -111,7 +114,7 @@ def rows_of_totals(totals: Totals) -> dict[str, Rows]:
     """Returns the expected rows of day totals and of dimension sets."""
     return {
         "dimension_sets": {
-            (number,): (d.product, d.credit_kind, d.pool, d.processor)
+            (number,): (d.product, d.credit_kind, d.pool, d.processor, d.cohort)
             for number, d in enumerate(totals.numbered(), start=1)
         },
         "ledger_days": {key: tuple(amounts) for key, amounts in totals.by_number().items()},

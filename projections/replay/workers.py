@@ -25,7 +25,7 @@ import sqlalchemy as sa
 
 from subledger.billing_documents import Dispute, Invoice, Overage, Payment, ReversedUsage
 from subledger.blocks import Block
-from subledger.pools import Pool
+from subledger.pools import Cohort, Pool
 from subledger.store.database import Database, driver
 from subledger.store.distribution import is_distributed
 from subledger.store.timeouts import Timeouts
@@ -143,7 +143,7 @@ def database_snapshot(database: Database) -> Iterator[DatabaseSnapshot]:
 
 _KEPT_AS_TEXT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     type.__name__: msgspec.json.Decoder(type)
-    for type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool)
+    for type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort)
 }
 
 
@@ -160,7 +160,7 @@ def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
     return _from_text, (value.__class__.__name__, encode_state(value))
 
 
-for _type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool):
+for _type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort):
     copyreg.pickle(_type, _as_text)
 
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from subledger import errors
 from subledger.blocks import NO_PORTION, PROMOTIONAL, ZERO, Block
+from subledger.cohorts import WHOLE
 from subledger.deciding.context import (
     Context,
     Dates,
@@ -178,6 +179,7 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
         amount_minor=amount,
         accounting_date=on,
         pool=block.pool,
+        cohort=None if block.pool is None else block.cohort or WHOLE,
         currency=block.currency,
         customer=data.to_customer,
     )
@@ -201,6 +203,7 @@ def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: da
         scope=block.scope,
         refundable=block.refundable,
         pool=block.pool,
+        cohort=block.cohort,
         escheat_class=block.escheat_class,
         opened_at_position=0,
         losses_from=on,

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from subledger import errors
 from subledger.billing_documents import NO_STANDING, Standing
 from subledger.blocks import NO_PORTION, Block
-from subledger.books import Books, apply_to_books
+from subledger.books import Books, apply_to_standings
 from subledger.events.envelope import Event
 from subledger.evolving import apply_movement
 from subledger.kinds import GAINS, KIND_BY_NAME, LEDGER_ROLES, REMEASUREMENT_OF, SETTLEMENT_OF, Kind, Relieves
@@ -97,7 +97,7 @@ class _Meter:
         draft = replace(self._draft, rate=self.rate)
         if movement.customer is None:
             self._wallet = apply_movement(self._wallet, self._event, draft, movement, self._functional_currency)
-        self._books = apply_to_books(self._books, movement, self._functional_currency)
+        self._books = apply_to_standings(self._books, movement)
 
     def _spot(self, amount: int, currency: str) -> int:
         if self.rate is None:

@@ -18,6 +18,7 @@ import msgspec
 
 from subledger import errors
 from subledger.billing_documents import Standing
+from subledger.cohorts import WHOLE, month_of_issue
 from subledger.deciding import cancellations, disputes, expiry, payments, purchases, usage
 from subledger.deciding.context import Context, Dates, decision
 from subledger.deciding.currencies import StandingKey, measure, remeasure
@@ -47,7 +48,7 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
     movements, changed, foreign = [], False, False
     pooled = isinstance(event.data, of_others.BreakageEstimated)
     for drafted in draft.movements:
-        movement = _complete(drafted, wallet, event, context)
+        movement = _complete(drafted, wallet, event, context, dates)
         changed = changed or movement is not drafted
         foreign = foreign or movement.currency is not None
         pooled = pooled or movement.pool is not None
@@ -80,20 +81,26 @@ def _check_bounds(draft: Decision) -> None:
             )
 
 
-def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context) -> Movement:
-    """A movement with the pool of its block, and with its currency if that is not the functional one."""
-    currency, pool = movement.currency, movement.pool
+def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context, dates: Dates) -> Movement:
+    """A movement with the pool and cohort of its block, and with its currency if that is not the functional one.
+
+    A new block is issued in the month of the effective date; one that is transferred keeps its month.
+    """
+    currency, pool, cohort = movement.currency, movement.pool, movement.cohort
     if movement.block_id is not None:
         block = wallet.block(movement.block_id)
         if block is not None:
-            currency, pool = block.currency, block.pool
+            currency, pool, cohort = block.currency, block.pool, block.cohort or WHOLE
         elif movement.pool is None and movement.customer is None:
             currency, pool = _terms_of_new_block(event)
+            cohort = month_of_issue(dates.effective)
     if currency == context.state.functional_currency:
         currency = None
-    if currency == movement.currency and pool == movement.pool:
+    if pool is None:
+        cohort = None
+    if (currency, pool, cohort) == (movement.currency, movement.pool, movement.cohort):
         return movement
-    return msgspec.structs.replace(movement, pool=pool, currency=currency)
+    return msgspec.structs.replace(movement, pool=pool, cohort=cohort, currency=currency)
 
 
 def _terms_of_new_block(event: Event) -> tuple[str | None, str | None]:

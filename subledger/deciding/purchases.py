@@ -58,7 +58,7 @@ def purchase(wallet: Wallet, event: Event[CreditsPurchased], context: Context, d
 
 
 def _in_the_pools_currency(data: CreditsPurchased, context: Context) -> None:
-    pool = context.books.pools.get(data.pool) if data.pool is not None else None
+    pool = context.books.pools.by_name.get(data.pool) if data.pool is not None else None
     if pool is not None:
         same_currency(data.currency, pool.currency, f"pool {data.pool}")
 

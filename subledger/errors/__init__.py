@@ -16,7 +16,7 @@
     │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
     │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
-    │   ├── ExceedsOverage  EstimateTooHigh
+    │   ├── ExceedsOverage  UnknownCohort  CohortsFixed  EstimateTooHigh  EstimateTooLow
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused  EffectChanged
     │   ├── RejectionSettled  RejectionCut  RejectionsChanged
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled

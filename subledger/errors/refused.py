@@ -181,6 +181,25 @@ class ExceedsOverage(Refused):
     retryable = True
 
 
+class CohortsFixed(Refused):
+    """The cohorts of a breakage pool were set by its first estimate."""
+
+    code = "cohorts_fixed"
+
+
+class UnknownCohort(Refused):
+    """The breakage pool has no such cohort, or has several and the estimate names none."""
+
+    code = "unknown_cohort"
+
+
+class EstimateTooLow(Refused):
+    """More has expired than the estimate expects to break."""
+
+    code = "estimate_too_low"
+    retryable = True
+
+
 class EstimateTooHigh(Refused):
     """The expected breakage and escheat leave nothing of the pool to be redeemed."""
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from subledger.errors import InvalidValue
 from subledger.events.fields import (
     Amount,
+    CohortName,
     Credits,
     Currency,
     EventData,
@@ -323,9 +324,11 @@ class OverageBilled(EventData):
 
 
 class BreakageEstimated(EventData):
-    """The expected breakage of a pool over its life, with its evidence (ASC 606-10-55-48, IFRS 15 B46)."""
+    """The expected breakage of a pool's cohorts over their life, with its evidence (ASC 606-10-55-48, IFRS 15 B46)."""
 
     pool: Name
+    cohort: CohortName | None = None
+    cohorts: Literal["month", "quarter", "year", "none"] | None = None
     expected_breakage: Amount | None = None
     expected_breakage_rate: Rate | None = None
     expected_escheat: Amount | None = None

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from subledger.cohorts import COHORT
 from subledger.errors import InvalidInput, InvalidValue, MissingField, NaiveTime, WrongType
 from subledger.money import PRICE_PLACES, exponent, parse_change, parse_credits, parse_decimal, parse_signed, to_minor
 from subledger.text.wording import json_type
@@ -130,6 +131,15 @@ Name = Annotated[
         minLength=1,
         maxLength=MAX_NAME,
         pattern=r"^[^\x00-\x1f\x7f]+$",
+    ),
+]
+CohortName = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=rf"^{COHORT.pattern}$"),
+    _text(
+        "the name of a cohort: a month (2026-01), a quarter (2026-Q1) or a year (2026)",
+        "2026-01",
+        pattern=rf"^{COHORT.pattern}$",
     ),
 ]
 Reason = Annotated[

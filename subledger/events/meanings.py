@@ -15,6 +15,10 @@ FIELDS: Final[dict[str, str]] = {
     "base": "the currency whose rate is set",
     "block_id": "the credit block",
     "bonus_credits": "credits on top, which share the price",
+    "cohort": "the cohort that the estimate is for; absent: a rate is for all that have not ended, an amount for the "
+    "only one",
+    "cohorts": "the period whose blocks of the pool are one cohort, set by its first estimate; absent: that of its "
+    "cohort, else month for a rate, and none (the pool as a whole) for an amount",
     "credits": "the quantity of credits",
     "currency": "the currency of the amounts of this event",
     "dispute_id": "the processor's id of the dispute",
@@ -58,6 +62,7 @@ FIELDS: Final[dict[str, str]] = {
 EXAMPLES: Final[dict[str, str]] = {
     "base": "EUR",
     "block_id": "blk-7",
+    "cohort": "2026-01",
     "dispute_id": "dp_1Nv0",
     "escheat_class": "US-DE",
     "event_id": "use-2026-01-15-0042",
@@ -138,7 +143,10 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "credit_memo.issued": (*_INVOICE, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
     "overage.billed": ("document_exists", "exceeds_overage", "exchange_rate_missing"),
-    "breakage.estimated": ("wrong_currency", "estimate_too_high", "exchange_rate_missing"),
+    "breakage.estimated": (
+        "unknown_cohort", "cohorts_fixed", "wrong_currency", "estimate_too_high", "estimate_too_low",
+        "exchange_rate_missing",
+    ),
     "credits.escheated": (*_BLOCK, *_LIVE, "exchange_rate_missing"),
     "escheat.reclaimed": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
     "escheat.remitted": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),

@@ -109,7 +109,7 @@ def _memo(words: Words) -> dict[str, Any]:
 
 
 def _estimated(words: Words) -> dict[str, Any]:
-    data = _of("pool", "currency")(words) | {"evidence": "the redemption study"}
+    data = _of("pool", "cohort", "cohorts", "currency")(words) | {"evidence": "the redemption study"}
     for name in ("breakage", "escheat"):
         text = words[name]
         if text is not None and text.endswith("%"):
@@ -170,8 +170,8 @@ FORMS: Final[tuple[Form, ...]] = (
      "credit_memo.issued", _memo),
     ("{day} {who} is billed {amount}[ {currency}][ tax {tax}] of overage on invoice {invoice_id}", "overage.billed",
      _of("invoice_id", "amount", "currency", "tax")),
-    ("{day} pool {pool} expects {breakage}[ {currency}] of breakage[ and {escheat} of escheat]", "breakage.estimated",
-     _estimated),
+    ("{day} [cohort {cohort} of ]pool {pool} expects {breakage}[ {currency}] of breakage[ and {escheat} of escheat]"
+     "[, by {cohorts}]", "breakage.estimated", _estimated),
     ("{day} what {who} has left of {block_id} goes to the state", "credits.escheated", _of("block_id")),
     ("{day} {who} reclaims {amount}[ {currency}] of {block_id} from the state", "escheat.reclaimed",
      _of("block_id", "amount", "currency")),

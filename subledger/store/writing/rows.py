@@ -13,7 +13,8 @@ import msgspec
 from subledger.billing_documents import BillingDocument, Dispute, Invoice, Overage, Payment, ReversedUsage, Standing
 from subledger.blocks import Block
 from subledger.books import Books, Rates
-from subledger.pools import Pool
+from subledger.pooling import Pools
+from subledger.pools import Cohort, Pool
 from subledger.store.database import WriteConnection
 from subledger.store.writing.append_batch import Parameters, rows_as_parameters
 from subledger.wallet import Decision, Wallet
@@ -28,6 +29,7 @@ _documents: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "dispute": msgspec.json.Decoder(Dispute),
 }
 _pool = msgspec.json.Decoder(Pool)
+_cohort = msgspec.json.Decoder(Cohort)
 _rates = msgspec.json.Decoder(Rates)
 _position = msgspec.json.Decoder(Standing)
 _decision = msgspec.json.Decoder(Decision)
@@ -35,7 +37,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 FIND_BOOKS = """
 -- The ledger's own documents.
-SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('pool', 'rates', 'positions')
+SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('pool', 'cohort', 'rates', 'positions')
 """
 
 
@@ -118,7 +120,7 @@ def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
     if after.rates is not before.rates:
         rows += [("rates", c, None, encode_state(r)) for c, r in after.rates.items() if before.rates.get(c) is not r]
     if after.pools is not before.pools:
-        rows += [("pool", n, None, encode_state(p)) for n, p in after.pools.items() if before.pools.get(n) is not p]
+        rows += _rows_of_pools(before.pools, after.pools)
     if after.standings is not before.standings:
         rows += [
             ("positions", key, None, encode_state(position))
@@ -128,17 +130,36 @@ def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
     return rows
 
 
+def _rows_of_pools(before: Pools, after: Pools) -> list[DocumentRow]:
+    rows: list[DocumentRow] = []
+    if after.by_name is not before.by_name:
+        rows += [("pool", n, None, encode_state(p)) for n, p in after.by_name.items() if before.by_name.get(n) is not p]
+    for name, cohorts in after.cohorts.items():
+        known = before.cohorts.get(name, {})
+        if cohorts is not known:
+            rows += [
+                ("cohort", f"{cohort.cohort or '-'} {name}", None, encode_state(cohort))
+                for cohort in cohorts.values()
+                if known.get(cohort.cohort) is not cohort
+            ]
+    return rows
+
+
 def load_books(connection: WriteConnection, ledger: str) -> Books:
     """The ledger's own books, as stored."""
     rates, pools, positions = {}, {}, {}
+    cohorts: dict[str, dict[str, Cohort]] = {}
     for kind, document_id, state in connection.execute(FIND_BOOKS, (ledger,)):
         if kind == "rates":
             rates[document_id] = _rates.decode(state)
         elif kind == "pool":
             pools[document_id] = _pool.decode(state)
+        elif kind == "cohort":
+            cohort = _cohort.decode(state)
+            cohorts.setdefault(cohort.pool, {})[cohort.cohort] = cohort
         else:
             positions[document_id] = _position.decode(state)
-    return Books(rates=rates, pools=pools, standings=positions)
+    return Books(rates=rates, pools=Pools(by_name=pools, cohorts=cohorts), standings=positions)
 
 
 def parameters_of(

@@ -1,0 +1,64 @@
+"""Entries of breakage pools have a cohort: the month in which their block was opened, or the cohort of an estimate.
+
+Revision: 0034, after 0033
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0034"
+down_revision = "0033"
+branch_labels = None
+depends_on = None
+
+VALUES = ("ledger", "product", "credit_kind", "pool", "processor")
+INDEX = "ux_dimension_sets_values"
+COMMENT = "the month of issue of a pooled block"
+DEFINITION = "SELECT pg_get_functiondef('append_batch'::regproc)"
+ADDED = (
+    (
+        "set_processor text[] DEFAULT NULL::text[]",
+        "set_processor text[] DEFAULT NULL::text[], set_cohort text[] DEFAULT NULL::text[]",
+    ),
+    ("credit_kind, pool, processor)", "credit_kind, pool, processor, cohort)"),
+    ("set_pool, set_processor)", "set_pool, set_processor, set_cohort)"),
+)
+
+
+def upgrade() -> None:
+    op.add_column(
+        "dimension_sets",
+        sa.Column(
+            "cohort",
+            sa.Text(),
+            nullable=False,
+            server_default=sa.text("''"),
+            comment="the month of issue of a pooled block",
+        ),
+    )
+    op.drop_index(INDEX, "dimension_sets")
+    op.create_index(INDEX, "dimension_sets", [*VALUES, "cohort"], unique=True)
+    _replace_function(ADDED)
+
+
+def downgrade() -> None:
+    _replace_function(tuple((after, before) for before, after in ADDED))
+    op.drop_index(INDEX, "dimension_sets")
+    op.create_index(INDEX, "dimension_sets", VALUES, unique=True)
+    op.drop_column("dimension_sets", "cohort")
+
+
+def _replace_function(edits: tuple[tuple[str, str], ...]) -> None:
+    """Replaces the function by one with other parameters; its body is otherwise that of the migration that made it."""
+    definition = op.get_bind().execute(sa.text(DEFINITION)).scalar_one()
+    for before, after in edits:
+        if definition.count(before) != 1:
+            raise RuntimeError(f"append_batch is not as expected: {before}")
+        definition = definition.replace(before, after)
+    comment = op.get_bind().execute(sa.text("SELECT obj_description('append_batch'::regproc)")).scalar_one()
+    op.execute("DROP FUNCTION append_batch")
+    op.get_bind().exec_driver_sql(definition.replace("%", "%%"))
+    quoted = comment.replace("'", "''")
+    op.get_bind().exec_driver_sql(f"COMMENT ON FUNCTION append_batch IS '{quoted}'".replace("%", "%%"))
+    op.execute("REVOKE EXECUTE ON FUNCTION append_batch FROM PUBLIC")
+    op.execute("GRANT EXECUTE ON FUNCTION append_batch TO subledger_app")

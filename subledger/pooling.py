@@ -1,0 +1,190 @@
+"""The breakage pools of a ledger, and how decisions change them.
+
+Owns: ``Pools``, which cohort a movement is on, when a cohort's line gets a new anchor. Does not own: the arithmetic of
+a cohort (pools), the names of cohorts (cohorts), what is due after a decision (deciding/estimates). Pure: replaying a
+log gives the same pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace
+
+from subledger.cohorts import WHOLE, Grouping, cohort_of
+from subledger.errors import present
+from subledger.events.data import BreakageEstimated
+from subledger.kinds import KIND_BY_NAME
+from subledger.money import to_minor
+from subledger.pools import Cohort, Estimate, Pool, changes_line
+from subledger.wallet import Movement
+
+CohortKey = tuple[str, str]
+"""Names of a pool and of its cohort."""
+
+
+class Pools(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The pools of a ledger by name; the cohorts of each pool, by name."""
+
+    by_name: Mapping[str, Pool] = {}
+    cohorts: Mapping[str, Mapping[str, Cohort]] = {}
+
+    def all_cohorts(self) -> Iterator[Cohort]:
+        """Every cohort, by pool and name."""
+        for _, cohorts in sorted(self.cohorts.items()):
+            for _, cohort in sorted(cohorts.items()):
+                yield cohort
+
+    def cohort(self, key: CohortKey) -> Cohort:
+        """A cohort that exists."""
+        pool, name = key
+        return present(self.cohorts.get(pool, {}).get(name), f"pool {pool} has no cohort {name or 'of its own'}")
+
+    def key_of(self, movement: Movement) -> CohortKey:
+        """The pool and the cohort that a pooled movement is on."""
+        pool = present(movement.pool, f"{movement.kind} is a movement of no pool")
+        known = self.by_name.get(pool)
+        return pool, cohort_of(movement.cohort or WHOLE, None if known is None else known.grouping)
+
+    def with_cohort(self, cohort: Cohort) -> Pools:
+        """The pools with one cohort replaced or added."""
+        cohorts = {**self.cohorts.get(cohort.pool, {}), cohort.cohort: cohort}
+        return replace(self, cohorts={**self.cohorts, cohort.pool: cohorts})
+
+
+# --- estimates --------------------------------------------------------------------------------------------------------
+
+
+def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | None) -> Pools:
+    """The pools with the estimate of an event, of every cohort that it goes for.
+
+    ``grouping`` is None for an event that was recorded before there were cohorts. Its pool is one cohort by itself, and
+    its line starts from where the event left it.
+    """
+    pools = with_grouping(pools, data.pool, data.currency, grouping or "none")
+    pool = pools.by_name[data.pool]
+    pool = replace(pool, versions=pool.versions + 1)
+    estimate = _estimate(data, pool.versions)
+    if data.cohort is None and estimate.breakage_rate is not None:
+        pool = replace(pool, estimate=estimate)
+    cohorts = dict(pools.cohorts.get(data.pool, {}))
+    for name in estimated_cohorts(pools, data):
+        cohort = cohorts.get(name) or Cohort(pool=pool.pool, cohort=name, currency=pool.currency)
+        own = replace(estimate, issued_minor=cohort.issued_minor)
+        cohorts[name] = cohort.estimated(own) if grouping is not None else replace(cohort, estimate=own).as_posted()
+    return replace(pools, by_name={**pools.by_name, pool.pool: pool}, cohorts={**pools.cohorts, pool.pool: cohorts})
+
+
+def estimated_cohorts(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
+    """The names of the cohorts that an estimate goes for, in order: the one that it names, or all that there are.
+
+    A rate goes for the cohorts that have not ended. A pool that is one cohort by itself has that one before any block.
+    """
+    if data.cohort is not None:
+        return (data.cohort,)
+    grouping = pools.by_name[data.pool].grouping
+    if grouping == "none":
+        return (WHOLE,)
+    by_rate = data.expected_breakage_rate is not None
+    return tuple(
+        name
+        for name, cohort in sorted(pools.cohorts.get(data.pool, {}).items())
+        if cohort_of(name, grouping) == name and not (by_rate and cohort.has_ended)
+    )
+
+
+def with_grouping(pools: Pools, name: str, currency: str, grouping: Grouping) -> Pools:
+    """The pools with a pool whose months of issue are grouped, if they were not yet.
+
+    Until then nothing was estimated, so the figures of months can be added up. A month whose figures have become those
+    of another cohort stays without figures, as rows of the books are never deleted.
+    """
+    pool = pools.by_name.get(name) or Pool(pool=name, currency=currency)
+    if pool.grouping is not None:
+        return pools
+    grouped: dict[str, Cohort] = {}
+    for month, cohort in sorted(pools.cohorts.get(name, {}).items()):
+        whole = cohort_of(month, grouping)
+        if whole == month:
+            grouped[month] = cohort
+            continue
+        grouped[month] = Cohort(pool=name, cohort=month, currency=pool.currency)
+        into = grouped.get(whole) or Cohort(pool=name, cohort=whole, currency=pool.currency)
+        grouped[whole] = into.with_figures_of(cohort)
+    return replace(
+        pools,
+        by_name={**pools.by_name, name: replace(pool, grouping=grouping)},
+        cohorts={**pools.cohorts, name: grouped},
+    )
+
+
+def _estimate(data: BreakageEstimated, version: int) -> Estimate:
+    def minor(amount: Decimal | None, field: str) -> int | None:
+        return None if amount is None else to_minor(amount, data.currency, field=f"data.{field}")
+
+    return Estimate(
+        version=version,
+        breakage_minor=minor(data.expected_breakage, "expected_breakage"),
+        breakage_rate=data.expected_breakage_rate,
+        escheat_minor=minor(data.expected_escheat, "expected_escheat"),
+        escheat_rate=data.expected_escheat_rate,
+    )
+
+
+# --- movements --------------------------------------------------------------------------------------------------------
+
+
+def after_movements(pools: Pools, movements: Sequence[Movement], functional_currency: str) -> Pools:
+    """The pools after the movements of one decision.
+
+    A cohort gets a new anchor once, before the first movement that changes what is issued or escheated, and only if all
+    of them together do: a transfer takes out and brings in, so the line stays.
+    """
+    pooled = [movement for movement in movements if movement.pool is not None]
+    for movement in pooled:
+        pools = _with_pool_of(pools, movement, functional_currency)
+    turning = _turning(pools, pooled)
+    turned = set[CohortKey]()
+    for movement in pooled:
+        key, kind = pools.key_of(movement), KIND_BY_NAME[movement.kind]
+        cohort = pools.cohort(key)
+        if changes_line(kind) and key in turning and key not in turned:
+            cohort = cohort.anchored()
+            turned.add(key)
+        functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
+        cohort = cohort.moved(kind, amount=movement.amount_minor, functional=functional, credits=movement.credits)
+        if movement.cohort is None:
+            cohort = cohort.as_posted()
+        pools = pools.with_cohort(cohort)
+    for key in turned:
+        pools = pools.with_cohort(pools.cohort(key).settled())
+    return pools
+
+
+def _with_pool_of(pools: Pools, movement: Movement, functional_currency: str) -> Pools:
+    """The pools with the pool and the cohort that a movement is on."""
+    name = present(movement.pool, f"{movement.kind} is a movement of no pool")
+    currency = movement.currency or functional_currency
+    if movement.cohort is None:
+        # It was recorded before there were cohorts: its pool is one cohort by itself, for good.
+        pools = with_grouping(pools, name, currency, "none")
+    elif name not in pools.by_name:
+        pools = replace(pools, by_name={**pools.by_name, name: Pool(pool=name, currency=currency)})
+    pool, cohort = pools.key_of(movement)
+    if cohort in pools.cohorts.get(pool, {}):
+        return pools
+    of_pool = pools.by_name[pool]
+    return pools.with_cohort(Cohort(pool=pool, cohort=cohort, currency=of_pool.currency, estimate=of_pool.estimate))
+
+
+def _turning(pools: Pools, movements: Sequence[Movement]) -> set[CohortKey]:
+    """The cohorts of which movements together change what is issued, or what has escheated."""
+    changes: dict[tuple[CohortKey, bool], int] = {}
+    for movement in movements:
+        kind = KIND_BY_NAME[movement.kind]
+        if changes_line(kind):
+            key = (pools.key_of(movement), kind.column == "escheated")
+            changes[key] = changes.get(key, 0) + kind.sign * movement.amount_minor
+    return {key for (key, _), change in changes.items() if change}
