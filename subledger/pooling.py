@@ -139,20 +139,17 @@ def _estimate(data: BreakageEstimated, version: int) -> Estimate:
 def after_movements(pools: Pools, movements: Sequence[Movement], functional_currency: str) -> Pools:
     """The pools after the movements of one decision.
 
-    A cohort gets a new anchor once, before the first movement that changes what is issued or escheated, and only if all
-    of them together do: a transfer takes out and brings in, so the line stays.
+    A cohort gets a new anchor before them if they change what is issued or escheated, all together: a transfer takes
+    out and brings in, so the line stays.
     """
     pooled = [movement for movement in movements if movement.pool is not None]
     for movement in pooled:
         pools = _with_pool_of(pools, movement, functional_currency)
-    turning = _turning(pools, pooled)
-    turned = set[CohortKey]()
+    turned = _turned(pools, pooled)
+    for key in turned:
+        pools = pools.with_cohort(pools.cohort(key).anchored())
     for movement in pooled:
-        key, kind = pools.key_of(movement), KIND_BY_NAME[movement.kind]
-        cohort = pools.cohort(key)
-        if changes_line(kind) and key in turning and key not in turned:
-            cohort = cohort.anchored()
-            turned.add(key)
+        cohort, kind = pools.cohort(pools.key_of(movement)), KIND_BY_NAME[movement.kind]
         functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
         cohort = cohort.moved(kind, amount=movement.amount_minor, functional=functional, credits=movement.credits)
         if movement.cohort is None:
@@ -179,7 +176,7 @@ def _with_pool_of(pools: Pools, movement: Movement, functional_currency: str) ->
     return pools.with_cohort(Cohort(pool=pool, cohort=cohort, currency=of_pool.currency, estimate=of_pool.estimate))
 
 
-def _turning(pools: Pools, movements: Sequence[Movement]) -> set[CohortKey]:
+def _turned(pools: Pools, movements: Sequence[Movement]) -> list[CohortKey]:
     """The cohorts of which movements together change what is issued, or what has escheated."""
     changes: dict[tuple[CohortKey, bool], int] = {}
     for movement in movements:
@@ -187,4 +184,4 @@ def _turning(pools: Pools, movements: Sequence[Movement]) -> set[CohortKey]:
         if changes_line(kind):
             key = (pools.key_of(movement), kind.column == "escheated")
             changes[key] = changes.get(key, 0) + kind.sign * movement.amount_minor
-    return {key for (key, _), change in changes.items() if change}
+    return sorted({key for (key, _), change in changes.items() if change})
