@@ -45,6 +45,7 @@ KEYS: Final = {
     "product": "d.product",
     "credit_kind": "d.credit_kind",
     "pool": "d.pool",
+    "cohort": "d.pool || chr(31) || d.cohort",
     "customer": "coalesce(t.customer, '')",
 }
 """The properties by which totals can be grouped, each with its SQL expression."""

@@ -1,7 +1,8 @@
-"""The report of breakage pools: issued, redeemed, expected and recognised breakage of each pool; every estimate with
-its effect; and breakage_recognized by month.
+"""The report of breakage pools: issued, redeemed, expected and recognised breakage of each cohort; what became of
+blocks that are finished, beside the estimate; every estimate with its effect; and breakage_recognized by month.
 
-Owns: these tables and their ties. Does not own: the formula that checks them (``breakage_formula``).
+Owns: these tables and their ties. Does not own: the formula that checks them (``breakage_formula``), estimates as
+recorded (``breakage_estimates``).
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
-
-import msgspec
 
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
 from projections.report_inputs import (
@@ -22,125 +21,122 @@ from projections.report_inputs import (
     ties_of,
     totals,
 )
-from projections.reports.breakage_formula import (
-    DEDUCTIONS,
-    EARLIER,
-    ESTIMATE,
-    LATER,
+from projections.reports.breakage_cohorts import CohortBalances, InForce, finished_table
+from projections.reports.breakage_estimates import (
+    SEPARATOR,
+    CohortKey,
+    CohortNames,
     EstimateVersion,
-    PoolFigures,
-    Step,
-    due,
-    expected,
+    position_of_new_rules,
     recorded_estimates,
-    steps_of,
 )
+from projections.reports.breakage_formula import DEDUCTIONS, EARLIER, ESTIMATE, LATER, Step, steps_of
+from subledger.cohorts import WHOLE
 from subledger.kinds import GAINS, KIND_BY_NAME, Rules, effect
 from subledger.money import round_half_up
 from subledger.store.reading.views import View
 
 LIABILITY, RECOGNIZED = "prepaid_liability", "breakage_recognized"
 
-
-class PoolBalances(msgspec.Struct, kw_only=True):
-    """A pool in a view: its columns, and the balances of its accounts in both currencies."""
-
-    currency: str
-    columns: dict[str, int]
-    figures: PoolFigures
-    recognised: tuple[int, int]
-    liability: tuple[int, int]
-    breakage_recognized: tuple[int, int]
+NOTES: Final = (
+    "Recognised to date follows a line: from the last estimate, or the last event that changed what is issued or "
+    "escheated, at which R0 was redeemed and T0 recognised, it is T0 + (E − T0) × (redeemed − R0) / (F − S − E − R0), "
+    "not below expired and not above F − redeemed − S. F is net_issued; E and S are the expected breakage and the expected "
+    "escheat for the amount issued now. An estimate sets it to E × redeemed / (F − E − S). A purchase recognises "
+    "nothing. It is equal to expired once the cohort has no credits. due_by_formula is computed anew, event by event "
+    "in the order of recording.",
+    "finished shows blocks without credits: what of their value expired, beside what the estimate in force expects. "
+    "Credits that are used up come before those that expire, so while a cohort has credits, fewer seem to expire. The "
+    "monitor compares what can still become of a whole cohort.",
+)
 
 
 def breakage_pools(view: View, request: ReportRequest) -> Report:
-    """Returns every pool at the end of the view, with its estimates, and breakage_recognized by month."""
+    """Returns every cohort at the end of the view, with its estimates, and breakage_recognized by month."""
     end = closing(view, request)
-    functional_currency = end.functional_currency
-    rules = end.rules
-    found = totals(end, from_date=request.from_date, by="pool")
+    functional_currency, rules = end.functional_currency, end.rules
+    found = totals(end, from_date=request.from_date, by="cohort")
     estimates = recorded_estimates(end)
-    pools = _pools(found, estimates, rules)
-    steps, issued_at = steps_of(end, request, estimates) if pools else ([], {})
-    in_force = {e.pool: e for e in estimates if e.booked_on <= end.as_of}
+    names = CohortNames(end, estimates, found)
+    cohorts = _cohorts(found, names, rules)
+    for estimate in estimates:
+        if not any(pool == estimate.pool for pool, _ in cohorts):
+            cohorts[estimate.pool, WHOLE] = CohortBalances(currency=estimate.currency)
+    steps = []
+    if cohorts:
+        steps = steps_of(end, request, estimates, names, position_of_new_rules(end))
+        steps = [step for step in steps if step.key in cohorts]
+    in_force = _in_force(estimates, steps, end.as_of)
     rows = tuple(
-        _pool_row(name, pool, in_force.get(name), issued_at, functional_currency)
-        for name, pool in sorted(pools.items())
+        _cohort_row(key, cohort, in_force.get(key), _due_to_date(steps, key), functional_currency)
+        for key, cohort in sorted(cohorts.items())
     )
     return Report(
         name="pools",
         title="Breakage pools",
         tables=(
-            Table(name="pools", columns=_POOL_COLUMNS, rows=rows),
+            Table(name="pools", columns=_COHORT_COLUMNS, rows=rows),
+            finished_table(end, names, cohorts, in_force),
             _estimates_table(estimates, steps, end.as_of, functional_currency),
-            _rollforward_table(found, pools, steps, rules, functional_currency),
+            _rollforward_table(found, names, cohorts, steps, rules, functional_currency),
             _liability_table(found, rules, functional_currency),
         ),
-        ties=(*_formula_ties(pools, steps, functional_currency), *_ties(end, pools, found)),
-        notes=_notes(rows),
+        ties=(*_formula_ties(cohorts, steps, functional_currency), *_ties(end, cohorts, found)),
+        notes=NOTES,
     )
 
 
-def _notes(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
-    names = [column.name for column in _POOL_COLUMNS]
-    by_formula, recognised = names.index("due_by_formula"), names.index("recognised")
-    notes = (
-        "Recognised to date is max(expired, min(E × redeemed / (F − E − S), F − redeemed − S)). F is net_issued; E and "
-        "S are the expected breakage and the expected escheat for the amount issued now. It is 0 before the first "
-        "redemption, and equal to expired once the pool has no credits.",
-    )
-    if all(row[by_formula] == row[recognised] for row in rows):
-        return notes
-    return (
-        *notes,
-        "If due_by_formula differs from recognised, some events were recorded after events with a later date: each "
-        "event posts its change on its own date. Computed event by event, recognised is right; see the ties.",
-    )
+def _in_force(estimates: Iterable[EstimateVersion], steps: Iterable[Step], as_of: date) -> dict[CohortKey, InForce]:
+    """Returns the estimate in force at the end of the view, by cohort."""
+    versions = {(made.pool, made.version): made for made in estimates if made.booked_on <= as_of}
+    found: dict[CohortKey, InForce] = {}
+    for step in steps:
+        made = versions.get((step.key[0], step.version or 0))
+        if made is not None:
+            found[step.key] = InForce(estimate=made, issued_then=step.issued)
+    return found
 
 
-# --- pools in the view ----------------------------------------------------------------------------------------------
+def _due_to_date(steps: Iterable[Step], key: CohortKey) -> tuple[int, int]:
+    """Returns T of a cohort by the formula for the events booked through the view, in both currencies."""
+    changes = [
+        (step.due[0] - step.before[0], step.due[1] - step.before[1])
+        for step in steps
+        if step.key == key and step.month != LATER
+    ]
+    return sum(amount for amount, _ in changes), sum(functional for _, functional in changes)
 
 
-def _pools(
-    found: Iterable[EntryTotal], estimates: Iterable[EstimateVersion], rules: Mapping[int, Rules]
-) -> dict[str, PoolBalances]:
-    """Returns the pools in the view's day totals, and the pools that have only an estimate."""
-    pools: dict[str, PoolBalances] = {}
+# --- cohorts in the view --------------------------------------------------------------------------------------------
 
-    def pool_of(name: str, currency: str) -> PoolBalances:
-        nothing = (0, 0)
-        fresh = PoolBalances(
-            currency=currency,
-            columns={},
-            figures=PoolFigures(),
-            recognised=nothing,
-            liability=nothing,
-            breakage_recognized=nothing,
-        )
-        return pools.setdefault(name, fresh)
 
-    for estimate in estimates:
-        pool_of(estimate.pool, estimate.currency)
+def _cohorts(
+    found: Iterable[EntryTotal], names: CohortNames, rules: Mapping[int, Rules]
+) -> dict[CohortKey, CohortBalances]:
+    """Returns the cohorts in the view's day totals."""
+    cohorts: dict[CohortKey, CohortBalances] = {}
     for total in found:
-        if total.key:
-            _count(pool_of(total.key, total.currency), total, rules[total.policy])
-    return pools
+        pool, _, issued = total.key.partition(SEPARATOR)
+        if pool:
+            cohort = cohorts.setdefault(names.key(pool, issued), CohortBalances(currency=total.currency))
+            _count(cohort, total, rules[total.policy])
+    return cohorts
 
 
-def _count(pool: PoolBalances, total: EntryTotal, rules: Rules) -> None:
+def _count(cohort: CohortBalances, total: EntryTotal, rules: Rules) -> None:
     kind = KIND_BY_NAME[total.kind]
-    pool.liability = _plus(pool.liability, total, -effect(LIABILITY, total.kind, rules))
-    pool.breakage_recognized = _plus(pool.breakage_recognized, total, effect(RECOGNIZED, total.kind, rules))
+    cohort.liability = _plus(cohort.liability, total, -effect(LIABILITY, total.kind, rules))
+    cohort.breakage_recognized = _plus(cohort.breakage_recognized, total, effect(RECOGNIZED, total.kind, rules))
     if total.kind == ESTIMATE:
-        pool.recognised = _plus(pool.recognised, total, 1)
+        cohort.recognised = _plus(cohort.recognised, total, 1)
     if kind.column is None:
         return
-    figures, lost = pool.figures, -kind.sign * total.amount_minor
+    figures, lost = cohort.figures, -kind.sign * total.amount_minor
     figures.credits += kind.sign * total.credits
     if kind.column in GAINS:
-        pool.columns["issued"] = pool.columns.get("issued", 0) + kind.sign * total.amount_minor
+        cohort.columns["issued"] = cohort.columns.get("issued", 0) + kind.sign * total.amount_minor
     else:
-        pool.columns[kind.column] = pool.columns.get(kind.column, 0) + lost
+        cohort.columns[kind.column] = cohort.columns.get(kind.column, 0) + lost
     match kind.column:
         case "consumed":
             figures.redeemed += lost
@@ -160,8 +156,9 @@ def _plus(sums: tuple[int, int], total: EntryTotal, sign: int) -> tuple[int, int
 
 # --- tables ---------------------------------------------------------------------------------------------------------
 
-_POOL_COLUMNS: Final = (
-    Column("pool"), Column("currency"), Column("issued", "money"), *(Column(name, "money") for name in DEDUCTIONS),
+_COHORT_COLUMNS: Final = (
+    Column("pool"), Column("cohort"), Column("currency"), Column("issued", "money"),
+    *(Column(name, "money") for name in DEDUCTIONS),
     Column("net_issued", "money"), Column("redeemed", "money"), Column("expired", "money"),
     Column("escheated", "money"), Column("credits_left", "credits"), Column("estimate_version", "integer"),
     Column("estimate_position", "integer"), Column("evidence"), Column("expected_breakage", "money"),
@@ -173,23 +170,25 @@ _POOL_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _pool_row(
-    name: str,
-    pool: PoolBalances,
-    estimate: EstimateVersion | None,
-    issued_at: Mapping[tuple[str, int], int],
+def _cohort_row(
+    key: CohortKey,
+    cohort: CohortBalances,
+    in_force: InForce | None,
+    due_to_date: tuple[int, int],
     functional_currency: str,
 ) -> tuple[Any, ...]:
-    figures = pool.figures
-    issued_then = 0 if estimate is None else issued_at[name, estimate.version]
+    figures = cohort.figures
+    estimate = None if in_force is None else in_force.estimate
     breakage, escheat = (
-        round_half_up(part.numerator, part.denominator) for part in expected(estimate, issued_then, figures)
+        round_half_up(part.numerator, part.denominator)
+        for part in figures.expected(estimate, 0 if in_force is None else in_force.issued_then)
     )
     return (
-        name,
-        pool.currency,
-        pool.columns.get("issued", 0),
-        *(pool.columns.get(column, 0) for column in DEDUCTIONS),
+        key[0],
+        key[1] or None,
+        cohort.currency,
+        cohort.columns.get("issued", 0),
+        *(cohort.columns.get(column, 0) for column in DEDUCTIONS),
         figures.issued,
         figures.redeemed,
         figures.expired,
@@ -200,16 +199,16 @@ def _pool_row(
         None if estimate is None else estimate.evidence,
         breakage,
         escheat,
-        due(estimate, issued_then, figures)[0],
-        pool.recognised[0],
-        pool.breakage_recognized[0],
-        pool.liability[0],
-        pool.liability[0] - pool.breakage_recognized[0],
+        due_to_date[0],
+        cohort.recognised[0],
+        cohort.breakage_recognized[0],
+        cohort.liability[0],
+        cohort.liability[0] - cohort.breakage_recognized[0],
         functional_currency,
-        pool.recognised[1],
-        pool.breakage_recognized[1],
-        pool.liability[1],
-        pool.liability[1] - pool.breakage_recognized[1],
+        cohort.recognised[1],
+        cohort.breakage_recognized[1],
+        cohort.liability[1],
+        cohort.liability[1] - cohort.breakage_recognized[1],
     )
 
 
@@ -219,6 +218,7 @@ def _estimates_table(
     """Returns every version of every estimate, with its change of the breakage recognised to date (a true-up)."""
     columns = (
         Column("pool"),
+        Column("cohort"),
         Column("version", "integer"),
         Column("date", "date"),
         Column("position", "integer"),
@@ -236,10 +236,14 @@ def _estimates_table(
         Column("functional_currency"),
         Column("changed_by_functional", "functional"),
     )
-    of_version = {(step.pool, step.version): step for step in steps if step.version is not None}
+    effects: dict[tuple[str, int], list[Step]] = {}
+    for step in steps:
+        if step.version is not None:
+            effects.setdefault((step.key[0], step.version), []).append(step)
     rows = tuple(
         (
             made.pool,
+            made.cohort,
             made.version,
             made.booked_on,
             made.position,
@@ -251,22 +255,23 @@ def _estimates_table(
             made.evidence,
             made.maker,
             made.checker,
-            step.before[0],
-            step.posted[0],
-            step.due[0],
+            sum(step.before[0] for step in effect),
+            sum(step.posted[0] for step in effect),
+            sum(step.due[0] for step in effect),
             functional_currency,
-            step.posted[1],
+            sum(step.posted[1] for step in effect),
         )
         for made in sorted(estimates, key=lambda made: (made.pool, made.version))
         if made.booked_on <= as_of
-        for step in (of_version[made.pool, made.version],)
+        for effect in (effects.get((made.pool, made.version), ()),)
     )
     return Table(name="estimates", columns=columns, rows=rows)
 
 
 def _rollforward_table(
     found: Iterable[EntryTotal],
-    pools: Mapping[str, PoolBalances],
+    names: CohortNames,
+    cohorts: Mapping[CohortKey, CohortBalances],
     steps: Iterable[Step],
     rules: Mapping[int, Rules],
     functional_currency: str,
@@ -274,6 +279,7 @@ def _rollforward_table(
     """Returns breakage_recognized by month: recognised (by the books and by the formula) and expired."""
     columns = (
         Column("pool"),
+        Column("cohort"),
         Column("period"),
         Column("currency"),
         Column("opening", "money"),
@@ -287,33 +293,39 @@ def _rollforward_table(
         Column("expired_functional", "functional"),
         Column("closing_functional", "functional"),
     )
-    moved: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    moved: dict[CohortMonth, dict[str, tuple[int, int]]] = {}
     for total in found:
         sign = effect(RECOGNIZED, total.kind, rules[total.policy])
-        if total.key and sign:
-            of_month = moved.setdefault((total.key, EARLIER if total.month is None else str(total.month)), {})
+        pool, _, issued = total.key.partition(SEPARATOR)
+        if pool and sign:
+            month = EARLIER if total.month is None else str(total.month)
+            of_month = moved.setdefault((names.key(pool, issued), month), {})
             column = "recognised" if total.kind == ESTIMATE else "expired"
             of_month[column] = _plus(of_month.get(column, (0, 0)), total, 1)
     by_formula = _due_by_month(steps)
-    rows, balances = [], dict.fromkeys(pools, (0, 0))
-    for pool, month in sorted({*moved, *by_formula}, key=lambda key: (key[0], key[1] != EARLIER, key[1])):
-        of_month = moved.get((pool, month), {})
+    rows, held = [], dict.fromkeys(cohorts, (0, 0))
+    for key, month in sorted({*moved, *by_formula}, key=lambda each: (each[0], each[1] != EARLIER, each[1])):
+        of_month = moved.get((key, month), {})
         recognised, expired = of_month.get("recognised", (0, 0)), of_month.get("expired", (0, 0))
-        opening = balances[pool]
-        balances[pool] = (opening[0] + recognised[0] - expired[0], opening[1] + recognised[1] - expired[1])
-        worked_out = by_formula.get((pool, month), 0)
-        if month != EARLIER and any((*recognised, *expired, worked_out)):
-            amounts, functional = zip(opening, recognised, expired, balances[pool], strict=True)
-            rows.append((pool, month, pools[pool].currency, *amounts, worked_out, functional_currency, *functional))
+        opening = held[key]
+        held[key] = (opening[0] + recognised[0] - expired[0], opening[1] + recognised[1] - expired[1])
+        due = by_formula.get((key, month), 0)
+        if month != EARLIER and any((*recognised, *expired, due)):
+            amounts, functional = zip(opening, recognised, expired, held[key], strict=True)
+            named = (key[0], key[1] or None, month, cohorts[key].currency)
+            rows.append((*named, *amounts, due, functional_currency, *functional))
     return Table(name="rollforward", columns=columns, rows=tuple(rows))
 
 
-def _due_by_month(steps: Iterable[Step]) -> dict[tuple[str, str], int]:
-    """Returns by pool and month the breakage that the formula recognises, without entries booked after the view."""
-    found: dict[tuple[str, str], int] = {}
+CohortMonth = tuple[CohortKey, str]
+
+
+def _due_by_month(steps: Iterable[Step]) -> dict[CohortMonth, int]:
+    """Returns by cohort and month the breakage that the formula recognises, without entries booked after the view."""
+    found: dict[CohortMonth, int] = {}
     for step in steps:
         if step.month != LATER:
-            key = (step.pool, step.month)
+            key = (step.key, step.month)
             found[key] = found.get(key, 0) + step.due[0] - step.before[0]
     return found
 
@@ -335,7 +347,7 @@ def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], fu
     for total in found:
         of_currency = sums.setdefault(total.currency, {})
         for name, sign in (
-            ("pooled" if total.key else "unpooled", -effect(LIABILITY, total.kind, rules[total.policy])),
+            ("pooled" if total.key != SEPARATOR else "unpooled", -effect(LIABILITY, total.kind, rules[total.policy])),
             (RECOGNIZED, effect(RECOGNIZED, total.kind, rules[total.policy])),
         ):
             of_currency[name] = _plus(of_currency.get(name, (0, 0)), total, sign)
@@ -364,30 +376,26 @@ def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], fu
 # --- ties -----------------------------------------------------------------------------------------------------------
 
 
-def _formula_ties(pools: Mapping[str, PoolBalances], steps: Iterable[Step], functional_currency: str) -> Iterator[Tie]:
-    """Yields per pool the breakage by the formula for the events booked through the view, beside the posted amount."""
-    worked_out = dict.fromkeys(pools, (0, 0))
-    for step in steps:
-        if step.month != LATER:
-            amount, functional = worked_out[step.pool]
-            change = (step.due[0] - step.before[0], step.due[1] - step.before[1])
-            worked_out[step.pool] = (amount + change[0], functional + change[1])
-    for name, pool in sorted(pools.items()):
-        for place, currency in enumerate(
-            (pool.currency, functional_currency)[: 1 if pool.currency == functional_currency else 2]
-        ):
+def _formula_ties(
+    cohorts: Mapping[CohortKey, CohortBalances], steps: Sequence[Step], functional_currency: str
+) -> Iterator[Tie]:
+    """Yields per cohort the breakage by the formula for the events booked through the view, beside the entries."""
+    for key, cohort in sorted(cohorts.items()):
+        currencies = (cohort.currency, functional_currency)[: 1 if cohort.currency == functional_currency else 2]
+        named = f"cohort {key[1]} of pool {key[0]}" if key[1] else f"pool {key[0]}"
+        for due, recognised, currency in zip(_due_to_date(steps, key), cohort.recognised, currencies, strict=False):
             yield Tie(
-                what=f"breakage of pool {name} by the formula = its breakage_estimate entries",
+                what=f"breakage of {named} by the formula = its breakage_estimate entries",
                 currency=currency,
-                report_minor=worked_out[name][place],
-                trial_balance_minor=pool.recognised[place],
+                report_minor=due,
+                trial_balance_minor=recognised,
             )
 
 
-def _ties(end: View, pools: Mapping[str, PoolBalances], found: Sequence[EntryTotal]) -> Iterator[Tie]:
+def _ties(end: View, cohorts: Mapping[CohortKey, CohortBalances], found: Sequence[EntryTotal]) -> Iterator[Tie]:
     """Yields the sums of the blocks' columns, in pools and outside, beside the accounts under the posting rules."""
     functional_currency, books = end.functional_currency, control_balances(end)
-    recognized = by_currency((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
+    recognized = by_currency((p.currency, p.recognised[0] - p.figures.expired) for p in cohorts.values())
     liability = by_currency((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
     for title, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
         for tie in ties_of(title, report, account, books):
@@ -397,7 +405,7 @@ def _ties(end: View, pools: Mapping[str, PoolBalances], found: Sequence[EntryTot
     if not foreign:
         return
     in_functional = functional_balances(end, totals(end), (RECOGNIZED, LIABILITY))
-    recognized = by_currency((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
+    recognized = by_currency((p.currency, p.recognised[1] - p.figures.expired_functional) for p in cohorts.values())
     liability = by_currency((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
     for title, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
         for tie in functional_ties_of(

@@ -1,0 +1,163 @@
+"""Breakage estimates as recorded, and the cohorts of the pools in a view, by name.
+
+Owns: both, as the report of pools and the sources of revenue need them. Does not own: the formula
+(``breakage_formula``), how an estimate is decided (deciding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import text
+
+from projections.report_inputs import EntryTotal
+from subledger.accounting_dates import accounting_date, effective_date
+from subledger.cohorts import WHOLE, Grouping, cohort_of
+from subledger.events.data import BreakageEstimated
+from subledger.money import to_minor
+from subledger.periods import Period
+from subledger.store.reading.views import View
+from subledger.store.writing.rows import decode_decision
+
+LOGGED: Final = """
+-- Every estimate, and the closing and reopening of periods, in order.
+SELECT position, type, occurred_at, data, decision FROM events
+WHERE ledger = :ledger AND position <= :position
+  AND type IN ('breakage.estimated', 'period.closed', 'period.reopened')
+ORDER BY position
+"""
+ISSUES: Final = """
+-- The pools, with the months of issue and the cohorts that their entries name.
+SELECT DISTINCT pool, cohort FROM dimension_sets WHERE ledger = :ledger AND pool <> '' ORDER BY pool, cohort
+"""
+NEW_RULES: Final = """
+-- The position from which events are decided cohort by cohort; 0: from the first.
+SELECT coalesce(min(position), 0) FROM events
+WHERE ledger = :ledger AND type = 'ledger.configured' AND (data::jsonb ->> 'accounting_rules')::int >= 2
+"""
+CohortKey = tuple[str, str]
+"""Names of a pool and of its cohort; the second is empty if the pool is one cohort by itself."""
+SEPARATOR: Final = "\x1f"
+"""Between the pool and the month of issue in the key of totals by cohort (``report_inputs.KEYS``)."""
+
+
+class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a pool's estimate as recorded, with its maker and checker if a second person approved it.
+
+    ``cohort`` is None if it named none. ``grouping`` is that of the pool, None if the event was recorded before there
+    were cohorts.
+    """
+
+    pool: str
+    cohort: str | None
+    grouping: Grouping | None
+    currency: str
+    version: int
+    position: int
+    booked_on: date
+    breakage_minor: int | None
+    breakage_rate: Decimal | None
+    escheat_minor: int | None
+    escheat_rate: Decimal | None
+    evidence: str
+    maker: str | None
+    checker: str | None
+
+    @property
+    def is_for_all(self) -> bool:
+        """True for a rate of all cohorts that have not ended."""
+        return self.cohort is None and self.breakage_rate is not None and self.grouping != "none"
+
+    @property
+    def is_for_the_only_one(self) -> bool:
+        """True for an amount of the only cohort that there was."""
+        return self.cohort is None and self.breakage_rate is None and self.grouping != "none"
+
+
+def recorded_estimates(end: View) -> list[EstimateVersion]:
+    """Returns every version of every pool's estimate, in order; each is booked on the first open day."""
+    found: list[EstimateVersion] = []
+    versions: dict[str, int] = {}
+    closed_through: date | None = None
+    for row in end.connection.execute(text(LOGGED), {"ledger": end.ledger, "position": end.position}):
+        if row.type != "breakage.estimated":
+            period = Period.parse(msgspec.json.decode(row.data)["period"])
+            closed = row.type == "period.closed"
+            closed_through = period.last_day if closed else period.first_day - timedelta(days=1)
+            continue
+        data = BreakageEstimated.model_validate_json(row.data)
+        decision = decode_decision(row.decision)
+        approval = decision.approval
+        versions[data.pool] = versions.get(data.pool, 0) + 1
+        found.append(
+            EstimateVersion(
+                pool=data.pool,
+                cohort=data.cohort,
+                grouping=decision.grouping,
+                currency=data.currency,
+                version=versions[data.pool],
+                position=row.position,
+                booked_on=accounting_date(effective_date(row.occurred_at, end.zone), closed_through),
+                breakage_minor=_minor(data.expected_breakage, data.currency),
+                breakage_rate=data.expected_breakage_rate,
+                escheat_minor=_minor(data.expected_escheat, data.currency),
+                escheat_rate=data.expected_escheat_rate,
+                evidence=data.evidence,
+                maker=None if approval is None else approval.maker,
+                checker=None if approval is None else approval.checker,
+            )
+        )
+    return found
+
+
+def _minor(amount: Decimal | None, currency: str) -> int | None:
+    return None if amount is None else to_minor(amount, currency, field="amount")
+
+
+def position_of_new_rules(end: View) -> int:
+    """Returns the position from which events are decided cohort by cohort; earlier ones are taken as posted."""
+    return int(end.connection.execute(text(NEW_RULES), {"ledger": end.ledger}).scalar_one())
+
+
+class CohortNames:
+    """The cohorts of every pool in a view: how its months of issue are grouped, and what its entries name.
+
+    The grouping is known from the first estimate in the view, or because something of the pool was recorded before
+    there were cohorts; so an answer does not change when a later event groups the months.
+    """
+
+    def __init__(self, view: View, estimates: Sequence[EstimateVersion], found: Iterable[EntryTotal]) -> None:
+        self._grouping: dict[str, Grouping] = {}
+        for estimate in estimates:
+            self._grouping.setdefault(estimate.pool, estimate.grouping or "none")
+        for total in found:
+            pool, _, issued = total.key.partition(SEPARATOR)
+            if pool and issued == WHOLE:
+                self._grouping.setdefault(pool, "none")
+        issues = view.connection.execute(text(ISSUES), {"ledger": view.ledger})
+        self._issues: list[tuple[str, str]] = [(row.pool, row.cohort) for row in issues]
+
+    def key(self, pool: str, issued: str) -> CohortKey:
+        """Returns the cohort of a month of issue, or of a cohort that an entry names."""
+        return pool, cohort_of(issued, self._grouping.get(pool))
+
+    def of_estimate(self, estimate: EstimateVersion) -> list[str]:
+        """Returns the cohorts that an estimate may be for; whether each had begun, or ended, the formula sees."""
+        if estimate.cohort is not None:
+            return [estimate.cohort]
+        if self._grouping[estimate.pool] == "none":
+            return [WHOLE]
+        return sorted({self.key(pool, issued)[1] for pool, issued in self._issues if pool == estimate.pool})
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The same for a query."""
+        return {
+            "of_pools": [pool for pool, _ in self._issues],
+            "issued_in": [issued for _, issued in self._issues],
+            "cohorts": [self.key(pool, issued)[1] for pool, issued in self._issues],
+        }
