@@ -332,20 +332,25 @@ class BlockRules(Checks):
     @rule(
         day=DAYS, pool=st.sampled_from(("p", "p", "q")), share=st.sampled_from((0, 1, 2, 3, 5, 8)), rate=st.booleans(),
         escheat=st.sampled_from((None, None, "rate", "amount")), currency=MOSTLY, together=TOGETHER,
+        cohorts=st.sampled_from((None, None, None, "month", "quarter", "year", "none")),
+        cohort=st.sampled_from((None, None, None, "2026-01", "2026-02", "2026-Q1", "2026")),
     )  # fmt: skip
     def estimate(
-        self, day: int, pool: str, share: int, rate: bool, escheat: str | None, currency: bool, together: bool
-    ) -> None:
+        self, day: int, pool: str, share: int, rate: bool, escheat: str | None, currency: bool, together: bool,
+        cohorts: str | None, cohort: str | None,
+    ) -> None:  # fmt: skip
         """So many tenths of what was issued are expected to expire, another tenth to go to a state."""
         held = self.model.pools.get(pool)
         own = held.currency if held is not None else "USD"
-        issued = self.model.issued(pool)
+        issued = self.model.issued(pool) if held is not None else 0
         self.send(
             "breakage.estimated",
             None,
             day,
             together,
             pool=pool,
+            cohorts=cohorts or ...,
+            cohort=cohort or ...,
             evidence="history",
             currency=own if currency else "KWD",
             expected_breakage_rate=f"0.{share}" if rate else ...,

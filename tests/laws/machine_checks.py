@@ -45,6 +45,7 @@ class Entry(NamedTuple):
     currency: str
     on: date
     pool: str
+    cohort: str
     processor: str
     event: str
     type: str
@@ -52,7 +53,7 @@ class Entry(NamedTuple):
 
 ENTRIES = """
 SELECT n.position, n.number, n.kind, n.customer, n.block_id, n.credits, n.amount_minor, n.functional_minor, n.currency,
-       n.accounting_date, d.pool, d.processor, e.event_id, e.type
+       n.accounting_date, d.pool, d.cohort, d.processor, e.event_id, e.type
 FROM entries n JOIN events e USING (ledger, position) JOIN dimension_sets d USING (ledger, dimension_set)
 WHERE ledger = %s ORDER BY n.position, n.number
 """
@@ -230,21 +231,25 @@ class Checks(State):
             assert found.get(place, (0, 0))[0] == block.owed
 
     def pools_are_as_the_model_says(self, entries: list[Entry]) -> None:
-        """Recognised breakage is the formula's; the part not yet expired is on breakage_recognized."""
-        recognised: Counter[str] = Counter()
-        standing: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        """Recognised breakage is the line's, cohort by cohort; what has not expired is on breakage_recognized."""
+        recognised: Counter[tuple[str, str]] = Counter()
+        standing: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
         for entry in entries:
             if entry.pool and entry.kind in ("breakage_estimate", "pooled_breakage"):
                 sign = 1 if entry.kind == "breakage_estimate" else -1
-                recognised[entry.pool] += entry.amount if sign == 1 else 0
-                held = standing[entry.pool]
-                standing[entry.pool] = (held[0] + sign * entry.amount, held[1] + sign * entry.functional)
+                whole = len(entry.cohort) != 7 or "Q" in entry.cohort  # not a month of issue, but a cohort
+                key = (entry.pool, entry.cohort if whole else self.model.cohort_of(entry.pool, entry.cohort))
+                recognised[key] += entry.amount if sign == 1 else 0
+                held = standing[key]
+                standing[key] = (held[0] + sign * entry.amount, held[1] + sign * entry.functional)
         for pool in self.model.pools.values():
-            due, expired = self.model.recognised(pool), self.model.pooled(pool.name, "expired")
-            assert recognised[pool.name] == due, (pool.name, recognised, due)
-            assert standing[pool.name][0] == due - expired
-            if not any(block.left for block in self.model.blocks.values() if block.pool == pool.name):
-                assert standing[pool.name] == (0, 0), (pool.name, "a pool ends at zero in both currencies")
+            for name, line in pool.cohorts.items():
+                key, due = (pool.name, name), line.recognised()
+                assert recognised.pop(key, 0) == due, (key, recognised, due)
+                assert standing[key][0] == due - line.sums.expired
+                if not line.sums.has_credits:
+                    assert standing[key] == (0, 0), (key, "a cohort ends at zero in both currencies")
+        assert not any(recognised.values()), (recognised, "breakage of a cohort that there is not")
 
     def books_balance(self, entries: list[Entry]) -> None:
         """Debits are credits, in each currency and in the functional one; and lines are what entries stand for."""

@@ -32,6 +32,7 @@ class Model(Ending, Money, Pools):
         self.moment = moment
         try:
             getattr(self, event["type"].replace(".", "_"))(moment, event["data"])
+            self.follow_pools()
         except Refusal:
             self.__dict__ = before
             raise
@@ -62,6 +63,7 @@ class Model(Ending, Money, Pools):
             scope=tuple(data["scope"]) if data.get("scope") else None,
             refundable=data.get("refundable", False),
             pool=pool,
+            month=self.month(self.day),
             escheat_class=data.get("escheat_class"),
             invoice=data.get("invoice_id"),
         )
@@ -217,8 +219,9 @@ class Model(Ending, Money, Pools):
         due = [
             b for b in self.blocks.values() if b.left and b.expires is not None and b.expires < until and not b.disputes
         ]
-        for block in due:
+        for block in sorted(due, key=lambda block: (block.expires, block.name)):
             assert block.expires is not None
             self.customer, self.day = block.customer, self.effective(block.expires)
             self.expire(block, block.left, block.carrying, self.on(block.gained))
+            self.follow_pools()
         return len(due)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from fractions import Fraction
+from typing import Any
 
 HOME = "USD"
 PLACES = {"USD": 2, "EUR": 2, "GBP": 2, "JPY": 0, "KWD": 3}
@@ -80,6 +81,7 @@ class Block:
     scope: tuple[str, ...] | None = None
     refundable: bool = False
     pool: str | None = None
+    month: str = ""
     escheat_class: str | None = None
     invoice: str | None = None
     tax: int = 0
@@ -301,6 +303,10 @@ class Estimate:
 
 @dataclass
 class Pool:
+    """A pool: its currency, how its months are grouped, the rate of new cohorts, and its cohorts by name."""
+
     name: str
     currency: str
+    grouping: str | None = None
     estimate: Estimate | None = None
+    cohorts: dict[str, Any] = field(default_factory=dict)

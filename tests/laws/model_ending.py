@@ -141,6 +141,7 @@ class Ending(Positions):
             scope=block.scope,
             refundable=block.refundable,
             pool=block.pool,
+            month=block.month,
             escheat_class=block.escheat_class,
         )
 

@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from subledger.billing_documents import moved, standing_name
 from subledger.blocks import ZERO
 from subledger.books import Books, Rates
 from subledger.events.data import EVENT_TYPES
 from subledger.kinds import KIND_BY_NAME, KINDS, LEDGER_ROLES
-from subledger.pools import Estimate, Pool
-from tests.laws.walk import HOME, Walk, monetary_sides
+from subledger.pools import Cohort, Estimate
+from tests.laws.model_blocks import Estimate as PlainEstimate
+from tests.laws.model_pools import Line, Sums
+from tests.laws.walk import HOME, Step, Walk, monetary_sides
 from tests.laws.walks import for_every_walk
 
 # Kind of movement → the letter of the specification that it changes, and how; by hand, apart from the code's columns.
@@ -42,91 +44,114 @@ def test_the_long_walks_meet_every_event_type_and_every_entry_kind(long_walks: S
 # --- pools ----------------------------------------------------------------------------------------------------
 
 
-def due(pool: Pool, figures: Counter[str]) -> int:
-    """T of the specification, section 5, in fractions."""
-    issued, redeemed, expired = figures["F"], figures["R"], figures["A"]
-    if not pool.credits:
-        return expired
-    if not redeemed and not expired:
-        return 0
-    breakage = escheat = Fraction(0)
-    estimate = pool.estimate
-    if estimate is not None:
-        scale = Fraction(issued, estimate.issued_minor) if estimate.issued_minor else Fraction(0)
-        breakage = Fraction(estimate.breakage_minor or 0) * scale
-        escheat = Fraction(estimate.escheat_minor or 0) * scale
-        if estimate.breakage_rate is not None:
-            breakage = Fraction(estimate.breakage_rate) * issued
-        if estimate.escheat_rate is not None:
-            escheat = Fraction(estimate.escheat_rate) * issued
-    escheat = max(escheat, Fraction(figures["escheated"]))
-    if breakage + escheat >= issued or not breakage:
-        return expired
-    recognised = (breakage * redeemed / (issued - breakage - escheat) * 2 + 1) / 2
-    room = issued - redeemed - escheat
-    return max(expired, min(recognised.__floor__(), room.__floor__()))
+def cohort_of(issued: str, grouping: str | None) -> str:
+    """The cohort of an entry that names a month of issue, or a cohort."""
+    year, _, part = issued.partition("-")
+    if not issued or grouping == "none":
+        return ""
+    if grouping == "year":
+        return year
+    return f"{year}-Q{(int(part) + 2) // 3}" if grouping == "quarter" and part[:1] != "Q" else issued
+
+
+def plain(estimate: Estimate) -> PlainEstimate:
+    return PlainEstimate(
+        issued=estimate.issued_minor,
+        breakage=estimate.breakage_minor,
+        breakage_rate=None if estimate.breakage_rate is None else Fraction(estimate.breakage_rate),
+        escheat=estimate.escheat_minor,
+        escheat_rate=None if estimate.escheat_rate is None else Fraction(estimate.escheat_rate),
+    )
+
+
+class Followed:
+    """The figures of every cohort, added up from entries, and its line by the plain rule (model_pools)."""
+
+    def __init__(self) -> None:
+        self.issues: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self.functional: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self.credits: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
+        self.lines: dict[tuple[str, str], Line] = {}
+        self.grouping: dict[str, str | None] = {}
+        self.before = Books()
+
+    def take(self, step: Step) -> None:
+        for entry in step.entries:
+            pool, issued = entry.dimensions.pool, entry.dimensions.cohort
+            if pool and entry.kind in LETTERS:
+                letter, sign = LETTERS[entry.kind]
+                self.issues[pool, issued][letter] += sign * entry.amount_minor
+                self.functional[pool, issued][letter] += sign * entry.functional_minor
+                self.credits[pool, issued] += KIND_BY_NAME[entry.kind].sign * entry.credits
+        grouped = {name: pool.grouping for name, pool in step.books.pools.by_name.items()}
+        new = {name for name in grouped if grouped[name] != self.grouping.get(name)}
+        self.grouping = grouped
+        for key, figures in self.sums().items():
+            left = self.credits_of(key) != 0
+            sums = Sums(figures["F"], figures["R"], figures["A"], figures["escheated"], left)
+            if key not in self.lines:
+                pool = step.books.pools.by_name[key[0]]
+                self.lines[key] = Line(estimate=None if pool.estimate is None else plain(pool.estimate))
+            self.lines[key].follow(sums)
+            if key[0] in new and grouped[key[0]] not in (None, "month"):
+                self.lines[key].anchors = self.lines[key].anchors[:1]
+        if step.event.type == "breakage.estimated":
+            of_pool = step.books.pools.cohorts[step.event.data.pool]
+            for name, cohort in of_pool.items():
+                known = self.before.pools.cohorts.get(cohort.pool, {}).get(name)
+                if cohort.estimate is not None and (known is None or known.estimate is not cohort.estimate):
+                    self.lines.setdefault((cohort.pool, name), Line()).catch_up(plain(cohort.estimate))
+        self.before = step.books
+
+    def sums(self, of: str = "issues") -> dict[tuple[str, str], Counter[str]]:
+        found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for (pool, issued), figures in getattr(self, of).items():
+            found[pool, cohort_of(issued, self.grouping.get(pool))].update(figures)
+        return found
+
+    def credits_of(self, key: tuple[str, str]) -> Decimal:
+        pool, cohort = key
+        return sum(
+            (
+                credits
+                for (of, issued), credits in self.credits.items()
+                if of == pool and cohort_of(issued, self.grouping.get(pool)) == cohort
+            ),
+            ZERO,
+        )
 
 
 @for_every_walk
-def test_a_pools_figures_are_the_sums_of_its_entries_and_its_breakage_is_the_formula(ledger: Walk) -> None:
-    figures: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    functional: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    credits: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
+def test_a_cohorts_figures_are_the_sums_of_its_entries_and_its_breakage_is_on_the_line(ledger: Walk) -> None:
+    followed = Followed()
     for step in ledger.steps:
-        for entry in step.entries:
-            pool = entry.dimensions.pool
-            if pool and entry.kind in LETTERS:
-                letter, sign = LETTERS[entry.kind]
-                figures[pool][letter] += sign * entry.amount_minor
-                functional[pool][letter] += sign * entry.functional_minor
-                credits[pool] += KIND_BY_NAME[entry.kind].sign * entry.credits
-        assert set(figures) <= set(step.books.pools)
-        for name, held in step.books.pools.items():
-            found = figures[name]
+        pooled = any(movement.pool for movement in step.decision.movements)
+        if not pooled and step.event.type != "breakage.estimated":
+            continue
+        followed.take(step)
+        figures, functional = followed.sums(), followed.sums("functional")
+        cohorts = {(cohort.pool, cohort.cohort): cohort for cohort in step.books.pools.all_cohorts()}
+        assert set(figures) <= set(cohorts)
+        for key, held in cohorts.items():
+            found = figures.get(key, Counter())
             assert (held.issued_minor, held.redeemed_minor) == (found["F"], found["R"])
             assert (held.expired_minor, held.escheated_minor) == (found["A"], found["escheated"])
-            assert (held.recognised_minor, held.credits) == (found["T"], credits[name])
-            assert found["T"] == due(held, found) >= 0
-            assert functional[name]["T"] == held.recognised_functional == held.due_functional()
+            assert (held.recognised_minor, held.credits) == (found["T"], followed.credits_of(key))
+            line = followed.lines.get(key, Line())
+            assert found["T"] == line.recognised() == held.due_minor() >= 0
+            posted = functional.get(key, Counter())
+            assert posted["T"] == held.recognised_functional == held.due_functional()
             if found["T"] == found["A"]:
-                assert functional[name]["T"] == functional[name]["A"], "at the rates at which it expired"
-            else:
-                average = Fraction(functional[name]["F"], found["F"])
-                assert abs(functional[name]["T"] - found["T"] * average) <= Fraction(1, 2)
+                assert posted["T"] == posted["A"], "at the rates at which it expired"
 
 
-AMOUNT = st.none() | st.integers(0, 60)
-SHARE = st.none() | st.integers(0, 60).map(lambda hundredths: Decimal(hundredths).scaleb(-2))
-
-
-@given(
-    st.builds(
-        Estimate, version=st.just(1), breakage_minor=AMOUNT, breakage_rate=SHARE, escheat_minor=AMOUNT,
-        escheat_rate=SHARE, issued_minor=st.integers(0, 120),
-    ),
-    st.booleans(), st.tuples(*[st.integers(0, 60)] * 4), st.booleans(),
-)  # fmt: skip
-def test_a_pool_recognises_what_the_formula_says_whatever_became_of_what_was_issued(
-    estimate: Estimate, estimated: bool, parts: tuple[int, int, int, int], credits: bool
-) -> None:
-    """Of what is issued parts were redeemed, expired, escheated; it may have fallen below what was expected."""
-    redeemed, expired, escheated, left = parts
-    figures = Counter(F=sum(parts), R=redeemed, A=expired, escheated=escheated)
-    pool = Pool(
-        pool="p",
-        currency="USD",
-        estimate=estimate if estimated else None,
-        issued_minor=sum(parts),
-        redeemed_minor=redeemed,
-        expired_minor=expired,
-        escheated_minor=escheated,
-        credits=Decimal(left if credits else 0),
-        issued_functional=sum(parts) * 2,
-        expired_functional=expired + 1,
-    )
-    assert pool.due_minor() == due(pool, figures)
-    kept = pool.due_minor() == expired
-    assert pool.due_functional() == (expired + 1 if kept else pool.due_minor() * 2)
+@for_every_walk
+def test_no_event_that_issues_or_cancels_recognises_breakage_but_for_what_it_redeems_or_expires(ledger: Walk) -> None:
+    """Law 11: nothing is recognised at purchase, in any order; T falls then only to what may still expire."""
+    for step in ledger.steps:
+        letters = {LETTERS[m.kind][0] for m in step.decision.movements if m.pool is not None and m.kind in LETTERS}
+        if "F" in letters and not letters & {"R", "A"}:
+            assert all(m.amount_minor < 0 for m in step.decision.movements if m.kind == "breakage_estimate")
 
 
 def test_amounts_estimated_are_scaled_with_what_is_issued_and_rates_are_of_it() -> None:
@@ -137,39 +162,33 @@ def test_amounts_estimated_are_scaled_with_what_is_issued_and_rates_are_of_it() 
     assert Estimate(version=1, breakage_minor=40).of(50) == (0, 0), "nothing was issued when it was made"
 
 
-def test_breakage_that_has_no_room_left_counts_as_nothing() -> None:
-    pool = Pool(
-        pool="p",
-        currency="USD",
-        estimate=Estimate(version=1, breakage_rate=Decimal("0.5")),
-        issued_minor=100,
-        redeemed_minor=20,
-        escheated_minor=50,
-        credits=Decimal(1),
-    )
-    assert pool.expected() == (0, 50), "expected and escheated leave nothing to be redeemed"
-    assert pool.due_minor() == 0
-    assert replace(pool, escheated_minor=49).expected() == (50, 49)
-    assert replace(pool, estimate=None).expected() == (0, 50)
-    assert replace(pool, estimate=None, escheated_minor=0).expected() == (0, 0)
-
-
 @for_every_walk
-def test_at_the_end_of_a_pool_its_liability_and_its_recognised_breakage_are_zero(ledger: Walk) -> None:
-    liability: Counter[tuple[str, str]] = Counter()
-    recognised: Counter[tuple[str, str]] = Counter()
+def test_at_the_end_of_a_cohort_its_liability_and_its_recognised_breakage_are_zero(ledger: Walk) -> None:
+    liability: Counter[tuple[str, str, str]] = Counter()
+    recognised: Counter[tuple[str, str, str]] = Counter()
     for step in ledger.steps:
         for entry in step.entries:
-            pool = entry.dimensions.pool
+            pool, issued = entry.dimensions.pool, entry.dimensions.cohort
             for kind, of in (("amount", entry.amount_minor), ("functional", entry.functional_minor)):
-                liability[pool, kind] += KIND_BY_NAME[entry.kind].sign * of
+                liability[pool, issued, kind] += KIND_BY_NAME[entry.kind].sign * of
                 if entry.kind in ("breakage_estimate", "pooled_breakage"):
-                    recognised[pool, kind] += of if entry.kind == "breakage_estimate" else -of
-        for name, held in step.books.pools.items():
-            assert liability[name, "amount"] >= recognised[name, "amount"], "the net liability is never negative"
+                    recognised[pool, issued, kind] += of if entry.kind == "breakage_estimate" else -of
+        for held in step.books.pools.all_cohorts():
+            grouping = step.books.pools.by_name[held.pool].grouping
+
+            def standing(of: Counter[tuple[str, str, str]], kind: str, held: Cohort = held, by: Any = grouping) -> int:
+                return sum(
+                    amount
+                    for (pool, issued, each), amount in of.items()
+                    if (pool, each) == (held.pool, kind) and cohort_of(issued, by) == held.cohort
+                )
+
+            assert standing(liability, "amount") >= standing(recognised, "amount"), (
+                "the net liability is never negative"
+            )
             if not held.credits:
                 for kind in ("amount", "functional"):
-                    assert (liability[name, kind], recognised[name, kind]) == (0, 0)
+                    assert (standing(liability, kind), standing(recognised, kind)) == (0, 0)
 
 
 @for_every_walk
@@ -179,10 +198,14 @@ def test_estimates_of_a_pool_are_numbered_in_order(ledger: Walk) -> None:
         if step.event.type == "breakage.estimated":
             name = step.event.data.pool
             versions[name] += 1
-            estimate = step.books.pools[name].estimate
-            assert estimate is not None
-            assert estimate.version == versions[name]
-            assert estimate.issued_minor == step.books.pools[name].issued_minor
+            assert step.books.pools.by_name[name].versions == versions[name]
+            estimated = [
+                cohort
+                for cohort in step.books.pools.cohorts[name].values()
+                if cohort.estimate is not None and cohort.estimate.version == versions[name]
+            ]
+            assert all(c.estimate is not None and c.estimate.issued_minor == c.issued_minor for c in estimated)
+            assert [c.cohort for c in estimated] == [step.event.data.cohort] or step.event.data.cohort is None
 
 
 # --- money in currencies ----------------------------------------------------------------------------------------

@@ -393,9 +393,11 @@ class _Walker:
     # --- the ledger itself ------------------------------------------------------------------------------------
 
     def estimate(self) -> None:
-        pool = self.one(list(self.walk.books.pools.values()))
+        pools = self.walk.books.pools
+        pool = self.one([pools.by_name[name] for name in sorted(pools.by_name)])
         name, currency = (f"pool-{HOME}", HOME) if pool is None else (pool.pool, pool.currency)
-        issued = 0 if pool is None else pool.issued_minor
+        cohorts = sorted(pools.cohorts.get(name, {}).items())
+        cohort, issued = self.one([(each, figures.issued_minor) for each, figures in cohorts]) or (None, 0)
         breakage: dict[str, Any] = {"expected_breakage_rate": f"0.{self.size:02d}"}
         if self.has(1):
             breakage = {"expected_breakage": self.money(max(issued, 0) * self.size // 91, currency)}
@@ -403,7 +405,16 @@ class _Walker:
             breakage["expected_escheat_rate"] = "0.05"
         elif self.has(4):
             breakage["expected_escheat"] = self.money(max(issued, 0) // 20, currency)
-        self.send("breakage.estimated", None, pool=name, currency=currency, evidence="r", **breakage)
+        self.send(
+            "breakage.estimated",
+            None,
+            pool=name,
+            currency=currency,
+            evidence="r",
+            cohort=cohort or ... if self.has(16) else ...,
+            cohorts=self.one(["month", "quarter", "year", "none"]) if self.has(8) else ...,
+            **breakage,
+        )
 
     def rate(self) -> None:
         base = "EUR" if self.has(1) else "JPY"

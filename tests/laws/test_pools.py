@@ -1,0 +1,330 @@
+"""Laws of breakage pools: any cohort, whatever becomes of its blocks, without a ledger around it.
+
+ACCOUNTING section 5: (b) what only changes the issued amount leaves what is recognised; (d) it is never below what has
+expired, nor above what may still expire; (e) it is what has expired once no credits are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subledger.cohorts import cohort_of, grouping_of, month_of_issue
+from subledger.events.data import BreakageEstimated
+from subledger.pooling import Pools, after_movements, with_estimate
+from subledger.pools import Cohort
+from subledger.wallet import Movement
+from tests.laws.model_blocks import Estimate, half_up
+from tests.laws.model_pools import Line, Sums
+
+DAY = date(2026, 1, 31)
+MONTH = "2026-01"
+ACTS = (
+    "buy", "buy", "use", "use", "use", "return", "void", "reprice", "transfer", "expire", "extend", "escheat",
+    "estimate",
+)  # fmt: skip
+Act = tuple[str, int, int, int]
+"""An act, the block it is on (an index), its part in percent, and a number that varies it."""
+ACT = st.tuples(st.sampled_from(ACTS), st.integers(0, 9), st.integers(1, 100), st.integers(1, 4_000))
+FIRST: Act = ("buy", 0, 0, 10_000)
+
+
+class Lot:
+    """A block of as many credits as minor units, and what became of them."""
+
+    def __init__(self, left: int) -> None:
+        self.left, self.used, self.expired = left, 0, 0
+
+
+class Told:
+    """A cohort, act by act, beside the plain rule: every act posts what it makes due."""
+
+    def __init__(self, *, rate: Fraction = Fraction(1), rates: tuple[str, str] | None = ("0.1", "0.05")) -> None:
+        self.pools, self.line, self.rate = Pools(), Line(), rate
+        self.lots: list[Lot] = []
+        self.sums = Sums()
+        self.posted: list[Movement] = []
+        self.kinds: list[str] = []
+        if rates is not None:
+            self.estimate(*rates)
+
+    @property
+    def cohort(self) -> Cohort:
+        return self.pools.cohort(("p", MONTH))
+
+    def does(self, act: Act) -> None:
+        what, at, percent, size = act
+        lot = self.lots[at % len(self.lots)] if self.lots else Lot(0)
+        self.posted, self.kinds = [], [what]
+        part = lot.left * percent // 100
+        match what:
+            case "buy":
+                self.lots.append(Lot(size))
+                self.moves(("purchase", size))
+            case "use" if part:
+                lot.left, lot.used = lot.left - part, lot.used + part
+                self.moves(("consumption", part))
+            case "return" if lot.used:
+                back = -(-lot.used * percent // 100)
+                lot.left, lot.used = lot.left + back, lot.used - back
+                self.moves(("consumption", -back))
+            case "void" if part:
+                lot.left -= part
+                self.moves(("void_unpaid", part // 2), ("void_paid", part - part // 2))
+            case "reprice" if lot.left:
+                lot.left += size
+                self.moves(("repricing", size))
+            case "transfer" if part:
+                lot.left -= part
+                self.lots.append(Lot(part))
+                self.moves(("transfer_out", part), ("transfer_in", part))
+            case "expire" if lot.left:
+                lot.expired, lot.left, gone = lot.expired + lot.left, 0, lot.left
+                self.moves(("pooled_breakage", gone))
+            case "extend" if lot.expired:
+                lot.left, lot.expired, back = lot.left + lot.expired, 0, lot.expired
+                self.moves(("pooled_breakage", -back))
+            case "escheat" if lot.left:
+                lot.left, gone = 0, lot.left
+                self.moves(("escheat", gone))
+            case "estimate":
+                self.estimate(f"0.{percent % 60:02d}", f"0.{size % 30:02d}")
+
+    def moves(self, *movements: tuple[str, int]) -> None:
+        made = [self._movement(kind, amount) for kind, amount in movements]
+        self.pools = after_movements(self.pools, made, "USD")
+        total = dict.fromkeys(Sums._fields, 0) | dict(zip(Sums._fields, self.sums, strict=True))
+        for kind, amount in movements:
+            letter, sign = {
+                "purchase": ("issued", 1), "repricing": ("issued", 1), "transfer_in": ("issued", 1),
+                "transfer_out": ("issued", -1), "void_unpaid": ("issued", -1), "void_paid": ("issued", -1),
+                "consumption": ("redeemed", 1), "pooled_breakage": ("expired", 1), "escheat": ("escheated", 1),
+            }[kind]  # fmt: skip
+            total[letter] += sign * amount
+        total["has_credits"] = any(lot.left for lot in self.lots)
+        self.sums = Sums(**total)
+        self.line.follow(self.sums)
+        self._post()
+
+    def estimate(self, breakage: str, escheat: str) -> None:
+        data = {"pool": "p", "currency": "EUR", "cohorts": "month", "cohort": MONTH, "evidence": "r"}
+        rates = {"expected_breakage_rate": breakage, "expected_escheat_rate": escheat}
+        self.pools = with_estimate(self.pools, BreakageEstimated.model_validate({**data, **rates}), "month")
+        self.line.catch_up(Estimate(self.sums.issued, None, Fraction(breakage), None, Fraction(escheat)))
+        self._post()
+
+    def _movement(self, kind: str, amount: int) -> Movement:
+        return Movement(
+            kind=kind,
+            accounting_date=DAY,
+            amount_minor=amount,
+            credits=Decimal(amount),
+            functional_minor=half_up(amount * self.rate),
+            currency="EUR",
+            pool="p",
+            cohort=MONTH,
+        )
+
+    def _post(self) -> None:
+        cohort = self.cohort
+        amount = cohort.due_minor() - cohort.recognised_minor
+        functional = cohort.due_functional() - cohort.recognised_functional
+        if amount or functional:
+            kind = "breakage_estimate"
+            self.posted = [
+                Movement(
+                    kind=kind, accounting_date=DAY, amount_minor=amount, functional_minor=functional, currency="EUR",
+                    pool="p", cohort=MONTH,
+                )
+            ]  # fmt: skip
+            self.pools = after_movements(self.pools, self.posted, "USD")
+
+
+@given(st.lists(ACT, min_size=1, max_size=40))
+def test_a_cohort_recognises_what_the_plain_rule_says_after_every_act(acts: Sequence[Act]) -> None:
+    told = Told()
+    for act in [FIRST, *acts]:
+        told.does(act)
+        assert told.cohort.recognised_minor == told.line.recognised() == told.cohort.due_minor()
+        assert (told.cohort.issued_minor, told.cohort.redeemed_minor) == told.sums[:2]
+        assert (told.cohort.expired_minor, told.cohort.escheated_minor) == told.sums[2:4]
+        assert told.cohort.has_ended == told.line.has_ended
+
+
+@given(st.lists(ACT, min_size=1, max_size=40))
+def test_what_only_changes_what_is_issued_recognises_nothing(acts: Sequence[Act]) -> None:
+    """(b), and law 11: neither a purchase nor a repricing, a void, a transfer or an escheat adds to revenue."""
+    told = Told()
+    for act in [FIRST, *acts]:
+        before = told.cohort.recognised_minor
+        told.does(act)
+        if act[0] in ("buy", "reprice", "void", "transfer", "escheat"):
+            cohort = told.cohort
+            may_expire = floor(cohort.issued_minor - cohort.redeemed_minor - cohort.expected()[1])
+            left = min(before, may_expire) if cohort.credits else 0
+            assert cohort.recognised_minor == max(left, cohort.expired_minor)
+            assert act[0] not in ("buy", "reprice", "transfer") or not told.posted
+
+
+@given(st.lists(ACT, min_size=1, max_size=40))
+def test_recognised_breakage_is_at_least_what_expired_and_at_most_what_may(acts: Sequence[Act]) -> None:
+    """(d), so that the net liability is never less than nothing."""
+    told = Told()
+    for act in [FIRST, *acts]:
+        told.does(act)
+        cohort = told.cohort
+        most = floor(cohort.issued_minor - cohort.redeemed_minor - cohort.expected()[1])
+        assert cohort.expired_minor <= cohort.recognised_minor <= max(most, cohort.expired_minor)
+        liability = cohort.issued_minor - cohort.redeemed_minor - cohort.expired_minor - cohort.escheated_minor
+        assert liability >= cohort.recognised_minor - cohort.expired_minor
+
+
+@given(st.lists(ACT, min_size=1, max_size=40), st.integers(80, 120), st.integers(80, 120))
+def test_without_credits_a_cohort_has_ended_with_what_expired_in_both_currencies(
+    acts: Sequence[Act], first: int, then: int
+) -> None:
+    """(e)."""
+    told = Told(rate=Fraction(first, 100))
+    told.does(FIRST)
+    told.rate = Fraction(then, 100)
+    for act in acts:
+        told.does(act)
+    for at, lot in enumerate(told.lots):
+        if lot.left:
+            told.does(("expire" if at % 2 else "use", at, 100, 1))
+    cohort = told.cohort
+    assert not cohort.credits
+    assert cohort.recognised_minor == cohort.expired_minor
+    assert cohort.recognised_functional == cohort.expired_functional
+
+
+@given(st.lists(ACT, max_size=30), ACT)
+def test_a_purchase_at_another_rate_moves_nothing_in_the_functional_currency_either(
+    acts: Sequence[Act], last: Act
+) -> None:
+    told = Told(rate=Fraction(11, 10))
+    for act in [FIRST, *acts]:
+        told.does(act)
+    told.rate = Fraction(last[2] + 50, 100)
+    told.does(("buy", *last[1:]))
+    assert told.posted == []
+
+
+@given(st.lists(ACT, max_size=30), st.integers(1, 4_000))
+def test_a_purchase_that_is_taken_back_right_away_leaves_the_cohort_as_it_was(acts: Sequence[Act], size: int) -> None:
+    told = Told()
+    for act in [FIRST, *acts]:
+        told.does(act)
+    before = told.cohort
+    told.does(("buy", 0, 0, size))
+    told.does(("void", len(told.lots) - 1, 100, 1))
+    after = told.cohort
+    assert after.due_minor() == before.due_minor()
+    anchor, known = after.anchor, before.anchor
+    line = [(a.redeemed_minor, a.recognised_minor, a.expired_minor) if a else (0, 0, 0) for a in (anchor, known)]
+    assert line[0] == line[1], "every later decision is the same"
+
+
+@given(st.lists(ACT, max_size=30), st.integers(0, 9), st.integers(1, 100))
+def test_a_transfer_leaves_the_cohort_as_it_was(acts: Sequence[Act], at: int, percent: int) -> None:
+    told = Told()
+    for act in [FIRST, *acts]:
+        told.does(act)
+    before = told.cohort
+    told.does(("transfer", at, percent, 1))
+    assert told.cohort == before
+
+
+@given(st.integers(1, 10**6), st.lists(st.integers(1, 100), max_size=12), st.integers(0, 40), st.integers(0, 30))
+def test_of_fixed_issue_and_estimate_the_published_formula(
+    issued: int, uses: list[int], breakage: int, escheat: int
+) -> None:
+    """min(E × R / (F − E − S), F − R − S) of ASC 606-10-55-48, to the unit, as long as there are credits."""
+    told = Told(rates=(f"0.{breakage:02d}", f"0.{escheat:02d}"))
+    told.does(("buy", 0, 0, issued))
+    for percent in uses:
+        told.does(("use", 0, percent, 1))
+        if told.cohort.credits:
+            b, s = Fraction(breakage, 100) * issued, Fraction(escheat, 100) * issued
+            redeemed = told.sums.redeemed
+            assert told.cohort.recognised_minor == max(
+                min(half_up(b * redeemed / (issued - b - s)), floor(issued - redeemed - s)), 0
+            )
+
+
+@given(
+    st.lists(st.integers(1, 4_000), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 8), st.integers(1, 400)), min_size=1, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_usage_recorded_before_or_after_a_purchase_is_worth_the_same_breakage(
+    bought: list[int], used: list[tuple[int, int]], chance: Any
+) -> None:
+    """Law 13 for pools: by rate the slope of the line does not depend on what is issued, rounding units apart."""
+    acts: list[Act] = [("buy", 0, 0, size) for size in bought] + [("use", 0, 1, at) for at, _ in used]
+    in_order, shuffled = Told(), Told()
+    for told in (in_order, shuffled):
+        told.does(("buy", 0, 0, 10**6))
+        for act in acts:
+            told.does(act)
+        chance.shuffle(acts)
+        # The same amounts are redeemed in either order: one percent of what is left of the first block, each time.
+    assert in_order.sums == shuffled.sums
+    assert abs(in_order.cohort.recognised_minor - shuffled.cohort.recognised_minor) <= len(acts)
+
+
+def test_names_of_cohorts() -> None:
+    assert month_of_issue(date(2026, 3, 31)) == "2026-03"
+    assert [cohort_of("2026-03", by) for by in (None, "month", "quarter", "year", "none")] == [
+        "2026-03", "2026-03", "2026-Q1", "2026", "",
+    ]  # fmt: skip
+    assert [cohort_of(f"2026-{month:02}", "quarter") for month in (1, 4, 6, 7, 9, 10, 12)] == [
+        "2026-Q1", "2026-Q2", "2026-Q2", "2026-Q3", "2026-Q3", "2026-Q4", "2026-Q4",
+    ]  # fmt: skip
+    assert (cohort_of("2026-Q1", "quarter"), cohort_of("2026", "year"), cohort_of("", "month")) == (
+        "2026-Q1",
+        "2026",
+        "",
+    )
+    assert [grouping_of(name) for name in ("2026-01", "2026-Q1", "2026")] == ["month", "quarter", "year"]
+
+
+# --- an exact line ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("acts", "recognised"),
+    [
+        pytest.param([("buy", 0, 0, 1_000), ("use", 0, 45, 1)], 50, id="10 % of 1,000: 450 × 100 / 900"),
+        pytest.param([("buy", 0, 0, 1_000), ("use", 0, 100, 1), ("buy", 0, 0, 100)], 0, id="bought when all was used"),
+        pytest.param([("buy", 0, 0, 1_000), ("use", 0, 45, 1), ("buy", 0, 0, 9_000)], 50, id="bought: nothing more"),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("use", 0, 45, 1), ("buy", 0, 0, 9_000), ("use", 1, 50, 1)], 550,
+            id="50 + (1,000 − 50) × 4,500 / (10,000 − 1,000 − 450)",
+        ),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("buy", 0, 0, 1_000), ("use", 0, 45, 1), ("expire", 0, 0, 1), ("buy", 0, 0, 100),
+             ("extend", 0, 0, 1)], 50, id="what came back after a purchase is not kept: 450 × 200 / 1,800",
+        ),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 100)], 20, id="at most 20 may expire",
+        ),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 100), ("return", 0, 100, 1)], 0,
+            id="20 + (110 − 20) × (0 − 980) / 10 is less than nothing",
+        ),
+    ],
+)  # fmt: skip
+def test_a_line_by_hand(acts: Sequence[Act], recognised: int) -> None:
+    told = Told(rates=("0.1", "0"))
+    for act in acts:
+        told.does(act)
+    assert told.cohort.recognised_minor == recognised == told.line.recognised()
