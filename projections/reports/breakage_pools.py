@@ -41,10 +41,10 @@ LIABILITY, RECOGNIZED = "prepaid_liability", "breakage_recognized"
 NOTES: Final = (
     "Recognised to date follows a line: from the last estimate, or the last event that changed what is issued or "
     "escheated, at which R0 was redeemed and T0 recognised, it is T0 + (E − T0) × (redeemed − R0) / (F − S − E − R0), "
-    "not below expired and not above F − redeemed − S. F is net_issued; E and S are the expected breakage and the expected "
-    "escheat for the amount issued now. An estimate sets it to E × redeemed / (F − E − S). A purchase recognises "
-    "nothing. It is equal to expired once the cohort has no credits. due_by_formula is computed anew, event by event "
-    "in the order of recording.",
+    "not below expired and not above F − redeemed − S. F is net_issued; E and S are the expected breakage and the "
+    "expected escheat for the amount issued now. An estimate sets it to E × redeemed / (F − E − S). A purchase "
+    "recognises nothing. It is equal to expired once the cohort has no credits. due_by_formula is computed anew, event "
+    "by event in the order of recording.",
     "finished shows blocks without credits: what of their value expired, beside what the estimate in force expects. "
     "Credits that are used up come before those that expire, so while a cohort has credits, fewer seem to expire. The "
     "monitor compares what can still become of a whole cohort.",

@@ -42,7 +42,9 @@ NOTES: Final = (
     "Remaining performance obligation (606-10-50-13): remaining less escheat; no exemption of 50-14 is used. "
     "Breakage already recognised for pools is spread over the bands in proportion to their blocks.",
     "Revenue out of the opening liability (606-10-50-8(b)): for each block, the opening carrying amount is used before "
-    "later additions. Under customer_deposits_arm it is the amount released to the ERP's revenue module.",
+    "later additions; breakage recognised for a cohort of a pool comes out of the opening balance of its blocks, net "
+    "of what was recognised before, and then out of what was sold in the period. Under customer_deposits_arm it is the "
+    "amount released to the ERP's revenue module.",
 )
 
 

@@ -2,13 +2,15 @@
 
 A block's revenue is taken first from its carrying amount at the opening, then from later additions (a repricing): first
 in, first out. A block that was transferred to another customer counts together with the block it came from, as one
-family. Negative revenue takes back revenue of earlier periods.
+family. Breakage recognised for a pool before it expires is revenue of its cohort: out of what the cohort's blocks
+carried at the opening, less what was recognised of that before; then of what was sold in the period. Negative revenue
+takes back revenue of earlier periods.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 import msgspec
@@ -16,8 +18,11 @@ from sqlalchemy import text
 
 from projections.forecast.holdings import Holding, month_number
 from projections.report import Column, Table
+from projections.report_inputs import totals
+from projections.reports.breakage_estimates import SEPARATOR, CohortKey, CohortNames, recorded_estimates
 from projections.reports.waterfall import RECOGNITION, bridge_item
-from subledger.kinds import BLOCK, KINDS, POOL, Result
+from subledger.cohorts import WHOLE
+from subledger.kinds import BLOCK, KINDS, POOL, Result, effect
 from subledger.money import round_half_up
 from subledger.store.reading.views import View
 
@@ -26,17 +31,17 @@ FROM_REFUND: Final = "opening refund liability"
 FROM_PERIOD: Final = "sold or granted in the period"
 TAKEN_BACK: Final = "revenue of earlier periods taken back"
 BEYOND: Final = "usage beyond the credits"
-ESTIMATED: Final = "breakage estimated for pools, less what expired"
-SOURCES: Final = (FROM_CONTRACT, FROM_REFUND, FROM_PERIOD, TAKEN_BACK, BEYOND, ESTIMATED)
+SOURCES: Final = (FROM_CONTRACT, FROM_REFUND, FROM_PERIOD, TAKEN_BACK, BEYOND)
+RECOGNISED_AHEAD: Final = "breakage_recognized"
 
 RECOGNISED: Final = """
--- The revenue of a period, by block and kind.
-SELECT block_id, policy, kind, currency, sum(amount_minor)::bigint AS amount_minor,
-       sum(functional_minor)::bigint AS functional_minor
-FROM entries
-WHERE ledger = :ledger AND position <= :position AND accounting_date BETWEEN :from_date AND :as_of
-  AND kind = ANY(:kinds)
-GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+-- The revenue of a period, by block, kind and month of issue in a pool.
+SELECT n.block_id, n.policy, n.kind, n.currency, d.pool, d.cohort, sum(n.amount_minor)::bigint AS amount_minor,
+       sum(n.functional_minor)::bigint AS functional_minor
+FROM entries n JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
+WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date BETWEEN :from_date AND :as_of
+  AND n.kind = ANY(:kinds)
+GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
 """
 HANDED_ON: Final = """
 -- Blocks opened by a transfer, each with the block it came from, in order of time.
@@ -57,17 +62,32 @@ class Family(msgspec.Struct):
     """A block and the blocks it was transferred as: carrying amount at the opening, and revenue since."""
 
     currency: str
+    cohort: CohortKey | None = None
     is_refundable: bool = False
     existed: bool = False
     opening: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     recognised: list[int] = msgspec.field(default_factory=lambda: [0, 0])
 
 
+class CohortRevenue(msgspec.Struct):
+    """A cohort of a pool: what its blocks carry at the opening, less what was recognised ahead of that and has been
+    counted of its blocks; and the breakage recognised ahead in the period, less what expired."""
+
+    currency: str
+    existed: bool = False
+    opening: int = 0
+    counted: int = 0
+    ahead: list[int] = msgspec.field(default_factory=lambda: [0, 0])
+
+
 def sources(end: View, from_date: date | None, blocks: Sequence[Holding]) -> tuple[RevenueFigures, RevenueFigures]:
     """Returns the period's revenue by source, and the bridge from it to the accounts."""
     rules = end.rules
     roots = _roots(end)
-    families = _families(blocks, roots, from_date)
+    estimates = recorded_estimates(end)
+    names = CohortNames(end, estimates, totals(end, by="cohort"))
+    families = _families(blocks, roots, from_date, names)
+    cohorts = _cohorts(end, from_date, names, families.values())
     found: RevenueFigures = {}
     bridge: RevenueFigures = {}
     parameters = {
@@ -84,13 +104,21 @@ def sources(end: View, from_date: date | None, blocks: Sequence[Holding]) -> tup
                 root = roots.get(row.block_id, row.block_id)
                 family = families.setdefault(root, Family(currency=row.currency))
                 family.recognised = [r + sign * a for r, a in zip(family.recognised, amounts, strict=True)]
+            elif whose == POOL:
+                key = names.key(row.pool, row.cohort)
+                cohort = cohorts.setdefault(key, CohortRevenue(currency=row.currency))
+                cohort.ahead = [a + sign * amount for a, amount in zip(cohort.ahead, amounts, strict=True)]
             else:
-                _add(found, (ESTIMATED if whose == POOL else BEYOND, row.currency), amounts, sign)
+                _add(found, (BEYOND, row.currency), amounts, sign)
         item = bridge_item(row.kind, rules[row.policy])
         if item is not None:
             _add(bridge, (item[0], row.currency), amounts, item[1])
     for family in families.values():
-        _split(found, family)
+        counted = _split(found, family)
+        if family.cohort in cohorts:
+            cohorts[family.cohort].counted += counted
+    for _, cohort in sorted(cohorts.items()):
+        _split_ahead(found, cohort)
     return found, bridge
 
 
@@ -107,13 +135,17 @@ def _roots(end: View) -> dict[str, str]:
     return roots
 
 
-def _families(blocks: Iterable[Holding], roots: dict[str, str], from_date: date | None) -> dict[str, Family]:
+def _families(
+    blocks: Iterable[Holding], roots: dict[str, str], from_date: date | None, names: CohortNames
+) -> dict[str, Family]:
     before = -1 if from_date is None else month_number(from_date) - 1
     families: dict[str, Family] = {}
     for holding in blocks:
         block_id = holding.block.block_id
         family = families.setdefault(roots.get(block_id, block_id), Family(currency=holding.block.currency))
         family.is_refundable |= holding.block.refundable
+        if holding.block.pool is not None:
+            family.cohort = names.key(holding.block.pool, holding.block.cohort or WHOLE)
         at = holding.month_index(before)
         if at >= 0:
             family.existed = True
@@ -121,19 +153,64 @@ def _families(blocks: Iterable[Holding], roots: dict[str, str], from_date: date 
     return families
 
 
-def _split(found: RevenueFigures, family: Family) -> None:
-    """Adds a family's revenue: first from its opening, then from additions; negative revenue as earlier periods'."""
+def _cohorts(
+    end: View, from_date: date | None, names: CohortNames, families: Iterable[Family]
+) -> dict[CohortKey, CohortRevenue]:
+    """Returns what the cohorts of all pools carry at the opening, less what was recognised ahead of it."""
+    cohorts: dict[CohortKey, CohortRevenue] = {}
+    for family in families:
+        if family.cohort is not None:
+            cohort = cohorts.setdefault(family.cohort, CohortRevenue(currency=family.currency))
+            cohort.existed |= family.existed
+            cohort.opening += family.opening[0]
+    if from_date is None:
+        return cohorts
+    rules = end.rules
+    start = msgspec.structs.replace(end, as_of=from_date - timedelta(days=1))
+    for total in totals(start, by="cohort"):
+        pool, _, issued = total.key.partition(SEPARATOR)
+        if pool:
+            cohort = cohorts.setdefault(names.key(pool, issued), CohortRevenue(currency=total.currency))
+            cohort.opening -= effect(RECOGNISED_AHEAD, total.kind, rules[total.policy]) * total.amount_minor
+    return cohorts
+
+
+def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
+    """Adds the breakage that a cohort recognised ahead: first from its opening, then from what was sold in the period.
+
+    What its blocks' revenue counts of the opening is gross, so what expired of that is taken off here.
+    """
+    amount, functional = cohort.ahead
+    if not cohort.existed:
+        _add(found, (FROM_PERIOD, cohort.currency), cohort.ahead)
+        return
+    opening = max(min(amount, cohort.opening - cohort.counted), -cohort.counted)
+    own = functional
+    if opening != amount:
+        own = round_half_up(functional * opening * (1 if amount > 0 else -1), abs(amount)) if amount else 0
+    _add(found, (FROM_CONTRACT, cohort.currency), (opening, own))
+    rest = FROM_PERIOD if amount >= opening else TAKEN_BACK
+    _add(found, (rest, cohort.currency), (amount - opening, functional - own))
+
+
+def _split(found: RevenueFigures, family: Family) -> int:
+    """Adds a family's revenue: first from its opening, then from additions; negative revenue as earlier periods'.
+
+    Returns what came out of the opening.
+    """
     amount = family.recognised[0]
     if not family.existed:
         _add(found, (FROM_PERIOD, family.currency), family.recognised)
-    elif amount < 0:
+        return 0
+    if amount < 0:
         _add(found, (TAKEN_BACK, family.currency), family.recognised)
-    else:
-        source = (FROM_REFUND if family.is_refundable else FROM_CONTRACT, family.currency)
-        out = min(amount, family.opening[0])
-        functional = family.recognised[1] if out == amount else round_half_up(family.recognised[1] * out, amount)
-        _add(found, source, (out, functional))
-        _add(found, (FROM_PERIOD, family.currency), (amount - out, family.recognised[1] - functional))
+        return 0
+    source = (FROM_REFUND if family.is_refundable else FROM_CONTRACT, family.currency)
+    out = min(amount, family.opening[0])
+    functional = family.recognised[1] if out == amount else round_half_up(family.recognised[1] * out, amount)
+    _add(found, source, (out, functional))
+    _add(found, (FROM_PERIOD, family.currency), (amount - out, family.recognised[1] - functional))
+    return out
 
 
 def sources_table(found: RevenueFigures, functional_currency: str) -> Table:

@@ -26,7 +26,7 @@ from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.writing.expiry_sweep import sweep
 from tests.building import at_noon, cloud_event, purchase, recorded, usage
-from tests.conftest import NewLedger
+from tests.conftest import FAR, NewLedger
 from tests.reading import columns_of, get_report, lines_of
 
 USD = {"currency": "USD"}
@@ -173,9 +173,44 @@ def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
         "within 12 months  550.00  50.00  500.00  550.00"
     )
     assert columns_of(found["revenue"], "source", "recognised") == lines_of("""
-        sold or granted in the period  450.00
-        breakage estimated for pools, less what expired  50.00
+        sold or granted in the period  500.00
     """)
+
+
+def test_breakage_recognised_for_a_pool_is_revenue_out_of_its_opening_liability(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Opening 1,000.00, closing 800.00, nothing sold in the period: all of the 200.00 came out of the opening."""
+    pooled = {"pool": "gifts", "expires_at": "2026-06-01T00:00:00Z"}
+    data = {"pool": "gifts", "expected_breakage_rate": "0.10", "evidence": "three years", **USD}
+    ledger = _recorded(
+        service,
+        new_ledger(sandbox=True, clock=FAR),
+        [
+            cloud_event("e", "breakage.estimated", None, "2026-01-01T12:00:00Z", **data),
+            purchase("G", "1000", "ann", "2026-01-02T12:00:00Z", price="1000.00", **pooled),
+            usage("u1", "180", "ann", "2026-02-20T12:00:00Z"),
+            purchase("H", "1000", "ann", "2026-03-02T12:00:00Z", price="1000.00", **pooled),
+            usage("u2", "720", "ann", "2026-03-20T12:00:00Z"),
+            usage("u3", "180", "ann", "2026-04-20T12:00:00Z"),
+        ],
+    )
+
+    def revenue(month: str) -> tuple[str, str]:
+        found = get_report(client, ledger, "performance", **{"from": month}, to=month)
+        assert all(tie["report"] == tie["trial_balance"] for tie in found["ties"]), found["ties"]
+        return columns_of(found["items"][:1], "opening", "closing"), columns_of(
+            found["revenue"], "source", "recognised"
+        )
+
+    assert revenue("2026-02") == ("1000.00  800.00", "opening contract liability  200.00")
+    # G is used up to the last 100, all of which are recognised: 720.00 and 80.00. Of H nothing is used.
+    assert revenue("2026-03") == ("800.00  1000.00", "opening contract liability  800.00")
+    # 100 of G come first: its breakage of 100.00 has not expired after all. 80 of H: 80 × 100 / 900 = 8.89.
+    assert revenue("2026-04") == ("1000.00  911.11", "opening contract liability  88.89")
+    sweep(service.recorder, ledger, datetime.fromisoformat("2026-06-01T00:00:01Z"))
+    assert revenue("2026-06")[0] == "911.11  0.00"
+    assert revenue("2026-06")[1] == "opening contract liability  911.11"
 
 
 def test_a_band_ends_with_the_last_day_of_its_last_month_and_a_disputed_block_is_in_none(
