@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import text
 
-from projections.monitors import blocks, deliveries, latency, mismatch, payments, rejected, writers
+from projections.monitors import blocks, breakage, deliveries, latency, mismatch, payments, rejected, writers
 from projections.monitors.monitor import Monitor, MonitorContext, Report
 from projections.monitors.settings import settings_of
 from projections.reads.balances import OfLedger
@@ -30,6 +30,7 @@ MONITORS: Final[tuple[Callable[[MonitorContext], Monitor], ...]] = (
     latency.event_to_general_ledger,
     deliveries.dead_letters,
     blocks.expiry_sweep,
+    breakage.breakage_estimates,
     mismatch.mismatch,
     writers.stuck_writer,
 )

@@ -42,6 +42,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     - ``rejected_events``: the highest number of rejected events open for longer than ``rejected_after_s``; always less
       than 10,000. Events with a code in ``rejected_expected`` do not count; those with ``insufficient_credits`` only do
       not count if the ledger's shortfall setting is ``reject`` and all credits are used up.
+    - ``breakage_difference_percent``: the highest difference between the expected breakage of a pool's cohort and what
+      can break of it, in percent of what was issued.
     - ``verified_within_s``: the highest age of the last clean verification.
     - ``stuck_writer_s``: the longest wait of the database for the holder of the ledger's lock.
     - ``webhook``: the address that gets notices, signed with ``webhook_secret``.
@@ -58,6 +60,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     rejected_events: int | None = 0
     rejected_after_s: float | None = 86_400.0
     rejected_expected: tuple[str, ...] = ("insufficient_credits",)
+    breakage_difference_percent: float | None = 5.0
     verified_within_s: float | None = None
     stuck_writer_s: float | None = 60.0
     webhook: str = ""
@@ -65,7 +68,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 _AT_MOST: Final[dict[str, float]] = {
-    "delivery_success_percent": 100.0, "not_accepted_after_s": _LONGEST_S, "unapplied_after_s": _LONGEST_S,
+    "delivery_success_percent": 100.0, "breakage_difference_percent": 100.0,
+    "not_accepted_after_s": _LONGEST_S, "unapplied_after_s": _LONGEST_S,
     "event_to_general_ledger_s": _LONGEST_S, "expiry_overdue_s": _LONGEST_S, "verified_within_s": _LONGEST_S,
     "stuck_writer_s": _LONGEST_S,
     "dead_letters": _MOST, "uncleared_blocks": _MOST, "rejected_events": _MOST, "rejected_after_s": _LONGEST_S,

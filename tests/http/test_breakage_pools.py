@@ -275,6 +275,71 @@ def test_a_pool_in_another_currency_stands_in_both(
     assert tied["breakage of pool year by the formula = its breakage_estimate entries", "USD"] == "35.00"
 
 
+def test_each_cohort_has_its_row_and_what_finished_blocks_really_broke(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Ten percent expected: January's A broke 5 of 100, B none of 100; of February's C nothing is finished."""
+    ledger = new_ledger(sandbox=True, clock=FAR)
+    until = {"expires_at": "2026-03-01T00:00:00Z"}
+    recorded(
+        service,
+        ledger,
+        _expects("one", "2026-01-01", expected_breakage_rate="0.1"),
+        buy("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", **until),
+        buy("B", "100", "bob", "2026-01-11T12:00:00Z", price="100.00"),
+        buy("C", "100", "cid", "2026-02-10T12:00:00Z", price="100.00"),
+        usage("u1", "95", "ann", "2026-02-15T12:00:00Z"),
+        usage("u2", "100", "bob", "2026-02-16T12:00:00Z"),
+        usage("u3", "45", "cid", "2026-02-17T12:00:00Z"),
+    )
+    sweep(service.recorder, ledger, datetime.fromisoformat("2026-03-01T00:00:01Z"))
+    before, found = (get_report(client, ledger, "pools", to=month) for month in ("2026-02", "2026-03"))
+    columns = ("cohort", "net_issued", "redeemed", "expired", "expected_breakage", "due_by_formula", "recognised")
+    assert columns_of(before["items"], *columns) == lines_of("""
+        2026-01  200.00  195.00  0.00  20.00  5.00  5.00
+        2026-02  100.00   45.00  0.00  10.00  5.00  5.00
+    """)
+    assert columns_of(found["items"], *columns, "net_liability") == lines_of("""
+        2026-01  200.00  195.00  5.00  20.00  5.00  5.00   0.00
+        2026-02  100.00   45.00  0.00  10.00  5.00  5.00  50.00
+    """)
+    of_blocks = ("cohort", "finished_blocks", "issued", "expected_breakage", "expired", "difference", "expired_rate")
+    assert columns_of(before["finished"], *of_blocks) == "2026-01  1  100.00  10.00  0.00  -10.00  0"
+    assert columns_of(found["finished"], *of_blocks) == "2026-01  2  200.00  20.00  5.00  -15.00  0.025"
+    [made] = found["estimates"]
+    assert (made["cohort"], made["changed_by"], made["expected_breakage_rate"]) == (None, "0.00", "0.1")
+    tied = {tie["what"] for tie in found["ties"]}
+    assert "breakage of cohort 2026-01 of pool year by the formula = its breakage_estimate entries" in tied
+    assert all(tie["report"] == tie["trial_balance"] for tie in found["ties"])
+
+
+def test_an_answer_stays_when_a_first_estimate_groups_the_months_later(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    recorded(
+        service,
+        ledger,
+        buy("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00"),
+        buy("B", "100", "bob", "2026-02-11T12:00:00Z", price="100.00"),
+        usage("u1", "45", "ann", "2026-02-15T12:00:00Z"),
+    )
+    with service.view(ledger) as view:
+        known_at = view.known_at.isoformat()
+    before = get_report(client, ledger, "pools", to="2026-03", known_at=known_at)
+    assert columns_of(before["items"], "cohort", "redeemed", "recognised") == lines_of("""
+        2026-01  45.00  0.00
+        2026-02   0.00  0.00
+    """)
+    recorded(service, ledger, _expects("one", "2026-03-01", expected_breakage_rate="0.1", cohorts="quarter"))
+    now = get_report(client, ledger, "pools", to="2026-03")
+    assert columns_of(now["items"], "cohort", "redeemed", "recognised") == "2026-Q1  45.00  5.00"
+    assert get_report(client, ledger, "pools", to="2026-03", known_at=known_at) == before
+    recorded(service, ledger, usage("u2", "45", "ann", "2026-03-15T12:00:00Z"))
+    [found] = get_report(client, ledger, "pools", to="2026-03")["items"]
+    assert (found["recognised"], found["due_by_formula"]) == ("10.00", "10.00")
+
+
 def test_who_asked_for_an_estimate_and_who_allowed_it_are_shown(client: TestClient, service: Subledger) -> None:
     ledger = "pools-of-two-persons"
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(breakage_estimates=True)))

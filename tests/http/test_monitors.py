@@ -30,7 +30,7 @@ from tests.waiting import HANGS_S
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 NAMES = (
     "delivery_success", "exports_not_accepted", "unapplied_payments", "event_to_general_ledger", "dead_letters",
-    "clearing", "expiry_sweep", "mismatch", "stuck_writer", "rejected",
+    "clearing", "expiry_sweep", "breakage_estimates", "mismatch", "stuck_writer", "rejected",
 )  # fmt: skip
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -107,6 +107,45 @@ def test_amounts_are_exact_and_payments_found_in_pages_as_far_as_is_looked(
 # --- blocks ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_cohort_that_breaks_otherwise_than_estimated_rings_until_somebody_estimates_anew(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    """20 % of January's 100.00 expected: 40 expire. 20 % of February's: 85 are used, so at most 15 can."""
+    ledger = new_ledger()
+    pooled = {"pool": "gc", "price": "100.00", "credits": "100"}
+
+    def estimate(name: str, day: str, rate: str) -> dict[str, Any]:
+        data = {"pool": "gc", "expected_breakage_rate": rate, "currency": "USD", "evidence": "a study"}
+        return cloud_event(name, "breakage.estimated", None, f"{day}T00:00:00Z", **data)
+
+    recorded(
+        service,
+        ledger,
+        estimate("e1", "2026-01-01", "0.2"),
+        buy("jan", **pooled),
+        purchase("feb", customer="c2", time="2026-02-05", **pooled),
+        use("u1", credits="60"),
+        usage("u2", "80", "c2", "2026-02-20T00:00:00Z"),
+    )
+    quiet = looked(service, ledger, "breakage_estimates")
+    assert (quiet.value, quiet.unit, quiet.threshold, quiet.rings) == (0, "percent", 5, False)
+    recorded(service, ledger, usage("u3", "5", "c2", "2026-02-21T00:00:00Z"))
+    assert (looked(service, ledger, "breakage_estimates").value, quiet.next) == (5, None)
+    sweep(service.recorder, ledger, datetime(2026, 3, 2, tzinfo=UTC))
+    rings = looked(service, ledger, "breakage_estimates")
+    assert (rings.value, rings.rings, rings.next) == (20, True, f"subledger report pools --ledger {ledger}")
+    first, second = rings.evidence["cohorts"]
+    assert (first["cohort"], first["expected"], first["at_least"], first["at_most"]) == (
+        "2026-01", "20.00", "40.00", "40.00",
+    )  # fmt: skip
+    assert (second["cohort"], second["at_least"], second["at_most"], second["difference_percent"]) == (
+        "2026-02", "0.00", "15.00", 5.0,
+    )  # fmt: skip
+    # January has ended and was looked at; of February 12 % are expected, which can still be.
+    recorded(service, ledger, estimate("e2", "2026-03-05", "0.12"))
+    assert looked(service, ledger, "breakage_estimates").value == 0
+
+
 def test_a_block_whose_expiry_is_not_recorded_in_time_rings_until_the_sweep(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
