@@ -218,7 +218,7 @@ class Line:
         return min(on_line, _room(figures, escheat))
 
     def _in_functional(self, amount: int) -> int:
-        """What is recognised beyond T0 is at the cohort's average rate; less than T0 is a share of it."""
+        """Returns T in the functional currency: beyond T0 at the cohort's average rate, below it a share of T0."""
         start, functional = self._start()
         figures = self._figures
         if amount < start and start > 0:

@@ -111,6 +111,7 @@ def _estimated(pools: Pools, data: BreakageEstimated, grouping: Grouping) -> Poo
             f"pool {data.pool} has {len(names)} cohorts, and an amount is of one",
             field="data.cohort",
             expected=f"one of {', '.join(names[:12])}",
+            found="none",
         )
     same_currency(data.currency, grouped.by_name[data.pool].currency, f"pool {data.pool}")
     pools = with_estimate(pools, data, grouping)

@@ -1,7 +1,8 @@
 """Stored decisions, wallets, blocks and billing documents keep their bytes, whatever the code calls their fields.
 
 ``stored_values.txt`` was written from random histories (``laws/walks.py``) before any field was renamed. A line has the
-kind of the value and its text as it is in the database. Lines are added for new fields, and never changed.
+kind of the value and its text as it is in the database. Lines are added for new fields, and never changed; but for
+pools, which were taken out when cohorts came, as an upgrade makes the rows of the books anew.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pytest
 from subledger.billing_documents import Dispute, DocumentPart, Invoice, Overage, Payment, ReversedUsage, Standing
 from subledger.blocks import Block, Segment
 from subledger.books import Rates
-from subledger.pools import Estimate, Pool
+from subledger.pools import Anchor, Cohort, Estimate, Pool
 from subledger.store.writing.log import decision_text
 from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, encode_state
 from subledger.wallet import Approval, Decision, Movement, Wallet
@@ -33,6 +34,7 @@ DECODED_BY: Final[dict[str, Callable[[str], Any]]] = {
         for kind in ("payment", "invoice", "dispute", "overage", "correction")
     },
     "pool": msgspec.json.Decoder(Pool).decode,
+    "cohort": msgspec.json.Decoder(Cohort).decode,
     "rates": msgspec.json.Decoder(Rates).decode,
     "positions": msgspec.json.Decoder(Standing).decode,
 }
@@ -50,6 +52,8 @@ STORED: Final = (
     Invoice,
     Dispute,
     Pool,
+    Cohort,
+    Anchor,
     Estimate,
     Rates,
 )

@@ -102,6 +102,15 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "exceeds_payment": ("", "Send an amount of at most the part of the payment in `expected`."),
     "nothing_owed": ("", "Record the refund, void or memo first, or send at most the amount in `expected`."),
     "exceeds_overage": ("", "Send an amount of at most the unbilled overage in `expected`."),
+    "unknown_cohort": (
+        "an estimate of 2026-01 for a pool whose cohorts are years",
+        "Name a cohort of the pool: report `pools` lists them. An amount is of one; a rate may be for all.",
+    ),
+    "cohorts_fixed": (
+        "a second estimate with other `cohorts`",
+        "Leave `cohorts` out. To group blocks otherwise, sell into a new pool.",
+    ),
+    "estimate_too_low": ("", "Use an estimate that is at least what has expired."),
     "estimate_too_high": ("", "Use a lower estimate: some part of the pool must remain to be redeemed."),
     "same_person": (
         "an approval by the requester",

@@ -77,7 +77,10 @@ def all_errors(above: type[SubledgerError] = SubledgerError) -> list[type[Subled
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Ann bought A and used some of it, and all of B and X; her overage o1 was paid by C. G is goodwill of hers."""
+    """Ann bought A and used some of it, and all of B and X; her overage o1 was paid by C. G is goodwill of hers.
+
+    Half of what she bought in pool e has expired.
+    """
     ledger = new_ledger()
     outcomes = service.record(
         ledger,
@@ -113,6 +116,10 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             event("d1", "dispute.opened", dispute_id="D1", block_id="K"),
             event("d2", "dispute.opened", dispute_id="D2", block_id="C", amount="1.00", currency="USD"),
             event("d3", "dispute.won", dispute_id="D2"),
+            buy("Y", credits="1", unit="pooled", pool="e", expires_at="2026-01-20T00:00:00Z"),
+            buy("Y2", credits="1", unit="pooled", pool="e"),
+            estimate(pool="e", cohorts="month", expected_breakage_rate="0.5") | {"id": "first"},
+            event("y", "credits.expired", "ann", "2026-01-20T00:00:00Z", block_id="Y"),
             event(
                 "o2",
                 "credits.consumed",
@@ -124,7 +131,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             ),
         ],
     )
-    assert [outcome.status for outcome in outcomes] == ["recorded"] * 15
+    assert [outcome.status for outcome in outcomes] == ["recorded"] * 19
     return ledger
 
 
@@ -149,7 +156,7 @@ def pay_back(customer: str = "ann", **data: Any) -> Any:
 
 
 def estimate(**data: Any) -> Any:
-    return event("estimate", "breakage.estimated", "-", pool="p", currency="USD", evidence="e", **data)
+    return event("estimate", "breakage.estimated", "-", **{"pool": "p", "currency": "USD", "evidence": "e", **data})
 
 
 def void(block_id: str, customer: str = "ann") -> Any:
@@ -245,6 +252,9 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
         event("x", "overage.billed", invoice_id="I7", amount="0.11", currency="USD"),
         "data.amount",
     ),
+    (errors.UnknownCohort, estimate(cohort="2026-01", cohorts="year", expected_breakage_rate="0.1"), "data.cohort"),
+    (errors.CohortsFixed, estimate(pool="e", cohorts="year", expected_breakage_rate="0.1"), "data.cohorts"),
+    (errors.EstimateTooLow, estimate(pool="e", expected_breakage_rate="0.1"), "data.expected_breakage_rate"),
     (errors.EstimateTooHigh, estimate(expected_breakage_rate="1"), "data.expected_breakage_rate"),
     (errors.EstimateTooHigh, estimate(expected_breakage="5.00"), "data.expected_breakage"),
     (

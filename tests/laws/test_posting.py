@@ -186,6 +186,7 @@ def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
                 credit_kind=credit_kind,
                 pool=movement.pool or "",
                 processor=movement.processor or "",
+                cohort=movement.cohort or "",
             )
             assert entry.effective_date == effective
             assert entry.accounting_date == movement.accounting_date >= effective

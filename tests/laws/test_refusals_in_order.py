@@ -21,12 +21,12 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     frozenset({
         "block_exists", "unknown_block", "block_of_another_customer", "not_a_purchase", "unknown_invoice",
         "unknown_payment", "unknown_dispute", "document_exists", "dispute_decided", "unknown_original",
-        "not_reversible",
+        "not_reversible", "unknown_cohort", "cohorts_fixed",
     }),
     frozenset({"wrong_currency"}),
     frozenset({
         "too_many_decimals", "invalid_value", "exceeds_value", "exceeds_receivable", "exceeds_payment", "nothing_owed",
-        "exceeds_overage", "estimate_too_high", "not_yet_expired",
+        "exceeds_overage", "estimate_too_high", "estimate_too_low", "not_yet_expired",
     }),
     frozenset({
         "no_credits_left", "block_disputed", "insufficient_credits", "overage_price_missing",

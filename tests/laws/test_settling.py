@@ -288,10 +288,10 @@ def test_a_changed_expiry_brings_back_what_does_not_expire_by_it() -> None:
     case.buys("B", pool="p", price="3.50", unit="token", **UNTIL_FEBRUARY)
     for block_id, back in (
         ("A", "02-02 reinstatement 1000 block=A credits=7"),
-        ("B", "02-02 pooled_breakage -350 block=B credits=-7 pool=p"),
+        ("B", "02-02 pooled_breakage -350 block=B cohort=2026-01 credits=-7 pool=p"),
     ):
         case.expires(block_id)
-        pool = " pool=p" if block_id == "B" else ""
+        pool = " cohort=2026-01 pool=p" if block_id == "B" else ""
         moment = on(33).isoformat()
         still = case.does("block.expiry_changed", 33, block_id=block_id, expires_at=moment, reason="r")
         assert told(still) == [f"02-02 expiry_changed 0 block={block_id}{pool}"]
@@ -325,11 +325,12 @@ def test_a_transfer_moves_a_part_at_its_basis_to_the_other_customer() -> None:
     case.buys("A", 5, currency="EUR", pool="p")
     step = case.does("credits.transferred", 4, block_id="A", to_customer="bob", new_block_id="N", credits="3")
     assert told(step) == [
-        "01-05 transfer_out 429 block=A credits=3 currency=EUR functional=515 pool=p",
-        "01-05 transfer_in 429 block=N credits=3 currency=EUR customer=bob functional=515 pool=p",
+        "01-05 transfer_out 429 block=A cohort=2026-01 credits=3 currency=EUR functional=515 pool=p",
+        "01-05 transfer_in 429 block=N cohort=2026-01 credits=3 currency=EUR customer=bob functional=515 pool=p",
     ]
     whole = case.does("credits.transferred", 6, block_id="A", to_customer="bob", new_block_id="M")
-    assert told(whole)[1] == "01-06 transfer_in 571 block=M credits=4 currency=EUR customer=bob functional=685 pool=p"
+    cohort = "cohort=2026-01 credits=4 currency=EUR customer=bob functional=685 pool=p"
+    assert told(whole)[1] == f"01-06 transfer_in 571 block=M {cohort}"
 
 
 def test_what_escheats_is_reclaimed_and_remitted_of_what_is_held() -> None:

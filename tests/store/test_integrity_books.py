@@ -473,7 +473,9 @@ def _cash_fault(books: Books) -> Books:
 
 
 def _pool_fault(books: Books) -> Books:
-    pools = {name: replace(pool, recognised_minor=pool.due_minor() + 1) for name, pool in books.pools.items()}
+    pools = books.pools
+    for cohort in books.pools.all_cohorts():
+        pools = pools.with_cohort(replace(cohort, recognised_minor=cohort.due_minor() + 1))
     return replace(books, pools=pools)
 
 
@@ -484,7 +486,8 @@ def _pool_fault(books: Books) -> Books:
          "cash EUR differs from its entries", "amount_minor=300, functional_minor=360",
          "amount_minor=301, functional_minor=360"),
         ([ESTIMATE, buy(pool="p"), use("u")], _pool_fault, "pool",
-         "pool p has a balance of breakage_recognized that differs from recognised less expired breakage",
+         "cohort 2026-01 of pool p has a balance of breakage_recognized that differs from recognised less expired"
+         " breakage",
          "(1, 0)", "(0, 0)"),
     ],
 )  # fmt: skip

@@ -120,7 +120,7 @@ def test_processes_on_one_snapshot_find_and_make_what_one_process_does(service: 
 
 def test_what_goes_to_another_process_is_stored_as_it_would_have_been_here() -> None:
     for step in long_walk(0, 300).steps:
-        for value in (*step.wallets.values(), *step.books.pools.values()):
+        for value in (*step.wallets.values(), *step.books.pools.by_name.values(), *step.books.pools.all_cohorts()):
             assert encode_state(pickle.loads(pickle.dumps(value))) == encode_state(value)
 
 
