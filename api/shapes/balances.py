@@ -110,6 +110,7 @@ def block(view: BlockView, functional_currency: str) -> JsonObject:
         "invoice_id": header.invoice_id,
         "refundable": header.refundable,
         "pool": header.pool,
+        "cohort": header.cohort,
         "escheat_class": header.escheat_class,
         "status": view.status.value,
         "expiry_due": view.expiry_due,

@@ -33,6 +33,7 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObj
         "product": entry.dimensions.product or None,
         "credit_kind": entry.dimensions.credit_kind or None,
         "pool": entry.dimensions.pool or None,
+        "cohort": entry.dimensions.cohort or None,
         "processor": entry.dimensions.processor or None,
     }
 
@@ -92,6 +93,7 @@ def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> J
         "amount": money(entry.amount_minor, entry.currency),
         "functional": money(entry.functional_minor, functional_currency),
         "pool": entry.dimensions.pool or None,
+        "cohort": entry.dimensions.cohort or None,
         "accounting_date": entry.accounting_date.isoformat(),
         "effective_date": entry.effective_date.isoformat(),
         "lines": [

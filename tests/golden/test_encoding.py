@@ -69,6 +69,7 @@ def test_the_hashes_of_a_leaf_and_a_batch() -> None:
         {"unit": None}, {"credits": Decimal("2.51")}, {"amount_minor": 26}, {"currency": "EUR"},
         {"functional_minor": 26}, {"accounting_date": date(2026, 1, 21)}, {"effective_date": date(2026, 1, 19)},
         {"cut": 2}, {"dimensions": Dimensions("", "paid", "", "api")},
+        {"dimensions": Dimensions("api", "paid", "", "", "2026-01")},
     ],
 )  # fmt: skip
 def test_every_column_of_an_entry_counts(change: dict[str, Any]) -> None:
@@ -89,3 +90,13 @@ def test_every_column_of_an_event_counts(change: dict[str, Any]) -> None:
 def test_trailing_zeros_of_credits_do_not_count() -> None:
     same = replace(ENTRY, credits=Decimal("2.500000000"))
     assert encode("acme", 5, EVENT, DECISION, (same,)).hex() == GOLDEN
+
+
+def test_a_cohort_is_taken_for_no_other_dimension() -> None:
+    sets = [
+        Dimensions("", "paid", "p", "", "2026-01"), Dimensions("", "paid", "p", "2026-01", ""),
+        Dimensions("", "paid", "p", "2026-01", "2026-01"), Dimensions("", "paid", "2026-01", "p", ""),
+        Dimensions("", "paid", "p", "", ""),
+    ]  # fmt: skip
+    encoded = {encode("acme", 5, EVENT, DECISION, (replace(ENTRY, dimensions=each),)) for each in sets}
+    assert len(encoded) == len(sets)
