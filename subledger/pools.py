@@ -9,9 +9,7 @@ their arithmetic. Does not own: which movement belongs to which cohort (books), 
 from __future__ import annotations
 
 from decimal import Decimal
-from fractions import Fraction
-from math import floor
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -20,6 +18,17 @@ from subledger.blocks import ZERO
 from subledger.cohorts import WHOLE, Grouping
 from subledger.kinds import Kind
 from subledger.money import round_half_up
+
+
+class Expected(NamedTuple):
+    """Expected breakage (E) and escheat (S) in minor units, exact: two numerators of one positive denominator."""
+
+    breakage: int
+    escheat: int
+    per: int
+
+
+NOTHING_EXPECTED: Final = Expected(0, 0, 1)
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -36,17 +45,18 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     escheat_rate: Decimal | None = None
     issued_minor: int = 0
 
-    def of(self, issued: int) -> tuple[Fraction, Fraction]:
+    def of(self, issued: int) -> Expected:
         """Expected breakage and escheat when ``issued`` is issued."""
-        return (
-            self._scaled(self.breakage_minor, self.breakage_rate, issued),
-            self._scaled(self.escheat_minor, self.escheat_rate, issued),
-        )
+        breakage, of_breakage = self._scaled(self.breakage_minor, self.breakage_rate, issued)
+        escheat, of_escheat = self._scaled(self.escheat_minor, self.escheat_rate, issued)
+        return Expected(breakage * of_escheat, escheat * of_breakage, of_breakage * of_escheat)
 
-    def _scaled(self, amount: int | None, rate: Decimal | None, issued: int) -> Fraction:
+    def _scaled(self, amount: int | None, rate: Decimal | None, issued: int) -> tuple[int, int]:
+        """A numerator and a denominator."""
         if rate is not None:
-            return Fraction(rate) * issued
-        return Fraction(amount * issued, self.issued_minor) if amount and self.issued_minor else Fraction(0)
+            numerator, denominator = rate.as_integer_ratio()
+            return numerator * issued, denominator
+        return (amount * issued, self.issued_minor) if amount and self.issued_minor else (0, 1)
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -118,10 +128,17 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             (self.issued_minor, self.redeemed_minor, self.expired_minor, self.escheated_minor)
         )
 
-    def expected(self) -> tuple[Fraction, Fraction]:
+    def expected(self) -> Expected:
         """E and S at what is issued now; S is at least what has escheated."""
-        breakage, escheat = (Fraction(0), Fraction(0)) if self.estimate is None else self.estimate.of(self.issued_minor)
-        return breakage, max(escheat, Fraction(self.escheated_minor))
+        estimated = NOTHING_EXPECTED if self.estimate is None else self.estimate.of(self.issued_minor)
+        escheated = self.escheated_minor * estimated.per
+        return estimated if estimated.escheat >= escheated else estimated._replace(escheat=escheated)
+
+    @property
+    def expected_breakage_minor(self) -> int:
+        """E, rounded half up."""
+        breakage, _, per = self.expected()
+        return round_half_up(breakage, per)
 
     def due_minor(self) -> int:
         """T, the breakage to be recognised to date: the line, not below A and not above F − R − S.
@@ -158,14 +175,12 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         Nothing changes but the line if the estimate leaves nothing to be redeemed: no more is recognised.
         """
         cohort = replace(self, estimate=estimate)
-        breakage, escheat = cohort.expected()
-        to_be_redeemed = cohort.issued_minor - breakage - escheat
-        recognised = cohort._room()
+        expected = cohort.expected()
+        to_be_redeemed = cohort.issued_minor * expected.per - expected.breakage - expected.escheat
+        recognised = self._on_line()
         if to_be_redeemed > 0:
-            caught_up = breakage * cohort.redeemed_minor / to_be_redeemed
-            recognised = min(_half_up(caught_up), recognised)
-        else:
-            recognised = min(self._on_line(), recognised)
+            recognised = round_half_up(expected.breakage * cohort.redeemed_minor, to_be_redeemed)
+        recognised = min(recognised, cohort._room(expected))
         anchor = Anchor(
             redeemed_minor=cohort.redeemed_minor,
             recognised_minor=recognised,
@@ -237,17 +252,18 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     def _on_line(self) -> int:
         """The line at what is redeemed now, not above F − R − S."""
-        return min(self._line(), self._room())
+        expected = self.expected()
+        return min(self._line(expected), self._room(expected))
 
-    def _line(self) -> int:
-        """T0 + (E − T0) × (R − R0) / (F − S − E − R0); T0 where E ≤ T0 or the denominator is not positive."""
-        start = self._start()[0]
-        breakage, escheat = self.expected()
-        to_be_redeemed = self.issued_minor - escheat - breakage - self._anchor.redeemed_minor
-        if breakage <= start or to_be_redeemed <= 0:
+    def _line(self, expected: Expected) -> int:
+        """T0 + (E − T0) × (R − R0) / (F − S − E − R0), half up; T0 if E ≤ T0 or the denominator is not positive."""
+        start, (breakage, escheat, per) = self._start()[0], expected
+        to_be_recognised = breakage - start * per
+        to_be_redeemed = (self.issued_minor - self._anchor.redeemed_minor) * per - escheat - breakage
+        if to_be_recognised <= 0 or to_be_redeemed <= 0:
             return start
         redeemed = self.redeemed_minor - self._anchor.redeemed_minor
-        return _half_up(start + (breakage - start) * redeemed / to_be_redeemed)
+        return round_half_up(start * to_be_redeemed + to_be_recognised * redeemed, to_be_redeemed)
 
     def _start(self) -> tuple[int, int]:
         """T0 in both currencies."""
@@ -258,9 +274,9 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             return anchor.expired_minor, anchor.expired_functional
         return self.expired_minor, self.expired_functional
 
-    def _room(self) -> int:
+    def _room(self, expected: Expected) -> int:
         """F − R − S, rounded down: no more than that can break."""
-        return floor(self.issued_minor - self.redeemed_minor - self.expected()[1])
+        return self.issued_minor - self.redeemed_minor + -expected.escheat // expected.per
 
     def _functional(self, amount: int) -> int:
         """An amount of recognised breakage in the functional currency: more than T0 at the average rate, less in
@@ -281,7 +297,3 @@ _FIGURES: Final = tuple(
 def changes_line(kind: Kind) -> bool:
     """True if movements of this kind change what is issued or escheated, and so need a new anchor."""
     return kind.column not in (None, "consumed", "expired")
-
-
-def _half_up(amount: Fraction) -> int:
-    return round_half_up(amount.numerator, amount.denominator)

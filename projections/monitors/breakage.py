@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
-from subledger.money import format_minor, round_half_up
+from subledger.money import format_minor
 from subledger.pools import Cohort, Pool
 from subledger.store.writing.rows import decode_cohort, decode_pool
 
@@ -66,16 +66,17 @@ def _range(cohort: Cohort) -> tuple[Fraction, int, int]:
     most = cohort.expired_minor
     if cohort.credits:
         most = cohort.issued_minor - cohort.redeemed_minor - cohort.escheated_minor
-    return cohort.expected()[0], cohort.expired_minor, most
+    breakage, _, per = cohort.expected()
+    return Fraction(breakage, per), cohort.expired_minor, most
 
 
 def _shown(cohort: Cohort, difference: Fraction) -> dict[str, Any]:
-    expected, least, most = _range(cohort)
+    _, least, most = _range(cohort)
     return {
         "pool": cohort.pool,
         "cohort": cohort.cohort or None,
         "currency": cohort.currency,
-        "expected": format_minor(round_half_up(expected.numerator, expected.denominator), cohort.currency),
+        "expected": format_minor(cohort.expected_breakage_minor, cohort.currency),
         "at_least": format_minor(least, cohort.currency),
         "at_most": format_minor(most, cohort.currency),
         "difference_percent": float(round(100 * difference, 2)),

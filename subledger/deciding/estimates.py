@@ -130,10 +130,10 @@ def _estimated(pools: Pools, data: BreakageEstimated, grouping: Grouping) -> Poo
 
 def _refusal(cohort: Cohort, data: BreakageEstimated) -> errors.Refused | None:
     """The refusal of a cohort's estimate, if it does not fit what has been issued, has escheated and has expired."""
-    breakage, escheat = cohort.expected()
-    if breakage + escheat >= cohort.issued_minor:
+    breakage, escheat, per = cohort.expected()
+    if breakage + escheat >= cohort.issued_minor * per:
         return _too_high(data)
-    if breakage < cohort.expired_minor:
+    if breakage < cohort.expired_minor * per:
         return errors.EstimateTooLow(
             f"more has expired of {cohort.name} than the expected breakage"
             f" ({format_minor(cohort.expired_minor, cohort.currency)} {cohort.currency})",
