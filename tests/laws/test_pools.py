@@ -17,9 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from projections.reports import breakage_formula
+from projections.reports.breakage_estimates import EstimateVersion
+from projections.reports.breakage_formula import CohortFigures
 from subledger.cohorts import cohort_of, grouping_of, month_of_issue
 from subledger.events.data import BreakageEstimated
-from subledger.pooling import Pools, after_movements, with_estimate
+from subledger.pooling import Pools, after_movements, estimated_cohorts, with_estimate
 from subledger.pools import Cohort
 from subledger.wallet import Movement
 from tests.laws.model_blocks import Estimate, half_up
@@ -328,3 +331,122 @@ def test_a_line_by_hand(acts: Sequence[Act], recognised: int) -> None:
     for act in acts:
         told.does(act)
     assert told.cohort.recognised_minor == recognised == told.line.recognised()
+
+
+# --- the same, computed for the report --------------------------------------------------------------------------------
+
+
+def figures_of(held: Cohort) -> CohortFigures:
+    return CohortFigures(
+        issued=held.issued_minor,
+        redeemed=held.redeemed_minor,
+        expired=held.expired_minor,
+        escheated=held.escheated_minor,
+        credits=held.credits,
+        issued_functional=held.issued_functional,
+        expired_functional=held.expired_functional,
+    )
+
+
+def version(number: int, breakage: str, escheat: str) -> EstimateVersion:
+    return EstimateVersion(
+        pool="p", cohort=MONTH, grouping="month", currency="EUR", version=number, position=number, booked_on=DAY,
+        breakage_minor=None, breakage_rate=Decimal(breakage), escheat_minor=None, escheat_rate=Decimal(escheat),
+        evidence="r", maker=None, checker=None,
+    )  # fmt: skip
+
+
+@given(st.lists(st.tuples(ACT, st.integers(80, 120)), min_size=1, max_size=40))
+def test_the_report_computes_the_same_line_in_both_currencies(acts: Sequence[tuple[Act, int]]) -> None:
+    told, line = Told(), breakage_formula.Line()
+    line.estimated(version(1, "0.1", "0.05"))
+    for number, (act, rate) in enumerate([(FIRST, 110), *acts], start=2):
+        before = told.sums
+        told.rate = Fraction(rate, 100)
+        told.does(act)
+        if act[0] == "estimate":
+            found = line.estimated(version(number, f"0.{act[2] % 60:02d}", f"0.{act[3] % 30:02d}"))
+        else:
+            turns = (told.sums.issued, told.sums.escheated) != (before.issued, before.escheated)
+            found = line.go_on(figures_of(told.cohort), turns=turns)
+        assert found == (told.cohort.recognised_minor, told.cohort.recognised_functional)
+
+
+# --- pools of before there were cohorts ------------------------------------------------------------------------------
+
+
+def old(kind: str, amount: int) -> Movement:
+    """A movement as it was recorded before there were cohorts."""
+    credits = Decimal(0 if kind == "breakage_estimate" else amount)
+    return Movement(kind=kind, accounting_date=DAY, amount_minor=amount, credits=credits, pool="p")
+
+
+def recorded_before(*movements: tuple[tuple[str, int], ...], rate: str = "0.1") -> Pools:
+    """The pools after decisions of before there were cohorts; an estimate comes first."""
+    data = {"pool": "p", "currency": "USD", "evidence": "r", "expected_breakage_rate": rate}
+    pools = with_estimate(Pools(), BreakageEstimated.model_validate(data), None)
+    for of_event in movements:
+        pools = after_movements(pools, [old(*each) for each in of_event], "USD")
+    return pools
+
+
+def test_a_pool_of_before_cohorts_is_one_by_itself_and_goes_on_from_what_was_posted() -> None:
+    """The open pool of before: when the 100 were bought, 100 were revenue. That stays; what follows is by the line."""
+    pools = recorded_before(
+        (("purchase", 1000),), (("consumption", 1000),), (("purchase", 100), ("breakage_estimate", 100)),
+    )  # fmt: skip
+    [held] = pools.all_cohorts()
+    assert (pools.by_name["p"].grouping, held.cohort, held.recognised_minor, held.due_minor()) == ("none", "", 100, 100)
+    bought = [new("purchase", 500, "2026-05")]
+    [held] = after_movements(pools, bought, "USD").all_cohorts()
+    assert (held.issued_minor, held.due_minor()) == (1600, 100), "nothing more at a purchase, and no cohort of its own"
+    [held] = after_movements(pools, [new("consumption", 30, "")], "USD").all_cohorts()
+    assert held.due_minor() == 70, "redeemed beyond the estimate: only 70 may still expire"
+
+
+def test_the_line_of_a_pool_of_before_cohorts_is_the_one_it_was_on() -> None:
+    """10 % of 1,000: 450 redeemed, 50 posted; 900 redeemed, 100 due. With 60 expired, 60 were posted."""
+    pools = recorded_before((("purchase", 1000),), (("consumption", 450), ("breakage_estimate", 50)))
+    assert pools.cohort(("p", "")).due_minor() == 50
+    assert after_movements(pools, [new("consumption", 450, "")], "USD").cohort(("p", "")).due_minor() == 100
+    pools = after_movements(pools, [old("pooled_breakage", 60), old("breakage_estimate", 10)], "USD")
+    assert pools.cohort(("p", "")).due_minor() == 60
+    back = after_movements(pools, [new("pooled_breakage", -60, "")], "USD")
+    assert back.cohort(("p", "")).due_minor() == 0, "what it was besides is not known any more; redemption goes to 100"
+    assert after_movements(back, [new("consumption", 450, "")], "USD").cohort(("p", "")).due_minor() == 100
+
+
+def test_months_of_before_the_first_estimate_are_added_up_by_it() -> None:
+    pools = Pools()
+    for month, amount in (("2026-01", 100), ("2026-03", 200), ("2026-04", 400)):
+        pools = after_movements(pools, [new("purchase", amount, month)], "USD")
+    pools = after_movements(pools, [new("consumption", 30, "2026-01"), new("pooled_breakage", 50, "2026-03")], "USD")
+    data = {"pool": "p", "currency": "USD", "evidence": "r", "expected_breakage_rate": "0.2"}
+    by_quarter = with_estimate(pools, BreakageEstimated.model_validate(data), "quarter")
+    first, second = by_quarter.cohort(("p", "2026-Q1")), by_quarter.cohort(("p", "2026-Q2"))
+    assert (first.issued_minor, first.redeemed_minor, first.expired_minor, first.credits) == (300, 30, 50, Decimal(220))
+    assert (second.issued_minor, second.due_minor(), first.due_minor()) == (400, 0, 50)
+    assert by_quarter.cohort(("p", "2026-01")).has_ended is False
+    assert by_quarter.key_of(new("consumption", 1, "2026-03")) == ("p", "2026-Q1")
+    assert estimated_cohorts(by_quarter, BreakageEstimated.model_validate(data)) == ("2026-Q1", "2026-Q2")
+    whole = with_estimate(pools, BreakageEstimated.model_validate(data), "none").cohort(("p", ""))
+    assert (whole.issued_minor, whole.due_minor()) == (700, 50)
+    later = after_movements(by_quarter, [new("purchase", 10, "2026-09")], "USD").cohort(("p", "2026-Q3"))
+    assert later.estimate == by_quarter.by_name["p"].estimate, "a cohort that begins later has the rate of all"
+
+
+def test_a_rate_is_for_cohorts_that_have_not_ended() -> None:
+    data = {"pool": "p", "currency": "USD", "evidence": "r", "expected_breakage_rate": "0.1"}
+    pools = with_estimate(Pools(), BreakageEstimated.model_validate(data), "month")
+    pools = after_movements(pools, [new("purchase", 100, "2026-01"), new("purchase", 100, "2026-02")], "USD")
+    pools = after_movements(pools, [new("pooled_breakage", 100, "2026-01")], "USD")
+    pools = with_estimate(pools, BreakageEstimated.model_validate(data | {"expected_breakage_rate": "0.2"}), "month")
+    versions = [held.estimate.version for held in pools.all_cohorts() if held.estimate is not None]
+    assert versions == [1, 2]
+    assert pools.cohort(("p", "2026-01")).due_minor() == 100
+
+
+def new(kind: str, amount: int, month: str) -> Movement:
+    return Movement(
+        kind=kind, accounting_date=DAY, amount_minor=amount, credits=Decimal(amount), pool="p", cohort=month
+    )  # fmt: skip
