@@ -82,7 +82,7 @@ REPORTS: Final[dict[str, Offered]] = {
     ),
     "pools": Offered(
         make=breakage_pools.breakage_pools,
-        description="Breakage pools: issued, redeemed, expected, recognised; every estimate and its effect.",
+        description="Breakage pools by cohort: issued, redeemed, recognised; finished blocks; every estimate.",
         takes=("from", "to"),
     ),
     "statement": Offered(

@@ -95,4 +95,5 @@ def finished_table(
                 Fraction(row.expired, row.issued) if row.issued else None,
             )
         )
-    return Table(name="finished", columns=columns, rows=tuple(sorted(rows, key=lambda row: (row[0], row[1] or ""))))
+    rows.sort(key=lambda row: (row[0], row[1] or ""))
+    return Table(name="finished", columns=columns, rows=tuple(rows), lists_items=True)

@@ -75,7 +75,7 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
         name="pools",
         title="Breakage pools",
         tables=(
-            Table(name="pools", columns=_COHORT_COLUMNS, rows=rows),
+            Table(name="pools", columns=_COHORT_COLUMNS, rows=rows, lists_items=True),
             finished_table(end, names, cohorts, in_force),
             _estimates_table(estimates, steps, end.as_of, functional_currency),
             _rollforward_table(found, names, cohorts, steps, rules, functional_currency),
@@ -265,7 +265,7 @@ def _estimates_table(
         if made.booked_on <= as_of
         for effect in (effects.get((made.pool, made.version), ()),)
     )
-    return Table(name="estimates", columns=columns, rows=rows)
+    return Table(name="estimates", columns=columns, rows=rows, lists_items=True)
 
 
 def _rollforward_table(
