@@ -298,6 +298,8 @@ def test_names_of_cohorts() -> None:
         "",
     )
     assert [grouping_of(name) for name in ("2026-01", "2026-Q1", "2026")] == ["month", "quarter", "year"]
+    in_words = [Cohort(pool="p", cohort=name, currency="USD").name for name in ("2026", "")]
+    assert in_words == ["cohort 2026 of pool p", "pool p"]
 
 
 # --- an exact line ----------------------------------------------------------------------------------------------------
@@ -319,6 +321,10 @@ def test_names_of_cohorts() -> None:
         ),
         pytest.param(
             [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 100)], 20, id="at most 20 may expire",
+        ),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("use", 0, 100, 1), ("buy", 0, 0, 100), ("return", 0, 10, 1)], 0,
+            id="1,000 were redeemed of 1,100 − 110: there is no line, in neither direction",
         ),
         pytest.param(
             [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 100), ("return", 0, 100, 1)], 0,
