@@ -327,6 +327,10 @@ def test_names_of_cohorts() -> None:
             id="1,000 were redeemed of 1,100 − 110: there is no line, in neither direction",
         ),
         pytest.param(
+            [("buy", 0, 0, 900), ("use", 0, 100, 1), ("buy", 0, 0, 100), ("use", 1, 10, 1)], 0,
+            id="900 were redeemed of 1,000 − 100: nothing is left to be redeemed on the line",
+        ),
+        pytest.param(
             [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 100), ("return", 0, 100, 1)], 0,
             id="20 + (110 − 20) × (0 − 980) / 10 is less than nothing",
         ),
