@@ -21,7 +21,7 @@ usage that comes very late is in the books a little later."""
 
 
 class Change(NamedTuple):
-    """What a block gained (positive) or lost on a day: credits, and minor units of its currency."""
+    """Gain (positive) or loss of a block on a day: credits, and minor units of its currency."""
 
     on: date
     credits: Decimal

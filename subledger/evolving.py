@@ -469,7 +469,7 @@ def _sum(movements: tuple[Movement, ...], effect: Effect) -> int:
 
 
 def _applied_later(movements: tuple[Movement, ...]) -> int:
-    """What of a payment waits for the day of its invoice, and is applied then by the same event."""
+    """The part of a payment that waits for the day of its invoice, and is applied then by the same event."""
     return sum(movement.amount_minor for movement in movements if movement.kind == "payment_applied")
 
 

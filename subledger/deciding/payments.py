@@ -157,7 +157,7 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
 
 
 def _parts_by_day(receivable: _Receivable, amount: int) -> list[tuple[date, int]]:
-    """What an amount pays of a receivable, by the day from which each part is owed; first days first."""
+    """The parts of a receivable that an amount pays, by the day from which each is owed; first days first."""
     parts = []
     for on, owed in receivable.of.receivable_days():
         part = min(amount, owed)

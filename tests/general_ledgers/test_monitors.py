@@ -65,6 +65,7 @@ def test_a_ledger_whose_journals_arrive_rings_nowhere(service: Subledger, one: t
     work(service, channel)
     report = check(service.database, channel.ledger, datetime.now(UTC))
     assert {monitor.name: monitor.value for monitor in report.monitors} == {
+        "breakage_estimates": 0.0,
         "delivery_success": 100.0,
         "exports_not_accepted": 0,
         "unapplied_payments": 0,

@@ -38,7 +38,7 @@ def _expects(name: str, day: str, pool: str = "year", **data: Any) -> dict[str, 
 @pytest.fixture(scope="module", params=POLICIES)
 def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> str:
     made = new_ledger(policy=request.param, sandbox=True, clock=FAR)
-    until = {"expires_at": "2027-01-01T00:00:00Z"}
+    until = {"expires_at": "2027-01-02T00:00:00Z"}
     recorded(
         service,
         made,
@@ -52,7 +52,7 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
         usage("u3", "27000", "ann", "2026-09-30T12:00:00Z"),
         usage("u4", "12000", "bob", "2026-12-31T12:00:00Z"),
     )
-    assert sweep(service.recorder, made, datetime.fromisoformat("2027-01-01T00:00:01Z")) == 2
+    assert sweep(service.recorder, made, datetime.fromisoformat("2027-01-02T00:00:01Z")) == 2
     return made
 
 
@@ -268,7 +268,7 @@ def test_a_pool_in_another_currency_stands_in_both(
     assert _told(found, "rollforward", *columns) == lines_of("""
         2026-03   8.89   0.00   8.89  10.22   0.00  10.22
         2026-04  10.00   0.00  18.89  11.50   0.00  21.72
-        2026-07  11.11  30.00   0.00  13.28  35.00   0.00
+        2026-06  11.11  30.00   0.00  13.28  35.00   0.00
     """)
     [april] = get_report(client, ledger, "pools", to="2026-04")["items"]
     assert (april["net_liability"], april["net_liability_functional"]) == ("11.11", "13.28")
@@ -281,7 +281,7 @@ def test_each_cohort_has_its_row_and_what_finished_blocks_really_broke(
 ) -> None:
     """Ten percent expected: January's A broke 5 of 100, B none of 100; of February's C nothing is finished."""
     ledger = new_ledger(sandbox=True, clock=FAR)
-    until = {"expires_at": "2026-03-01T00:00:00Z"}
+    until = {"expires_at": "2026-03-02T00:00:00Z"}
     recorded(
         service,
         ledger,
@@ -293,7 +293,7 @@ def test_each_cohort_has_its_row_and_what_finished_blocks_really_broke(
         usage("u2", "100", "bob", "2026-02-16T12:00:00Z"),
         usage("u3", "45", "cid", "2026-02-17T12:00:00Z"),
     )
-    sweep(service.recorder, ledger, datetime.fromisoformat("2026-03-01T00:00:01Z"))
+    sweep(service.recorder, ledger, datetime.fromisoformat("2026-03-02T00:00:01Z"))
     before, found = (get_report(client, ledger, "pools", to=month) for month in ("2026-02", "2026-03"))
     columns = ("cohort", "net_issued", "redeemed", "expired", "expected_breakage", "due_by_formula", "recognised")
     assert columns_of(before["items"], *columns) == lines_of("""

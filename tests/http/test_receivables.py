@@ -104,23 +104,23 @@ def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str
     """)
     early = get_march(client, ledger, "receivables", to="2026-03-11", customer="carl")
     assert columns_of(early["open_items"], *columns) == lines_of("""
-        carl  accounts_receivable  -  v1  -4.00  -
         carl  unbilled_receivable  -  -   10.00  1
     """)
 
 
-def test_what_is_paid_too_early_is_a_credit_and_not_netted(client: TestClient, ledger: str) -> None:
-    """On March 11 the payment is in the books and the invoice is not: carl has a credit of 4.00, and owes 10.00."""
+def test_a_payment_before_its_invoice_is_unapplied_until_then(client: TestClient, ledger: str) -> None:
+    """On March 11 the payment is in the books and the invoice is not: carl has 4.00 unapplied, and owes 10.00."""
     found = get_march(client, ledger, "receivables", to="2026-03-11")
     carl = [row for row in found["items"] if row["customer"] == "carl"]
     columns = ("account", "balance", "days_1_30", "credit_balances", "oldest_days")
     assert columns_of(carl, *columns) == lines_of("""
-        accounts_receivable  -4.00   0.00  -4.00  -
         unbilled_receivable  10.00  10.00   0.00  1
     """)
+    [row] = [row for row in found["customers"] if row["customer"] == "carl"]
+    assert (row["accounts_receivable"], row["unapplied_payments"], row["net"]) == ("0.00", "4.00", "6.00")
     columns = ("account", "balance", "days_31_60", "days_61_90", "credit_balances")
     assert columns_of(found["totals"], *columns) == lines_of("""
-        accounts_receivable  116.00  40.00  60.00  -4.00
+        accounts_receivable  120.00  40.00  60.00   0.00
         unbilled_receivable   10.00   0.00   0.00   0.00
     """)
 

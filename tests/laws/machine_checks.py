@@ -116,15 +116,26 @@ class Checks(State):
         assert found == expected
 
     def draws_are_as_the_model_says(self, entries: list[Entry]) -> None:
-        """Block, credits, money and accounting date of every draw, in order."""
+        """Block, credits, money and accounting date of every draw, in order.
+
+        A draw is dated by its usage, and later only as other entries of its block are. That no view then shows less
+        than nothing is checked of every view; the first such day has laws of its own (``test_availability``).
+        """
         found = defaultdict(list)
+        last: dict[str | None, date] = {}
+        dates = defaultdict(list)
         for entry in entries:
             if entry.type == "credits.consumed" and entry.kind in ("consumption", "overage"):
                 functional = entry.functional if entry.block is not None else 0
-                found[entry.event].append((entry.block, Fraction(entry.credits), entry.amount, functional, entry.on))
+                found[entry.event].append((entry.block, Fraction(entry.credits), entry.amount, functional))
+                dates[entry.event].append((entry.on, last.get(entry.block, entry.on)))
+            if entry.block is not None:
+                last[entry.block] = max(last.get(entry.block, entry.on), entry.on)
         for usage in self.model.usage.values():
-            draws = [(d.block and d.block.name, d.credits, d.money, d.functional, d.on) for d in usage.draws]
+            draws = [(d.block and d.block.name, d.credits, d.money, d.functional) for d in usage.draws]
             assert found.pop(usage.name) == draws, (usage.name, draws)
+            for draw, (on, latest) in zip(usage.draws, dates.pop(usage.name), strict=True):
+                assert draw.on <= on <= max(draw.on, latest), (usage.name, draw.on, on, latest)
         assert found == {}
 
     def what_is_taken_back_is_zero_line_by_line(self, entries: list[Entry]) -> None:

@@ -8,7 +8,7 @@ Slow, simple, and independent of ``subledger``.
 from __future__ import annotations
 
 import copy
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -57,7 +57,6 @@ class Model(Ending, Money, Pools):
             starts=starts,
             expires=expires,
             order=self.order,
-            gained=self.on(),
             unit=data.get("unit", "credit"),
             priority=data.get("priority", 50),
             scope=tuple(data["scope"]) if data.get("scope") else None,
@@ -145,13 +144,11 @@ class Model(Ending, Money, Pools):
         self.usage[usage.name] = usage
 
     def _draw(self, block: Block, part: Fraction) -> Draw:
-        on = self.on(block.gained)
         if part > block.left:
-            on = block.gained = self.on(block.gained, block.broken_on)
             block.unbreak(part - block.left)
         money = block.cost(part)
         functional = block.lose("consumed", part, money, block.cost_functional(part, money))
-        return Draw(block, part, money, on, functional)
+        return Draw(block, part, money, self.on(), functional)
 
     def _overage(self, usage: Usage, data: dict[str, Any], need: Fraction) -> None:
         setting = data.get("on_shortfall", self.shortfall)
@@ -197,11 +194,10 @@ class Model(Ending, Money, Pools):
             if money:
                 self.book(None, "unbilled_receivable", money, usage.currency, how="both")
         else:
-            block.gained = self.on(block.gained, draw.on)
             block.lose("consumed", -part, -money, -functional)
             passed = block.expired or (block.expires is not None and block.expires <= moment)
             if passed and not block.disputes:
-                self.expire(block, part, money, block.gained)
+                self.expire(block, part, money)
         draw.restored, draw.restored_money, draw.restored_functional = (
             after,
             draw.restored_money + money,
@@ -215,13 +211,12 @@ class Model(Ending, Money, Pools):
         self.rates.setdefault(data["base"], {})[self.day] = Fraction(data["rate"])
 
     def sweep(self, until: datetime) -> int:
-        """Everything that expired before a moment is breakage, dated when it expired or later."""
-        due = [
-            b for b in self.blocks.values() if b.left and b.expires is not None and b.expires < until and not b.disputes
-        ]
+        """Everything that expired by a moment is breakage, of the last day on which it could be used."""
+        due = [b for b in self.blocks.values() if b.left and not b.disputes and (b.expires or until) <= until]
+        due = [b for b in due if b.expires is not None]
         for block in sorted(due, key=lambda block: (block.expires, block.name)):
             assert block.expires is not None
-            self.customer, self.day = block.customer, self.effective(block.expires)
-            self.expire(block, block.left, block.carrying, self.on(block.gained))
+            self.customer, self.day = block.customer, self.effective(block.expires - timedelta(microseconds=1))
+            self.expire(block, block.left, block.carrying)
             self.follow_pools()
         return len(due)

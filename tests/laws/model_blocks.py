@@ -75,7 +75,6 @@ class Block:
     starts: datetime
     expires: datetime | None
     order: int
-    gained: date
     unit: str = "credit"
     priority: int = 50
     scope: tuple[str, ...] | None = None
@@ -95,7 +94,6 @@ class Block:
     disputed: int = 0
     conceded: int = 0
     claimed: int = 0
-    broken_on: date | None = None
     expired: bool = False
     disputes: int = 0
     segment: Segment = field(init=False)

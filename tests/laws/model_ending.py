@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -19,20 +19,18 @@ class Ending(Positions):
     def places(currency: str) -> int:
         return PLACES[currency]
 
-    def expire(self, block: Block, credits: Fraction, money: int, on: date) -> None:
+    def expire(self, block: Block, credits: Fraction, money: int) -> None:
         """An expiry, or what comes back to a block that has expired: breakage, or what belongs to a state."""
         if block.escheat_class is not None or block.of("escheated")[0]:
-            self._escheat(block, credits, money, on)
+            self._escheat(block, credits, money)
         else:
             block.lose("expired", credits, money)
-        block.broken_on = max(block.broken_on or on, on)
         block.expired = True
 
-    def _escheat(self, block: Block, credits: Fraction, money: int, on: date) -> None:
+    def _escheat(self, block: Block, credits: Fraction, money: int) -> None:
         block.lose("escheated", credits, money)
         if money:
             self.book(None, "unclaimed_property", money, block.currency, block=block, how="both")
-        block.broken_on = max(block.broken_on or on, on)
 
     def _tax_back(self, block: Block, unpaid: int, paid: int) -> None:
         if unpaid:
@@ -96,7 +94,6 @@ class Ending(Positions):
         if expires is None or expires > moment:
             block.expired = False
             if block.of("expired")[0]:
-                block.gained = self.on(block.gained, block.broken_on)
                 block.unbreak(block.of("expired")[0])
 
     def block_repriced(self, _moment: datetime, data: dict[str, Any]) -> None:
@@ -115,7 +112,6 @@ class Ending(Positions):
         block.price_what_is_left()
         block.owed += amount
         block.taxed += amount if block.tax else 0
-        block.gained = self.on(block.gained)  # later draws are priced anew, and must not be dated before that
 
     def credits_transferred(self, _moment: datetime, data: dict[str, Any]) -> None:
         """To another customer at the same basis: every other term is inherited, nothing is to be paid."""
@@ -135,7 +131,6 @@ class Ending(Positions):
             starts=block.starts,
             expires=block.expires,
             order=self.order,
-            gained=self.on(block.gained),
             unit=block.unit,
             priority=block.priority,
             scope=block.scope,
@@ -149,7 +144,7 @@ class Ending(Positions):
 
     def credits_escheated(self, _moment: datetime, data: dict[str, Any]) -> None:
         block = self.live(data["block_id"])
-        self._escheat(block, block.left, block.carrying, self.on(block.gained))
+        self._escheat(block, block.left, block.carrying)
 
     def _from_the_state(self, data: dict[str, Any]) -> tuple[Block, int]:
         block = self.own(data["block_id"])

@@ -220,8 +220,6 @@ class Money(Positions):
             if unused < block.carrying:
                 credits = min(to_nine_places(block.left * unused / block.carrying), block.left - NANO)
             block.lose(column, credits, unused)
-            if not credits:  # later draws must not be dated before the value left
-                block.gained = self.on(block.gained)
             self.book(None, credit, unused, block.currency, block=block, how="both")
         block.conceded += used
         if used:

@@ -129,7 +129,6 @@ class Machine(BlockRules, MoneyRules):
                     block = self.model.blocks[entry.block or ""]
                     assert block.refundable
                     block.gains = plus(block.gains, (Fraction(0), 0, -entry.functional))
-                    block.gained = max(block.gained, entry.on)
                 else:
                     place = self.place(role, entry)
                     amount, functional = self.model.standing[place]

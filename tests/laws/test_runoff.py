@@ -22,14 +22,14 @@ LAST = month_number(DAY)
 UNIT = ("credit", (), True)
 
 
-def lot(credits: str, value: int, expires_on: date = NEVER, **terms: object) -> Lot:
+def lot(credits: str, value: int, last_day: date = NEVER, **terms: object) -> Lot:
     return Lot(
         credits=nano(Decimal(credits)),
         value=value,
         functional=value * 2,
         currency="USD",
         starts_on=date(2025, 1, 1),
-        expires_on=expires_on,
+        last_day=last_day,
         **terms,
     )
 
@@ -48,7 +48,7 @@ LOTS = st.builds(
         functional=value * 3 // 2,
         currency="USD",
         starts_on=DAY + timedelta(days=starts),
-        expires_on=NEVER if days is None else DAY + timedelta(days=days),
+        last_day=NEVER if days is None else DAY + timedelta(days=days),
         is_frozen=frozen,
         escheats=escheats,
         is_promotional=value == 0,
@@ -89,9 +89,9 @@ def test_what_is_expected_and_what_is_left_later_is_the_liability(
         assert min(each.consumed, each.expired, each.escheated, each.consumed_functional, each.expired_functional) >= 0
         assert each.consumed <= usable
         assert each.expired <= expiring
-    if any(each.is_frozen or each.expires_on == NEVER for each in every):
+    if any(each.is_frozen or each.last_day == NEVER for each in every):
         return
-    if max(each.expires_on for each in every) <= date(2026 + (months + 2) // 12, (months + 2) % 12 + 1, 28):
+    if max(each.last_day for each in every) <= date(2026 + (months + 2) // 12, (months + 2) % 12 + 1, 28):
         assert outlook.remaining(months) == 0, "everything has been used or has lapsed by the last expiry"
 
 

@@ -25,7 +25,7 @@ from subledger.events.envelope import OWN_SOURCE, Event, own_event, read_event
 from subledger.events.references import customers_of, once_key
 from subledger.evolving import evolve
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, REMEASURED_ROLES, Entry
-from subledger.ledger import LedgerState, evolve_ledger
+from subledger.ledger import ACCOUNTING_RULES, LedgerState, evolve_ledger
 from subledger.periods import Period
 from subledger.posting import post
 from subledger.wallet import Decision, Movement, Wallet
@@ -62,7 +62,7 @@ class Walk:
     """A ledger of two customers, kept by the pure functions alone. Nothing ever leaves a wallet."""
 
     state: LedgerState = LedgerState(  # noqa: RUF009 - frozen
-        ledger="L", functional_currency=HOME, on_shortfall="backfill", policy=1
+        ledger="L", functional_currency=HOME, on_shortfall="backfill", policy=1, accounting_rules=ACCOUNTING_RULES
     )
     wallets: dict[str, Wallet] = dataclasses.field(default_factory=lambda: {p: Wallet(customer=p) for p in PEOPLE})
     books: Books = Books()  # noqa: RUF009 - frozen

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger.blocks import NO_PORTION, Block
+from subledger.ledger import ACCOUNTING_RULES
 from subledger.money import format_minor
 from subledger.periods import Period
 from tests.laws.walk import CURRENCIES, HOME, PEOPLE, POLICIES, RATES, START, Walk
@@ -447,6 +448,7 @@ class _Walker:
             timezone=("UTC", "Pacific/Kiritimati")[self.flags & 1],
             on_shortfall=("reject", "overage", "backfill")[self.pick % 3],
             late_usage="new" if self.has(2) else "reclassify",
+            accounting_rules=ACCOUNTING_RULES,
         )
 
     def close(self) -> None:

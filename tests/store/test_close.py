@@ -59,10 +59,7 @@ def test_closing_expires_what_ended_in_the_period_where_the_ledger_lives(
 ) -> None:
     ledger = new_ledger(timezone="America/New_York")
     recorded(
-        service,
-        ledger,
-        buy("in", expires_at="2026-02-01T04:59:59Z"),
-        buy("at-the-end", expires_at="2026-02-01T05:00:00Z"),
+        service, ledger, buy("in", expires_at="2026-02-01T05:00:00Z"), buy("after", expires_at="2026-02-01T05:00:01Z")
     )
     assert close_period(service.recorder, ledger, JANUARY).expired == 1
     found = query(
@@ -71,7 +68,7 @@ def test_closing_expires_what_ended_in_the_period_where_the_ledger_lives(
         "FROM entries e JOIN events v USING (ledger, position) WHERE e.ledger = %(ledger)s AND e.kind = 'breakage'",
         ledger,
     )
-    assert found == [("in", "2026-01-31", datetime(2026, 2, 1, 4, 59, 59, tzinfo=UTC), 1)]
+    assert found == [("in", "2026-01-31", datetime(2026, 2, 1, 5, tzinfo=UTC), 1)]
     event = query(
         database,
         "SELECT source, event_id, occurred_at, data FROM events WHERE ledger = %(ledger)s AND type = 'period.closed'",

@@ -204,8 +204,9 @@ def test_of_a_day_those_count_that_were_due_by_its_end_and_by_now(service: Suble
 def test_the_end_of_a_day_is_where_the_ledger_lives(service: Subledger) -> None:
     settings = LedgerSettings(currency="USD", sandbox=True, clock=NOW, timezone="Pacific/Kiritimati")
     service.create_ledger("east", settings)
-    service.record("east", [buy("A", expires_at=datetime(2030, 5, 8, 10, tzinfo=UTC))])  # midnight there, of the 9th
-    for day, count in ((8, 0), (9, 1)):
+    # Midnight there, of the 9th: the 8th is the last day on which it could be used.
+    service.record("east", [buy("A", expires_at=datetime(2030, 5, 8, 10, tzinfo=UTC))])
+    for day, count in ((7, 0), (8, 1)):
         with service.view("east", as_of=date(2030, 5, day)) as view:
             assert view.due is not None
             assert view.due.count == count

@@ -258,7 +258,7 @@ def test_the_end_of_a_pool_leaves_nothing_on_its_two_accounts(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = new_ledger()
-    recorded(service, ledger, ESTIMATE, buy(pool="p", expires_at=_at("02-01")), use("u"))
+    recorded(service, ledger, ESTIMATE, buy(pool="p", expires_at=_at("02-02")), use("u"))
 
     def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
         return _without("breakage_estimate")(decide(wallet, event, context))

@@ -70,7 +70,7 @@ dimension_sets = Table(
     Column("credit_kind", Text, nullable=False),
     Column("pool", Text, nullable=False),
     Column("processor", Text, nullable=False),
-    Column("cohort", Text, nullable=False, server_default=text("''"), comment="the month of issue of a pooled block"),
+    Column("cohort", Text, nullable=False, comment="the month of issue of a pooled block"),
     Index("ux_dimension_sets_values", "ledger", "product", "credit_kind", "pool", "processor", "cohort", unique=True),
     comment="The combinations of dimensions that entries carry, numbered in the order of their first use.",
 )

@@ -1,13 +1,13 @@
 """Entries of breakage pools have a cohort: the month in which their block was opened, or the cohort of an estimate.
 
-Revision: 0034, after 0033
+Revision: 0035, after 0034
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0034"
-down_revision = "0033"
+revision = "0035"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
@@ -27,15 +27,9 @@ ADDED = (
 
 def upgrade() -> None:
     op.add_column(
-        "dimension_sets",
-        sa.Column(
-            "cohort",
-            sa.Text(),
-            nullable=False,
-            server_default=sa.text("''"),
-            comment="the month of issue of a pooled block",
-        ),
+        "dimension_sets", sa.Column("cohort", sa.Text(), nullable=False, server_default=sa.text("''"), comment=COMMENT)
     )
+    op.alter_column("dimension_sets", "cohort", server_default=None)
     op.drop_index(INDEX, "dimension_sets")
     op.create_index(INDEX, "dimension_sets", [*VALUES, "cohort"], unique=True)
     _replace_function(ADDED)
