@@ -1,24 +1,27 @@
 """The breakage pools of a ledger, and how decisions change them.
 
 Owns: ``Pools``, which cohort a movement is on, when a cohort's line gets a new anchor. Does not own: the arithmetic of
-a cohort (pools), the names of cohorts (cohorts), what is due after a decision (deciding/estimates). Pure: replaying a
-log gives the same pools.
+a cohort (pools), the days of its breakage (breakage_days), the names of cohorts (cohorts), the entries of a decision
+(deciding/estimates). Pure: replaying a log gives the same pools.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from subledger.breakage_days import BreakageChange, after_estimate, after_movements_of
+from subledger.breakage_line import Estimate
 from subledger.cohorts import WHOLE, Grouping, cohort_of
 from subledger.errors import present
 from subledger.events.data import BreakageEstimated
 from subledger.kinds import KIND_BY_NAME
 from subledger.money import to_minor
-from subledger.pools import Cohort, Estimate, Pool, changes_line
+from subledger.pools import Cohort, Pool, changes_line
 from subledger.wallet import Movement
 
 CohortKey = tuple[str, str]
@@ -66,33 +69,54 @@ def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | No
     pools = with_grouping(pools, data.pool, data.currency, grouping or "none")
     pool = pools.by_name[data.pool]
     pool = replace(pool, versions=pool.versions + 1)
-    estimate = _estimate(data, pool.versions)
-    if data.cohort is None and estimate.breakage_rate is not None:
+    estimate = estimate_of(data, pool.versions)
+    if data.cohort is None and is_rate(data):
         pool = replace(pool, estimate=estimate)
     cohorts = dict(pools.cohorts.get(data.pool, {}))
     for name in estimated_cohorts(pools, data):
         cohort = cohorts.get(name) or Cohort(pool=pool.pool, cohort=name, currency=pool.currency)
         own = replace(estimate, issued_minor=cohort.issued_minor)
-        cohorts[name] = cohort.estimated(own) if grouping is not None else replace(cohort, estimate=own).as_posted()
+        if grouping is None:
+            cohorts[name] = replace(cohort, estimate=own).as_posted()
+        elif not (is_rate(data) and data.cohort is None and misfit(cohort, own)):
+            cohorts[name] = after_estimate(cohort, own)
     return replace(pools, by_name={**pools.by_name, pool.pool: pool}, cohorts={**pools.cohorts, pool.pool: cohorts})
+
+
+def is_rate(data: BreakageEstimated) -> bool:
+    """True if all that an estimate states is a rate: an amount, of breakage or of escheat, is of one cohort."""
+    return data.expected_breakage_rate is not None and data.expected_escheat is None
+
+
+def misfit(cohort: Cohort, estimate: Estimate) -> Literal["too_high", "too_low"] | None:
+    """The way in which an estimate does not fit a cohort that has credits; None if it fits.
+
+    A rate is of the future of a cohort that has none: its breakage is what has expired until something is issued again.
+    """
+    if estimate.breakage_minor is None and estimate.escheat_minor is None and not cohort.credits:
+        return None
+    return replace(cohort, estimate=estimate).misfit()
+
+
+def cohorts_without(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
+    """The names of the cohorts that keep an older estimate, or none, as the latest one of their pool does not fit."""
+    latest = pools.by_name[data.pool].versions
+    cohorts = (pools.cohort((data.pool, name)) for name in estimated_cohorts(pools, data))
+    return tuple(each.cohort for each in cohorts if each.estimate is None or each.estimate.version != latest)
 
 
 def estimated_cohorts(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
     """The names of the cohorts that an estimate goes for, in order: the one that it names, or all that there are.
 
-    A rate goes for the cohorts that have not ended. A pool that is one cohort by itself has that one before any block.
+    A cohort without credits may begin again: in the month of its blocks, or if something is reinstated. A pool that is
+    one cohort by itself has that one before any block.
     """
     if data.cohort is not None:
         return (data.cohort,)
     grouping = pools.by_name[data.pool].grouping
     if grouping == "none":
         return (WHOLE,)
-    by_rate = data.expected_breakage_rate is not None
-    return tuple(
-        name
-        for name, cohort in sorted(pools.cohorts.get(data.pool, {}).items())
-        if cohort_of(name, grouping) == name and not (by_rate and cohort.has_ended)
-    )
+    return tuple(name for name in sorted(pools.cohorts.get(data.pool, {})) if cohort_of(name, grouping) == name)
 
 
 def with_grouping(pools: Pools, name: str, currency: str, grouping: Grouping) -> Pools:
@@ -120,7 +144,9 @@ def with_grouping(pools: Pools, name: str, currency: str, grouping: Grouping) ->
     )
 
 
-def _estimate(data: BreakageEstimated, version: int) -> Estimate:
+def estimate_of(data: BreakageEstimated, version: int) -> Estimate:
+    """The estimate of an event, before it is known of how much."""
+
     def minor(amount: Decimal | None, field: str) -> int | None:
         return None if amount is None else to_minor(amount, data.currency, field=f"data.{field}")
 
@@ -137,27 +163,28 @@ def _estimate(data: BreakageEstimated, version: int) -> Estimate:
 
 
 def after_movements(pools: Pools, movements: Sequence[Movement], functional_currency: str) -> Pools:
-    """The pools after the movements of one decision.
+    """The pools after the movements of one decision."""
+    return with_breakage_due(pools, movements, functional_currency)[0]
+
+
+def with_breakage_due(
+    pools: Pools, movements: Sequence[Movement], functional_currency: str
+) -> tuple[Pools, dict[CohortKey, tuple[BreakageChange, ...]]]:
+    """The pools after the movements of one decision, and the breakage that they make due, by cohort and day.
 
     A cohort gets a new anchor before them if they change what is issued or escheated, all together: a transfer takes
     out and brings in, so the line stays.
     """
-    pooled = [movement for movement in movements if movement.pool is not None]
-    for movement in pooled:
-        pools = _with_pool_of(pools, movement, functional_currency)
-    turned = _turned(pools, pooled)
-    for key in turned:
-        pools = pools.with_cohort(pools.cohort(key).anchored())
-    for movement in pooled:
-        cohort, kind = pools.cohort(pools.key_of(movement)), KIND_BY_NAME[movement.kind]
-        functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
-        cohort = cohort.moved(kind, amount=movement.amount_minor, functional=functional, credits=movement.credits)
-        if movement.cohort is None:
-            cohort = cohort.as_posted()
+    of_cohorts: dict[CohortKey, list[Movement]] = {}
+    for movement in movements:
+        if movement.pool is not None:
+            pools = _with_pool_of(pools, movement, functional_currency)
+            of_cohorts.setdefault(pools.key_of(movement), []).append(movement)
+    due: dict[CohortKey, tuple[BreakageChange, ...]] = {}
+    for key, of_cohort in of_cohorts.items():
+        cohort, due[key] = after_movements_of(pools.cohort(key), of_cohort, turns=_turn(of_cohort))
         pools = pools.with_cohort(cohort)
-    for key in turned:
-        pools = pools.with_cohort(pools.cohort(key).settled())
-    return pools
+    return pools, due
 
 
 def _with_pool_of(pools: Pools, movement: Movement, functional_currency: str) -> Pools:
@@ -176,12 +203,14 @@ def _with_pool_of(pools: Pools, movement: Movement, functional_currency: str) ->
     return pools.with_cohort(Cohort(pool=pool, cohort=cohort, currency=of_pool.currency, estimate=of_pool.estimate))
 
 
-def _turned(pools: Pools, movements: Sequence[Movement]) -> list[CohortKey]:
-    """The cohorts of which movements together change what is issued, or what has escheated."""
-    changes: dict[tuple[CohortKey, bool], int] = {}
+def _turn(movements: Sequence[Movement]) -> bool:
+    """True if movements on a cohort together change what is issued, or what has escheated."""
+    issued = escheated = 0
     for movement in movements:
         kind = KIND_BY_NAME[movement.kind]
         if changes_line(kind):
-            key = (pools.key_of(movement), kind.column == "escheated")
-            changes[key] = changes.get(key, 0) + kind.sign * movement.amount_minor
-    return sorted({key for (key, _), change in changes.items() if change})
+            if kind.column == "escheated":
+                escheated += kind.sign * movement.amount_minor
+            else:
+                issued += kind.sign * movement.amount_minor
+    return bool(issued or escheated)

@@ -2,82 +2,25 @@
 
 The proportional method of ASC 606-10-55-48 and IFRS 15 B46, cohort by cohort. Recognised breakage follows a straight
 line from the last anchor to the expected breakage, so that it moves only for a reason that earns it: redemption moves
-along the line, an estimate is a cumulative catch-up, and a purchase recognises nothing. Owns: a cohort's figures and
-their arithmetic. Does not own: which movement belongs to which cohort (books), the names of cohorts (cohorts).
+along the line, an estimate is a cumulative catch-up, and a purchase recognises nothing. Owns: a cohort's figures, and
+when its line gets a new anchor. Does not own: the line (breakage_line), which movement belongs to which cohort and when
+its breakage is dated (pooling), the names of cohorts (cohorts).
 """
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from subledger.blocks import ZERO
+from subledger.breakage_line import NOTHING_EXPECTED, ORIGIN, Anchor, Estimate, Expected, Line
 from subledger.cohorts import WHOLE, Grouping
 from subledger.kinds import Kind
 from subledger.money import round_half_up
-
-
-class Expected(NamedTuple):
-    """Expected breakage (E) and escheat (S) in minor units, exact: two numerators of one positive denominator."""
-
-    breakage: int
-    escheat: int
-    per: int
-
-
-NOTHING_EXPECTED: Final = Expected(0, 0, 1)
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The expected breakage and escheat of a cohort over its life: amounts in minor units, or rates of what is issued.
-
-    Amounts were estimated when ``issued_minor`` was issued, and are scaled with it. ``version`` counts the estimates of
-    the pool from 1.
-    """
-
-    version: int
-    breakage_minor: int | None = None
-    breakage_rate: Decimal | None = None
-    escheat_minor: int | None = None
-    escheat_rate: Decimal | None = None
-    issued_minor: int = 0
-
-    def of(self, issued: int) -> Expected:
-        """Expected breakage and escheat when ``issued`` is issued."""
-        breakage, of_breakage = self._scaled(self.breakage_minor, self.breakage_rate, issued)
-        escheat, of_escheat = self._scaled(self.escheat_minor, self.escheat_rate, issued)
-        return Expected(breakage * of_escheat, escheat * of_breakage, of_breakage * of_escheat)
-
-    def _scaled(self, amount: int | None, rate: Decimal | None, issued: int) -> tuple[int, int]:
-        """A numerator and a denominator."""
-        if rate is not None:
-            numerator, denominator = rate.as_integer_ratio()
-            return numerator * issued, denominator
-        return (amount * issued, self.issued_minor) if amount and self.issued_minor else (0, 1)
-
-
-class Anchor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The point from which recognised breakage follows a line: R0 redeemed, T0 recognised.
-
-    T0 is ``recognised_minor``, or what had expired then if that was more: ``expired_minor``, of which only what is
-    still expired counts. ``issued_minor`` and ``escheated_minor`` are those of before the event that set the anchor,
-    and ``previous`` is the anchor before it: if the event is taken back right away, the line is again what it was.
-    """
-
-    redeemed_minor: int = 0
-    recognised_minor: int = 0
-    recognised_functional: int = 0
-    expired_minor: int = 0
-    expired_functional: int = 0
-    issued_minor: int = 0
-    escheated_minor: int = 0
-    previous: Anchor | None = None
-
-
-ORIGIN: Final = Anchor()
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -99,6 +42,9 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ``issued_minor`` (F) is net of voids, refunds, transfers out, chargebacks and write-offs;
     ``redeemed_minor`` (R) to date, backfill included; ``expired_minor`` (A) expired and was retained;
     ``recognised_minor`` (T) has been posted as breakage so far. ``credits`` remain in its blocks.
+
+    ``moved_on`` is the latest accounting date of a movement of F, of R or of what escheated, ``expired_on`` that of a
+    movement of A. ``forced_on`` is the day from which expiries force more breakage than the line.
     """
 
     pool: str
@@ -115,6 +61,9 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     expired_functional: int = 0
     recognised_functional: int = 0
     anchor: Anchor | None = None
+    moved_on: date | None = None
+    expired_on: date | None = None
+    forced_on: date | None = None
 
     @property
     def name(self) -> str:
@@ -128,6 +77,19 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             (self.issued_minor, self.redeemed_minor, self.expired_minor, self.escheated_minor)
         )
 
+    @property
+    def was_estimated_last(self) -> bool:
+        """True if nothing has been issued, redeemed, expired or cancelled since its latest estimate."""
+        anchor = self._anchor
+        now = (self.redeemed_minor, self.expired_minor)
+        return (
+            self.estimate is not None
+            and anchor.previous is None
+            and now == (anchor.redeemed_minor, anchor.expired_minor)
+        )
+
+    # --- what is due --------------------------------------------------------------------------------------------------
+
     def expected(self) -> Expected:
         """E and S at what is issued now; S is at least what has escheated."""
         estimated = NOTHING_EXPECTED if self.estimate is None else self.estimate.of(self.issued_minor)
@@ -140,55 +102,60 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         breakage, _, per = self.expected()
         return round_half_up(breakage, per)
 
+    def misfit(self) -> Literal["too_high", "too_low"] | None:
+        """The way in which its estimate contradicts what is issued, has escheated or expired; None if it does not."""
+        breakage, escheat, per = self.expected()
+        if breakage + escheat >= self.issued_minor * per:
+            return "too_high"
+        return "too_low" if breakage < self.expired_minor * per else None
+
     def due_minor(self) -> int:
         """T, the breakage to be recognised to date: the line, not below A and not above F − R − S.
 
         It is A, exactly, once no block of the cohort has credits.
         """
-        if not self.credits:
-            return self.expired_minor
-        return max(self.expired_minor, self._on_line())
+        return self.line_or_expired_minor() if self.credits else self.expired_minor
 
     def due_functional(self) -> int:
         """T in the functional currency: at the cohort's average rate of the day, and what expired where T is A."""
-        due = self.due_minor()
-        return self.expired_functional if due == self.expired_minor else self._functional(due)
+        return self._functional_of(self.due_minor())
+
+    def line_or_expired_minor(self) -> int:
+        """T of a cohort that has credits."""
+        return max(self.expired_minor, self._line().at(self._start()))
+
+    def line_or_expired(self) -> tuple[int, int]:
+        """The same in both currencies."""
+        due = self.line_or_expired_minor()
+        return due, self._functional_of(due)
+
+    def on_line(self) -> tuple[int, int]:
+        """The breakage that redemption has earned, without regard to what has expired, in both currencies.
+
+        It is not more than T; expiries force the rest.
+        """
+        earned = self._line().at(self._anchor.recognised_minor)
+        return earned, self._functional(earned, 0)
+
+    # --- anchors ------------------------------------------------------------------------------------------------------
 
     def anchored(self) -> Cohort:
         """The cohort with a new anchor where it stands, before an event that changes what is issued or escheated."""
-        recognised = self._on_line()
-        anchor = Anchor(
-            redeemed_minor=self.redeemed_minor,
-            recognised_minor=recognised,
-            recognised_functional=self._functional(recognised),
-            expired_minor=self.expired_minor,
-            expired_functional=self.expired_functional,
-            issued_minor=self.issued_minor,
-            escheated_minor=self.escheated_minor,
+        line = self._line()
+        return self._with_anchor(
+            line.at(self._anchor.recognised_minor),
+            line.at(self._start()),
+            proportional=line.unlimited(self._anchor.recognised_minor),
             previous=self._anchor,
         )
-        return replace(self, anchor=anchor)
 
     def estimated(self, estimate: Estimate) -> Cohort:
-        """The cohort with a new estimate: T = min(E × R / (F − E − S), F − R − S), from there on a new line.
-
-        Nothing changes but the line if the estimate leaves nothing to be redeemed: no more is recognised.
-        """
+        """The cohort with a new estimate: T = min(E × R / (F − E − S), F − R − S), from there on a new line."""
         cohort = replace(self, estimate=estimate)
-        expected = cohort.expected()
-        to_be_redeemed = cohort.issued_minor * expected.per - expected.breakage - expected.escheat
-        recognised = self._on_line()
-        if to_be_redeemed > 0:
-            recognised = round_half_up(expected.breakage * cohort.redeemed_minor, to_be_redeemed)
-        recognised = min(recognised, cohort._room(expected))
-        anchor = Anchor(
-            redeemed_minor=cohort.redeemed_minor,
-            recognised_minor=recognised,
-            recognised_functional=self._functional(recognised),
-            expired_minor=cohort.expired_minor,
-            expired_functional=cohort.expired_functional,
-        )
-        return replace(cohort, anchor=anchor)
+        line = cohort._line()
+        proportional = line.in_proportion(self.redeemed_minor)
+        recognised = min(proportional, line.room())
+        return cohort._with_anchor(recognised, recognised, proportional=proportional, previous=None)
 
     def as_posted(self) -> Cohort:
         """The cohort with a new anchor at what has been posted: events recorded before there were lines end so."""
@@ -197,21 +164,77 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             redeemed_minor=self.redeemed_minor,
             recognised_minor=0 if has_expired else self.recognised_minor,
             recognised_functional=0 if has_expired else self.recognised_functional,
+            with_expired_minor=max(self.recognised_minor, self.expired_minor),
+            with_expired_functional=self.recognised_functional,
             expired_minor=self.expired_minor,
-            expired_functional=self.expired_functional,
         )
         return replace(self, anchor=anchor)
 
     def settled(self) -> Cohort:
-        """The cohort after the movements of an event that set an anchor: if it took the last such event back, with the
-        line of before that one. An anchor knows the one before it, and no more."""
+        """The cohort after the movements of an event that set an anchor.
+
+        If it took the last such event back, the line is that of before. An anchor knows the one before it, and no more.
+        """
         last = self._anchor.previous
         if last is None or last.previous is None:
-            return self
-        since = (self.redeemed_minor, self.expired_minor, self.issued_minor, self.escheated_minor)
-        if since == (last.redeemed_minor, last.expired_minor, last.issued_minor, last.escheated_minor):
+            return self._limited()
+        before = (
+            last.redeemed_minor - last.backfilled_minor, last.expired_minor, last.escheated_minor, last.issued_minor,
+            last.issued_functional,
+        )  # fmt: skip
+        now = (
+            self.redeemed_minor, self.expired_minor, self.escheated_minor, self.issued_minor, self.issued_functional,
+        )  # fmt: skip
+        if now == before:
             return replace(self, anchor=None if last.previous == ORIGIN else last.previous)
-        return replace(self, anchor=replace(self._anchor, previous=replace(last, previous=None)))
+        return replace(self, anchor=replace(self._anchor, previous=replace(last, previous=None)))._limited()
+
+    def _limited(self) -> Cohort:
+        """The cohort of which a purchase that pays for earlier overage recognises no more than in proportion to that.
+
+        A line that starts low rises fast, towards what is expected of all that is issued: no purchase earns that.
+        """
+        anchor, line = self._anchor, self._line()
+        backfilled = self.redeemed_minor - anchor.redeemed_minor
+        most = line.in_proportion(backfilled) if backfilled > 0 else 0
+        earned, due = line.at(anchor.recognised_minor), line.at(self._start())
+        most_earned, most_due = anchor.recognised_minor + most, self._start() + most
+        if backfilled <= 0 or (earned <= most_earned and due <= most_due):
+            return self
+        cohort = self._with_anchor(
+            min(earned, most_earned),
+            min(due, most_due),
+            proportional=line.in_proportion(self.redeemed_minor),
+            previous=anchor.previous,
+        )
+        before = replace(
+            cohort._anchor,
+            backfilled_minor=backfilled,
+            issued_minor=anchor.issued_minor,
+            issued_functional=anchor.issued_functional,
+            escheated_minor=anchor.escheated_minor,
+        )
+        return replace(cohort, anchor=before)
+
+    def _with_anchor(self, recognised: int, due: int, *, proportional: int, previous: Anchor | None) -> Cohort:
+        """The cohort with an anchor at what is redeemed now; it is T0 without and with regard to what has expired."""
+        with_expired = max(due, self.expired_minor)
+        anchor = Anchor(
+            redeemed_minor=self.redeemed_minor,
+            recognised_minor=recognised,
+            recognised_functional=self._functional(recognised, 0),
+            with_expired_minor=with_expired,
+            with_expired_functional=self._functional_of(with_expired),
+            expired_minor=self.expired_minor,
+            proportional_minor=proportional if proportional > recognised else 0,
+            issued_minor=self.issued_minor if previous is not None else 0,
+            issued_functional=self.issued_functional if previous is not None else 0,
+            escheated_minor=self.escheated_minor if previous is not None else 0,
+            previous=previous,
+        )
+        return replace(self, anchor=anchor)
+
+    # --- movements ----------------------------------------------------------------------------------------------------
 
     def moved(self, kind: Kind, *, amount: int, functional: int, credits: Decimal) -> Cohort:
         """The cohort after a movement on one of its blocks, or of its breakage."""
@@ -244,44 +267,30 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     def with_figures_of(self, other: Cohort) -> Cohort:
         """The cohort with the figures of another one added, neither of which has an estimate yet."""
-        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in _FIGURES}, anchor=None)
+        figures = {name: getattr(self, name) + getattr(other, name) for name in _FIGURES}
+        days = {name: _later(getattr(self, name), getattr(other, name)) for name in _DAYS}
+        first = min((day for day in (self.forced_on, other.forced_on) if day is not None), default=None)
+        return replace(self, **figures, **days, forced_on=first, anchor=None)
 
     @property
     def _anchor(self) -> Anchor:
         return self.anchor or ORIGIN
 
-    def _on_line(self) -> int:
-        """The line at what is redeemed now, not above F − R − S."""
-        expected = self.expected()
-        return min(self._line(expected), self._room(expected))
+    def _line(self) -> Line:
+        return Line(self._anchor, self.issued_minor, self.redeemed_minor, self.expected())
 
-    def _line(self, expected: Expected) -> int:
-        """T0 + (E − T0) × (R − R0) / (F − S − E − R0), half up; T0 if E ≤ T0 or the denominator is not positive."""
-        start, (breakage, escheat, per) = self._start()[0], expected
-        to_be_recognised = breakage - start * per
-        to_be_redeemed = (self.issued_minor - self._anchor.redeemed_minor) * per - escheat - breakage
-        if to_be_recognised <= 0 or to_be_redeemed <= 0:
-            return start
-        redeemed = self.redeemed_minor - self._anchor.redeemed_minor
-        return round_half_up(start * to_be_redeemed + to_be_recognised * redeemed, to_be_redeemed)
+    def _start(self) -> int:
+        """T0 with what is still expired of what had expired."""
+        return self._anchor.start(self.expired_minor)[0]
 
-    def _start(self) -> tuple[int, int]:
-        """T0 in both currencies."""
-        anchor = self._anchor
-        if anchor.recognised_minor >= min(anchor.expired_minor, self.expired_minor):
-            return anchor.recognised_minor, anchor.recognised_functional
-        if anchor.expired_minor <= self.expired_minor:
-            return anchor.expired_minor, anchor.expired_functional
-        return self.expired_minor, self.expired_functional
+    def _functional_of(self, due: int) -> int:
+        """T in the functional currency."""
+        return self.expired_functional if due == self.expired_minor else self._functional(due, self.expired_minor)
 
-    def _room(self, expected: Expected) -> int:
-        """F − R − S, rounded down: no more than that can break."""
-        return self.issued_minor - self.redeemed_minor + -expected.escheat // expected.per
-
-    def _functional(self, amount: int) -> int:
+    def _functional(self, amount: int, expired: int) -> int:
         """An amount of recognised breakage in the functional currency: more than T0 at the average rate, less in
         proportion to T0."""
-        start, functional = self._start()
+        start, functional = self._anchor.start(expired)
         if amount < start:
             return round_half_up(functional * amount, start) if start > 0 else functional
         if amount == start or not self.issued_minor:
@@ -292,6 +301,12 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 _FIGURES: Final = tuple(
     name for name in Cohort.__struct_fields__ if name.endswith(("_minor", "_functional", "credits"))
 )
+
+_DAYS: Final = ("moved_on", "expired_on")
+
+
+def _later(day: date | None, other: date | None) -> date | None:
+    return max((each for each in (day, other) if each is not None), default=None)
 
 
 def changes_line(kind: Kind) -> bool:

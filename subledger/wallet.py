@@ -96,9 +96,10 @@ class Decision(
 
     ``original_position`` is the position of the usage that is reversed, ``rate`` the exchange rate that was used,
     ``new_block`` the block that a transfer makes for its new customer, ``grouping`` the one by which the pool of an
-    estimate is divided into cohorts; None if it was recorded before there were cohorts. ``effect`` is what a second
-    person may have to allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded
-    before it was measured. Nothing in the books depends on it.
+    estimate is divided into cohorts; None if it was recorded before there were cohorts. ``kept_estimates`` are the
+    cohorts that an estimate of all does not fit: they keep the one before. ``effect`` is what a second person may have
+    to allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded before it was
+    measured. Nothing in the books depends on it.
     """
 
     policy: int
@@ -107,6 +108,7 @@ class Decision(
     rate: Decimal | None = None
     new_block: Block | None = None
     grouping: Grouping | None = None
+    kept_estimates: tuple[str, ...] = ()
     approval: Approval | None = None
     effect: EventEffect | None = None
 

@@ -70,6 +70,8 @@ def outcome(result: Outcome) -> JsonObject:
         answer["approval_id"] = result.approval_id
     if result.rejection_id is not None:
         answer["rejection_id"] = result.rejection_id
+    if result.kept_estimates:
+        answer["kept_estimates"] = list(result.kept_estimates)
     if result.error is not None:
         answer["error"] = result.error.as_document()
     return answer

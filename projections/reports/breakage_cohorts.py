@@ -14,7 +14,8 @@ from sqlalchemy import text
 
 from projections.report import Column, Table
 from projections.reports.breakage_estimates import CohortKey, CohortNames, EstimateVersion
-from projections.reports.breakage_formula import FACTORS, CohortFigures
+from projections.reports.breakage_formula import CohortFigures
+from projections.reports.breakage_steps import FACTORS
 from subledger.money import round_half_up
 from subledger.store.reading.views import View
 

@@ -30,7 +30,7 @@ from projections.reports.breakage_estimates import (
     position_of_new_rules,
     recorded_estimates,
 )
-from projections.reports.breakage_formula import DEDUCTIONS, EARLIER, ESTIMATE, LATER, Step, steps_of
+from projections.reports.breakage_steps import DEDUCTIONS, EARLIER, ESTIMATE, LATER, Step, steps_of
 from subledger.cohorts import WHOLE
 from subledger.kinds import GAINS, KIND_BY_NAME, Rules, effect
 from subledger.money import round_half_up
@@ -68,7 +68,7 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
         steps = [step for step in steps if step.key in cohorts]
     in_force = _in_force(estimates, steps, end.as_of)
     rows = tuple(
-        _cohort_row(key, cohort, in_force.get(key), _due_to_date(steps, key), functional_currency)
+        _cohort_row(key, cohort, in_force.get(key), _due_to_date(cohort, steps, key), functional_currency)
         for key, cohort in sorted(cohorts.items())
     )
     return Report(
@@ -97,14 +97,13 @@ def _in_force(estimates: Iterable[EstimateVersion], steps: Iterable[Step], as_of
     return found
 
 
-def _due_to_date(steps: Iterable[Step], key: CohortKey) -> tuple[int, int]:
+def _due_to_date(cohort: CohortBalances, steps: Iterable[Step], key: CohortKey) -> tuple[int, int]:
     """Returns T of a cohort by the formula for the events booked through the view, in both currencies."""
-    changes = [
-        (step.due[0] - step.before[0], step.due[1] - step.before[1])
-        for step in steps
-        if step.key == key and step.month != LATER
-    ]
-    return sum(amount for amount, _ in changes), sum(functional for _, functional in changes)
+    missing = [step.missing for step in steps if step.key == key and step.month != LATER]
+    return (
+        cohort.recognised[0] + sum(amount for amount, _ in missing),
+        cohort.recognised[1] + sum(functional for _, functional in missing),
+    )
 
 
 # --- cohorts in the view --------------------------------------------------------------------------------------------
@@ -302,14 +301,14 @@ def _rollforward_table(
             of_month = moved.setdefault((names.key(pool, issued), month), {})
             column = "recognised" if total.kind == ESTIMATE else "expired"
             of_month[column] = _plus(of_month.get(column, (0, 0)), total, 1)
-    by_formula = _due_by_month(steps)
+    missing = _missing_by_month(steps)
     rows, held = [], dict.fromkeys(cohorts, (0, 0))
-    for key, month in sorted({*moved, *by_formula}, key=lambda each: (each[0], each[1] != EARLIER, each[1])):
+    for key, month in sorted({*moved, *missing}, key=lambda each: (each[0], each[1] != EARLIER, each[1])):
         of_month = moved.get((key, month), {})
         recognised, expired = of_month.get("recognised", (0, 0)), of_month.get("expired", (0, 0))
         opening = held[key]
         held[key] = (opening[0] + recognised[0] - expired[0], opening[1] + recognised[1] - expired[1])
-        due = by_formula.get((key, month), 0)
+        due = recognised[0] + missing.get((key, month), 0)
         if month != EARLIER and any((*recognised, *expired, due)):
             amounts, functional = zip(opening, recognised, expired, held[key], strict=True)
             named = (key[0], key[1] or None, month, cohorts[key].currency)
@@ -320,13 +319,13 @@ def _rollforward_table(
 CohortMonth = tuple[CohortKey, str]
 
 
-def _due_by_month(steps: Iterable[Step]) -> dict[CohortMonth, int]:
-    """Returns by cohort and month the breakage that the formula recognises, without entries booked after the view."""
+def _missing_by_month(steps: Iterable[Step]) -> dict[CohortMonth, int]:
+    """Returns by cohort and month what should have been recognised more by the formula, if booked in the view."""
     found: dict[CohortMonth, int] = {}
     for step in steps:
         if step.month != LATER:
             key = (step.key, step.month)
-            found[key] = found.get(key, 0) + step.due[0] - step.before[0]
+            found[key] = found.get(key, 0) + step.missing[0]
     return found
 
 
@@ -383,7 +382,9 @@ def _formula_ties(
     for key, cohort in sorted(cohorts.items()):
         currencies = (cohort.currency, functional_currency)[: 1 if cohort.currency == functional_currency else 2]
         named = f"cohort {key[1]} of pool {key[0]}" if key[1] else f"pool {key[0]}"
-        for due, recognised, currency in zip(_due_to_date(steps, key), cohort.recognised, currencies, strict=False):
+        for due, recognised, currency in zip(
+            _due_to_date(cohort, steps, key), cohort.recognised, currencies, strict=False
+        ):
             yield Tie(
                 what=f"breakage of {named} by the formula = its breakage_estimate entries",
                 currency=currency,

@@ -1,71 +1,104 @@
 """Breakage estimates: what a decision makes due of the expected breakage of its pools' cohorts.
 
 Owns: the estimates that follow a decision's movements, how a pool's first estimate divides it into cohorts, and the
-refusal of an estimate that does not fit. Does not own: the formula (pools), what expires (expiry). Pure.
+refusal of an estimate that does not fit. Does not own: the formula (pools), the days (breakage_days), what expires
+(expiry). Pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import msgspec
 
 from subledger import errors
+from subledger.breakage_days import BreakageChange, catch_up
 from subledger.cohorts import Grouping, grouping_of
 from subledger.deciding.context import Context, Dates, same_currency
 from subledger.errors import present
 from subledger.events.data import BreakageEstimated
 from subledger.events.envelope import Event
 from subledger.money import format_minor
-from subledger.pooling import CohortKey, Pools, after_movements, estimated_cohorts, with_estimate, with_grouping
+from subledger.pooling import (
+    CohortKey,
+    Pools,
+    cohorts_without,
+    estimate_of,
+    estimated_cohorts,
+    is_rate,
+    misfit,
+    with_breakage_due,
+    with_estimate,
+    with_grouping,
+)
 from subledger.pools import Cohort
 from subledger.wallet import Decision, Movement
 
 
 def with_due_breakage(draft: Decision, event: Event, context: Context, dates: Dates) -> Decision:
-    """A decision with the breakage that its movements make due, cohort by cohort.
+    """A decision with the breakage that its movements make due, cohort by cohort and day by day.
 
     Raises WrongCurrency, CohortsFixed, UnknownCohort, EstimateTooHigh, EstimateTooLow.
     """
     pools, functional_currency = context.books.pools, context.state.functional_currency
-    touched: dict[CohortKey, date] = {}
     data = event.data
     if isinstance(data, BreakageEstimated):
         grouping = _grouping(pools, data)
-        pools = _estimated(pools, data, grouping)
-        touched = {(data.pool, name): dates.on() for name in estimated_cohorts(pools, data)}
-        draft = msgspec.structs.replace(draft, grouping=grouping)
-    pools = after_movements(pools, draft.movements, functional_currency)
-    for movement in draft.movements:
-        if movement.pool is not None:
-            key = pools.key_of(movement)
-            touched[key] = max(touched.get(key, movement.accounting_date), movement.accounting_date)
+        before = with_grouping(pools, data.pool, data.currency, grouping)
+        pools = _estimated(pools, before, data, grouping)
+        kept = cohorts_without(pools, data)
+        due = {
+            (data.pool, name): _catch_up(before, pools, (data.pool, name), dates.on())
+            for name in estimated_cohorts(pools, data)
+            if name not in kept
+        }
+        draft = msgspec.structs.replace(draft, grouping=grouping, kept_estimates=kept)
+    else:
+        pools, due = with_breakage_due(pools, draft.movements, functional_currency)
     estimates = [
-        movement for key, on in touched.items() for movement in _due(pools.cohort(key), on, functional_currency)
+        movement
+        for key, changes in due.items()
+        for movement in _entries(pools.cohort(key), changes, dates.on(), functional_currency)
     ]
     return msgspec.structs.replace(draft, movements=draft.movements + tuple(estimates))
 
 
-def _due(cohort: Cohort, on: date, functional_currency: str) -> list[Movement]:
-    """The entries that take the recognised breakage of a cohort to what is due."""
-    amount = cohort.due_minor() - cohort.recognised_minor
+def _catch_up(before: Pools, after: Pools, key: CohortKey, on: date) -> tuple[BreakageChange, ...]:
+    pool, name = key
+    cohort = before.cohorts.get(pool, {}).get(name)
+    return () if cohort is None else catch_up(cohort, after.cohort(key), on)
+
+
+def _entries(
+    cohort: Cohort, changes: Sequence[BreakageChange], on: date, functional_currency: str
+) -> Iterator[Movement]:
+    """The entries that take the recognised breakage of a cohort to what is due, day by day.
+
+    What was not due before this decision, or should have been posted by it, is of the latest day: books of before there
+    were cohorts may need that.
+    """
     foreign = cohort.currency != functional_currency
-    functional = cohort.due_functional() - cohort.recognised_functional if foreign else None
-    # An average rate that moves may turn the functional side: an entry has one direction, so it takes two.
-    turned = functional is not None and amount * functional < 0
-    return [
-        Movement(
-            kind="breakage_estimate",
-            accounting_date=on,
-            amount_minor=part,
-            pool=cohort.pool,
-            cohort=cohort.cohort,
-            functional_minor=part_functional,
-            currency=cohort.currency if foreign else None,
-        )
-        for part, part_functional in (((amount, 0), (0, functional)) if turned else ((amount, functional),))
-        if part or part_functional
-    ]
+    rest = cohort.due_minor() - cohort.recognised_minor - sum(change.amount_minor for change in changes)
+    rest_functional = cohort.due_functional() - cohort.recognised_functional
+    rest_functional -= sum(change.functional_minor for change in changes)
+    latest = changes[-1] if changes else BreakageChange(on, 0, 0)
+    latest = BreakageChange(latest.on, latest.amount_minor + rest, latest.functional_minor + rest_functional)
+    for day, amount, of_day in (*changes[:-1], latest):
+        functional = of_day if foreign else None
+        # An average rate that moves may turn the functional side: an entry has one direction, so it takes two.
+        turned = functional is not None and amount * functional < 0
+        for part, part_functional in ((amount, 0), (0, functional)) if turned else ((amount, functional),):
+            if part or part_functional:
+                yield Movement(
+                    kind="breakage_estimate",
+                    accounting_date=day,
+                    amount_minor=part,
+                    pool=cohort.pool,
+                    cohort=cohort.cohort,
+                    functional_minor=part_functional,
+                    currency=cohort.currency if foreign else None,
+                )
 
 
 def _grouping(pools: Pools, data: BreakageEstimated) -> Grouping:
@@ -85,7 +118,7 @@ def _grouping(pools: Pools, data: BreakageEstimated) -> Grouping:
         )
     grouping = fixed or data.cohorts
     if grouping is None and data.cohort is None:
-        return "none" if data.expected_breakage_rate is None else "month"
+        return "month" if is_rate(data) else "none"
     if data.cohort is None:
         return present(grouping, f"pool {data.pool} has no grouping")
     named = grouping_of(data.cohort)
@@ -101,12 +134,14 @@ def _grouping(pools: Pools, data: BreakageEstimated) -> Grouping:
     return named
 
 
-def _estimated(pools: Pools, data: BreakageEstimated, grouping: Grouping) -> Pools:
-    """The pools with a new estimate. Raises UnknownCohort, WrongCurrency, EstimateTooHigh, EstimateTooLow."""
-    grouped = with_grouping(pools, data.pool, data.currency, grouping)
+def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: Grouping) -> Pools:
+    """The pools with a new estimate; ``grouped`` are those before it, in cohorts.
+
+    Raises UnknownCohort, WrongCurrency, EstimateTooHigh, EstimateTooLow.
+    """
     names = estimated_cohorts(grouped, data)
-    by_rate = data.expected_breakage_rate is not None
-    if not by_rate and len(names) > 1:
+    cohorts = grouped.cohorts.get(data.pool, {})
+    if not is_rate(data) and len(names) > 1:
         raise errors.UnknownCohort(
             f"pool {data.pool} has {len(names)} cohorts, and an amount is of one",
             field="data.cohort",
@@ -114,34 +149,50 @@ def _estimated(pools: Pools, data: BreakageEstimated, grouping: Grouping) -> Poo
             found="none",
         )
     same_currency(data.currency, grouped.by_name[data.pool].currency, f"pool {data.pool}")
+    if data.cohort is not None and data.cohort not in cohorts:
+        raise errors.UnknownCohort(
+            f"no block of pool {data.pool} was opened in {data.cohort}: what is estimated of a cohort begins with one",
+            field="data.cohort",
+            expected=f"one of {', '.join(sorted(cohorts)[:12])}" if cohorts else "absent",
+            found=data.cohort,
+        )
     pools = with_estimate(pools, data, grouping)
-    cohorts = [pools.cohort((data.pool, name)) for name in names]
     rates = [rate for rate in (data.expected_breakage_rate, data.expected_escheat_rate) if rate is not None]
-    if sum(rates) >= 1 or not (by_rate or cohorts):
+    if sum(rates) >= 1 or not (is_rate(data) or names):
         raise _too_high(data)
-    refusals = [_refusal(cohort, data) for cohort in cohorts if cohort.issued_minor or not by_rate]
-    first = next((refusal for refusal in refusals if refusal is not None), None)
-    # A rate of all cohorts may not fit some of them: more of one has expired. There no more is recognised; only a rate
-    # that fits none is refused, as otherwise one old cohort would keep the estimate of all others from being mended.
-    if first is not None and None not in refusals:
-        raise first
+    _check_fit([cohorts[name] for name in names if name in cohorts], pools, data)
     return pools
 
 
-def _refusal(cohort: Cohort, data: BreakageEstimated) -> errors.Refused | None:
-    """The refusal of a cohort's estimate, if it does not fit what has been issued, has escheated and has expired."""
-    breakage, escheat, per = cohort.expected()
-    if breakage + escheat >= cohort.issued_minor * per:
-        return _too_high(data)
-    if breakage < cohort.expired_minor * per:
-        return errors.EstimateTooLow(
-            f"more has expired of {cohort.name} than the expected breakage"
-            f" ({format_minor(cohort.expired_minor, cohort.currency)} {cohort.currency})",
-            field=_field(data),
-            expected=f"at least {format_minor(cohort.expired_minor, cohort.currency)} of breakage",
-            found=str(data.expected_breakage or data.expected_breakage_rate),
-        )
-    return None
+def _check_fit(cohorts: Sequence[Cohort], pools: Pools, data: BreakageEstimated) -> None:
+    """Raises EstimateTooHigh or EstimateTooLow if the estimate fits no cohort that has credits.
+
+    A rate of all cohorts may not fit some: more of one has expired. That one keeps its estimate, and the decision names
+    it; otherwise one old cohort would keep the estimate of all others from being mended.
+    """
+    estimate = estimate_of(data, pools.by_name[data.pool].versions)
+    if not cohorts and not is_rate(data):
+        raise _too_high(data)
+    first: tuple[Cohort, str] | None = None
+    for cohort in cohorts:
+        if is_rate(data) and not (cohort.credits and cohort.issued_minor):
+            continue
+        found = misfit(cohort, msgspec.structs.replace(estimate, issued_minor=cohort.issued_minor))
+        if found is None:
+            return
+        first = first or (cohort, found)
+    if first is not None:
+        raise _too_high(data) if first[1] == "too_high" else _too_low(first[0], data)
+
+
+def _too_low(cohort: Cohort, data: BreakageEstimated) -> errors.EstimateTooLow:
+    expired = format_minor(cohort.expired_minor, cohort.currency)
+    return errors.EstimateTooLow(
+        f"more has expired of {cohort.name} than the expected breakage ({expired} {cohort.currency})",
+        field=_field(data),
+        expected=f"at least {expired} of breakage",
+        found=str(data.expected_breakage or data.expected_breakage_rate),
+    )
 
 
 def _too_high(data: BreakageEstimated) -> errors.EstimateTooHigh:

@@ -191,6 +191,7 @@ class UnknownCohort(Refused):
     """The breakage pool has no such cohort, or has several and the estimate names none."""
 
     code = "unknown_cohort"
+    retryable = True
 
 
 class EstimateTooLow(Refused):

@@ -380,3 +380,30 @@ def test_who_asked_for_an_estimate_and_who_allowed_it_are_shown(client: TestClie
     assert service.recorder.decide_approval(ledger, asked["approval_id"], by="ken", allow=True).error is None
     [made] = get_report(client, ledger, "pools", to="2026-01")["estimates"]
     assert (made["maker"], made["checker"], made["changed_by"]) == ("mary", "ken", "50.00")
+
+
+def test_the_answer_to_an_estimate_names_the_cohorts_that_keep_theirs(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Of January 60 % have expired: a rate of 30 % is for February alone."""
+    ledger = new_ledger()
+    until = {"expires_at": "2026-02-01T00:00:00Z"}
+    recorded(
+        service,
+        ledger,
+        _expects("one", "2026-01-01", expected_breakage_rate="0.7"),
+        buy("A", "60", "ann", "2026-01-05T12:00:00Z", price="60.00", **until),
+        buy("B", "40", "bob", "2026-01-05T12:00:00Z", price="40.00"),
+        buy("C", "100", "cy", "2026-02-05T12:00:00Z", price="100.00"),
+    )
+    sweep(service.recorder, ledger, datetime.fromisoformat("2026-02-02T00:00:00Z"))
+    sent = client.post(f"/v1/ledgers/{ledger}/events", json=_expects("two", "2026-02-20", expected_breakage_rate="0.3"))
+    [answer] = sent.json()["results"]
+    assert (answer["status"], answer["kept_estimates"]) == ("recorded", ["2026-01"])
+    recorded_as = client.get(f"/v1/ledgers/{ledger}/events/{answer['position']}").json()
+    assert recorded_as["decision"]["kept_estimates"] == ["2026-01"]
+    found = get_report(client, ledger, "pools", to="2026-02")
+    assert _told(found, "items", "cohort", "estimate_version", "expected_breakage") == lines_of("""
+        2026-01  1  70.00
+        2026-02  2  30.00
+    """)

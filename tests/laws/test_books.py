@@ -86,9 +86,10 @@ class Followed:
         grouped = {name: pool.grouping for name, pool in step.books.pools.by_name.items()}
         new = {name for name in grouped if grouped[name] != self.grouping.get(name)}
         self.grouping = grouped
+        functional = self.sums("functional")
         for key, figures in self.sums().items():
-            left = self.credits_of(key) != 0
-            sums = Sums(figures["F"], figures["R"], figures["A"], figures["escheated"], left)
+            left, issued = self.credits_of(key) != 0, functional[key]["F"]
+            sums = Sums(figures["F"], figures["R"], figures["A"], figures["escheated"], left, issued)
             if key not in self.lines:
                 pool = step.books.pools.by_name[key[0]]
                 self.lines[key] = Line(estimate=None if pool.estimate is None else plain(pool.estimate))

@@ -253,6 +253,7 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
         "data.amount",
     ),
     (errors.UnknownCohort, estimate(cohort="2026-01", cohorts="year", expected_breakage_rate="0.1"), "data.cohort"),
+    (errors.UnknownCohort, estimate(pool="e", cohort="2062-01", expected_breakage_rate="0.1"), "data.cohort"),
     (errors.CohortsFixed, estimate(pool="e", cohorts="year", expected_breakage_rate="0.1"), "data.cohorts"),
     (errors.EstimateTooLow, estimate(pool="e", expected_breakage_rate="0.1"), "data.expected_breakage_rate"),
     (errors.EstimateTooHigh, estimate(expected_breakage_rate="1"), "data.expected_breakage_rate"),

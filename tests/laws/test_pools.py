@@ -32,7 +32,7 @@ DAY = date(2026, 1, 31)
 MONTH = "2026-01"
 ACTS = (
     "buy", "buy", "use", "use", "use", "return", "void", "reprice", "transfer", "expire", "extend", "escheat",
-    "estimate",
+    "estimate", "backfill",
 )  # fmt: skip
 Act = tuple[str, int, int, int]
 """An act, the block it is on (an index), its part in percent, and a number that varies it."""
@@ -72,6 +72,11 @@ class Told:
             case "buy":
                 self.lots.append(Lot(size))
                 self.moves(("purchase", size))
+            case "backfill":
+                part = size * percent // 100
+                self.lots.append(Lot(size - part))
+                self.lots[-1].used = part
+                self.moves(("purchase", size), ("consumption", part))
             case "use" if part:
                 lot.left, lot.used = lot.left - part, lot.used + part
                 self.moves(("consumption", part))
@@ -113,6 +118,11 @@ class Told:
             }[kind]  # fmt: skip
             total[letter] += sign * amount
         total["has_credits"] = any(lot.left for lot in self.lots)
+        total["functional"] += sum(
+            half_up(amount * self.rate) * (-1 if kind in ("transfer_out", "void_unpaid", "void_paid") else 1)
+            for kind, amount in movements
+            if kind in ("purchase", "repricing", "transfer_in", "transfer_out", "void_unpaid", "void_paid")
+        )
         self.sums = Sums(**total)
         self.line.follow(self.sums)
         self._post()
@@ -151,10 +161,11 @@ class Told:
             self.pools = after_movements(self.pools, self.posted, "USD")
 
 
-@given(st.lists(ACT, min_size=1, max_size=40))
-def test_a_cohort_recognises_what_the_plain_rule_says_after_every_act(acts: Sequence[Act]) -> None:
+@given(st.lists(st.tuples(ACT, st.sampled_from((90, 110, 110))), min_size=1, max_size=40))
+def test_a_cohort_recognises_what_the_plain_rule_says_after_every_act(acts: Sequence[tuple[Act, int]]) -> None:
     told = Told()
-    for act in [FIRST, *acts]:
+    for act, rate in [(FIRST, 110), *acts]:
+        told.rate = Fraction(rate, 100)
         told.does(act)
         assert told.cohort.recognised_minor == told.line.recognised() == told.cohort.due_minor()
         assert (told.cohort.issued_minor, told.cohort.redeemed_minor) == told.sums[:2]
@@ -175,6 +186,22 @@ def test_what_only_changes_what_is_issued_recognises_nothing(acts: Sequence[Act]
             left = min(before, may_expire) if cohort.credits else 0
             assert cohort.recognised_minor == max(left, cohort.expired_minor)
             assert act[0] not in ("buy", "reprice", "transfer") or not told.posted
+
+
+@given(st.lists(ACT, max_size=40), st.integers(1, 100), st.integers(1, 20_000))
+def test_a_purchase_that_pays_for_overage_recognises_in_proportion_to_that(
+    acts: Sequence[Act], percent: int, size: int
+) -> None:
+    """Law 11: however low the line is, as after a cohort was used up."""
+    told = Told()
+    for act in [FIRST, *acts]:
+        told.does(act)
+    before = told.cohort.recognised_minor
+    told.does(("backfill", 0, percent, size))
+    breakage, escheat = told.line.expected()
+    to_be_redeemed = told.sums.issued - breakage - escheat
+    share = breakage * (size * percent // 100) / to_be_redeemed if to_be_redeemed > 0 else Fraction(0)
+    assert told.cohort.recognised_minor <= max(before, told.cohort.expired_minor) + half_up(share)
 
 
 @given(st.lists(ACT, min_size=1, max_size=40))
@@ -234,6 +261,30 @@ def test_a_purchase_that_is_taken_back_right_away_leaves_the_cohort_as_it_was(ac
     anchor, known = after.anchor, before.anchor
     line = [(a.redeemed_minor, a.recognised_minor, a.expired_minor) if a else (0, 0, 0) for a in (anchor, known)]
     assert line[0] == line[1], "every later decision is the same"
+
+
+@given(st.lists(ACT, max_size=30), st.integers(1, 100))
+def test_usage_that_is_reversed_right_away_leaves_the_cohort_as_it_was(acts: Sequence[Act], percent: int) -> None:
+    told = Told()
+    for act in [FIRST, *acts, ("buy", 0, 0, 1_000)]:
+        told.does(act)
+    before, lot = told.cohort, len(told.lots) - 1
+    told.does(("use", lot, percent, 1))
+    told.does(("return", lot, 100, 1))
+    assert told.cohort.due_minor() == before.due_minor()
+    assert told.cohort.anchor == before.anchor
+
+
+@given(st.lists(ACT, max_size=40))
+def test_if_all_is_reversed_and_nothing_has_expired_nothing_is_recognised(acts: Sequence[Act]) -> None:
+    told = Told()
+    for act in [FIRST, *acts, ("buy", 0, 0, 1)]:
+        told.does(act)
+    for at, lot in enumerate(told.lots):
+        for what in ("return", "extend"):
+            told.does((what, at, 100, 1))
+        assert (lot.used, lot.expired) == (0, 0)
+    assert told.cohort.recognised_minor == 0
 
 
 @given(st.lists(ACT, max_size=30), st.integers(0, 9), st.integers(1, 100))
@@ -323,8 +374,20 @@ def test_names_of_cohorts() -> None:
             [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 100)], 20, id="at most 20 may expire",
         ),
         pytest.param(
-            [("buy", 0, 0, 1_000), ("use", 0, 100, 1), ("buy", 0, 0, 100), ("return", 0, 10, 1)], 0,
-            id="1,000 were redeemed of 1,100 − 110: there is no line, in neither direction",
+            [("buy", 0, 0, 1_000), ("use", 0, 100, 1), ("buy", 0, 0, 100), ("return", 0, 10, 1)], 100,
+            id="900 are redeemed again: 900 × 100 / 900, as it was before the cohort was used up",
+        ),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("use", 0, 90, 1), ("buy", 0, 0, 1_000), ("return", 0, 50, 1)], 50,
+            id="450 of 900 are reversed: 100 × 450 / 900",
+        ),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 1_000), ("return", 0, 1, 1)], 30,
+            id="at most 20 could expire, and 10 are given back",
+        ),
+        pytest.param(
+            [("buy", 0, 0, 1_000), ("use", 0, 100, 1), ("backfill", 0, 50, 1_000)], 56,
+            id="500 redeemed at once: 200 × 500 / 1,800, and not the 125 of the line",
         ),
         pytest.param(
             [("buy", 0, 0, 900), ("use", 0, 100, 1), ("buy", 0, 0, 100), ("use", 1, 10, 1)], 0,
@@ -332,7 +395,7 @@ def test_names_of_cohorts() -> None:
         ),
         pytest.param(
             [("buy", 0, 0, 1_000), ("use", 0, 98, 1), ("buy", 0, 0, 100), ("return", 0, 100, 1)], 0,
-            id="20 + (110 − 20) × (0 − 980) / 10 is less than nothing",
+            id="nothing is redeemed after all, nothing is recognised",
         ),
     ],
 )  # fmt: skip
@@ -445,15 +508,15 @@ def test_months_of_before_the_first_estimate_are_added_up_by_it() -> None:
     assert later.estimate == by_quarter.by_name["p"].estimate, "a cohort that begins later has the rate of all"
 
 
-def test_a_rate_is_for_cohorts_that_have_not_ended() -> None:
+def test_a_rate_is_for_cohorts_without_credits_too_as_they_may_begin_again() -> None:
     data = {"pool": "p", "currency": "USD", "evidence": "r", "expected_breakage_rate": "0.1"}
     pools = with_estimate(Pools(), BreakageEstimated.model_validate(data), "month")
     pools = after_movements(pools, [new("purchase", 100, "2026-01"), new("purchase", 100, "2026-02")], "USD")
     pools = after_movements(pools, [new("pooled_breakage", 100, "2026-01")], "USD")
     pools = with_estimate(pools, BreakageEstimated.model_validate(data | {"expected_breakage_rate": "0.2"}), "month")
     versions = [held.estimate.version for held in pools.all_cohorts() if held.estimate is not None]
-    assert versions == [1, 2]
-    assert pools.cohort(("p", "2026-01")).due_minor() == 100
+    assert versions == [2, 2]
+    assert pools.cohort(("p", "2026-01")).due_minor() == 100, "what has expired, and no more"
 
 
 def new(kind: str, amount: int, month: str) -> Movement:

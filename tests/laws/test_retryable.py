@@ -44,7 +44,7 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.ExceedsPayment: (True, "the payment may be applied, or money come back from a dispute"),
     errors.NothingOwed: (True, "the refund, void or memo that is paid back may arrive"),
     errors.ExceedsOverage: (True, "the overage that is billed may arrive"),
-    errors.UnknownCohort: (False, "a cohort is named after its month, quarter or year"),
+    errors.UnknownCohort: (True, "the first block of the cohort may arrive"),
     errors.CohortsFixed: (False, "the first estimate of a pool groups its blocks for good"),
     errors.EstimateTooLow: (True, "more may be sold in the cohort, so that the rate expects as much as has expired"),
     errors.EstimateTooHigh: (True, "purchases may arrive that are more than the estimate"),

@@ -48,6 +48,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Or it waits for a second person, under an approval's id. Of a rejected event ``decided_at_position`` is the ledger's
     position when it was decided, and ``rejection_id`` the id under which it is stored (store/rejected).
+    ``kept_estimates`` are the cohorts that a recorded breakage estimate does not fit.
     """
 
     event_id: str | None
@@ -57,6 +58,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     approval_id: str | None = None
     decided_at_position: int | None = None
     rejection_id: str | None = None
+    kept_estimates: tuple[str, ...] = ()
 
 
 class Approved(msgspec.Struct, frozen=True, gc=False):
@@ -231,7 +233,9 @@ class Writing:
                     )
                 )
         self._record(event, decision, position, wallets)
-        return Outcome(event_id=event.event_id, status=RECORDED, position=position)
+        return Outcome(
+            event_id=event.event_id, status=RECORDED, position=position, kept_estimates=decision.kept_estimates
+        )
 
     def _evolved(self, event: Event, decision: Decision, position: int) -> dict[str, Wallet]:
         """The wallets of an event's customers after it."""

@@ -1,0 +1,267 @@
+"""Laws of the days of recognised breakage: any history of several cohorts, recorded in any order.
+
+ACCOUNTING section 8, law 11: nothing is recognised at purchase, nor before credits were redeemed or have expired. Law
+13: the order in which usage is recorded changes no month. Section 5 (b), (d) and (e) hold whatever the days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subledger.breakage_days import BreakageChange, catch_up
+from subledger.events.data import BreakageEstimated
+from subledger.pooling import (
+    Pools,
+    after_movements,
+    cohorts_without,
+    estimated_cohorts,
+    with_breakage_due,
+    with_estimate,
+)
+from subledger.pools import Cohort
+from subledger.wallet import Movement
+
+START = date(2026, 1, 1)
+MONTHS = ("2026-01", "2026-02", "2026-03")
+ACTS = ("buy", "buy", "use", "use", "use", "use", "return", "void", "expire", "reinstate", "escheat", "estimate")
+Act = tuple[str, int, int, int, int]
+"""An act, its day, the block or the usage that it is on, its part in percent, and a number that varies it."""
+ACT = st.tuples(
+    st.sampled_from(ACTS), st.integers(0, 90), st.integers(0, 9), st.integers(1, 100), st.integers(1, 4_000)
+)  # fmt: skip
+FIRST: Act = ("buy", 0, 0, 0, 10_000)
+
+
+def day(number: int) -> date:
+    return START + timedelta(days=number)
+
+
+class Lot:
+    """A block of as many credits as minor units, and the days on which what became of it is dated."""
+
+    def __init__(self, cohort: str, bought: int, left: int) -> None:
+        self.cohort, self.bought, self.left = cohort, bought, left
+        self.expired, self.expired_on = 0, 0
+
+
+class Use:
+    """A usage, and as much of it as is not reversed."""
+
+    def __init__(self, lot: Lot, on: int, used: int) -> None:
+        self.lot, self.on, self.left = lot, on, used
+
+
+class Dated:
+    """The cohorts of a pool, act by act: each posts what it makes due, on the days of its causes."""
+
+    def __init__(self) -> None:
+        self.pools = Pools()
+        self.lots: list[Lot] = []
+        self.uses: list[Use] = []
+        self.entries: list[Movement] = []
+        self.posted: list[Movement] = []
+        self.estimate(0, 10, 5)
+
+    def does(self, act: Act) -> None:
+        what, on, at, percent, size = act
+        lot = self.lots[at % len(self.lots)] if self.lots else Lot("", 0, 0)
+        use = self.uses[at % len(self.uses)] if self.uses else None
+        part, on_lot = lot.left * percent // 100, max(on, lot.bought)
+        self.posted = []
+        match what:
+            case "buy":
+                lot = Lot(MONTHS[at % 3], on, size)
+                self.lots.append(lot)
+                self.moves(lot, ("purchase", on, size))
+            case "use" if part:
+                lot.left -= part
+                self.uses.append(Use(lot, on_lot, part))
+                self.moves(lot, ("consumption", on_lot, part))
+            case "return" if use is not None and use.left and not use.lot.expired:
+                back = -(-use.left * percent // 100)
+                use.left, use.lot.left = use.left - back, use.lot.left + back
+                self.moves(use.lot, ("consumption", max(on, use.on), -back))
+            case "void" if part:
+                lot.left -= part
+                self.moves(lot, ("void_unpaid", on_lot, part))
+            case "escheat" if part:
+                lot.left -= part
+                self.moves(lot, ("escheat", on_lot, part))
+            case "expire" if lot.left:
+                lot.expired, lot.expired_on, lot.left, gone = (
+                    lot.expired + lot.left,
+                    max(on_lot, lot.expired_on),
+                    0,
+                    lot.left,
+                )
+                self.moves(lot, ("pooled_breakage", lot.expired_on, gone))
+            case "reinstate" if lot.expired:
+                lot.left, lot.expired, back = lot.left + lot.expired, 0, lot.expired
+                self.moves(lot, ("pooled_breakage", max(on, lot.expired_on), -back))
+            case "estimate":
+                self.estimate(on, percent % 60, size % 30)
+
+    def late(self, lot: Lot, on: int, part: int) -> None:
+        """Usage of a block that has expired meanwhile: its breakage is taken back for that part."""
+        lot.expired -= part
+        self.uses.append(Use(lot, on, part))
+        self.moves(lot, ("pooled_breakage", lot.expired_on, -part), ("consumption", on, part))
+
+    def moves(self, lot: Lot, *movements: tuple[str, int, int]) -> None:
+        made = [movement(kind, on, amount, lot.cohort) for kind, on, amount in movements]
+        pools, due = with_breakage_due(self.pools, made, "USD")
+        self.posted = [entry(pools.cohort(key), change) for key, changes in due.items() for change in changes]
+        self.entries += [*made, *self.posted]
+        self.pools = after_movements(self.pools, [*made, *self.posted], "USD")
+        # What is remembered does not depend on whether the breakage has been posted yet.
+        for key in due:
+            assert self.pools.cohort(key).forced_on == pools.cohort(key).forced_on
+
+    def estimate(self, on: int, breakage: int, escheat: int) -> None:
+        data = {"pool": "p", "currency": "USD", "cohorts": "month", "evidence": "r"}
+        rates = {"expected_breakage_rate": f"0.{breakage:02}", "expected_escheat_rate": f"0.{escheat:02}"}
+        made = BreakageEstimated.model_validate({**data, **rates})
+        before, self.pools = self.pools, with_estimate(self.pools, made, "month")
+        kept = cohorts_without(self.pools, made)
+        for name in estimated_cohorts(self.pools, made):
+            if name not in kept:
+                cohort = self.pools.cohort(("p", name))
+                changes = catch_up(before.cohort(("p", name)), cohort, day(on))
+                self.posted += [entry(cohort, change) for change in changes]
+        self.entries += self.posted
+        self.pools = after_movements(self.pools, self.posted, "USD")
+
+    def sums(self, cohort: str, through: int) -> dict[str, int]:
+        """F, R, A, what has escheated and T in the view of a day."""
+        found = dict.fromkeys(("purchase", "void_unpaid", "consumption", "pooled_breakage", "escheat"), 0)
+        found["breakage_estimate"] = 0
+        for each in self.entries:
+            if each.cohort == cohort and each.accounting_date <= day(through):
+                found[each.kind] += each.amount_minor
+        return found
+
+
+def movement(kind: str, on: int, amount: int, cohort: str) -> Movement:
+    return Movement(
+        kind=kind, accounting_date=day(on), amount_minor=amount, credits=Decimal(amount), pool="p", cohort=cohort
+    )  # fmt: skip
+
+
+def entry(cohort: Cohort, change: BreakageChange) -> Movement:
+    assert change.functional_minor == change.amount_minor
+    return Movement(
+        kind="breakage_estimate", accounting_date=change.on, amount_minor=change.amount_minor, pool="p",
+        cohort=cohort.cohort,
+    )  # fmt: skip
+
+
+@given(st.lists(ACT, min_size=1, max_size=40))
+def test_what_is_posted_is_what_is_due_and_within_its_bounds(acts: Sequence[Act]) -> None:
+    """(d) and (e), of every cohort."""
+    dated = Dated()
+    for act in [FIRST, *acts]:
+        dated.does(act)
+        for cohort in dated.pools.all_cohorts():
+            assert cohort.recognised_minor == cohort.due_minor() == dated.sums(cohort.cohort, 999)["breakage_estimate"]
+            most = cohort.issued_minor - cohort.redeemed_minor - cohort.escheated_minor
+            assert cohort.expired_minor <= cohort.recognised_minor <= max(most, cohort.expired_minor)
+            if not cohort.credits:
+                assert cohort.recognised_minor == cohort.expired_minor
+            if not cohort.redeemed_minor and not cohort.expired_minor:
+                assert cohort.recognised_minor == 0, "what was redeemed is all reversed"
+
+
+@given(st.lists(ACT, min_size=1, max_size=40))
+def test_what_only_changes_what_is_issued_recognises_nothing(acts: Sequence[Act]) -> None:
+    """(b), and law 11."""
+    dated = Dated()
+    for act in [FIRST, *acts]:
+        dated.does(act)
+        if act[0] == "buy":
+            assert not dated.posted
+        elif act[0] in ("void", "escheat"):
+            assert all(each.amount_minor < 0 for each in dated.posted)
+
+
+@given(st.lists(ACT, min_size=1, max_size=40))
+def test_no_view_has_breakage_before_anything_was_redeemed_or_has_expired(acts: Sequence[Act]) -> None:
+    """Law 11, in every view: also of estimates that are dated back, and of usage that is recorded late."""
+    dated = Dated()
+    for act in [FIRST, *acts]:
+        dated.does(act)
+    for cohort in MONTHS:
+        causes = [
+            each.accounting_date
+            for each in dated.entries
+            if each.cohort == cohort and each.kind in ("consumption", "pooled_breakage")
+        ]
+        for number in range(91):
+            recognised = dated.sums(cohort, number)["breakage_estimate"]
+            assert recognised >= 0
+            if not causes or day(number) < min(causes):
+                assert recognised == 0
+
+
+USAGES = st.lists(st.tuples(st.integers(1, 89), st.integers(0, 1), st.integers(1, 900)), min_size=1, max_size=8)
+
+
+@given(USAGES, st.integers(0, 7))
+def test_recording_one_usage_later_changes_no_month(usages: list[tuple[int, int, int]], pick: int) -> None:
+    """Law 13: of a block that expires on 31 January, and of one that does not; rounding units apart."""
+    late = pick % len(usages)
+    views = [recorded(usages, which) for which in (None, late)]
+    for in_order, shuffled in zip(*views, strict=True):
+        assert abs(in_order - shuffled) <= len(usages)
+
+
+def recorded(usages: list[tuple[int, int, int]], late: int | None) -> list[int]:
+    """The recognised breakage at the month ends, if the usage ``late`` is recorded after all others."""
+    dated, last_day = Dated(), 30
+    dated.does(("buy", 0, 0, 0, 8_000))
+    dated.does(("buy", 0, 0, 0, 100_000))
+    of_january, other = dated.lots
+    facts = sorted((on, number) for number, (on, _, _) in enumerate(usages) if number != late)
+    is_swept = False
+    for on, number in [*facts, *([] if late is None else [(usages[late][0], late)])]:
+        if not is_swept and (on > last_day or number == late):
+            is_swept = _sweep(dated, last_day)
+        lot = of_january if usages[number][1] and on <= last_day else other
+        part = usages[number][2]
+        if lot.expired:
+            dated.late(lot, on, part)
+        else:
+            lot.left -= part
+            dated.moves(lot, ("consumption", on, part))
+    if not is_swept:
+        _sweep(dated, last_day)
+    return [dated.sums(MONTHS[0], end)["breakage_estimate"] for end in (30, 58, 89)]
+
+
+def _sweep(dated: Dated, last_day: int) -> bool:
+    dated.does(("expire", last_day, 0, 100, 1))
+    return True
+
+
+def test_an_estimate_dated_back_books_nothing_before_the_redemption_that_earns_it() -> None:
+    """10 % and 5 % of 1,000: 850 are redeemed in February, so the 100.00 are of February, not of the day of January."""
+    dated = Dated()
+    for act in (("buy", 0, 0, 0, 1_000), ("use", 40, 0, 85, 1)):
+        dated.does(act)
+    assert [(each.accounting_date, each.amount_minor) for each in dated.posted] == [(day(40), 100)]
+    dated.posted = []
+    dated.estimate(10, 15, 0)
+    assert [(each.accounting_date, each.amount_minor) for each in dated.posted] == [(day(40), 50)]
+
+
+def test_a_draw_on_blocks_of_two_days_recognises_its_breakage_on_two_days() -> None:
+    dated = Dated()
+    dated.does(("buy", 0, 0, 0, 1_700))
+    dated.does(("buy", 20, 0, 0, 1_700))
+    dated.posted = []
+    dated.moves(dated.lots[0], ("consumption", 10, 850), ("consumption", 20, 850))
+    assert [(each.accounting_date, each.amount_minor) for each in dated.posted] == [(day(10), 100), (day(20), 100)]
