@@ -6,7 +6,7 @@ whatever happens to the credits that are left. Once a cohort has ended, both are
 finished say less while others are not: credits that are used up come before those that expire, so fewer would seem to
 break.
 
-A cohort that has ended counts as long as its estimate is still the pool's: a new one says that somebody has looked.
+A cohort that has ended counts until it is estimated anew: that says that somebody has looked.
 
 Owns: this monitor. Does not own: the figures of cohorts (subledger/pools), the report of pools.
 """
@@ -18,21 +18,20 @@ from typing import Any, Final
 
 from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
 from subledger.money import format_minor
-from subledger.pools import Cohort, Pool
-from subledger.store.writing.rows import decode_cohort, decode_pool
+from subledger.pools import Cohort
+from subledger.store.writing.rows import decode_cohort
 
 COHORTS: Final = """
--- The pools of the ledger and their cohorts.
-SELECT kind, state FROM documents WHERE ledger = %(ledger)s AND kind IN ('pool', 'cohort') ORDER BY kind, document_id
+-- The cohorts of the ledger's pools.
+SELECT state FROM documents WHERE ledger = %(ledger)s AND kind = 'cohort' ORDER BY document_id
 """
 
 
 def breakage_estimates(context: MonitorContext) -> Monitor:
     """Cohorts whose expected breakage differs from what can break of them by more than a share of what was issued."""
     states = context.rows(COHORTS)
-    pools = {pool.pool: pool for pool in (decode_pool(state) for kind, state in states if kind == "pool")}
-    cohorts = [decode_cohort(state) for kind, state in states if kind == "cohort"]
-    found = [(difference_of(cohort), cohort) for cohort in cohorts if is_judged(cohort, pools[cohort.pool])]
+    cohorts = [decode_cohort(state) for (state,) in states]
+    found = [(difference_of(cohort), cohort) for cohort in cohorts if is_judged(cohort)]
     found.sort(key=lambda each: (-each[0], each[1].pool, each[1].cohort))
     greatest = found[0][0] if found else Fraction(0)
     threshold = context.settings.breakage_difference_percent
@@ -47,12 +46,11 @@ def breakage_estimates(context: MonitorContext) -> Monitor:
     )
 
 
-def is_judged(cohort: Cohort, pool: Pool) -> bool:
-    """Returns True for a cohort with an estimate; once it has ended, only until the pool's next estimate."""
+def is_judged(cohort: Cohort) -> bool:
+    """Returns True for a cohort with an estimate; once it has ended, only until its next estimate."""
     if cohort.estimate is None or cohort.issued_minor <= 0:
         return False
-    latest = pool.versions if pool.estimate is None else pool.estimate.version
-    return not cohort.has_ended or cohort.estimate.version >= latest
+    return not (cohort.has_ended and cohort.was_estimated_last)
 
 
 def difference_of(cohort: Cohort) -> Fraction:
