@@ -1,60 +1,167 @@
 """Availability: from which day on a block can lose credits and value, so that no view of it shows less than nothing.
 
-A view of a day has the entries dated through that day. Usage is often dated before what is in the books already: an
-entry may then take only what the block has on each day from its own date on. Usually that is what remains: a block
-gains once, when it opens, and then only loses. If it gains again later, as when usage is reversed, an earlier day may
-have less than remains, and from there on the changes of the block are remembered by day.
+A view of a day has the entries dated through that day. Facts are often dated before what is in the books already: an
+entry may then take only what the block has on each day from its own date on. So a block remembers its changes by day,
+and what it has on a day is what remains less the changes of later days.
 
-Owns: these changes, and the first day for a loss. Does not own: the figures of a block (blocks), on which events a date
-depends besides (deciding). Pure.
+Owns: these changes, how long they are remembered, and the first day for a loss. Does not own: the figures of a block
+(blocks), on which events a date depends besides (deciding). Pure.
 """
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-MOST_DAYS: Final = 64
-"""Days that are remembered of a block. Beyond, losses are no longer dated before the middle one: no view is wrong, and
-usage that comes very late is in the books a little later."""
+REMEMBERED: Final = timedelta(days=400)
+"""Changes that are this much older than the last one are no longer told apart by day."""
+
+
+class Portion(NamedTuple):
+    """A part of a block: credits with their value, in the block's currency and in the functional currency."""
+
+    credits: Decimal
+    amount_minor: int
+    functional_minor: int
+
+
+def negative(part: Portion) -> Portion:
+    """The portion with its signs turned."""
+    return Portion(-part.credits, -part.amount_minor, -part.functional_minor)
 
 
 class Change(NamedTuple):
-    """Gain (positive) or loss of a block on a day: credits, and minor units of its currency."""
+    """Gain (positive) or loss of a block on a day; the functional amount is 0 without a currency of its own."""
 
     on: date
     credits: Decimal
     amount_minor: int
+    functional_minor: int = 0
+
+    @property
+    def gains(self) -> bool:
+        """True if the block has more of anything after it."""
+        return self.credits > 0 or self.amount_minor > 0 or self.functional_minor > 0
 
 
 Changes = tuple[Change, ...]
-"""The changes of a block since it first gained something after its opening, in order of day, at most one a day."""
+"""Changes of a block after its opening, in order of day, at most one a day."""
 
 
 def with_change(changes: Changes, change: Change) -> Changes:
-    """The changes with one more, added to that of its day if there is one."""
-    before = tuple(other for other in changes if other.on < change.on)
-    after = changes[len(before) :]
-    if after and after[0].on == change.on:
-        same = after[0]
-        change = Change(change.on, same.credits + change.credits, same.amount_minor + change.amount_minor)
-        after = after[1:]
-    return (*before, change, *after) if change.credits or change.amount_minor else (*before, *after)
+    """The changes with one more, added to that of its day if there is one. A change of nothing is left out."""
+    after = len(changes)
+    while after and changes[after - 1].on > change.on:
+        after -= 1
+    before = after
+    if after and changes[after - 1].on == change.on:
+        before -= 1
+        _, credits, amount, functional = changes[before]
+        change = Change(
+            change.on, credits + change.credits, amount + change.amount_minor, functional + change.functional_minor
+        )
+    if change.credits or change.amount_minor or change.functional_minor:
+        return (*changes[:before], change, *changes[after:])
+    return (*changes[:before], *changes[after:])
 
 
-def first_day(changes: Changes, *, on: date, left: tuple[Decimal, int], loss: tuple[Decimal, int]) -> date:
+def remembered(changes: Changes, closed_through: date | None) -> tuple[Changes, date | None]:
+    """The changes of the days that can still be asked for, and the last gain among the others.
+
+    In a closed month nothing is booked any more. If it is opened again, what the block had on a day of it is known to
+    be at least what it had at the month's end, from the last gain on: before that gain, it may have had less.
+    """
+    if not changes:
+        return changes, None
+    forgotten = max(changes[-1].on - REMEMBERED, closed_through or date.min)
+    if changes[0].on > forgotten:
+        return changes, None
+    number, last_gain = 0, None
+    for change in changes:
+        if change.on > forgotten:
+            break
+        number += 1
+        if change.gains:
+            last_gain = change.on
+    return changes[number:], last_gain
+
+
+def first_day(changes: Changes, *, on: date, left: Portion, loss: Portion) -> date:
     """The first day from ``on`` on which the block can lose ``loss``, without a later day having less than nothing.
 
-    ``left`` is what the block has after all its changes, which suffices. Both are credits and minor units. A loss of
-    all the credits of some day must be one of all their value: a block without credits has no value, in any view.
+    ``left`` is what the block has after all its changes, which suffices. A loss of all the credits of some day must be
+    one of all their value: a block without credits has no value, in any view. A loss may be less than nothing: a gain.
     """
-    credits, amount_minor = left
     for change in reversed(changes):
         if change.on <= on:
             return on
-        credits, amount_minor = credits - change.credits, amount_minor - change.amount_minor
-        suffices = credits > loss[0] and amount_minor >= loss[1]
-        if not suffices and (credits, amount_minor) != loss:
+        left = _before(left, change)
+        suffices = (
+            left.credits > loss.credits
+            and left.amount_minor >= loss.amount_minor
+            and left.functional_minor >= loss.functional_minor
+        )
+        if not suffices and left != loss:
             return change.on
     return on
+
+
+def first_draw(changes: Changes, *, on: date, left: Portion, draw: Portion) -> tuple[date, Portion]:
+    """The first day from ``on`` on which the block has the credits of a draw, and the draw with the value of that day.
+
+    The value is the one that is given if every day from there on has it. Else it is as much as these days allow: values
+    of the same credits differ by roundings, which depend on the order of draws. ``left`` is as in ``first_day``.
+    """
+    most, exact = left, left if left.credits == draw.credits else None
+    for change in reversed(changes):
+        if change.on <= on:
+            break
+        left = _before(left, change)
+        most = _least(most, left)
+        if left.credits == draw.credits and exact is None:
+            exact = left
+        conflicts = left.credits < draw.credits or (
+            exact is not None
+            and (
+                exact.amount_minor > most.amount_minor
+                or exact.functional_minor > most.functional_minor
+                or (left.credits == draw.credits and left != exact)
+            )
+        )
+        if conflicts:
+            return change.on, draw
+        value = exact or _least(most, draw)
+        draw = Portion(draw.credits, value.amount_minor, value.functional_minor)
+    return on, draw
+
+
+def least_credits(changes: Changes, *, first: date, until: date, credits: Decimal) -> Decimal:
+    """The fewest credits on a day from ``first`` until before ``until``; ``credits`` are there after all changes."""
+    least: Decimal | None = None
+    for change in reversed(changes):
+        if change.on < until:
+            least = credits if least is None else min(least, credits)
+        if change.on <= first:
+            break
+        credits -= change.credits
+    else:
+        return credits if least is None else min(least, credits)
+    return credits if least is None else least
+
+
+def _before(left: Portion, change: Change) -> Portion:
+    return Portion(
+        left.credits - change.credits,
+        left.amount_minor - change.amount_minor,
+        left.functional_minor - change.functional_minor,
+    )
+
+
+def _least(one: Portion, other: Portion) -> Portion:
+    """The lesser credits, amount and functional amount of two portions."""
+    return Portion(
+        min(one.credits, other.credits),
+        min(one.amount_minor, other.amount_minor),
+        min(one.functional_minor, other.functional_minor),
+    )

@@ -11,7 +11,8 @@ from typing import ClassVar, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from subledger.blocks import NO_PORTION, ZERO, Portion
+from subledger.availability import Portion
+from subledger.blocks import NO_PORTION, ZERO
 from subledger.kinds import BLOCK_ROLES
 from subledger.money import share
 

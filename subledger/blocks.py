@@ -9,12 +9,13 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from subledger.availability import Changes, first_day
-from subledger.money import share
+from subledger.availability import Changes, Portion, first_day, first_draw, least_credits
+from subledger.lapses import Lapse, Lapses
+from subledger.money import round_half_up, share
 
 ZERO = Decimal(0)
 
@@ -40,14 +41,6 @@ class BlockStatus(StrEnum):
 
 # The status of a block without credits is the first of these columns that took credits from it.
 _ENDINGS = ("voided", "refunded", "charged_back", "written_off", "transferred", "escheated", "expired")
-
-
-class Portion(NamedTuple):
-    """A part of a block: credits with their value, in the block's currency and in the functional currency."""
-
-    credits: Decimal
-    amount_minor: int
-    functional_minor: int
 
 
 NO_PORTION: Final = Portion(ZERO, 0, 0)
@@ -87,9 +80,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     the number of disputes that freeze it.
 
     Its accounting dates: it was opened on ``opened_on``; its losses are not dated before ``losses_from``, and only if
-    ``changes`` allow the day (``loss_day``); its breakage not before ``breakable_from``, when its expiry was last moved
-    or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages and escheats;
-    ``lapses`` has the credits that expired and have not come back, by the day of their breakage.
+    ``changes``, all of them since that day, allow it (``loss_day``); its breakage not before ``breakable_from``, when
+    its expiry was last moved or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages and
+    escheats; ``lapses`` has the credits that expired, by the day of their breakage.
     """
 
     block_id: str
@@ -123,7 +116,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     drawn_functional: int = 0
     disposed: dict[str, Portion] = {}
     last_breakage_date: date | None = None
-    lapses: tuple[tuple[date, Decimal], ...] = ()
+    lapses: Lapses = ()
     cancelled_minor: int = 0
     tax_reversed_minor: int = 0
     tax_taken_minor: int = 0
@@ -177,10 +170,33 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         """The moment at which its expiry is due. A disputed block waits for the end of the dispute."""
         return None if self.disputes else self.expires_at
 
+    @property
+    def left(self) -> Portion:
+        """The remaining credits with their value."""
+        functional = 0 if self.rate is None else self.carrying_functional
+        return Portion(self.remaining, self.carrying_minor, functional)
+
     def loss_day(self, on: date, credits: Decimal, amount_minor: int) -> date:
         """The first day from ``on`` on which the block can lose credits and value; see ``availability``."""
-        left = (self.remaining, self.carrying_minor)
-        return first_day(self.changes, on=max(on, self.losses_from), left=left, loss=(credits, amount_minor))
+        on = max(on, self.losses_from)
+        if not self.changes or self.changes[-1].on <= on:
+            return on
+        functional = 0 if self.rate is None else self.functional_part(credits, amount_minor)
+        return first_day(self.changes, on=on, left=self.left, loss=Portion(credits, amount_minor, functional))
+
+    def draw_on(self, on: date, credits: Decimal) -> tuple[date, int, int | None]:
+        """The first day from ``on`` for a draw, its amount, and its functional amount where the block has a rate."""
+        on, amount, functional = max(on, self.losses_from), self.amount_for(credits), 0
+        if self.rate is not None:
+            functional = self.functional_drawn(credits, amount)
+        if self.changes and self.changes[-1].on > on:
+            draw = Portion(credits, amount, functional)
+            on, (_, amount, functional) = first_draw(self.changes, on=on, left=self.left, draw=draw)
+        return on, amount, None if self.rate is None else functional
+
+    def credits_between(self, first: date, until: date) -> Decimal:
+        """The fewest credits that the block has on a day from ``first`` until before ``until``."""
+        return least_credits(self.changes, first=first, until=until, credits=self.remaining)
 
     def receivable_days(self) -> tuple[tuple[date, int], ...]:
         """The open receivable by the day from which it is owed, first days first; payments paid the first ones."""
@@ -219,18 +235,32 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             return self.carrying_functional
         return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
 
-    def expired_amount_for(self, credits: Decimal) -> int:
-        """Breakage that usage known only after the expiry takes back, beyond the remaining credits: the same rule."""
-        if credits == self.expired_credits:
-            return self.expired_minor
-        return min(max(self._due_for(self.remaining + credits) - self.carrying_minor, 0), self.expired_minor)
+    def lapsed_part(self, lapse: Lapse, credits: Decimal) -> Portion:
+        """The value of some credits of a lapse, if they are drawn after all: by that rule, and no more than broke."""
+        amount, functional = lapse.amount_minor, lapse.functional_minor
+        if credits == lapse.credits:
+            return Portion(credits, amount, functional)
+        # What came back is drawn next; what did not would be drawn after what remains.
+        ahead, value, worth = ZERO, 0, 0
+        if lapse.back_on is None:
+            ahead, value, worth = self.left
+        part = min(max(self._due_for(ahead + credits) - value, 0), amount)
+        if self.rate is None:
+            return Portion(credits, part, 0)
+        if self.refundable:
+            return Portion(credits, part, round_half_up(functional * part, amount) if amount else 0)
+        return Portion(credits, part, min(max(self._functional_due_for(ahead + credits) - worth, 0), functional))
 
-    def expired_functional_for(self, credits: Decimal) -> int:
-        """The same in the functional currency."""
-        expired = self.disposed.get("expired", NO_PORTION).functional_minor
-        if credits == self.expired_credits:
-            return expired
-        return min(max(self._functional_due_for(self.remaining + credits) - self.carrying_functional, 0), expired)
+    def functional_drawn(self, credits: Decimal, amount_minor: int) -> int:
+        """The functional amount of a draw: by cumulative rounding; of a remeasured block, by its carrying amount."""
+        return self.functional_part(credits, amount_minor) if self.refundable else self.functional_for(credits)
+
+    def functional_part(self, credits: Decimal, amount_minor: int) -> int:
+        """A part of the carrying amount in proportion to an amount; all of it with the last credit."""
+        carrying = self.carrying_minor
+        if amount_minor == carrying and (credits == self.remaining or amount_minor):
+            return self.carrying_functional
+        return round_half_up(self.carrying_functional * amount_minor, carrying) if carrying else 0
 
     def _due_for(self, credits: Decimal) -> int:
         s = self.segment

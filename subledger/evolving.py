@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from decimal import Decimal
+from typing import Any
 
 from msgspec.structs import replace
 
-from subledger.availability import MOST_DAYS, Change, with_change
+from subledger import lapses as lapses_of
+from subledger.availability import Change, Portion, negative, remembered, with_change
 from subledger.billing_documents import (
     BillingDocument,
     Dispute,
@@ -25,7 +26,7 @@ from subledger.billing_documents import (
     standing_name,
 )
 from subledger.block_index import places
-from subledger.blocks import NO_PORTION, PAID, ZERO, Block, Portion, Segment
+from subledger.blocks import NO_PORTION, PAID, ZERO, Block, Segment
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
     BlockExpiryChanged,
@@ -47,14 +48,23 @@ from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
 
-def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
+def evolve(
+    wallet: Wallet,
+    event: Event,
+    decision: Decision,
+    *,
+    position: int,
+    functional_currency: str,
+    closed_through: date | None,
+) -> Wallet:
     """The wallet after a decision. Total: it applies any decision that ``decide`` can make, and checks nothing again.
 
+    ``closed_through`` is that of the ledger before the event: days of closed months need not be told apart any more.
     Raises IntegrityFault if the wallet lacks what the decision moves: it was not recalled, or the log was changed.
     """
     for movement in decision.movements:
         if (movement.customer or event.customer) == wallet.customer:
-            wallet = _apply(wallet, event, decision, movement, position, functional_currency)
+            wallet = _apply(wallet, event, decision, movement, position, functional_currency, closed_through)
     if event.customer == wallet.customer:
         if decision.original_position is not None:
             wallet = _remember_reversal(wallet, decision, decision.original_position)
@@ -67,11 +77,17 @@ def apply_movement(
     wallet: Wallet, event: Event, decision: Decision, movement: Movement, functional_currency: str
 ) -> Wallet:
     """The wallet after one movement, for a decision that is still being made."""
-    return _apply(wallet, event, decision, movement, 0, functional_currency)
+    return _apply(wallet, event, decision, movement, 0, functional_currency, None)
 
 
 def _apply(
-    wallet: Wallet, event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str
+    wallet: Wallet,
+    event: Event,
+    decision: Decision,
+    movement: Movement,
+    position: int,
+    functional_currency: str,
+    closed_through: date | None,
 ) -> Wallet:
     kind = KIND_BY_NAME[movement.kind]
     if kind.debit_role is not None or kind.credit_role is not None:
@@ -87,18 +103,21 @@ def _apply(
     block = wallet.state_of_block(movement.block_id)
     if movement.kind == "overage_backfilled":
         wallet = _settle(wallet, event, movement)
-    return _with_block(wallet, _changed(block, event, movement, kind))
+    return _with_block(wallet, _changed(block, event, movement, kind, closed_through))
 
 
 def block_after(block: Block, event: Event, movement: Movement) -> Block:
     """A block after a movement on it, for a decision that is still being made."""
-    return _changed(block, event, movement, KIND_BY_NAME[movement.kind])
+    return _changed(block, event, movement, KIND_BY_NAME[movement.kind], None)
 
 
-def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Block:
+def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_through: date | None) -> Block:
     """A block after a movement on it."""
-    was = block
     amount, credits, functional = movement.amount_minor, movement.credits, movement.functional_minor or 0
+    sign = kind.sign
+    by_day = Change(
+        movement.accounting_date, sign * credits, sign * amount, 0 if block.rate is None else sign * functional
+    )
     match kind.column:
         case "consumed":
             block = replace(
@@ -106,6 +125,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
                 used=block.used + credits,
                 drawn_minor=block.drawn_minor + amount,
                 drawn_functional=block.drawn_functional + functional,
+                **_dated(block, by_day, closed_through),
             )
             if block.segment is not None and block.used < block.segment.used:
                 # Usage of before the repricing came back: the remaining credits are priced together from here on.
@@ -113,21 +133,18 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
         case "repriced":
             block = _repriced(block, movement)
         case str() as column:
-            before, sign = block.disposed.get(column, NO_PORTION), -kind.sign
+            before = block.disposed.get(column, NO_PORTION)
             after = Portion(
-                before.credits + sign * credits,
-                before.amount_minor + sign * amount,
-                before.functional_minor + sign * functional,
+                before.credits - sign * credits,
+                before.amount_minor - sign * amount,
+                before.functional_minor - sign * functional,
             )
-            block = replace(block, disposed={**block.disposed, column: after})
+            dated = _dated(block, by_day, closed_through)
+            block = replace(block, disposed={**block.disposed, column: after}, **dated)
+            if column in ("expired", "escheated"):
+                block = _broken(block, event, movement, -sign)
         case None:
-            block = _without_value(block, event, movement, kind.effect)
-    if kind.column is not None:
-        block = _dated(block, was, kind, movement)
-    if kind.column in ("expired", "escheated"):
-        block = _expired(block, event, movement, -kind.sign * credits)
-    if kind.column == "expired":
-        block = _with_lapse(block, movement.accounting_date, -kind.sign * credits)
+            block = _without_value(block, event, movement, kind.effect, closed_through)
     if kind.gives_up:
         block = replace(block, given_up_minor=block.given_up_minor + amount)
     if kind.cancels:
@@ -140,33 +157,14 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
     return block
 
 
-def _dated(block: Block, was: Block, kind: Kind, movement: Movement) -> Block:
-    """A block that knows from which day on it has what remains, after a movement of its credits or value."""
-    on, credits, amount = movement.accounting_date, kind.sign * movement.credits, kind.sign * movement.amount_minor
-    gains = (credits > 0 or amount > 0) and kind.name != "backfill_difference"  # a part of a draw, whatever its sign
-    # Draws are priced anew from a repricing on, and once value was lost without credits. Of a block in another currency
-    # the days are not told apart: its functional amounts would have to suffice on each as well.
-    priced_anew = kind.column == "repriced" or (kind.gives_up and amount < 0 and not credits)
-    if priced_anew or (gains and block.rate is not None):
-        return _losing_from(block, on)
-    if gains and kind.column == "expired" and _lapse_on(was, on) >= credits:
-        # It undoes its breakage on the same day, so every day has what it would have had without it.
-        gains = False
-        if not any(change.on == on for change in block.changes):
-            return block
-    if on <= block.losses_from or not (gains or block.changes):
-        return block
-    changes = with_change(block.changes, Change(on, credits, amount))
-    if len(changes) > MOST_DAYS:
-        return _losing_from(replace(block, changes=changes), changes[MOST_DAYS // 2].on)
-    return replace(block, changes=changes)
-
-
-def _losing_from(block: Block, on: date) -> Block:
-    """A block whose losses are dated on a day or later."""
-    losses_from = max(block.losses_from, on)
-    changes = tuple(change for change in block.changes if change.on > losses_from)
-    return replace(block, losses_from=losses_from, changes=changes)
+def _dated(block: Block, change: Change, closed_through: date | None) -> dict[str, Any]:
+    """The fields of a block that remember a change of its credits or value by day."""
+    if change.on <= block.losses_from:
+        return {}  # no loss is dated before that day, and from there on only what remains counts
+    changes, last_gain = remembered(with_change(block.changes, change), closed_through)
+    if last_gain is None or last_gain <= block.losses_from:
+        return {"changes": changes}
+    return {"changes": changes, "losses_from": last_gain}
 
 
 def _repriced(block: Block, movement: Movement) -> Block:
@@ -177,6 +175,9 @@ def _repriced(block: Block, movement: Movement) -> Block:
         price_minor=block.price_minor + movement.amount_minor,
         price_functional=block.price_functional + (movement.functional_minor or 0),
         taxed_minor=block.taxed_minor + movement.amount_minor if block.tax_minor else 0,
+        # The price of a draw is that of the new segment, so no draw is dated before it.
+        losses_from=max(block.losses_from, movement.accounting_date),
+        changes=tuple(change for change in block.changes if change.on > movement.accounting_date),
     )
     return replace(block, segment=_segment_of_remainder(block))
 
@@ -192,31 +193,30 @@ def _segment_of_remainder(block: Block) -> Segment:
     )
 
 
-def _expired(block: Block, event: Event, movement: Movement, expired: Decimal) -> Block:
-    """A block after breakage, or after its reinstatement. Breakages may be recorded out of the order of their dates."""
-    if expired <= 0:
-        return block  # the change of the expiry before it has set whether the block is expired
+def _broken(block: Block, event: Event, movement: Movement, sign: int) -> Block:
+    """A block after breakage or escheat (``sign`` 1), or after their mirror; recorded in any order of their days."""
+    on, credits, amount = movement.accounting_date, sign * movement.credits, sign * movement.amount_minor
+    if KIND_BY_NAME[movement.kind].column == "expired":
+        functional = 0 if block.rate is None else sign * (movement.functional_minor or 0)
+        block = _with_lapses(block, event, on, Portion(credits, amount, functional))
+    if credits <= 0 or isinstance(event.data, CreditsConsumed):
+        return block  # whether the block is expired was set by the change of its expiry, if there was one
     early = isinstance(event.data, CreditsEscheated)  # the block lives on, should usage of it be taken back
-    last_breakage_date = max(block.last_breakage_date or movement.accounting_date, movement.accounting_date)
+    last_breakage_date = max(block.last_breakage_date or on, on)
     return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or not early)
 
 
-def _lapse_on(block: Block, on: date) -> Decimal:
-    """The credits of a block whose breakage was booked on a day, and has not been reversed."""
-    return next((credits for day, credits in block.lapses if day == on), ZERO)
-
-
-def _with_lapse(block: Block, on: date, credits: Decimal) -> Block:
-    """A block of which more credits lapsed on a day; or less (negative): those of that day, else the first ones."""
-    lapses = dict(block.lapses)
-    if credits > 0 or lapses.get(on, ZERO) >= -credits:
-        lapses[on] = lapses.get(on, ZERO) + credits
+def _with_lapses(block: Block, event: Event, on: date, broke: Portion) -> Block:
+    """A block of which more has broken on a day, or less (negative)."""
+    if isinstance(event.data, BlockExpiryChanged):
+        lapses = lapses_of.brought_back(block.lapses, on)
+    elif broke.credits < 0:
+        lapses = lapses_of.taken_back(block.lapses, on, negative(broke))
+    elif isinstance(event.data, CreditsConsumed):  # usage breaks nothing: it takes back what came back, then what broke
+        lapses = lapses_of.broken_again(block.lapses, on, broke)
     else:
-        back = -credits
-        for day, lapsed in block.lapses:
-            taken = min(lapsed, back)
-            lapses[day], back = lapsed - taken, back - taken
-    return replace(block, lapses=tuple(sorted((day, lapsed) for day, lapsed in lapses.items() if lapsed)))
+        lapses = lapses_of.broken(block.lapses, on, broke)
+    return replace(block, lapses=lapses)
 
 
 def _owing(block: Block, amount: int, on: date) -> Block:
@@ -233,7 +233,9 @@ def _breakable_from(block: Block, on: date) -> Block:
     return replace(block, breakable_from=on if block.breakable_from is None else max(block.breakable_from, on))
 
 
-def _without_value(block: Block, event: Event, movement: Movement, effect: Effect) -> Block:
+def _without_value(
+    block: Block, event: Event, movement: Movement, effect: Effect, closed_through: date | None
+) -> Block:
     """A block after a movement that leaves its credits and value alone."""
     amount = movement.amount_minor
     match effect:
@@ -257,9 +259,10 @@ def _without_value(block: Block, event: Event, movement: Movement, effect: Effec
         case Effect.WINS_DISPUTE:
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:
-            # It counts as money gained or lost: later losses are not dated before it.
-            worth = block.price_functional - (movement.functional_minor or 0)
-            return _losing_from(replace(block, price_functional=worth), movement.accounting_date)
+            gained = -(movement.functional_minor or 0)
+            by_day = Change(movement.accounting_date, ZERO, 0, gained)
+            worth = block.price_functional + gained
+            return replace(block, price_functional=worth, **_dated(block, by_day, closed_through))
     return block
 
 

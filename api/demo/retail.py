@@ -183,7 +183,9 @@ class Retail:
         decision = decide(wallet, event, context)
         self._position += 1
         # Nothing is removed from these wallets: later reversals need the blocks, and corrections are counted.
-        self._wallets[customer] = evolve(wallet, event, decision, position=self._position, functional_currency="GBP")
+        self._wallets[customer] = evolve(
+            wallet, event, decision, position=self._position, functional_currency="GBP", closed_through=None
+        )
         if type == "credits.consumed":
             original = Original(position=self._position, event=event, decision=decision)
             self._usage.setdefault(customer, []).append(original)

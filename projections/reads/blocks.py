@@ -14,7 +14,8 @@ import msgspec
 from sqlalchemy import text
 
 from projections.reads.terms import known_terms
-from subledger.blocks import ZERO, Block, BlockStatus, Portion
+from subledger.availability import Portion
+from subledger.blocks import ZERO, Block, BlockStatus
 from subledger.errors import UnknownBlock
 from subledger.kinds import GAINS, KIND_BY_NAME, LOSSES
 from subledger.periods import MICROSECOND

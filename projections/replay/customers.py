@@ -18,7 +18,16 @@ import sqlalchemy as sa
 
 from projections.replay.derived_tables import Key
 from projections.replay.log_stream import TRANSFER, WHOLE, Members, Share
-from projections.replay.plain_draws import USAGE, Drawn, UsageData, draws_of, is_plain_draw, usage_data, usage_of
+from projections.replay.plain_draws import (
+    MOST_RUNS,
+    USAGE,
+    Drawn,
+    UsageData,
+    draws_of,
+    is_plain_draw,
+    usage_data,
+    usage_of,
+)
 from projections.replay.totals import Totals
 from subledger.billing_documents import BillingDocument, Overage, ReversedUsage
 from subledger.blocks import Block
@@ -34,7 +43,7 @@ from subledger.posting import post
 from subledger.store.columns import EventRow
 from subledger.store.writing.approvals import APPROVED
 from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, encode_state
-from subledger.wallet import Approval, Decision, Movement, Wallet
+from subledger.wallet import Approval, Decision, Wallet
 
 Moment = Callable[[int], datetime]
 """Returns the time at which a position was recorded."""
@@ -143,9 +152,13 @@ class Replayer:
         data = usage_data(logged.data_text)
         state, position = self.state, logged.position
         place = (recorded_on, state.open_cut, state.functional_currency, decision.policy, data.product, position)
+        is_long = False
         for number, (movement, drawn) in enumerate(zip(decision.movements, found, strict=True), start=1):
             amount = movement.amount_minor
             drawn.position = position
+            if movement.accounting_date != drawn.on:
+                drawn.begin(movement.accounting_date)
+                is_long |= len(drawn.earlier) >= MOST_RUNS
             drawn.credits += movement.credits
             drawn.amount += amount
             total = self.totals.draw(movement, drawn, place, number)
@@ -162,20 +175,22 @@ class Replayer:
             total[5] += 1
         self.position = position
         self.events += 1
+        if is_long:
+            self._settle(present(customer, "usage has no customer"))
         return data
 
     def _begin_drawing(self, customer: str | None, block_id: str | None) -> Drawn | None:
         wallet = self.wallets.get(customer) if customer is not None else None
         block = wallet.block(block_id) if wallet is not None and block_id is not None else None
-        if block is None or customer is None or block.changes:
-            return None  # a block that gained again after its opening remembers its draws by day
+        if block is None or customer is None:
+            return None
         drawn = Drawn(customer=customer, block_id=block.block_id, unit=block.unit, credit_kind=block.credit_kind)
         self._drawn[block.block_id] = drawn
         self._drawing.setdefault(customer, []).append(drawn)
         return drawn
 
     def _settle(self, customer: str) -> None:
-        """Folds the sums of plain draws into the customer's wallet, as one draw per block."""
+        """Folds the sums of plain draws into the customer's wallet, as one draw per block and run of one date."""
         draws = self._drawing.pop(customer, None)
         if draws is None:
             return
@@ -183,28 +198,15 @@ class Replayer:
             self._drawn.pop(drawn.block_id, None)
         # None has a position where the decision went on to a block that is not at hand, and was taken otherwise.
         position = max(self.positions[customer], *(drawn.position for drawn in draws))
-        day = date.min  # no figure of these blocks depends on the date of a draw
-        decision = Decision(
-            policy=0,
-            movements=tuple(
-                Movement(
-                    kind="consumption",
-                    accounting_date=day,
-                    amount_minor=d.amount,
-                    credits=d.credits,
-                    block_id=d.block_id,
-                    functional_minor=d.functional,
-                )
-                for d in draws
-                if d.credits
-            ),
-        )
+        movements = tuple(movement for d in draws for movement in (*d.earlier, *d.sums()))
+        decision = Decision(policy=0, movements=movements)
         wallet = evolve(
             self.wallets[customer],
             draws_of(customer),
             decision,
             position=position,
             functional_currency=self.state.functional_currency,
+            closed_through=self.state.closed_through,
         )
         self._keep(customer, wallet, position)
 
@@ -222,7 +224,11 @@ class Replayer:
         functional_currency = before.functional_currency
         mine = self._members is None or event.customer in self._members
         if event.type in RESERVED_TYPES:
-            self.state = evolve_ledger(before, event)
+            after = evolve_ledger(before, event)
+            if after.closed_through != before.closed_through:
+                for customer in list(self._drawing):
+                    self._settle(customer)  # what a block remembers of a draw depends on the months closed before it
+            self.state = after
             self.last_own = event
         wallets = {}
         for customer in references.customers_of(event, decision):
@@ -236,7 +242,12 @@ class Replayer:
                 continue  # of another share: it takes no part in this one
             # The other side of a transfer is made from nothing, only so that its entries can be posted.
             wallets[customer] = evolve(
-                wallet, event, decision, position=position, functional_currency=functional_currency
+                wallet,
+                event,
+                decision,
+                position=position,
+                functional_currency=functional_currency,
+                closed_through=before.closed_through,
             )
         entries = post(event, decision, before=before, wallets=wallets) if mine else ()
         for customer, wallet in wallets.items():

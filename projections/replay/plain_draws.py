@@ -5,7 +5,7 @@ Owns: the definition of a plain draw, and its summed fields. Does not own: summi
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final
@@ -15,9 +15,11 @@ import msgspec
 from subledger.blocks import ZERO
 from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event
-from subledger.wallet import Decision
+from subledger.wallet import Decision, Movement
 
 USAGE: Final = "credits.consumed"
+MOST_RUNS: Final = 64
+"""Dates whose sums are held of a block at most, so that memory does not grow with the number of draws."""
 _ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ANY_USAGE: Final = CreditsConsumed.model_validate({"credits": "1"})
 
@@ -32,16 +34,42 @@ usage_data = msgspec.json.Decoder(UsageData).decode
 
 
 class Drawn(msgspec.Struct, gc=False):
-    """The sums of plain draws on a block since its wallet was last folded, and the constant terms of the block."""
+    """The sums of plain draws on a block since its wallet was last folded, and the constant terms of the block.
+
+    The sums are those of ``on``, the accounting date of the last draws; ``earlier`` has those of the dates before, in
+    the order of the draws.
+    """
 
     customer: str
     block_id: str
     unit: str
     credit_kind: str
     position: int = 0
+    on: date = date.min
     credits: Decimal = ZERO
     amount: int = 0
     functional: int = 0
+    earlier: list[Movement] = []
+
+    def begin(self, on: date) -> None:
+        """Begins the sums of another accounting date."""
+        self.earlier += self.sums()
+        self.on, self.credits, self.amount, self.functional = on, ZERO, 0, 0
+
+    def sums(self) -> list[Movement]:
+        """One draw in place of those of the last date; none if there were none."""
+        if not self.credits:
+            return []
+        return [
+            Movement(
+                kind="consumption",
+                accounting_date=self.on,
+                amount_minor=self.amount,
+                credits=self.credits,
+                block_id=self.block_id,
+                functional_minor=self.functional,
+            )
+        ]
 
 
 def is_plain_draw(decision: Decision) -> bool:

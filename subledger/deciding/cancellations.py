@@ -155,7 +155,7 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
         block_id=block.block_id,
         credits=credits,
         amount_minor=amount,
-        accounting_date=dates.of_loss(block, max(-credits, ZERO), max(-amount, 0)),
+        accounting_date=dates.of_loss(block, -credits, -amount),
     )
     return decision(context, [movement])
 

@@ -111,7 +111,7 @@ class _Meter:
             return self._backfilled(movement)
         if kind.name == "repricing" and movement.amount_minor < 0:
             # The price that a block loses is at the block's own rate, never today's.
-            return -_part(self._block(movement), movement.credits, -movement.amount_minor)
+            return -self._block(movement).functional_part(movement.credits, -movement.amount_minor)
         if kind.name == "backfill_difference":
             return self._basis.pop(movement.overage_position)
         if kind.name == "transfer_in":
@@ -138,7 +138,7 @@ class _Meter:
             if (m.overage_position, m.block_id) == (movement.overage_position, movement.block_id)
         ]
         drawn = sum(m.amount_minor for m in others)  # at the block's basis: the overage's price and the difference
-        basis = _drawn(block, movement.credits, drawn)
+        basis = block.functional_drawn(movement.credits, drawn)
         # In proportion to the amounts, so that neither part has another sign than its amount.
         amount = movement.amount_minor
         owed = round_half_up(basis * amount, drawn) if drawn else self._spot(amount, block.currency)
@@ -214,20 +214,8 @@ def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
         returned = functional if whole or not lost else round_half_up(functional * back, lost)
         return returned if amount >= 0 else -returned
     if kind.column == "consumed":
-        return _drawn(block, movement.credits, amount)
-    return _part(block, movement.credits, amount)
-
-
-def _drawn(block: Block, credits: Decimal, amount: int) -> int:
-    """The functional amount of a draw: by cumulative rounding; of a remeasured block, by its carrying amount."""
-    return _part(block, credits, amount) if block.refundable else block.functional_for(credits)
-
-
-def _part(block: Block, credits: Decimal, amount: int) -> int:
-    """A part of the block's carrying amount in proportion to the amount; all of it with the last credit."""
-    if amount == block.carrying_minor and (credits == block.remaining or amount):
-        return block.carrying_functional
-    return round_half_up(block.carrying_functional * amount, block.carrying_minor) if block.carrying_minor else 0
+        return block.functional_drawn(movement.credits, amount)
+    return block.functional_part(movement.credits, amount)
 
 
 # --- a period's end -------------------------------------------------------------------------------------------

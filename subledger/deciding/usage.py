@@ -12,6 +12,7 @@ import msgspec
 
 from subledger import errors
 from subledger.accounting_dates import last_usable_day
+from subledger.availability import Portion, negative
 from subledger.billing_documents import Overage
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import Context, Dates, decision, own_block
@@ -39,22 +40,20 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         credits = min(remaining + block.expired_credits if late else remaining, needed)
         if not credits:
             continue
-        lapsed = credits - remaining
-        for day, there in block.lapses if lapsed > 0 else ():
-            # Credits that expired before this usage was known, but after it happened, were no breakage.
-            back = min(there, lapsed)
-            if back > 0:
-                movements.append(_mirrored_breakage(block, back, dates.on(day)))
-                block = block_after(block, event, movements[-1])
-                lapsed -= back
-        amount = block.amount_for(credits)
+        if late and block.lapses:
+            back = _breakage_taken_back(block, credits, event, dates)
+            movements += back
+            for movement in back:
+                block = block_after(block, event, movement)
+        on, amount, functional = block.draw_on(dates.on(), credits)
         movements.append(
             Movement(
                 kind="consumption",
                 block_id=block.block_id,
                 credits=credits,
                 amount_minor=amount,
-                accounting_date=dates.of_loss(block, credits, amount),
+                accounting_date=on,
+                functional_minor=functional,
             )
         )
         needed -= credits
@@ -64,19 +63,46 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
     return decision(context, movements)
 
 
-def _mirrored_breakage(block: Block, credits: Decimal, on: date) -> Movement:
-    """Mirrors a part of a block's breakage."""
-    plain = block.rate is None or block.refundable  # what is remeasured has no functional amounts of its own
-    functional = None if plain else -block.expired_functional_for(credits)
-    kind = "breakage" if block.pool is None else "pooled_breakage"
-    return Movement(
-        kind=kind,
-        block_id=block.block_id,
-        credits=-credits,
-        amount_minor=-block.expired_amount_for(credits),
-        accounting_date=on,
-        functional_minor=functional,
-    )
+def _breakage_taken_back(block: Block, needed: Decimal, event: Event, dates: Dates) -> list[Movement]:
+    """Mirrors breakage of credits that were used before they broke, which was known only afterwards.
+
+    First that of credits which the block lacks now. Then that of credits which it had not between their breakage and
+    the day on which a moved expiry brought them back: as much did not come back.
+    """
+    movements: list[Movement] = []
+
+    def moves(kind: str, part: Portion, on: date) -> None:
+        nonlocal block
+        movements.append(
+            Movement(
+                kind=kind,
+                block_id=block.block_id,
+                credits=part.credits,
+                amount_minor=part.amount_minor,
+                accounting_date=on,
+                functional_minor=None if block.rate is None else part.functional_minor,
+            )
+        )
+        block = block_after(block, event, movements[-1])
+
+    breakage = "breakage" if block.pool is None else "pooled_breakage"
+    for lapse in block.lapses:
+        lacking = needed - block.remaining
+        if lapse.back_on is None and lacking > 0:
+            part = block.lapsed_part(lapse, min(lapse.credits, lacking))
+            moves(breakage, negative(part), dates.on(lapse.on))
+    for lapse in block.lapses:
+        if lapse.back_on is None or not dates.effective <= lapse.on < lapse.back_on or lapse.back_on <= dates.on():
+            continue
+        lacking = needed - block.credits_between(dates.on(lapse.on), lapse.back_on)
+        if lacking > 0:
+            part = block.lapsed_part(lapse, min(lapse.credits, lacking, block.remaining))
+            if block.pool is None:
+                moves("reinstatement", negative(part), lapse.back_on)
+            else:
+                moves(breakage, part, lapse.back_on)
+            moves(breakage, negative(part), dates.on(lapse.on))
+    return movements
 
 
 def _overage(
@@ -213,6 +239,7 @@ def _of_block(
                 credits=credits,
                 amount_minor=amount,
                 accounting_date=dates.of_loss(block_after(block, event, movements[0]), credits, amount, *lapsed),
+                functional_minor=None if block.rate is None else -(mirrored.functional_minor or 0),
             )
         )
     return movements

@@ -11,13 +11,19 @@ from typing import Any
 import msgspec
 
 from subledger import errors
-from subledger.ledger import LedgerState
+from subledger.ledger import ACCOUNTING_RULES, LedgerState
 from tests.laws.walk import Step, Walk
 
 JANUARY = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EXPIRY = datetime(2026, 2, 1, tzinfo=UTC)
 UNTIL_FEBRUARY = {"expires_at": EXPIRY.isoformat()}
-STATE = {"ledger": "L", "functional_currency": "USD", "policy": 1, "late_usage": "reclassify"}
+STATE = {
+    "ledger": "L",
+    "functional_currency": "USD",
+    "policy": 1,
+    "late_usage": "reclassify",
+    "accounting_rules": ACCOUNTING_RULES,
+}
 
 
 def on(day: int) -> datetime:

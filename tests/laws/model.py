@@ -197,7 +197,7 @@ class Model(Ending, Money, Pools):
             block.lose("consumed", -part, -money, -functional)
             passed = block.expired or (block.expires is not None and block.expires <= moment)
             if passed and not block.disputes:
-                self.expire(block, part, money)
+                self.expire(block, part, money, functional)
         draw.restored, draw.restored_money, draw.restored_functional = (
             after,
             draw.restored_money + money,

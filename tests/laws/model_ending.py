@@ -19,16 +19,16 @@ class Ending(Positions):
     def places(currency: str) -> int:
         return PLACES[currency]
 
-    def expire(self, block: Block, credits: Fraction, money: int) -> None:
+    def expire(self, block: Block, credits: Fraction, money: int, functional: int | None = None) -> None:
         """An expiry, or what comes back to a block that has expired: breakage, or what belongs to a state."""
         if block.escheat_class is not None or block.of("escheated")[0]:
-            self._escheat(block, credits, money)
+            self._escheat(block, credits, money, functional)
         else:
-            block.lose("expired", credits, money)
+            block.lose("expired", credits, money, functional)
         block.expired = True
 
-    def _escheat(self, block: Block, credits: Fraction, money: int) -> None:
-        block.lose("escheated", credits, money)
+    def _escheat(self, block: Block, credits: Fraction, money: int, functional: int | None = None) -> None:
+        block.lose("escheated", credits, money, functional)
         if money:
             self.book(None, "unclaimed_property", money, block.currency, block=block, how="both")
 

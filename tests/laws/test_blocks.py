@@ -11,9 +11,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Portion, Segment
+from subledger.availability import Portion
+from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Segment
 from subledger.draw_order import draw_order
 from subledger.kinds import LOSSES
+from subledger.lapses import Lapse
 from subledger.money import MAX_MINOR
 from tests.laws.model_blocks import half_up
 
@@ -267,13 +269,27 @@ def test_usage_known_after_the_expiry_takes_of_the_breakage_what_the_whole_draw_
     )
     if credits == lost:
         expected = broken[1:]
-    assert (expired.expired_amount_for(credits), expired.expired_functional_for(credits)) == expected
+    if expired.rate is None:
+        expected = (expected[0], broken[2] if credits == lost else 0)
+    assert expired.lapsed_part(Lapse(START.date(), None, *broken), credits) == (credits, *expected)
+
+
+@given(drawn_blocks(), st.integers(1, 700), st.integers(1, 700))
+def test_credits_that_came_back_are_drawn_next_at_no_more_than_they_broke_at(now: Block, size: int, late: int) -> None:
+    lost = min(Decimal(size), now.remaining)
+    broken = Lapse(START.date(), START.date(), lost, now.amount_for(lost), now.functional_for(lost))
+    credits = min(Decimal(late), lost)
+    part = now.lapsed_part(broken, credits)
+    assert part.credits == credits
+    if credits == lost:
+        assert part == broken[2:]
+    else:
+        assert part.amount_minor == within(due(now, credits)[0], broken.amount_minor)
 
 
 def test_a_block_that_never_broke_has_no_breakage_to_take_back() -> None:
     whole = block(price_functional=12_000)
     assert (whole.expired_credits, whole.expired_minor) == (0, 0)
-    assert (whole.expired_amount_for(Decimal(0)), whole.expired_functional_for(Decimal(0))) == (0, 0)
 
 
 @given(drawn_blocks(), st.integers(1, 700))
@@ -326,4 +342,5 @@ def test_usage_worth_less_than_half_a_minor_unit_moves_nothing_yet() -> None:
     cheap = block(credits=Decimal(1000), price_minor=1, rate=Decimal(1), price_functional=1)
     assert (cheap.amount_for(Decimal(1)), cheap.functional_for(Decimal(1))) == (0, 0)
     expired = replace(cheap, disposed={"expired": Portion(Decimal(1000), 1, 1)})
-    assert (expired.expired_amount_for(Decimal(1)), expired.expired_functional_for(Decimal(1))) == (0, 0)
+    lapse = Lapse(START.date(), None, Decimal(1000), 1, 1)
+    assert expired.lapsed_part(lapse, Decimal(1)) == (1, 0, 0)

@@ -132,7 +132,14 @@ def test_a_replay_of_what_was_decided_gives_the_same_wallets_books_and_entries(l
             old = archive[customer]
             wallet = decode_wallet(encode_state(kept[customer]))
             wallet = wallet.recall(old.blocks, old.overages, old.reversed_usages, old.documents)
-            wallet = evolve(wallet, event, stored, position=position, functional_currency=HOME)
+            wallet = evolve(
+                wallet,
+                event,
+                stored,
+                position=position,
+                functional_currency=HOME,
+                closed_through=step.before.closed_through,
+            )
             expected = step.wallets[customer]
             assert (wallet.blocks, wallet.overages) == (expected.blocks, expected.overages)
             assert (wallet.carry, wallet.standings) == (expected.carry, expected.standings)

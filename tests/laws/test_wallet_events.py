@@ -13,6 +13,7 @@ from subledger.billing_documents import Dispute, DocumentPart, Invoice, Overage,
 from subledger.blocks import Block, Segment
 from subledger.errors import IntegrityFault
 from subledger.evolving import apply_movement, evolve
+from subledger.lapses import Lapse
 from subledger.wallet import Movement, Wallet
 from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, on, told
 from tests.laws.walk import Step
@@ -213,7 +214,12 @@ def test_an_expiry_and_its_change_leave_what_expired_and_when() -> None:
     ).blocks
     assert (back.expired, back.expires_at, back.disposed) == (False, on(50), {"expired": (0, 0, 0)})
     assert (back.losses_from, back.last_breakage_date) == (date(2026, 1, 1), date(2026, 1, 31))
-    assert back.changes == (Change(date(2026, 2, 10), Decimal(4), 571),), "until then the block had nothing"
+    assert back.changes == (
+        Change(date(2026, 1, 5), Decimal(-3), -429),
+        Change(date(2026, 1, 31), Decimal(-4), -571),
+        Change(date(2026, 2, 10), Decimal(4), 571),
+    )
+    assert back.lapses == (Lapse(date(2026, 1, 31), date(2026, 2, 10), Decimal(4), 571, 0),)
     assert back.breakable_from == date(2026, 2, 10)
     [never] = after(expires(case, 42, None)).blocks
     assert (never.expired, never.expires_at) == (False, None)
@@ -385,7 +391,9 @@ def test_money_that_goes_without_its_credits_is_followed_by_what_is_recorded_lat
         else:
             step = case.does("receivable.written_off", 7, block_id="A", amount="0.01", reason="r")
         [now] = after(step).blocks
-        assert (now.remaining, now.carrying_minor, now.losses_from) == (Decimal("2E-9"), 99, date(2026, 1, 7))
+        assert (now.remaining, now.carrying_minor, now.losses_from) == (Decimal("2E-9"), 99, date(2026, 1, 5))
+        assert now.loss_day(date(2026, 1, 5), Decimal("1E-9"), 50) == date(2026, 1, 5)
+        assert now.loss_day(date(2026, 1, 5), Decimal("2E-9"), 99) == date(2026, 1, 7), "a cent would be left before it"
 
 
 def test_what_a_backfill_differs_by_is_a_part_of_its_draw_and_no_gain() -> None:
@@ -469,7 +477,9 @@ def test_a_remeasured_block_is_worth_what_the_rate_of_the_day_says_and_gained_th
     step = case.own("m", "balances.remeasured", "ann", end, period="2026-01")
     assert step is not None
     [now] = after(step).blocks
-    assert (now.price_functional, now.carrying_functional, now.losses_from) == (1300, 1300, date(2026, 1, 31))
+    assert (now.price_functional, now.carrying_functional) == (1300, 1300)
+    assert now.loss_day(date(2026, 1, 5), Decimal(1), 100) == date(2026, 1, 5)
+    assert now.loss_day(date(2026, 1, 5), Decimal(7), 1000) == date(2026, 1, 31), "before it, it was worth less"
     assert now.price_minor == 1000
 
 
@@ -510,7 +520,14 @@ def test_what_an_event_refers_to_and_a_wallet_lacks_is_named() -> None:
         ),
     ):
         with pytest.raises(IntegrityFault, match=f"^{lacking}$"):
-            evolve(Wallet(customer=customer), step.event, decision, position=9, functional_currency="USD")
+            evolve(
+                Wallet(customer=customer),
+                step.event,
+                decision,
+                position=9,
+                functional_currency="USD",
+                closed_through=None,
+            )
 
 
 def test_a_payment_remembers_what_of_it_is_disputed_or_lost() -> None:

@@ -99,7 +99,12 @@ class Walk:
         position, before = len(self.steps) + 1, self.state
         for customer in customers_of(event, decision):
             self.wallets[customer] = evolve(
-                self.wallet(customer), event, decision, position=position, functional_currency=HOME
+                self.wallet(customer),
+                event,
+                decision,
+                position=position,
+                functional_currency=HOME,
+                closed_through=before.closed_through,
             )
         effective = effective_date(event.occurred_at, before.zone)
         self.books = evolve_books(self.books, event, decision, effective=effective, functional_currency=HOME)

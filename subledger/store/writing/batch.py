@@ -239,10 +239,15 @@ class Writing:
 
     def _evolved(self, event: Event, decision: Decision, position: int) -> dict[str, Wallet]:
         """The wallets of an event's customers after it."""
-        working, functional_currency = self._working, self._head.state.functional_currency
+        working, state = self._working, self._head.state
         return {
             customer: evolve(
-                working.wallet(customer), event, decision, position=position, functional_currency=functional_currency
+                working.wallet(customer),
+                event,
+                decision,
+                position=position,
+                functional_currency=state.functional_currency,
+                closed_through=state.closed_through,
             )
             for customer in references.customers_of(event, decision)
         }

@@ -152,7 +152,7 @@ class LedgerMemory:
         usage = usage_behind(connection, self.ledger)
         found = find_wallets(connection, self.ledger, {event.customer for event in usage if event.customer is not None})
         stale = {customer: CaughtUp(wallet=wallet, position=position) for customer, position, wallet in found}
-        catch_up(stale, usage, head.state.functional_currency)
+        catch_up(stale, usage, head.state)
         for customer, caught_up in stale.items():
             self.wallets[customer] = caught_up.wallet
             if caught_up.unwritten_events:

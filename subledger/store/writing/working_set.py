@@ -21,6 +21,7 @@ from subledger.errors import present
 from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events.data import ConsumptionReversed, CreditsGranted, CreditsPurchased, CreditsTransferred
 from subledger.events.envelope import Event
+from subledger.events.own_data import PeriodClosed, PeriodReopened
 from subledger.events.references import DocumentKey, OnceKey, once_key
 from subledger.kinds import Dimensions
 from subledger.ledger import LedgerState
@@ -69,6 +70,7 @@ class WorkingSet:
         self._effects: list[tuple[str | None, int, EventEffect]] = []
         self._effect_of: dict[str | None, EventEffect] = {}
         self._changes: Changes | None = None
+        self._moves_closed_months = False
         self._usage_context: Context | None = None
 
     # --- filling it -----------------------------------------------------------------------------------------
@@ -175,6 +177,7 @@ class WorkingSet:
         self.recorded[(event.source, event.event_id)] = recorded
         self.books = books
         usage = event.type == "credits.consumed"
+        self._moves_closed_months |= isinstance(event.data, PeriodClosed | PeriodReopened)
         for customer, wallet in wallets.items():
             changed = self._customers.get(customer)
             if changed is None:
@@ -244,6 +247,8 @@ class WorkingSet:
             or memory.has_too_many_wallets(sum(changed.is_new for changed in self._customers.values()))
             # Another writer was here, and may be again: it would have to read the usage and add it.
             or memory.head is None
+            # Usage that a row lacks is added under the closed months of the head.
+            or self._moves_closed_months
         )
 
     def _row_is_due(self, customer: str, unwritten: Unwritten) -> bool:

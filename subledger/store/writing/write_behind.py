@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from subledger.evolving import evolve
+from subledger.ledger import LedgerState
 from subledger.store.columns import EVENTS, EventRow
 from subledger.store.database import WriteConnection
 from subledger.store.decision_text import decision_sql
@@ -71,15 +72,23 @@ class CaughtUp(msgspec.Struct, kw_only=True):
     unwritten_events: int = 0
 
 
-def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[EventRow], functional_currency: str) -> None:
-    """Adds usage, in order of position, to wallets read before it. Usage that a row has already changes nothing."""
+def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[EventRow], state: LedgerState) -> None:
+    """Adds usage, in order of position, to wallets read before it. Usage that a row has already changes nothing.
+
+    ``state`` is the ledger's head: no month was closed or opened again since the rows of all wallets were written.
+    """
     for row in usage:
         stale = wallets.get(row.customer or "")
         if stale is None or row.position <= stale.position:
             continue
         decision = decode_decision(row.decision_text)
         wallet = evolve(
-            stale.wallet, row.read(), decision, position=row.position, functional_currency=functional_currency
+            stale.wallet,
+            row.read(),
+            decision,
+            position=row.position,
+            functional_currency=state.functional_currency,
+            closed_through=state.closed_through,
         )
         stale.wallet, stale.position = wallet.without_finished(), row.position
         stale.unwritten_events += 1
