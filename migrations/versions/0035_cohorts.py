@@ -1,5 +1,8 @@
 """Entries of breakage pools have a cohort: the month in which their block was opened, or the cohort of an estimate.
 
+A database in which entries have cohorts keeps them if it goes back: rows that differ in nothing else could not be told
+apart, and entries that name them are part of the log. An older version writes rows without a cohort.
+
 Revision: 0035, after 0034
 """
 
@@ -15,6 +18,11 @@ VALUES = ("ledger", "product", "credit_kind", "pool", "processor")
 INDEX = "ux_dimension_sets_values"
 COMMENT = "the month of issue of a pooled block"
 DEFINITION = "SELECT pg_get_functiondef('append_batch'::regproc)"
+KEPT = """
+SELECT count(*) FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = 'dimension_sets' AND column_name = 'cohort'
+"""
+USED = "SELECT EXISTS (SELECT 1 FROM dimension_sets WHERE cohort <> '')"
 ADDED = (
     (
         "set_processor text[] DEFAULT NULL::text[]",
@@ -26,20 +34,27 @@ ADDED = (
 
 
 def upgrade() -> None:
-    op.add_column(
-        "dimension_sets", sa.Column("cohort", sa.Text(), nullable=False, server_default=sa.text("''"), comment=COMMENT)
-    )
+    if not _scalar(KEPT):
+        column = sa.Column("cohort", sa.Text(), nullable=False, server_default=sa.text("''"), comment=COMMENT)
+        op.add_column("dimension_sets", column)
+        op.drop_index(INDEX, "dimension_sets")
+        op.create_index(INDEX, "dimension_sets", [*VALUES, "cohort"], unique=True)
     op.alter_column("dimension_sets", "cohort", server_default=None)
-    op.drop_index(INDEX, "dimension_sets")
-    op.create_index(INDEX, "dimension_sets", [*VALUES, "cohort"], unique=True)
     _replace_function(ADDED)
 
 
 def downgrade() -> None:
     _replace_function(tuple((after, before) for before, after in ADDED))
+    if _scalar(USED):
+        op.alter_column("dimension_sets", "cohort", server_default=sa.text("''"))
+        return
     op.drop_index(INDEX, "dimension_sets")
     op.create_index(INDEX, "dimension_sets", VALUES, unique=True)
     op.drop_column("dimension_sets", "cohort")
+
+
+def _scalar(query: str) -> bool:
+    return bool(op.get_bind().execute(sa.text(query)).scalar_one())
 
 
 def _replace_function(edits: tuple[tuple[str, str], ...]) -> None:

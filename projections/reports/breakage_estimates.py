@@ -6,7 +6,7 @@ Owns: both, as the report of pools and the sources of revenue need them. Does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report_inputs import EntryTotal
 from subledger.accounting_dates import accounting_date, effective_date
 from subledger.cohorts import WHOLE, Grouping, cohort_of
 from subledger.events.data import BreakageEstimated
@@ -38,6 +37,15 @@ NEW_RULES: Final = """
 -- The position from which events are decided cohort by cohort; 0: from the first.
 SELECT coalesce(min(position), 0) FROM events
 WHERE ledger = :ledger AND type = 'ledger.configured' AND (data::jsonb ->> 'accounting_rules')::int >= 2
+"""
+WITHOUT_COHORTS: Final = """
+-- The pools with entries of before there were cohorts, whatever their date.
+SELECT DISTINCT d.pool FROM dimension_sets d
+WHERE d.ledger = :ledger AND d.pool <> '' AND d.cohort = '' AND EXISTS (
+    SELECT 1 FROM entries n
+    WHERE n.ledger = :ledger AND n.dimension_set = d.dimension_set AND n.position <= :position
+      AND n.position < :new_rules
+)
 """
 CohortKey = tuple[str, str]
 """Names of a pool and of its cohort; the second is empty if the pool is one cohort by itself."""
@@ -127,17 +135,18 @@ class CohortNames:
     """The cohorts of every pool in a view: how its months of issue are grouped, and what its entries name.
 
     The grouping is known from the first estimate in the view, or because something of the pool was recorded before
-    there were cohorts; so an answer does not change when a later event groups the months.
+    there were cohorts, on whatever date; so an answer does not change when a later event groups the months.
+    ``new_rules`` is the position from which events are decided cohort by cohort.
     """
 
-    def __init__(self, view: View, estimates: Sequence[EstimateVersion], found: Iterable[EntryTotal]) -> None:
+    def __init__(self, view: View, estimates: Sequence[EstimateVersion]) -> None:
         self._grouping: dict[str, Grouping] = {}
         for estimate in estimates:
             self._grouping.setdefault(estimate.pool, estimate.grouping or "none")
-        for total in found:
-            pool, _, issued = total.key.partition(SEPARATOR)
-            if pool and issued == WHOLE:
-                self._grouping.setdefault(pool, "none")
+        self.new_rules = position_of_new_rules(view)
+        parameters = {"ledger": view.ledger, "position": view.position, "new_rules": self.new_rules}
+        for row in view.connection.execute(text(WITHOUT_COHORTS), parameters) if self.new_rules else ():
+            self._grouping.setdefault(row.pool, "none")
         issues = view.connection.execute(text(ISSUES), {"ledger": view.ledger})
         self._issues: list[tuple[str, str]] = [(row.pool, row.cohort) for row in issues]
 

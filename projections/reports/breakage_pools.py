@@ -27,7 +27,6 @@ from projections.reports.breakage_estimates import (
     CohortKey,
     CohortNames,
     EstimateVersion,
-    position_of_new_rules,
     recorded_estimates,
 )
 from projections.reports.breakage_steps import DEDUCTIONS, EARLIER, ESTIMATE, LATER, Step, steps_of
@@ -57,14 +56,14 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
     functional_currency, rules = end.functional_currency, end.rules
     found = totals(end, from_date=request.from_date, by="cohort")
     estimates = recorded_estimates(end)
-    names = CohortNames(end, estimates, found)
+    names = CohortNames(end, estimates)
     cohorts = _cohorts(found, names, rules)
     for estimate in estimates:
         if not any(pool == estimate.pool for pool, _ in cohorts):
             cohorts[estimate.pool, WHOLE] = CohortBalances(currency=estimate.currency)
     steps = []
     if cohorts:
-        steps = steps_of(end, request, estimates, names, position_of_new_rules(end))
+        steps = steps_of(end, request, estimates, names, names.new_rules)
         steps = [step for step in steps if step.key in cohorts]
     in_force = _in_force(estimates, steps, end.as_of)
     rows = tuple(

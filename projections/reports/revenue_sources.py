@@ -85,7 +85,7 @@ def sources(end: View, from_date: date | None, blocks: Sequence[Holding]) -> tup
     rules = end.rules
     roots = _roots(end)
     estimates = recorded_estimates(end)
-    names = CohortNames(end, estimates, totals(end, by="cohort"))
+    names = CohortNames(end, estimates)
     families = _families(blocks, roots, from_date, names)
     cohorts = _cohorts(end, from_date, names, families.values())
     found: RevenueFigures = {}

@@ -66,6 +66,36 @@ def test_exports_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url
         database.close()
 
 
+@pytest.mark.parametrize("months", [("2026-01", "2026-02"), ()])
+def test_pools_of_two_months_keep_their_cohorts_after_a_downgrade(fresh_database_url: str, months: tuple[str]) -> None:
+    upgrade_database(fresh_database_url)
+    database = Database(fresh_database_url)
+    Subledger(database).create_ledger("acme", LedgerSettings(currency="USD"))
+    bought = {"credits": "10", "price": "5.00", "currency": "USD"}
+    for month in months:
+        block = {"block_id": month, "pool": "p", **bought}
+        Subledger(database).record(
+            "acme", [cloud_event(month, "credits.purchased", "ann", f"{month}-15T12:00:00Z", **block)]
+        )
+    database.close()
+    command.downgrade(_config(fresh_database_url), "0034")
+    upgrade_database(fresh_database_url)
+    database = Database(fresh_database_url)
+    try:
+        assert integrity.verify(database, "acme").differences == []
+        data = {"pool": "p", "expected_breakage_rate": "0.1", "currency": "USD", "evidence": "r"}
+        made = cloud_event("e", "breakage.estimated", None, "2026-03-01T12:00:00Z", **data)
+        block = {"block_id": "B", "pool": "p", **bought}
+        later = cloud_event("b", "credits.purchased", "ann", "2026-03-02T12:00:00Z", **block)
+        assert [outcome.error for outcome in Subledger(database).record("acme", [made, later])] == [None, None]
+        with psycopg.connect(fresh_database_url) as connection:
+            found = connection.execute("SELECT cohort FROM dimension_sets WHERE pool = 'p' ORDER BY 1").fetchall()
+        assert {cohort for (cohort,) in found} == {*months, "2026-03"}
+        assert integrity.verify(database, "acme").differences == []
+    finally:
+        database.close()
+
+
 def test_rejections_whose_text_was_added_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url: str) -> None:
     upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
