@@ -15,6 +15,7 @@ branch_labels = None
 depends_on = None
 
 VALUES = ("ledger", "product", "credit_kind", "pool", "processor")
+POOLED = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"pool":"%'"""
 INDEX = "ux_dimension_sets_values"
 COMMENT = "the month of issue of a pooled block"
 DEFINITION = "SELECT pg_get_functiondef('append_batch'::regproc)"
@@ -41,9 +42,11 @@ def upgrade() -> None:
         op.create_index(INDEX, "dimension_sets", [*VALUES, "cohort"], unique=True)
     op.alter_column("dimension_sets", "cohort", server_default=None)
     _replace_function(ADDED)
+    op.create_index("ix_blocks_pooled", "blocks", ["ledger", "expires_at"], postgresql_where=sa.text(POOLED))
 
 
 def downgrade() -> None:
+    op.drop_index("ix_blocks_pooled", "blocks")
     _replace_function(tuple((after, before) for before, after in ADDED))
     if _scalar(USED):
         op.alter_column("dimension_sets", "cohort", server_default=sa.text("''"))

@@ -1,10 +1,9 @@
 """Monitor: cohorts of breakage pools that break otherwise than their estimates expect.
 
-Of a cohort, what has expired breaks at least, and what is neither redeemed nor escheated breaks at most. If the
-expected breakage is below the one or above the other by more than a share of what was issued, the estimate is wrong
-whatever happens to the credits that are left. Once a cohort has ended, both are what really broke. Blocks that are
-finished say less while others are not: credits that are used up come before those that expire, so fewer would seem to
-break.
+Two figures of a cohort are compared with its estimate, each as a share of what was issued. First, what its finished
+blocks really broke: of those whose expiry has passed, as credits that are used up finish earlier than those that
+expire, so that fewer would seem to break. Second, what can still become of the whole cohort: what has expired breaks at
+least, and what is neither redeemed nor escheated breaks at most.
 
 A cohort that has ended counts until it is estimated anew: that says that somebody has looked.
 
@@ -13,25 +12,49 @@ Owns: this monitor. Does not own: the figures of cohorts (subledger/pools), the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from projections.monitors.monitor import SHOWN, Monitor, MonitorContext
+from subledger.blocks import NO_PORTION
+from subledger.cohorts import WHOLE, cohort_of
 from subledger.money import format_minor
-from subledger.pools import Cohort
-from subledger.store.writing.rows import decode_cohort
+from subledger.pools import Cohort, Pool
+from subledger.store.tables import POOLED
+from subledger.store.writing.rows import decode_block, decode_cohort, decode_pool
 
 COHORTS: Final = """
--- The cohorts of the ledger's pools.
-SELECT state FROM documents WHERE ledger = %(ledger)s AND kind = 'cohort' ORDER BY document_id
+-- The pools of the ledger and their cohorts.
+SELECT kind, state FROM documents WHERE ledger = %(ledger)s AND kind IN ('pool', 'cohort') ORDER BY kind, document_id
 """
+FINISHED: Final = f"""
+-- The finished blocks of pools whose expiry passed last.
+SELECT state FROM blocks WHERE ledger = %(ledger)s AND {POOLED.replace("%", "%%")} AND expires_at <= %(now)s
+ORDER BY expires_at DESC LIMIT %(at_most)s
+"""
+_AT_MOST: Final = 10_000
+"""Blocks that are read: monitors read what is recent."""
+
+
+class Finished(NamedTuple):
+    """Finished blocks of a cohort whose expiry has passed: their value that was not cancelled, and what expired of it,
+    in minor units."""
+
+    issued_minor: int = 0
+    expired_minor: int = 0
 
 
 def breakage_estimates(context: MonitorContext) -> Monitor:
-    """Cohorts whose expected breakage differs from what can break of them by more than a share of what was issued."""
+    """Cohorts whose estimate differs from what their finished blocks broke, or from what can break of them, by more
+    than a share of what was issued."""
     states = context.rows(COHORTS)
-    cohorts = [decode_cohort(state) for (state,) in states]
-    found = [(difference_of(cohort), cohort) for cohort in cohorts if is_judged(cohort)]
+    pools = {pool.pool: pool for pool in (decode_pool(state) for kind, state in states if kind == "pool")}
+    cohorts = [decode_cohort(state) for kind, state in states if kind == "cohort"]
+    judged = [cohort for cohort in cohorts if is_judged(cohort)]
+    of_blocks = _finished(context, pools) if judged else {}
+    compared = [(cohort, of_blocks.get((cohort.pool, cohort.cohort), Finished())) for cohort in judged]
+    found = [(difference_of(cohort, finished), cohort, finished) for cohort, finished in compared]
     found.sort(key=lambda each: (-each[0], each[1].pool, each[1].cohort))
     greatest = found[0][0] if found else Fraction(0)
     threshold = context.settings.breakage_difference_percent
@@ -41,9 +64,24 @@ def breakage_estimates(context: MonitorContext) -> Monitor:
         float(round(100 * greatest, 2)),
         "percent",
         allowed=threshold,
-        evidence={"cohorts": [_shown(cohort, difference) for difference, cohort in found[:SHOWN] if difference]},
+        evidence={"cohorts": [_shown(*each) for each in found[:SHOWN] if each[0]]},
         next="report pools",
     )
+
+
+def _finished(context: MonitorContext, pools: Mapping[str, Pool]) -> dict[tuple[str, str], Finished]:
+    """Returns the finished blocks whose expiry has passed, by pool and cohort."""
+    found: dict[tuple[str, str], Finished] = {}
+    for (state,) in context.rows(FINISHED, now=context.view.now, at_most=_AT_MOST):
+        block = decode_block(state)
+        pool = pools.get(block.pool or "")
+        if pool is not None:
+            key = (pool.pool, cohort_of(block.cohort or WHOLE, pool.grouping))
+            expired = block.disposed.get("expired", NO_PORTION)[1]
+            issued = block.drawn_minor + expired + block.disposed.get("escheated", NO_PORTION)[1]
+            before = found.get(key, Finished())
+            found[key] = Finished(before.issued_minor + issued, before.expired_minor + expired)
+    return found
 
 
 def is_judged(cohort: Cohort) -> bool:
@@ -53,10 +91,11 @@ def is_judged(cohort: Cohort) -> bool:
     return not (cohort.has_ended and cohort.was_estimated_last)
 
 
-def difference_of(cohort: Cohort) -> Fraction:
-    """Returns how far the expected breakage is from what can break, as a share of what was issued."""
+def difference_of(cohort: Cohort, finished: Finished) -> Fraction:
+    """Returns how far the expected breakage is from what broke or can break, as a share of what was issued."""
     expected, least, most = _range(cohort)
-    return max(least - expected, expected - most, Fraction(0)) / cohort.issued_minor
+    of_finished = expected * finished.issued_minor / cohort.issued_minor
+    return max(least - expected, expected - most, abs(finished.expired_minor - of_finished)) / cohort.issued_minor
 
 
 def _range(cohort: Cohort) -> tuple[Fraction, int, int]:
@@ -68,7 +107,7 @@ def _range(cohort: Cohort) -> tuple[Fraction, int, int]:
     return Fraction(breakage, per), cohort.expired_minor, most
 
 
-def _shown(cohort: Cohort, difference: Fraction) -> dict[str, Any]:
+def _shown(difference: Fraction, cohort: Cohort, finished: Finished) -> dict[str, Any]:
     _, least, most = _range(cohort)
     return {
         "pool": cohort.pool,
@@ -77,6 +116,8 @@ def _shown(cohort: Cohort, difference: Fraction) -> dict[str, Any]:
         "expected": format_minor(cohort.expected_breakage_minor, cohort.currency),
         "at_least": format_minor(least, cohort.currency),
         "at_most": format_minor(most, cohort.currency),
+        "finished": format_minor(finished.issued_minor, cohort.currency),
+        "finished_expired": format_minor(finished.expired_minor, cohort.currency),
         "difference_percent": float(round(100 * difference, 2)),
         "has_ended": cohort.has_ended,
     }

@@ -43,7 +43,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
       than 10,000. Events with a code in ``rejected_expected`` do not count; those with ``insufficient_credits`` only do
       not count if the ledger's shortfall setting is ``reject`` and all credits are used up.
     - ``breakage_difference_percent``: the highest difference between the expected breakage of a pool's cohort and what
-      can break of it, in percent of what was issued.
+      its finished blocks broke, or what can break of it, in percent of what was issued.
     - ``verified_within_s``: the highest age of the last clean verification.
     - ``stuck_writer_s``: the longest wait of the database for the holder of the ledger's lock.
     - ``webhook``: the address that gets notices, signed with ``webhook_secret``.

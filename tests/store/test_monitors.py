@@ -146,6 +146,32 @@ def test_a_cohort_that_breaks_otherwise_than_estimated_rings_until_somebody_esti
     assert looked(service, ledger, "breakage_estimates").value == 0
 
 
+@pytest.mark.parametrize(("expires", "difference"), [("2026-03-01", 6.67), ("2027-03-01", 0)])
+def test_blocks_that_are_past_their_expiry_are_compared_with_the_estimate_of_their_cohort(
+    service: Subledger, new_ledger: NewLedger, expires: str, difference: float
+) -> None:
+    """20 % of 150.00 expected, so 10.00 of A's 50.00. A is used up: none broke, 10.00 of 150.00 less than expected.
+
+    Before its expiry has passed that says nothing: what is used up is finished earlier than what will expire.
+    """
+    ledger = new_ledger()
+    pooled = {"pool": "gc", "time": "2026-01-05"}
+    data = {"pool": "gc", "expected_breakage_rate": "0.2", "currency": "USD", "evidence": "a study"}
+    recorded(
+        service,
+        ledger,
+        purchase("A", "50", "c1", price="50.00", expires_at=f"{expires}T00:00:00Z", **pooled),
+        purchase("B", "100", "c2", price="100.00", expires_at=None, **pooled),
+        cloud_event("e1", "breakage.estimated", None, "2026-01-06T00:00:00Z", **data),
+        usage("u1", "50", "c1", "2026-02-01T00:00:00Z"),
+    )
+    found = looked(service, ledger, "breakage_estimates")
+    assert (found.value, found.rings) == (difference, difference > 5)
+    if difference:
+        [shown] = found.evidence["cohorts"]
+        assert (shown["finished"], shown["finished_expired"], shown["expected"]) == ("50.00", "0.00", "30.00")
+
+
 def test_a_block_whose_expiry_is_not_recorded_in_time_rings_until_the_sweep(
     service: Subledger, new_ledger: NewLedger
 ) -> None:

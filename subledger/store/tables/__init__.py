@@ -32,6 +32,7 @@ from subledger.store.tables.administration import EVERY_LEDGER as EVERY_LEDGER
 from subledger.store.tables.administration import REJECTION_KIND as REJECTION_KIND
 from subledger.store.tables.administration import api_keys as api_keys
 from subledger.store.tables.derived import LAPSED as LAPSED
+from subledger.store.tables.derived import POOLED as POOLED
 from subledger.store.tables.log import DOCUMENT_ID as DOCUMENT_ID
 from subledger.store.tables.log import DOCUMENT_TYPES as DOCUMENT_TYPES
 from subledger.store.tables.log import MIRRORED as MIRRORED

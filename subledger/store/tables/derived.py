@@ -30,6 +30,9 @@ from subledger.store.tables.metadata import FROZEN_AT_ONCE, ledger_column, metad
 LAPSED: Final = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"expired":true%'"""
 """Blocks that expired and have left their wallet. The index and the statement that reads it share the condition."""
 
+POOLED: Final = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"pool":"%'"""
+"""Finished blocks of breakage pools. The index and the statement that reads it share the condition."""
+
 ledgers = Table(
     "ledgers",
     metadata,
@@ -143,6 +146,7 @@ blocks = Table(
         "block_id",
         postgresql_where=text(LAPSED.replace(":", r"\:")),
     ),
+    Index("ix_blocks_pooled", "ledger", "expires_at", postgresql_where=text(POOLED)),
     comment="One row per credit block: to find it by. Rebuildable.",
 )
 

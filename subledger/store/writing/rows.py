@@ -54,6 +54,10 @@ def decode_block(text: str) -> Block:
     return _block.decode(text)
 
 
+def decode_pool(text: str) -> Pool:
+    return _pool.decode(text)
+
+
 def decode_cohort(text: str) -> Cohort:
     return _cohort.decode(text)
 
