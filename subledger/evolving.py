@@ -25,7 +25,6 @@ from subledger.billing_documents import (
     moved,
     standing_name,
 )
-from subledger.block_index import places
 from subledger.blocks import NO_PORTION, PAID, ZERO, Block, Segment
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
@@ -326,7 +325,7 @@ def _with_standings(wallet: Wallet, movement: Movement, kind: Kind, functional_c
 
 def _with_block(wallet: Wallet, changed: Block) -> Wallet:
     """The wallet with one block replaced or added, still in draw order."""
-    return replace(wallet, blocks=places.with_block(wallet.blocks, changed))
+    return replace(wallet, blocks=wallet.blocks.with_value(changed))
 
 
 def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
@@ -358,7 +357,7 @@ def _with_new_overage(wallet: Wallet, event: Event, movement: Movement, position
         accounting_date=movement.accounting_date,
         backfill=movement.backfill,
     )
-    return replace(wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry})
+    return replace(wallet, overages=wallet.overages.with_value(overage), carry={**wallet.carry, data.currency: carry})
 
 
 def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
@@ -376,7 +375,7 @@ def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
 
 
 def _with_overage(wallet: Wallet, changed: Overage) -> Wallet:
-    return replace(wallet, overages=tuple(changed if o.position == changed.position else o for o in wallet.overages))
+    return replace(wallet, overages=wallet.overages.with_value(changed))
 
 
 def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wallet:
@@ -389,8 +388,9 @@ def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wal
             restored[movement.block_id or ""] = Portion(
                 credits - movement.credits, amount - movement.amount_minor, functional - back
             )
-    others = tuple(c for c in wallet.reversed_usages if c.position != original)
-    return replace(wallet, reversed_usages=(*others, replace(reversed_usage, restored=restored)))
+    return replace(
+        wallet, reversed_usages=wallet.reversed_usages.with_value(replace(reversed_usage, restored=restored))
+    )
 
 
 # --- payments, invoices, disputes ---------------------------------------------------------------------------
@@ -495,6 +495,4 @@ def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
 
 
 def _with_document(wallet: Wallet, changed: BillingDocument) -> Wallet:
-    key = (changed.document_kind, changed.document_id)
-    others = tuple(d for d in wallet.documents if (d.document_kind, d.document_id) != key)
-    return replace(wallet, documents=(*others, changed))
+    return replace(wallet, documents=wallet.documents.with_value(changed))

@@ -10,6 +10,7 @@ invoices and disputes are always recalled.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Final
@@ -27,13 +28,12 @@ from subledger.billing_documents import (
     Standings,
     standing_name,
 )
-from subledger.block_index import places
 from subledger.blocks import ZERO, Block
 from subledger.cohorts import Grouping
-from subledger.draw_order import draw_order
 from subledger.errors import IntegrityFault
 from subledger.event_effect import EventEffect
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
+from subledger.wallet_parts import Blocks, Documents, Overages, ReversedUsages
 
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 
@@ -113,9 +113,7 @@ class Decision(
     effect: EventEffect | None = None
 
 
-class Wallet(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"standings": "positions"}
-):
+class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One customer's blocks in draw order, overages in order of position, and the documents recalled for an event.
 
     ``carry`` has, by currency, the fraction of a minor unit by which overage is priced but not posted yet.
@@ -123,17 +121,16 @@ class Wallet(
     """
 
     customer: str
-    blocks: tuple[Block, ...] = ()
-    overages: tuple[Overage, ...] = ()
-    reversed_usages: tuple[ReversedUsage, ...] = ()
-    documents: tuple[BillingDocument, ...] = ()
+    blocks: Blocks = Blocks()
+    overages: Overages = Overages()
+    reversed_usages: ReversedUsages = ReversedUsages()
+    documents: Documents = Documents()
     carry: dict[str, Decimal] = {}
     standings: Standings = {}
 
     def block(self, block_id: str) -> Block | None:
         """The block of this id, or None if the wallet does not have it."""
-        index = places.index(self.blocks, block_id)
-        return None if index is None else self.blocks[index]
+        return self.blocks.get(block_id)
 
     def state_of_block(self, block_id: str) -> Block:
         """The block of this id, which is recorded. Raises IntegrityFault if it was not loaded."""
@@ -144,10 +141,7 @@ class Wallet(
 
     def overage(self, position: int) -> Overage | None:
         """The overage of the usage at a position, or None if the wallet does not have it."""
-        for overage in self.overages:
-            if overage.position == position:
-                return overage
-        return None
+        return self.overages.get(position)
 
     def state_of_overage(self, position: int) -> Overage:
         """The overage of a position, which is recorded. Raises IntegrityFault if it was not loaded."""
@@ -158,17 +152,12 @@ class Wallet(
 
     def reversed_usage(self, position: int) -> ReversedUsage:
         """The part of the usage at a position that has been reversed so far."""
-        for reversed_usage in self.reversed_usages:
-            if reversed_usage.position == position:
-                return reversed_usage
-        return ReversedUsage(position=position, restored={})
+        return self.reversed_usages.get(position) or ReversedUsage(position=position, restored={})
 
     def document(self, type: type[AnyDocument], document_id: str) -> AnyDocument | None:
         """The payment, invoice or dispute of this id, or None if the wallet does not have it."""
-        for document in self.documents:
-            if isinstance(document, type) and document.document_id == document_id:
-                return document
-        return None
+        found = self.documents.get((type.document_kind, document_id))
+        return found if isinstance(found, type) else None
 
     def state_of_document(self, type: type[AnyDocument], document_id: str) -> AnyDocument:
         """A payment, invoice or dispute that is recorded. Raises IntegrityFault if it was not loaded."""
@@ -183,53 +172,40 @@ class Wallet(
 
     def recall(
         self,
-        blocks: tuple[Block, ...] = (),
-        overages: tuple[Overage, ...] = (),
-        reversed_usages: tuple[ReversedUsage, ...] = (),
-        documents: tuple[BillingDocument, ...] = (),
+        blocks: Iterable[Block] = (),
+        overages: Iterable[Overage] = (),
+        reversed_usages: Iterable[ReversedUsage] = (),
+        documents: Iterable[BillingDocument] = (),
     ) -> Wallet:
         """The wallet with finished blocks and documents added; those that it already has stay as they are."""
-        known = {block.block_id for block in self.blocks}
-        known_overages = {overage.position for overage in self.overages}
-        known_reversed_usages = {reversed_usage.position for reversed_usage in self.reversed_usages}
-        known_documents = {(d.document_kind, d.document_id) for d in self.documents}
-        new = [d for d in documents if (d.document_kind, d.document_id) not in known_documents]
         return replace(
             self,
-            blocks=tuple(sorted((*self.blocks, *(b for b in blocks if b.block_id not in known)), key=draw_order)),
-            overages=tuple(
-                sorted(
-                    (*self.overages, *(o for o in overages if o.position not in known_overages)),
-                    key=lambda overage: overage.position,
-                )
-            ),
-            reversed_usages=(
-                *self.reversed_usages,
-                *(r for r in reversed_usages if r.position not in known_reversed_usages),
-            ),
-            documents=(*self.documents, *new),
+            blocks=self.blocks.with_missing(blocks),
+            overages=self.overages.with_missing(overages),
+            reversed_usages=self.reversed_usages.with_missing(reversed_usages),
+            documents=self.documents.with_missing(documents),
         )
 
-    @property
-    def has_finished(self) -> bool:
-        """True if the wallet has anything that is stored elsewhere, and so leaves it."""
-        if self.reversed_usages or self.documents:
-            return True
-        for block in self.blocks:
-            if not block.remaining:
-                return True
-        return any(not overage.open for overage in self.overages) if self.overages else False
+    def without_finished(self, since: Wallet | None = None) -> Wallet:
+        """The wallet as it is stored: open blocks and overages alone.
 
-    def without_finished(self) -> Wallet:
-        """The wallet as it is stored: open blocks and overages alone."""
-        if not self.has_finished:
+        ``since`` is an earlier version that had nothing finished: then only what has changed is looked at.
+        """
+        blocks: Iterable[Block | None] = self.blocks
+        overages: Iterable[Overage | None] = self.overages
+        if since is not None:
+            blocks = (now for _, now in self.blocks.changes_since(since.blocks))
+            overages = (now for _, now in self.overages.changes_since(since.overages))
+        ended = [block.block_id for block in blocks if block is not None and not block.remaining]
+        closed = [overage.position for overage in overages if overage is not None and not overage.open]
+        if not (ended or closed or self.reversed_usages or self.documents):
             return self
         return replace(
             self,
-            blocks=tuple(block for block in self.blocks if block.remaining),
-            overages=tuple(overage for overage in self.overages if overage.open),
-            reversed_usages=(),
-            documents=(),
+            blocks=self.blocks.without(ended),
+            overages=self.overages.without(closed),
+            reversed_usages=ReversedUsages(),
+            documents=Documents(),
         )
 
 

@@ -21,6 +21,7 @@ from subledger.kinds import GAINS, KIND_BY_NAME, LOSSES
 from subledger.periods import MICROSECOND
 from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_block, decode_wallet
+from subledger.wallet import Wallet
 
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,8 +145,11 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
     if not rows:
         return []
     blocks: dict[str, tuple[str, Block]] = {}
+    wallets: dict[str, Wallet] = {}
     for row in rows:
-        block = decode_wallet(row.wallet).block(row.block_id) if row.is_open else decode_block(row.state)
+        if row.is_open and row.customer not in wallets:
+            wallets[row.customer] = decode_wallet(row.wallet)
+        block = wallets[row.customer].block(row.block_id) if row.is_open else decode_block(row.state)
         if block is not None:
             blocks[row.block_id] = (row.customer, block)
     blocks = known_terms(view, blocks)

@@ -302,20 +302,20 @@ class Replayer:
         return wallet.recall(blocks, tuple(overages.values()), corrections, documents)
 
     def _keep(self, customer: str, wallet: Wallet, position: int) -> None:
-        for block in wallet.blocks:
-            current = self.blocks.get(block.block_id)
-            if current is None or current[1] is not block:
+        before = self.wallets.get(customer)
+        if before is None:
+            before = Wallet(customer=customer)
+        for _, block in wallet.blocks.changes_since(before.blocks):
+            if block is not None:
                 self.blocks[block.block_id] = (customer, block)
-        for overage in wallet.overages:
-            if not overage.open:
+        for _, overage in wallet.overages.changes_since(before.overages):
+            if overage is not None and not overage.open:
                 self.overages[overage.position] = (customer, overage)
         for correction in wallet.reversed_usages:
             self.corrections[correction.position] = (customer, correction)
         for document in wallet.documents:
-            key = (document.document_kind, document.document_id)
-            if key not in self.documents or self.documents[key][1] is not document:
-                self.documents[key] = (customer, document)
-        self.wallets[customer] = wallet.without_finished()
+            self.documents[document.document_kind, document.document_id] = (customer, document)
+        self.wallets[customer] = wallet.without_finished(before)
         self.positions[customer] = position
 
     # --- expected rows of the tables --------------------------------------------------------------------------

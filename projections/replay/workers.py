@@ -30,7 +30,7 @@ from subledger.store.database import Database, driver
 from subledger.store.distribution import is_distributed
 from subledger.store.timeouts import Timeouts
 from subledger.store.writing.collecting import collection_held_off
-from subledger.store.writing.rows import encode_state
+from subledger.store.writing.rows import decode_wallet, encode_state
 from subledger.wallet import Wallet
 
 EVENTS_A_WORKER: Final = 50_000
@@ -141,14 +141,17 @@ def database_snapshot(database: Database) -> Iterator[DatabaseSnapshot]:
 
 # --- values sent to another process -----------------------------------------------------------------------------------
 
-_KEPT_AS_TEXT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    type.__name__: msgspec.json.Decoder(type)
-    for type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort)
+_KEPT_AS_TEXT: Final[dict[str, Callable[[str], Any]]] = {
+    "Wallet": decode_wallet,
+    **{
+        type.__name__: msgspec.json.Decoder(type).decode
+        for type in (Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort)
+    },
 }
 
 
 def _from_text(name: str, text: str) -> Any:
-    return _KEPT_AS_TEXT[name].decode(text)
+    return _KEPT_AS_TEXT[name](text)
 
 
 def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:

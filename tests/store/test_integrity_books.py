@@ -40,6 +40,7 @@ from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
 from subledger.store.writing import batch
 from subledger.wallet import Decision, Movement, Wallet
+from subledger.wallet_parts import Blocks, Documents, Overages
 from tests.building import cloud_event, payment, purchase, rate, recorded, usage
 from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
@@ -307,7 +308,7 @@ def _block_fault(type: str, **by: int) -> WalletFault:
         if event.type != type:
             return wallet
         blocks = (replace(b, **{name: getattr(b, name) + more for name, more in by.items()}) for b in wallet.blocks)
-        return replace(wallet, blocks=tuple(blocks))
+        return replace(wallet, blocks=Blocks(blocks))
 
     return fault
 
@@ -317,14 +318,14 @@ def _document_fault(type: str, **values: Any) -> WalletFault:
         if event.type != type:
             return wallet
         changed = (replace(d, **values) if values.keys() <= set(d.__struct_fields__) else d for d in wallet.documents)
-        return replace(wallet, documents=tuple(changed))
+        return replace(wallet, documents=Documents(changed))
 
     return fault
 
 
 def _overage_fault(wallet: Wallet, event: Event) -> Wallet:
     overages = (replace(o, amount_minor=o.amount_minor + (event.type == "credits.consumed")) for o in wallet.overages)
-    return replace(wallet, overages=tuple(overages))
+    return replace(wallet, overages=Overages(overages))
 
 
 def _refund_fault(wallet: Wallet, event: Event) -> Wallet:

@@ -6,11 +6,21 @@ Owns: their encoding, the rows that a change makes, reading them. Does not own: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from subledger.billing_documents import BillingDocument, Dispute, Invoice, Overage, Payment, ReversedUsage, Standing
+from subledger.billing_documents import (
+    BillingDocument,
+    Dispute,
+    Invoice,
+    Overage,
+    Payment,
+    ReversedUsage,
+    Standing,
+    Standings,
+)
 from subledger.blocks import Block
 from subledger.books import Books, Rates
 from subledger.pooling import Pools
@@ -18,8 +28,22 @@ from subledger.pools import Cohort, Pool
 from subledger.store.database import WriteConnection
 from subledger.store.writing.append_batch import Parameters, rows_as_parameters
 from subledger.wallet import Decision, Wallet
+from subledger.wallet_parts import Blocks, Overages
 
-_wallet = msgspec.json.Decoder(Wallet)
+
+class StoredWallet(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"standings": "positions"}
+):
+    """A wallet as its row has it: open blocks and overages alone."""
+
+    customer: str
+    blocks: tuple[Block, ...] = ()
+    overages: tuple[Overage, ...] = ()
+    carry: dict[str, Decimal] = {}
+    standings: Standings = {}
+
+
+_wallet = msgspec.json.Decoder(StoredWallet)
 _block = msgspec.json.Decoder(Block)
 _overage = msgspec.json.Decoder(Overage)
 _correction = msgspec.json.Decoder(ReversedUsage)
@@ -43,7 +67,17 @@ SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('p
 
 def encode_state(value: msgspec.Struct | Standing) -> str:
     """A wallet, block or document as stored text: the same value always gives the same text."""
-    return _encoder.encode(value).decode()
+    return _encoder.encode(_stored_wallet(value) if isinstance(value, Wallet) else value).decode()
+
+
+def _stored_wallet(wallet: Wallet) -> StoredWallet:
+    return StoredWallet(
+        customer=wallet.customer,
+        blocks=tuple(wallet.blocks),
+        overages=tuple(wallet.overages),
+        carry=wallet.carry,
+        standings=wallet.standings,
+    )
 
 
 def decode_decision(text: str) -> Decision:
@@ -63,7 +97,14 @@ def decode_cohort(text: str) -> Cohort:
 
 
 def decode_wallet(text: str) -> Wallet:
-    return _wallet.decode(text)
+    stored = _wallet.decode(text)
+    return Wallet(
+        customer=stored.customer,
+        blocks=Blocks(stored.blocks),
+        overages=Overages(stored.overages),
+        carry=stored.carry,
+        standings=stored.standings,
+    )
 
 
 def decode_document(kind: str, text: str) -> BillingDocument | Overage | ReversedUsage:
@@ -89,36 +130,27 @@ def rows_of_change(before: Wallet, after: Wallet) -> Rows:
     An open block is written when it opens, reopens or gets another expiry; a finished one when it has changed. The
     credits used of an open block are in its wallet alone, so that the rows are the same however events are batched.
     """
-    old = {block.block_id: block for block in before.blocks}
-    blocks = []
-    for block in after.blocks:
-        known = old.get(block.block_id)
-        if known is block:
-            continue
-        if known is None or not (block.remaining and known.remaining) or known.due_at != block.due_at:
-            blocks.append((after.customer, block))
-    documents: list[DocumentRow] = []
-    if after.overages is not before.overages:
-        old_overages = {overage.position: overage for overage in before.overages}
-        documents += [
-            ("overage", str(overage.position), after.customer, encode_state(overage))
-            for overage in after.overages
-            if not overage.open and old_overages.get(overage.position) is not overage
-        ]
-    if after.reversed_usages is not before.reversed_usages:
-        old_corrections = {correction.position: correction for correction in before.reversed_usages}
-        documents += [
-            ("correction", str(correction.position), after.customer, encode_state(correction))
-            for correction in after.reversed_usages
-            if old_corrections.get(correction.position) is not correction
-        ]
-    if after.documents is not before.documents:
-        old_documents = {(d.document_kind, d.document_id): d for d in before.documents}
-        documents += [
-            (document.document_kind, document.document_id, after.customer, encode_state(document))
-            for document in after.documents
-            if old_documents.get((document.document_kind, document.document_id)) is not document
-        ]
+    blocks = [
+        (after.customer, block)
+        for known, block in after.blocks.changes_since(before.blocks)
+        if block is not None
+        and (known is None or not (block.remaining and known.remaining) or known.due_at != block.due_at)
+    ]
+    documents: list[DocumentRow] = [
+        ("overage", str(overage.position), after.customer, encode_state(overage))
+        for _, overage in after.overages.changes_since(before.overages)
+        if overage is not None and not overage.open
+    ]
+    documents += [
+        ("correction", str(correction.position), after.customer, encode_state(correction))
+        for _, correction in after.reversed_usages.changes_since(before.reversed_usages)
+        if correction is not None
+    ]
+    documents += [
+        (document.document_kind, document.document_id, after.customer, encode_state(document))
+        for _, document in after.documents.changes_since(before.documents)
+        if document is not None
+    ]
     return Rows(blocks=tuple(blocks), documents=tuple(documents))
 
 

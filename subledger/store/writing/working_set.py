@@ -91,10 +91,10 @@ class WorkingSet:
                 recalled = [found.finished for found in finished.get(customer, {}).values() if found.finished]
                 own = [found.document for found in theirs.get(customer, ())]
                 wallet = self.wallet(customer).recall(
-                    tuple(recalled),
-                    tuple(document for document in own if isinstance(document, Overage)),
-                    tuple(document for document in own if isinstance(document, ReversedUsage)),
-                    tuple(document for document in own if not isinstance(document, Overage | ReversedUsage)),
+                    recalled,
+                    (document for document in own if isinstance(document, Overage)),
+                    (document for document in own if isinstance(document, ReversedUsage)),
+                    (document for document in own if not isinstance(document, Overage | ReversedUsage)),
                 )
                 # If the batch changes this wallet its row is due, also after usage: a writer that takes over adds usage
                 # to what the row has, and the row of before has nothing of what was recalled.
@@ -182,12 +182,13 @@ class WorkingSet:
             changed = self._customers.get(customer)
             if changed is None:
                 changed = self._customers[customer] = self._unchanged(customer)
+            for _, document in wallet.documents.changes_since(changed.wallet.documents):
+                if document is not None:
+                    self._document_owners[(document.document_kind, document.document_id)] = customer
             changed.wallet = wallet
             changed.row_is_due |= not usage
             changed.events += 1
             changed.last_position = position
-            for document in wallet.documents:
-                self._document_owners[(document.document_kind, document.document_id)] = customer
         if usage:
             return
         once = once_key(event.type, event.data)
@@ -216,7 +217,7 @@ class WorkingSet:
         for customer, changed in self._customers.items():
             if not changed.events:
                 continue  # it was recalled for an event that did not change it
-            wallet = wallets[customer] = changed.wallet.without_finished()
+            wallet = wallets[customer] = changed.wallet.without_finished(memory.wallets.get(customer))
             if wallet is not changed.wallet or changed.row_is_due:
                 changes.append(rows_of_change(changed.before, changed.wallet))
             earlier = memory.unwritten.get(customer)

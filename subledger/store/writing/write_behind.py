@@ -90,7 +90,7 @@ def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[EventRow], state: 
             functional_currency=state.functional_currency,
             closed_through=state.closed_through,
         )
-        stale.wallet, stale.position = wallet.without_finished(), row.position
+        stale.wallet, stale.position = wallet.without_finished(stale.wallet), row.position
         stale.unwritten_events += 1
 
 

@@ -1,0 +1,237 @@
+"""Ordered values: an immutable sequence in a total order, of which a changed copy shares all but a small part.
+
+A customer may have ten thousand open blocks, and each event changes a few of them. A tuple would be copied with every
+change, and compared as a whole to find out what has changed. Here the values lie in chunks: a change makes one chunk
+anew and the list of chunks, and whatever shares a chunk with an earlier version is equal there.
+
+The chunks depend on the order of changes, so they decide what a change costs and nothing else: two sequences of the
+same values are equal. Owns: the chunks. Does not own: names and orders of blocks and documents (wallet).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, ClassVar, Final, Self, TypeVar, overload
+
+Value = TypeVar("Value")
+
+CHUNK: Final = 64
+"""Values of a chunk; one of more than twice as many is divided."""
+
+Order = Any
+"""The place of a value: anything that can be compared, the same type for all values of a sequence."""
+
+
+class Ordered(Sequence[Value]):
+    """An immutable sequence of values with different names, in the total order of their class.
+
+    A value is replaced or added with ``with_values``. Safe to share between threads that only read.
+    """
+
+    __slots__ = ("_chunks", "_length", "_orders")
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as it has lists, and is compared by its values
+
+    def __init__(self, values: Iterable[Value] = ()) -> None:
+        ordered = sorted(values, key=self.order)
+        self._chunks = tuple(tuple(ordered[at : at + CHUNK]) for at in range(0, len(ordered), CHUNK))
+        self._length = len(ordered)
+        self._orders: dict[Any, tuple[Order, ...]] | None = None
+
+    @staticmethod
+    @abstractmethod
+    def name(value: Any) -> Any:
+        """The name of a value: at most one value of a sequence has it."""
+
+    @staticmethod
+    @abstractmethod
+    def order(value: Any) -> Order:
+        """The place of a value in the order. Two values of different names have different places."""
+
+    @classmethod
+    def same_place(cls, before: Value, after: Value) -> bool:
+        """True if two values of the same name have the same place."""
+        return bool(cls.order(before) == cls.order(after))
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Value]:
+        return chain.from_iterable(self._chunks)
+
+    @overload
+    def __getitem__(self, index: int) -> Value: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Value, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Value | tuple[Value, ...]:
+        if isinstance(index, int) and index >= 0:
+            for chunk in self._chunks:
+                if index < len(chunk):
+                    return chunk[index]
+                index -= len(chunk)
+            raise IndexError(index)
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and (self is other or tuple(self) == tuple(other))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)!r})"
+
+    def get(self, name: Any) -> Value | None:
+        """The value of a name, or None."""
+        found = self._find(name)
+        return None if found is None else self._chunks[found[0]][found[1]]
+
+    def changes_since(self, earlier: Self) -> list[tuple[Value | None, Value | None]]:
+        """The values that are others than in an earlier version, each before (None: added) and now (None: gone).
+
+        Those that are here come in their order, then those that are gone. The cost is that of the chunks that differ,
+        and of passing by the others.
+        """
+        if earlier is self:
+            return []
+        old, new = _apart(earlier._chunks, self._chunks)
+        name = self.name
+        before = {name(value): value for chunk in old for value in chunk}
+        changes: list[tuple[Value | None, Value | None]] = []
+        for chunk in new:
+            for value in chunk:
+                was = before.pop(name(value), None)
+                if was is not value:
+                    changes.append((was, value))
+        changes.extend((value, None) for value in before.values())
+        return changes
+
+    # --- changed copies -----------------------------------------------------------------------------------------
+
+    def with_value(self, value: Value) -> Self:
+        """The sequence with one value replaced, or added."""
+        found = self._find(self.name(value))
+        if found is not None:
+            at, index = found
+            chunk = self._chunks[at]
+            if self.same_place(chunk[index], value):
+                return self._with_chunks(at, at + 1, ((*chunk[:index], value, *chunk[index + 1 :]),), self._length)
+            return self._without(at, index)._with_new(value)
+        return self._with_new(value)
+
+    def with_missing(self, values: Iterable[Value]) -> Self:
+        """The sequence with those of some values whose names it does not have."""
+        made = self
+        for value in values:
+            if made._find(self.name(value)) is None:
+                made = made._with_new(value)
+        return made
+
+    def without(self, names: Iterable[Any]) -> Self:
+        """The sequence without the values of some names."""
+        made = self
+        for name in names:
+            found = made._find(name)
+            if found is not None:
+                made = made._without(*found)
+        return made
+
+    def _with_new(self, value: Value) -> Self:
+        order = self.order(value)
+        if self._orders is not None:
+            name = self.name(value)
+            known = self._orders.get(name, ())
+            if order not in known:
+                self._orders[name] = (*known, order)
+        if not self._chunks:
+            return self._with_chunks(0, 0, ((value,),), 1)
+        at = max(bisect_right(self._chunks, order, key=self._first) - 1, 0)
+        chunk = self._chunks[at]
+        index = bisect_left(chunk, order, key=self.order)
+        made = (*chunk[:index], value, *chunk[index:])
+        half = len(made) // 2
+        halves = (made,) if len(made) <= 2 * CHUNK else (made[:half], made[half:])
+        return self._with_chunks(at, at + 1, halves, self._length + 1)
+
+    def _without(self, at: int, index: int) -> Self:
+        chunk = self._chunks[at]
+        made = (*chunk[:index], *chunk[index + 1 :])
+        end = at + 1
+        if end < len(self._chunks) and len(made) + len(self._chunks[end]) <= CHUNK:
+            made, end = (*made, *self._chunks[end]), end + 1
+        return self._with_chunks(at, end, (made,) if made else (), self._length - 1)
+
+    def _with_chunks(self, start: int, end: int, chunks: tuple[tuple[Value, ...], ...], length: int) -> Self:
+        made = object.__new__(type(self))
+        made._chunks = (*self._chunks[:start], *chunks, *self._chunks[end:])
+        made._length = length
+        # What has left is still known by name; when it is most of what is known, all is learnt anew.
+        known = self._orders
+        made._orders = known if known is not None and len(known) <= 2 * length + CHUNK else None
+        return made
+
+    # --- finding --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _first(cls, chunk: tuple[Value, ...]) -> Order:
+        return cls.order(chunk[0])
+
+    def _find(self, name: Any) -> tuple[int, int] | None:
+        """The chunk and the index in it of the value of a name."""
+        chunks, named = self._chunks, self.name
+        if len(chunks) <= 1:
+            for chunk in chunks:
+                for index, value in enumerate(chunk):
+                    if named(value) == name:
+                        return 0, index
+            return None
+        for order in self._orders_of(name):
+            at = bisect_right(chunks, order, key=self._first) - 1
+            if at >= 0:
+                chunk = chunks[at]
+                index = bisect_left(chunk, order, key=self.order)
+                if index < len(chunk) and named(chunk[index]) == name:
+                    return at, index
+        return None
+
+    def _orders_of(self, name: Any) -> Iterable[Order]:
+        """Every place that a value of this name has in this version or had in another one.
+
+        All versions that were made of each other share what is known of names. It only grows, so it is right for each
+        of them: a place that is another version's has another value here, or none.
+        """
+        if self._orders is None:
+            self._orders = {self.name(value): (self.order(value),) for value in self}
+        return self._orders.get(name, ())
+
+
+def _apart(old: Sequence[Sequence[Value]], new: Sequence[Sequence[Value]]) -> tuple[list[Any], list[Any]]:
+    """The chunks of each that the other one does not have."""
+    start, most = 0, min(len(old), len(new))
+    while start < most and old[start] is new[start]:
+        start += 1
+    end, most = 0, most - start
+    while end < most and old[-1 - end] is new[-1 - end]:
+        end += 1
+    left, right = old[start : len(old) - end], new[start : len(new) - end]
+    of_left, of_right = {id(chunk) for chunk in left}, {id(chunk) for chunk in right}
+    return (
+        [chunk for chunk in left if id(chunk) not in of_right],
+        [chunk for chunk in right if id(chunk) not in of_left],
+    )
+
+
+class ByName(Ordered[Value]):
+    """A sequence in the order of the names."""
+
+    __slots__ = ()
+
+    @classmethod
+    def order(cls, value: Any) -> Order:
+        return cls.name(value)
+
+    def _orders_of(self, name: Any) -> Iterable[Order]:
+        return (name,)

@@ -1,0 +1,156 @@
+"""Ordered values are a sorted tuple, whatever was changed before; a change touches few of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subledger import ordered
+from subledger.blocks import Block
+from subledger.draw_order import DrawOrder, draw_order
+from subledger.ordered import ByName, Ordered
+from subledger.wallet_parts import Blocks
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAYS = st.none() | st.integers(0, 5)
+
+
+def block(name: int, days: int | None = None, used: int = 0) -> Block:
+    return Block(
+        block_id=f"b{name}",
+        credit_kind="paid",
+        unit="credit",
+        credits=Decimal(10),
+        price_minor=100,
+        currency="USD",
+        starts_at=START,
+        expires_at=None if days is None else START + timedelta(days=days),
+        used=Decimal(used),
+        opened_at_position=1,
+        losses_from=date(2026, 1, 1),
+    )
+
+
+def by_hand(blocks: tuple[Block, ...], changed: Block) -> tuple[Block, ...]:
+    return tuple(sorted((*(b for b in blocks if b.block_id != changed.block_id), changed), key=draw_order))
+
+
+def changes_by_hand(before: tuple[Block, ...], after: tuple[Block, ...]) -> set[tuple[int, int]]:
+    old, new = ({b.block_id: b for b in blocks} for blocks in (before, after))
+    pairs = ((old.get(name), new.get(name)) for name in old.keys() | new.keys())
+    return {(id(was), id(now)) for was, now in pairs if was is not now}
+
+
+@pytest.fixture(params=[1, 2, 64])
+def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of other sizes have the same meaning."""
+    monkeypatch.setattr(ordered, "CHUNK", request.param)
+
+
+@pytest.mark.usefixtures("chunk")
+@given(st.lists(st.tuples(st.integers(0, 12), DAYS, st.integers(0, 9), st.integers(0, 3), st.booleans()), max_size=40))
+def test_every_version_is_what_sorting_gives_and_knows_what_differs_from_every_other(
+    changes: list[tuple[int, int | None, int, int, bool]],
+) -> None:
+    versions: list[tuple[Blocks, tuple[Block, ...]]] = [(Blocks(), ())]
+    for name, days, used, back, removes in changes:
+        before, expected = versions[max(len(versions) - 1 - back, 0)]  # an earlier one, as after what was taken back
+        made = block(name, days, used)
+        if removes:
+            versions.append((before.without([made.block_id]), tuple(b for b in expected if b.block_id != f"b{name}")))
+        else:
+            versions.append((before.with_value(made), by_hand(expected, made)))
+        after, now = versions[-1]
+        assert (tuple(after), len(after)) == (now, len(now))
+        assert after == Blocks(reversed(now))
+        assert [after[index] for index in range(len(now))] == list(now)
+        for blocks, known in versions[-5:]:
+            for wanted in range(13):
+                assert blocks.get(f"b{wanted}") is next((b for b in known if b.block_id == f"b{wanted}"), None)
+            found = after.changes_since(blocks)
+            assert {(id(was), id(now)) for was, now in found} == changes_by_hand(known, now)
+            assert len(found) == len(changes_by_hand(known, now))
+
+
+def test_missing_values_are_added_and_others_stay() -> None:
+    had, other, new = block(1), block(1, used=3), block(0, days=2)
+    assert tuple(Blocks([had]).with_missing([other, new])) == (new, had)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------
+
+LOOKED: Counter[str] = Counter()
+
+
+class Counted(Ordered[Block]):
+    """Blocks that count how often they are looked at."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def name(value: Block) -> str:
+        LOOKED["names"] += 1
+        return value.block_id
+
+    @staticmethod
+    def order(value: Block) -> DrawOrder:
+        LOOKED["orders"] += 1
+        return draw_order(value)
+
+
+class Numbers(ByName[int]):
+    __slots__ = ()
+
+    @staticmethod
+    def name(value: int) -> int:
+        return value
+
+
+@pytest.mark.parametrize("step", ["add", "change", "find", "compare", "remove"])
+def test_a_change_looks_at_no_more_values_for_ten_times_as_many(step: str) -> None:
+    looks = []
+    for size in (1_000, 10_000):
+        blocks: Any = Counted(block(name, name % 7) for name in range(size))
+        blocks.get("")  # names are learnt once
+        LOOKED.clear()
+        for name in range(0, size, size // 100):
+            match step:
+                case "add":
+                    blocks = blocks.with_value(block(size + name, 3))
+                case "change":
+                    blocks = blocks.with_value(block(name, name % 7, used=1))
+                case "find":
+                    assert blocks.get(f"b{name}").block_id == f"b{name}"
+                case "compare":
+                    changed = blocks.with_value(block(name, name % 7, used=1))
+                    assert len(changed.changes_since(blocks)) == 1
+                case "remove":
+                    blocks = blocks.without([f"b{name}"])
+        looks.append(LOOKED.total())
+    assert looks[1] < 1.6 * looks[0], "ten times as many would be looked at if it were linear"
+
+
+def test_names_that_left_are_forgotten() -> None:
+    """A customer that buys and uses up blocks for years does not remember the ids of all of them."""
+    blocks = Blocks(block(name) for name in range(300))
+    for name in range(300, 3_000):
+        blocks = blocks.with_value(block(name)).without([f"b{name - 300}"])
+    assert len(blocks) == 300
+    assert len(blocks._orders or ()) <= 2 * 300 + 64 + 1
+    assert [b.block_id for b in blocks] == sorted(f"b{name}" for name in range(2_700, 3_000))
+
+
+def test_it_is_compared_by_its_values_and_never_equal_to_another_sort() -> None:
+    assert Numbers([2, 1]) == Numbers([1, 2])
+    assert Numbers([1]) != (1,)
+    assert Numbers(range(200))[199] == Numbers(range(200))[-1] == 199
+    assert Numbers(range(200))[3:5] == (3, 4)
+    with pytest.raises(IndexError):
+        Numbers([1])[1]
+    assert repr(Numbers([2, 1])) == "Numbers([1, 2])"
