@@ -6,6 +6,8 @@ Owns: the names and the order of each sort of parts. Does not own: how they lie 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from subledger.billing_documents import BillingDocument, Overage, ReversedUsage
 from subledger.blocks import Block
 from subledger.draw_order import DrawOrder, draw_order
@@ -16,6 +18,7 @@ class Blocks(Ordered[Block]):
     """Blocks by id, in draw order."""
 
     __slots__ = ()
+    kind: ClassVar = "block"
 
     @staticmethod
     def name(value: Block) -> str:
@@ -34,6 +37,7 @@ class Overages(ByName[Overage]):
     """Overages by the position of their usage, in that order."""
 
     __slots__ = ()
+    kind: ClassVar = "overage"
 
     @staticmethod
     def name(value: Overage) -> int:

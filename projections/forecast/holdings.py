@@ -24,7 +24,7 @@ from subledger.kinds import GAINS, KINDS, Effect
 from subledger.money import nano
 from subledger.periods import Period
 from subledger.store.reading.views import View
-from subledger.store.writing.rows import decode_block, decode_wallet
+from subledger.store.writing.rows import decode_block, decode_wallet, parts_sql
 
 NEVER: Final = date.max
 _SIGNS: Final = {kind.name: kind.sign for kind in KINDS if kind.column is not None}
@@ -62,9 +62,9 @@ FINISHED: Final = """
 SELECT block_id, customer, state FROM blocks
 WHERE ledger = :ledger AND NOT is_open AND opened_at_position <= :position
 """
-WALLETS: Final = """
+WALLETS: Final = f"""
 -- The wallets with open blocks.
-SELECT w.customer, w.state FROM wallets w
+SELECT w.customer, w.state, {parts_sql(":ledger")} FROM wallets w
 WHERE w.ledger = :ledger AND EXISTS (
     SELECT 1 FROM blocks b WHERE b.ledger = :ledger AND b.customer = w.customer AND b.is_open)
 """
@@ -227,7 +227,7 @@ def _blocks(view: View, wanted: Any) -> dict[str, tuple[str, Block]]:
         if row.block_id in wanted
     }
     for row in view.connection.execute(text(WALLETS), parameters):
-        found |= {block.block_id: (row.customer, block) for block in decode_wallet(row.state).blocks}
+        found |= {block.block_id: (row.customer, block) for block in decode_wallet(row.state, row.blocks).blocks}
     return found
 
 

@@ -92,10 +92,13 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FIND: Final = """
--- Blocks in order of id, with the wallet of their customer for the open ones.
+-- Blocks in order of id; for the open ones with their own rows, or else with the wallet of their customer.
 SELECT b.block_id, b.customer, b.opened_at_position, b.is_open, b.state,
-       CASE WHEN b.is_open THEN w.state END AS wallet
-FROM blocks b LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer
+       p.state AS part, w.state AS wallet
+FROM blocks b
+LEFT JOIN wallet_parts p
+    ON p.ledger = b.ledger AND p.customer = b.customer AND p.kind = 'block' AND p.part_id = b.block_id
+LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_open AND p.state IS NULL
 WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """
 FIGURES: Final = """
@@ -147,9 +150,13 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
     blocks: dict[str, tuple[str, Block]] = {}
     wallets: dict[str, Wallet] = {}
     for row in rows:
-        if row.is_open and row.customer not in wallets:
-            wallets[row.customer] = decode_wallet(row.wallet)
-        block = wallets[row.customer].block(row.block_id) if row.is_open else decode_block(row.state)
+        state = row.part if row.is_open else row.state
+        if state is not None:
+            block: Block | None = decode_block(state)
+        else:
+            if row.customer not in wallets:
+                wallets[row.customer] = decode_wallet(row.wallet)
+            block = wallets[row.customer].block(row.block_id)
         if block is not None:
             blocks[row.block_id] = (row.customer, block)
     blocks = known_terms(view, blocks)

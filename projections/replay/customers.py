@@ -42,8 +42,16 @@ from subledger.ledger import LedgerState, evolve_ledger
 from subledger.posting import post
 from subledger.store.columns import EventRow
 from subledger.store.writing.approvals import APPROVED
-from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, encode_state
+from subledger.store.writing.rows import (
+    decode_block,
+    decode_decision,
+    decode_document,
+    decode_wallet,
+    encode_state,
+    has_rows,
+)
 from subledger.wallet import Approval, Decision, Wallet
+from subledger.wallet_parts import Blocks, Overages
 
 Moment = Callable[[int], datetime]
 """Returns the time at which a position was recorded."""
@@ -91,13 +99,15 @@ class Replayer:
 
     def bring_back(
         self,
-        wallets: Iterable[tuple[str, int, str]],
+        wallets: Iterable[tuple[str, int, str, list[str], list[str]]],
         blocks: Iterable[tuple[str, str, str]],
         documents: Iterable[tuple[str, str, str, str]],
     ) -> None:
-        """Takes over the rows of another replay. Blocks are finished ones: their id, customer and state."""
-        for customer, position, text in wallets:
-            wallet = self.wallets[customer] = decode_wallet(text)
+        """Takes over the rows of another replay: wallets with the states of their parts that have rows; blocks that are
+        finished, with their id, customer and state.
+        """
+        for customer, position, text, *parts in wallets:
+            wallet = self.wallets[customer] = decode_wallet(text, *parts)
             self.positions[customer] = position
             self.blocks.update((block.block_id, (customer, block)) for block in wallet.blocks)
         for block_id, customer, text in blocks:
@@ -329,10 +339,27 @@ class Replayer:
         """True if a customer's wallet may have no row yet: its first event is after the rows written so far."""
         return customer in self._late_comers
 
+    def _wallet_of_rows(self, customer: str) -> Wallet:
+        """Returns the wallet that a customer's rows must have: as of the position of its row of ``wallets``."""
+        return self.as_it_was(customer, self._rows_at.get(customer, 0)) or self.wallets[customer]
+
+    def _part_names(self, customer: str) -> Iterator[tuple[str, str]]:
+        """Yields kind and id of the parts of a wallet that have rows of their own."""
+        if self.may_lack(customer) and customer not in self._rows_at:
+            return
+        wallet = self._wallet_of_rows(customer)
+        if has_rows(wallet.blocks):
+            yield from ((Blocks.kind, block.block_id) for block in wallet.blocks)
+        if has_rows(wallet.overages):
+            yield from ((Overages.kind, str(overage.position)) for overage in wallet.overages)
+
     def keys(self, table: str) -> Iterator[Key]:
-        """Yields the keys of the expected rows of ``wallets``, ``blocks`` or ``documents`` in this share."""
+        """Yields the keys of the expected rows of one of ``OF_CUSTOMERS`` in this share."""
         if table == "wallets":
             yield from ((customer,) for customer in self.wallets)
+        elif table == "wallet_parts":
+            for customer in self.wallets:
+                yield from ((customer, kind, name) for kind, name in self._part_names(customer))
         elif table == "blocks":
             yield from ((block_id,) for block_id in self.blocks)
         else:
@@ -344,6 +371,12 @@ class Replayer:
         """Returns the other values of one expected row, encoded on demand."""
         if table == "wallets":
             return (self.positions[key[0]], encode_state(self.wallets[key[0]]))
+        if table == "wallet_parts":
+            customer, kind, name = key
+            wallet = self._wallet_of_rows(customer)
+            return (
+                encode_state(wallet.state_of_block(name) if kind == "block" else wallet.state_of_overage(int(name))),
+            )
         if table == "blocks":
             return _block_row(*self.blocks[key[0]])
         kind, name = key

@@ -56,6 +56,7 @@ DERIVED: Final[tuple[Derived, ...]] = tuple(
         derived.account_mappings,
         derived.dimension_sets,
         derived.wallets,
+        derived.wallet_parts,
         derived.blocks,
         derived.documents,
         derived.ledger_days,
@@ -65,5 +66,5 @@ DERIVED: Final[tuple[Derived, ...]] = tuple(
 
 DERIVED_BY_NAME: Final = {derived.name: derived for derived in DERIVED}
 
-OF_CUSTOMERS: Final = ("wallets", "blocks", "documents")
+OF_CUSTOMERS: Final = ("wallets", "wallet_parts", "blocks", "documents")
 """The tables whose rows belong to customers, share by share."""

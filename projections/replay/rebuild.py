@@ -44,7 +44,7 @@ from subledger.ledger import SETTINGS
 from subledger.store.columns import EventRow
 from subledger.store.database import Database, WriteConnection
 from subledger.store.writing.collecting import collection_held_off
-from subledger.store.writing.rows import decode_decision
+from subledger.store.writing.rows import decode_decision, parts_sql
 
 FORGET: Final = """
 -- Makes every writer discard its memory, which it uses only as long as the head (with this count) has not changed.
@@ -58,7 +58,12 @@ CREATE TEMP TABLE {staged} (LIKE {live}) ON COMMIT DROP;
 """
 INDEX: Final = "ALTER TABLE {staged} ADD PRIMARY KEY ({key})"
 BY_CUSTOMER: Final = "CREATE INDEX ON {staged} (customer)"
-STAGED_WALLETS: Final = "SELECT customer, position, state FROM rebuilt_wallets WHERE customer = ANY(%s)"
+STAGED_WALLETS: Final = f"""
+-- The wallets of these customers, with their parts.
+SELECT w.customer, w.position, w.state, {parts_sql("w.ledger", "rebuilt_wallet_parts")}
+FROM rebuilt_wallets w WHERE w.customer = ANY(%s)
+"""
+REMOVE_STAGED_PARTS: Final = "DELETE FROM rebuilt_wallet_parts WHERE customer = ANY(%s)"
 STAGED_BLOCKS: Final = """
 -- The finished blocks of these customers; open ones are in their wallets.
 SELECT block_id, customer, state FROM rebuilt_blocks WHERE customer = ANY(%s) AND NOT is_open
@@ -226,6 +231,8 @@ class _Rebuild:
         if damage is not None:
             raise _damaged(damage)
         late.settle_all()
+        # Parts that are finished by now have no row that would replace theirs.
+        connection.execute(REMOVE_STAGED_PARTS, (sorted(late.wallets),))
         for table in OF_CUSTOMERS:
             _replace(connection, self._ledger, DERIVED_BY_NAME[table], _rows(late, table))
         self._advance(late.events - known)

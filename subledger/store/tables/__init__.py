@@ -4,7 +4,7 @@ Every key begins with the ledger and nothing but reports crosses ledgers, so tha
 Texts, not surrogate keys, name customers, blocks and events: they are the billing system's own ids.
 
     the log, append-only     batches, events, entries
-    the writer's memory      ledgers (the lock), wallets, blocks, documents, dimension_sets, merkle_nodes
+    the writer's memory      ledgers (the lock), wallets, wallet_parts, blocks, documents, dimension_sets, merkle_nodes
     settings, from the log   posting_policies, posting_rules, account_mappings
     totals                   ledger_days, other_currencies, snapshots
     handed over              journals, journal_customers, journal_exports, export_targets

@@ -124,6 +124,17 @@ wallets = Table(
     comment="One row per customer: open blocks and overages. Rebuildable.",
 )
 
+wallet_parts = Table(
+    "wallet_parts",
+    metadata,
+    ledger_column(),
+    Column("customer", Text, primary_key=True),
+    Column("kind", Text, primary_key=True, comment="block or overage"),
+    Column("part_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    comment="Open blocks and overages of wallets that have more than 64 of them, a row each. Rebuildable.",
+)
+
 blocks = Table(
     "blocks",
     metadata,

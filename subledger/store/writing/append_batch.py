@@ -58,6 +58,8 @@ GROUPS: Final[dict[str, dict[str, type[Array]]]] = {
     "node": _columns(derived.merkle_nodes),
     "set": _columns(derived.dimension_sets),
     "wallet": _columns(derived.wallets),
+    "part": _columns(derived.wallet_parts),
+    "gone": {name: array for name, array in _columns(derived.wallet_parts).items() if name != "state"},
     "block": _columns(derived.blocks),
     "document": _columns(derived.documents),
     "day": _columns(derived.ledger_days),

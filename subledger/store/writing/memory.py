@@ -151,12 +151,14 @@ class LedgerMemory:
             return
         usage = usage_behind(connection, self.ledger)
         found = find_wallets(connection, self.ledger, {event.customer for event in usage if event.customer is not None})
-        stale = {customer: CaughtUp(wallet=wallet, position=position) for customer, position, wallet in found}
+        stale = {
+            customer: CaughtUp(row=wallet, wallet=wallet, position=position) for customer, position, wallet in found
+        }
         catch_up(stale, usage, head.state)
         for customer, caught_up in stale.items():
             self.wallets[customer] = caught_up.wallet
             if caught_up.unwritten_events:
-                self.unwritten[customer] = Unwritten(caught_up.unwritten_events, caught_up.position)
+                self.unwritten[customer] = Unwritten(caught_up.unwritten_events, caught_up.position, caught_up.row)
 
     def load_wallets(self, connection: WriteConnection, customers: set[str]) -> None:
         """Reads the wallets of customers that are not remembered.

@@ -27,7 +27,7 @@ from subledger.store.database import WriteConnection
 from subledger.store.decision_text import decision_sql
 from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES, LAPSED
 from subledger.store.writing.arrays import TextArray
-from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet
+from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, parts_sql
 from subledger.wallet import Wallet
 
 EventKey = tuple[str, str]
@@ -43,9 +43,10 @@ CROSS JOIN LATERAL (
     WHERE ledger = %s AND source = %s AND event_id = wanted.event_id LIMIT 1
 ) e
 """
-FIND_WALLETS: Final = """
--- The wallets of these customers, each as of the position of its last event that the row has.
-SELECT customer, position, state FROM wallets WHERE ledger = %s AND customer = ANY(%b)
+FIND_WALLETS: Final = f"""
+-- The wallets of these customers, each as of the position of its last event that its rows have.
+SELECT w.customer, w.position, w.state, {parts_sql("%s")}
+FROM wallets w WHERE w.ledger = %s AND w.customer = ANY(%b)
 """
 FIND_BLOCKS: Final = """
 -- The blocks of these ids: their customers, and the state of finished ones.
@@ -144,8 +145,8 @@ def read_recorded(finding: FindingEvents) -> dict[EventKey, FoundEvent]:
 
 def find_wallets(connection: WriteConnection, ledger: str, customers: Collection[str]) -> list[tuple[str, int, Wallet]]:
     """Finds the wallets of customers, each with the position of the last event that its row has."""
-    rows = connection.execute(FIND_WALLETS, (ledger, TextArray(customers)))
-    return [(customer, position, decode_wallet(state)) for customer, position, state in rows]
+    rows = connection.execute(FIND_WALLETS, (ledger, ledger, ledger, TextArray(customers)))
+    return [(customer, position, decode_wallet(state, *parts)) for customer, position, state, *parts in rows]
 
 
 def find_blocks(connection: WriteConnection, ledger: str, block_ids: Collection[str]) -> list[FoundBlock]:

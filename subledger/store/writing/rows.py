@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -34,7 +34,7 @@ from subledger.wallet_parts import Blocks, Overages
 class StoredWallet(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"standings": "positions"}
 ):
-    """A wallet as its row has it: open blocks and overages alone."""
+    """A wallet as its row has it: open blocks and overages, each sort only if there are at most ``MANY`` of it."""
 
     customer: str
     blocks: tuple[Block, ...] = ()
@@ -65,6 +65,25 @@ SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('p
 """
 
 
+MANY: Final = 64
+"""A wallet with more open blocks than this has a row for each of them, and so with overages: an event writes those that
+it changed. Up to so many are in the wallet's row, as one row is written faster than two."""
+
+
+def parts_sql(ledger: str, table: str = "wallet_parts") -> str:
+    """Columns of a query of wallets ``w``: the states that ``decode_wallet`` takes besides the wallet's own.
+
+    ``ledger`` is the placeholder of the ledger, used twice.
+    """
+    of = f"ARRAY(SELECT p.state FROM {table} p WHERE p.ledger = {ledger} AND p.customer = w.customer AND p.kind ="
+    return f"{of} 'block') AS blocks, {of} 'overage') AS overages"
+
+
+def has_rows(parts: Blocks | Overages) -> bool:
+    """Returns True if these parts of a wallet have rows of their own."""
+    return len(parts) > MANY
+
+
 def encode_state(value: msgspec.Struct | Standing) -> str:
     """A wallet, block or document as stored text: the same value always gives the same text."""
     return _encoder.encode(_stored_wallet(value) if isinstance(value, Wallet) else value).decode()
@@ -73,8 +92,8 @@ def encode_state(value: msgspec.Struct | Standing) -> str:
 def _stored_wallet(wallet: Wallet) -> StoredWallet:
     return StoredWallet(
         customer=wallet.customer,
-        blocks=tuple(wallet.blocks),
-        overages=tuple(wallet.overages),
+        blocks=() if has_rows(wallet.blocks) else tuple(wallet.blocks),
+        overages=() if has_rows(wallet.overages) else tuple(wallet.overages),
         carry=wallet.carry,
         standings=wallet.standings,
     )
@@ -96,12 +115,13 @@ def decode_cohort(text: str) -> Cohort:
     return _cohort.decode(text)
 
 
-def decode_wallet(text: str) -> Wallet:
+def decode_wallet(text: str, blocks: Iterable[str] = (), overages: Iterable[str] = ()) -> Wallet:
+    """A wallet from its row, and from the rows of its blocks and overages if it has such."""
     stored = _wallet.decode(text)
     return Wallet(
         customer=stored.customer,
-        blocks=Blocks(stored.blocks),
-        overages=Overages(stored.overages),
+        blocks=Blocks(stored.blocks or map(decode_block, blocks)),
+        overages=Overages(stored.overages or map(_overage.decode, overages)),
         carry=stored.carry,
         standings=stored.standings,
     )
@@ -115,6 +135,46 @@ def decode_document(kind: str, text: str) -> BillingDocument | Overage | Reverse
 
 DocumentRow = tuple[str, str, str | None, str]
 """Kind, id, customer (None for the ledger's own), state."""
+
+
+_Parts = TypeVar("_Parts", Blocks, Overages)
+
+PartKey = tuple[str, str, str]
+"""Customer, kind, id."""
+
+
+class PartRows(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of parts of a wallet to write, and those to delete."""
+
+    written: tuple[tuple[str, str, str, str], ...] = ()
+    """Customer, kind, id, state."""
+    gone: tuple[PartKey, ...] = ()
+
+
+def rows_of_parts(before: Wallet, after: Wallet) -> PartRows:
+    """The rows that differ after a wallet's row went from ``before`` to ``after``: the wallet as its rows have it."""
+    written: list[tuple[str, str, str, str]] = []
+    gone: list[PartKey] = []
+    _add_part_rows(after.customer, before.blocks, after.blocks, written, gone)
+    _add_part_rows(after.customer, before.overages, after.overages, written, gone)
+    return PartRows(written=tuple(written), gone=tuple(gone))
+
+
+def _add_part_rows(
+    customer: str, before: _Parts, after: _Parts, written: list[tuple[str, str, str, str]], gone: list[PartKey]
+) -> None:
+    had, has = has_rows(before), has_rows(after)
+    if not (had or has):
+        return
+    kind = after.kind
+    if had and has:
+        changes = after.changes_since(before)
+        written += [(customer, kind, str(after.name(now)), encode_state(now)) for _, now in changes if now is not None]
+        gone += [(customer, kind, str(after.name(was))) for was, now in changes if was is not None and now is None]
+    elif has:
+        written += [(customer, kind, str(after.name(part)), encode_state(part)) for part in after]
+    else:
+        gone += [(customer, kind, str(after.name(part))) for part in before]
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,10 +262,19 @@ def load_books(connection: WriteConnection, ledger: str) -> Books:
     return Books(rates=rates, pools=Pools(by_name=pools, cohorts=cohorts), standings=positions)
 
 
+class WalletRow(msgspec.Struct, frozen=True, gc=False):
+    """A wallet to write, the position of its last event, and the wallet that its rows have now."""
+
+    position: int
+    wallet: Wallet
+    before: Wallet
+
+
 def parameters_of(
-    wallets: Sequence[tuple[int, Wallet]], changes: Iterable[Rows], of_books: Sequence[DocumentRow] = ()
+    wallets: Sequence[WalletRow], changes: Iterable[Rows], of_books: Sequence[DocumentRow] = ()
 ) -> Parameters:
-    """Wallets (each with the position of its last event), blocks and documents, as parameters of a batch."""
+    """Wallets, blocks and documents, as parameters of a batch."""
+    parts = [rows_of_parts(row.before, row.wallet) for row in wallets]
     changes = list(changes)
     documents = [row for change in changes for row in change.documents] + list(of_books)
     blocks = [
@@ -222,7 +291,9 @@ def parameters_of(
         for customer, block in change.blocks
     ]
     return {
-        **rows_as_parameters("wallet", [(w.customer, position, encode_state(w)) for position, w in wallets]),
+        **rows_as_parameters("wallet", [(w.wallet.customer, w.position, encode_state(w.wallet)) for w in wallets]),
+        **rows_as_parameters("part", [row for of_wallet in parts for row in of_wallet.written]),
+        **rows_as_parameters("gone", [key for of_wallet in parts for key in of_wallet.gone]),
         **rows_as_parameters("block", blocks),
         **rows_as_parameters("document", documents),
     }

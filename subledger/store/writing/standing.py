@@ -34,9 +34,11 @@ SELECT customer FROM other_currencies WHERE ledger = %s ORDER BY customer
 REFUNDABLE: Final = """
 -- Which of these blocks were bought refundable.
 SELECT b.block_id FROM blocks b
-LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_open
+LEFT JOIN wallet_parts p
+    ON p.ledger = b.ledger AND p.customer = b.customer AND p.kind = 'block' AND p.part_id = b.block_id
+LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_open AND p.state IS NULL
 WHERE b.ledger = %s AND b.block_id = ANY(%s)
-  AND coalesce((b.state::jsonb ->> 'refundable')::boolean,
+  AND coalesce((coalesce(b.state, p.state)::jsonb ->> 'refundable')::boolean,
                (SELECT (open.block ->> 'refundable')::boolean
                 FROM jsonb_array_elements(w.state::jsonb -> 'blocks') AS open (block)
                 WHERE open.block ->> 'block_id' = b.block_id), false)

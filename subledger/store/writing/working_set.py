@@ -30,7 +30,7 @@ from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.log import RecordedEvent
 from subledger.store.writing.memory import Changes, LedgerMemory
 from subledger.store.writing.referenced_rows import EventKey, FoundBlock, FoundDocument, FoundEvent
-from subledger.store.writing.rows import parameters_of, rows_of_books, rows_of_change
+from subledger.store.writing.rows import WalletRow, parameters_of, rows_of_books, rows_of_change
 from subledger.store.writing.write_behind import Unwritten, is_far_behind, writes_every_row
 from subledger.wallet import Wallet
 
@@ -221,8 +221,11 @@ class WorkingSet:
             if wallet is not changed.wallet or changed.row_is_due:
                 changes.append(rows_of_change(changed.before, changed.wallet))
             earlier = memory.unwritten.get(customer)
+            known = memory.wallets.get(customer) or Wallet(customer=customer)
             unwritten[customer] = Unwritten(
-                changed.events + (0 if earlier is None else earlier.events), changed.last_position
+                changed.events + (0 if earlier is None else earlier.events),
+                changed.last_position,
+                known if earlier is None else earlier.row,
             )
         if self._writes_every_row(position, events):
             through, due = position, {**memory.unwritten, **unwritten}
@@ -236,7 +239,8 @@ class WorkingSet:
             effects=self._effects,
         )
         written = [
-            (of.last_position, wallets.get(customer) or memory.wallets[customer]) for customer, of in due.items()
+            WalletRow(of.last_position, wallets.get(customer) or memory.wallets[customer], of.row)
+            for customer, of in due.items()
         ]
         books = [] if self.books is memory.books else rows_of_books(memory.books, self.books)
         return {"new_wallets_through": through, **parameters_of(written, changes, books)}

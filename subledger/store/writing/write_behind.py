@@ -47,10 +47,11 @@ ORDER BY e.position
 
 
 class Unwritten(msgspec.Struct, frozen=True, gc=False):
-    """The events that a wallet's row lacks: their number, and the position of the last one."""
+    """The number of events that a wallet's rows lack, the position of the last one, the wallet as its rows have it."""
 
     events: int
     last_position: int
+    row: Wallet
 
 
 def writes_every_row(*, events: int, behind: int) -> bool:
@@ -64,8 +65,9 @@ def is_far_behind(unwritten: Unwritten) -> bool:
 
 
 class CaughtUp(msgspec.Struct, kw_only=True):
-    """A wallet as its row has it; after ``catch_up``, with the usage that its row lacks."""
+    """A wallet as its rows have it (``row``); ``wallet`` has, after ``catch_up``, the usage that they lack."""
 
+    row: Wallet
     wallet: Wallet
     position: int
     """Of the wallet's last event."""
