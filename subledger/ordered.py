@@ -5,7 +5,9 @@ change, and compared as a whole to find out what has changed. Here the values li
 anew and the list of chunks, and whatever shares a chunk with an earlier version is equal there.
 
 The chunks depend on the order of changes, so they decide what a change costs and nothing else: two sequences of the
-same values are equal. Owns: the chunks. Does not own: names and orders of blocks and documents (wallet).
+same values are equal, and equal to a tuple of them.
+
+Owns: the chunks. Does not own: the names and the order of blocks and documents (wallet_parts).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, ClassVar, Final, Self, TypeVar, overload
 
 Value = TypeVar("Value")
 
-CHUNK: Final = 64
+CHUNK: Final = 32
 """Values of a chunk; one of more than twice as many is divided."""
 
 Order = Any
@@ -36,7 +38,7 @@ class Ordered(Sequence[Value]):
 
     def __init__(self, values: Iterable[Value] = ()) -> None:
         ordered = sorted(values, key=self.order)
-        self._chunks = tuple(tuple(ordered[at : at + CHUNK]) for at in range(0, len(ordered), CHUNK))
+        self._chunks = tuple(self._chunk(ordered[at : at + CHUNK]) for at in range(0, len(ordered), CHUNK))
         self._length = len(ordered)
         self._orders: dict[Any, tuple[Order, ...]] | None = None
 
@@ -54,6 +56,11 @@ class Ordered(Sequence[Value]):
     def same_place(cls, before: Value, after: Value) -> bool:
         """True if two values of the same name have the same place."""
         return bool(cls.order(before) == cls.order(after))
+
+    @classmethod
+    def _chunk(cls, values: Iterable[Value], like: tuple[Value, ...] | None = None) -> tuple[Value, ...]:  # noqa: ARG003 - subclasses use it
+        """A chunk of these values; ``like``: they have the same places as those of another chunk."""
+        return tuple(values)
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -79,6 +86,8 @@ class Ordered(Sequence[Value]):
         return tuple(self)[index]
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, tuple):
+            return tuple(self) == other
         return type(other) is type(self) and (self is other or tuple(self) == tuple(other))
 
     def __repr__(self) -> str:
@@ -99,6 +108,10 @@ class Ordered(Sequence[Value]):
             return []
         old, new = _apart(earlier._chunks, self._chunks)
         name = self.name
+        if len(old) == len(new) == 1 and len(old[0]) == len(new[0]):  # nearly always: one value was replaced
+            pairs = [(was, now) for was, now in zip(old[0], new[0], strict=True) if was is not now]
+            if all(name(was) == name(now) for was, now in pairs):
+                return pairs
         before = {name(value): value for chunk in old for value in chunk}
         changes: list[tuple[Value | None, Value | None]] = []
         for chunk in new:
@@ -118,7 +131,8 @@ class Ordered(Sequence[Value]):
             at, index = found
             chunk = self._chunks[at]
             if self.same_place(chunk[index], value):
-                return self._with_chunks(at, at + 1, ((*chunk[:index], value, *chunk[index + 1 :]),), self._length)
+                made = self._chunk((*chunk[:index], value, *chunk[index + 1 :]), chunk)
+                return self._with_chunks(at, at + 1, (made,), self._length)
             return self._without(at, index)._with_new(value)
         return self._with_new(value)
 
@@ -147,14 +161,14 @@ class Ordered(Sequence[Value]):
             if order not in known:
                 self._orders[name] = (*known, order)
         if not self._chunks:
-            return self._with_chunks(0, 0, ((value,),), 1)
+            return self._with_chunks(0, 0, (self._chunk((value,)),), 1)
         at = max(bisect_right(self._chunks, order, key=self._first) - 1, 0)
         chunk = self._chunks[at]
         index = bisect_left(chunk, order, key=self.order)
         made = (*chunk[:index], value, *chunk[index:])
         half = len(made) // 2
         halves = (made,) if len(made) <= 2 * CHUNK else (made[:half], made[half:])
-        return self._with_chunks(at, at + 1, halves, self._length + 1)
+        return self._with_chunks(at, at + 1, tuple(map(self._chunk, halves)), self._length + 1)
 
     def _without(self, at: int, index: int) -> Self:
         chunk = self._chunks[at]
@@ -162,7 +176,7 @@ class Ordered(Sequence[Value]):
         end = at + 1
         if end < len(self._chunks) and len(made) + len(self._chunks[end]) <= CHUNK:
             made, end = (*made, *self._chunks[end]), end + 1
-        return self._with_chunks(at, end, (made,) if made else (), self._length - 1)
+        return self._with_chunks(at, end, (self._chunk(made),) if made else (), self._length - 1)
 
     def _with_chunks(self, start: int, end: int, chunks: tuple[tuple[Value, ...], ...], length: int) -> Self:
         made = object.__new__(type(self))

@@ -97,10 +97,7 @@ def _receivables(
         return (_Receivable(of=block),)
     if data.invoice_id is None:
         return ()
-    blocks = sorted(
-        (block for block in wallet.blocks if block.invoice_id == data.invoice_id),
-        key=lambda block: block.opened_at_position,
-    )
+    blocks = sorted(wallet.blocks.on_invoice(data.invoice_id), key=lambda block: block.opened_at_position)
     found = tuple(_Receivable(of=block) for block in blocks)
     invoice = wallet.document(Invoice, data.invoice_id)
     if invoice is not None:
@@ -262,16 +259,16 @@ def bill_overage(wallet: Wallet, event: Event[OverageBilled], context: Context, 
     data = event.data
     is_new_document(event, context)
     amount = minor(data.amount, data.currency, "amount")
-    open_overages = [o for o in wallet.overages if o.open and o.currency == data.currency]
-    unbilled = sum(overage.open_minor for overage in open_overages)
-    at_most(amount, unbilled, data.currency, errors.ExceedsOverage, "the amount exceeds the unbilled overage")
     movements: list[Movement] = []
-    for overage in open_overages:
-        if not amount:
+    unbilled = 0
+    for overage in wallet.overages:
+        if not (overage.open and overage.currency == data.currency):
+            continue
+        if amount <= unbilled:
             break
-        part = min(amount, overage.open_minor)
-        movements.append(_billed(overage, part, data, dates))
-        amount -= part
+        movements.append(_billed(overage, min(amount - unbilled, overage.open_minor), data, dates))
+        unbilled += overage.open_minor
+    at_most(amount, unbilled, data.currency, errors.ExceedsOverage, "the amount exceeds the unbilled overage")
     tax = minor(data.tax, data.currency, "tax")
     if tax:
         movements.append(_money("overage_tax", tax, data.currency, dates, invoice_id=data.invoice_id))

@@ -66,14 +66,14 @@ def _in_the_pools_currency(data: CreditsPurchased, context: Context) -> None:
 def _backfill(wallet: Wallet, block: Block, dates: Dates) -> list[Movement]:
     """Pays unbilled overage from a new block, oldest first, at the overage's own price."""
     movements: list[Movement] = []
-    for overage in wallet.overages:
+    for overage in wallet.overages.for_backfill():
+        if not block.remaining:
+            break
         if not (
-            overage.backfill
-            and overage.open > 0
+            overage.open > 0
             and overage.unit == block.unit
             and overage.currency == block.currency
             and (block.scope is None or overage.product in block.scope)
-            and block.remaining > 0
         ):
             continue
         credits = min(block.remaining, overage.open)

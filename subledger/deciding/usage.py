@@ -5,6 +5,7 @@ Owns: these decisions. Does not own: the price of a draw (blocks), the reasons o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 
@@ -29,7 +30,10 @@ from subledger.wallet import Decision, Movement, Wallet, price_overage
 def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dates: Dates) -> Decision:
     """Draws blocks down in their order; credits that the blocks do not have are overage."""
     data = event.data
-    blocks = (own_block(wallet, data.block_id, context),) if data.block_id is not None else wallet.blocks
+    if data.block_id is not None:
+        blocks: Iterable[Block] = (own_block(wallet, data.block_id, context),)
+    else:
+        blocks = wallet.blocks.admitting(data.unit, data.product, event.occurred_at)
     late = context.state.late_usage == "reclassify"
     needed = data.credits
     movements: list[Movement] = []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from subledger import ordered
 from subledger.blocks import Block
@@ -76,6 +77,55 @@ def test_every_version_is_what_sorting_gives_and_knows_what_differs_from_every_o
             found = after.changes_since(blocks)
             assert {(id(was), id(now)) for was, now in found} == changes_by_hand(known, now)
             assert len(found) == len(changes_by_hand(known, now))
+
+
+@pytest.mark.usefixtures("chunk")
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 30),
+            DAYS,
+            st.sampled_from(("credit", "call")),
+            st.sampled_from((None, ("a",), ("a", "b"))),
+            st.integers(0, 3),
+            st.sampled_from((None, "i", "j")),
+        ),
+        max_size=20,
+    ),
+    st.sampled_from(("credit", "call", "minute")),
+    st.sampled_from((None, "a", "b", "c")),
+    st.integers(0, 6),
+)
+def test_no_block_that_admits_usage_or_is_on_an_invoice_is_passed_by(
+    terms: list[tuple[int, int | None, str, tuple[str, ...] | None, int, str | None]], unit: str, product: str, day: int
+) -> None:
+    blocks, at = Blocks(), START + timedelta(days=day)
+    for name, days, of_unit, scope, start, invoice in terms:
+        known = blocks.get(f"b{name}")
+        if known is not None:  # only figures and the expiry of a block ever change
+            expiry = block(name, days).expires_at
+            blocks = blocks.with_value(replace(known, expires_at=expiry, used=known.used + 1))
+        else:
+            blocks = blocks.with_value(
+                replace(
+                    block(name, days),
+                    unit=of_unit,
+                    scope=scope,
+                    starts_at=START + timedelta(days=start),
+                    invoice_id=invoice,
+                )
+            )
+        list(blocks.admitting(unit, product, at))  # terms are remembered, and are those of later versions too
+    found = [b for b in blocks.admitting(unit, product, at) if b.admits(unit=unit, product=product, at=at)]
+    assert found == [b for b in blocks if b.admits(unit=unit, product=product, at=at)]
+    assert blocks.on_invoice("i") == [b for b in blocks if b.invoice_id == "i"]
+
+
+def test_blocks_of_another_unit_are_passed_by_unseen() -> None:
+    blocks = Blocks(block(name) for name in range(1_000)).with_value(replace(block(7_000), unit="call"))
+    assert len(list(blocks.admitting("call", None, START))) <= 2 * ordered.CHUNK
+    assert list(blocks.admitting("minute", None, START)) == []
+    assert len(list(blocks.admitting("credit", None, START))) == 1_001
 
 
 def test_missing_values_are_added_and_others_stay() -> None:
@@ -148,7 +198,9 @@ def test_names_that_left_are_forgotten() -> None:
 
 def test_it_is_compared_by_its_values_and_never_equal_to_another_sort() -> None:
     assert Numbers([2, 1]) == Numbers([1, 2])
-    assert Numbers([1]) != (1,)
+    assert Numbers([1]) == (1,)
+    assert Numbers([1]) != [1]
+    assert Numbers([1]) != Blocks()
     assert Numbers(range(200))[199] == Numbers(range(200))[-1] == 199
     assert Numbers(range(200))[3:5] == (3, 4)
     with pytest.raises(IndexError):

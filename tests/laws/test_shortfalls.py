@@ -287,9 +287,9 @@ def many() -> Case:
     return case
 
 
-def test_a_refusal_is_decided_with_the_one_look_at_each_block_that_drawing_takes(many: Case) -> None:
+def test_a_refusal_is_decided_with_at_most_the_one_look_at_each_block_that_drawing_takes(many: Case) -> None:
     event = usage(many)
-    assert looks(lambda: decided(many, event)) == MANY
+    assert looks(lambda: decided(many, event)) <= MANY
 
 
 def test_the_reasons_take_one_look_at_each_block_and_no_more_names_than_are_said(many: Case) -> None:
