@@ -7,7 +7,7 @@ MUTATION := $(VENV)/.mutation
 PEERS_BIN := $(VENV)/bench-peers/bin
 PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test campaign check lint types contracts mutation lock bench-peers bench-full bench-storage bench-hostile fuzz clean
+.PHONY: setup demo test campaign check lint types contracts mutation lock bench-peers bench-full bench-storage bench-customer bench-hostile fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -71,6 +71,9 @@ bench-storage: setup  ## other layouts of the log beside ours: partitioned, othe
 	$(BIN)/python -m tests.benchmarks.storage partitions --ledgers 16
 	$(BIN)/python -m tests.benchmarks.storage settings
 	$(BIN)/python -m tests.benchmarks.storage freezing
+
+bench-customer: setup  ## one customer with 1,000 to 8,000 open blocks: how each step grows when their number doubles
+	$(BIN)/python -m tests.benchmarks.one_customer
 
 bench-hostile: setup  ## a hundred hostile clients at once: how long /healthz takes, and the memory of the server
 	$(BIN)/python -m tests.benchmarks.hostile

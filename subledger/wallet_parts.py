@@ -19,7 +19,7 @@ from subledger.ordered import ByName, Ordered
 
 
 class _BlockTerms(msgspec.Struct, frozen=True, gc=False):
-    """What usage, or a payment of an invoice, may find among some blocks; none of it changes while they stay."""
+    """The terms of some blocks, for usage or a payment to pass by them. None changes while the blocks stay."""
 
     units: frozenset[str]
     products: frozenset[str] | None

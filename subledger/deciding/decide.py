@@ -33,6 +33,8 @@ from subledger.money import MAX_MINOR
 from subledger.wallet import Decision, Movement, Wallet
 
 _BOUND: Final = 10 * MAX_MINOR
+MAX_ENTRIES: Final = 32_767
+"""Of one event: the log numbers them in 16 bits."""
 
 
 def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
@@ -65,7 +67,20 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
             functional_currency=state.functional_currency,
         )
     _check_bounds(draft)
-    return with_due_breakage(draft, event, context, dates) if pooled else draft
+    decided = with_due_breakage(draft, event, context, dates) if pooled else draft
+    _check_number(event, decided)
+    return decided
+
+
+def _check_number(event: Event, decided: Decision) -> None:
+    """Raises InvalidValue if an event would make more entries than can be numbered."""
+    if len(decided.movements) > MAX_ENTRIES:
+        raise errors.InvalidValue(
+            f"{event.event_id} would post {len(decided.movements):,} entries, as it concerns too many blocks",
+            field="data",
+            expected=f"at most {MAX_ENTRIES:,} entries; several events, each for a part of the credits or the amount",
+            found=f"{len(decided.movements):,}",
+        )
 
 
 def _check_bounds(draft: Decision) -> None:

@@ -6,10 +6,13 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import SmallInteger
 
 from subledger import errors
+from subledger.deciding import decide
 from subledger.deciding.context import Context, Dates, Original
 from subledger.deciding.usage import reverse
+from subledger.store.tables import metadata
 from subledger.wallet import Movement, Wallet
 from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, moves, on
 
@@ -330,6 +333,28 @@ def test_usage_without_credits_is_refused_with_what_is_available_or_missing() ->
     )
     at_most = case.uses("1000007", 5, on_shortfall="overage", overage_price="10000000.00", currency="USD")
     assert moves(at_most)[-1] == ("overage", None, "1000000", 10**15, None)
+
+
+def test_an_event_that_concerns_more_blocks_than_entries_have_numbers_is_refused_and_smaller_ones_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case()
+    for number in range(5):
+        case.buys(f"B{number}")
+    drawn = case.uses("28", 10)
+    monkeypatch.setattr(decide, "MAX_ENTRIES", 3)
+    error = case.is_refused("consumption.reversed", 12, event_id=drawn.event.event_id, reason="r")
+    assert isinstance(error, errors.InvalidValue)
+    assert (error.field, error.found) == ("data", "4")
+    assert "a part of the credits" in (error.expected or "")
+    for day in (13, 14):
+        case.takes_back(drawn, day, credits="14")
+    assert case.wallet("ann").blocks[4].remaining == 7
+
+
+def test_the_log_numbers_as_many_entries_as_an_event_may_post() -> None:
+    assert isinstance(metadata.tables["entries"].columns["number"].type, SmallInteger)
+    assert decide.MAX_ENTRIES == 2**15 - 1
 
 
 def test_overage_is_paid_by_the_next_purchase_only_where_it_is_to_be() -> None:

@@ -107,7 +107,8 @@ MANY = """
 -- A hundred thousand more finished blocks of a customer: a half of them expired, the others used up.
 INSERT INTO blocks (ledger, block_id, customer, opened_at_position, expires_at, is_open, state)
 SELECT ledger, block_id || '-' || n, customer, opened_at_position, expires_at - n * interval '1 minute', false,
-       CASE WHEN n % 2 = 0 THEN state ELSE replace(state, '"expired":true', '"expired":false') END
+       replace(CASE WHEN n % 2 = 0 THEN state ELSE replace(state, '"expired":true', '"expired":false') END,
+               '"block_id":"A"', '"block_id":"A-' || n || '"')
 FROM blocks, generate_series(1, 100000) AS n WHERE block_id = 'A'
 """
 READ = """
