@@ -25,9 +25,14 @@ def last_usable_day(expires_at: datetime, timezone: ZoneInfo) -> date:
     return effective_date(expires_at - MICROSECOND, timezone)
 
 
-def effective_date_of(type: str, occurred_at: datetime, timezone: ZoneInfo) -> date:
-    """The effective date of an event: its day, or of an expiry the last day on which the credits could be used."""
-    return (last_usable_day if type == "credits.expired" else effective_date)(occurred_at, timezone)
+def effective_date_of(type: str, occurred_at: datetime, timezone: ZoneInfo, accounting_rules: int) -> date:
+    """The effective date of an event: its day, or of an expiry the last day on which the credits could be used.
+
+    ``accounting_rules``: the version under which the event was recorded. Of version 1 an expiry has its own day: the
+    date is stored in the entries, so it never changes.
+    """
+    is_expiry = type == "credits.expired" and accounting_rules >= 2
+    return (last_usable_day if is_expiry else effective_date)(occurred_at, timezone)
 
 
 def accounting_date(effective: date, closed_through: date | None, *others: date | None) -> date:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from subledger.accounting_dates import effective_date
+from subledger.accounting_dates import effective_date, effective_date_of
 from subledger.errors import InTheFuture, SchemaOutOfDate
 from subledger.events import own_data
 from subledger.events.envelope import OWN_SOURCE, Event, canonical, format_time
@@ -57,6 +57,10 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def zone(self) -> ZoneInfo:
         return time_zone(self.timezone)
+
+    def effective_date_of(self, event: Event) -> date:
+        """The effective date of an event that is recorded under the ledger's settings and accounting rules."""
+        return effective_date_of(event.type, event.occurred_at, self.zone, self.accounting_rules)
 
     def now(self, moment: datetime) -> datetime:
         """The ledger's now, when the database's clock shows ``moment``: a sandbox has its own."""

@@ -21,7 +21,6 @@ from typing import Any, Final
 import msgspec
 import rfc8785
 
-from subledger.accounting_dates import effective_date_of
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
 from subledger.events.data import CreditsConsumed
@@ -212,7 +211,7 @@ def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapp
     """
     if not decision.movements:
         return ()
-    effective = effective_date_of(event.type, event.occurred_at, before.zone)
+    effective = before.effective_date_of(event)
     return tuple(
         _entry(number, movement, event, decision, before, wallets, effective)
         for number, movement in enumerate(decision.movements, start=1)

@@ -33,7 +33,7 @@ from subledger.errors import InvalidInput
 from subledger.events.data import ConsumptionReversed
 from subledger.events.envelope import Event, format_time, read_event
 from subledger.evolving import evolve
-from subledger.ledger import LedgerState
+from subledger.ledger import ACCOUNTING_RULES, LedgerState
 from subledger.money import format_credits
 from subledger.periods import Period, time_zone
 from subledger.wallet import Wallet
@@ -61,7 +61,9 @@ class Retail:
         self.reasons: Counter[str] = Counter()
         self._wallets: dict[str, Wallet] = {}
         self._usage: dict[str, list[Original]] = {}
-        self._state = LedgerState(ledger="retail", functional_currency="GBP", timezone=ZONE, policy=1)
+        self._state = LedgerState(
+            ledger="retail", functional_currency="GBP", timezone=ZONE, policy=1, accounting_rules=ACCOUNTING_RULES
+        )
         self._position = 0
 
     def months(self, path: Path) -> Iterator[tuple[Period, list[dict[str, Any]]]]:

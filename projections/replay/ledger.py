@@ -6,7 +6,6 @@ Owns: that fold in memory, and its expected rows. Does not own: the fold of cust
 from __future__ import annotations
 
 from projections.replay.derived_tables import Rows
-from subledger.accounting_dates import effective_date_of
 from subledger.books import Books, evolve_books
 from subledger.events.envelope import Event, canonical
 from subledger.events.own_data import MappingAdopted, PolicyAdopted
@@ -35,7 +34,7 @@ class LedgerReplayer:
     def take(self, logged: EventRow) -> Event:
         """Folds in one event. Returns the parsed event."""
         event, decision = logged.read(), decode_decision(logged.decision_text)
-        effective = effective_date_of(event.type, event.occurred_at, self.state.zone)
+        effective = self.state.effective_date_of(event)
         functional_currency = self.state.functional_currency
         before = self.books
         self.books = evolve_books(before, event, decision, effective=effective, functional_currency=functional_currency)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from subledger import errors
-from subledger.accounting_dates import accounting_date, effective_date_of
+from subledger.accounting_dates import accounting_date
 from subledger.billing_documents import AnyDocument, Standing
 from subledger.blocks import PAID, PROMOTIONAL, Block
 from subledger.books import Books
@@ -72,7 +72,7 @@ class Dates(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, event: Event, state: LedgerState) -> Dates:
-        return cls(effective_date_of(event.type, event.occurred_at, state.zone), state.closed_through)
+        return cls(state.effective_date_of(event), state.closed_through)
 
     def on(self, *others: date | None) -> date:
         """The date of an entry that depends on what happened on these other dates."""

@@ -42,7 +42,7 @@ def plus(one: Portion, other: Portion) -> Portion:
 
 
 def left_on(day: date, first: Portion, moved: list[Change]) -> Portion:
-    """What is left at the end of a day."""
+    """The block at the end of a day."""
     for change in moved:
         if change.on <= day:
             first = plus(first, Portion(*change[1:]))

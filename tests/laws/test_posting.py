@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from subledger.accounting_dates import effective_date
 from subledger.accounts import Side
 from subledger.billing_documents import Overage
 from subledger.blocks import Block
@@ -152,7 +151,7 @@ def test_a_replay_of_what_was_decided_gives_the_same_wallets_books_and_entries(l
             assert all(overage.open for overage in kept[customer].overages)
             assert not kept[customer].reversed_usages
             assert not kept[customer].documents
-        effective = effective_date(event.occurred_at, state.zone)
+        effective = state.effective_date_of(event)
         books = evolve_books(books, event, stored, effective=effective, functional_currency=HOME)
         assert books == step.books
         assert state == step.before
@@ -170,7 +169,7 @@ def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
     for step in ledger.steps:
         for block in (block for wallet in step.wallets.values() for block in wallet.blocks):
             units[block.block_id] = (block.unit, block.credit_kind)
-        effective = step.event.occurred_at.astimezone(step.before.zone).date()
+        effective = step.before.effective_date_of(step.event)
         assert [entry.number for entry in step.entries] == list(range(1, len(step.decision.movements) + 1))
         for movement, entry in step.moves:
             of_nobody = entry.kind == "breakage_estimate" or (step.event.customer is None and not movement.customer)

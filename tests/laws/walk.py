@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from subledger.accounting_dates import effective_date
 from subledger.billing_documents import Standing, subaccount_of
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
@@ -106,7 +105,7 @@ class Walk:
                 functional_currency=HOME,
                 closed_through=before.closed_through,
             )
-        effective = effective_date(event.occurred_at, before.zone)
+        effective = before.effective_date_of(event)
         self.books = evolve_books(self.books, event, decision, effective=effective, functional_currency=HOME)
         self.state = evolve_ledger(before, event)
         if event.type in ("credits.purchased", "credits.granted"):

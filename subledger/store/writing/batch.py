@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import msgspec
 import psycopg
 
-from subledger.accounting_dates import effective_date_of
 from subledger.books import changes_books, evolve_books
 from subledger.deciding.decide import decide
 from subledger.deciding.event_effects import effect_of
@@ -267,7 +266,7 @@ class Writing:
         head, working, state = self._head, self._working, self._head.state
         functional_currency, books = state.functional_currency, working.books
         if changes_books(event, decision):
-            effective = effective_date_of(event.type, event.occurred_at, state.zone)
+            effective = state.effective_date_of(event)
             books = evolve_books(books, event, decision, effective=effective, functional_currency=functional_currency)
         entries = post(event, decision, before=state, wallets=wallets)
         recorded = RecordedEvent(position=position, event=event, decision=decision, entries=entries)

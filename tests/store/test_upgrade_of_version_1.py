@@ -1,0 +1,121 @@
+"""A ledger that was recorded under version 1 of the accounting rules, upgraded: its decisions and hashes stay.
+
+``golden/version_1.jsonl`` has every row of a database in which the last release under version 1 (commit 97dfce1, schema
+0033) recorded 16 events: blocks of their own and of a pool, of which some expire at midnight, usage reversed and usage
+known after an expiry, an estimate, a payment. It is never written again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from psycopg import sql
+
+from api.service import Subledger, upgrade_database
+from projections import integrity
+from projections.replay.rebuild import rebuild
+from subledger.ledger import ACCOUNTING_RULES
+from subledger.store.database import Database
+from subledger.store.migrate import _config
+from subledger.store.reading.ledgers import ledger_heads
+from tests.building import cloud_event
+
+VERSION_1 = Path(__file__).parents[1] / "golden" / "version_1.jsonl"
+SCHEMA = "0033"
+EVENTS = 16
+
+
+def load_version_1(url: str) -> None:
+    """Fills an empty database with the recorded rows, as that release left them."""
+    command.upgrade(_config(url), SCHEMA)
+    insert = sql.SQL("INSERT INTO {0} SELECT * FROM jsonb_populate_record(NULL::{0}, %s)")
+    with psycopg.connect(url) as connection:
+        connection.execute("SET session_replication_role = replica")  # without triggers: seals stay as they are
+        for line in VERSION_1.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            connection.execute(insert.format(sql.Identifier(row["table"])), (json.dumps(row["row"]),))
+
+
+@pytest.fixture
+def version_1_url(fresh_database_url: str) -> str:
+    load_version_1(fresh_database_url)
+    return fresh_database_url
+
+
+@pytest.fixture
+def upgraded(version_1_url: str) -> Iterator[Subledger]:
+    upgrade_database(version_1_url)
+    database = Database(version_1_url)
+    yield Subledger(database)
+    database.close()
+
+
+def logged(url: str) -> list[tuple[object, ...]]:
+    """The log with every stored decision and hash."""
+    read = """
+        SELECT e.leaf, to_jsonb(e)::text,
+               (SELECT jsonb_agg(to_jsonb(n) - 'cohort' ORDER BY n.number)::text
+                FROM entries n WHERE n.position = e.position)
+        FROM events e WHERE position <= %s ORDER BY position
+    """
+    with psycopg.connect(url) as connection:
+        return connection.execute(read, (EVENTS,)).fetchall()
+
+
+def effective_dates(service: Subledger) -> list[tuple[str, date, date]]:
+    with service.database.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT e.type, n.accounting_date, n.effective_date FROM events e JOIN entries n USING (ledger, position)"
+            " WHERE e.type = 'credits.expired' ORDER BY position, number"
+        )
+        return [tuple(row) for row in rows]
+
+
+def test_an_upgrade_changes_no_decision_and_no_hash_and_the_ledger_verifies_clean(version_1_url: str) -> None:
+    before = logged(version_1_url)
+    assert len(before) == EVENTS
+    upgrade_database(version_1_url)
+    assert logged(version_1_url) == before
+    database = Database(version_1_url)
+    try:
+        assert integrity.verify(database, "acme").differences == []
+        with database.read() as connection:
+            [(head, _)] = ledger_heads(connection, after="", limit=9)
+        assert (head.state.accounting_rules, head.position) == (ACCOUNTING_RULES, EVENTS + 1)
+        counts = rebuild(database, "acme")
+        assert not any((*counts.removed.values(), *counts.written.values()))
+    finally:
+        database.close()
+
+
+def test_an_expiry_of_before_keeps_its_day_and_one_of_afterwards_is_of_the_last_usable_day(upgraded: Subledger) -> None:
+    was = effective_dates(upgraded)
+    assert was[0][1:] == (date(2026, 2, 1), date(2026, 2, 1))
+    block = {"block_id": "N", "credits": "5", "price": "5.00", "currency": "USD", "expires_at": "2026-07-01T00:00:00Z"}
+    bought = cloud_event("buy-new", "credits.purchased", "ann", "2026-06-01T12:00:00Z", **block)
+    assert upgraded.record("acme", [bought])[0].error is None
+    assert upgraded.expire("acme", date(2026, 7, 1)) == 1
+    assert effective_dates(upgraded) == [*was, ("credits.expired", date(2026, 6, 30), date(2026, 6, 30))]
+    assert integrity.verify(upgraded.database, "acme").differences == []
+
+
+def test_an_upgraded_ledger_goes_on_where_it_was(upgraded: Subledger) -> None:
+    late = cloud_event("late-2", "credits.consumed", "ann", "2026-01-25T12:00:00Z", credits="1", block_id="A")
+    [outcome] = upgraded.record("acme", [late])
+    assert outcome.error is None
+    with upgraded.database.read() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT kind, accounting_date, credits, amount_minor FROM entries WHERE position = "
+            f"{outcome.position} ORDER BY number"
+        )
+        assert [tuple(row) for row in found] == [
+            ("breakage", date(2026, 2, 1), -1, -33),
+            ("consumption", date(2026, 1, 25), 1, 33),
+        ]
+    assert integrity.verify(upgraded.database, "acme").differences == []
