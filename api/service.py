@@ -18,7 +18,7 @@ from projections import monitors
 from projections.close import expiry_sweeper
 from projections.configuring import ledgers
 from projections.configuring.policies import Adoption, adopt_policy
-from projections.configuring.upgrade import upgrade
+from projections.configuring.upgrade import Upgrading, upgrade
 from projections.day_totals import DayTotalsProjector
 from projections.delivery import outbox
 from projections.delivery.channel_task import DELIVER, channel_subject, channel_task
@@ -59,9 +59,9 @@ def recorder_of(database: Database) -> Recorder:
     return Recorder(database, [DayTotalsProjector()])
 
 
-def upgrade_database(url: str, timeouts: Timeouts = Timeouts()) -> None:
+def upgrade_database(url: str, timeouts: Timeouts = Timeouts(), progress: Upgrading | None = None) -> None:
     """Upgrades the schema and the ledgers of a database to this version; see ``projections.configuring.upgrade``."""
-    upgrade(url, recorder_of, timeouts)
+    upgrade(url, recorder_of, timeouts, progress)
 
 
 class Subledger:

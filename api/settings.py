@@ -20,6 +20,7 @@ from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger, upgrade_database
 from api.stopping import StoppingTime
 from api.terminal import err
+from projections.configuring.upgrade import is_upgraded
 from subledger.errors import InvalidValue, SchemaOutOfDate
 from subledger.store import private
 from subledger.store.database import Database, engine_url
@@ -152,13 +153,16 @@ def _from_environment(kind: type[Chosen]) -> Chosen:
 
 
 def connect() -> Subledger:
-    """The service on the configured database. It migrates the embedded database, and no other.
+    """The service on the configured database. It upgrades the embedded database, and no other.
+
+    It also goes on with an upgrade that was interrupted.
 
     Raises SchemaOutOfDate.
     """
     url = owner_url()
-    if not is_current(url):
-        if not is_embedded():
-            raise SchemaOutOfDate("the database has another schema: run `subledger init`", expected="subledger init")
-        upgrade_database(url, timeouts())
+    if is_embedded():
+        if not is_upgraded(url):
+            upgrade_database(url, timeouts())
+    elif not is_current(url):
+        raise SchemaOutOfDate("the database has another schema: run `subledger init`", expected="subledger init")
     return Subledger(Database(url, timeouts=timeouts()), limits=limits())

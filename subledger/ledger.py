@@ -100,7 +100,8 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 approvals=data.approvals,
                 future_tolerance=data.future_tolerance,
                 sandbox=data.sandbox,
-                accounting_rules=data.accounting_rules,
+                # Settings may be recorded that were requested before an upgrade: the rules never go back.
+                accounting_rules=max(state.accounting_rules, data.accounting_rules),
             )
         case own_data.ClockSet() as data:
             return replace(state, clock=data.clock)
@@ -125,6 +126,8 @@ def check_accounting_rules(state: LedgerState, events: Sequence[Event]) -> None:
     it on derived rows that the new rules do not know.
     """
     found = state.accounting_rules
+    if not events:
+        return
     for event in events[:1]:
         if isinstance(event.data, own_data.LedgerConfigured):
             found = max(found, event.data.accounting_rules)

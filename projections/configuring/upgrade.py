@@ -1,7 +1,7 @@
 """Command: upgrading a database to this version: its schema, and its ledgers to this version's accounting rules.
 
-Owns: which ledgers are upgraded, and in which order. Does not own: the migrations (store/migrate), the rebuild
-(rebuild), what each version of the rules means (DECISIONS.md).
+Owns: which ledgers are upgraded, and in which order; that it goes on after one that cannot be. Does not own: the
+migrations (store/migrate), the rebuild (rebuild), what each version of the rules means (DECISIONS.md).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import Final
 import msgspec
 
 from projections.replay.rebuild import rebuild
+from projections.replay.workers import no_progress
+from subledger.errors import IntegrityFault, SubledgerError
 from subledger.events.envelope import Event
 from subledger.ledger import ACCOUNTING_RULES, LedgerState
 from subledger.own_events import ledger_configured
 from subledger.store.database import Database, WriteConnection
-from subledger.store.migrate import migrate
+from subledger.store.migrate import is_current, migrate
 from subledger.store.reading.ledgers import ledger_heads
 from subledger.store.timeouts import Timeouts
 from subledger.store.writing.recorder import Recorder, ledger_now, raise_first
@@ -25,36 +27,86 @@ _ALL: Final = 1_000_000
 UPGRADED_BY: Final = "subledger"
 """The name in the event that adopts the rules: no person chose them."""
 
+Upgrading = Callable[[str, int, int], None]
+"""Told of a ledger, how many of its events have been read, and how many there are."""
 
-def upgrade(url: str, recorder_of: Callable[[Database], Recorder], timeouts: Timeouts = Timeouts()) -> None:
-    """Applies the missing migrations, and upgrades every ledger to this version's accounting rules.
 
-    A ledger's derived rows are made anew from its log first, as decisions by the new rules read what earlier versions
-    did not derive. Then an event says in its log from which position on the rules hold. If it is killed in between, the
-    ledger takes no events, and the next upgrade begins with it again.
-    """
-    migrate(url)
-    database = Database(url, timeouts=timeouts)
+def is_upgraded(url: str) -> bool:
+    """True if a database has this version's schema, and all its ledgers have this version's accounting rules."""
+    if not is_current(url):
+        return False
+    database = Database(url)
     try:
-        with database.read() as connection:
-            states = [head.state for head, _ in ledger_heads(connection, after="", limit=_ALL)]
-        for state in states:
-            if state.accounting_rules < ACCOUNTING_RULES:
-                rebuild(database, state.ledger)
-                adopt_accounting_rules(recorder_of(database), state.ledger)
+        return not _to_upgrade(database)
     finally:
         database.close()
 
 
-def adopt_accounting_rules(recorder: Recorder, ledger: str) -> bool:
-    """Puts this version's accounting rules in force for events recorded from now on. Returns False if they are."""
+def upgrade(
+    url: str,
+    recorder_of: Callable[[Database], Recorder],
+    timeouts: Timeouts = Timeouts(),
+    progress: Upgrading | None = None,
+) -> None:
+    """Applies the missing migrations, and upgrades every ledger to this version's accounting rules.
+
+    A ledger's derived rows are made anew from its log first, as decisions by the new rules read what earlier versions
+    did not derive. Then an event says in its log from which position on the rules hold. If it is killed in between, the
+    ledger takes no events, and the next upgrade begins with it again. A ledger that cannot be upgraded does not stop
+    the others. Raises IntegrityFault at the end, with each of them, if there are any.
+    """
+    migrate(url)
+    database = Database(url, timeouts=timeouts)
+    failed: list[str] = []
+    try:
+        for ledger in _to_upgrade(database):
+            try:
+                _upgrade_ledger(database, recorder_of(database), ledger, progress)
+            except SubledgerError as error:
+                failed.append(f"{ledger}: {error.message}")
+    finally:
+        database.close()
+    if failed:
+        raise IntegrityFault(f"the other ledgers are upgraded, but not {'; '.join(failed)}")
+
+
+def _to_upgrade(database: Database) -> list[str]:
+    """The ledgers that have not adopted this version's rules."""
+    with database.read() as connection:
+        heads = ledger_heads(connection, after="", limit=_ALL)
+    return [head.state.ledger for head, _ in heads if head.state.accounting_rules < ACCOUNTING_RULES]
+
+
+def _upgrade_ledger(database: Database, recorder: Recorder, ledger: str, progress: Upgrading | None) -> None:
+    """Rebuilds a ledger and adopts the rules at the very position that was rebuilt: else, rebuilds it again."""
+
+    def show(done: int, total: int) -> None:
+        if progress is not None:
+            progress(ledger, done, total)
+
+    while True:
+        counts = rebuild(database, ledger, show if progress is not None else no_progress)
+        if adopt_accounting_rules(recorder, ledger, rebuilt=counts.position):
+            return
+
+
+def adopt_accounting_rules(recorder: Recorder, ledger: str, *, rebuilt: int) -> bool:
+    """Puts this version's accounting rules in force for events recorded from now on, if the log ends at ``rebuilt``.
+
+    Returns False if it does not: something was recorded after the rebuild, perhaps by a program of the version before,
+    and its rows may lack what the new rules read. True also if the rules are in force already.
+    """
+    is_as_rebuilt = True
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> Sequence[Event]:
+        nonlocal is_as_rebuilt
         if state.accounting_rules >= ACCOUNTING_RULES:
+            return []
+        is_as_rebuilt = position == rebuilt
+        if not is_as_rebuilt:
             return []
         after = msgspec.structs.replace(state, accounting_rules=ACCOUNTING_RULES)
         return [ledger_configured(after, number=position + 1, at=ledger_now(connection, state), by=UPGRADED_BY)]
 
-    outcomes = recorder.transact(ledger, plan)
-    raise_first(outcomes)
-    return bool(outcomes)
+    raise_first(recorder.transact(ledger, plan))
+    return is_as_rebuilt

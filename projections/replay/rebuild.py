@@ -48,7 +48,7 @@ from subledger.store.writing.rows import decode_decision, parts_sql
 
 FORGET: Final = """
 -- Makes every writer discard its memory, which it uses only as long as the head (with this count) has not changed.
-UPDATE ledgers SET rebuilds = rebuilds + 1 WHERE ledger = %s
+UPDATE ledgers SET replacements = replacements + 1 WHERE ledger = %s
 """
 LOCK: Final = "SELECT position, recorded_at, batch_hash FROM ledgers WHERE ledger = %s FOR UPDATE"
 
@@ -88,11 +88,14 @@ SELECT %s, {staged_columns} FROM {staged} s WHERE NOT EXISTS (SELECT FROM l WHER
 class RebuildCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of rows of each table: in total, removed, and written.
 
+    ``position`` is the head of the log, through which the rows were computed.
+
     A changed row counts as removed and as written. For a healthy ledger ``removed`` and ``written`` are all zero.
     ``resumed_from``: the number of events not read again, because an interrupted rebuild had folded them.
     """
 
     ledger: str
+    position: int = 0
     rows: dict[str, int]
     removed: dict[str, int] = {}
     written: dict[str, int] = {}
@@ -173,7 +176,7 @@ class _Rebuild:
                 if any(counts.removed.values()) or any(counts.written.values()):
                     connection.execute(FORGET, (self._ledger,))
         self._progress(self._done, self._done)
-        return msgspec.structs.replace(counts, resumed_from=folded.resumed_from)
+        return msgspec.structs.replace(counts, position=head[0], resumed_from=folded.resumed_from)
 
     def _fold(self, spool: Path, workers: int | None, shares: int | None, start: Start) -> Whole:
         with database_snapshot(self._database) as snapshot:

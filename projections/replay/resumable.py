@@ -31,7 +31,7 @@ import sqlalchemy as sa
 from subledger.errors import InvalidInput
 from subledger.store.database import driver
 
-FORM: Final = 4
+FORM: Final = 5
 """Number of the file format. It increases with each change of the saved classes; other formats are not used."""
 
 SAVED_EVERY: Final = 250_000

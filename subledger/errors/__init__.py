@@ -24,7 +24,7 @@
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
     │   ├── CredentialNotGranted  KeyEnded
     │   ├── JournalNotReversible  NothingToCorrect
-    │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise  SchemaOutOfDate
+    │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
     │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise  CheckpointConflict
     ├── NotFound
@@ -33,7 +33,7 @@
     │   └── UnknownConnector  UnknownDelivery  UnknownRejection  UnknownReport  UnknownKey
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered  FileUnavailable
-    │   └── LedgerBusy  LedgerLocked  Overloaded  Stopping  TooManyConnections
+    │   └── LedgerBusy  LedgerLocked  Overloaded  Stopping  TooManyConnections  SchemaOutOfDate
     ├── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
     └── InternalError           a defect of the server, which its log describes
 

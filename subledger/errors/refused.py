@@ -371,9 +371,3 @@ class DistributedOtherwise(Refused):
     """A table of the product is not distributed by ledger."""
 
     code = "distributed_otherwise"
-
-
-class SchemaOutOfDate(Refused):
-    """The database does not have this version's schema."""
-
-    code = "schema_out_of_date"

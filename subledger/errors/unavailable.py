@@ -69,3 +69,9 @@ class EmbeddedServerFailed(Unavailable):
     """The embedded PostgreSQL server did not start; its log says why."""
 
     code = "embedded_server_failed"
+
+
+class SchemaOutOfDate(Unavailable):
+    """The database does not have this version's schema, or a ledger not its accounting rules: an upgrade is due."""
+
+    code = "schema_out_of_date"

@@ -171,7 +171,10 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
         "`distribute` of a table that is distributed by another column",
         "Undo that distribution first.",
     ),
-    "schema_out_of_date": ("a new version on an old database", "Run `subledger init`."),
+    "schema_out_of_date": (
+        "a new version on a database that is not upgraded yet",
+        "Run `subledger init`; send the same call again when it has ended.",
+    ),
     "event_conflict": ("", "Use a new id: a correction is another event. `differs` names the fields."),
     "checkpoint_conflict": (
         "`checkpoint` of a log that was rewritten",

@@ -97,7 +97,6 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.KeyEnded: (False, "a key that has ended stays so"),
     errors.NotAllowed: (False, SET_UP),
     errors.CrossSite: (False, "the site that sends it stays another one"),
-    errors.SchemaOutOfDate: (False, SET_UP),
     errors.UnknownReport: (False, SET_UP),
     errors.UnknownKey: (False, SET_UP),
     errors.InternalError: (False, "the same call meets the same defect: a person must look"),

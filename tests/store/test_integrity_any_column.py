@@ -31,7 +31,7 @@ ROWS = 2
 DERIVED_TABLES = tuple(derived.name for derived in DERIVED)
 # What no event makes: a promise to readers, a count of what was mended, and how far wallets are known to be written,
 # of which a lower number is true as well.
-NOT_DERIVED = {("ledgers", "answered_through"), ("ledgers", "rebuilds"), ("ledgers", "wallets_through")}
+NOT_DERIVED = {("ledgers", "answered_through"), ("ledgers", "replacements"), ("ledgers", "wallets_through")}
 COLUMNS = [
     (table, column.name)
     for table in (*APPEND_ONLY, *DERIVED_TABLES, "ledgers")

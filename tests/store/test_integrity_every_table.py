@@ -40,7 +40,7 @@ TABLES = [name for name in metadata.tables if name not in TRIED_WITH_THE_LOG]
 
 NOT_FOUND: dict[tuple[str, str], str] = {
     ("ledgers", "answered_through"): "a promise to readers: no event says what was asked",
-    ("ledgers", "rebuilds"): "how often rows were replaced: only writers compare it with what they remember",
+    ("ledgers", "replacements"): "how often rows were replaced: only writers compare it with what they remember",
     ("ledgers", "wallets_through"): "a lower one is true as well; above what the wallets know, their rows are found",
 }
 """Columns in which no verification can find a change."""

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import msgspec
 import psycopg
 import pytest
 from alembic import command
 
-from api.service import Subledger, upgrade_database
+from api.http.problems import status_of
+from api.service import Subledger, recorder_of, upgrade_database
 from projections import integrity
+from projections.configuring.upgrade import adopt_accounting_rules, is_upgraded
 from projections.exports.exporting import export
 from projections.replay.rebuild import rebuild
-from subledger.errors import DocumentExists, SchemaOutOfDate
+from subledger.errors import DocumentExists, IntegrityFault, SchemaOutOfDate
+from subledger.events.envelope import Event
 from subledger.events.own_data import Approvals
+from subledger.ledger import ACCOUNTING_RULES, LedgerState
 from subledger.ledger_settings import LedgerSettings
+from subledger.own_events import ledger_configured
 from subledger.periods import Period
-from subledger.store.database import Database
-from subledger.store.migrate import _config, revision
+from subledger.store.database import Database, WriteConnection
+from subledger.store.migrate import _config, migrate, revision
+from subledger.store.reading.ledgers import ledger_heads
 from subledger.store.rejected.keeper import Bounds
 from subledger.store.writing import loading
+from subledger.store.writing.recorder import raise_first
 from tests.building import cloud_event, grant
+from tests.store.version_1 import EVENTS, load_version_1
 
 NOON = "2026-01-15T12:00:00Z"
 
@@ -184,19 +195,104 @@ def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean
         database.close()
 
 
+# --- the accounting rules -----------------------------------------------------------------------------------------
+
+BUY_MORE = {"block_id": "N", "credits": "10", "price": "5.00", "currency": "USD"}
+
+
+def rules_of(url: str) -> dict[str, int]:
+    with psycopg.connect(url) as connection:
+        return dict(connection.execute("SELECT ledger, accounting_rules FROM ledgers ORDER BY ledger").fetchall())
+
+
+def adoptions(url: str) -> list[tuple[str, int]]:
+    """The positions at which ledgers adopted version 2, by ledger."""
+    adopting = "SELECT ledger, position FROM events WHERE (data::jsonb ->> 'accounting_rules')::int = 2 ORDER BY 1, 2"
+    with psycopg.connect(url) as connection:
+        return connection.execute(adopting).fetchall()
+
+
 def test_an_upgraded_ledger_says_in_its_log_from_where_the_new_accounting_rules_hold(fresh_database_url: str) -> None:
+    load_version_1(fresh_database_url)
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    try:
+        bought = cloud_event("more", "credits.purchased", "ann", NOON, **BUY_MORE)
+        with pytest.raises(SchemaOutOfDate, match="subledger init") as caught:
+            service.record("acme", [bought])
+        assert (caught.value.retryable, status_of(caught.value)) == (True, 503)
+        assert adoptions(fresh_database_url) == []
+        assert not is_upgraded(fresh_database_url)
+        shown: list[tuple[str, int, int]] = []
+        upgrade_database(fresh_database_url, progress=lambda *of: shown.append(of))
+        upgrade_database(fresh_database_url)
+        assert is_upgraded(fresh_database_url)
+        assert adoptions(fresh_database_url) == [("acme", EVENTS + 1)]
+        assert shown[-1] == ("acme", EVENTS, EVENTS)
+        assert service.record("acme", [bought])[0].error is None
+        assert integrity.verify(database, "acme").differences == []
+    finally:
+        database.close()
+
+
+def test_rules_are_adopted_only_at_the_position_that_was_rebuilt(fresh_database_url: str) -> None:
+    load_version_1(fresh_database_url)
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    try:
+        recorder = recorder_of(database)
+        assert not adopt_accounting_rules(recorder, "acme", rebuilt=EVENTS - 1)
+        assert rules_of(fresh_database_url) == {"acme": 1}
+        counts = rebuild(database, "acme")
+        assert counts.position == EVENTS
+        assert adopt_accounting_rules(recorder, "acme", rebuilt=counts.position)
+        assert adopt_accounting_rules(recorder, "acme", rebuilt=counts.position), "they are in force already"
+        assert adoptions(fresh_database_url) == [("acme", EVENTS + 1)]
+    finally:
+        database.close()
+
+
+def test_a_program_of_the_version_before_cannot_write_after_the_migration(fresh_database_url: str) -> None:
+    """Its lock reads a column, and its batch a parameter, that have other names."""
+    upgrade_database(fresh_database_url)
+    with psycopg.connect(fresh_database_url, autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.UndefinedColumn, match="rebuilds"):
+            connection.execute("SELECT position, batch_hash, frontier, rebuilds FROM ledgers FOR UPDATE")
+        with pytest.raises(psycopg.errors.UndefinedFunction):
+            connection.execute("SELECT append_batch(of_ledger => 'acme', at_once => true, at_rebuilds => 0)")
+
+
+def test_one_damaged_ledger_does_not_stop_the_upgrade_of_the_others(fresh_database_url: str) -> None:
+    load_version_1(fresh_database_url)
+    migrate(fresh_database_url)
+    with psycopg.connect(fresh_database_url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        for table in ("ledgers", "posting_policies", "batches", "events", "entries"):
+            connection.execute(
+                f'INSERT INTO {table} SELECT (jsonb_populate_record(t, \'{{"ledger": "aaa"}}\')).* FROM {table} t'
+            )
+    with pytest.raises(IntegrityFault, match="not aaa: "):
+        upgrade_database(fresh_database_url)
+    assert rules_of(fresh_database_url) == {"aaa": 1, "acme": 2}
+    assert not is_upgraded(fresh_database_url)
+
+
+def test_settings_that_were_requested_before_an_upgrade_do_not_take_the_rules_back(fresh_database_url: str) -> None:
     upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
-    service.create_ledger("acme", LedgerSettings(currency="USD"))
-    block = {"block_id": "B", "credits": "10", "price": "5.00", "currency": "USD"}
-    service.record("acme", [cloud_event("buy", "credits.purchased", "ann", NOON, **block)])
-    with psycopg.connect(fresh_database_url) as connection:  # as a version before this one would have left it
-        connection.execute("UPDATE ledgers SET accounting_rules = 1, rebuilds = rebuilds + 1")
-    use = cloud_event("use", "credits.consumed", "ann", NOON, credits="4")
-    with pytest.raises(SchemaOutOfDate, match="subledger init"):
-        service.record("acme", [use])
-    upgrade_database(fresh_database_url)
-    upgrade_database(fresh_database_url)
-    assert service.record("acme", [use])[0].error is None
-    database.close()
+    try:
+        service.create_ledger("acme", LedgerSettings(currency="USD"))
+
+        def plan(_connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
+            before = msgspec.structs.replace(state, entity="new", accounting_rules=1)
+            return [ledger_configured(before, number=position + 1, at=datetime.now(UTC), by="ann")]
+
+        raise_first(service.recorder.transact("acme", plan))
+        with database.read() as connection:
+            [(head, _)] = ledger_heads(connection, after="", limit=9)
+        assert (head.state.entity, head.state.accounting_rules) == ("new", ACCOUNTING_RULES)
+        assert integrity.verify(database, "acme").differences == []
+    finally:
+        database.close()

@@ -1,45 +1,21 @@
-"""A ledger that was recorded under version 1 of the accounting rules, upgraded: its decisions and hashes stay.
-
-``golden/version_1.jsonl`` has every row of a database in which the last release under version 1 (commit 97dfce1, schema
-0033) recorded 16 events: blocks of their own and of a pool, of which some expire at midnight, usage reversed and usage
-known after an expiry, an estimate, a payment. It is never written again.
-"""
+"""A ledger that was recorded under version 1 of the accounting rules, upgraded: its decisions and hashes stay."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import psycopg
 import pytest
-from alembic import command
-from psycopg import sql
 
 from api.service import Subledger, upgrade_database
 from projections import integrity
 from projections.replay.rebuild import rebuild
 from subledger.ledger import ACCOUNTING_RULES
 from subledger.store.database import Database
-from subledger.store.migrate import _config
 from subledger.store.reading.ledgers import ledger_heads
 from tests.building import cloud_event
-
-VERSION_1 = Path(__file__).parents[1] / "golden" / "version_1.jsonl"
-SCHEMA = "0033"
-EVENTS = 16
-
-
-def load_version_1(url: str) -> None:
-    """Fills an empty database with the recorded rows, as that release left them."""
-    command.upgrade(_config(url), SCHEMA)
-    insert = sql.SQL("INSERT INTO {0} SELECT * FROM jsonb_populate_record(NULL::{0}, %s)")
-    with psycopg.connect(url) as connection:
-        connection.execute("SET session_replication_role = replica")  # without triggers: seals stay as they are
-        for line in VERSION_1.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            connection.execute(insert.format(sql.Identifier(row["table"])), (json.dumps(row["row"]),))
+from tests.store.version_1 import EVENTS, load_version_1
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from api import terminal
 from api.service import upgrade_database
 from api.settings import home, is_embedded, owner_url, timeouts
 from api.terminal import Json, out, print_json
@@ -25,7 +26,8 @@ def init(json_: Json = False) -> None:
     Example: subledger init
     """
     url = owner_url()
-    upgrade_database(url, timeouts())
+    with terminal.progress("upgrading", None) as show:
+        upgrade_database(url, timeouts(), lambda _ledger, done, total: show(done, total))
     if json_:
         print_json({"migrated": True})
     else:

@@ -56,7 +56,7 @@ ledgers = Table(
     Column("batch_hash", LargeBinary, nullable=False),
     Column("frontier", LargeBinary, nullable=False, comment="complete subtrees of the Merkle tree, largest first"),
     moment_column("answered_through", nullable=True),
-    Column("rebuilds", Integer, nullable=False, comment="how often its derived rows were replaced"),
+    Column("replacements", Integer, nullable=False, comment="how often its derived rows were replaced"),
     Column("wallets_through", BigInteger, nullable=False, comment="every wallet's row knows all events through this"),
     CheckConstraint("position >= 0 AND open_cut >= 1", name="counts_up"),
     CheckConstraint("wallets_through BETWEEN 0 AND position", name="wallets_through"),

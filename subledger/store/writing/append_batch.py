@@ -35,8 +35,8 @@ Parameters = dict[str, Any]
 """Values of the function's parameters, by name."""
 
 HEAD: Final = (
-    "of_ledger", "at_once", "at_position", "at_hash", "at_rebuilds", "moment", "new_position", "new_root", "new_hash",
-    "new_frontier", "new_wallets_through",
+    "of_ledger", "at_once", "at_position", "at_hash", "at_replacements", "moment", "new_position", "new_root",
+    "new_hash", "new_frontier", "new_wallets_through",
 )  # fmt: skip
 
 

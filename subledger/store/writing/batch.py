@@ -150,7 +150,7 @@ class Writing:
         parameters = {
             "of_ledger": batch.ledger,
             "at_once": at_once,
-            "at_rebuilds": head.rebuilds,
+            "at_replacements": head.replacements,
             **self._log.finish(batch, head.frontier, head.batch_hash),
             **self._working.rows(head.position, len(batch.events)),
         }

@@ -21,7 +21,7 @@ NO_HASH: Final = bytes(32)
 LOCK_LEDGER: Final = f"""
 -- The right to write: one writer a ledger. recorded_at is taken after the lock, so it never runs backwards.
 SELECT {", ".join(SETTINGS)},
-       position, batch_hash, frontier, rebuilds, wallets_through,
+       position, batch_hash, frontier, replacements, wallets_through,
        greatest(clock_timestamp(), recorded_at + interval '1 microsecond',
                 answered_through + interval '1 microsecond')
 FROM ledgers WHERE ledger = %s FOR UPDATE
@@ -33,15 +33,15 @@ WHERE ledger = %s
 NEW_LEDGER: Final = """
 INSERT INTO ledgers (ledger, entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping,
                      open_cut, approvals, future_tolerance, sandbox, accounting_rules, position, recorded_at,
-                     batch_hash, frontier, rebuilds, wallets_through)
+                     batch_hash, frontier, replacements, wallets_through)
 VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, '{}', '1d', false, 1, 0, NULL, %s, '', 0, 0)
 ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 """
 
 
 HeadKey = tuple[int, bytes, int]
-"""Position, batch hash and rebuilds of a head. The position alone is not enough: after a restore it may have other
-content, which the hash tells; and a rebuild writes other rows for the same content."""
+"""Position, batch hash and replacements of a head. The position alone is not enough: after a restore it may have other
+content, which the hash tells; and a rebuild, which counts as a replacement, writes other rows for the same content."""
 
 
 class Head(msgspec.Struct, kw_only=True):
@@ -55,7 +55,7 @@ class Head(msgspec.Struct, kw_only=True):
     position: int
     wallets_through: int
     batch_hash: bytes
-    rebuilds: int
+    replacements: int
     frontier: merkle.Frontier
     recorded_at: datetime
     clock: datetime
@@ -64,7 +64,7 @@ class Head(msgspec.Struct, kw_only=True):
     @property
     def key(self) -> HeadKey:
         """The identity of what the ledger and its rows contain."""
-        return self.position, self.batch_hash, self.rebuilds
+        return self.position, self.batch_hash, self.replacements
 
     def for_next_batch(self) -> Head:
         """A copy for a batch without the lock, at the time of the database's clock as this process reckons it.
@@ -85,7 +85,7 @@ def head_of(ledger: str, row: Any) -> Head:
     """The head from a row of ``LOCK_LEDGER``. Raises UnknownLedger if there is no row."""
     if row is None:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
-    *settings, position, batch_hash, frontier, rebuilds, wallets_through, recorded_at = row
+    *settings, position, batch_hash, frontier, replacements, wallets_through, recorded_at = row
     return Head(
         state=state_of(ledger, *settings),
         position=position,
@@ -94,7 +94,7 @@ def head_of(ledger: str, row: Any) -> Head:
         frontier=merkle.Frontier.from_bytes(position, bytes(frontier)),
         recorded_at=recorded_at,
         clock=recorded_at,
-        rebuilds=rebuilds,
+        replacements=replacements,
         clock_read_at_s=time.monotonic(),
     )
 
