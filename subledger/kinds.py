@@ -136,8 +136,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``cancels``: the amount is cancelled from the block's price. ``gives_up``: the amount is a debt of the customer that
     is given up. ``is_exchange``: the amount is an exchange difference.
 
-    ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of account
-    that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its mirror. They
+    ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of the
+    account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its mirror. They
     are None if a statement does not show the entry. ``overage_sign`` is +1 if the entry adds to a customer's overage,
     and -1 if it settles overage.
 
@@ -341,7 +341,7 @@ OPENINGS: Final = tuple(kind.name for kind in KINDS if kind.opens_block)
 CREDIT_COLUMNS: Final = (
     "purchased", "granted", "consumed", "expired", "voided", "refunded", "transferred", "other",
 )  # fmt: skip
-"""The columns of a customer's credits. ``purchased + granted + other`` less the other columns are the remaining ones."""
+"""The columns of a customer's credits. ``purchased + granted + other`` less the other columns is the remainder."""
 
 CREDIT_COLUMN: Final[dict[str, tuple[str, int]]] = {
     **{column: (column, 1) for column in (*GAINS[:2], *LOSSES[:5])},
