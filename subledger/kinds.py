@@ -137,9 +137,9 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is given up. ``is_exchange``: the amount is an exchange difference.
 
     ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of the
-    account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its mirror. They
-    are None if a statement does not show the entry. ``overage_sign`` is +1 if the entry adds to a customer's overage,
-    and -1 if it settles overage.
+    account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its
+    mirror. They are None if a statement does not show the entry. ``overage_sign`` is +1 if the entry adds to a
+    customer's overage, and -1 if it settles overage.
 
     ``since`` is the version of this table that added the kind. A later kind gets the next number. Policies that were
     adopted before inherit its rule from a shipped policy (posting.rules_from).
