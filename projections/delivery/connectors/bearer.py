@@ -26,7 +26,7 @@ class BearerCalls:
         self._get_token = get_token
 
     def send(self, method: str, url: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
-        """Sends a call with the token, like ``Calls.send``. A refused token is dropped, so the next attempt gets one."""
+        """Sends a call with the token, like ``Calls.send``. A refused token is dropped, so the next try gets one."""
         authorised = {**(headers or {}), "Authorization": f"Bearer {self._calls.hide(self._token())}"}
         try:
             return self._calls.send(method, url, headers=authorised, **more)
