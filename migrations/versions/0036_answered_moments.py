@@ -3,8 +3,6 @@
 Revision: 0036, after 0033 (0034 and 0035 are taken by a branch that is not merged)
 """
 
-from alembic import op
-
 from migrations.sealing import goes_forward, unguard
 
 revision = "0036"

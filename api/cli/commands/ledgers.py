@@ -18,7 +18,7 @@ from subledger.events.envelope import read_data
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
+from subledger.store.reading.ledgers import ledger_head, ledger_heads, named, policy_name
 
 ledger_app = typer.Typer(help="Ledgers and their settings.", no_args_is_help=True)
 
@@ -252,7 +252,8 @@ def ledger_list(json_: Json = False) -> None:
     """
     service = connect()
     with service.database.read() as connection:
-        items = [answers.ledger(h, p) for h, p in ledger_heads(connection, after="", limit=100_000)]
+        heads = ledger_heads(connection, after="", limit=100_000)
+    items = [answers.ledger(head, named(head.state.ledger, head.state.policy, policy)) for head, policy in heads]
     if json_:
         print_json(answers.page(items, None))
         return

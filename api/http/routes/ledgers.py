@@ -16,7 +16,7 @@ from projections.configuring import clock as clock_commands
 from projections.reads.clock import clock_of
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
-from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
+from subledger.store.reading.ledgers import ledger_head, ledger_heads, named, policy_name
 
 router = Router(prefix="/v1/ledgers", tags=["ledgers"])
 
@@ -106,7 +106,7 @@ def every(service: Service, limit: Limit = 100, cursor: Cursor = None) -> dict[s
     after = answers.decode_cursor(cursor, (str,)) or [""]
     with service.database.read() as connection:
         heads = ledger_heads(connection, after=after[0], limit=limit)
-    items = [answers.ledger(head, policy) for head, policy in heads]
+    items = [answers.ledger(head, named(head.state.ledger, head.state.policy, policy)) for head, policy in heads]
     return answers.page(items, [items[-1]["ledger"]] if len(items) == limit else None)
 
 
