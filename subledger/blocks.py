@@ -194,7 +194,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
 
     def expired_amount_for(self, credits: Decimal) -> int:
-        """Returns the breakage of ``credits`` that late usage reverses after an expiry, by the rule of ``amount_for``."""
+        """Returns the breakage of ``credits`` that late usage reverses, by the rule of ``amount_for``."""
         if credits == self.expired_credits:
             return self.expired_minor
         return min(max(self._due_for(self.remaining + credits) - self.carrying_minor, 0), self.expired_minor)
