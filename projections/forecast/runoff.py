@@ -1,11 +1,12 @@
 """Run-off of open credit blocks: a simulation of many possible futures of each purse.
 
-Owns: the simulation. A future is simulated month by month. With the probability of the purse's credibility, the usage
-of a month is that of one of the purse's own past months; otherwise it is the share that a purse of its cohort used in
-one month (``habits``). The usage is on a random day of the month. It is drawn in draw order from the blocks that have
-started and not expired on that day, until they are empty. At the end of the month, the blocks that expired in it lapse.
-So no block yields more than its balance, and the average over the futures is the expected amount. Whole months of the
-past are drawn, so customers who come rarely and use everything differ from customers who use a little every month.
+Owns: the simulation. A future is simulated month by month. The usage of a month is chosen in one of two ways
+(``habits``). With a probability equal to the credibility of the purse, it is the usage of one past month of this purse.
+Otherwise it is the share of its balance that some purse of the cohort used in one past month. The usage happens on a
+random day of the month. It draws in draw order on the blocks that have started and not expired on that day, until they
+are empty. At the end of the month, the blocks that expired in this month lapse. So no block yields more than its
+balance, and the average over the futures is the expected amount. Past months are used as a whole. So the simulation
+distinguishes a customer who rarely comes and uses everything from one who uses a little every month.
 
 Pure, and the same on every machine: the random numbers of a purse follow from its name. Credits and money are integers
 throughout. A block's money follows its credits by cumulative rounding, so the parts add up to its value.
@@ -26,7 +27,7 @@ from subledger.draw_order import draw_order
 from subledger.money import round_half_up
 
 STEPS: Final = 360_000
-"""The approximate number of months simulated in all; with few purses, each has more futures."""
+"""The approximate sum of the months of all simulations. If there are few purses, each gets more futures."""
 FEWEST, MOST = 4, 80
 AHEAD: Final = 24
 """The minimum number of simulated months, so that a longer horizon gives the same amounts for the first months."""
@@ -128,7 +129,7 @@ def currency_of(lot: Lot) -> str:
 
 
 def months_after(day: date, months: int) -> Calendar:
-    """Returns the months after a day; if it is not the last of its month, the first is the rest of that month."""
+    """Returns the months after a day. The first is the rest of the month of the day, if any of it remains."""
     number = month_number(day) + (month_of(month_number(day)).last_day == day)
     found = []
     for each in range(number, number + months):
@@ -151,7 +152,7 @@ def outlooks(
     steps: int = STEPS,
     ahead: int = AHEAD,
 ) -> dict[Group, Outlook]:
-    """Returns the expected use in the months after a day, grouped by a property of the lots, in its order."""
+    """Returns the expected use in the months after a day, by a property of the lots, sorted by this property."""
     calendar = months_after(day, max(months, ahead))
     paths = max(FEWEST, min(MOST, steps // (max(1, len(lots)) * max(12, months // 2))))
     found: dict[Group, Outlook] = {}
