@@ -1,6 +1,6 @@
 """The next journal of a period, from the entries that are in no journal yet.
 
-Owns: the condition under which a journal is due, and the cut after which it starts. Does not own: making the journal (making).
+Owns: the condition under which a journal is due, and the cut after which it starts. Does not own: its making (making).
 """
 
 from __future__ import annotations
