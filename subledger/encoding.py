@@ -99,7 +99,7 @@ def encode(ledger: str, position: int, event: Event, decision_text: str, entries
 def batch_hash(
     ledger: str, first_position: int, last_position: int, recorded_at: datetime, root: bytes, previous: bytes
 ) -> bytes:
-    """Returns the hash of a batch, over its positions, its time, the root of the tree after it, and the previous hash."""
+    """Returns the hash of a batch, over its positions, its time, the root of the tree after it, and the hash before."""
     return hashlib.sha256(
         b"\x02"
         + VERSION
