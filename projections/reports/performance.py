@@ -288,7 +288,7 @@ def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[lis
 
 
 def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
-    """Returns per band the amount that lapses without usage. Disputed blocks and blocks without expiry are ``later``."""
+    """Returns per band the amount that lapses if nothing is used. Disputed or endless blocks are ``later``."""
     ends = [before + days for before, days, _ in months_after(day, MONTHS)]
     found = [0] * (len(BANDS) + 1)
     for lot in (lot for own in lots.values() for lot in own):
