@@ -107,5 +107,5 @@ def _decided(connection: WriteConnection, delivery: Delivery, state: State, reas
     parameters = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
     found = connection.execute(DECIDE, {**parameters, "due_s": 0.0 if state in WORKED_ON else None}).fetchone()
     moved = delivery_of(present(found, f"delivery {delivery.delivery_id} is locked and cannot be changed"))
-    connection.execute(ADD_STEP, {**parameters, "step": moved.steps, "by": by, "exchanges": None})
+    connection.execute(ADD_STEP, {**parameters, "step": moved.steps, "by": by, "exchanges": None, "erp_id": None})
     return moved

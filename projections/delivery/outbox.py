@@ -60,8 +60,8 @@ ON CONFLICT DO NOTHING
 RETURNING delivery_id
 """
 ADD_STEP: Final = """
-INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, exchanges)
-VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s)
+INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, exchanges, erp_id)
+VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s, %(erp_id)s)
 """
 DUE: Final = """
 -- The first delivery of a channel that something was due for by a moment, and that nobody has in hand.
@@ -137,7 +137,7 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
                 ADD_DELIVERY, {**delivery, "reference": reference, "not_before": not_before and not_before[0]}
             ).fetchone()
             if added is not None:
-                step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
+                step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None, "erp_id": None}
                 connection.execute(ADD_STEP, {**delivery, **step})
                 count_one(connection, channel.ledger, "deliveries")
         # The ids of deliveries are made of names of documents. Two documents whose names collide would be one delivery,
@@ -273,7 +273,7 @@ def move(
         moved = delivery_of(found)
         exchanges_text = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
         step = {"step": moved.steps, "state": moved.state, "reason": reason, "by": by, "exchanges": exchanges_text}
-        connection.execute(ADD_STEP, {**key, **step})
+        connection.execute(ADD_STEP, {**key, **step, "erp_id": None if late else erp_id})
     if late:
         raise ClaimLost(delivery.delivery_id)
     return moved
