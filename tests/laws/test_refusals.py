@@ -333,6 +333,24 @@ def test_a_block_is_not_repriced_beyond_all_business() -> None:
     assert case.does("block.repriced", 2, block_id="B", add_price="0.01", add_credits="999999999999999", reason="r")
 
 
+def test_a_purchase_with_its_bonus_is_not_of_too_many_credits() -> None:
+    data = {"block_id": "A", "credits": "1", "price": "1.00", "currency": "USD"}
+    error = Case().is_refused("credits.purchased", 2, **data, bonus_credits="1000000000000000")
+    assert (error.code, error.field) == ("invalid_value", "data.bonus_credits")
+    assert (error.expected, error.found) == ("together at most 1000000000000000", "1000000000000001")
+
+
+def test_a_purchase_is_in_the_currency_of_its_pool() -> None:
+    case = Case()
+    case.buys("A", pool="P")
+    data = {"block_id": "B", "credits": "1", "price": "1.00", "currency": "EUR", "pool": "P"}
+    error = case.is_refused("credits.purchased", 2, **data)
+    assert error.as_document().items() >= {
+        "code": "wrong_currency", "field": "data.currency", "expected": "USD", "found": "EUR",
+        "detail": "pool P is in USD",
+    }.items()  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("type", "data", "field"),
     [
