@@ -18,7 +18,7 @@ Token = tuple[str, float]
 
 
 class BearerCalls:
-    """The calls of one attempt, each with the token. ``get_token`` is called if the session has none that is valid."""
+    """The calls of one attempt, each with the token. ``get_token`` is called if the session has no valid token."""
 
     def __init__(self, calls: Calls, session: dict[str, Any], get_token: Callable[[], Token]) -> None:
         self._calls = calls
@@ -26,7 +26,9 @@ class BearerCalls:
         self._get_token = get_token
 
     def send(self, method: str, url: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
-        """Sends a call with the token, like ``Calls.send``. A refused token is dropped, so the next try gets one."""
+        """Sends a call with the token, like ``Calls.send``. A refused token is removed, so the next attempt gets a new
+        one.
+        """
         authorised = {**(headers or {}), "Authorization": f"Bearer {self._calls.hide(self._token())}"}
         try:
             return self._calls.send(method, url, headers=authorised, **more)

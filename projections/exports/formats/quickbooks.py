@@ -7,10 +7,11 @@ its reference, and the private note has the id of the export. CSV has names of a
 has their ids, so there are settings for both. An account of the type A/R or A/P needs a customer or vendor on its line,
 and QuickBooks accepts only one such account in an entry. So map receivables to an account of another type.
 
-Sure: names of fields and columns, positive amounts with a posting type, 21 characters of a number. A missing date
-becomes the day of the import. Not sure, so chosen by us: 300 lines an entry, 11 digits. The import reads about 1,000
-rows of a file and does not report the rest. For more rows set ``level``, or use the API. Before an import, turn account
-numbers off, and turn the warning for duplicate journal numbers on. Nothing else prevents a second import of a file.
+Documented: names of fields and columns, positive amounts with a posting type, 21 characters of a number. A missing date
+becomes the day of the import. Not certain, and chosen by us: 300 lines for an entry, 11 digits. The import reads about
+1,000 rows of a file and does not report the rest. For more rows set ``level``, or use the API. Before an import, turn
+account numbers off, and turn the warning for duplicate journal numbers on. Nothing else prevents a second import of a
+file.
 
 Sources: Intuit's Finance.xsd (intuit/QuickBooks-V3-Java-SDK), developer.intuit.com (learn/limits-and-throttles,
 learn/rest-api-features), QuickBooks help (Import journal entries).
@@ -75,7 +76,7 @@ def csv_file(rendering: target.Rendering) -> bytes:
     """Returns the rows for *Import data*, *Journal entries*: one for each line, with the number of its entry."""
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
-    trial = "SANDBOX " if rendering.journal.sandbox else ""  # no other column takes a text of ours
+    trial = "SANDBOX " if rendering.journal.sandbox else ""  # this is the only column that takes a text of ours
     rows: list[tuple[str, ...]] = [_COLUMNS]
     for document in rendering.documents:
         for line in document.lines:
