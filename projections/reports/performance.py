@@ -1,7 +1,7 @@
 """Disclosures about contract balances: ASC 606-10-50-8 to 50-15, IFRS 15.105 to 15.122, IAS 1.69 and ASC 210-10-45.
 
 Owns: the current part of the liability, and the remaining performance obligation by time band (50-13). The band in
-which an amount will be recognised is estimated by the method of the forecast (``runoff``). Does not own: the revenue
+which an amount will be recognised is estimated by the method of the forecast (``prospects``). Does not own: the revenue
 out of the opening liability (``revenue_sources``).
 
 Refundable blocks are a refund liability (606-10-32-10). They are no contract liability and no performance obligation.
@@ -15,10 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.forecast.forecast import history, last_whole_month
+from projections.forecast.forecast import history
 from projections.forecast.habits import Habits, observe
-from projections.forecast.holdings import Holding, holdings, month_number
-from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_after, outlooks
+from projections.forecast.holdings import Holding, holdings, last_whole_month, month_number
+from projections.forecast.monthly import monthly
+from projections.forecast.prospects import limited_outlooks
+from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_after
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
 from projections.report_inputs import Balances, control_balances, functional_balances, totals
 from projections.reports.revenue_sources import SOURCES, RevenueFigures, sources, sources_table
@@ -220,10 +222,11 @@ _REMAINING_COLUMNS: Final = (
 
 def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
     """Returns the remaining obligation by time band as a table, and its amounts per currency and band."""
-    blocks = history(end)
+    blocks, sums = history(end), monthly(end)
     last = last_whole_month(end.as_of)
     lots = lots_on(blocks, end.as_of)
-    expected = outlooks(lots, Habits(observe(blocks, last), last), end.as_of, MONTHS, by=_class_of)
+    habits = Habits(observe(blocks, last), last, sums.seasons(last))
+    expected = limited_outlooks(lots, habits, sums, end.as_of, MONTHS, by=_class_of)
     books = control_balances(end)
     functional = functional_balances(end, totals(end), (RECOGNISED_AHEAD,))
     functional_currency = end.functional_currency
