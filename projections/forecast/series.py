@@ -132,12 +132,12 @@ def expected(past: Sequence[float], next_month: int, months: int) -> list[float]
     flat = [value / season[(first + at) % YEAR] for at, value in enumerate(past)]
     flat = flat[1:] if len(flat) > 3 else flat
     said = [method(flat, months) for method in METHODS]
-    errors = [_errors(method, flat, months) for method in METHODS]
+    errors = [_errors(method, flat, min(months, ORIGINS)) for method in METHODS]
+    weights = [_weights([of_method[: ahead + 1] for of_method in errors]) for ahead in range(min(months, ORIGINS))]
     found = []
     for ahead in range(months):
-        weights = _weights([of_method[: ahead + 1] for of_method in errors])
-        amount = fsum(weight * each[ahead] for weight, each in zip(weights, said, strict=True))
-        found.append(amount * season[(next_month + ahead) % YEAR])
+        of_methods = zip(weights[min(ahead, ORIGINS - 1)], said, strict=True)
+        found.append(fsum(weight * each[ahead] for weight, each in of_methods) * season[(next_month + ahead) % YEAR])
     return found
 
 

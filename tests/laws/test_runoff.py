@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.forecast.backtest import Actuals, Trial, run_rate
+from projections.forecast import backtest
+from projections.forecast.backtest import Actuals, Trial, run_rate, trials
 from projections.forecast.bands import LEVEL, Bands, spread, stretches
 from projections.forecast.credibility import BETTER, SILENT, UNTESTED, Case, Fit, fit
 from projections.forecast.habits import Habits, Observation, Purse, own_months, silent_months
@@ -21,6 +22,7 @@ from projections.forecast.prospects import HORIZON, MEASURES, TOTAL, Prospect, p
 from projections.forecast.runoff import AHEAD, Lot, Lots, Outlook, currency_of, months_after, outlooks, run_off
 from projections.forecast.series import NO_SEASON
 from subledger.money import nano
+from tests.campaigns.portfolios import FIRST, monthly_of, steady
 
 DAY = date(2026, 3, 31)
 LAST = month_number(DAY)
@@ -283,6 +285,25 @@ def test_what_the_open_blocks_do_not_yield_comes_from_purchases() -> None:
     assert [each.consumed for each in found.outlook.months] == [3_000, 0]
     assert found.total == found.purchases == [10_000, 10_000]
     assert found.paces == (10_000, 10_000)
+
+
+def test_of_many_customers_trials_are_of_every_nth_whose_share_of_all_consumption_limits_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixty customers who use about the same: trials of twenty forecast their blocks, and all consumption."""
+    holdings = steady(seed=7, months=16)
+    last = FIRST + 15
+    of_all = trials(holdings, monthly_of(holdings), last)
+    monkeypatch.setattr(backtest, "MOST_TRIED", 20)
+    assert len({each.customer for each in backtest.sample(holdings)}) == 20
+    of_some = trials(holdings, monthly_of(holdings), last)
+    whole = slice(0, 1)
+    for one, other in zip(of_some, of_all, strict=True):
+        assert one.actual(TOTAL, whole) == other.actual(TOTAL, whole)
+        assert one.by("run_rate", TOTAL, whole) == other.by("run_rate", TOTAL, whole)
+        assert 0 < one.prospect.outlook.opening < other.prospect.outlook.opening
+        assert one.forecast(TOTAL, whole) == pytest.approx(other.forecast(TOTAL, whole), rel=0.2)
+        assert one.forecast("consumption", whole) == pytest.approx(one.actual("consumption", whole), rel=0.6)
 
 
 def test_the_rest_of_a_month_is_expected_by_its_days() -> None:
