@@ -54,6 +54,14 @@ def only_forward(table: str, changes: Sequence[str], columns: Sequence[str], fin
     never_truncated(table)
 
 
+def goes_forward(table: str, moment: str) -> None:
+    """A moment of a row only goes forward, and not past the clock of the database."""
+    changed = f'OLD."{moment}" IS DISTINCT FROM NEW."{moment}"'
+    back = f'NEW."{moment}" IS NULL OR NEW."{moment}" < OLD."{moment}"'
+    ahead = f'NEW."{moment}" > clock_timestamp()'
+    _guard(table, "goes_forward", "BEFORE UPDATE", "ROW", f"WHEN ({changed} AND ({back} OR {ahead}))")
+
+
 def differ(columns: Sequence[str]) -> str:
     """The condition that any of these columns changes.
 

@@ -1,6 +1,6 @@
 """Input of reports: entries summed by month and kind, and the balances to which reports tie.
 
-Does not own: any report, nor the shape of one (report).
+Does not own: the reports, or their shape (report).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from subledger.store.reading.views import View
 
 
 class EntryTotal(msgspec.Struct, frozen=True, kw_only=True):
-    """The sum of the entries of one kind, currency and unit in a month; signed as entries are.
+    """The sum of the entries of one kind, currency and unit in a month, with the sign of the entries.
 
-    ``month`` is None for everything before the range; ``key`` is the value by which totals are grouped, empty if the
-    entries have none or no grouping was requested; ``unit`` is empty if no credits move.
+    ``month`` is None for all entries before the range. ``key`` is the value by which totals are grouped. It is empty if
+    totals are not grouped, or if the entries have no such value. ``unit`` is empty if no credits move.
     """
 
     month: Period | None
@@ -89,8 +89,9 @@ def totals(
 ) -> list[EntryTotal]:
     """Returns the entries of the view summed by month, from ``from_date`` on (default: from the beginning).
 
-    Read from the day totals, plus the entries of the last recorded day, of which ``known_at`` may exclude a part.
-    Read from the entries alone if a customer is given, or if totals are grouped by customer.
+    The sums are read from the day totals of all recorded days but the last, and from the entries of the last day, as
+    ``known_at`` may exclude a part of that day. If a customer is given, or totals are grouped by customer, all sums are
+    read from the entries.
     """
     parameters: dict[str, Any] = {
         "ledger": view.ledger,
@@ -147,7 +148,7 @@ def control_balances(view: View, customer: str | None = None) -> Balances:
 
 
 def functional_balances(view: View, made_of: Iterable[EntryTotal], accounts: Iterable[str]) -> Balances:
-    """Returns the balances of accounts by transaction currency, in functional minor units, under the posting rules."""
+    """Returns the balances of accounts by currency of the entries, in functional minor units, by the posting rules."""
     rules = view.rules
     found: Balances = {}
     for total in made_of:
@@ -167,7 +168,7 @@ def functional_ties_of(
     functional_currency: str,
     currencies: Iterable[str],
 ) -> tuple[Tie, ...]:
-    """Returns one tie per transaction currency, in the functional currency ``functional_currency``.
+    """Returns one tie per currency of the entries, in the functional currency ``functional_currency``.
 
     ``what`` may contain ``{currency}``. ``books`` are ``functional_balances``.
     """

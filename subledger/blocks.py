@@ -47,7 +47,7 @@ NO_PORTION: Final = Portion(ZERO, 0, 0)
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A block since it was last repriced: its price and credits from there on, and what had been drawn before."""
+    """The basis of a repriced block: its price and credits since the repricing, and the figures of earlier draws."""
 
     credits: Decimal
     price_minor: int
@@ -218,11 +218,12 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         )
 
     def amount_for(self, credits: Decimal) -> int:
-        """Money that drawing ``credits`` moves: cumulative rounding, half up.
+        """Returns the amount of a draw of ``credits``, by cumulative rounding, half up.
 
-        The amount is round(price × used after / credits) − drawn so far, never negative and never above the carrying
-        amount; the last credit takes all of that. So sub-cent usage posts a cent when half a cent has accumulated, and
-        a block ends at exactly zero. A repricing begins the count anew, with the remaining credits and value.
+        The amount is round(price × used after / credits) − drawn so far. It is never negative, and never above the
+        carrying amount. The draw of the last credit takes the whole carrying amount. So usage below a cent posts a cent
+        when half a cent has accumulated, and a block ends at exactly zero. After a repricing, the formula uses the
+        price, credits and draws since the repricing.
         """
         carrying = self.carrying_minor
         if credits == self.remaining:
@@ -230,7 +231,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return min(max(self._due_for(credits), 0), carrying)
 
     def functional_for(self, credits: Decimal) -> int:
-        """The same rule in the functional currency."""
+        """Returns the functional amount of a draw of ``credits``, by the rule of ``amount_for``."""
         if credits == self.remaining:
             return self.carrying_functional
         return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
@@ -276,7 +277,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return share(s.price_functional, self.used - s.used + credits, s.credits) - drawn
 
     def value_of(self, credits: Decimal) -> int:
-        """The share of the carrying amount of ``credits`` of the remaining credits; all of them have all of it."""
+        """Returns the carrying amount of ``credits``, in proportion to the remaining credits."""
         return self.carrying_minor if credits == self.remaining else share(self.carrying_minor, credits, self.remaining)
 
     def status(self, at: datetime) -> BlockStatus:

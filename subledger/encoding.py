@@ -1,9 +1,9 @@
 """The canonical encoding of a recorded event, and the hashes made from it.
 
-One version byte, a fixed order of columns, lengths before texts, NULL distinct from empty, times as microseconds
-since 1970 in 64 bits, credits as their shortest text, decisions in canonical JSON. Every column of the event and of
-its entries is covered, so that no change behind the ledger's back goes unseen. The bytes are pinned by golden
-tests: a new layout is a new version byte, never a change of this one.
+One version byte, a fixed order of columns, lengths before texts, NULL distinct from empty, times as microseconds since
+1970 in 64 bits, credits as their shortest text, decisions in canonical JSON. Every column of the event and of its
+entries is covered, so that every later change is found. Golden tests fix the bytes. A new layout gets a new version
+byte.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _dimensions(of: Dimensions) -> bytes:
 
 
 def encode(ledger: str, position: int, event: Event, decision_text: str, entries: tuple[Entry, ...]) -> bytes:
-    """The bytes that the leaf hash is made of."""
+    """Returns the bytes under the leaf hash."""
     parts = [
         VERSION,
         _word(ledger),
@@ -103,7 +103,7 @@ def encode(ledger: str, position: int, event: Event, decision_text: str, entries
 def batch_hash(
     ledger: str, first_position: int, last_position: int, recorded_at: datetime, root: bytes, previous: bytes
 ) -> bytes:
-    """The hash of a batch: it names its place, its moment, the tree after it, and the batch before it."""
+    """Returns the hash of a batch, over its positions, its time, the root of the tree after it, and the hash before."""
     return hashlib.sha256(
         b"\x02"
         + VERSION

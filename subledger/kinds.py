@@ -1,12 +1,12 @@
-"""Entry kinds: one table with everything that is true of each; entries, and the lines that they stand for.
+"""Entry kinds, entries, and the lines of an entry.
 
-An entry is a kind and an amount; the kind's rule names the account pairs that the amount moves through. So an entry
-cannot be unbalanced, and one narrow row stands for two to six journal lines. A negative amount is written as the
-mirror: sides swapped, amount positive.
+An entry has a kind and an amount. The rule of the kind names the account pairs through which the amount moves. So an
+entry cannot be unbalanced, and one narrow row has the content of two to six journal lines. A negative amount is written
+as the mirror, with the sides swapped and a positive amount.
 
-Owns: the table of entry kinds, with everything the product knows about a kind (everybody else reads it here: a kind is
-added by adding its row); entries; the expansion to lines. Does not own: the rules themselves (policies), or when an
-entry is made (deciding/decide, whose POSTS says which events may post a kind).
+Owns: the table of entry kinds, with every fact about a kind; entries; their expansion to lines. All other modules read
+the facts from this table, so a new kind needs only a new row. Does not own: the rules of the kinds (policies), or when
+an entry is made (deciding/decide, in which POSTS lists the kinds that each event may post).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MONETARY_ROLES: Final = (
     "cash", "processor_clearing", "disputes_receivable", "accounts_receivable", "unbilled_receivable",
     "refunds_payable", "customer_balance", "tax_payable", "unclaimed_property",
 )  # fmt: skip
-"""Roles whose balance is money owed or held: remeasured where it is in another currency than the books."""
+"""Roles whose balance is money owed or held. A close remeasures it if it is in another currency than the books."""
 
 REMEASURED_ROLES: Final = (*MONETARY_ROLES, "prepaid_liability")
 """The monetary roles, and the liability of refundable blocks, which is owed back in money."""
@@ -36,7 +36,7 @@ LEDGER_ROLES: Final = ("cash", "processor_clearing", "tax_payable")
 """Monetary roles that are carried for the ledger as a whole: one balance a currency (and processor)."""
 
 BLOCK_ROLES: Final = ("accounts_receivable", "disputes_receivable", "unclaimed_property", "processor_clearing")
-"""Monetary roles that are carried block by block (or processor by processor), and only else for the customer."""
+"""Monetary roles that are carried block by block, or processor by processor; without either, for the customer."""
 
 
 REMEASUREMENT_OF: Final = {
@@ -51,7 +51,7 @@ REMEASUREMENT_OF: Final = {
     "unclaimed_property": "fx_remeasurement_unclaimed_property",
     "prepaid_liability": "fx_remeasurement_prepaid_liability",
 }
-"""By remeasured role, the kind that takes it to the rate of a period's end."""
+"""The kind that restates each remeasured role at the rate of a period's end."""
 
 SETTLEMENT_OF: Final = {
     "cash": "fx_settlement_cash",
@@ -65,17 +65,18 @@ SETTLEMENT_OF: Final = {
     "unclaimed_property": "fx_settlement_unclaimed_property",
     "prepaid_liability": "fx_settlement_prepaid_liability",
 }
-"""By remeasured role, the kind of what is gained or lost when it is settled at another rate than it was carried at."""
+"""The kind of the gain or loss if an amount of a remeasured role is settled at another rate than its carrying rate."""
 
 REMEASUREMENTS: Final = tuple(REMEASUREMENT_OF.values())
 SETTLEMENTS: Final = tuple(SETTLEMENT_OF.values())
 
 
 class Relieves(StrEnum):
-    """The monetary sides of an entry in another currency that are relieved at the amount they are carried at.
+    """The monetary sides of an entry in another currency that are relieved at their carrying amount.
 
-    Of one side, the other takes over the same amount (what is owed only changes its place). Of both, the entry is
-    written at what the debit side was carried at, and the difference to the credit side is an exchange gain or loss.
+    If one side is relieved, the other side takes over the same functional amount, because the debt only moves to
+    another role. If both sides are relieved, the entry has the carrying amount of the debit side. The difference from
+    the carrying amount of the credit side is an exchange gain or loss.
     """
 
     NEITHER = "neither"
@@ -103,7 +104,7 @@ class Effect(StrEnum):
 
 
 class Result(StrEnum):
-    """The class of the one account, of those in which a policy has a choice, on which a kind may end."""
+    """The class of the account that a policy may choose for a kind. A policy chooses at most one account per kind."""
 
     REVENUE = "revenue"
     """Earned: a revenue account, or deferred_revenue for the ERP's revenue module."""
@@ -123,23 +124,25 @@ USAGE, BREAKAGE, OTHER = "usage", "breakage", "other"
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An entry kind: everything that is true of its entries, whatever the policy.
+    """An entry kind, with every fact about its entries that does not depend on the policy.
 
-    ``column`` is the column of a block's roll-forward that it fills (None: it does not touch a block's value); ``sign``
-    is +1 if the kind adds to the block and -1 if it takes from it. ``debit_role`` and ``credit_role`` are the monetary
-    role on either side, None if that side is none; ``debits_also`` and ``credits_also`` the clearing account that it
-    must move besides. ``has_amount`` is False for units alone, or nothing.
+    ``column`` is the column of a block's roll-forward to which the entry adds. It is None if the entry does not change
+    a block's value. ``sign`` is +1 if the kind adds to the block and -1 if it takes from it. ``debit_role`` and
+    ``credit_role`` are the monetary roles of the entry, or None for a side without one. ``debits_also`` and
+    ``credits_also`` are a clearing account that the entry must move too. ``has_amount`` is False if the entry has only
+    units, or neither units nor money.
 
-    ``opens_block``: its block begins with it. ``is_usage``: a reversal of usage mirrors it. ``cancels``: its amount
-    counts as cancelled of the block's price; ``gives_up``: as given up of what was owed. ``is_exchange``: an exchange
-    difference.
+    ``opens_block``: the kind is the first entry of its block. ``is_usage``: a reversal of usage mirrors it.
+    ``cancels``: the amount is cancelled from the block's price. ``gives_up``: the amount is a debt of the customer that
+    is given up. ``is_exchange``: the amount is an exchange difference.
 
-    ``recognised`` is the row, column and sign of its amount in the revenue waterfall, ``result`` the accounts it may
-    end on. ``words`` are a customer's, for the entry and for its mirror (None: it is not on a statement);
-    ``overage_sign`` is +1 if it adds to a customer's overage, -1 if it settles overage.
+    ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of the
+    account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its
+    mirror. They are None if a statement does not show the entry. ``overage_sign`` is +1 if the entry adds to a
+    customer's overage, and -1 if it settles overage.
 
-    ``since`` is the version of this table in which the kind came. A kind that is added later takes the next number:
-    policies adopted before it inherit its rule from a shipped policy (posting.rules_from).
+    ``since`` is the version of this table that added the kind. A later kind gets the next number. Policies that were
+    adopted before inherit its rule from a shipped policy (posting.rules_from).
     """
 
     name: str
@@ -166,7 +169,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def value_sign(self) -> int:
-        """As ``sign``, of the functional amount: a remeasurement moves the liability alone, debits positive."""
+        """The sign of the functional amount: ``sign``, or -1 for exchange differences that debit prepaid_liability."""
         return -1 if self.debit_role == "prepaid_liability" else self.sign
 
 
@@ -180,7 +183,7 @@ def _kind(
     also: str = "/",
     **more: Any,
 ) -> Kind:
-    """A row. ``gains`` or ``loses`` is its column; ``moves`` and ``also`` are its roles, debit / credit."""
+    """Makes a row. ``gains`` or ``loses`` is its column. ``moves`` and ``also`` are its roles, as debit / credit."""
     debit_role, credit_role = _roles(moves)
     debits_also, credits_also = _roles(also)
     return Kind(
@@ -324,21 +327,21 @@ KIND_BY_NAME: Final[dict[str, Kind]] = {kind.name: kind for kind in KINDS}
 USAGE_KINDS: Final = tuple(kind.name for kind in KINDS if kind.is_usage)
 
 YOUNGER_KINDS: Final = tuple(kind for kind in KINDS if kind.since > 1)
-"""Kinds that a policy of an existing ledger may lack, because it was adopted before they came."""
+"""Kinds that the policy of an existing ledger may lack, because the policy is older than the kinds."""
 
 GAINS: Final = ("purchased", "granted", "transferred_in", "repriced")
 LOSSES: Final = (
     "consumed", "expired", "voided", "refunded", "transferred", "escheated", "charged_back", "written_off",
 )  # fmt: skip
-"""The columns of a block: gains less losses is what it carries, in credits and in value."""
+"""The columns of a block. Gains less losses are its remaining credits, and its carrying amount."""
 
 OPENINGS: Final = tuple(kind.name for kind in KINDS if kind.opens_block)
-"""The kinds that open a block: the first entry of every block is of one of them, and no other entry is."""
+"""The kinds that open a block. The first entry of every block has one of these kinds, and no other entry has one."""
 
 CREDIT_COLUMNS: Final = (
     "purchased", "granted", "consumed", "expired", "voided", "refunded", "transferred", "other",
 )  # fmt: skip
-"""The columns of a customer's credits: ``purchased + granted + other`` less the rest is what remains."""
+"""The columns of a customer's credits. ``purchased + granted + other`` less the other columns is the remainder."""
 
 CREDIT_COLUMN: Final[dict[str, tuple[str, int]]] = {
     **{column: (column, 1) for column in (*GAINS[:2], *LOSSES[:5])},
@@ -373,10 +376,10 @@ class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One journal entry. Numbered from 1 within its event; amounts in minor units, signed as above.
+    """One journal entry. ``number`` counts from 1 within its event. Amounts are in minor units; a mirror is negative.
 
-    ``functional_minor`` is the amount in the ledger's functional currency. ``policy`` says under which of the
-    ledger's adopted policies the kind is to be read; ``cut`` to which export it will belong.
+    ``functional_minor`` is the amount in the ledger's functional currency. ``policy`` is the number of the adopted
+    policy that gives the rule of the kind. ``cut`` decides to which journal the entry belongs.
     """
 
     number: int
@@ -407,17 +410,17 @@ class EntryLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def is_mirrored(amount_minor: int, functional_minor: int) -> bool:
     """True if an entry of these amounts is written with its sides swapped: in both currencies, or in neither.
 
-    Its amount decides; the functional one only if nothing moves in the entry's own currency. In SQL: ``MIRRORED``
-    (store/tables/log).
+    The sign of the amount decides. If the amount is 0, the sign of the functional amount decides. The same condition in
+    SQL is ``MIRRORED`` (store/tables/log).
     """
     return amount_minor < 0 or (amount_minor == 0 and functional_minor < 0)
 
 
 def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) -> tuple[EntryLine, ...]:
-    """The lines of an entry, pair by pair, debit before credit; none where both amounts are 0.
+    """Returns the lines of an entry, pair by pair, debit before credit. There are none if both amounts are 0.
 
     Debits equal credits in both currencies by construction. An amount and its functional amount may differ in
-    sign only where one of them is 0.
+    sign only if one of them is 0.
     """
     if amount_minor == 0 and functional_minor == 0:
         return ()

@@ -154,9 +154,9 @@ def check_not_in_future(state: LedgerState, event: Event, moment: datetime) -> N
     last = now + duration(state.future_tolerance, field="future_tolerance")
     if event.occurred_at > last:
         raise InTheFuture(
-            f"the time of {event.event_id}, {format_time(event.occurred_at)}, lies in the future: it is now "
-            f"{format_time(now)}, and ledger {state.ledger} takes events up to {state.future_tolerance} ahead; correct "
-            "the time, or send the event again when it has come",
+            f"the time of {event.event_id}, {format_time(event.occurred_at)}, lies in the future: now is "
+            f"{format_time(now)}, and ledger {state.ledger} accepts times up to {state.future_tolerance} after now; "
+            "correct the time, or send the event again later",
             field="time",
             expected=f"at most {format_time(last)}",
             found=format_time(event.occurred_at),

@@ -26,6 +26,7 @@ import msgspec
 from api.service import Subledger
 from api.shapes import reports
 from api.terminal import out, table
+from projections.forecast.prospects import MEASURES
 from subledger.blocks import ZERO
 from subledger.deciding.context import Context, Original
 from subledger.deciding.decide import decide
@@ -232,17 +233,17 @@ def compare_forecast(service: Subledger, ledger: str, made_after: Period, folder
 
 def show_comparison(answer: dict[str, Any]) -> None:
     """Prints the forecast beside the actual amounts, and the errors of the forecast and of the benchmarks."""
-    names = ("period", "what", "forecast", "low", "high", "actual", "error", "run_rate", "nothing_used")
+    names = ("period", "what", "forecast", "low", "high", "actual", "error", "run_rate", "last_month", "nothing_used")
     table(
         f"Forecast as of {answer['to']}, beside the books as of {answer['as_of']}",
         [name.replace("_", " ") for name in names],
-        [[row[name] for name in names] for row in answer["compared"]],
+        [["-" if row[name] is None else row[name] for name in names] for row in answer["compared"]],
         right=range(2, len(names)),
     )
-    for measure in ("consumption", "breakage"):
+    for measure in MEASURES:
         errors = {row["method"]: row["wape"] for row in answer["compared_accuracy"] if row["what"] == measure}
         figures = ", ".join(
             f"{method.replace('_', ' ')} {'-' if wape is None else f'{Decimal(wape):.1%}'}"
             for method, wape in errors.items()
         )
-        out.print(f"error of {measure}, Σ |forecast - actual| / Σ |actual|: {figures}")
+        out.print(f"error of {measure.replace('_', ' ')}, Σ |forecast - actual| / Σ |actual|: {figures}")

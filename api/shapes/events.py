@@ -72,7 +72,7 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
 def _who_and_why(source: str, data: Any, decision: Any) -> JsonObject:
     """Returns ``who`` and ``why`` as text, null if unknown.
 
-    ``who``: the user of one of the ledger's own events; maker and checker of an event that a second person approved.
+    ``who``: the user of one of the ledger's own events; requester and approver of an event that needed a second person.
     ``why``: the reason in the event's data.
     """
     approval = decision.get("approval") if isinstance(decision, dict) else None

@@ -93,7 +93,7 @@ REPORTS: Final[dict[str, Offered]] = {
     ),
     "forecast": Offered(
         make=forecast.forecast,
-        description="Deferred-revenue forecast: expected consumption and breakage of open blocks; its back-test.",
+        description="Deferred-revenue forecast: expected use of open blocks and of purchases; its back-test.",
         takes=("to", "months"),
     ),
     "performance": Offered(

@@ -1,4 +1,4 @@
-"""Every tree head that was signed is kept.
+"""Signed checkpoints are stored in the database.
 
 Revision: 0018, after 0017
 """

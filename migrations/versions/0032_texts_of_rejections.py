@@ -1,4 +1,4 @@
-"""Texts of rejections: one that there was no room for is added when the event is refused again and there is some.
+"""Texts of rejections that were not stored for lack of room. They are added when the event is refused again.
 
 Revision: 0032, after 0031
 """
@@ -32,7 +32,7 @@ BEFORE = (
     " OR NEW.reopened_at IS DISTINCT FROM OLD.reopened_at AND coalesce(NEW.reopened_at <= OLD.dismissed_at, true)"
     " OR OLD.settled_position IS NOT NULL AND coalesce(NEW.settled_position < OLD.settled_position, true)"
 )
-# A text that is not all there gives way to a longer one, or to all of it.
+# An incomplete text may be replaced only by a longer one or by the complete text.
 FINAL = (
     f"{BEFORE} OR ({differ(ADDED)})"
     " AND NOT coalesce(NEW.text_at = NEW.last_at"

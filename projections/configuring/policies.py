@@ -94,6 +94,7 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
 
     def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
         nonlocal left_open
+        left_open = 0  # also if the recorder plans again: another caller may have adopted the policy by then
         parameters = {"ledger": ledger, "policy": state.policy, "name": policy.name, "version": policy.version}
         for number, data in rows(connection, SAME_VERSION, parameters):
             adopted = msgspec.json.decode(data)

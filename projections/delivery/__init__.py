@@ -13,7 +13,7 @@
     tying         reading the trial balance of a target
     checklist     the steps of a month end, and the state of each
 
-A journal becomes deliveries in the outbox: one for each document if the system takes documents, else one for the file.
-A delivery without an answer is looked up by its reference, and is sent again only if the target does not have it.
-Calls, credentials and the job queue are in ``subledger.external``.
+A journal becomes deliveries in the outbox: one for each document if the target takes documents, else one for the file.
+A delivery without an answer is looked up by its reference. It is sent again only if the target does not have it. Calls,
+credentials and the job queue are in ``subledger.external``.
 """

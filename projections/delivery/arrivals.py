@@ -1,6 +1,8 @@
 """State of a month's journals in a general ledger: in its books, on their way, taken out, or not sent.
 
-Asked of the deliveries, journal by journal: a file that was written down in a channel's format may have gone nowhere.
+The state is read from the deliveries, journal by journal. An export in a channel's format proves nothing: its file may
+have gone nowhere.
+
 Owns: which deliveries count for a journal, and which journals have something to deliver. Does not own: the outbox.
 """
 
@@ -29,9 +31,9 @@ _SHOWN: Final = 20
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """A general ledger, the month's deliveries that count there, and the numbers of journals that have none.
+    """The month's deliveries that count in one general ledger, and the numbers of the journals without a delivery.
 
-    ``channel`` is None if no channel leads there any more; then nothing is asked of journals that were not sent.
+    ``channel`` is None if no channel leads to this general ledger any more. Then ``not_sent`` is empty.
     """
 
     destination: str
@@ -41,7 +43,9 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def in_the_books(self) -> bool:
-        """Of every journal that has something to deliver, as far as nobody took it out."""
+        """True if every journal that has something to deliver is in the books. Deliveries that a person took out do not
+        count.
+        """
         return not self.not_sent and all(
             each.state in IN_THE_BOOKS or each.state is State.ABANDONED for each in self.deliveries
         )
@@ -56,7 +60,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reconciled(self) -> bool:
-        """Every journal that has something to deliver was tied out."""
+        """True if every journal that has something to deliver was tied out."""
         return not self.not_sent and len(self._in(State.RECONCILED)) == len(self.deliveries)
 
     @property
@@ -73,7 +77,9 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def arrivals_of(connection: AnyConnection, ledger: str, period: Period, journals: Sequence[Journal]) -> list[Arrival]:
-    """Of a month with these journals: each channel of the ledger by name, then what has deliveries and no channel."""
+    """Reads the arrivals of a month: one for each channel of the ledger, by name; then one for each destination without
+    a channel.
+    """
     found: dict[str, list[Delivery]] = {}
     for delivery in list_deliveries(connection, ledger, period=period):
         found.setdefault(delivery.destination, []).append(delivery)
@@ -103,7 +109,7 @@ def arrivals_of(connection: AnyConnection, ledger: str, period: Period, journals
 
 
 def _counting(found: Iterable[Delivery]) -> tuple[Delivery, ...]:
-    """Without those that were taken out and whose journal goes there another way by now."""
+    """Leaves out the deliveries that were taken out if their journal goes to the same general ledger another way."""
     found = tuple(found)
     ways = {each.number: (each.channel, each.export_id) for each in found if each.state is not State.ABANDONED}
     return tuple(each for each in found if ways.get(each.number) in (None, (each.channel, each.export_id)))

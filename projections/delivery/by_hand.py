@@ -1,6 +1,6 @@
 """Acts of a person on deliveries: retrying a dead letter, taking one out, tying out a month.
 
-Each is a step like a worker's, with its user and reason. Owns: the acts that each state allows. Does not own: the
+Each act is a step of the delivery, with its user and reason. Owns: the acts that each state allows. Does not own: the
 outbox.
 """
 
@@ -34,9 +34,9 @@ RETURNING {COLUMNS}
 
 
 def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str = ASKED_FOR) -> Delivery:
-    """A dead letter goes on its way again. Raises UnknownDelivery, DeliveryInHand, DeliveredOtherwise.
+    """Retries a dead letter. Raises UnknownDelivery, DeliveryInHand, DeliveredOtherwise.
 
-    One that may be in the target is looked up first, as everything is before it is sent.
+    If the target may have it, it is looked up before it is sent.
     """
     with database.write() as connection:
         delivery = _taken(connection, ledger, delivery_id)
@@ -49,7 +49,7 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
             )
         state = State.BUILT if delivery.payload_hash is None else State.RENDERED
         if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
-            state = State.UNKNOWN  # it may have been on its way when it was taken out
+            state = State.UNKNOWN  # The target may have it: it may have been on its way when a person took it out.
         # Since it was abandoned, its journal may have gone to the same general ledger another way. Two deliveries of
         # one journal would be posted twice.
         if delivery.state is State.ABANDONED:
@@ -61,13 +61,14 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
 
 
 def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str) -> Delivery:
-    """A delivery is taken out: nothing more is done for it, and its journal may go another way.
+    """Takes a delivery out: nothing more is done for it, and its journal may go another way.
 
-    Also one that is posted, as when that was a sandbox. Raises UnknownDelivery, DeliveryInHand.
+    A posted delivery can be taken out too, for example if it went to a sandbox. Raises UnknownDelivery, DeliveryInHand.
     """
     with database.write() as connection:
         delivery = _taken(connection, ledger, delivery_id)
-        # Not while it is submitted: nobody knows yet if the target has it, and the journal could be sent another way.
+        # A submitted delivery is not taken out: nobody knows yet if the target has it, and its journal could be sent a
+        # second time, another way.
         if delivery.state in (State.SUBMITTED, State.RECONCILED, State.ABANDONED):
             raise DeliveryInHand(
                 f"delivery {delivery_id} is {delivery.state}",
@@ -79,9 +80,9 @@ def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reaso
 
 
 def reconcile(database: Database, ledger: str, found: TieOut, destination: str, *, by: str) -> list[Delivery]:
-    """Marks the posted deliveries of the months that a tie-out proves as reconciled.
+    """Marks the posted deliveries of a month as reconciled if the tie-out proves the month.
 
-    A month is proved by itself, whatever another one's accounts say, and only by a comparison of all accounts.
+    Each month is proved by itself: differences in another month do not count. Only a comparison of all accounts proves.
     """
     reason = "a tie-out of its month found no difference"
     with database.write() as connection:
@@ -107,5 +108,5 @@ def _decided(connection: WriteConnection, delivery: Delivery, state: State, reas
     parameters = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
     found = connection.execute(DECIDE, {**parameters, "due_s": 0.0 if state in WORKED_ON else None}).fetchone()
     moved = delivery_of(present(found, f"delivery {delivery.delivery_id} is locked and cannot be changed"))
-    connection.execute(ADD_STEP, {**parameters, "step": moved.steps, "by": by, "exchanges": None})
+    connection.execute(ADD_STEP, {**parameters, "step": moved.steps, "by": by, "exchanges": None, "erp_id": None})
     return moved

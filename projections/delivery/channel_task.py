@@ -1,7 +1,7 @@
 """Task of a worker: delivering what is due on a channel.
 
-Owns: the subject of such a job (a ledger's channel), and the channels that have deliveries due. Does not own: the queue
-(external/jobs), the steps of a delivery (sending), when one is due (outbox).
+Owns: the subject of such a job (a ledger's channel), and the list of channels with due deliveries. Does not own: the
+queue (external/jobs), the steps of a delivery (sending), the time at which one is due (outbox).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def channel_task(database: Database) -> Task:
             with database.read() as connection:
                 channel = get_channel(connection, subject["ledger"], subject["channel"])
         except NotFound:
-            return None  # removed after the job was put in
+            return None  # the channel was removed after the job was queued
         deliver_due(database, channel, stop=stop)
         with database.read() as connection:
             due = outbox.next_due(connection, channel)
@@ -47,7 +47,7 @@ def channel_task(database: Database) -> Task:
         return [channel_subject(ledger, name) for name, due in found if due is not None and due[1] <= 0]
 
     def lock(subject: Subject) -> str:
-        # Jobs that an earlier release has put in have this lock too.
+        # Jobs that an earlier release queued have this lock too.
         return f"{subject['ledger']}/{subject['channel']}"
 
     return Task(name=DELIVER, run=run, lock=lock, due=due)

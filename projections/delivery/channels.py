@@ -1,7 +1,7 @@
-"""Channels: where a ledger's journals go, and how.
+"""Channels: the ways of a ledger's journals to general ledgers.
 
-A channel is a connector, one of its formats, and settings. Owns: the table ``delivery_channels``, and with it the
-pace of calls that all workers keep together. Does not own: the connectors.
+A channel is a connector, one of its formats, and settings. Owns: the table ``delivery_channels``, and the pace of calls
+that all workers share. Does not own: the connectors.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ WHERE ledger = %(ledger)s AND channel = %(channel)s
 """
 
 _PATIENCE_S: Final = 10.0
-"""A turn that is further off is not waited for: the worker does something else, and comes back."""
+"""The longest wait for a turn. If the turn is later than that, the worker does something else and comes back."""
 _NAME_LENGTH: Final = 40
 _DAY_S: Final = 86_400
 _RANGES: Final[dict[str, tuple[float, float]]] = {
@@ -81,8 +81,9 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
-    """Channel of a ledger's journals. ``destination``: the general ledger, whatever the format; a journal goes to it
-    once.
+    """Channel of a ledger's journals.
+
+    ``destination`` identifies the general ledger, independent of the format. A journal goes to a destination once.
     """
 
     ledger: str
@@ -98,7 +99,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def get_channel(connection: AnyConnection, ledger: str, name: str) -> Channel:
-    """Raises UnknownChannel."""
+    """Returns a channel. Raises UnknownChannel."""
     found = rows(connection, FIND_CHANNEL, {"ledger": ledger, "channel": name})
     if not found:
         raise UnknownChannel(
@@ -118,13 +119,14 @@ def list_channels(connection: AnyConnection, ledger: str) -> list[Channel]:
 def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, Any], *, by: str) -> Channel:
     """Makes or changes a channel: ``connector``, ``format`` and the connector's settings. Raises InvalidInput.
 
-    What is not given is as it ships. Deliveries that are on their way go on with the new settings. Where a channel
-    leads to is fixed once it has delivered: raises ChannelFixed, as else nobody could say where a journal is. Raises
-    CredentialNotGranted for what is not its ledger's, SandboxLedger, UnknownLedger.
+    Settings that are not given get their defaults. Deliveries that are on their way continue with the new settings. The
+    destination is fixed once the channel has delivered, because otherwise nobody could say where a journal is: raises
+    ChannelFixed. Raises CredentialNotGranted for a credential of another ledger, SandboxLedger, UnknownLedger.
     """
     with database.read() as reading:
         check_delivers(ledger_head(reading, ledger).state)
-    # The ids of its deliveries begin with it: begun with a dash, they would be taken for options.
+    # The ids of deliveries begin with the channel's name. A command would take an id that begins with a dash for an
+    # option.
     plain = name[:1].isalnum() and all(letter.isalnum() or letter in "-_" for letter in name)
     if not plain or len(name) > _NAME_LENGTH:
         raise InvalidInput(
@@ -161,7 +163,8 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
 
 
 def check_allowed(database: Database, channel: Channel) -> None:
-    """Checks a channel again as it is used: allowed hosts and folders, and grants, may have changed since it was set.
+    """Checks a channel again when it is used: the allowed hosts and folders, and the grants, may have changed since it
+    was set.
 
     Raises InvalidInput, CredentialNotGranted.
     """
@@ -173,7 +176,8 @@ def check_allowed(database: Database, channel: Channel) -> None:
 def _check_fixed(connection: WriteConnection, after: Channel) -> None:
     """Refuses another destination for a channel that has already delivered."""
     key = {"ledger": after.ledger, "channel": after.name}
-    # Under the channel's lock until the commit: a change that waited behind another one compares with its result.
+    # The channel's lock is kept until the commit, so that a change that waited for another change compares with its
+    # result.
     connection.execute(HOLD_CHANNEL, key)
     found = rows(connection, FIND_CHANNEL, key)
     if not found or connection.execute(HAS_DELIVERED, key).fetchone() is None:
@@ -198,7 +202,7 @@ def _check_fixed(connection: WriteConnection, after: Channel) -> None:
 
 
 class DroppedChannel(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel that was taken away: what it was, and who did that, and when."""
+    """A removed channel, with the person who removed it and the time."""
 
     name: str
     connector: str
@@ -208,7 +212,7 @@ class DroppedChannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def dropped_channels(connection: AnyConnection, ledger: str) -> list[DroppedChannel]:
-    """The channels that were taken away and not made again, by name."""
+    """The channels that were removed and not created again, by name."""
     return [
         DroppedChannel(
             name=name,
@@ -224,7 +228,7 @@ def dropped_channels(connection: AnyConnection, ledger: str) -> list[DroppedChan
 
 
 def drop_channel(database: Database, ledger: str, name: str, *, by: str) -> None:
-    """Takes a channel away that has delivered nothing; its row says who did. Raises UnknownChannel, ChannelFixed."""
+    """Removes a channel that has delivered nothing. Its row names the person. Raises UnknownChannel, ChannelFixed."""
     with database.write() as connection:
         get_channel(connection, ledger, name)
         key = {"ledger": ledger, "channel": name}
@@ -234,7 +238,7 @@ def drop_channel(database: Database, ledger: str, name: str, *, by: str) -> None
 
 
 def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) -> ChannelSettings:
-    """Raises InvalidInput naming the field."""
+    """Reads the settings of a connector. Raises InvalidInput naming the field."""
     known = connector.settings_type.__struct_fields__
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -253,7 +257,7 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
         ) from None
     for name, (least, most) in _RANGES.items():
         value = getattr(settings, name)
-        if not least <= value <= most:  # so that what is no number fails too
+        if not least <= value <= most:  # this form of the comparison also refuses NaN
             raise InvalidInput(
                 f"{name} is out of range", field=name, expected=f"{least:g} to {most:g}", found=str(value)
             )
@@ -262,12 +266,15 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
 
 
 def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
-    """Waits for the next call's turn, over all workers. Raises Throttled if it is far off."""
+    """Returns a function that waits for the turn of the next call, over all workers. It raises Throttled if the turn is
+    far off.
+    """
     pace = channel.settings.calls_a_minute
     apart_s = 60.0 / pace if pace else 0.0
     key = {"ledger": channel.ledger, "channel": channel.name}
 
-    # Our own pace is waited out, however slow, as an attempt is more than one call; what a target asks for is not.
+    # The wait for our own pace always fits, however slow the pace is, because an attempt makes several calls. The wait
+    # that a target requests may not fit.
     patience_s = max(_PATIENCE_S, 2 * apart_s)
 
     def turn() -> None:
@@ -276,8 +283,8 @@ def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
             wait_s = float(found[0] or 0) if found is not None else 0.0
             if wait_s <= patience_s:
                 connection.execute(TAKE_TURN, {**key, "next_s": wait_s + apart_s})
-        # The turn is reserved in the database and waited for after the commit: a sleep inside the transaction would
-        # hold the channel's row, and every other worker with it.
+        # The turn is reserved in the database, and the wait is after the commit. A sleep inside the transaction would
+        # lock the channel's row, and every other worker would wait too.
         if wait_s > patience_s:
             raise Throttled(f"the channel {channel.name} makes no call for {wait_s:.0f} s", wait_s=wait_s)
         time.sleep(wait_s)
@@ -286,7 +293,7 @@ def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
 
 
 def hold_off(database: Database, channel: Channel, wait_s: float) -> None:
-    """No call on this channel for so long."""
+    """Makes all workers wait so long before the next call on this channel."""
     with database.write() as connection:
         connection.execute(HOLD_OFF, {"ledger": channel.ledger, "channel": channel.name, "wait_s": wait_s})
 

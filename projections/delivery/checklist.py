@@ -1,7 +1,7 @@
 """The close checklist: the steps to a month that is closed and delivered, in order.
 
-Each step has a state, its evidence, and the next command. Reading it changes nothing: a close is tried on a snapshot.
-Owns: the steps and their order. Does not own: the checks themselves (close, proofs, journals).
+Each step has a state, its evidence, and the next command. Reading the checklist changes nothing: it tries a close on a
+snapshot. Owns: the steps and their order. Does not own: the checks themselves (close, proofs, journals).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from subledger.store.reading.queries import rows
 from subledger.store.rejected.rejections import OPEN, Chosen, counts
 
 Standing = Literal["done", "open", "blocked", "attention"]
-"""Done; to be done; blocks the close; does not block, but a person should look."""
+"""``open``: still to be done. ``blocked``: blocks the close. ``attention``: does not block, but a person should look.
+"""
 
 _SHOWN: Final = 20
 
@@ -51,7 +52,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checklist(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of one month. ``ready``: nothing blocks its close. ``done``: it is closed and delivered."""
+    """The steps of one month. ``ready``: nothing blocks its close. ``done``: the month is closed and delivered."""
 
     ledger: str
     period: Period
@@ -179,7 +180,9 @@ class _StepReader:
         )
 
     def _rejected(self) -> Step:
-        """Undated events are of the month in which they were refused first, or before."""
+        """Reads the open rejections through the end of the month. An event without a readable time counts from the
+        month in which it was first refused.
+        """
         chosen = Chosen(state=OPEN, until=self._period.end(self._state.zone))
         found = counts(self._connection, self._state.ledger, chosen)
         return Step(
@@ -206,7 +209,7 @@ class _StepReader:
         )
 
     def _expiries(self) -> Step:
-        # What expires later in the month is not due yet, and is swept as it falls due.
+        # Expiries later in the month are not due yet. The sweep records them when they fall due.
         until = min(self._period.end(self._state.zone), self._now + MICROSECOND)
         count, first = rows(self._connection, DUE, {**self._where, "until": until})[0]
         through = min(self._period.last_day, self._state.today(self._now))
@@ -294,8 +297,8 @@ class _StepReader:
         )
 
     def _deliveries(self) -> Iterator[Step]:
-        """Of each channel: are the month's journals in the books there, and were they tied out? And of deliveries whose
-        channel was taken away: have they arrived?
+        """Yields two steps for each channel: are the month's journals in its general ledger's books, and are they tied
+        out? Then one for deliveries whose channel was removed: have they arrived?
         """
         period, made = self._period, journals_of(self._connection, self._state.ledger, self._period)
         for arrival in arrivals_of(self._connection, self._state.ledger, period, made):

@@ -1,6 +1,6 @@
-"""Deliveries as they are stored, with every step of each: the questions about the outbox.
+"""Reading deliveries, with every step of each.
 
-Owns: reading the tables ``deliveries`` and ``delivery_steps``. Does not own: what is written there (outbox).
+Owns: reading the tables ``deliveries`` and ``delivery_steps``. Does not own: writing them (outbox).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from subledger.store.reading.queries import AnyConnection, rows
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One document of a journal, or its file (``part`` 0), on its way into a general ledger.
 
-    ``attempts``: submissions that came to nothing; ``looks``: look-ups since it is what it is. ``due_at``: when the
-    next thing is done; None if nothing will be until somebody asks. ``erp_id``: what the target calls it.
+    ``attempts``: submissions that certainly failed. ``looks``: look-ups since the state last changed. ``due_at``: the
+    time of the next step; None if no step follows until a person requests one. ``erp_id``: the target's id for it.
     """
 
     ledger: str
@@ -50,7 +50,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """Step of a delivery: its new state, the time, the person, the reason, and the calls that led there."""
+    """Step of a delivery: its new state, the time, the person, the reason, and the calls that were made."""
 
     step: int
     at: datetime
@@ -84,7 +84,7 @@ _exchanges: Final = msgspec.json.Decoder(tuple[Exchange, ...])
 
 
 def get_delivery(connection: AnyConnection, ledger: str, delivery_id: str) -> Delivery:
-    """Raises UnknownDelivery."""
+    """Returns a delivery. Raises UnknownDelivery."""
     found = rows(connection, FIND_DELIVERY, {"ledger": ledger, "delivery_id": delivery_id})
     if not found:
         raise UnknownDelivery(
@@ -104,7 +104,7 @@ def list_deliveries(
     after: str = "",
     limit: int = 1_000_000,
 ) -> list[Delivery]:
-    """Deliveries of a ledger, in order of id, after one of them."""
+    """Returns deliveries of a ledger, in order of id, after a given one."""
     parameters = {
         "ledger": ledger,
         "channel": channel,
@@ -130,7 +130,7 @@ def rejections_of(connection: AnyConnection, delivery: Delivery) -> int:
 
 
 def steps_of(connection: AnyConnection, delivery: Delivery) -> list[Step]:
-    """Everything that became of it, oldest first."""
+    """Returns all steps of a delivery, oldest first."""
     found = rows(connection, STEPS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
     return [
         Step(
@@ -146,17 +146,17 @@ def steps_of(connection: AnyConnection, delivery: Delivery) -> list[Step]:
 
 
 def payload_hash(payload: bytes) -> str:
-    """SHA-256 of what is sent."""
+    """SHA-256 of the bytes that are sent."""
     return hashlib.sha256(payload).hexdigest()
 
 
 def settled_at(delivery: Delivery, settle_s: float) -> datetime:
-    """From when on a look-up that finds nothing is believed."""
+    """Returns the moment from which a look-up that finds nothing is proof."""
     return (delivery.submitted_at or delivery.created_at) + timedelta(seconds=settle_s)
 
 
 def delivery_of(row: Any) -> Delivery:
-    """A row of ``COLUMNS``."""
+    """Reads a row with the columns ``COLUMNS``."""
     fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
     fields["state"], fields["period"] = State(fields["state"]), Period.parse(fields["period"])
     return Delivery(**fields)

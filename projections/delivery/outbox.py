@@ -1,7 +1,8 @@
-"""Commands: putting deliveries into the outbox, claiming one, and moving it, with a step for each move.
+"""Commands on the outbox: adding deliveries, claiming one, and moving it, with a step for each move.
 
-A worker claims a delivery for a while, and moves it only while the claim is its own; so two never work on one, and one
-that died loses it. Each move writes a step, with what was called and answered, in the same commit.
+A worker claims a delivery for some time, and may move it only under its own claim. So two workers never work on the
+same delivery, and a worker that died loses it. Each move writes a step, with the calls and their answers, in the same
+commit.
 
 Owns: writing the tables ``deliveries`` and ``delivery_steps``. Does not own: reading them (deliveries), the way of a
 delivery (sending).
@@ -31,7 +32,7 @@ from subledger.store.writing.recorder import Recorder
 
 
 class ClaimLost(Exception):
-    """Another worker has the delivery by now: whatever was done will be found by its look-up."""
+    """Another worker has claimed the delivery meanwhile. Its look-up will find whatever this worker did."""
 
 
 HOLD_JOURNAL: Final = """
@@ -60,8 +61,8 @@ ON CONFLICT DO NOTHING
 RETURNING delivery_id
 """
 ADD_STEP: Final = """
-INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, exchanges)
-VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s)
+INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, exchanges, erp_id)
+VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s, %(erp_id)s)
 """
 DUE: Final = """
 -- The first delivery of a channel that something was due for by a moment, and that nobody has in hand.
@@ -102,16 +103,18 @@ WORKER: Final = "worker"
 
 
 def add_period(recorder: Recorder, database: Database, channel: Channel, period: Period, *, by: str) -> list[Delivery]:
-    """Exports a period for a channel, and puts it into the outbox: all its journals, with what is new.
+    """Exports a period for a channel, and puts all its journals into the outbox.
 
-    Again, only what was recorded since is added. Raises UnmappedRole, DeliveredOtherwise, and what an export raises.
+    If it is called again, only events that were recorded since are added. Raises UnmappedRole, DeliveredOtherwise, and
+    the errors of an export.
     """
     exports = export(recorder, database, channel.ledger, period, channel.format.name, by=by)
     return [delivery for exported in exports for delivery in add(database, channel, exported, by=by)]
 
 
 def add(database: Database, channel: Channel, exported: Export, *, by: str) -> list[Delivery]:
-    """Puts an export into the outbox of a channel; again, nothing more. Returns its deliveries: none where it is empty.
+    """Puts an export into the outbox of a channel; a second call adds nothing. Returns its deliveries; none if the
+    export is empty.
 
     Raises DeliveredOtherwise if the journal is on its way to this general ledger in another export.
     """
@@ -124,8 +127,8 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
         "number": exported.number,
     }
     with database.write() as connection:
-        # First, as it locks the journal's row until the commit: two calls that put it into the outbox in two formats,
-        # or by two channels, come one after the other, and the second is refused.
+        # This check is first, because it locks the journal's row until the commit. Two calls that add the journal in
+        # two formats, or by two channels, come one after the other, and the second is refused.
         check_delivered_one_way(connection, parameters)
         not_before = connection.execute(
             STILL_ARRIVING, {**parameters, "settle_s": channel.settings.settle_s}
@@ -137,11 +140,11 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
                 ADD_DELIVERY, {**delivery, "reference": reference, "not_before": not_before and not_before[0]}
             ).fetchone()
             if added is not None:
-                step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
+                step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None, "erp_id": None}
                 connection.execute(ADD_STEP, {**delivery, **step})
                 count_one(connection, channel.ledger, "deliveries")
-        # The ids of deliveries are made of names of documents. Two documents whose names collide would be one delivery,
-        # and one of them would never be sent.
+        # The ids of deliveries are made of names of documents. If two names collided, both documents would be one
+        # delivery, and one of them would never be sent.
         found = list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
         if len(found) != len(parts):
             raise IntegrityFault(
@@ -153,7 +156,7 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
 
 
 def check_delivered_one_way(connection: WriteConnection, parameters: Mapping[str, Any]) -> None:
-    """Holds the journal, and sees that it goes to its general ledger in no other form, by no other channel.
+    """Locks the journal, and checks that it goes to its general ledger in no other format and by no other channel.
 
     Raises DeliveredOtherwise.
     """
@@ -170,7 +173,7 @@ def check_delivered_one_way(connection: WriteConnection, parameters: Mapping[str
 
 
 def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
-    """The parts that are delivered one by one: part, name and reference."""
+    """Returns the parts that are delivered one by one: part, name and reference."""
     posted = document_set_of(connection, export)
     if posted is not None and not posted.documents:
         return []
@@ -181,7 +184,7 @@ def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery in hand, the claim to it, and what time it is by the database's clock: the only one that counts."""
+    """A claimed delivery, its claim, and the time by the database's clock, which is the only clock that counts."""
 
     delivery: Delivery
     claim: str
@@ -189,9 +192,9 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: float) -> Claimed | None:
-    """A delivery that something was due for by then; None if there is none.
+    """Claims a delivery that was due by a moment; None if there is none.
 
-    Only what was made for what the channel leads to now: another's stays where it is.
+    Only deliveries for the channel's current destination are claimed. Others stay as they are.
     """
     token = secrets.token_hex(8)
     parameters = {
@@ -212,7 +215,9 @@ def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: fl
 
 
 def next_due(connection: AnyConnection, channel: Channel) -> tuple[datetime, float] | None:
-    """The next time at which something is due on a channel, and the seconds until then; None if nothing is."""
+    """Returns the next time at which a delivery of a channel is due, and the seconds until then; None if none will be
+    due.
+    """
     parameters = {"ledger": channel.ledger, "channel": channel.name, "destination": channel.destination}
     [(due, wait_s)] = rows(connection, NEXT_DUE, parameters)
     return None if due is None else (due, float(wait_s))
@@ -234,8 +239,10 @@ def move(
     keep: bool = False,
     by: str = WORKER,
 ) -> Delivery:
-    """A step of a delivery that is claimed. ``wait_s``: until the next thing is due; None for nothing. ``keep``: the
-    claim, for what is done next; it is due at once, for whoever comes after a worker that dies over it.
+    """Moves a claimed delivery to a state, with a step.
+
+    ``wait_s``: seconds until it is due again; None for never. ``keep``: keeps the claim for this worker's next step.
+    The delivery is due at once then, so that another worker continues if this one dies.
 
     Raises ClaimLost.
     """
@@ -263,8 +270,9 @@ def move(
                 "payload_hash": payload_hash,
             },
         ).fetchone()
-        # MOVE changes the row only under its own claim. Without a row another worker has claimed the delivery
-        # meanwhile: its state stands, and this worker's calls are added as a step, because the target has seen them.
+        # MOVE changes the row only under its own claim. If it returns no row, another worker has claimed the delivery
+        # meanwhile. The state of that worker stands. This worker's calls are added as a step, because the target has
+        # seen them.
         late = found is None
         if found is None:
             counted = connection.execute(COUNT_STEP, key).fetchone()
@@ -273,7 +281,7 @@ def move(
         moved = delivery_of(found)
         exchanges_text = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
         step = {"step": moved.steps, "state": moved.state, "reason": reason, "by": by, "exchanges": exchanges_text}
-        connection.execute(ADD_STEP, {**key, **step})
+        connection.execute(ADD_STEP, {**key, **step, "erp_id": None if late else erp_id})
     if late:
         raise ClaimLost(delivery.delivery_id)
     return moved

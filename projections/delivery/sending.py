@@ -1,9 +1,9 @@
-"""The way of a delivery: what is done when it is due, and what it becomes.
+"""The way of a delivery: the step that follows when it is due, and its new state.
 
-Before anything is sent it is looked up: the target may have it from before, as after a restore of our database. Then
-``submitted`` is committed, and only then it is sent; so whenever a worker dies, what may be in the target says so. What
-has no clear answer is looked up until the target says that it is there, or, after the time in which it could still
-arrive, that it is not; only then it is sent again.
+Every delivery is looked up before it is sent: the target may already have it, for example after a restore of our
+database. Then the state ``submitted`` is committed, and only then is the delivery sent. So if a worker dies, the state
+shows that the target may have it. A delivery without a clear answer is looked up until the target has it, or until the
+time is over in which it could still arrive. Only then is it sent again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from subledger.store.writing.recorder import now_of
 
 _REASON_LENGTH: Final = 4_000
 _CALLS_AT_MOST: Final = 20
-"""Calls of one attempt: a claim holds for the time-outs of so many."""
+"""The most calls in one attempt. A claim lasts as long as the time-outs of all of them."""
 _LEASE_MORE_S: Final = 60.0
 _ONCE_A_DAY_S: Final = 86_400.0
 
@@ -46,14 +46,15 @@ def deliver_due(
 ) -> int:
     """Processes every delivery that is due on a channel, each once. Returns the number of deliveries.
 
-    Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
+    Ends early if the target takes no more calls for now, or if ``stop`` returns True between two deliveries.
     ``outbox.next_due`` says when to come back.
     """
     # A claim must outlive the longest attempt. If it ended earlier, a second worker would take up the same delivery
     # while the first one's submission is still on its way.
     lease_s = channel.settings.timeout_s * _CALLS_AT_MOST + _LEASE_MORE_S
     steps, session = 0, dict[str, Any]()
-    # Read once: a delivery that becomes due again during this round waits for the next, so that a round ends.
+    # The time is read once. A delivery that becomes due again during this round waits for the next one, so that a round
+    # ends.
     with database.write() as connection:
         due_by = now_of(connection)
     with bounded_http.client() as client:
@@ -83,21 +84,21 @@ class _Attempt:
         self._delivery = claimed.delivery
         self._claim_token = claimed.claim
         self._clock_difference = claimed.now - datetime.now(UTC)
-        # What was begun just before the time was over may arrive as much later as a call may take.
+        # A call that began at the end of ``settle_s`` may arrive later by the duration of a call.
         self._settle_s = max(channel.settings.settle_s, channel.settings.timeout_s)
         self._calls = Calls(client, timeout_s=channel.settings.timeout_s, turn=turn_of(database, channel))
         self._connector: Connector = channel.connector(channel.settings, self._calls, session)
         self._hold_s: float | None = None
 
     def run(self) -> tuple[Delivery, float | None]:
-        """The new state of the delivery, and for how long no call may be made if the target said so."""
+        """Returns the new state of the delivery, and the seconds without calls that the target requested, if any."""
         try:
             check_allowed(self._database, self._channel)
             if self._delivery.state is State.BUILT:
                 self._render()
             # A claimed delivery that is still ``submitted`` belongs to a worker that died during its call, or whose
-            # claim has ended. The target may have it: it is looked up like any other without an answer, and never sent
-            # at once.
+            # claim has ended. The target may have it. So it is looked up like any delivery without an answer, and never
+            # sent at once.
             if self._delivery.state is State.SUBMITTED:
                 self._move(State.UNKNOWN, reason="the worker that sent it has ended", keep=True)
             shipment = self._shipment()
@@ -112,13 +113,13 @@ class _Attempt:
         return self._delivery, self._hold_s
 
     def _now(self) -> datetime:
-        """By the database's clock, as the moments that are kept are; ours may be another."""
+        """The time by the database's clock, like the stored moments; the clock of this machine may differ."""
         return datetime.now(UTC) + self._clock_difference
 
     # --- rendering ------------------------------------------------------------------------------------------------
 
     def _render(self) -> None:
-        """A document is written down by itself once, and kept: whatever is sent again is the same, byte by byte."""
+        """Renders a document once and stores it. Every later attempt sends the same bytes."""
         delivery = self._delivery
         with self._database.read() as connection:
             export = get_export(connection, delivery.ledger, delivery.export_id)
@@ -145,7 +146,8 @@ class _Attempt:
             settings=(
                 None if posted is None else posted.settings_as(self._channel.format.target, sandbox=export.is_marked)
             ),
-            # Of what was tried before and came to nothing, the target may still tell that it came to nothing.
+            # The id of an earlier, failed attempt is not passed on: under it the target would still report that
+            # failure.
             erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,
             unknown=delivery.state is State.UNKNOWN,
             rejections=rejections,
@@ -160,11 +162,12 @@ class _Attempt:
             return
         _understood(self._connector.prepare, shipment)
         started = time.monotonic()
-        # Committed before the first byte is sent. If the worker dies from here on, the row says that the target may
-        # have the document; the other way round it would be sent a second time.
+        # This is committed before the first byte is sent. If the worker dies from here on, the row says that the target
+        # may have the document. In the other order it would be sent a second time.
         self._move(State.SUBMITTED, keep=True)
-        # A worker that was stopped here for long must not send any more: by then another may have looked the delivery
-        # up, found nothing, and sent it. So a call begins well before the time after which a look-up is believed.
+        # A worker that was stopped here for a long time must not send any more. Another worker may have looked the
+        # delivery up, found nothing, and sent it. So a call must begin well before the moment from which a look-up is
+        # proof.
         self._calls.begin_by = started + self._settle_s / 2
         try:
             answer = _understood(self._connector.submit, shipment)
@@ -172,7 +175,7 @@ class _Attempt:
             self._count(error)
         except Unclear as error:
             self._move(State.UNKNOWN, wait_s=self._wait(0), reason=str(error))
-        except (Refused, InvalidInput) as error:  # before a call was made: what is to be sent cannot be
+        except (Refused, InvalidInput) as error:  # no call was made: the content cannot be sent
             self._move(State.REJECTED, reason=_error_text(error))
         else:
             self._calls.begin_by = None
@@ -182,23 +185,24 @@ class _Attempt:
         if isinstance(answer, Rejected):
             self._move(State.REJECTED, reason=answer.reason)
         elif answer.posted:
-            # An answer is not believed to the cent: what is in the books is looked up.
+            # The answer does not prove the amounts. So the posted document is looked up.
             self._move(State.ACCEPTED, erp_id=answer.erp_id, keep=True)
             self._look_at_once()
         else:
             self._move(State.ACCEPTED, wait_s=self._wait(0), erp_id=answer.erp_id)
 
     def _look_at_once(self) -> None:
-        """Looks an accepted document up in the same attempt, as it is likely to be in the books already."""
+        """Looks an accepted document up in the same attempt, because it is probably in the books already."""
         try:
             self._look(self._shipment())
         except (NotSent, Unclear) as error:
             self._put_off(error)
 
     def _count(self, error: Exception) -> None:
-        """An attempt that certainly came to nothing. Being told to wait is no attempt."""
-        # Only for errors that certainly sent nothing. After one that leaves it open, the delivery is ``unknown`` and
-        # waits for the time in which it could still arrive; here it would be sent again without that.
+        """Counts an attempt that certainly failed. A request of the target to wait is not an attempt."""
+        # This is only for errors after which certainly nothing was sent. After an unclear error the delivery is
+        # ``unknown``, and waits for the time in which it could still arrive. Here it would be sent again without that
+        # wait.
         attempts = self._delivery.attempts + (not isinstance(error, Throttled))
         if attempts >= self._settings.attempts:
             self._move(State.FAILED, reason=f"{attempts} attempts came to nothing, the last: {error}")
@@ -227,7 +231,9 @@ class _Attempt:
                 self._move(State.RENDERED, wait_s=0.0, reason=reason, attempts=attempts)
 
     def _not_found(self) -> None:
-        """An answer may come before the target's own look-ups know of it; later, it was thrown away there."""
+        """Handles an accepted document that is not found. Shortly after its answer, the target's own look-ups may not
+        know of it yet. Later it means that the document was deleted there.
+        """
         delivery = self._delivery
         if self._now() < deliveries.settled_at(delivery, self._settle_s):
             self._move(State.ACCEPTED, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
@@ -257,7 +263,7 @@ class _Attempt:
     # --- what could not be done -----------------------------------------------------------------------------------
 
     def _put_off(self, error: Exception) -> None:
-        """An attempt that ended before anything was sent: the delivery stays what it is."""
+        """Puts off an attempt that ended before anything was sent. The delivery keeps its state."""
         delivery = self._delivery
         if delivery.state is State.RENDERED:
             self._count(error)
@@ -265,14 +271,14 @@ class _Attempt:
             self._move(delivery.state, wait_s=self._until(error, delivery.looks), reason=str(error))
 
     def _cannot(self, error: SubledgerError) -> None:
-        """It cannot be written down, or looked up, as things are set."""
+        """Handles a delivery that cannot be rendered or looked up with the current settings."""
         if self._delivery.state in (State.BUILT, State.RENDERED):
             self._move(State.FAILED, reason=_error_text(error))
         else:
             self._put_off(Unclear(_error_text(error)))
 
     def _until(self, error: Exception, times: int) -> float:
-        """Seconds until the next attempt: as the target said, else longer each time."""
+        """Returns the seconds until the next attempt: those that the target requested, else longer each time."""
         if isinstance(error, Throttled):
             self._hold_s = max(error.wait_s, self._settings.first_wait_s)
             return self._hold_s
@@ -310,17 +316,19 @@ class _Attempt:
 
 
 def _understood(ask: Callable[[Shipment], Answer], shipment: Shipment) -> Answer:
-    """The connector's answer; Unclear if it could not read the target's."""
+    """Returns the connector's answer. Raises Unclear if the connector could not read the target's answer."""
     try:
         return ask(shipment)
     except (NotSent, Unclear, SubledgerError):
         raise
-    except Exception as error:  # whatever a reader of another system's answer may raise: the delivery must not stop
+    except Exception as error:  # reading another system's answer may raise anything, and the delivery must not stop
         raise Unclear(f"the answer cannot be understood: {type(error).__name__}: {error}") from error
 
 
 def _difference(shipment: Shipment, found: Found) -> str | None:
-    """The difference between the target's document and the one sent; None if there is none, or it is not known."""
+    """Returns the difference between the target's document and the one sent; None if there is none, or the target shows
+    no amounts.
+    """
     for document in shipment.documents:
         total = found.totals.get(document.reference)
         if total is None:

@@ -1,12 +1,13 @@
-"""Tie-out: the general ledger's trial balance against what was handed over to it, account by account, month by month.
+"""Tie-out: the general ledger's trial balance against the journals handed over to it, by account and month.
 
-A row of the general ledger says what an account moved in a month (``debit``, ``credit``) or stands at by its end
-(``balance``, debit positive), in the functional currency. What the sub-ledger says is the journals handed over: so a
-journal that is missing in the general ledger, was posted twice or changed there, or an entry made by hand, is a
-difference of its size. Accounts that no journal names are not ours and are only listed; an account that others post to
-as well (receivables, cash) is compared only where it is asked for.
+A row of the general ledger has an account's movement in a month (``debit``, ``credit``) or its balance at the month's
+end (``balance``, debit positive), in the functional currency. The sub-ledger's side is the journals that were handed
+over. So a journal that is missing in the general ledger, posted twice or changed there, and an entry made by hand, are
+each a difference of their size. Accounts that no journal names are not ours, and are only listed. An account to which
+others post as well (receivables, cash) is compared only on request.
 
-Owns: reading the general ledger's rows, comparing, the journals behind a difference. Does not own: the journals.
+Owns: reading the general ledger's rows, comparing them, finding the journals behind a difference. Does not own: the
+journals.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from subledger.store.reading.ledgers import ledger_head
 
 SHARED: Final = ("cash", "processor_clearing", "accounts_receivable", "processing_fees", "bad_debt", "fx_gain_loss",
                  "tax_payable")  # fmt: skip
-"""Roles whose accounts other parts of a company post to as well: compared where asked for by number."""
+"""Roles whose accounts other parts of a company post to as well. They are compared only if their number is requested.
+"""
 
 _COLUMNS: Final = ("account", "period", "debit", "credit", "balance")
 
@@ -38,7 +40,7 @@ _COLUMNS: Final = ("account", "period", "debit", "credit", "balance")
 class Theirs(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the general ledger, in minor units of the functional currency, debit positive.
 
-    ``moved`` in the month, or ``balance`` at its end; the other is None.
+    ``moved``: the movement in the month. ``balance``: the balance at its end. One of the two is None.
     """
 
     account: str
@@ -48,7 +50,7 @@ class Theirs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalShare(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal's lines on an account: what it adds there, and which lines they are."""
+    """A journal's part of an account: its amount and its lines."""
 
     journal: str
     number: int
@@ -58,7 +60,8 @@ class JournalShare(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TieOutDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """An account and month that differ; amounts are debit positive. ``behind`` are the journals of the month.
+    """An account and month that differ; amounts are debit positive. ``behind``: the journals of the month on the
+    account.
 
     ``theirs`` is None if the general ledger's rows have no such account in that month.
     """
@@ -78,9 +81,12 @@ class TieOutDifference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TieOut(msgspec.Struct, frozen=True, kw_only=True):
-    """``compared`` accounts and months, of ``periods``. ``of_all``: every account of ours was compared, not a choice.
-    ``not_ours``: accounts of the file that no journal names, or that others post to as well. ``not_handed_over``:
-    months with entries that no journal holds yet."""
+    """The result of a tie-out.
+
+    ``compared``: pairs of account and month, of the months ``periods``. ``of_all``: every account of ours was compared,
+    not a selection. ``not_ours``: accounts of the file that no journal names, or that others post to as well.
+    ``not_handed_over``: months with entries that are in no journal yet.
+    """
 
     ledger: str
     currency: str
@@ -93,12 +99,12 @@ class TieOut(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tied(self) -> bool:
-        """Something was compared, nothing differs, and nothing waits to be handed over."""
+        """True if something was compared, nothing differs, and nothing remains to be handed over."""
         return bool(self.compared) and not self.differences and not self.not_handed_over
 
     @property
     def months_proved(self) -> tuple[Period, ...]:
-        """The months of which every account of ours is there as it was handed over, and that were handed over whole."""
+        """The months that were handed over completely, and whose accounts all agree."""
         if not self.compared or not self.of_all:
             return ()
         doubtful = {*self.not_handed_over, *(difference.period for difference in self.differences)}
@@ -106,7 +112,8 @@ class TieOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_trial_balance(text: str, currency: str) -> list[Theirs]:
-    """Rows of a CSV file with the columns account, period, and debit and credit, or balance; others are ignored.
+    """Reads the rows of a CSV file with the columns account, period, and debit and credit, or balance. Other columns
+    are ignored.
 
     Raises InvalidInput naming the line, counted from 1 with the header, and the column.
     """
@@ -123,13 +130,13 @@ def read_trial_balance(text: str, currency: str) -> list[Theirs]:
             if any(cells.values()):
                 found.append(_theirs(cells, currency, f"line {reader.line_num}"))
     except csv.Error as error:
-        line = reader.reader.line_num  # the other one counts only what was read well
+        line = reader.reader.line_num  # the reader's own number counts rows that could not be read too
         raise InvalidInput(f"line {line}: not CSV: {error}", field=f"line {line}") from None
     return _without_repeats(found)
 
 
 def theirs_of(rows: Iterable[Mapping[str, str]], currency: str) -> list[Theirs]:
-    """The same of JSON rows. Raises InvalidInput naming the row, counted from 1."""
+    """Reads the rows of JSON. Raises InvalidInput naming the row, counted from 1."""
     return _without_repeats([_theirs(row, currency, f"row {number}") for number, row in enumerate(rows, start=1)])
 
 
@@ -185,10 +192,10 @@ class _Ours(msgspec.Struct):
 
 
 def tie_out(connection: Connection, ledger: str, theirs: Iterable[Theirs], *, accounts: Collection[str] = ()) -> TieOut:
-    """Compares every account of ours, or those named, in every month that the rows are of.
+    """Compares all accounts of ours, or the named ones, in every month of the rows.
 
-    An account without a row in a month is compared as if it had not moved. Raises UnknownLedger, and InvalidInput for
-    a named account that no journal names.
+    An account without a row in a month is compared with zero. Raises UnknownLedger, and InvalidInput for a named
+    account that no journal names.
     """
     state = ledger_head(connection, ledger).state
     ours = _ours(connection, ledger)

@@ -1,6 +1,6 @@
-"""The general ledger's own trial balance, asked for over a channel, and what a tie-out says of what was delivered.
+"""Tie-out over a channel: reading the general ledger's trial balance, and reconciling what was delivered.
 
-Owns: asking. Does not own: the comparison (tie_out), how a general ledger is asked (connectors).
+Owns: reading the trial balance. Does not own: the comparison (tie_out), the calls to a general ledger (connectors).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from subledger.store.reading.ledgers import ledger_head
 
 
 def ask_trial_balance(database: Database, channel: Channel, periods: Sequence[Period]) -> list[Theirs]:
-    """Asks the general ledger for the movements of its accounts in some months.
+    """Reads the movements of the general ledger's accounts in some months.
 
     Raises NotAnswered, NotSupportedYet, and the errors of ``channels.check_allowed``.
     """
@@ -45,7 +45,7 @@ def ask_trial_balance(database: Database, channel: Channel, periods: Sequence[Pe
 
 
 def months_delivered(database: Database, channel: Channel) -> list[Period]:
-    """The months that have journals in the general ledger's books by this channel, in order."""
+    """The months with journals that are posted in the general ledger through this channel, in order."""
     with database.read() as connection:
         found = deliveries.list_deliveries(connection, channel.ledger, channel=channel.name, states=tuple(IN_THE_BOOKS))
     return sorted({delivery.period for delivery in found})
@@ -61,10 +61,10 @@ def tie_out_channel(
     accounts: Collection[str] = (),
     by: str,
 ) -> tuple[TieOut, list[Delivery]]:
-    """Compares the general ledger behind a channel with what was handed over; what is posted is reconciled by it.
+    """Compares the general ledger behind a channel with the handed-over journals, and reconciles the posted deliveries.
 
-    ``theirs``: its rows, else it is asked, for ``periods`` or for the months that were delivered. Raises
-    UnknownChannel, NotAnswered, NotSupportedYet, and what a tie-out raises.
+    ``theirs``: the general ledger's rows. If None, they are read from it, for ``periods`` or for the delivered months.
+    Raises UnknownChannel, NotAnswered, NotSupportedYet, and the errors of a tie-out.
     """
     with database.read() as connection:
         channel = get_channel(connection, ledger, name)
@@ -78,5 +78,5 @@ def tie_out_channel(
 
 
 def _silence(months: Sequence[Period]) -> list[Theirs]:
-    """A month that the general ledger says nothing of is one in which nothing moved: it is compared too."""
+    """Adds a row of zero for each month without rows from the general ledger, so that it is compared too."""
     return [Theirs(account="", period=month, moved=0) for month in months]

@@ -1,14 +1,14 @@
-"""The customer-deposit pattern block by block, for a general ledger that has deposits and applications of its own.
+"""The customer-deposit pattern, block by block, for a general ledger with deposits and applications of its own.
 
 The amount that a purchase adds to customer deposits is a deposit of the customer. The amount that consumption or expiry
-takes from deposits against receivables is an application of that deposit. Everything else that moves for a block is a
-journal of that block. All three have the block's id as their key. Together they are the journal: a company sends these,
-or the summary, never both.
+takes from deposits against receivables is an application of that deposit. Every other movement of a block is in a
+journal of that block. All three have the block's id as their key. Together they are the whole journal: a company sends
+either these documents or the summary, never both.
 
-Deposits and applications are made once. Reversing a journal moves amounts between accounts and leaves them as records:
-so all documents of a reversal, and of what is issued in its place, are journals.
+Deposits and applications are made once. Reversing a journal moves amounts between accounts, and does not undo these
+records. So all documents of a reversal or re-issue are journals.
 
-Owns: the document of each pair. Does not own: pairs (journals), lines (documents), how they are written (formats).
+Owns: the document of each pair. Does not own: pairs (journals), lines (documents), writing documents (formats).
 """
 
 from __future__ import annotations
@@ -46,13 +46,15 @@ GROUP BY b.block_id
 
 
 def opened_in(connection: AnyConnection, journal: Journal) -> set[str]:
-    """The blocks whose purchase a journal holds."""
+    """The blocks whose purchase is in a journal."""
     parameters = with_positions(connection, interval_of(journal))
     return {block_id for (block_id,) in rows(connection, OPENED, parameters)}
 
 
 def deposit_name(block_id: str, journal: Journal, opened: Collection[str]) -> str:
-    """Name of a block's deposit: the block's id if the purchase made it, else with the journal that added to it."""
+    """Name of a block's deposit: the block's id if this journal has the purchase; else the name also names this
+    journal.
+    """
     return f"DEP-{block_id}" if block_id in opened else f"DEP-{block_id}-{journal.period}-{journal.number}"
 
 
@@ -64,9 +66,9 @@ def block_documents(
     limits: TargetLimits,
     opened: Collection[str],
 ) -> tuple[Document, ...]:
-    """The documents of a journal, block by block: deposits, then journals, then applications of each.
+    """Returns the documents of a journal, block by block: deposits, then journals, then applications of each.
 
-    ``pairs`` are by block; what belongs to no block is a journal by itself. Documents are in the functional currency.
+    ``pairs`` are by block; pairs without a block are a journal of their own. Documents are in the functional currency.
     Raises UnmappedRole, NotRepresentable.
     """
     functional_currency = journal.functional_currency
@@ -103,7 +105,7 @@ def block_documents(
 
 
 _Group = tuple[str, str, int, str, str]
-"""Block, customer, place among the kinds; of a deposit or an application, the two accounts that it has."""
+"""Block, customer, index of the kind; for a deposit or an application also its two accounts."""
 
 
 def _group(journal: Journal, pair: JournalPair, mapping: AccountMapping) -> _Group:
@@ -124,8 +126,11 @@ def _name(journal: Journal, kind: str, block_id: str, customer: str, opened: Col
 
 
 def reversal_name(journal: Journal, document: Document) -> str:
-    """Name of the document that reverses another one: from the reversal's name if the document had its journal's name;
-    for a document of a block or of a customer from its own, as it is reversed once."""
+    """Name of the document that reverses another one.
+
+    If the other one had its journal's name, the name is that of the reversal. Documents of a block or customer are
+    reversed once, so their reversals are named after them.
+    """
     corrects = present(journal.corrects, f"journal {journal.name} takes none back")
     if document.name in {corrects, f"{corrects}-p{document.part}"}:
         return journal.name + document.name.removeprefix(corrects)
@@ -133,6 +138,6 @@ def reversal_name(journal: Journal, document: Document) -> str:
 
 
 def _chunks(places: Sequence[int], lines: int) -> list[Sequence[int]]:
-    """Pairs for documents: each pair adds two lines at the most."""
+    """Splits pairs for documents; each pair adds at most two lines."""
     size = max(lines // 2, 1)
     return [places[start : start + size] for start in range(0, len(places), size)]

@@ -1,10 +1,10 @@
 """The documents of a journal for a general ledger, within the limits of that target.
 
 A journal becomes one document or several. A target limits the lines of a document, its currencies, the length of texts
-and the letters of ids; these limits are data of each target. A journal is split in whole pairs, so every
-document balances, and every line knows its pairs: so it leads back to its entries.
+and the letters of ids. These limits are data of each target. A journal is split between pairs, so every document
+balances. Every line knows its pairs, and through them its entries.
 
-Owns: splitting, summing to lines, references. Does not own: how a document is written for a target (formats).
+Owns: splitting, summing to lines, references. Does not own: writing documents for a target (formats).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from subledger.money import exponent, format_minor
 class TargetLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of a target.
 
-    ``lines``: of one document. ``text``: characters of a line's text. ``reference``: characters of a document's id, of
-    the ``alphabet``, a regular expression for one letter. ``two_currencies``: a line has an amount in the document's
-    currency and its own functional one; else documents are in the functional currency alone, so that the general
-    ledger's books are the sub-ledger's to the cent, whatever rates the amounts were at. ``decimals`` and ``digits``:
-    of an amount, after and before the point.
+    ``lines``: the most lines of a document. ``text``: the most characters of a line's text. ``reference``: the most
+    characters of a document's id. ``alphabet``: a regular expression for one letter of this id. ``two_currencies``:
+    True if a line has an amount in the document's currency and one in the functional currency. If False, documents are
+    in the functional currency only, so that the general ledger agrees with the sub-ledger to the cent, at all rates.
+    ``decimals`` and ``digits``: the most places of an amount after and before the point.
     """
 
     lines: int
@@ -47,8 +47,8 @@ class TargetLimits(msgspec.Struct, frozen=True, kw_only=True):
 class DocumentLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Document line. ``number`` counts through all documents of an export, from 1.
 
-    Amounts are positive minor units, of the document's currency and of the functional one. A field that the line is not
-    summed by is empty. ``pairs`` are the indexes, among the journal's pairs, of the pairs that it sums.
+    Amounts are positive minor units, of the document's currency and of the functional one. Fields that are not in the
+    line's key are empty. ``pairs``: the indexes of the summed pairs among the journal's pairs.
     """
 
     number: int
@@ -76,8 +76,8 @@ class DocumentLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Document: balanced lines in one currency. ``part`` counts from 1 through the documents of the journal.
 
-    ``name`` is unique over all ledgers; ``reference`` is its name in the target. ``kind`` is journal, unless the
-    target has documents of its own for deposits and their applications: see deposits.
+    ``name`` is unique over all ledgers. ``reference`` is the document's name in the target. ``kind`` is journal, unless
+    the target has deposits and applications of its own (deposits).
     """
 
     name: str
@@ -92,7 +92,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def total_minor(self) -> int:
-        """The sum of the debits, in the document's currency: that of the credits."""
+        """The sum of the debits in the document's currency. The credits have the same sum."""
         return sum(line.amount_minor for line in self.lines if line.side is Side.DEBIT)
 
 
@@ -104,7 +104,7 @@ def documents_of(
     limits: TargetLimits,
     level: Level = "dimension",
 ) -> tuple[Document, ...]:
-    """The documents of a journal for a target; none if nothing moved.
+    """Returns the documents of a journal for a target; none if nothing moved.
 
     Raises UnmappedRole, and NotRepresentable if an amount does not fit.
     """
@@ -146,7 +146,7 @@ _LineKey = tuple[object, ...]
 
 
 def _key(pair: JournalPair, side: Side, mapping: AccountMapping, level: Level, currency: str) -> _LineKey:
-    """The key that a line is summed by; lines are in this order."""
+    """The key by which pairs are summed to a line. Lines are in the order of their keys."""
     role = pair.debit if side is Side.DEBIT else pair.credit
     account = pair.account(role, mapping)
     if level == "account":
@@ -177,7 +177,7 @@ def summed_lines(
     functional_currency: str,
     limits: TargetLimits,
 ) -> tuple[DocumentLine, ...]:
-    """The lines that some pairs are summed to, numbered on from ``before``."""
+    """Sums pairs to lines, numbered from ``before`` + 1."""
     summed: dict[_LineKey, list[int]] = {}
     for index in indexes:
         for side in Side:
@@ -217,7 +217,7 @@ def summed_lines(
 
 
 def _text(line: DocumentLine, role: str, pair: JournalPair, own: int | None) -> str:
-    """The account's name, then what tells this line from the others."""
+    """Returns the account's name, then the dimensions that tell this line from the others."""
     parts = [pair.block_id, pair.customer, pair.product, pair.pool, pair.processor]
     if pair.credit_kind not in ("", "paid"):
         parts.append(pair.credit_kind)
@@ -227,12 +227,12 @@ def _text(line: DocumentLine, role: str, pair: JournalPair, own: int | None) -> 
 
 
 def shortened(text: str, limit: int) -> str:
-    """A text in so many characters; an ellipsis says that it was longer."""
+    """Shortens a text to so many characters. An ellipsis marks a shortened text."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…" if limit > 1 else text[: max(limit, 0)]
 
 
 def check_document(document: Document, functional_currency: str, limits: TargetLimits) -> None:
-    """Debit equals credit, in both currencies; every amount fits the target."""
+    """Checks that debit equals credit in both currencies, and that every amount fits the target."""
     for currency, amounts in (
         (document.currency, [(line.side, line.amount_minor) for line in document.lines]),
         (functional_currency, [(line.side, line.functional_minor) for line in document.lines]),
@@ -262,11 +262,13 @@ def check_document(document: Document, functional_currency: str, limits: TargetL
 
 
 def short_name(name: str, limits: TargetLimits) -> str:
-    """A document's name within a target's length and alphabet: as it is if it fits, else shortened with a hash.
+    """Returns a document's name within a target's length and alphabet: unchanged if it fits, else shortened with a
+    hash.
 
-    The hash is 40 bits of the whole name, so that names that begin alike stay apart.
+    The hash is 40 bits of the whole name, so that names with the same beginning stay different.
     """
-    # One that begins with a minus would be a formula to a spreadsheet, and an apostrophe before it another id.
+    # A spreadsheet would take a name that begins with a minus for a formula. An apostrophe before it would change the
+    # id.
     fits = len(name) <= limits.reference and name[:1].isalnum()
     if fits and re.fullmatch(f"(?:{limits.alphabet})+", name, re.ASCII):
         return name
@@ -277,11 +279,13 @@ def short_name(name: str, limits: TargetLimits) -> str:
 
 
 def ascii_text(text: str) -> str:
-    """A text in ASCII, for targets whose imports take nothing else: letters lose their marks, the rest is ``?``."""
+    """Returns a text in ASCII, for targets that import nothing else: letters lose their marks, other characters become
+    ``?``.
+    """
     plain = unicodedata.normalize("NFKD", text.replace("…", "...").replace("ß", "ss"))
     return "".join(letter if letter.isascii() else "" if unicodedata.combining(letter) else "?" for letter in plain)
 
 
 def lines_of(documents: Iterable[Document]) -> Iterable[tuple[Document, DocumentLine]]:
-    """Every line with its document."""
+    """Yields every line with its document."""
     return ((document, line) for document in documents for line in document.lines)

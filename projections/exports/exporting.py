@@ -1,7 +1,7 @@
 """Command: exporting the journals of a period in a format.
 
-The bytes of a summary are stored; in the format of a general ledger also its documents, with their pairs and the
-settings. Of a detail rendering, which can be as large as the log, only the hash is stored.
+The file of a summary is stored. For the format of a general ledger, its documents are stored too, with their pairs and
+the settings. For a detail rendering, which can be as large as the log, only the hash is stored.
 
 Owns: making an export. Does not own: reading exports (exports), making journals (journals/making), the formats.
 """
@@ -61,10 +61,11 @@ def export(
     detail: bool = False,
     by: str | None = None,
 ) -> tuple[Export, ...]:
-    """Every journal of a period in a format, after making the journal of what is new.
+    """Exports every journal of a period in a format. First it makes the journal of the entries that are in none.
 
-    A second call returns the same exports with the same bytes; entries recorded meanwhile are one more. ``by`` is the
-    person who exports; an export stores the first. Raises UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole.
+    A second call returns the same exports with the same bytes, and one more if entries were recorded meanwhile. ``by``
+    is the person who exports; an export stores the first one. Raises UnknownFormat, NotSupportedYet, UnknownLedger,
+    UnmappedRole.
     """
     form = format_named(format, detail=detail)
     return tuple(
@@ -74,7 +75,7 @@ def export(
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
-    """The stored part of a rendering: its bytes (None for a detail rendering), their hash, its postings."""
+    """The stored part of a rendering: its bytes (None for a detail rendering), their hash, its documents as text."""
 
     content: bytes | None
     content_hash: str
@@ -87,9 +88,9 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
         found = find_export(connection, journal.ledger, name)
     if found is not None:
         return found
-    # The file is rendered outside any write transaction: it can take minutes, and a lock held as long would stop
-    # others. Two callers may both render it. The primary key then lets one of them store it, and both return the stored
-    # row.
+    # The file is rendered outside a write transaction. Rendering can take minutes, and a lock for so long would stop
+    # others. Two callers may render the same file. The primary key lets one of them store it, and both return the
+    # stored row.
     made = _detail_hashed(database, journal, form) if detail else _rendered(database, journal, form, name)
     with database.write() as writing:
         added = writing.execute(
@@ -110,19 +111,19 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
                 "postings_hash": made.postings and hashlib.sha256(made.postings).hexdigest(),
             },
         ).fetchone()
-        # The count and the row commit together. A count without its row, or a row without it, is what `verify` reports
-        # as a deleted or an added export.
+        # The count and the row commit together. `verify` reports a difference between them as a deleted or an added
+        # export.
         if added is not None:
             count_one(writing, journal.ledger, "journal_exports")
         found = find_export(writing, journal.ledger, name)
-    # Two callers render the same bytes, unless settings changed between them: the first one's export stands.
+    # Two callers render the same bytes, unless the settings changed between them. The first stored export counts.
     if found is None or (form.target is None and found.content_hash != made.content_hash):
         raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
     return found
 
 
 def _detail_hashed(database: Database, journal: Journal, form: Format) -> _File:
-    """The hash of a detail rendering, which is read as a stream."""
+    """Reads a detail rendering as a stream, and returns its hash."""
     digest = hashlib.sha256()
     for piece in render_detail(database, journal, form):
         digest.update(piece)
@@ -130,7 +131,7 @@ def _detail_hashed(database: Database, journal: Journal, form: Format) -> _File:
 
 
 def _rendered(database: Database, journal: Journal, form: Format, name: str) -> _File:
-    """The bytes of a summary; in the format of a general ledger with its documents, pairs and settings."""
+    """Renders a summary; for the format of a general ledger with its documents, pairs and settings."""
     posted: DocumentSet | None = None
     if form.target is not None:
         with database.read() as connection:
@@ -169,9 +170,9 @@ def _posted(connection: Connection, journal: Journal, form: Format, target: Targ
 
 
 def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> DocumentSet:
-    """The documents of the journal that another one reverses, as they were handed over in a format.
+    """Returns the documents of the journal that another one reverses, as they were handed over in a format.
 
-    They exist, as the journals of a period are exported in their order. Raises UnknownExport if they were deleted.
+    They exist, because the journals of a period are exported in order. Raises UnknownExport if they were deleted.
     """
     original = journal_of(connection, journal.ledger, journal.period, journal.reverses or 0)
     found = document_set_of(
@@ -183,8 +184,10 @@ def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) 
 
 
 def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> DocumentSet:
-    """The documents that reverse others, line by line: with the settings and accounts that these were handed over with,
-    not those of today. Deposits and applications are reversed by journals, which name their customer.
+    """Returns the documents that reverse others, line by line.
+
+    They have the settings and accounts of the originals, not the current ones. Deposits and applications are reversed
+    by journals that name their customer.
     """
     limits = target.limits_for(read_settings(target.settings, posted.settings))
     documents = []

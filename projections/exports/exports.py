@@ -1,7 +1,7 @@
 """Exports: journals in a format, with the bytes of their files.
 
-The file of a summary is stored. A detail rendering can be as large as the log, so only its hash is stored: it is
-rendered again from the log whenever it is read, and its hash must be the stored one.
+The file of a summary is stored. A detail rendering can be as large as the log, so only its hash is stored. It is
+rendered again from the log for each read, and must have the stored hash.
 
 Owns: reading the table ``journal_exports``. Does not own: making an export (exporting), the formats.
 """
@@ -34,7 +34,7 @@ from subledger.store.reading.views import Due, due_expiries
 
 _CHUNK_BYTES: Final = 1 << 16
 SANDBOX: Final = "SANDBOX"
-"""Mark of a sandbox ledger's files: their names begin with it, and it stands in them."""
+"""Mark of a sandbox ledger's files. It is in their names, at the beginning, and in their content."""
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,23 +54,23 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_marked(self) -> bool:
-        """True if the file says that it is of a sandbox ledger. Files from before there was a mark do not."""
+        """True if the file says that it is from a sandbox ledger. Files from before this mark existed do not say it."""
         return self.filename.startswith(f"{SANDBOX}-{self.export_id}.")
 
 
 def filename_of(export_id: str, form: Format, *, sandbox: bool) -> str:
-    """The name of an export's file: ``acme-2026-01-1-csv.csv``; of a sandbox with ``SANDBOX-`` before it."""
+    """The name of an export's file: ``acme-2026-01-1-csv.csv``. A sandbox's file has ``SANDBOX-`` before it."""
     return f"{f'{SANDBOX}-' if sandbox else ''}{export_id}.{form.extension}"
 
 
 class MonthState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a month's journals: interim while the month is open; of a sandbox, for trials alone."""
+    """The state of a month's journals: interim while the month is open; for trials only if it is a sandbox's."""
 
     period: Period
     interim: bool
     sandbox: bool
     due: Due
-    """Expiries of the month or before it that are due and not recorded: they are in none of its journals."""
+    """Expiries through the end of the month that are due and not recorded. No journal of the month has them."""
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -128,13 +128,15 @@ WHERE ledger = %(ledger)s AND period = %(period)s ORDER BY number, created_at, e
 
 
 def handed_over(connection: AnyConnection, ledger: str, period: Period) -> dict[int, tuple[str | None, datetime]]:
-    """Person and time of each journal's first export, by number: it made the journal, unless that is a correction."""
+    """Person and time of each journal's first export, by number. The first export makes a journal, unless the journal
+    is a correction.
+    """
     found = rows(connection, FIRST_EXPORTS, {"ledger": ledger, "period": str(period)})
     return {number: (by, at) for number, by, at in found}
 
 
 def export_id(journal: Journal, format: str, *, detail: bool) -> str:
-    """``acme-us-2026-01-1-beancount-detail``."""
+    """The id of an export: ``acme-us-2026-01-1-beancount-detail``."""
     return f"{journal.name}-{format}" + ("-detail" if detail else "")
 
 
@@ -142,9 +144,9 @@ def export_id(journal: Journal, format: str, *, detail: bool) -> str:
 
 
 class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
-    """The documents of an export to a general ledger, with the pairs that their lines name by index.
+    """The documents of an export to a general ledger, and the pairs to which their lines refer by index.
 
-    ``entity`` is the ledger's at that time; empty in exports made before it was stored.
+    ``entity`` is the ledger's entity at the time of the export. It is empty in exports made before it was stored.
     """
 
     entity: str = ""
@@ -154,18 +156,18 @@ class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[JournalPair, ...]
 
     def settings_as(self, target: Target | None, *, sandbox: bool) -> TargetSettings | None:
-        """The settings it was made with; of a sandbox, the title that documents are described by says so."""
+        """The settings of the export. For a sandbox, the title of its documents says that it is one."""
         if target is None:
             return None
         settings = read_settings(target.settings, self.settings)
         return msgspec.structs.replace(settings, title=f"{SANDBOX} {settings.title}") if sandbox else settings
 
     def as_exported(self, journal: Journal) -> Journal:
-        """The journal with the entity that the export was made for, which may not be the ledger's entity now."""
+        """The journal with the entity of the export; the ledger's current entity may be another one."""
         return msgspec.structs.replace(journal, entity=self.entity) if self.entity else journal
 
     def line(self, number: int) -> DocumentLine:
-        """Raises UnknownExport."""
+        """Returns a line by its number. Raises UnknownExport."""
         for _, line in lines_of(self.documents):
             if line.number == number:
                 return line
@@ -179,14 +181,16 @@ _posted_decoder = msgspec.json.Decoder(DocumentSet)
 
 
 def document_set_of(connection: AnyConnection, export: Export) -> DocumentSet | None:
-    """The documents of an export to a general ledger; None for other formats, whose lines are the journal's."""
+    """Returns the documents of an export to a general ledger. Returns None for other formats: their lines are the
+    journal's.
+    """
     parameters = {"ledger": export.ledger, "export_id": export.export_id}
     [(text,)] = rows(connection, EXPORT_POSTINGS, parameters)
     return None if text is None else _posted_decoder.decode(text)
 
 
 def render_document(connection: AnyConnection, export: Export, number: int) -> bytes:
-    """One document of an export, counted from 1, as a file of its own with the settings that the export was made with.
+    """Renders one document of an export, counted from 1, as a file of its own, with the settings of the export.
 
     Raises UnknownExport if there is no such document.
     """
@@ -207,7 +211,8 @@ def render_document(connection: AnyConnection, export: Export, number: int) -> b
 def entries_of_line(
     connection: Connection, export: Export, line: int, *, after: tuple[int, int] | None = None, limit: int = 100
 ) -> list[EntryBehind]:
-    """The entries behind a line of an export, after (position, number): their amounts add up to the line's.
+    """Returns the entries behind a line of an export, after (position, number). Their amounts add up to the line's
+    amount.
 
     Raises UnknownExport if there is no such line.
     """
@@ -219,8 +224,8 @@ def entries_of_line(
 
 
 def render_detail(database: Database, journal: Journal, form: Format) -> Iterator[bytes]:
-    """The detail rendering of a journal from the log, piece by piece."""
-    if form.render_detail is None:  # format_named has refused it
+    """Renders the detail of a journal from the log, piece by piece."""
+    if form.render_detail is None:  # ``format_named`` has refused such a format
         raise IntegrityFault(f"the format {form.name} has no detail rendering")
     with database.read() as connection:
         buffer = bytearray()
@@ -250,13 +255,13 @@ def _export(row: Any) -> Export:
 
 
 def find_export(connection: AnyConnection, ledger: str, name: str) -> Export | None:
-    """An export by its id, if there is one."""
+    """Returns an export by its id; None if it does not exist."""
     found = rows(connection, FIND_EXPORT, {"ledger": ledger, "export_id": name})
     return _export(found[0]) if found else None
 
 
 def get_export(connection: AnyConnection, ledger: str, export_id: str) -> Export:
-    """Raises UnknownExport."""
+    """Returns an export. Raises UnknownExport."""
     found = find_export(connection, ledger, export_id)
     if found is None:
         raise UnknownExport(
@@ -268,7 +273,7 @@ def get_export(connection: AnyConnection, ledger: str, export_id: str) -> Export
 def list_exports(
     connection: Connection, ledger: str, *, period: Period | None = None, after: str = "", limit: int = 100
 ) -> list[Export]:
-    """Exports of a ledger, or of one period, in the order of their ids, after one of them."""
+    """Returns exports of a ledger, or of one period, in the order of their ids, after a given one."""
     parameters = {"ledger": ledger, "period": None if period is None else str(period), "after": after, "limit": limit}
     return [_export(row) for row in rows(connection, LIST_EXPORTS, parameters)]
 
@@ -279,10 +284,10 @@ def journal_behind(connection: AnyConnection, export: Export) -> Journal:
 
 
 def content_of(database: Database, export: Export) -> Iterator[bytes]:
-    """The file, piece by piece.
+    """Yields the file, piece by piece.
 
-    Raises IntegrityFault if it is not the file that was handed over; for detail only after the last piece, so a caller
-    that writes a file should rename it afterwards.
+    Raises IntegrityFault if it is not the file that was handed over. For a detail rendering this is known only after
+    the last piece, so a caller should write to a temporary name and rename the file at the end.
     """
     digest = hashlib.sha256()
     for piece in _pieces(database, export):

@@ -1,4 +1,4 @@
-"""The settings of each general ledger that a company's journals go to.
+"""The settings of each general ledger to which a company's journals go.
 
 Owns: the table ``export_targets``. Does not own: the fields of the settings (formats), exports (exports).
 """
@@ -35,7 +35,7 @@ SET settings = excluded.settings, changed_at = excluded.changed_at, changed_by =
 
 
 def target_named(name: str) -> Target:
-    """Raises UnknownTarget."""
+    """Returns a target. Raises UnknownTarget."""
     if name not in TARGETS:
         raise UnknownTarget(
             f"there are no formats for a general ledger {name[:60]}",
@@ -47,7 +47,7 @@ def target_named(name: str) -> Target:
 
 
 def settings_of(connection: AnyConnection, ledger: str, target: Target) -> TargetSettings:
-    """The settings of the next export: those that were set, and defaults for the rest."""
+    """The settings for the next export: those that were set, and defaults for the rest."""
     found = rows(connection, FIND_SETTINGS, {"ledger": ledger, "target": target.name})
     return read_settings(target.settings, msgspec.json.decode(found[0][0]) if found else {})
 

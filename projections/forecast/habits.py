@@ -5,14 +5,9 @@ purses of one unit and scope with paid credits, or all without. (Cohorts by the 
 on a year of real invoices; their forecast was no better.) Usage that the blocks of a scope cannot cover is not moved to
 blocks without a scope. For each month in which a purse had credits, two figures are used: the credits consumed (the
 purse's own burn rate), and their share of the opening credits (which can be applied to purses of another size). The
-weight of a purse's own months is its credibility
-
-    Z = n / (n + k),  k = variance within purses / variance between purses,
-
-n its months: H. Bühlmann and E. Straub, "Glaubwürdigkeit für Schadensätze", Mitteilungen der Vereinigung
-schweizerischer Versicherungsmathematiker 70 (1970); H. Bühlmann and A. Gisler, "A Course in Credibility Theory"
-(2005), chapter 4, with the unbiased estimators of R's ``actuar::bstraub``. A cohort's months are weighted by their
-opening credits, so the cohort's share is that of its credits, not the average of its purses.
+weight of a purse's own months is its credibility Z = n / (n + k), n its months (H. Bühlmann and A. Gisler, "A Course in
+Credibility Theory" (2005)); k is that under which the last months of all purses would have been forecast best
+(``fit``). Recent months of a purse count more. Usage is without the season of its unit, if it has one.
 
 Pure: no clock, no database. The ratios are floats; nothing here is money.
 """
@@ -20,18 +15,25 @@ Pure: no clock, no database. The ratios are floats; nothing here is money.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from math import fsum
 from typing import Final
 
 import msgspec
 
+from projections.forecast.credibility import SILENT, UNTESTED, Case, fit
 from projections.forecast.holdings import Holding, month_of
+from projections.forecast.series import NO_SEASON, YEAR, Season
 
 WINDOW: Final = 12
 """The number of past months from which habits are learnt."""
-UNTESTED_K: Final = 3.0
-"""The credibility constant k, in months, of a cohort that is too small to estimate it."""
+RECENT: Final = (1000, 841, 707, 595, 500, 420, 354, 297, 250, 210, 177, 149)
+"""The weight of a purse's months by their age: half as much every four months."""
+MOST_PURSES: Final = 2_000
+"""The approximate number of purses from which credibility is learnt; of more, every n-th."""
+TARGETS: Final = 3
+"""The number of a purse's last months that are forecast from those before, to learn credibility."""
 
 Purse = tuple[str, str, tuple[str, ...]]
 """Customer, unit, scope (empty: any product). Blocks of another scope are used for other products."""
@@ -51,10 +53,6 @@ class Observation(msgspec.Struct, frozen=True):
     used: int
     drawn: int
     opening: int
-
-    @property
-    def share(self) -> float:
-        return self.drawn / self.opening
 
 
 class _Sums(msgspec.Struct):
@@ -140,10 +138,33 @@ class CohortMonths(msgspec.Struct, frozen=True):
         return self.months[bisect_right(self.weights, int(chance * self.weights[-1]), 0, len(self.months) - 1)]
 
 
-class Habits:
-    """The usage of all purses as known at the end of a month."""
+class OwnMonths(msgspec.Struct, frozen=True):
+    """The credits that a purse used in each of its months, without season, with cumulative weights."""
 
-    def __init__(self, observed: dict[Purse, list[Observation]], through: int) -> None:
+    used: tuple[int, ...]
+    weights: tuple[int, ...]
+
+    def pick(self, chance: float) -> int:
+        """Returns the credits used in a month, selected by a number from 0 to 1."""
+        return self.used[bisect_right(self.weights, int(chance * self.weights[-1]), 0, len(self.used) - 1)]
+
+    def mean(self, season: float, most: int) -> float:
+        """Returns the expected usage of a month with a season, of at most so many credits."""
+        before, total = 0, 0.0
+        for used, weight in zip(self.used, self.weights, strict=True):
+            total += min(used * season, most) * (weight - before)
+            before = weight
+        return total / before
+
+
+class Habits:
+    """The usage of all purses as known at the end of a month. ``seasons``: of the units that have one."""
+
+    def __init__(
+        self, observed: dict[Purse, list[Observation]], through: int, seasons: Mapping[str, Season] | None = None
+    ) -> None:
+        self._through, self._seasons = through, seasons or {}
+        self._own_months: dict[Purse, OwnMonths] = {}
         self._own = {
             purse: [each for each in months if through - WINDOW < each.month <= through]
             for purse, months in observed.items()
@@ -152,13 +173,24 @@ class Habits:
         for months in self._own.values():
             if months:
                 by_cohort.setdefault(months[-1].cohort, []).append(months)
-        self._k = {cohort: credibility_k(purses) for cohort, purses in by_cohort.items()}
-        self._cohort_months = {cohort: _cohort_months(purses) for cohort, purses in by_cohort.items()}
-        self._anybody = _cohort_months([months for months in self._own.values() if months]) if by_cohort else None
+        self._fits = {cohort: fit(_cases(purses, self.season(cohort[0]))) for cohort, purses in by_cohort.items()}
+        self._cohort_months = {
+            cohort: _cohort_months(purses, self.season(cohort[0])) for cohort, purses in by_cohort.items()
+        }
+        every = [months for months in self._own.values() if months]
+        self._anybody = _cohort_months(every, NO_SEASON) if every else None
 
-    def own(self, purse: Purse) -> list[int]:
-        """Returns the credits used in each of a purse's months."""
-        return [each.used for each in self._own.get(purse, ())]
+    def season(self, unit: str) -> Season:
+        return self._seasons.get(unit, NO_SEASON)
+
+    def own(self, purse: Purse) -> OwnMonths | None:
+        """Returns a purse's own months; None if it has none."""
+        months = self._own.get(purse)
+        if not months:
+            return None
+        if purse not in self._own_months:
+            self._own_months[purse] = own_months(months, self._through, self.season(purse[1]))
+        return self._own_months[purse]
 
     def cohort_months(self, cohort: Cohort) -> CohortMonths | None:
         """Returns the months of a cohort, of all purses if the cohort has none; None if no purse ever had credits."""
@@ -167,31 +199,52 @@ class Habits:
     def credibility(self, purse: Purse, cohort: Cohort) -> float:
         """Returns the weight of a purse's own months, from 0 to 1."""
         months = len(self._own.get(purse, ()))
-        return months / (months + self._k.get(cohort, UNTESTED_K)) if months else 0.0
+        return months / (months + self._fits.get(cohort, UNTESTED).k) if months else 0.0
+
+    def pace(self, purse: Purse, cohort: Cohort) -> float:
+        """Returns the factor of a purse's usage, by the months since it was last used."""
+        months = self._own.get(purse)
+        return self._fits.get(cohort, UNTESTED).paces[silent_months(months)] if months else 1.0
 
 
-def _cohort_months(purses: Iterable[list[Observation]]) -> CohortMonths:
-    months = [each for own in purses for each in own]
-    return CohortMonths(
-        tuple((each.drawn, each.opening) for each in months), tuple(accumulate(each.opening for each in months))
+def own_months(months: Sequence[Observation], through: int, season: Season) -> OwnMonths:
+    return OwnMonths(
+        tuple(int(each.used / season[each.month % YEAR]) for each in months),
+        tuple(accumulate(RECENT[min(through - each.month, WINDOW - 1)] for each in months)),
     )
 
 
-def credibility_k(purses: list[list[Observation]]) -> float:
-    """Returns the credibility constant k: the variance of shares within purses divided by that between purses.
+def silent_months(months: Sequence[Observation]) -> int:
+    """Returns the number of last months without any usage, at most SILENT."""
+    found = 0
+    for each in reversed(months):
+        if each.used or found == SILENT:
+            break
+        found += 1
+    return found
 
-    Infinite if purses do not differ more than by chance. Bühlmann and Straub with equal weights.
-    """
-    counts = [len(months) for months in purses]
-    total, degrees = sum(counts), sum(counts) - len(counts)
-    if len(purses) < 2 or not degrees:
-        return UNTESTED_K
-    means = [sum(each.share for each in months) / len(months) for months in purses]
-    within = sum((each.share - mean) ** 2 for months, mean in zip(purses, means, strict=True) for each in months)
-    overall = sum(mean * count for mean, count in zip(means, counts, strict=True)) / total
-    between = sum(count * (mean - overall) ** 2 for mean, count in zip(means, counts, strict=True))
-    noise = within / degrees
-    signal = (between - (len(purses) - 1) * noise) / (total - sum(count * count for count in counts) / total)
-    if noise == 0:
-        return 0.0
-    return noise / signal if signal > 0 else float("inf")
+
+def _cohort_months(purses: Iterable[list[Observation]], season: Season) -> CohortMonths:
+    months = [each for own in purses for each in own]
+    return CohortMonths(
+        tuple((int(each.drawn / season[each.month % YEAR]), each.opening) for each in months),
+        tuple(accumulate(each.opening for each in months)),
+    )
+
+
+def _cases(every: Sequence[list[Observation]], season: Season) -> list[Case]:
+    """Returns the last months of purses, each with two forecasts of it from the months before."""
+    if len(every) < 2:
+        return []
+    purses = every[:: max(1, len(every) // MOST_PURSES)]
+    opening = sum(each.opening for months in purses for each in months)
+    share = fsum(each.drawn / season[each.month % YEAR] for months in purses for each in months) / opening
+    found = []
+    for months in purses:
+        for at in range(max(1, len(months) - TARGETS), len(months)):
+            each, before = months[at], months[:at]
+            index = season[each.month % YEAR]
+            own = own_months(before, each.month - 1, season).mean(index, each.opening)
+            cohort = min(share * index, 1.0) * each.opening
+            found.append(Case(at, silent_months(before), own, cohort, each.drawn, each.opening))
+    return found

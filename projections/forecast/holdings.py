@@ -79,6 +79,12 @@ def month_of(number: int) -> Period:
     return Period(number // 12, number % 12 + 1)
 
 
+def last_whole_month(day: date) -> int:
+    """Returns the last month that has ended by a day."""
+    number = month_number(day)
+    return number if month_of(number).last_day == day else number - 1
+
+
 class Moved(msgspec.Struct):
     """The movements of a block in a month.
 

@@ -1,11 +1,13 @@
 """Run-off of open credit blocks: a simulation of many possible futures of each purse.
 
-Owns: the simulation. A future is simulated month by month. With the probability of the purse's credibility, the usage
-of a month is that of one of the purse's own past months; otherwise it is the share that a purse of its cohort used in
-one month (``habits``). The usage is on a random day of the month. It is drawn in draw order from the blocks that have
-started and not expired on that day, until they are empty. At the end of the month, the blocks that expired in it lapse.
-So no block yields more than its balance, and the average over the futures is the expected amount. Whole months of the
-past are drawn, so customers who come rarely and use everything differ from customers who use a little every month.
+Owns: the simulation. A future is simulated month by month. The usage of a month is chosen in one of two ways
+(``habits``). With a probability equal to the credibility of the purse, it is the usage of one past month of this purse.
+Otherwise it is the share of its opening balance that some purse of the cohort used in one past month. It is multiplied
+by the season, and by the pace of customers who have been silent as long. The usage happens on a random day of the
+month. It draws in draw order on the blocks that have started and not expired on that day, until they are empty. At the
+end of the month, the blocks that expired in this month lapse. So no block yields more than its balance, and the average
+over the futures is the expected amount. Past months are used as a whole. So the simulation distinguishes a customer who
+rarely comes and uses everything from one who uses a little every month.
 
 Pure, and the same on every machine: the random numbers of a purse follow from its name. Credits and money are integers
 throughout. A block's money follows its credits by cumulative rounding, so the parts add up to its value.
@@ -14,7 +16,7 @@ throughout. A block's money follows its credits by cumulative rounding, so the p
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, TypeVar
 
@@ -26,8 +28,8 @@ from subledger.draw_order import draw_order
 from subledger.money import round_half_up
 
 STEPS: Final = 360_000
-"""The approximate number of months simulated in all; with few purses, each has more futures."""
-FEWEST, MOST = 4, 80
+"""The approximate sum of the months of all simulations. If there are few purses, each gets more futures."""
+FEWEST, MOST = 1, 80
 AHEAD: Final = 24
 """The minimum number of simulated months, so that a longer horizon gives the same amounts for the first months."""
 
@@ -129,7 +131,7 @@ def currency_of(lot: Lot) -> str:
 
 
 def months_after(day: date, months: int) -> Calendar:
-    """Returns the months after a day; if it is not the last of its month, the first is the rest of that month."""
+    """Returns the months after a day. The first is the rest of the month of the day, if any of it remains."""
     number = month_number(day) + (month_of(month_number(day)).last_day == day)
     found = []
     for each in range(number, number + months):
@@ -151,24 +153,30 @@ def outlooks(
     by: Callable[[Lot], Group],
     steps: int = STEPS,
     ahead: int = AHEAD,
+    factors: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[Group, Outlook]:
-    """Returns the expected use in the months after a day, grouped by a property of the lots, in its order."""
+    """Returns the expected use in the months after a day, by a property of the lots, sorted by this property.
+
+    ``factors`` multiply the usage of the first months, by the currency of a purse's first lot.
+    """
     calendar = months_after(day, max(months, ahead))
     paths = max(FEWEST, min(MOST, steps // (max(1, len(lots)) * max(12, months // 2))))
     found: dict[Group, Outlook] = {}
     for purse, own in lots.items():
         cohort: Cohort = (purse[1], purse[2], any(not lot.is_promotional for lot in own))
-        ran_off = run_off(purse, own, habits, cohort, calendar, paths)
+        of_currency = (factors or {}).get(own[0].currency, ())
+        ran_off = run_off(purse, own, habits, cohort, calendar, paths, of_currency)
         for lot, (drawn, lapsed) in zip(own, ran_off, strict=True):
             outlook = found.get(by(lot))
             if outlook is None:
-                outlook = found[by(lot)] = _nothing(months, paths)
+                outlook = found[by(lot)] = nothing(months, paths)
             _add(outlook, lot, drawn, lapsed, paths)
             _bound(outlook, lot, calendar)
     return dict(sorted(found.items()))
 
 
-def _nothing(months: int, paths: int) -> Outlook:
+def nothing(months: int, paths: int) -> Outlook:
+    """Returns the outlook of no lots at all."""
     return Outlook(
         opening=0,
         opening_functional=0,
@@ -180,11 +188,24 @@ def _nothing(months: int, paths: int) -> Outlook:
 
 
 def run_off(
-    purse: Purse, lots: Sequence[Lot], habits: Habits, cohort: Cohort, calendar: list[tuple[int, int, int]], paths: int
+    purse: Purse,
+    lots: Sequence[Lot],
+    habits: Habits,
+    cohort: Cohort,
+    calendar: list[tuple[int, int, int]],
+    paths: int,
+    factors: Sequence[float] = (),
 ) -> list[tuple[list[int], list[int]]]:
-    """Returns per lot the credits drawn and lapsed in each month, summed over the futures."""
+    """Returns per lot the credits drawn and lapsed in each month, summed over the futures.
+
+    A cohort's share is that of the purse's credits at the beginning, also in later months: customers use as much of
+    what is left as before, and not ever less.
+    """
     chance = random.Random("/".join((purse[0], purse[1], *purse[2]))).random
     own, cohort_months, credibility = habits.own(purse), habits.cohort_months(cohort), habits.credibility(purse, cohort)
+    pace, season = habits.pace(purse, cohort), habits.season(purse[1])
+    paces = [pace * season[date.fromordinal(before + 1).month - 1] for before, *_ in calendar]
+    paces[: len(factors)] = [each * factor for each, factor in zip(paces, factors, strict=False)]
     drawn = [[0] * len(calendar) for _ in lots]
     lapsed = [[0] * len(calendar) for _ in lots]
     terms = [
@@ -193,6 +214,7 @@ def run_off(
         if lot.credits > 0 and not lot.is_frozen
     ]
     credits = [lot.credits for lot in lots]
+    whole = sum(credits[each[0]] for each in terms)
     for path in range(paths):
         remaining, running = credits.copy(), terms
         for month, (before, days, passed) in enumerate(calendar):
@@ -200,11 +222,11 @@ def run_off(
                 break
             # Stratified sampling in the first month: less noise for the same work.
             pick = (path + chance()) / paths if month == 0 else chance()
-            if pick < credibility:
-                demand = own[int(pick / credibility * len(own))]
+            if own is not None and pick < credibility:
+                demand = int(own.pick(pick / credibility) * paces[month])
             elif cohort_months is not None:
                 used, opening = cohort_months.pick((pick - credibility) / (1 - credibility))
-                demand = sum([remaining[each[0]] for each in running]) * used // opening if used else 0
+                demand = int(whole * used * paces[month] / opening) if used else 0
             else:
                 demand = 0
             of_month = 1 + int(chance() * days)

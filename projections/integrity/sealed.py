@@ -1,9 +1,9 @@
 """Check of the rows outside the log (exports, deliveries, approvals, settings): none is changed, none is missing.
 
 A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
-their columns; the counts of rows; the export, the steps and the payload hash of a delivery; the dismissals of
-rejections and their steps; rejections dated in the future. Does not own: exported journals against the log
-(handed_over).
+their columns; the counts of rows; the export, the steps, the target's id and the payload hash of a delivery; the
+dismissals of rejections and their steps; rejections dated in the future. Does not own: exported journals against the
+log (handed_over).
 
 Somebody who can write to the database without its triggers can also compute a new seal. So a single change is found,
 but not a forgery in which everything fits together. Against that help the log, its checkpoints stored elsewhere, and
@@ -55,6 +55,16 @@ LEFT JOIN journal_exports e ON e.ledger = d.ledger AND e.export_id = d.export_id
 WHERE d.ledger = :ledger AND d.payload IS NULL AND d.payload_hash IS NOT NULL
   AND (d.part <> 0 OR d.payload_hash IS DISTINCT FROM e.content_hash)
 ORDER BY 1
+"""
+TARGET_IDS: Final = """
+-- Deliveries with another id of the target than the last one that their steps brought.
+SELECT d.delivery_id, d.erp_id AS kept, s.erp_id AS found FROM deliveries d
+LEFT JOIN LATERAL (
+    SELECT erp_id FROM delivery_steps WHERE ledger = :ledger AND delivery_id = d.delivery_id AND erp_id IS NOT NULL
+    ORDER BY step DESC LIMIT 1
+) s ON true
+WHERE d.ledger = :ledger AND d.erp_id IS DISTINCT FROM s.erp_id
+ORDER BY d.delivery_id
 """
 DISMISSALS: Final = """
 -- Rejections whose dismissal is not the last one of their steps, or is none of them.
@@ -183,6 +193,14 @@ def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
             check="delivery_steps",
             message=f"step {row.step} refers to delivery {row.delivery_id}, which does not exist",
             subject=f"{row.delivery_id}, {row.step}",
+        )
+    for row in connection.execute(sa.text(TARGET_IDS), parameters):
+        yield Breach(
+            check="deliveries",
+            message=f"the target's id of delivery {row.delivery_id} differs from the one that its steps brought",
+            subject=row.delivery_id,
+            expected=row.found,
+            found=row.kept,
         )
     for row in connection.execute(sa.text(SENT), parameters):
         yield Breach(

@@ -1,10 +1,10 @@
-"""The attributes of customers that a journal was made with, stored with it: no later change or erasure alters it.
+"""Copies of customers' attributes that are stored with a journal, so that later changes and erasures do not alter it.
 
-If the account mapping depends on attributes, a journal takes them once, as they are when it is made, and stores them:
-the customer's id, as the log has it, with the attributes that the mapping names and no others, such as a segment or a
-region. Pairs, the way back to entries and verification read these. The journal's hash covers them. They stay when the
-attributes are erased: they are part of what was handed over, and say how an opaque id was classified, not who it is. So
-an attribute that an account mapping names should not identify a person.
+If an account mapping uses attributes, a journal copies them when it is made. The copy has the customer's id, as in the
+log, and only the attributes that the mapping names, such as a segment or a region. Journal pairs, the look-up of the
+entries behind a line, and verification read the copy, and the journal's hash covers it. The copy remains when the
+attributes are erased, because it is part of an exported journal. It shows the classification of an opaque id, not a
+person. So an attribute that an account mapping names should not identify a person.
 
 Owns: the table ``journal_customers``. Does not own: the attributes that customers have now (customer_attributes).
 """
@@ -66,7 +66,7 @@ def stored_hash(connection: AnyConnection, *, ledger: str, period: str, number: 
 
 
 def check_stored(connection: AnyConnection, ledger: str, period: Period, number: int, expected: str) -> None:
-    """Raises IntegrityFault if the stored attributes do not have the hash that the journal has for them, if any."""
+    """Raises IntegrityFault if the stored attributes do not have the hash in the journal, if there is one."""
     if not expected:
         return
     found = stored_hash(connection, ledger=ledger, period=str(period), number=number)
@@ -81,7 +81,7 @@ def check_stored(connection: AnyConnection, ledger: str, period: Period, number:
 def stored_customers(
     connection: AnyConnection, ledger: str, period: Period, number: int, names: tuple[str, ...]
 ) -> dict[str, Attributes]:
-    """The stored attributes by customer. A customer that is not in it had none of them."""
+    """Returns the stored attributes by customer. A customer without attributes is not in the result."""
     if not names:
         return {}
     found = rows(connection, STORED, {"ledger": ledger, "period": str(period), "number": number})
@@ -89,6 +89,6 @@ def stored_customers(
 
 
 def attributes_from(text: str, names: tuple[str, ...]) -> Attributes:
-    """Attributes as a journal stores them, JSON or nothing: each of the names with its value, which may be empty."""
+    """Returns attributes as a journal stores them, as JSON or nothing. Each name has a value, which may be empty."""
     stored: dict[str, str] = msgspec.json.decode(text) if text else {}
     return tuple((name, stored.get(name, "")) for name in names)

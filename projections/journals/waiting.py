@@ -1,6 +1,6 @@
-"""Entries of a period that are in no journal yet: the next journal.
+"""The next journal of a period, from the entries that are in no journal yet.
 
-Owns: when a journal is due, and the cut that it starts after. Does not own: making it (making).
+Owns: the condition under which a journal is due, and the cut after which it starts. Does not own: its making (making).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = %(ledger)s AND cut > %(fro
 
 
 class NextJournal(msgspec.Struct, frozen=True, kw_only=True):
-    """The next journal of a period: its number, the cut that it starts after, and if it would have entries."""
+    """The next journal of a period: its number, the last cut before it, and True if it would have entries."""
 
     number: int
     from_cut: int

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
+from projections.reads.balances import customer_balances
 from projections.reads.terms import known_terms
 from subledger.availability import Portion
 from subledger.blocks import ZERO, Block, BlockStatus
@@ -118,11 +119,13 @@ def customer_blocks(
     """Returns a page of blocks after an id, in order of block id, and the id after which the next page begins.
 
     Blocks of one customer, or of all customers. Blocks that are not in the view yet are left out, so a page can be
-    shorter than the next one.
+    shorter than the next one. Raises UnknownCustomer, as balances do, if the customer is not in the view.
     """
     condition = " AND b.block_id > :after" + (" AND b.customer = :customer" if customer is not None else "")
     parameters = {"after": after, "limit": limit} | ({"customer": customer} if customer is not None else {})
     rows = _find(view, condition + " ORDER BY b.block_id LIMIT :limit", parameters)
+    if customer is not None and not rows and not after:
+        customer_balances(view, customer)  # a customer may have no blocks; one without any event is unknown
     return _views(view, rows), rows[-1].block_id if len(rows) == limit else None
 
 

@@ -1,6 +1,6 @@
 """Replay of the data of a ledger as a whole: its books, its settings, its adopted policies and account mappings.
 
-Owns: that fold in memory, and its expected rows. Does not own: the fold of customers (customers).
+Owns: the fold of these data in memory, and the expected rows. Does not own: the fold of customers (customers).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from subledger.store.writing.rows import decode_decision, rows_of_books
 
 
 class LedgerReplayer:
-    """The data of the ledger as a whole after the events taken so far: its books, its settings.
+    """The data of the ledger as a whole after the events that were folded so far: its books and settings.
 
-    Needs the events without a customer, and those with a pool or a currency in a movement; others change nothing here.
+    Only events without a customer, and events whose movements have a pool or another currency, change these data.
     """
 
     def __init__(self, ledger: str) -> None:

@@ -1,8 +1,8 @@
 """Disclosures about contract balances: ASC 606-10-50-8 to 50-15, IFRS 15.105 to 15.122, IAS 1.69 and ASC 210-10-45.
 
-Owns: the current part of the liability, and the time bands in which the remaining performance obligation is expected to
-be recognised (50-13), by the method of the forecast (``runoff``). Does not own: the revenue out of the opening
-liability (``revenue_sources``).
+Owns: the current part of the liability, and the remaining performance obligation by time band (50-13). The band in
+which an amount will be recognised is estimated by the method of the forecast (``prospects``). Does not own: the revenue
+out of the opening liability (``revenue_sources``).
 
 Refundable blocks are a refund liability (606-10-32-10). They are no contract liability and no performance obligation.
 """
@@ -15,10 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.forecast.forecast import history, last_whole_month
+from projections.forecast.forecast import history
 from projections.forecast.habits import Habits, observe
-from projections.forecast.holdings import Holding, holdings, month_number
-from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_after, outlooks
+from projections.forecast.holdings import Holding, holdings, last_whole_month, month_number
+from projections.forecast.monthly import monthly
+from projections.forecast.prospects import limited_outlooks
+from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_after
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
 from projections.report_inputs import Balances, control_balances, functional_balances, totals
 from projections.reports.revenue_sources import SOURCES, RevenueFigures, sources, sources_table
@@ -119,7 +121,7 @@ class _Balances:
         return value - ahead, functional - ahead_functional
 
     def ties(self, bands: dict[str, list[list[int]]]) -> Iterator[Tie]:
-        """Yields both liabilities at opening and closing, and the remaining obligation, beside the trial balance."""
+        """Yields ties of both liabilities, at opening and closing, and of the remaining obligation."""
         for end, name in ((0, "opening"), (1, "closing")):
             for currency in self.currencies:
                 report = [
@@ -222,10 +224,11 @@ _REMAINING_COLUMNS: Final = (
 
 def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
     """Returns the remaining obligation by time band as a table, and its amounts per currency and band."""
-    blocks = history(end)
+    blocks, sums = history(end), monthly(end)
     last = last_whole_month(end.as_of)
     lots = lots_on(blocks, end.as_of)
-    expected = outlooks(lots, Habits(observe(blocks, last), last), end.as_of, MONTHS, by=_class_of)
+    habits = Habits(observe(blocks, last), last, sums.seasons(last))
+    expected = limited_outlooks(lots, habits, sums, end.as_of, MONTHS, by=_class_of)
     books = control_balances(end)
     functional = functional_balances(end, totals(end), (RECOGNISED_AHEAD,))
     functional_currency = end.functional_currency
@@ -275,7 +278,7 @@ def _by_band(outlook: Outlook) -> list[list[int]]:
 
 
 def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[list[int]]:
-    """Spreads breakage recognised before expiry over the bands in proportion to pooled blocks; cumulative rounding."""
+    """Spreads breakage recognised before expiry over the bands, in proportion to pooled blocks."""
     of_bands = [band[0] for band in _by_band(pooled)] if pooled is not None else []
     total = sum(of_bands)
     if total <= 0:
@@ -290,7 +293,7 @@ def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[lis
 
 
 def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
-    """Returns per band the amount that lapses in it if nothing is used; without expiry, or disputed, in ``later``."""
+    """Returns per band the amount that lapses if nothing is used. Disputed or endless blocks are ``later``."""
     ends = [before + days for before, days, _ in months_after(day, MONTHS)]
     found = [0] * (len(BANDS) + 1)
     for lot in (lot for own in lots.values() for lot in own):
@@ -307,7 +310,7 @@ def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
 
 
 def _revenue_ties(balances: _Balances, found: RevenueFigures, bridge: RevenueFigures) -> Iterator[Tie]:
-    """Yields the period's revenue by source, beside the change of the revenue accounts and deferred_revenue."""
+    """Yields ties of the period's revenue by source with the change of the revenue accounts and deferred_revenue."""
     currencies = {currency for _, currency in (*found, *bridge)}
     for currency in sorted(currencies):
         recognised = [sum(found.get((source, currency), (0, 0))[at] for source in SOURCES) for at in (0, 1)]

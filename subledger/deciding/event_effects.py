@@ -1,55 +1,73 @@
 """Measuring the effect of an event from what was decided about it, whatever its type.
 
 The movements of a decision say what each customer gains and pays; entry kinds say what a movement is. So an event type
-that is added later is measured without a line here, and a gift is a gift under any name. Nothing is measured of usage:
-it takes credits for a service.
+that is added later is measured without a line here, and a gift is a gift under any name. Of usage only what is beyond
+the credits at no price is measured: other usage takes credits for a service.
 
-Owns: the measures. Does not own: which effects need a second person (second_person). Pure.
+Owns: the measures. Does not own: what a customer gains and pays (gains), disputes of money that was never received
+(unreceived), which effects need a second person (second_person). Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import ROUND_DOWN, Context, Decimal
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 from typing import Final
 
 import msgspec
 
 from subledger.blocks import ZERO, Block
+from subledger.books import Books, with_estimate
+from subledger.deciding.gains import Gains, carrying, effect_of_usage, functional_amount, major
+from subledger.deciding.unreceived import lost_unreceived
 from subledger.event_effect import EventEffect
-from subledger.events.data import BreakageEstimated, CreditsPurchased
+from subledger.events.data import BreakageEstimated, ConsumptionReversed, CreditsConsumed, CreditsExpired
 from subledger.events.envelope import Event
-from subledger.events.own_data import LedgerConfigured
+from subledger.events.own_data import CreditsSwept, LedgerConfigured
 from subledger.kinds import KIND_BY_NAME, Effect, Kind
 from subledger.ledger import LedgerState
 from subledger.money import exponent, plain
 from subledger.wallet import Decision, Movement, Wallet
 
-_OWED: Final = frozenset({"accounts_receivable", "unbilled_receivable", "refunds_payable", "customer_balance"})
-"""Roles of what a customer owes, or is owed. Taxes, money at banks and processors, and a state's property are not."""
-_MONEY: Final = frozenset({"cash", "processor_clearing"})
-_NOMINAL_MINOR: Final = 100
-"""A price below this is none in substance: 1.00 USD, 100 JPY. In the functional currency: a hundred minor units of a
-weak currency are less than a cent."""
+_PAID_OUT: Final = frozenset({"cash", "processor_clearing"})
+"""Roles of money at banks and processors."""
 _SALES: Final = frozenset({"purchased", "granted", "repriced"})
 _TAKEN_BACK: Final = frozenset({"voided", "refunded"})
 """Columns of a block: what was sold or given, and what of it is taken back."""
-_PRECISE: Final = Context(prec=60, rounding=ROUND_DOWN)
+_BY_THE_TERMS: Final = (CreditsExpired, CreditsSwept, ConsumptionReversed)
+"""Events by which credits go to a state because they have expired: their terms say so, and no person decides it."""
 
 
-class _Gained(msgspec.Struct):
-    """The gains of one customer by an event: credits by unit, their value, and what the customer pays for them.
+class _Measures(msgspec.Struct):
+    """The measures of an event that are sums of its movements, in minor units of the functional currency."""
 
-    ``repaid`` are credits of a new block that paid for earlier usage at once: they were gained too.
-    """
+    refunds: int = 0
+    to_states: int = 0
+    paid_to_states: int = 0
+    advanced: int = 0
+    written_off: int = 0
+    cancels: bool = False
 
-    credits: dict[str, Decimal] = {}
-    repaid: Decimal = ZERO
-    value_minor: int = 0
-    price_minor: int = 0
-    paid_minor: int = 0
-    lowered: Decimal = ZERO
+    def add(self, event: Event, movement: Movement, kind: Kind) -> None:
+        """Adds a movement."""
+        functional = functional_amount(movement)
+        if _advances(event, kind):
+            self.advanced += functional
+        if kind.credit_role == "refunds_payable":
+            self.refunds += functional
+        elif kind.debit_role == "refunds_payable" and kind.credit_role not in _PAID_OUT:
+            self.refunds -= functional
+        if kind.credit_role == "unclaimed_property" and not isinstance(event.data, _BY_THE_TERMS):
+            self.to_states += functional
+            self.cancels = self.cancels or movement.credits > 0
+        elif kind.debit_role == "unclaimed_property" and kind.credit_role in _PAID_OUT:
+            self.paid_to_states += functional
+        if kind.gives_up and kind.credit_role == "accounts_receivable":
+            self.written_off += functional
+        self.cancels = self.cancels or _cancels(movement, kind)
 
 
 def effect_of(
@@ -58,49 +76,65 @@ def effect_of(
     *,
     before: Mapping[str, Wallet],
     after: Mapping[str, Wallet],
+    books: Books,
     state: LedgerState,
     now: datetime,
 ) -> EventEffect:
-    """Measures the effect of an event that is not usage.
+    """Measures the effect of an event.
 
-    ``before`` and ``after`` are the wallets of its customers before and after it; ``now`` is the moment of recording.
+    ``before`` and ``after`` are the wallets of its customers before and after it, ``books`` those before it; ``now`` is
+    the moment of recording.
     """
+    if isinstance(event.data, CreditsConsumed):
+        return effect_of_usage(event.data, decision.movements, state)
     if isinstance(event.data, LedgerConfigured):
         return EventEffect(changed_settings=_changed_settings(state, event.data))
-    gained = {customer: _Gained() for customer in after}
-    refunds = advanced = written_off = 0
-    cancels = False
+    gained = {customer: Gains() for customer in after}
+    sums = _Measures()
     for movement in decision.movements:
         kind = KIND_BY_NAME[movement.kind]
         if kind.is_exchange:
             continue
-        functional = _functional(movement)
         customer = movement.customer or event.customer
         if customer is not None:
-            _add(gained[customer], movement, kind, before[customer], after[customer], state)
-        if _advances(event, kind):
-            advanced += functional
-        if kind.credit_role == "refunds_payable":
-            refunds += functional
-        elif kind.debit_role == "refunds_payable" and kind.credit_role not in _MONEY:
-            refunds -= functional
-        if kind.gives_up and kind.credit_role == "accounts_receivable":
-            written_off += functional
-        cancels = cancels or _cancels(movement, kind)
+            gained[customer].add(movement, kind, before[customer], after[customer], state)
+        sums.add(event, movement, kind)
     changes = [change for change in _moved_expiries(event, decision, before, after, state, now) if change is not None]
+    unreceived = lost_unreceived(event, decision, before)
     scale = exponent(state.functional_currency)
-    credits = value = ZERO
-    for mine in gained.values():
-        credits += _free_credits(mine, event)
-        value += _free_value(mine, state, scale)
+    credits = sum((mine.free_credits(event, state) for mine in gained.values()), ZERO)
+    value = sum((mine.free_value(event, state) for mine in gained.values()), major(unreceived.used_minor, scale))
+    advanced = max(sums.advanced, _expected_breakage_added(event, books), 0)
+    back = max(sums.refunds, 0) + max(sums.to_states, 0) + sums.paid_to_states
+    owed_back = sums.refunds > 0 or sums.to_states > 0
     return EventEffect(
         credits_given=_stored(credits + sum((change.credits for change in changes), ZERO)),
         value_given=_stored(value + sum((change.value for change in changes), ZERO)),
-        money_back=_stored(_major(max(refunds, 0), scale)),
-        revenue_advanced=_stored(_major(max(advanced, 0), scale) + sum((change.advanced for change in changes), ZERO)),
-        written_off=_stored(_major(max(written_off, 0), scale)),
-        cancels=cancels or refunds > 0 or any(change.shortens for change in changes),
+        money_back=_stored(major(back, scale)),
+        revenue_advanced=_stored(major(advanced, scale) + sum((change.advanced for change in changes), ZERO)),
+        written_off=_stored(major(max(sums.written_off, 0), scale)),
+        cancels=sums.cancels or owed_back or unreceived.cancels or any(change.shortens for change in changes),
     )
+
+
+def _expected_breakage_added(event: Event, books: Books) -> int:
+    """The breakage that an estimate adds to the lifetime breakage of its pool, in the functional currency.
+
+    The catch-up alone is nothing while nothing is redeemed: an estimate would pull its revenue forward redemption by
+    redemption, and never be measured.
+    """
+    data = event.data
+    if not isinstance(data, BreakageEstimated):
+        return 0
+    pool = books.pools.get(data.pool)
+    if pool is None or not pool.issued_minor:
+        return 0
+    new, old = with_estimate(pool, data).estimate, pool.estimate
+    expected = [Fraction(0) if estimate is None else estimate.of(pool.issued_minor)[0] for estimate in (old, new)]
+    added = expected[1] - expected[0]
+    if pool.issued_functional:
+        added = added * pool.issued_functional / pool.issued_minor
+    return ceil(added)
 
 
 def _stored(measure: Decimal) -> Decimal:
@@ -122,60 +156,6 @@ def _word(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={price}" for name, price in sorted(value.items())) or "none"
     return "none" if value is None else str(value).lower()
-
-
-def _functional(movement: Movement) -> int:
-    """The functional amount. One that is too small for a minor unit counts as one: many of them are no way round."""
-    amount, functional = movement.amount_minor, movement.functional_minor
-    if functional is None:
-        return amount
-    return functional or (amount > 0) - (amount < 0)
-
-
-def _major(minor: int, scale: int) -> Decimal:
-    return Decimal(minor).scaleb(-scale)
-
-
-def _add(mine: _Gained, movement: Movement, kind: Kind, before: Wallet, after: Wallet, state: LedgerState) -> None:
-    """Adds a movement to the gains of its customer."""
-    functional = _functional(movement)
-    owed = 0
-    if kind.debit_role is None or kind.credit_role is None:  # else money only changes its place
-        owed = functional * ((kind.debit_role in _OWED) - (kind.credit_role in _OWED))
-    mine.paid_minor += owed
-    if kind.column is None or movement.block_id is None:
-        return
-    block = after.block(movement.block_id) or before.state_of_block(movement.block_id)
-    mine.credits[block.unit] = mine.credits.get(block.unit, ZERO) + kind.sign * movement.credits
-    mine.value_minor += kind.sign * functional
-    if kind.column == "consumed":
-        mine.repaid += max(movement.credits, ZERO)
-    else:
-        mine.price_minor += owed
-    if kind.column == "repriced" and movement.amount_minor < 0 and (old := before.block(movement.block_id)):
-        # The price that credits which are taken off had themselves is no gift.
-        off = _PRECISE.multiply(Decimal(_carrying(old, state)), max(-movement.credits, ZERO))
-        mine.lowered += -functional - (_PRECISE.divide(off, old.remaining) if old.remaining else off)
-
-
-def _free_credits(mine: _Gained, event: Event) -> Decimal:
-    """Credits that nothing is paid for: all of them at a nominal price, else the bonus of a purchase."""
-    credits = sum(mine.credits.values(), mine.repaid)
-    if mine.price_minor < _NOMINAL_MINOR:
-        return max(credits, ZERO)
-    bonus = event.data.bonus_credits if isinstance(event.data, CreditsPurchased) else None
-    return bonus or ZERO
-
-
-def _free_value(mine: _Gained, state: LedgerState, scale: int) -> Decimal:
-    """Value that is not paid for: by the prices of credits (``credit_prices``), or by the books if that is more."""
-    paid = _major(mine.paid_minor, scale)
-    prices = state.approvals.credit_prices
-    values = [ZERO, _major(mine.value_minor, scale) - paid, mine.lowered.scaleb(-scale)]
-    gained = [(prices[unit], credits) for unit, credits in mine.credits.items() if credits > 0 and unit in prices]
-    if gained:
-        values.append(sum((price * credits for price, credits in gained), ZERO) - paid)
-    return max(values)
 
 
 def _advances(event: Event, kind: Kind) -> bool:
@@ -229,12 +209,8 @@ def _moved_expiry(old: Block | None, new: Block | None, state: LedgerState, now:
     scale = exponent(state.functional_currency)
     if new.expires_at is not None and (old.expires_at is None or new.expires_at < old.expires_at):
         to_a_state = new.escheat_class is not None or "escheated" in new.disposed
-        value = ZERO if to_a_state else _major(_carrying(new, state), scale)
+        value = ZERO if to_a_state else major(carrying(new, state), scale)
         return _MovedExpiry(advanced=value, shortens=new.remaining > 0)
     if old.expires_at is not None and old.expires_at <= now:  # it has expired, and that is not recorded yet
-        return _MovedExpiry(credits=old.remaining, value=_major(_carrying(old, state), scale))
+        return _MovedExpiry(credits=old.remaining, value=major(carrying(old, state), scale))
     return None
-
-
-def _carrying(block: Block, state: LedgerState) -> int:
-    return block.carrying_minor if block.currency == state.functional_currency else block.carrying_functional

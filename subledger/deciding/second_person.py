@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from subledger.deciding.gains import gives_service_away
 from subledger.errors import EffectChanged
 from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events.data import BlockExpiryChanged, BreakageEstimated, CreditsConsumed, CreditsGranted
@@ -35,16 +36,14 @@ LIMITS: Final = (
 """Each limit of ``Approvals`` with the measure of an effect that it holds for, and the reason of what is above it."""
 
 
-def needs_second_person(
-    event: Event, state: LedgerState, effect: EventEffect, before: EventEffect = NO_EFFECT
-) -> str | None:
+def needs_second_person(event: Event, state: LedgerState, effect: EventEffect, *before: EventEffect) -> str | None:
     """Returns the reason why a second person has to allow an event, or None if nobody has to.
 
-    ``effect`` is the event's, ``before`` the sum of those of its customer's events within the time that counts.
+    ``effect`` is the event's, ``before`` for each of its customers the sum of those within the time that counts.
     """
     settings, data = state.approvals, event.data
-    if type(data) is CreditsConsumed:
-        return None  # usage never needs one; asking each class below would cost more than deciding it
+    if effect is NO_EFFECT and type(data) is CreditsConsumed:
+        return None  # asking each class below would cost more than deciding it
     if may_ask(state) and any(line.startswith(SECOND_PERSON) for line in effect.changed_settings):
         return SETTINGS
     if settings.breakage_estimates and isinstance(data, BreakageEstimated):
@@ -60,12 +59,14 @@ def needs_second_person(
     return _above_a_limit(effect, before, settings) or (VOID if settings.voids and effect.cancels else None)
 
 
-def _above_a_limit(effect: EventEffect, before: EventEffect, settings: Approvals) -> str | None:
-    """The reason of the first limit that an effect is above, together with what was before."""
-    together = effect + before
+def _above_a_limit(effect: EventEffect, before: tuple[EventEffect, ...], settings: Approvals) -> str | None:
+    """The reason of the first limit that an effect is above, together with what any of its customers had before."""
+    sums = [effect + earlier for earlier in before] or [effect]
     for name, measure, reason in LIMITS:
         limit = getattr(settings, name)
-        if limit is not None and getattr(effect, measure) > 0 and getattr(together, measure) > limit:
+        if limit is None or getattr(effect, measure) <= 0:
+            continue
+        if any(getattr(together, measure) > limit for together in sums):
             return reason
     return None
 
@@ -89,6 +90,12 @@ def check_as_shown(event: Event, effect: EventEffect, shown: EventEffect | None)
             expected=shown.text,
             found=effect.text,
         )
+
+
+def may_have_effect(event: Event, state: LedgerState) -> bool:
+    """True unless an event is usage at a price: of nearly every event nothing is measured."""
+    data = event.data
+    return type(data) is not CreditsConsumed or gives_service_away(data, state)
 
 
 def may_ask(state: LedgerState) -> bool:

@@ -11,7 +11,7 @@
     │   ├── NotAuthenticated
     │   │   └── KeyExpired  KeyRevoked
     │   └── NotAllowed  CrossSite
-    ├── Refused                 well-formed, but the books do not allow it as they stand
+    ├── Refused                 well-formed, but the current books do not allow it
     │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
     │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
     │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided

@@ -10,7 +10,7 @@ from subledger.errors.root import SubledgerError
 
 
 class InvalidInput(SubledgerError):
-    """The input is not what this call takes."""
+    """The input cannot be read, or the call does not accept it."""
 
     code = "invalid_input"
 
@@ -70,7 +70,7 @@ class UnknownCurrency(InvalidInput):
 
 
 class UnknownEventType(InvalidInput):
-    """The event type is not one of the contract's."""
+    """There is no event type of this name."""
 
     code = "unknown_event_type"
 

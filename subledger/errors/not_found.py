@@ -6,7 +6,7 @@ from subledger.errors.root import SubledgerError
 
 
 class NotFound(SubledgerError):
-    """There is no such thing."""
+    """There is nothing with this id or name."""
 
     code = "not_found"
 

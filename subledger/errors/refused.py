@@ -1,4 +1,4 @@
-"""The input is readable, but the books do not allow it as they stand.
+"""The input is readable, but the current books do not allow it.
 
 In the order of subjects: currency, blocks, credits, reversals, payments and disputes, second person, time, rejected
 events, periods, journals, delivery, keys, and what is fixed for the life of a ledger or a database.
@@ -10,7 +10,7 @@ from subledger.errors.root import SubledgerError
 
 
 class Refused(SubledgerError):
-    """The books do not allow this as they stand."""
+    """The current books do not allow this."""
 
     code = "refused"
 
@@ -227,7 +227,7 @@ class ApprovalDecided(Refused):
 
 
 class EffectChanged(Refused):
-    """The effect of an event that waits is greater than the one that was requested, or another."""
+    """The effect of a waiting event has grown, or changed, since the request."""
 
     code = "effect_changed"
     retryable = True
@@ -343,7 +343,7 @@ class ChannelFixed(Refused):
 
 
 class NotRepresentable(Refused):
-    """A general ledger cannot take an amount as it is: it has too many digits, or decimals."""
+    """A general ledger cannot accept an amount, because the amount has too many digits or decimals."""
 
     code = "not_representable"
 

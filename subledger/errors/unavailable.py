@@ -42,7 +42,7 @@ class LedgerBusy(Unavailable):
 
 
 class LedgerLocked(Unavailable):
-    """Another transaction holds a lock that a call needs for longer than it waits; nothing was recorded."""
+    """Another transaction held a lock that this call needs, and the call waited too long; nothing was recorded."""
 
     code = "ledger_locked"
 

@@ -54,8 +54,8 @@ class Event(msgspec.Struct, Generic[_Data_co], frozen=True, kw_only=True, gc=Fal
     """One checked event, ready to be decided; generic over the class of its data.
 
     ``customer`` is None for events of the ledger as a whole. ``data_text`` is the data as received, in canonical
-    JSON (RFC 8785); ``attributes_text`` the envelope's other attributes as received, where they say more than the
-    fields here.
+    JSON (RFC 8785). ``attributes_text`` has the other attributes of the envelope as received, if the fields do not
+    have them.
     """
 
     source: str
@@ -78,8 +78,8 @@ def is_of(event: Event, data: type[_Data]) -> TypeGuard[Event[_Data]]:
 
 
 OWN_SOURCE: Final = "subledger"
-"""The source of what the ledger itself records. Nobody else may use it: a foreign event under the key of a coming
-expiry would keep the sweep, and with it the close, from being recorded."""
+"""The source of the ledger's own events. Nobody else may use it. A foreign event with the key of a later expiry would
+prevent that the sweep, and with it the close, is recorded."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 ENVELOPE_COLUMNS: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
@@ -183,7 +183,7 @@ def own_event(
 
 
 def differences(event: Event, *, type: str, customer: str | None, occurred_at: datetime, data_text: str) -> list[str]:
-    """The names of the members that differ from the event recorded under the same key; empty for a duplicate."""
+    """Returns the names of the members that differ from the event with the same key; none for a duplicate."""
     different = []
     if event.type != type:
         different.append("type")
@@ -206,10 +206,9 @@ def canonical(value: Any) -> str:
 
 
 def check_texts(root: Any, *, field: str) -> None:
-    """No text or name in a JSON value holds NUL or half a surrogate pair, which JSON can write and nothing can keep.
+    """Checks that no text or name in a JSON value contains NUL or a lone surrogate, which PostgreSQL cannot store.
 
-    Raises InvalidValue naming the member of the document that does, or ``field``; never the text, which no answer could
-    hold either.
+    Raises InvalidValue with the name of the member, or ``field``, but without the text, which an answer cannot contain.
     """
     pending: list[tuple[str, Any]] = [(field, root)]
     while pending:
@@ -234,7 +233,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with ``Z``, with microseconds only where there are any."""
+    """Returns a time as RFC 3339 in UTC with ``Z``. It has microseconds only if they are not 0."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -299,10 +298,9 @@ _OWN_CODES: Final[dict[str, type[InvalidInput]]] = {
 
 
 def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str) -> InvalidInput:
-    """Pydantic's first finding as our error. Fields come in the model's order, unknown keys last.
+    """Returns Pydantic's first finding as our error. Fields come in the order of the model, unknown keys last.
 
-    Whatever the first is, all fields that are missing and all that are unknown stand in its facts, so that one answer
-    is enough to mend them.
+    The facts of the error list all missing and all unknown fields, so that one answer is enough to correct them.
     """
     found = error.errors(include_url=False)
     missing = [prefix + str(fault["loc"][-1]) for fault in found if fault["type"] == "missing"]

@@ -18,7 +18,9 @@ from projections.delivery.channels import Channel
 from projections.delivery.deliveries import Delivery
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
+from projections.integrity import verify
 from subledger.errors import DeliveredOtherwise, DeliveryInHand
+from subledger.store.tables import APP_ROLE
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn, problem
 from tests.general_ledgers.pace import meeting
@@ -55,6 +57,28 @@ def test_a_journal_is_rendered_sent_and_found_in_the_books(
     assert there["reference"] == delivery.reference
     [after] = deliveries(service, channel.ledger)
     assert (after.state, after.erp_id, after.due_at) == (State.POSTED, "1", None)
+
+
+def test_another_id_of_the_target_than_its_steps_brought_is_found_though_the_application_wrote_it(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str
+) -> None:
+    """The application may write the id, and the trigger seals what it writes; steps are never changed."""
+    channel, delivery = one
+    work(service, channel)
+
+    def found() -> list[tuple[str, str, Any, Any]]:
+        report = verify(service.database, channel.ledger)
+        return [(one.check, one.subject, one.expected, one.found) for one in report.differences]
+
+    assert found() == []
+    for other in ("2", None):
+        with psycopg.connect(owner_url) as connection:
+            connection.execute(f"SET ROLE {APP_ROLE}")
+            connection.execute(
+                "UPDATE deliveries SET erp_id = %s WHERE ledger = %s AND delivery_id = %s",
+                (other, channel.ledger, delivery.delivery_id),
+            )
+        assert found() == [("deliveries", delivery.delivery_id, "1", other)]
 
 
 @pytest.mark.campaign

@@ -19,7 +19,7 @@ AGAIN: Final = "Send the same call again after the time in `Retry-After`."
 
 # code · an input, if it is not a refused event · advice
 PAGE: Final[dict[str, tuple[str, str]]] = {
-    "invalid_json": ('`{"id": `', "Write the text with a JSON library. Each name may be there only once."),
+    "invalid_json": ('`{"id": `', "Write the text with a JSON library. Each name may occur only once in an object."),
     "invalid_event": ("`[]`", "Send one CloudEvent 1.0, or a list of them with the media type of a list."),
     "missing_field": ("", "Add the field. `missing` names all missing fields."),
     "unknown_field": (
@@ -99,7 +99,7 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "dispute_decided": ("", "Check `dispute_id`: this dispute was won or lost."),
     "exceeds_value": ("", "Send an amount of at most the one in `expected`."),
     "exceeds_receivable": ("", "Send an amount of at most the open receivable in `expected`."),
-    "exceeds_payment": ("", "Send an amount of at most the part of the payment in `expected`."),
+    "exceeds_payment": ("", "Send at most the unapplied part of the payment, which is in `expected`."),
     "nothing_owed": ("", "Record the refund, void or memo first, or send at most the amount in `expected`."),
     "exceeds_overage": ("", "Send an amount of at most the unbilled overage in `expected`."),
     "unknown_cohort": (
@@ -164,7 +164,7 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
         "a journal line with more digits than the target takes",
         "Use a finer `level`, so that lines are smaller.",
     ),
-    "known_at_in_future": ("`known_at` of tomorrow", "Leave it out: then it is now."),
+    "known_at_in_future": ("`known_at` of tomorrow", "Leave `known_at` out. The answer is then as known now."),
     "setting_fixed": ("`ledger configure --currency EUR`", "Create another ledger."),
     "citus_missing": ("`distribute` on a plain PostgreSQL", "Install Citus, see SIZING.md."),
     "distributed_otherwise": (
@@ -238,9 +238,9 @@ which never changes.
   service answers again.
 - **Several faults**: an event reports the first in this order: JSON, envelope, type, fields, references, currency,
   amounts and dates, credits, exchange rate. All missing and unknown fields are named.
-- **Status** is that of the HTTP answer. A command ends with exit code 3 for a rejected event, 2 for wrong usage, 4 if a
-  service is unavailable.
-- **Message** is that of the input; moments and random ids are replaced by `…`.
+- **Status** is the status of the HTTP answer. A command ends with exit code 3 for a rejected event, 2 for wrong usage,
+  4 if a service is unavailable.
+- **Message** is the message for the shown input. Moments and random ids in it are replaced by `…`.
 """
 
 

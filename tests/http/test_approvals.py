@@ -245,9 +245,10 @@ def test_a_purchase_that_gives_credits_away_is_a_grant(id: str, data: dict[str, 
     status, answer = buy(id, **data)
     assert (status, answer["results"][0]["status"]) == (202, "waiting")
     assert ann.get(f"/v1/ledgers/{books}/approvals?state=waiting")["items"][0]["reason"] == "grant"
-    assert buy("sold", credits="500000", price="1.00")[0] == 200
+    assert buy("sold for a unit of money", credits="500000", price="1.00")[0] == 202
+    assert buy("sold", credits="500000", price="5000.00")[0] == 200
     assert buy("small", credits="100", price="0.00")[0] == 200
-    assert buy("with a small bonus", credits="500000", price="50.00", bonus_credits="100")[0] == 200
+    assert buy("with a small bonus", credits="5000", price="50.00", bonus_credits="100")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -447,11 +448,11 @@ def test_a_price_is_nominal_by_what_it_comes_to_in_the_functional_currency(
         event = cloud_event(id, type, "cust", NOON, **{"block_id": id, **data})
         return ann.post(f"/v1/ledgers/{books}/events", event)[0]
 
-    assert status("weak", credits="500000", price="16000.00", currency="IDR") == 202, "0.96 USD"
-    assert status("sold", credits="500000", price="17000.00", currency="IDR") == 200, "1.02 USD"
-    assert status("strong", credits="500000", price="0.310", currency="KWD") == 200, "1.01 USD"
-    assert status("stronger", credits="500000", price="0.300", currency="KWD") == 202, "0.98 USD"
-    more = {"type": "block.repriced", "block_id": "sold", "add_credits": "500000", "reason": "r"}
+    assert status("weak", credits="101", price="16000.00", currency="IDR") == 202, "0.96 USD"
+    assert status("sold", credits="101", price="17000.00", currency="IDR") == 200, "1.02 USD"
+    assert status("strong", credits="101", price="0.310", currency="KWD") == 200, "1.01 USD"
+    assert status("stronger", credits="101", price="0.300", currency="KWD") == 202, "0.98 USD"
+    more = {"type": "block.repriced", "block_id": "sold", "add_credits": "101", "reason": "r"}
     assert status("more", **more, add_price="1.00") == 202
     assert status("more sold", **more, add_price="17000.00") == 200
 

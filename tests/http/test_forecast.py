@@ -324,7 +324,33 @@ def test_a_ledger_where_everything_has_expired_has_nothing_to_forecast(
     assert {row["what"]: row["actual"] for row in found["backtest"] if row["made_on"] == "2026-01-31"} == {
         "consumption": "0.00",
         "breakage": "100.00",
+        "total_consumption": "0.00",
     }
+
+
+def test_what_is_used_of_open_blocks_and_of_credits_yet_to_be_bought_is_told_apart(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Ann buys 100 on the first of every month and uses 100 in it; in December she bought 130: 30 are left."""
+    events = []
+    for number in range(1, 13):
+        day = f"2025-{number:02}-01"
+        credits = "130" if number == 12 else "100"
+        events.append(at_noon(f"b{number}", "credits.purchased", "ann", day, block_id=f"B{number:02}", credits=credits,
+                              price=f"{credits}.00", **USD))  # fmt: skip
+        events.append(at_noon(f"u{number}", "credits.consumed", "ann", f"2025-{number:02}-20", credits="100"))
+    ledger = _recorded(service, new_ledger(), events)
+    found = get_report(client, ledger, "forecast", to="2025-12", months=2)
+    columns = ("period", "from_open_blocks", "from_purchases", "consumption", "run_rate")
+    assert columns_of(found["consumption"], *columns) == lines_of("""
+        2026-01  30.00  70.00  100.00  100.00
+        2026-02  0.00  100.00  100.00  100.00
+    """)
+    assert [row["consumption"] for row in found["items"]] == ["30.00", "0.00", None]
+    assert all(100 <= Decimal(row["purchases"]) <= 130 for row in found["consumption"])
+    assert [(row["consumption_low"], row["consumption_high"]) for row in found["consumption"]] == [("100.00",) * 2] * 2
+    total = [row for row in found["accuracy"] if row["what"] == "total_consumption" and row["method"] == "forecast"]
+    assert [(row["months"], row["wape"]) for row in total] == [(1, "0"), (3, "0"), (6, "0")]
 
 
 def test_a_disputed_block_is_neither_used_nor_expires_in_the_forecast(
@@ -379,6 +405,7 @@ def test_an_extension_of_a_block_is_known_from_its_day_on(
     assert columns_of(then["compared"], "period", "what", "forecast", "actual", "error") == lines_of("""
         2026-03  consumption  0.00  0.00  0.00
         2026-03  breakage  100.00  0.00  100.00
+        2026-03  total_consumption  0.00  0.00  0.00
     """)
     now = get_report(client, ledger, "forecast", to="2026-03", months=6)
     assert [row["breakage"] for row in now["items"][:6]] == ["0.00"] * 4 + ["100.00", "0.00"]
@@ -390,8 +417,10 @@ def test_a_forecast_is_beside_what_happened_and_all_of_it_ties(client: TestClien
     assert columns_of(found["compared"], "period", "what", "actual") == lines_of("""
         2026-01  consumption  40.00
         2026-01  breakage  0.00
+        2026-01  total_consumption  80.00
         2026-02  consumption  0.00
         2026-02  breakage  70.00
+        2026-02  total_consumption  -5.00
     """)
     assert {tie["what"]: tie["trial_balance"] for tie in found["ties"]} == {
         "expected, later included = prepaid_liability": "150.00",

@@ -33,7 +33,9 @@ LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
     "line and headers of a call": (
         ("MAX_HEAD", "MAX_HEADERS"), f"{size(limits.MAX_HEAD)} together, {limits.MAX_HEADERS} headers",
     ),
-    "time for them to arrive (`SUBLEDGER_HEAD_TIMEOUT_S`)": (("head_timeout_s",), f"{TIMES.head_timeout_s:g} s"),
+    "time for line and headers to arrive (`SUBLEDGER_HEAD_TIMEOUT_S`)": (
+        ("head_timeout_s",), f"{TIMES.head_timeout_s:g} s",
+    ),
     "a connection without a call (`SUBLEDGER_KEEP_ALIVE_S`)": (("keep_alive_s",), f"{TIMES.keep_alive_s} s"),
     "pipelined calls of a connection": (("MAX_PIPELINED",), str(limits.MAX_PIPELINED)),
     "connections of a server (`SUBLEDGER_CONNECTIONS`)": (("connections",), str(TIMES.connections)),

@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.building import cloud_event
+from api.service import Subledger
+from tests.building import cloud_event, payment, recorded
 from tests.conftest import NewLedger
 
 
@@ -156,3 +157,24 @@ def test_exports_are_listed_of_one_month_alone_as_the_command_does(client: TestC
     assert len(client.get(f"{url}/exports").json()["items"]) == 2
     wrong = client.get(f"{url}/exports", params={"period": "January"})
     assert (wrong.status_code, wrong.json()["code"], wrong.json()["field"]) == (422, "invalid_value", "period")
+
+
+def test_blocks_and_balances_of_an_unknown_customer_have_one_answer(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """A customer exists from its first event, with or without blocks."""
+    ledger = new_ledger()
+    recorded(service, ledger, payment("p", "5.00", "payer", "2026-01-01T00:00:00Z"))
+    answers = {
+        (customer, read): client.get(f"/v1/ledgers/{ledger}/customers/{customer}/{read}")
+        for customer in ("payer", "nobody")
+        for read in ("blocks", "balances")
+    }
+    assert answers["payer", "blocks"].json()["items"] == []
+    assert {customer: answers[customer, read].status_code for customer, read in answers} == {
+        "payer": 200,
+        "nobody": 404,
+    }
+    for read in ("blocks", "balances"):
+        problem = answers["nobody", read].json()
+        assert (problem["code"], problem["field"], problem["found"]) == ("unknown_customer", "customer", "nobody")

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.keys import create_key, makers_for, makers_of, rotate_key
+from subledger.billing_documents import Dispute
+from subledger.books import Books
 from subledger.deciding.event_effects import effect_of
 from subledger.deciding.second_person import LIMITS, may_ask, needs_second_person
 from subledger.event_effect import MEASURES, NO_EFFECT, EventEffect
@@ -29,10 +31,8 @@ from tests.laws.walks import for_every_walk
 from tests.scratch_database import scratch_database
 
 RULES = shipped_policy("contract_liability").complete_rules
-AT_ONCE = {"credits.consumed", "credits.expired"}
-"""Usage, and expiries as they fall due: they are no person's decision."""
-OF_THIRD_PARTIES = {"dispute.opened", "dispute.won", "dispute.lost"}
-"""A bank decides: the money is gone, or comes back, whoever records it."""
+AT_ONCE = {"credits.expired"}
+"""Expiries as they fall due: they are no person's decision."""
 LOSSES = {
     "usage_revenue", "overage_revenue", "breakage_revenue", "breakage_recognized", "contra_revenue", "bad_debt",
     "deferred_revenue",
@@ -51,6 +51,7 @@ _Measured = tuple[Step, Mapping[str, Wallet], LedgerState, EventEffect]
 def _measured(walk: Walk, approvals: Approvals) -> Iterator[_Measured]:
     """Each step with the wallets before it, the ledger if it asked so, and its effect."""
     wallets: Mapping[str, Wallet] = {}
+    books = Books()
     for step in walk.steps:
         state = msgspec.structs.replace(step.before, approvals=approvals)
         if step.event.type not in AT_ONCE:
@@ -58,9 +59,22 @@ def _measured(walk: Walk, approvals: Approvals) -> Iterator[_Measured]:
             before = {name: wallets.get(name) or Wallet(customer=name) for name in named}
             after = {name: step.wallets[name] for name in named}
             now = step.event.occurred_at
-            effect = effect_of(step.event, step.decision, before=before, after=after, state=state, now=now)
+            effect = effect_of(step.event, step.decision, before=before, after=after, books=books, state=state, now=now)
             yield step, wallets, state, effect
-        wallets = step.wallets
+        wallets, books = step.wallets, step.books
+
+
+def _is_of_a_bank(step: Step, wallets: Mapping[str, Wallet]) -> bool:
+    """True for a dispute of what was paid: a bank decides, and the money is gone, or comes back, whoever records it."""
+    if step.event.type == "dispute.opened":
+        return True
+    if step.event.type not in ("dispute.won", "dispute.lost"):
+        return False
+    wallet = wallets[step.event.customer or ""]
+    dispute = wallet.state_of_document(Dispute, step.event.data.dispute_id)
+    blocks = [wallet.state_of_block(part.block_id) for part in dispute.parts if part.block_id is not None]
+    unpaid = blocks and all(block.receivable_minor == block.price_minor + block.tax_minor for block in blocks)
+    return dispute.payment_id is not None or not unpaid
 
 
 def _net(step: Step, *accounts: str) -> int:
@@ -80,8 +94,8 @@ def test_no_event_costs_the_company_more_than_the_limit_without_a_second_person(
     """Measured by the accounts: what is given away is a loss, or was somebody else's."""
     for cents in LIMIT_CENTS:
         approvals = _asking(grant_value_above=f"{cents // 100}.{cents % 100:02}")
-        for step, _, state, effect in _measured(walk, approvals):
-            if step.event.type in OF_THIRD_PARTIES or needs_second_person(step.event, state, effect) is not None:
+        for step, wallets, state, effect in _measured(walk, approvals):
+            if _is_of_a_bank(step, wallets) or needs_second_person(step.event, state, effect) is not None:
                 continue
             assert _net(step, *LOSSES) <= cents, step
             if step.event.type == "credits.transferred" and step.event.data.to_customer != step.event.customer:
@@ -94,7 +108,7 @@ def test_no_event_costs_the_company_more_than_the_limit_without_a_second_person(
 def test_no_customer_gains_more_credits_than_the_limit_without_paying_or_a_second_person(walk: Walk) -> None:
     for limit in (1, 5, 20):
         for step, wallets, state, effect in _measured(walk, _asking(grant_credits_above=str(limit))):
-            if needs_second_person(step.event, state, effect) is not None or step.event.type in OF_THIRD_PARTIES:
+            if needs_second_person(step.event, state, effect) is not None or _is_of_a_bank(step, wallets):
                 continue
             for name, wallet in step.wallets.items():
                 earlier = wallets.get(name)
@@ -102,8 +116,11 @@ def test_no_customer_gains_more_credits_than_the_limit_without_paying_or_a_secon
                 gained = sum((block.remaining for block in wallet.blocks), Decimal(0)) - had
                 price = sum(e.functional_minor for e in step.entries if e.kind in ("purchase", "repricing"))
                 data = step.event.data.model_dump()
-                sold = (data.get("add_credits") or data.get("credits") or 0) if price >= 100 else 0
-                assert gained - sold <= limit, step
+                sold = data.get("add_credits") or data.get("credits") or 0
+                assert gained - (sold if price >= max(100, sold) else 0) <= limit, step
+            beyond = sum((m.credits for m in step.decision.movements if m.kind == "overage"), Decimal(0))
+            if step.event.type == "credits.consumed" and not step.event.data.overage_price:
+                assert beyond <= limit, step
 
 
 @for_every_walk
@@ -113,6 +130,8 @@ def test_no_money_comes_to_be_owed_back_above_the_limit_without_a_second_person(
         for step, _, state, effect in _measured(walk, approvals):
             if needs_second_person(step.event, state, effect) is None:
                 assert -_net(step, "refunds_payable") <= cents, step
+                if step.event.type != "consumption.reversed":  # of credits that have expired since
+                    assert abs(_net(step, "unclaimed_property")) <= cents, step
 
 
 @for_every_walk
@@ -124,8 +143,13 @@ def test_no_revenue_comes_forward_above_the_limit_without_a_second_person(walk: 
         for step, wallets, state, effect in _measured(walk, approvals):
             if needs_second_person(step.event, state, effect) is not None:
                 continue
-            if step.event.type not in ("consumption.reversed", "credits.purchased"):
+            if step.event.type not in ("credits.consumed", "consumption.reversed", "credits.purchased"):
                 assert -_net(step, "usage_revenue", "overage_revenue", "breakage_revenue") <= cents, step
+            if step.event.type == "breakage.estimated":
+                pool = step.books.pools[step.event.data.pool]
+                assert pool.estimate is not None
+                if pool.estimate.version == 1 and pool.currency == HOME:
+                    assert pool.estimate.of(pool.issued_minor)[0] <= cents, step
             for block in step.wallets[step.event.customer].blocks if step.event.customer else ():
                 old = wallets[step.event.customer or ""].block(block.block_id) if wallets else None
                 if old and block.expires_at and (old.expires_at is None or block.expires_at < old.expires_at):
@@ -136,7 +160,7 @@ def test_no_revenue_comes_forward_above_the_limit_without_a_second_person(walk: 
 @for_every_walk
 def test_no_sale_is_taken_back_and_no_receivable_given_up_without_a_second_person(walk: Walk) -> None:
     for step, wallets, state, effect in _measured(walk, _asking(voids=True, write_offs=True)):
-        if step.event.type in OF_THIRD_PARTIES or needs_second_person(step.event, state, effect) is not None:
+        if _is_of_a_bank(step, wallets) or needs_second_person(step.event, state, effect) is not None:
             continue
         assert _net(step, "refunds_payable") >= 0, step
         assert _net(step, "bad_debt") == 0, step
@@ -146,14 +170,15 @@ def test_no_sale_is_taken_back_and_no_receivable_given_up_without_a_second_perso
                 if old is not None:
                     assert block.credits >= old.credits, step
                     assert block.price_minor >= old.price_minor, step
-                    for column in ("voided", "refunded", "written_off"):
-                        gone = old.disposed.get(column)
-                        assert block.disposed.get(column) == gone, step
+                    for column in ("voided", "refunded", "written_off", "charged_back", "escheated"):
+                        if (column, step.event.type) != ("escheated", "consumption.reversed"):  # expired since
+                            assert block.disposed.get(column) == old.disposed.get(column), step
 
 
 @for_every_walk
 def test_whatever_the_pieces_no_more_than_the_limits_happens_to_a_customer_without_a_second_person(walk: Walk) -> None:
-    """Within the time that counts, and over all types of events together."""
+    """Within the time that counts, over all types of events together, and whether a customer is the event's own or
+    another that gains by it."""
     approvals = _asking(
         grant_credits_above="20",
         grant_value_above="10.00",
@@ -161,11 +186,12 @@ def test_whatever_the_pieces_no_more_than_the_limits_happens_to_a_customer_witho
         revenue_advanced_above="30.00",
         credit_prices={"credit": "0.50"},
     )
-    sums: dict[str | None, EventEffect] = {}
+    sums: dict[str, EventEffect] = {}
     for step, _, state, effect in _measured(walk, approvals):
-        before = sums.get(step.event.customer, NO_EFFECT)
-        if needs_second_person(step.event, state, effect, before) is None:
-            sums[step.event.customer] = before + effect
+        customers = customers_of(step.event, step.decision)
+        before = [sums.get(customer, NO_EFFECT) for customer in customers]
+        if needs_second_person(step.event, state, effect, *before) is None:
+            sums |= {customer: earlier + effect for customer, earlier in zip(customers, before, strict=True)}
     for together in sums.values():
         for name, measure, _ in LIMITS:
             assert getattr(together, measure) <= getattr(approvals, name)

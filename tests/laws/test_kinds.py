@@ -30,8 +30,6 @@ ROOT: Final = Path(subledger.kinds.__file__).parents[1]
 TABLE: Final = "subledger/kinds.py"
 DECIDES: Final = {"subledger/deciding/decide.py", "subledger/deciding/disputes.py", "subledger/deciding/payments.py"}
 """Code that makes entries names their kinds."""
-FORECAST: Final = {"projections/forecast/backtest.py", "api/demo/retail.py"}
-"""The measures of the forecast, consumption and breakage, are called as two kinds are."""
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
@@ -90,4 +88,4 @@ def test_nobody_but_the_table_and_who_makes_entries_keeps_a_list_of_kinds() -> N
         for path in (ROOT / package).rglob("*.py")
         if any(_lists_of_kinds(ast.parse(path.read_text("utf-8"))))
     }
-    assert found <= {TABLE, *DECIDES, *FORECAST}, found
+    assert found <= {TABLE, *DECIDES}, found

@@ -35,6 +35,7 @@ from subledger.posting import (
     shipped_policy,
     stated_kinds,
 )
+from subledger.text.toml_text import MAX_TEXT
 from tests.laws.shipped import AMOUNTS, ARM, DEPOSITS, NAMES, PLAIN, RULES, all_policies
 
 REVENUE = {"usage_revenue", "overage_revenue", "breakage_revenue", "contra_revenue"}
@@ -309,6 +310,12 @@ def test_a_refused_policy_file_says_what_was_expected_and_found(
         parse_policy(text)
     assert (caught.value.field, caught.value.expected, caught.value.found) == (field, expected, found)
     assert str(caught.value).startswith(said) if said.endswith(": ") else str(caught.value) == said
+
+
+def test_a_policy_file_that_is_too_long_says_how_long_it_is() -> None:
+    with pytest.raises(InvalidPolicy) as caught:
+        parse_policy(" " * (MAX_TEXT + 1))
+    assert (caught.value.expected, caught.value.found) == (f"at most {MAX_TEXT} characters", str(MAX_TEXT + 1))
 
 
 def test_a_policy_file_at_its_bounds_is_read() -> None:

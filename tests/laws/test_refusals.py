@@ -87,6 +87,9 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str, str], str]] = [
      ("wrong_currency", "data.currency", "USD", "EUR"), "block B is in USD"),
     ("credits.refunded", {"block_id": "B", "credits": "5"},
      ("insufficient_credits", "data.credits", "at most 4", "5"), "block B has 4 credits left"),
+    ("credits.refunded", {"block_id": "B", "amount": "4.01", "currency": "USD"},
+     ("exceeds_value", "data.amount", "at most 4.00", "4.01"),
+     "the refund exceeds the carrying amount of block B (4.00 USD)"),
     ("credits.refunded", {"block_id": "B", "credits": "1", "amount": "1.01", "currency": "USD"},
      ("exceeds_value", "data.amount", "at most 1.00", "1.01"),
      "the refund exceeds the carrying amount of these credits of block B (1.00 USD)"),
@@ -328,6 +331,24 @@ def test_a_block_is_not_repriced_beyond_all_business() -> None:
     )
     case.buys("B", credits="1", price="9999999999999.99")
     assert case.does("block.repriced", 2, block_id="B", add_price="0.01", add_credits="999999999999999", reason="r")
+
+
+def test_a_purchase_with_its_bonus_is_not_of_too_many_credits() -> None:
+    data = {"block_id": "A", "credits": "1", "price": "1.00", "currency": "USD"}
+    error = Case().is_refused("credits.purchased", 2, **data, bonus_credits="1000000000000000")
+    assert (error.code, error.field) == ("invalid_value", "data.bonus_credits")
+    assert (error.expected, error.found) == ("together at most 1000000000000000", "1000000000000001")
+
+
+def test_a_purchase_is_in_the_currency_of_its_pool() -> None:
+    case = Case()
+    case.buys("A", pool="P")
+    data = {"block_id": "B", "credits": "1", "price": "1.00", "currency": "EUR", "pool": "P"}
+    error = case.is_refused("credits.purchased", 2, **data)
+    assert error.as_document().items() >= {
+        "code": "wrong_currency", "field": "data.currency", "expected": "USD", "found": "EUR",
+        "detail": "pool P is in USD",
+    }.items()  # fmt: skip
 
 
 @pytest.mark.parametrize(

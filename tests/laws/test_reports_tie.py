@@ -150,6 +150,7 @@ def _no_more_than_was_there(performance: Report, rolled: Report) -> None:
 
 def _each_month_is_within_its_band(forecast: Report) -> None:
     left: dict[str, int] = {}
+    of_open_blocks: dict[tuple[str, str], int] = {}
     for row in table_of(forecast, "forecast"):
         assert row["opening"] == left.get(row["currency"], row["opening"])
         assert row["opening"] - row["expected"] == row["closing"] >= 0 <= row["expected"]
@@ -157,9 +158,16 @@ def _each_month_is_within_its_band(forecast: Report) -> None:
         if row["period"] == "later":
             assert row["closing"] == 0
             continue
+        of_open_blocks[row["currency"], row["period"]] = row["consumption"]
         for what in ("consumption", "breakage"):
             assert 0 <= row[f"{what}_low"] <= row[what] <= row[f"{what}_high"]
         assert row["consumption"] + row["breakage"] + row["escheat"] == row["expected"]
+    for row in table_of(forecast, "consumption"):
+        assert row["from_open_blocks"] == of_open_blocks.get((row["currency"], row["period"]), 0)
+        assert row["from_open_blocks"] + row["from_purchases"] == row["consumption"] >= row["from_open_blocks"] >= 0
+        assert row["purchases"] >= 0
+        if row["consumption_low"] is not None:
+            assert 0 <= row["consumption_low"] <= row["consumption"] <= row["consumption_high"]
 
 
 @pytest.mark.law

@@ -11,11 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.forecast.backtest import HORIZON, LEVEL, MEASURES, Actuals, Bands, Trial, run_rate, spread, stretches
-from projections.forecast.habits import UNTESTED_K, Habits, Observation, Purse, credibility_k
+from projections.forecast import backtest
+from projections.forecast.backtest import Actuals, Trial, run_rate, trials
+from projections.forecast.bands import LEVEL, Bands, spread, stretches
+from projections.forecast.credibility import BETTER, SILENT, UNTESTED, Case, Fit, fit
+from projections.forecast.habits import Habits, Observation, Purse, own_months, silent_months
 from projections.forecast.holdings import NEVER, month_number
+from projections.forecast.monthly import Monthly
+from projections.forecast.prospects import HORIZON, MEASURES, TOTAL, Prospect, prospects
 from projections.forecast.runoff import AHEAD, Lot, Lots, Outlook, currency_of, months_after, outlooks, run_off
+from projections.forecast.series import NO_SEASON
 from subledger.money import nano
+from tests.campaigns.portfolios import FIRST, monthly_of, steady
 
 DAY = date(2026, 3, 31)
 LAST = month_number(DAY)
@@ -165,24 +172,143 @@ def test_credits_that_expire_soon_are_used_for_the_days_they_live() -> None:
 # --- credibility ----------------------------------------------------------------------------------------------------
 
 
-def test_credibility_by_hand() -> None:
-    """Shares 0.2 0.4 and 0.6 0.8: noise 0.02 within each; between (0.3, 0.7) 2 × 2 × 0.04 = 0.16.
+def case(own: float, cohort: float, drawn: int, *, months: int = 3, silent: int = 0) -> Case:
+    return Case(months, silent, own, cohort, drawn, opening=1000)
 
-    signal = (0.16 − 1 × 0.02) / (4 − 8 / 4) = 0.07; k = 0.02 / 0.07; two months are believed to 2 / (2 + k) = 0.875.
-    """
-    purses = [[month(1, 20, 100), month(0, 40, 100)], [month(1, 60, 100), month(0, 80, 100)]]
-    assert credibility_k(purses) == pytest.approx(0.02 / 0.07)
-    habits = Habits({("a", "credit", ()): purses[0], ("b", "credit", ()): purses[1]}, LAST)
-    assert habits.credibility(("a", "credit", ()), UNIT) == pytest.approx(0.875)
+
+def test_own_months_are_believed_if_they_forecast_best_and_the_cohort_if_it_does() -> None:
+    """Everybody drew 100. Own months say 100, the share of a grown balance says 300; then the other way round."""
+    assert fit([case(100, 300, 100) for _ in range(20)]) == Fit(0.0, (1.0,) * (SILENT + 1))
+    found = fit([case(300, 100, 100) for _ in range(20)])
+    assert found.k == float("inf")
+    assert found.paces[0] == pytest.approx(1.0)
+
+
+def test_a_larger_k_is_taken_only_if_it_is_better_by_a_tenth() -> None:
+    """Own months are wrong by 20 up and down, the cohort by 19.5 up and down: not better by a tenth of the square."""
+    cases = [case(120, 119.5, 100), case(80, 80.5, 100)]
+    assert 20**2 * BETTER < 19.5**2
+    assert fit(cases).k == 0.0
+
+
+def test_customers_silent_for_months_are_paced_by_what_such_customers_used() -> None:
+    """A hundred who used last month use as before; of a hundred silent for one, one does: (100 + 5 × 100) / 10,500."""
+    active = [case(100, 100, 100) for _ in range(100)]
+    silent = [case(100, 100, 100 if at == 0 else 0, silent=1) for at in range(100)]
+    paces = fit([*active, *silent]).paces
+    assert paces[0] == pytest.approx(1.0)
+    assert paces[1] == pytest.approx((100 + 500) / (10_000 + 500))
+    assert paces[2:] == (1.0, 1.0, 1.0), "nobody was silent for longer"
+
+
+def test_without_cases_credibility_is_untested() -> None:
+    assert fit([]) == UNTESTED
+    purse: Purse = ("ann", "credit", ())
+    habits = Habits({purse: [month(n, 10, 20) for n in range(6)]}, LAST)
+    assert habits.credibility(purse, UNIT) == pytest.approx(6 / (6 + UNTESTED.k)), "a cohort of one"
     assert habits.credibility(("nobody", "credit", ()), UNIT) == 0
+    assert habits.pace(("nobody", "credit", ()), UNIT) == 1
 
 
-def test_who_does_not_differ_from_the_cohort_is_taken_for_one_of_it() -> None:
-    alike = [[month(1, 20, 100), month(0, 80, 100)], [month(1, 80, 100), month(0, 20, 100)]]
-    assert credibility_k(alike) == float("inf")
-    steady = [[month(1, 20, 100), month(0, 20, 100)], [month(1, 70, 100), month(0, 70, 100)]]
-    assert credibility_k(steady) == 0
-    assert credibility_k(steady[:1]) == UNTESTED_K
+def test_recent_months_count_more_and_a_season_is_taken_out_and_put_in() -> None:
+    months = [month(4, 100, 500), month(0, 400, 500)]
+    assert own_months(months, LAST, NO_SEASON).mean(1.0, 10**18) == pytest.approx(
+        (100 * 500 + 400 * 1000) / 1500 * 1e9
+    ), "half as much after four months"
+    doubled = tuple(2.0 if number % 12 == LAST % 12 else 0.9 for number in range(12))
+    assert own_months(months[1:], LAST, doubled).mean(1.0, 10**18) == pytest.approx(200e9)
+    assert own_months(months[1:], LAST, doubled).mean(0.5, 10**18) == pytest.approx(100e9)
+    assert own_months(months, LAST, NO_SEASON).mean(1.0, 50) == 50, "no more than there is"
+
+
+def test_silent_months_are_the_last_without_usage() -> None:
+    assert silent_months([]) == 0
+    assert silent_months([month(2, 0, 9), month(1, 5, 9), month(0, 0, 9)]) == 1
+    assert silent_months([month(n, 0, 9) for n in range(9, -1, -1)]) == SILENT
+
+
+def test_who_buys_more_than_it_uses_is_not_expected_to_use_more_as_its_balance_grows() -> None:
+    """Eight customers use 80 of the 100 that they buy a month: shares fall, the usage is the same."""
+    purses: list[Purse] = [(f"c{at}", "credit", ()) for at in range(8)]
+    observed = {purse: [month(n, 80, 20 * (13 - n)) for n in range(11, -1, -1)] for purse in purses}
+    lots: Lots = {purse: [lot("280", 28_000)] for purse in purses}
+    outlook = expect(lots, observed, 3)
+    assert [each.consumed for each in outlook.months] == pytest.approx([8 * 8_000] * 3, rel=0.02)
+
+
+# --- all consumption ------------------------------------------------------------------------------------------------
+
+
+def sums_of(consumed: list[int], purchased: list[int] | None = None) -> Monthly:
+    first = LAST + 1 - len(consumed)
+    return Monthly(
+        {("USD", first + at): amount for at, amount in enumerate(consumed)},
+        {("USD", first + at): amount for at, amount in enumerate(purchased or consumed)},
+        {("credit", first + at): amount * 10**7 for at, amount in enumerate(consumed)},
+    )
+
+
+SUMS = st.lists(st.integers(-(10**4), 10**8), max_size=40).map(sums_of)
+
+
+@given(books(), SUMS, st.integers(1, 30), st.sampled_from((DAY, date(2026, 4, 1), date(2026, 4, 29))))
+def test_open_blocks_and_purchases_are_all_consumption_and_neither_is_negative(
+    both: tuple[Lots, dict[Purse, list[Observation]]], sums: Monthly, months: int, day: date
+) -> None:
+    lots, observed = both
+    found = prospects(lots, Habits(observed, LAST, sums.seasons(LAST)), sums, day, months, steps=3_000)["USD"]
+    assert len(found.total) == len(found.purchases) == len(found.outlook.months) == months
+    for total, purchases, of_lots in zip(found.total, found.purchases, found.outlook.months, strict=True):
+        assert total >= of_lots.consumed >= 0 <= purchases
+    assert found.outlook.opening == sum(each.value for own in lots.values() for each in own)
+    assert found.outlook.remaining(months) >= 0
+    if not any(sums.consumed.values()):
+        assert sum(found.total) == sum(each.consumed for each in found.outlook.months), "nothing is invented"
+
+
+def test_open_blocks_are_not_expected_to_yield_more_than_all_consumption() -> None:
+    """Ann's own months say 100 a month, the ledger's last year 40: her usage is slowed down to it."""
+    purse: Purse = ("ann", "credit", ())
+    observed = {purse: [month(n, 100, 5000) for n in range(11, -1, -1)], ("bob", "credit", ()): [month(0, 100, 5000)]}
+    lots: Lots = {purse: [lot("5000", 500_000)]}
+    sums = sums_of([4_000] * 24)
+    found = prospects(lots, Habits(observed, LAST), sums, DAY, 3)["USD"]
+    assert found.total == pytest.approx([4_000] * 3, rel=0.02)
+    assert [each.consumed for each in found.outlook.months] == pytest.approx([4_000] * 3, rel=0.02)
+
+
+def test_what_the_open_blocks_do_not_yield_comes_from_purchases() -> None:
+    """The ledger uses 100.00 a month; the open block has 30.00 and then nothing: 70.00, then 100.00 of purchases."""
+    purse: Purse = ("ann", "credit", ())
+    observed = {purse: [month(n, 100, 100) for n in range(11, -1, -1)], ("bob", "credit", ()): [month(0, 100, 100)]}
+    found = prospects({purse: [lot("30", 3_000)]}, Habits(observed, LAST), sums_of([10_000] * 12), DAY, 2)["USD"]
+    assert [each.consumed for each in found.outlook.months] == [3_000, 0]
+    assert found.total == found.purchases == [10_000, 10_000]
+    assert found.paces == (10_000, 10_000)
+
+
+def test_of_many_customers_trials_are_of_every_nth_whose_share_of_all_consumption_limits_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixty customers who use about the same: trials of twenty forecast their blocks, and all consumption."""
+    holdings = steady(seed=7, months=16)
+    last = FIRST + 15
+    of_all = trials(holdings, monthly_of(holdings), last)
+    monkeypatch.setattr(backtest, "MOST_TRIED", 20)
+    assert len({each.customer for each in backtest.sample(holdings)}) == 20
+    of_some = trials(holdings, monthly_of(holdings), last)
+    whole = slice(0, 1)
+    for one, other in zip(of_some, of_all, strict=True):
+        assert one.actual(TOTAL, whole) == other.actual(TOTAL, whole)
+        assert one.by("run_rate", TOTAL, whole) == other.by("run_rate", TOTAL, whole)
+        assert 0 < one.prospect.outlook.opening < other.prospect.outlook.opening
+        assert one.forecast(TOTAL, whole) == pytest.approx(other.forecast(TOTAL, whole), rel=0.2)
+        assert one.forecast("consumption", whole) == pytest.approx(one.actual("consumption", whole), rel=0.6)
+
+
+def test_the_rest_of_a_month_is_expected_by_its_days() -> None:
+    found = prospects({}, Habits({}, LAST), sums_of([30_000] * 12), date(2026, 4, 10), 2)["USD"]
+    assert found.total == found.purchases == [20_000, 30_000], "20 of 30 days are left"
 
 
 # --- bands ----------------------------------------------------------------------------------------------------------
@@ -196,7 +322,18 @@ def test_the_band_holds_four_of_five_errors_and_one_more(errors: int, expected: 
     assert found is None or found >= LEVEL * (errors + 1)
 
 
-AMOUNTS = st.builds(Actuals, consumed=st.integers(0, 4000), expired=st.integers(0, 4000))
+AMOUNTS = st.builds(
+    Actuals, consumed=st.integers(0, 4000), expired=st.integers(0, 4000), total_consumed=st.integers(0, 9000)
+)
+
+
+def prospect_of(outlook: Outlook, total: int = 1000) -> Prospect:
+    months = len(outlook.months)
+    return Prospect(outlook=outlook, total=[total] * months, purchases=[0] * months)
+
+
+def trial(month: int, prospect: Prospect, actuals: list[Actuals]) -> Trial:
+    return Trial(month=month, currency="USD", prospect=prospect, actuals=actuals, run_rate=[], last_month=[])
 
 
 @given(books(), st.lists(st.lists(AMOUNTS, min_size=1, max_size=HORIZON), max_size=8))
@@ -204,29 +341,32 @@ def test_what_is_expected_lies_within_its_band_and_the_band_within_what_can_be(
     both: tuple[Lots, dict[Purse, list[Observation]]], actuals: list[list[Actuals]]
 ) -> None:
     outlook = expect(*both, 6)
-    tried = [
-        Trial(month=LAST - 9 + at, currency="USD", outlook=expect(*both, HORIZON), actuals=each, run_rate=[])
-        for at, each in enumerate(actuals)
-    ]
+    of_trials = prospect_of(expect(*both, HORIZON))
+    tried = [trial(LAST - 9 + at, of_trials, each) for at, each in enumerate(actuals)]
+    prospect = prospect_of(outlook)
     bands = Bands(tried, LAST)
     for measure in MEASURES:
         for stretch in (*stretches(HORIZON), slice(4, 5)):
-            low, high = bands.band(outlook, "USD", measure, stretch)
-            months = outlook.months[stretch]
-            expected = sum(each.consumed if measure == "consumption" else each.expired for each in months)
-            assert 0 <= low <= expected <= high <= max(outlook.opening, 0)
+            low, high = bands.band(prospect, "USD", measure, stretch)
+            if measure == TOTAL and low is None:
+                assert high is None
+                continue
+            assert low is not None
+            assert high is not None
+            assert 0 <= low <= prospect.expected(measure, stretch) <= high
+            assert measure == TOTAL or high <= max(outlook.opening, 0)
 
 
 def test_a_band_knows_only_what_had_happened_by_then() -> None:
     """Four trials in a row were wrong: the one that begins before they ended has no band yet."""
     lots: Lots = {("ann", "credit", ()): [lot("100", 10_000)]}
-    outlook = expect(lots, {}, HORIZON)
-    tried = [
-        Trial(month=LAST - 6 + at, currency="USD", outlook=outlook, actuals=[Actuals(consumed=1000)], run_rate=[])
-        for at in range(4)
-    ]
-    assert Bands(tried, LAST - 3).band(outlook, "USD", "consumption", slice(0, 1)) == (0, 10_000)
-    assert Bands(tried, LAST - 2).band(outlook, "USD", "consumption", slice(0, 1)) == (0, 1000)
+    prospect = prospect_of(expect(lots, {}, HORIZON))
+    tried = [trial(LAST - 6 + at, prospect, [Actuals(consumed=1000, total_consumed=500)]) for at in range(4)]
+    month_ahead = slice(0, 1)
+    assert Bands(tried, LAST - 3).band(prospect, "USD", "consumption", month_ahead) == (0, 10_000)
+    assert Bands(tried, LAST - 2).band(prospect, "USD", "consumption", month_ahead) == (0, 1000)
+    assert Bands(tried, LAST - 3).band(prospect, "USD", TOTAL, month_ahead) == (None, None)
+    assert Bands(tried, LAST - 2).band(prospect, "USD", TOTAL, month_ahead) == (500, 1500), "half, up and down"
 
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------

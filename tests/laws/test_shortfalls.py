@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import Block
-from subledger.deciding.shortfalls import MOST_NAMED, Shortfall, insufficient, shortfalls_of
+from subledger.deciding.shortfalls import MOST_NAMED, UNKNOWN_CUSTOMER, Shortfall, insufficient, shortfalls_of
 from subledger.errors import InsufficientCredits
 from subledger.events.envelope import Event, read_event
 from subledger.wallet_parts import Blocks
@@ -77,6 +77,14 @@ def test_a_state_has_what_escheated_whenever_the_usage_happened() -> None:
         case.buys("A", credits="7", expires_at=EXPIRY.isoformat(), escheat_class="gift")
         case.expires("A")
         assert [(r["reason"], r["credits"]) for r in reasons(case, 10)] == [("expired", "7")]
+
+
+def test_credits_that_a_state_has_before_their_block_expires_did_not_expire() -> None:
+    for late in ("new", "reclassify"):
+        case = Case(on_shortfall="reject", late_usage=late)
+        case.buys("A", credits="7", expires_at=EXPIRY.isoformat(), escheat_class="gift")
+        case.does("credits.escheated", 5, block_id="A")
+        assert refused(case, 10)["detail"] == "100 credit requested, 0 available: there are no other credits"
 
 
 def test_credits_that_have_not_started_are_named_with_their_first_moment() -> None:
@@ -218,12 +226,19 @@ def test_a_reason_is_a_sentence(shortfall: Shortfall, sentence: str) -> None:
     assert shortfall.sentence("ann") == sentence
 
 
+def test_a_customer_without_events_is_named() -> None:
+    error = insufficient(usage(Case(on_shortfall="reject")), Decimal(100), (UNKNOWN_CUSTOMER,))
+    assert error.message.endswith("0 available: the ledger has no event of customer ann")
+
+
 def test_the_last_expiry_of_several_blocks_is_told() -> None:
     case = Case(on_shortfall="reject", late_usage="new")
     for block_id, day in (("A", 5), ("B", 8), ("C", 6)):
         case.buys(block_id, expires_at=on(day).isoformat())
     [reason] = reasons(case)
     assert reason["at"] == "2026-01-08T12:00:00Z"
+    case.buys("D", expires_at=on(7).isoformat(), priority=90)  # drawn last, but not the last to expire
+    assert reasons(case)[0]["at"] == "2026-01-08T12:00:00Z"
 
 
 def test_an_expiry_is_exclusive_and_a_start_is_not() -> None:

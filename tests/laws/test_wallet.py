@@ -6,11 +6,13 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger.billing_documents import Dispute, Invoice, Overage, Payment, ReversedUsage
 from subledger.blocks import PAID, Block
+from subledger.errors import IntegrityFault
 from subledger.money import MAX_MINOR, exponent
 from subledger.wallet import Wallet, carry_after_restoring, price_overage
 from subledger.wallet_parts import Blocks, Documents, Overages, ReversedUsages
@@ -109,6 +111,9 @@ def test_what_a_wallet_holds_is_found_by_its_name_and_nothing_else_is() -> None:
     assert HELD.standing("accounts_receivable", "EUR", "B") == (0, 0)
     assert HELD.standing("accounts_receivable", "EUR") == (0, 0)
     assert HELD.standing("customer_balance", "USD") == (-7, -7)
+    with pytest.raises(IntegrityFault) as fault:
+        HELD.state_of_overage(4)
+    assert fault.value.facts["position"] == 4
 
 
 # --- what is finished leaves, and comes back ----------------------------------------------------------------------

@@ -128,7 +128,7 @@ class _Walker:
             "credits.consumed",
             self.somebody if block is None else self.owner(block),
             credits=f"{self.size / 4:.2f}",
-            overage_price="0.0123" if self.currency != "JPY" else "3.21",
+            overage_price="0" if self.pick % 7 == 6 else "0.0123" if self.currency != "JPY" else "3.21",
             currency=self.currency,
             product="api" if self.has(1) else ...,
             block_id=block.block_id if block is not None else ...,

@@ -10,7 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
+from api.http.app import create_app
+from api.keys import create_key
 from api.service import Subledger
 from projections.close.close import close_period, reopen_period
 from projections.integrity import verify
@@ -20,6 +23,8 @@ from projections.replay.rebuild import rebuild
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.periods import Period
 from subledger.store.database import Database
+from subledger.store.reading.in_force import rules_of
+from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
 from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event
 from tests.conftest import NewLedger
@@ -299,3 +304,32 @@ def test_reopening_and_closing_again_verifies(own: tuple[Subledger, str]) -> Non
     for month in ("2026-01", "2026-02", "2026-03", "2026-04", "2026-05"):
         close_period(service.recorder, LEDGER, Period.parse(month))
     assert differences(service) == []
+
+
+def test_a_ledger_whose_policies_are_lost_says_so_and_a_rebuild_brings_them_back(own: tuple[Subledger, str]) -> None:
+    """It is neither unknown nor passed over: it is listed, its expiries are swept, and it can be verified."""
+    service, url = own
+    before = dump(service, LEDGER)
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM posting_policies")
+    lacking = f"no row of policy 1 of ledger {LEDGER}.*subledger rebuild --ledger {LEDGER}"
+    fresh = Subledger(service.database)
+    service.database.rules.clear()
+    with service.database.read() as reading:
+        head = ledger_head(reading, LEDGER)
+        assert [found.state.ledger for found, _ in ledger_heads(reading, after="", limit=9)] == [LEDGER]
+        with pytest.raises(IntegrityFault, match=lacking):
+            policy_name(reading, LEDGER, head.state.policy)
+        with pytest.raises(IntegrityFault, match=lacking):
+            rules_of(service.database, reading, LEDGER)[head.state.policy]
+    key = create_key(service.database, ledger="*", role="admin", name="ann").secret
+    client = TestClient(create_app(fresh), headers={"Authorization": f"Bearer {key}"}, raise_server_exceptions=False)
+    for path in (f"/v1/ledgers/{LEDGER}", "/v1/ledgers", f"/v1/ledgers/{LEDGER}/trial-balance"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (500, "integrity_fault"), path
+    assert "posting_policies" in {difference.check for difference in differences(service)}
+    rebuild(service.database, LEDGER)
+    assert dump(service, LEDGER) == before
+    assert differences(service) == []
+    with service.database.read() as reading:
+        assert policy_name(reading, LEDGER, head.state.policy) == "customer_deposits"

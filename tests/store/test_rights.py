@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from subledger.store.tables import APP_ROLE, APPEND_ONLY, HANDED_OVER, ONLY_FORWARD, metadata
+from tests.conftest import NewLedger
 
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 ALL = "every column"
@@ -19,7 +20,10 @@ UPDATED: dict[str, tuple[str, tuple[str, ...] | str]] = {
     "blocks": ("a batch writes the block as it is then; verify replays it", ALL),
     "documents": ("a batch writes the document as it is then; verify replays it", ALL),
     "ledger_days": ("a batch adds to the day's totals; verify adds them up from the entries", ALL),
-    "ledgers": ("head and settings move with each batch; verify derives them from the log", ALL),
+    "ledgers": (
+        "head and settings move with each batch; verify derives them from the log. What was answered goes forward; a"
+        " trigger refuses a moment that has not come", ALL,
+    ),
     "wallets": ("a batch writes the wallet as it is then; verify replays it", ALL),
     "wallet_parts": ("a batch writes the part as it is then; verify replays it", ALL),
     "api_keys": ("a key ends, and its last use is noted; a trigger lets both go forward", ONLY_FORWARD["api_keys"]),
@@ -153,3 +157,17 @@ def test_keys_and_grants_are_not_rewritten_by_the_owner_either(owner: psycopg.Co
 def test_keys_and_grants_end(owner: psycopg.Connection[Any], before: str, statement: str) -> None:
     owner.execute(before.encode())
     assert owner.execute(_of_ours(statement)).rowcount == 1
+
+
+@pytest.mark.parametrize(
+    "moment", ["now() + interval '1 hour'", "'infinity'", "now() - interval '1 hour'", "NULL"], ids=str
+)
+def test_the_moment_that_was_answered_is_never_one_that_has_not_come_and_goes_forward(
+    owner: psycopg.Connection[Any], new_ledger: NewLedger, moment: str
+) -> None:
+    """Ahead of the clock it would date every later batch after it, and let answers of the future be given for good."""
+    ledger = new_ledger()
+    owner.execute(f"SET ROLE {APP_ROLE}")
+    owner.execute("UPDATE ledgers SET answered_through = now() WHERE ledger = %s", (ledger,))
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        owner.execute(f"UPDATE ledgers SET answered_through = {moment} WHERE ledger = '{ledger}'".encode())

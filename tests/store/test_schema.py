@@ -64,6 +64,7 @@ def triggers() -> set[tuple[str, str]]:
     """Every trigger that there is: table, name."""
     found = {(table, name) for table in (*APPEND_ONLY, *HANDED_OVER) for name in ("append_only", "never_truncated")}
     found |= {(t, name) for t in ONLY_FORWARD for name in ("only_forward", "never_deleted", "never_truncated")}
+    found.add(("ledgers", "goes_forward"))
     return found | {(table, "sealed") for table in sealed_tables()}
 
 
@@ -86,6 +87,7 @@ def test_the_triggers_refuse_every_kind_of_change(owner_url: str) -> None:
     changes = {
         "append_only": ("UPDATE", "DELETE"),
         "only_forward": ("UPDATE",),
+        "goes_forward": ("UPDATE",),
         "never_deleted": ("DELETE",),
         "sealed": ("INSERT", "UPDATE"),
         "never_truncated": (),

@@ -41,6 +41,8 @@ ESCHEATED = [
     payment("pay-1", "500.00", "ann", "2026-01-06", block_id="B", payment_id="pay-1"),
     cloud_event("esch", "credits.escheated", "ann", "2026-01-10T00:00:00Z", block_id="B"),
 ]
+POOLED = [purchase("B", "10000", "ann", "2026-01-05", price="1000.00", pool="P")]
+DISPUTED = cloud_event("disp", "dispute.opened", "ann", "2026-01-11T00:00:00Z", dispute_id="d", block_id="B")
 UNAPPLIED = [payment("pay-2", "700.00", "ann", "2026-01-06", payment_id="pay-2")]
 
 
@@ -164,6 +166,72 @@ WAYS_ROUND = {
         event("escheat.reclaimed", block_id="B", amount="500.00", currency="USD"),
         ("money_back", {"money_back": "500", "cancels": True}),
     ),
+    "a lost dispute of what nobody paid": (
+        [*UNPAID, USED, DISPUTED], DEAR, event("dispute.lost", dispute_id="d"),
+        ("grant", {"value_given": "600", "cancels": True}),
+    ),
+    "a lost dispute of what nobody paid, where voids need somebody": (
+        [*UNPAID, DISPUTED], VOIDS, event("dispute.lost", dispute_id="d"),
+        ("void", {"cancels": True}),
+    ),
+    "a dispute of what nobody paid, won for a cent": (
+        [*UNPAID, USED, DISPUTED], DEAR, event("dispute.won", dispute_id="d", amount="0.01", currency="USD"),
+        ("grant", {"value_given": "599.99", "cancels": True}),
+    ),
+    "a lost dispute of more than what was paid": (
+        [*UNPAID, USED, payment("pay-1", "850.00", "ann", "2026-01-06", block_id="B", payment_id="pay-1"), DISPUTED],
+        DEAR, event("dispute.lost", dispute_id="d"),
+        ("grant", {"value_given": "150", "cancels": True}),
+    ),
+    "an estimate before anything was used": (
+        POOLED, {"revenue_advanced_above": "100"},
+        cloud_event(
+            "e", "breakage.estimated", None, NOON, pool="P", expected_breakage_rate="0.2", currency="USD", evidence="e"
+        ),
+        ("revenue_advanced", {"revenue_advanced": "200"}),
+    ),
+    "a purchase for a unit of money": (
+        [], MANY, event("credits.purchased", block_id="N", credits="5000", price="1.00", currency="USD"),
+        ("grant", {"credits_given": "5000"}),
+    ),
+    "credits added for a unit of money": (
+        PAID, MANY, event("block.repriced", block_id="B", add_credits="5000", add_price="1.00", reason="r"),
+        ("grant", {"credits_given": "5000"}),
+    ),
+    "credits at less than half of their price": (
+        [], {**MANY, "credit_prices": {"credit": "0.10"}},
+        event("credits.purchased", block_id="N", credits="5000", price="249.99", currency="USD"),
+        ("grant", {"credits_given": "5000", "value_given": "250.01"}),
+    ),
+    "usage beyond the credits for nothing": (
+        [], MANY, event("credits.consumed", credits="3000", overage_price="0", currency="USD", on_shortfall="overage"),
+        ("grant", {"credits_given": "3000"}),
+    ),
+    "usage beyond the credits at less than half of their price": (
+        PAID, {**DEAR, "credit_prices": {"credit": "0.10"}},
+        event("credits.consumed", credits="13000", overage_price="0.049", currency="USD", on_shortfall="backfill"),
+        ("grant", {"credits_given": "3000", "value_given": "153"}),
+    ),
+    "bonus credits that pay for earlier usage": (
+        [OVERAGE], DEAR,
+        event(
+            "credits.purchased", block_id="N", credits="1000", bonus_credits="2000", price="1000.00", currency="USD"
+        ),
+        ("grant", {"credits_given": "2000", "value_given": "2000"}),
+    ),
+    "credits turned over to a state": (
+        ESCHEATED[:2], VOIDS, event("credits.escheated", block_id="B"),
+        ("void", {"money_back": "500", "cancels": True}),
+    ),
+    "credits turned over to a state, by their value": (
+        ESCHEATED[:2], {"money_back_above": "499.99"}, event("credits.escheated", block_id="B"),
+        ("money_back", {"money_back": "500", "cancels": True}),
+    ),
+    "unclaimed property paid to a state": (
+        ESCHEATED, {"money_back_above": "499.99"},
+        event("escheat.remitted", block_id="B", amount="500.00", currency="USD"),
+        ("money_back", {"money_back": "500"}),
+    ),
 }  # fmt: skip
 
 
@@ -218,6 +286,18 @@ def vars_of(effect: Any) -> dict[str, Any]:
         ([], event("credits.purchased", block_id="N", credits="5000", price="5000.00", currency="USD")),
         (UNPAID, event("block.repriced", block_id="B", add_credits="-5000", add_price="-500.00", reason="r")),
         (PAID, event("dispute.opened", dispute_id="d", block_id="B")),
+        ([*PAID, USED, DISPUTED], event("dispute.lost", dispute_id="d")),
+        ([OVERAGE], event("credits.purchased", block_id="N", credits="10000", price="8000.00", currency="USD")),
+        ([OVERAGE], event("credits.purchased", block_id="N", credits="10000", price="5000.00", currency="USD")),
+        (
+            PAID,
+            event("credits.consumed", credits="90000", overage_price="0.0001", currency="USD", on_shortfall="overage"),
+        ),
+        (EXPIRED[:1], cloud_event("e", "credits.expired", "ann", "2026-01-10T00:00:00Z", block_id="B")),
+        (
+            [purchase("B", "5000", "ann", "2026-01-05", expires_at="2026-01-10T00:00:00Z", escheat_class="DE-3y")],
+            cloud_event("e", "credits.expired", "ann", "2026-01-10T00:00:00Z", block_id="B"),
+        ),
     ],
 )
 def test_what_gives_nothing_needs_nobody(
@@ -253,6 +333,45 @@ def test_an_event_in_pieces_waits_together_with_what_was_before_of_whatever_type
     [outcome] = fresh.record(ledger, [cloud_event("7", "credits.refunded", "ann", NOON, block_id="B", credits="1")],
                              by="ann")  # fmt: skip
     assert outcome.status == "waiting"
+
+
+def test_pieces_count_for_whoever_gains_them_from_whomever(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    people = ["ann", "bea", "cay"]
+    recorded(service, ledger, *(purchase(name, "900", name, "2026-01-05", price="90.00") for name in people))
+    limits = {"grant_credits_above": "1000", "grants_within": "1d"}
+    service.configure_ledger(ledger, SettingsChange(approvals=limits), by="ann")
+
+    def status(through: Subledger, id: str, sender: str, to: str) -> str:
+        data = {"block_id": sender, "to_customer": to, "credits": "400", "new_block_id": id}
+        [outcome] = through.record(ledger, [cloud_event(id, "credits.transferred", sender, NOON, **data)], by="ann")
+        return outcome.status
+
+    assert status(service, "1", "ann", "zoe") == "recorded"
+    assert status(service, "2", "bea", "zoe") == "recorded"
+    assert status(service, "3", "cay", "zoe") == "waiting", "1,200 for zoe"
+    assert status(Subledger(service.database), "4", "cay", "zoe") == "waiting", "as the log has it"
+    assert status(service, "5", "cay", "yan") == "recorded", "for somebody else"
+    gift = {"block_id": "g", "credits": "300", "reason": "promotional"}
+    [outcome] = service.record(ledger, [cloud_event("6", "credits.granted", "zoe", NOON, **gift)], by="ann")
+    assert outcome.status == "waiting", "a gift on top"
+    assert integrity.verify(service.database, ledger).differences == []
+
+
+def test_usage_for_nothing_counts_in_pieces_too(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.configure_ledger(ledger, SettingsChange(approvals={**MANY, "grants_within": "1d"}), by="ann")
+
+    def status(through: Subledger, id: str, price: str = "0") -> str:
+        free = usage(id, "600", "ann", NOON, overage_price=price, currency="USD", on_shortfall="overage")
+        [outcome] = through.record(ledger, [free], by="ann")
+        return outcome.status
+
+    assert status(service, "1") == "recorded"
+    assert status(service, "2") == "waiting"
+    assert status(Subledger(service.database), "3") == "waiting", "as the log has it"
+    assert status(service, "4", "0.0001") == "recorded", "at a price"
+    assert integrity.verify(service.database, ledger).differences == []
 
 
 def test_a_change_of_what_needs_a_second_person_needs_one(service: Subledger, new_ledger: NewLedger) -> None:

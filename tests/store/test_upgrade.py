@@ -195,6 +195,35 @@ def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean
         database.close()
 
 
+def test_the_id_that_a_target_answered_is_in_the_steps_after_a_downgrade_too(fresh_database_url: str) -> None:
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    Subledger(database).create_ledger("acme", LedgerSettings(currency="USD"))
+    with psycopg.connect(fresh_database_url) as connection:
+        connection.execute(
+            "INSERT INTO deliveries (ledger, delivery_id, channel, destination, export_id, period, number, part, name,"
+            " reference, state, attempts, looks, steps, erp_id, created_at, changed_at)"
+            " VALUES ('acme', 'd', 'c', 'n', 'e', '2026-01', 1, 0, 'n', 'r', 'posted', 0, 0, 2, '7', now(), now())"
+        )
+        connection.execute(
+            "INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, by, erp_id)"
+            " VALUES ('acme', 'd', 1, now(), 'accepted', 'worker', '7'),"
+            " ('acme', 'd', 2, now(), 'posted', 'worker', NULL)"
+        )
+    database.close()
+    command.downgrade(_config(fresh_database_url), "0038")
+    whole = "SELECT seal = row_seal(to_jsonb(s) - 'seal') FROM delivery_steps s"
+    with psycopg.connect(fresh_database_url) as connection:
+        assert connection.execute(whole).fetchall() == [(True,), (True,)]
+    migrate(fresh_database_url)
+    with psycopg.connect(fresh_database_url) as connection:
+        assert connection.execute(whole).fetchall() == [(True,), (True,)]
+        found = connection.execute("SELECT step, erp_id FROM delivery_steps ORDER BY step").fetchall()
+        assert found == [(1, None), (2, "7")]
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            connection.execute("UPDATE delivery_steps SET erp_id = '8'")
+
+
 # --- the accounting rules -----------------------------------------------------------------------------------------
 
 BUY_MORE = {"block_id": "N", "credits": "10", "price": "5.00", "currency": "USD"}

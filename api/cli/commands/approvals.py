@@ -118,7 +118,7 @@ def refuse(
     note: Annotated[str | None, typer.Option(help="The reason; shown when the event is sent again.")] = None,
     json_: Json = False,
 ) -> None:
-    """Refuses a waiting event: it is never recorded.
+    """Refuses a waiting event, which is then never recorded.
 
     Example: subledger approvals refuse apr-0123456789abcdef0123 --ledger acme --by maria --note "they paid"
     """

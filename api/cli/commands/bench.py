@@ -39,9 +39,9 @@ def bench(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Runs the benchmarks: every goal as a ratio to a limit measured in the same run. Needs a checkout.
+    """Runs the benchmarks. Every goal is a ratio to a limit that is measured in the same run. Needs a checkout.
 
-    Uses databases of its own, which are dropped afterwards. 10^6 events take some minutes, 10^7 an hour or more.
+    It uses databases of its own and drops them at the end. 10^6 events take some minutes, 10^7 an hour or more.
 
     A missed goal is no failure. If a measurement stops with an error, the exit code is 1.
 

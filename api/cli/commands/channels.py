@@ -102,7 +102,7 @@ def channel_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Creates or changes a channel; settings that are not in the file have their defaults.
+    """Creates or changes a channel. A setting that is not in the file gets its default.
 
     A credential is a name that the worker resolves: env:NAME or file:/path.
 

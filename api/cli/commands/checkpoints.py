@@ -26,7 +26,9 @@ def checkpoint(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Signs the ledger's tree head, or shows an earlier one; with --since, the proof from an earlier one (RFC 6962).
+    """Signs the ledger's tree head, or shows an earlier one. With --since it prints a consistency proof.
+
+    The proof (RFC 6962) shows that the first N events of the log are unchanged.
 
     Store checkpoints in a place to which nobody who can change the database can write.
     Example: subledger checkpoint --ledger acme --since 120

@@ -13,7 +13,7 @@ from api.terminal import Json, LedgerOption, out, print_json
 from projections.configuring.clock import read_clock, set_clock
 from projections.reads.clock import clock_of
 
-clock_app = typer.Typer(help="The current time of a ledger; a sandbox's clock can be set.", no_args_is_help=True)
+clock_app = typer.Typer(help="The current time of a ledger, and the clock of a sandbox.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,9 @@ def clock_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets the clock of a sandbox ledger, which decides what is in the future and what is due. It never goes back.
+    """Sets the clock of a sandbox ledger. It decides which times are in the future and which expiries are due.
+
+    The clock never goes back.
 
     Example: subledger clock set 2027-01-01T00:00:00Z --ledger trial
     """

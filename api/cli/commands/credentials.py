@@ -47,7 +47,7 @@ def credentials_grant(
 
 @credentials_app.command("list")
 def credentials_list(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists the grants of a ledger, also the revoked ones.
+    """Lists the grants of a ledger, with the revoked ones.
 
     Example: subledger credentials list --ledger acme
     """

@@ -17,7 +17,8 @@ from subledger.events.envelope import format_time
 from subledger.store.reading.ledgers import ledger_head
 
 customer_app = typer.Typer(
-    help="Attributes of customers (segment, region …): not part of the log, and can be erased.", no_args_is_help=True
+    help="Attributes of customers (segment, region …). They are not part of the log and can be erased.",
+    no_args_is_help=True,
 )
 
 CustomerArgument = Annotated[str, typer.Argument(help="The customer, such as cust-42.", metavar="CUSTOMER")]
@@ -41,7 +42,7 @@ def customer_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets attributes of a customer; other attributes do not change.
+    """Sets attributes of a customer. Other attributes do not change.
 
     Example: subledger customer set cust-42 segment=enterprise region=emea --ledger acme
     """
@@ -91,7 +92,7 @@ def customer_erase(customer: CustomerArgument, ledger: LedgerOption, by: By = wh
 
 @customer_app.command("erasures")
 def customer_erasures(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists the erasures of attributes: customer, time and user, without the attributes.
+    """Lists the erasures of attributes, with customer, time and user, but without the attributes.
 
     Example: subledger customer erasures --ledger acme
     """
@@ -111,7 +112,7 @@ def customer_import(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets the attributes in the columns of a file, for all its customers or none; an empty cell removes one.
+    """Sets the attributes of a file, for all its customers or for none. An empty cell removes an attribute.
 
     Example: subledger customer import customers.csv --ledger acme
     """

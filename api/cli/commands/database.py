@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(json_: Json = False) -> None:
-    """Applies the migrations. The embedded database does so by itself; any other needs it once per version.
+    """Applies the migrations. Every database of your own needs this once per version; an embedded one needs no `init`.
 
     Example: subledger init
     """

@@ -57,8 +57,8 @@ def deliver(
 ) -> None:
     """Exports a month and delivers its journals to the general ledger, each once. Safe to repeat.
 
-    Exit code 1 if a delivery was rejected or failed, or is not finished in time. `deliveries show` prints the reason,
-    `deliveries retry` tries a dead letter again, a worker or `deliver` continues the others.
+    The exit code is 1 if a delivery was rejected or failed, or is not finished in time. `deliveries show` prints the
+    reason. `deliveries retry` tries a dead letter again. A worker, or `deliver`, continues the others.
 
     Example: subledger deliver 2026-01 --ledger acme
     """
@@ -169,9 +169,9 @@ def deliveries_retry(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Retries a dead letter: a worker, or the next `deliver` of its month, delivers it again.
+    """Retries a dead letter. A worker, or the next `deliver` of its month, delivers it again.
 
-    The target is searched for it first, so a journal that is there already is not sent twice.
+    The worker first looks it up in the target, so a journal that is already there is not sent twice.
 
     Example: subledger deliveries retry netsuite-acme-2026-01-1 --ledger acme --reason "the account exists now"
     """
@@ -185,7 +185,7 @@ def deliveries_retry(
 def deliveries_abandon(
     delivery_id: DeliveryArgument, ledger: LedgerOption, reason: Reason, by: By = whoami(), json_: Json = False
 ) -> None:
-    """Abandons a delivery, for example because its journal was posted by hand: nothing more is sent.
+    """Abandons a delivery, for example because its journal was posted by hand. Nothing more is sent.
 
     Example: subledger deliveries abandon netsuite-acme-2026-01-1 --ledger acme --reason "posted by hand"
     """

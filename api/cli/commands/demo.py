@@ -24,9 +24,9 @@ def demo(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Runs an invented company's year through the whole cycle: record, expire, close, export, verify.
+    """Runs a year of an invented company: records events, expires, closes, exports and verifies.
 
-    At the end it prints what to open next.
+    At the end it prints the names of the files to open next.
 
     Example: subledger demo
     """

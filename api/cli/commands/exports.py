@@ -49,7 +49,7 @@ def export(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Writes the journal files of a month: one per journal, always with the same bytes.
+    """Writes the journal files of a month, one per journal. A file always has the same bytes.
 
     Example: subledger export --ledger acme 2026-01 --format csv --out journals
     """

@@ -49,7 +49,7 @@ def keys_create(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Prints a new key, once. `--ledger '*'` is good for every ledger.
+    """Prints a new key, once. A key with `--ledger '*'` is for every ledger.
 
     Example: subledger keys create --ledger acme --role writer --name billing --expires 2027-12-31
     """
@@ -68,7 +68,7 @@ def keys_list(
     ] = EVERY_LEDGER,
     json_: Json = False,
 ) -> None:
-    """Lists the keys, oldest first, also expired and revoked ones. Their secrets are not stored.
+    """Lists the keys, oldest first, with expired and revoked ones. The secrets are not stored.
 
     Example: subledger keys list --ledger acme
     """
@@ -92,7 +92,7 @@ def keys_rotate(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Prints a new key that replaces another, which ends at once or after the grace period.
+    """Prints a new key that replaces another. The old key ends at once, or after the grace period.
 
     Example: subledger keys rotate key_0123456789abcdef0123 --grace-s 3600
     """

@@ -18,7 +18,7 @@ from subledger.events.envelope import read_data
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
+from subledger.store.reading.ledgers import ledger_head, ledger_heads, named, policy_name
 
 ledger_app = typer.Typer(help="Ledgers and their settings.", no_args_is_help=True)
 
@@ -31,19 +31,22 @@ def register(app: typer.Typer) -> None:
 GrantsWithin = Annotated[
     str | None,
     typer.Option(
-        help="Limits apply to the sum of a customer's grants within this time: 1d, 12h. Default: to each event.",
+        help="Apply the limits to the sum of a customer's events within this time, such as 1d. Default: to each event.",
         metavar="TIME",
     ),
 ]
 MoneyBackAbove = Annotated[
-    str | None, typer.Option(help="Events that owe more money back need a second person: 100.00.")
+    str | None,
+    typer.Option(help="Require a second person for events that owe a customer more money back, such as 100.00."),
 ]
 RevenueAdvancedAbove = Annotated[
-    str | None, typer.Option(help="Events that recognise more revenue ahead of its time need one: 100.00.")
+    str | None, typer.Option(help="Require one for events that recognise more revenue early, such as 100.00.")
 ]
 CreditPrice = Annotated[
     list[str] | None,
-    typer.Option(help="The price of a credit of a unit, to value grants: credit=0.01; can be repeated."),
+    typer.Option(
+        help="The price of a credit of a unit, such as credit=0.01. Grants are valued with it. Can be repeated."
+    ),
 ]
 
 
@@ -52,27 +55,40 @@ def ledger_create(
     ledger: Annotated[str, typer.Argument(help="The ledger's id, such as acme.")],
     currency: Annotated[str, typer.Option(help="Functional currency, ISO 4217, such as USD.")],
     policy: Annotated[
-        str, typer.Option(help="contract_liability, customer_deposits, customer_deposits_arm, or FILE.toml.")
+        str,
+        typer.Option(
+            help="The posting policy: contract_liability, customer_deposits, customer_deposits_arm, or FILE.toml."
+        ),
     ] = "customer_deposits",
     entity: Annotated[
         str | None, typer.Option(help="The ERP's subsidiary or company code, such as US01; default the ledger's id.")
     ] = None,
     timezone: Annotated[str, typer.Option(help="IANA time zone of the books, such as Europe/Berlin.")] = "UTC",
-    on_shortfall: Annotated[str, typer.Option(help="reject, overage or backfill.")] = "reject",
+    on_shortfall: Annotated[
+        str, typer.Option(help="The treatment of usage beyond the credits: reject, overage or backfill.")
+    ] = "reject",
     late_usage: Annotated[
-        str, typer.Option(help="new, or reclassify: usage dated before an expiry reverses breakage.")
+        str, typer.Option(help="For usage from before an expiry: new refuses it, reclassify reverses breakage.")
     ] = "new",
     second_person_for: Annotated[
         list[str] | None,
-        typer.Option(help="breakage_estimates, voids, write_offs, reopening, expiry_changes; can be repeated."),
+        typer.Option(
+            help="An act that needs one: breakage_estimates, voids, write_offs, reopening, expiry_changes; repeatable."
+        ),
     ] = None,
-    grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person: 1000.")] = None,
-    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    grant_credits_above: Annotated[
+        str | None, typer.Option(help="Require a second person for larger grants, such as 1000.")
+    ] = None,
+    grant_value_above: Annotated[
+        str | None, typer.Option(help="Require one for grants of a higher value, such as 100.00.")
+    ] = None,
     money_back_above: MoneyBackAbove = None,
     revenue_advanced_above: RevenueAdvancedAbove = None,
     grants_within: GrantsWithin = None,
     credit_price: CreditPrice = None,
-    future_tolerance: Annotated[str, typer.Option(help="The maximum time of events after now: 1d, 36h, 0s.")] = "1d",
+    future_tolerance: Annotated[
+        str, typer.Option(help="How far after now the time of an event may be, such as 36h.")
+    ] = "1d",
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="A ledger for trials: its own clock, no deliveries.")
     ] = False,
@@ -146,8 +162,10 @@ def _prices(given: list[str]) -> dict[str, str]:
 def ledger_configure(
     ledger: Annotated[str, typer.Argument(help="The ledger's id, such as acme.")],
     entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code, such as US01.")] = None,
-    on_shortfall: Annotated[str | None, typer.Option(help="reject, overage or backfill.")] = None,
-    late_usage: Annotated[str | None, typer.Option(help="new or reclassify.")] = None,
+    on_shortfall: Annotated[
+        str | None, typer.Option(help="The treatment of usage beyond the credits: reject, overage or backfill.")
+    ] = None,
+    late_usage: Annotated[str | None, typer.Option(help="For usage from before an expiry: new or reclassify.")] = None,
     second_person_for: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,15 +173,17 @@ def ledger_configure(
         ),
     ] = None,
     grant_credits_above: Annotated[
-        str | None, typer.Option(help="Larger grants need a second person: 1000; none removes the limit.")
+        str | None, typer.Option(help="Require a second person for larger grants, such as 1000; none: no limit.")
     ] = None,
-    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    grant_value_above: Annotated[
+        str | None, typer.Option(help="Require one for grants of a higher value, such as 100.00.")
+    ] = None,
     money_back_above: MoneyBackAbove = None,
     revenue_advanced_above: RevenueAdvancedAbove = None,
     grants_within: GrantsWithin = None,
     credit_price: CreditPrice = None,
     future_tolerance: Annotated[
-        str | None, typer.Option(help="The maximum time of events after now: 1d, 36h, 0s.")
+        str | None, typer.Option(help="How far after now the time of an event may be, such as 36h.")
     ] = None,
     currency: Annotated[str | None, typer.Option(hidden=True)] = None,
     timezone: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -171,7 +191,7 @@ def ledger_configure(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Changes settings for events recorded from now on. Other settings do not change; the user is recorded.
+    """Changes settings for events recorded from now on. Other settings do not change. The user is recorded.
 
     Currency, time zone and sandbox cannot be changed.
 
@@ -232,7 +252,8 @@ def ledger_list(json_: Json = False) -> None:
     """
     service = connect()
     with service.database.read() as connection:
-        items = [answers.ledger(h, p) for h, p in ledger_heads(connection, after="", limit=100_000)]
+        heads = ledger_heads(connection, after="", limit=100_000)
+    items = [answers.ledger(head, named(head.state.ledger, head.state.policy, policy)) for head, policy in heads]
     if json_:
         print_json(answers.page(items, None))
         return

@@ -40,7 +40,7 @@ def mapping_show(
     csv: Annotated[bool, typer.Option("--csv", help="Print the file that `mapping adopt` reads.")] = False,
     json_: Json = False,
 ) -> None:
-    """Prints the account mapping of the next journal of a month; without a month, the last adopted one.
+    """Prints the account mapping of the next journal of a month. Without a month it prints the last adopted one.
 
     Example: subledger mapping show --ledger acme --csv > mapping.csv
     """
@@ -82,7 +82,7 @@ def mapping_adopt(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Adopts an account mapping for the next journals; with --from, for those of that month and later ones.
+    """Adopts an account mapping for the next journals. With --from it applies to that month and later ones.
 
     Example: subledger mapping adopt mapping-2027.csv --ledger acme --from 2027-01
     """

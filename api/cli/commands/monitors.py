@@ -39,7 +39,7 @@ def monitor(
     notify: Annotated[bool, typer.Option("--notify", help="Send changes to the webhook.")] = False,
     json_: Json = False,
 ) -> None:
-    """Shows the state of every monitor; exit code 1 if one is ringing.
+    """Shows the state of every monitor. The exit code is 1 if one rings.
 
     Run it with --notify from cron every minute if no worker runs. Each change is sent once, whoever evaluates the
     monitors; notices that the webhook has not accepted are sent again.
@@ -130,7 +130,7 @@ def thresholds_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets all thresholds; those not in the file have their defaults.
+    """Sets all thresholds. A threshold that is not in the file gets its default.
 
     Example: subledger monitor thresholds set monitors.toml --ledger acme
     """

@@ -37,7 +37,7 @@ def expire(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Records due expiries: the remaining credits of expired blocks become breakage. Through today at the latest.
+    """Records due expiries, through today at the latest. The remaining credits of expired blocks become breakage.
 
     A server and a worker do this every minute.
 
@@ -52,7 +52,9 @@ def expire(
 
 
 def close(period: PeriodArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Closes a month that is over: records its expiries, checks the invariants, cuts. Months are closed in order.
+    """Closes a month that is over: records its expiries, checks the invariants, ends its journal.
+
+    Months are closed in order.
 
     Example: subledger close --ledger acme 2026-01
     """
@@ -70,7 +72,7 @@ def reopen(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Reopens a closed month and every later one; waits for a second person if the ledger requires one.
+    """Reopens a closed month and every later one. It waits for a second person if the ledger requires one.
 
     Example: subledger reopen --ledger acme 2026-01 --reason "an invoice came late"
     """
@@ -90,9 +92,9 @@ def periods(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Lists the months: open or closed, with the user, time and reason of the last closing or reopening.
+    """Lists the months and their state, with the user, time and reason of the last closing or reopening.
 
-    With --history: all acts on each month, with their users.
+    With --history it lists all acts on each month, with their users.
 
     Example: subledger periods --ledger acme --history
     """
@@ -112,9 +114,9 @@ def periods(
 
 
 def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists the steps to a closed and delivered month, in order. Exit code 1 if something blocks.
+    """Lists the steps to a closed and delivered month, in order. The exit code is 1 if a step blocks the close.
 
-    The checklist changes nothing: a close is tried and rolled back.
+    The checklist changes nothing. It tries a close and rolls it back.
 
     Example: subledger checklist --ledger acme 2026-01
     """

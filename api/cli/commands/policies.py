@@ -44,7 +44,7 @@ def policy_named(text: str) -> Policy:
 
 @policy_app.command("list")
 def policy_list(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists the policies that a ledger has adopted, in order: the last one is in force.
+    """Lists the policies that a ledger has adopted, in order. The last one is in force.
 
     Example: subledger policy list --ledger acme
     """
@@ -91,7 +91,7 @@ def policy_adopt(
 ) -> None:
     """Adopts a policy for events recorded from now on. Recorded events stay under their policy.
 
-    A file is checked first: rules that `verify` would report are refused, naming the entry kind.
+    A file is checked first. A rule that `verify` would report is refused, and the error names the entry kind.
 
     Example: subledger policy adopt contract_liability --ledger acme
     """

@@ -56,11 +56,11 @@ def events(
     block: Annotated[str | None, typer.Option(help="Only events that touched this block, such as blk-7.")] = None,
     type: Annotated[str | None, typer.Option(help="Only of this type, such as credits.purchased.")] = None,
     after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The maximum number.")] = 100,
     types: Annotated[bool, typer.Option("--types", help="Print the event types and their fields instead.")] = False,
     json_: Json = False,
 ) -> None:
-    """Lists recorded events, oldest first; with --types, the event types that can be sent, or one of them.
+    """Lists recorded events, oldest first. With --types it lists the event types that can be sent.
 
     Example: subledger events --types --type credits.purchased
     """

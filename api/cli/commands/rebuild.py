@@ -22,10 +22,10 @@ def register(app: typer.Typer) -> None:
 
 
 def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = None, json_: Json = False) -> None:
-    """Computes every projection again from the events, beside the live ones, then swaps them.
+    """Makes every derived row again from the events, beside the live rows, and then replaces the live rows.
 
     The progress is saved in the home directory. With --resume, the events that an interrupted rebuild has replayed are
-    not read again: only verify finds later changes of them.
+    not read again. Only verify finds later changes of these events.
 
     Example: subledger rebuild --ledger acme
     """

@@ -186,7 +186,7 @@ def _sums(sums: dict[str, str]) -> str:
 
 @rejected_app.command("show")
 def rejected_show(rejection: RejectionArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Shows one rejected event: as sent, with the reason of its refusal and its state.
+    """Shows one rejected event as it was sent, with the reason of its refusal and its state.
 
     Example: subledger rejected show rej-0123456789abcdef0123 --ledger acme
     """
@@ -219,9 +219,11 @@ def rejected_retry(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Records rejected events again as stored. Those still refused stay open: exit code 3; 4 after an error.
+    """Records rejected events again as stored. The exit code is 3 if one is refused again, and 4 after an error.
 
-    Send a corrected event like any event, with the same source and id. Reopen a dismissed one first.
+    Events that are refused again stay open. Reopen a dismissed event before you retry it.
+
+    Send a corrected event like any other event, with the same source and id.
 
     Example: subledger rejected retry --ledger acme --code insufficient_credits
     """
@@ -271,7 +273,7 @@ def rejected_dismiss(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Dismisses rejected events, with a reason: they will not be recorded. They stay in the list and can be reopened.
+    """Dismisses rejected events with a reason, so that they will not be recorded. They stay listed and can be reopened.
 
     Many can be dismissed for one reason, after their number and amount have been shown and confirmed.
 
@@ -307,7 +309,7 @@ def rejected_reopen(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Reopens a dismissed event: it can be retried.
+    """Reopens a dismissed event, so that it can be retried.
 
     Example: subledger rejected reopen rej-0123456789abcdef0123 --ledger acme --reason "no test after all"
     """

@@ -59,7 +59,7 @@ def report(
     list_: Annotated[bool, typer.Option("--list", help="List the reports and exit.")] = False,
     json_: Json = False,
 ) -> None:
-    """Prints a report, tied to the trial balance. Exit 1 if it does not tie.
+    """Prints a report and compares it with the trial balance. The exit code is 1 if they differ.
 
     Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
     Example: subledger report statement --ledger acme --customer cust-42 --out statement.html

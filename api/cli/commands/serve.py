@@ -30,12 +30,12 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
 ) -> None:
-    """Serves the HTTP API; its description is at /docs and /openapi.json. Records expiries when they become due.
+    """Serves the HTTP API, described at /docs and /openapi.json. Records expiries when they become due.
 
     With the embedded database, on a loopback address and while no key exists, calls from this machine need no key. In
     every other case a key is needed: subledger keys create --ledger L --role writer --name NAME.
 
-    After SIGTERM or Ctrl-C it answers the accepted calls, and ends within SUBLEDGER_STOPPING_S (25) s.
+    After SIGTERM or Ctrl-C the server answers the accepted calls, and ends within SUBLEDGER_STOPPING_S (25) s.
 
     Example: subledger serve --port 8000
     """

@@ -22,18 +22,26 @@ def register(app: typer.Typer) -> None:
 def size(
     events_per_day: Annotated[float, typer.Option(help="Events per day, on average.")],
     peak: Annotated[float, typer.Option(help="Events of the busiest hour divided by those of an average hour.")] = 5.0,
-    years: Annotated[float, typer.Option(help="The retention of all data.")] = 7.0,
-    cores: Annotated[int, typer.Option(help="Of one server.")] = 16,
-    disk_tb: Annotated[float, typer.Option(help="Of one server.")] = 4.0,
-    rebuild_h: Annotated[float, typer.Option(help="The longest acceptable rebuild of one ledger.")] = 24.0,
+    years: Annotated[float, typer.Option(help="The years for which all data are kept.")] = 7.0,
+    cores: Annotated[int, typer.Option(help="The cores of one server.")] = 16,
+    disk_tb: Annotated[float, typer.Option(help="The disk of one server, in terabytes.")] = 4.0,
+    rebuild_h: Annotated[float, typer.Option(help="The longest acceptable rebuild of one ledger, in hours.")] = 24.0,
     bench: Annotated[Path | None, typer.Option(help="The output of `subledger bench --json`.")] = None,
-    events_per_s: Annotated[float | None, typer.Option(help="Of one writer; default from --bench.")] = None,
-    two_writers_per_s: Annotated[float | None, typer.Option(help="Of two, on two cores.")] = None,
-    bytes_per_event: Annotated[float | None, typer.Option(help="On disk, with everything.")] = None,
-    replayed_per_s: Annotated[float | None, typer.Option(help="Events that a rebuild replays.")] = None,
+    events_per_s: Annotated[
+        float | None, typer.Option(help="Events a second of one writer; default from --bench.")
+    ] = None,
+    two_writers_per_s: Annotated[
+        float | None, typer.Option(help="Events a second of two writers on two cores; default from --bench.")
+    ] = None,
+    bytes_per_event: Annotated[
+        float | None, typer.Option(help="Bytes on disk per event; default from --bench.")
+    ] = None,
+    replayed_per_s: Annotated[
+        float | None, typer.Option(help="Events a second of a rebuild; default from --bench.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Estimates what a load needs: ledgers, servers, disk, hours to rebuild. See subledger/SIZING.md for the formulas.
+    """Estimates the ledgers, servers, disk and hours to rebuild of a load. The formulas are in subledger/SIZING.md.
 
     Example: subledger sizing --events-per-day 1e8 --bench bench.json
     """

@@ -72,7 +72,7 @@ def target_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets the settings of a target's next exports; settings that are not in the file have their defaults.
+    """Sets the settings of a target's next exports. A setting that is not in the file gets its default.
 
     Earlier exports do not change.
 

@@ -46,9 +46,9 @@ def tie_out(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Compares the general ledger's trial balance with the exported journals; exit code 1 if they differ.
+    """Compares the general ledger's trial balance with the exported journals. The exit code is 1 if they differ.
 
-    Without --account, every account that only the sub-ledger posts to is compared; with --channel, the deliveries of
+    Without --account, every account to which only the sub-ledger posts is compared. With --channel, the deliveries of
     each month without a difference are then marked as reconciled. Amounts are in the functional currency. If there is
     nothing to compare, the command fails.
 

@@ -54,13 +54,14 @@ def verify(
     workers: Workers = None,
     json_: Json = False,
 ) -> None:
-    """Checks the ledger: the hash chain, a replay against every projection, the invariants. Exit 1 if it differs.
+    """Checks the hash chain, every derived row, and the invariants. The exit code is 1 if something differs.
 
     The progress is saved in the home directory. With --since-clean, events that the last clean verification has read
-    are trusted: a later change of them is not detected. Everything that follows from them is compared.
+    are not read again, so a later change of them is not detected. The derived rows are still compared.
 
-    The log must begin with the signed checkpoints and with the log of earlier verifications. After a backup was
-    restored it does not: use --restored once, with a reason, which is stored with your name in the home directory.
+    The log must begin with the signed checkpoints and with the log of earlier verifications. The log of a restored
+    backup does not. After a restore, use --restored once, with a reason. The reason and your name are stored in the
+    home directory.
 
     Example: subledger verify --ledger acme
     """

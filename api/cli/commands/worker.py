@@ -26,8 +26,8 @@ def worker(
 
     Every minute it also records due expiries and evaluates the monitors.
 
-    Run any number of workers, on any machine that can reach the database: two workers never have the same delivery.
-    After SIGTERM or Ctrl-C it finishes the current delivery, and ends within SUBLEDGER_STOPPING_S (25) s.
+    Run any number of workers, on any machine that can reach the database. Two workers never have the same delivery.
+    After SIGTERM or Ctrl-C a worker finishes the current delivery, and ends within SUBLEDGER_STOPPING_S (25) s.
 
     Example: subledger worker --once
     """

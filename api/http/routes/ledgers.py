@@ -16,7 +16,7 @@ from projections.configuring import clock as clock_commands
 from projections.reads.clock import clock_of
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
-from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
+from subledger.store.reading.ledgers import ledger_head, ledger_heads, named, policy_name
 
 router = Router(prefix="/v1/ledgers", tags=["ledgers"])
 
@@ -106,7 +106,7 @@ def every(service: Service, limit: Limit = 100, cursor: Cursor = None) -> dict[s
     after = answers.decode_cursor(cursor, (str,)) or [""]
     with service.database.read() as connection:
         heads = ledger_heads(connection, after=after[0], limit=limit)
-    items = [answers.ledger(head, policy) for head, policy in heads]
+    items = [answers.ledger(head, named(head.state.ledger, head.state.policy, policy)) for head, policy in heads]
     return answers.page(items, [items[-1]["ledger"]] if len(items) == limit else None)
 
 
@@ -132,8 +132,9 @@ def configure(
 ) -> dict[str, Any]:
     """Changes settings for events recorded from now on, by a `ledger.configured` event with the caller's name.
 
-    Other settings stay. If all of them are in force already the answer is `unchanged`, and nothing is recorded. In a
-    ledger that asks for a second person, a change of `approvals` waits for one: the answer is 202 and `waiting`.
+    Other settings do not change. If the ledger has these settings already, the answer is `unchanged`, and nothing is
+    recorded. In a ledger that requires a second person, a change of `approvals` waits for one, and the answer is 202
+    and `waiting`.
     """
     change = SettingsChange(
         **body.model_dump(exclude={"approvals"}), approvals=body.approvals.model_dump(exclude_unset=True)
@@ -154,7 +155,7 @@ class Clock(BaseModel):
 
 @router.get("/{ledger}/clock", dependencies=[needs(Access.READER)])
 def clock(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """The ledger's now: of a sandbox its own clock, which stands still until it is set."""
+    """The ledger's current time. A sandbox has its own clock, which stands still until it is set."""
     return answers.clock(clock_of(service.database, ledger))
 
 
@@ -165,7 +166,7 @@ def set_clock(
     caller: Caller,
     body: Annotated[Clock, Body(examples=[{"clock": "2027-01-01T00:00:00Z"}])],
 ) -> dict[str, Any]:
-    """Sets the clock of a sandbox ledger: what lies in the future, is over or is due goes by it. It never goes back."""
+    """Sets the clock of a sandbox ledger. It decides which times are in the future. The clock never goes back."""
     wanted = clock_commands.read_clock(body.clock)
     was_set = clock_commands.set_clock(service.recorder, ledger, wanted, by=caller)
     return {**clock(service, ledger), "status": "set" if was_set else "unchanged"}

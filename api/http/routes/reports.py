@@ -1,4 +1,4 @@
-"""Reports over HTTP: which there are, and each of them as JSON, CSV or a page to print."""
+"""Reports over HTTP: the list of reports, and each report as JSON, CSV or a page to print."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ EXAMPLE: dict[str, Any] = {
     "ties_out": True,
     "notes": [],
 }  # fmt: skip
-# A page holds what customers wrote into ids. It is escaped; should that fail one day, still nothing runs.
+# A page shows ids, which may contain text of customers. They are escaped. Without escaping, this still stops scripts.
 NOTHING_RUNS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The report, and whether it ties to the trial balance",
+        "description": "The report, compared with the trial balance",
         "content": {
             "application/json": {"example": EXAMPLE},
             "text/csv": {"example": "period,currency,opening,purchased,closing\n2026-01,USD,0.00,100.00,100.00\n"},
@@ -81,9 +81,9 @@ def one(
         Query(description="Only this customer's", max_length=MAX_ID, pattern=r"^[^\x00]+$", examples=["cust-42"]),
     ] = None,
     by: Annotated[str | None, Query(description="Property by which rows are grouped", examples=["credit_kind"])] = None,
-    months: Annotated[int | None, Query(ge=1, le=600, description="How many months a forecast looks ahead")] = None,
+    months: Annotated[int | None, Query(ge=1, le=600, description="The horizon of a forecast, in months")] = None,
     format: Annotated[str, Query(description="json, csv, or html to print", examples=list(reports.FORMATS))] = "json",
-    table: Annotated[str | None, Query(description="The table that CSV holds; default the first")] = None,
+    table: Annotated[str | None, Query(description="The table of the CSV; default the first")] = None,
 ) -> Response:
     """A report from one snapshot of the books, with the figures that tie it to the trial balance."""
     query = reports.ReportQuery(
@@ -110,7 +110,7 @@ def one(
 
 
 def check_format(format: str, table: str | None, offered: tuple[str, ...]) -> None:
-    """Raises InvalidValue."""
+    """Checks the format and the table of a report. Raises InvalidValue."""
     if format not in offered:
         raise InvalidValue("no such format", field="format", expected=", ".join(offered), found=format[:80])
     if table is not None and format != "csv":

@@ -1,6 +1,6 @@
-"""The ways into general ledgers, one module each.
+"""Connectors to general ledgers, one module each.
 
-Owns: their list. Does not own: when something is sent or looked up (sending).
+Owns: the list of connectors. Does not own: the time of sending and looking up (sending).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ CONNECTORS: Final = {
     "folder": "Folder",
     "sftp": "Sftp",
 }
-"""The module of each connector and its class in it. A module brings the libraries of its vendor, and is loaded when a
-channel needs it: most commands need none."""
+"""The module of each connector, and the class in it. A module loads the libraries of its vendor. It is imported when a
+channel needs it, because most commands need none.
+"""
 
 
 def connector_named(name: str) -> type[Connector]:
-    """The connector of a name. Raises UnknownConnector."""
+    """Returns the connector class of a name. Raises UnknownConnector."""
     if name not in CONNECTORS:
         raise UnknownConnector(
             f"there is no connector {name[:60]}", field="connector", expected=", ".join(CONNECTORS), found=name[:60]

@@ -1,4 +1,4 @@
-"""Calls with an access token of OAuth 2.0, which the session keeps until it expires or is refused.
+"""Calls with an access token of OAuth 2.0. The session keeps the token until the token expires or is refused.
 
 Owns: the token in the session, and the header. Does not own: getting a token (each connector).
 """
@@ -18,7 +18,7 @@ Token = tuple[str, float]
 
 
 class BearerCalls:
-    """The calls of one attempt, each with the token. ``get_token`` is called if the session has none that is valid."""
+    """The calls of one attempt, each with the token. ``get_token`` is called if the session has no valid token."""
 
     def __init__(self, calls: Calls, session: dict[str, Any], get_token: Callable[[], Token]) -> None:
         self._calls = calls
@@ -26,7 +26,9 @@ class BearerCalls:
         self._get_token = get_token
 
     def send(self, method: str, url: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
-        """As ``Calls.send``. A token that is refused is dropped, so that the next attempt gets another one."""
+        """Sends a call with the token, like ``Calls.send``. A refused token is removed, so the next attempt gets a new
+        one.
+        """
         authorised = {**(headers or {}), "Authorization": f"Bearer {self._calls.hide(self._token())}"}
         try:
             return self._calls.send(method, url, headers=authorised, **more)

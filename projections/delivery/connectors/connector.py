@@ -1,7 +1,7 @@
 """The interface of connectors: submitting a journal to one general ledger, and looking it up there.
 
-A connector decides nothing: it submits, looks up, and returns the target's answer. ``sending`` decides what to do next:
-to send, to wait or to look again.
+A connector decides nothing: it submits, looks up, and returns the target's answer. ``sending`` decides the next step:
+sending, waiting or looking again.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from subledger.periods import Period
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings that every channel has.
 
-    ``calls_a_minute``: no more, whoever delivers (0: no limit). ``timeout_s``: for an answer to one call. ``attempts``:
-    submissions that may come to nothing before a delivery is a dead letter; as they ship, half a day's.
-    ``first_wait_s`` and ``longest_wait_s``: between attempts, doubled each time. ``settle_s``: how long a submission
-    without an answer may still take effect in the target; a look-up that finds nothing is believed after that alone,
-    so let it be longer than the target lets a request run. ``posts_within_s``: an accepted journal is looked up for so
-    long, until it is posted; after that once a day. ``retired``: nothing more is delivered, what is on its way goes on.
+    ``calls_a_minute``: the limit over all workers (0: no limit). ``timeout_s``: for the answer to one call.
+    ``attempts``: failed submissions before a delivery is a dead letter; the default covers half a day. ``first_wait_s``
+    and ``longest_wait_s``: the wait between attempts; it doubles each time. ``settle_s``: how long a submission without
+    an answer may still take effect in the target. A look-up that finds nothing proves nothing until then, so
+    ``settle_s`` must be longer than the target lets a request run. ``posts_within_s``: for so long an accepted journal
+    is looked up often, until it is posted; afterwards once a day. ``retired``: no new deliveries; those on their way
+    continue.
     """
 
     calls_a_minute: int = 60
@@ -55,11 +56,11 @@ _Settings = TypeVar("_Settings", bound=TargetSettings)
 class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery's content: a document of a journal, or the journal's file with all of them.
 
-    ``reference`` is what the target knows it by; of a file, its name. ``settings`` are those that the export was made
-    with; None for a format that has none. ``erp_id``: what the target calls what it has accepted; None as long as it
-    has accepted nothing of this attempt. ``unknown``: its last submission had no clear answer. ``rejections``: how
-    often the target has said no to it, or has thrown it away, so that a request may be another one for a target that
-    answers the same one as it did before.
+    ``reference``: the name by which the target knows it; for a file, the file's name. ``settings``: those with which
+    the export was made; None if the format has none. ``erp_id``: the target's id of the accepted shipment; None if it
+    has accepted nothing in this attempt. ``unknown``: the last submission had no clear answer. ``rejections``: how
+    often the target has rejected or discarded it. A target may repeat its answer to the same request, so a connector
+    can make the request different after a rejection.
     """
 
     journal: Journal
@@ -74,28 +75,30 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     rejections: int = 0
 
     def settings_as(self, kind: type[_Settings]) -> _Settings:
-        """The settings of a connector's own target. Raises IntegrityFault for an export made for another one."""
+        """Returns the settings of the connector's own target. Raises IntegrityFault for an export of another target."""
         if not isinstance(self.settings, kind):
             raise IntegrityFault(f"export {self.export_id} was not made with the settings of this connector's target")
         return self.settings
 
     @property
     def rendering(self) -> Rendering:
-        """The input that its file was written from."""
+        """The input from which the file was written."""
         return Rendering(
             export_id=self.export_id, journal=self.journal, documents=self.documents, settings=self.settings
         )
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """The target has taken it. ``posted``: into its books, as its answer says by itself; else a look-up will tell."""
+    """The target has accepted the shipment. ``posted``: its answer says that it is in the books; else a look-up must
+    find out.
+    """
 
     erp_id: str
     posted: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """The target will not have it as it is, and nothing of it is there. ``reason`` in the target's own words."""
+    """The target has rejected the shipment, and nothing of it is there. ``reason``: the target's own words."""
 
     reason: str
 
@@ -110,8 +113,9 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The target's record of a shipment, found by its references.
 
-    ``totals`` by document's reference, as far as the target says; a file that has one name there has none.
-    ``discarded``: the target has thrown it away, as an approver does; then the reason.
+    ``totals``: by the document's reference, as far as the target shows them. For a file with one name in the target,
+    there are none. ``discarded``: the target has discarded it, for example an approver declined it; ``reason`` says
+    why.
     """
 
     erp_id: str
@@ -121,16 +125,16 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connector(ABC):
-    """The way into one general ledger. Made anew for each attempt, with the calls of that attempt.
+    """The way into one general ledger. Each attempt makes a new connector, with the calls of that attempt.
 
-    ``session`` is kept from one attempt to the next, as long as the worker goes on: tokens, ids that were looked up.
+    ``session`` lives as long as the worker, across attempts. It has tokens, and ids that were looked up.
     """
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
-    """The formats that it can deliver; the first unless the channel says otherwise."""
+    """The formats that it can deliver. The first is the default of a channel."""
     by_document: ClassVar[bool] = True
-    """Each document by itself; else the file as a whole."""
+    """True if each document is delivered by itself; False if the file is delivered as a whole."""
     settings_type: ClassVar[type[ChannelSettings]]
     destination_fields: ClassVar[tuple[str, ...]] = ("url",)
     """The settings that identify the destination; fixed once a channel has delivered."""
@@ -142,9 +146,9 @@ class Connector(ABC):
 
     @abstractmethod
     def look_up(self, shipment: Shipment) -> Found | None:
-        """The target's record; None if it has nothing under this reference.
+        """Returns the target's record; None if it has nothing under this reference.
 
-        Raises Unclear, NotSent, Throttled if it did not say.
+        Raises Unclear, NotSent or Throttled if the target gave no clear answer.
         """
 
     def prepare(self, shipment: Shipment) -> None:  # noqa: B027  # most have nothing to prepare
@@ -152,7 +156,7 @@ class Connector(ABC):
 
     @abstractmethod
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
-        """Puts it in. Called only for what a look-up did not find.
+        """Submits the shipment. It is called only if a look-up did not find it.
 
         Raises NotSent, NotAuthorised or Throttled if certainly nothing was done, Unclear if nobody knows.
         """
@@ -163,10 +167,10 @@ class Connector(ABC):
         currency: str,  # noqa: ARG002  # likewise
         settings: TargetSettings | None,  # noqa: ARG002  # likewise
     ) -> list[Theirs]:
-        """The movement of every account in some months, by its number in the account mapping.
+        """Returns the movement of every account in some months, by its number in the account mapping.
 
-        ``settings`` are the target's, as they are now. Raises NotSupportedYet if only a file is read, NotSent and
-        Unclear as ``look_up``.
+        ``settings`` are the target's current ones. Raises NotSupportedYet if a trial balance can only be read from a
+        file. Raises NotSent and Unclear as ``look_up`` does.
         """
         raise NotSupportedYet(
             f"{self.name} is not asked for its trial balance: give it as a CSV file", field="channel", found=self.name
@@ -174,8 +178,10 @@ class Connector(ABC):
 
 
 def check_url(url: str, *, field: str = "url", query: bool = False) -> None:
-    """An address that credentials may be sent to: https, or http on this machine; its host is one that ``check_host``
-    allows. It names no user, and has a query only where that is asked for. Raises InvalidInput.
+    """Checks an address to which credentials may be sent.
+
+    It is https, or http on this machine, with a host that ``check_host`` allows. It names no user, and has a query only
+    if ``query`` allows it. Raises InvalidInput.
     """
     try:
         parsed = httpx.URL(url)
@@ -195,9 +201,11 @@ def check_url(url: str, *, field: str = "url", query: bool = False) -> None:
 
 
 def check_host(host: str, *, field: str = "host") -> None:
-    """A host that deliveries may go to: one of ``SUBLEDGER_DELIVERY_HOSTS``, hosts and .domains between commas; any, if
-    that is not set or has a ``*``. This machine and its network's own addresses (loopback, link-local) are to be named
-    there; the addresses that a name resolves to are checked as it is called (``hosts``). Raises InvalidInput.
+    """Checks that deliveries may go to a host.
+
+    ``SUBLEDGER_DELIVERY_HOSTS`` lists hosts and .domains between commas. All hosts are allowed if it is not set or has
+    a ``*``. The addresses of this machine and its network (loopback, link-local) must be named there. The addresses to
+    which a name resolves are checked at each call (``hosts``). Raises InvalidInput.
     """
     plain = host.lower().rstrip(".")
     allowed = allowed_hosts()
@@ -222,9 +230,10 @@ def check_host(host: str, *, field: str = "host") -> None:
 
 
 def minor_of(amount: object, currency: str) -> int:
-    """An amount as a system writes it, a number or a text, in minor units; none is zero. Raises ValueError.
+    """Reads an amount of another system, a number or a text, in minor units; None is zero. Raises ValueError.
 
-    JSON's numbers are read as binary fractions, whose shortest form is the amount again: see PEP 3101's ``repr``.
+    JSON numbers are read as binary floats. The shortest decimal form of such a float is the amount that was written
+    (``repr``).
     """
     if amount is None or amount == "":
         return 0

@@ -1,24 +1,24 @@
-"""A file put where an importer takes it from: a folder of this machine, or of an SFTP server.
+"""A file put into a folder from which an importer takes it: a folder of this machine, or of an SFTP server.
 
-An importer must never see half a file, nor the same file twice. So a file NAME comes in three steps, each whole before
-the next:
+An importer must never see half a file, nor the same file twice. So a file NAME comes in three steps. Each step is
+complete before the next:
 
     .NAME.part   the file, complete, under a name that importers leave alone
     .NAME.sent   its receipt: the SHA-256 of what is put
     NAME         the part, renamed in one step: it is there, or it is not
 
-A part is renamed once, so it is put once, however many try. While it is there, nothing was put; without it a receipt
-says that it was, also when the importer has taken the file away since, and when our database was restored from before.
-Receipts stay, for ever: they are small, and all that a folder remembers. Without any of the three nothing was put, as
-in a folder that is not mounted. So nobody else may delete what begins with a dot: who deletes a part and leaves its
-receipt says that the file was put.
+A part is renamed once, so the file is put once, however many workers try. While the part exists, nothing was put. If
+only the receipt exists, the file was put. This also holds after the importer has taken the file, and after our database
+was restored from an older state. Receipts are never removed: they are small, and they are the only memory of the
+folder. If none of the three exists, nothing was put; an unmounted folder looks the same. So nobody else may delete
+files that begin with a dot: without its part, a receipt says that the file was put.
 
-What becomes of the file then, only the importer knows. ``confirms`` says what it lets us see: ``moved``, that it moves
-files into one folder or another, under the same name; then such a file is posted or thrown away, and until then it is
-accepted. ``nothing``: then a file that was handed over counts as posted, because nobody will ever say more; a tie-out
-tells whether it is.
+Only the importer knows what becomes of the file. The setting ``confirms`` says how much it shows. ``moved``: it moves
+files into one of two folders, under the same name. A moved file is posted or discarded; until then it is accepted.
+``nothing``: a file that was handed over counts as posted, because no more will ever be known. A tie-out finds out if it
+is in the books.
 
-Owns: these steps. Does not own: how a folder is reached (folder, sftp).
+Owns: these steps. Does not own: access to a folder (folder, sftp).
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ Result = TypeVar("Result")
 
 
 class DropSettings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``directory``: where the importer takes files from. ``confirms``: what the importer lets us see, as the module
-    says; ``done`` and ``failed``: with ``moved``, the folders in it that the importer moves files into.
+    """Settings of a folder of files.
+
+    ``directory``: the folder from which the importer takes files. ``confirms``: see the module. ``done`` and
+    ``failed``: with ``moved``, the subfolders into which the importer moves files.
     """
 
     directory: str
@@ -64,27 +66,27 @@ class DropSettings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_
 
 
 class ImportFolder(Protocol):
-    """A folder of this machine or of a server. Names are of files in it, or in a folder of it.
+    """A folder of this machine or of a server. A name is that of a file in the folder, or in a subfolder of it.
 
-    Everything but ``move`` raises NotSent or NotAuthorised if it could not be done.
+    Everything but ``move`` raises NotSent or NotAuthorised if it was not possible.
     """
 
     def check_folder(self, name: str) -> None:
-        """Raises NotSent if it has no such folder."""
+        """Raises NotSent if the folder does not have this subfolder."""
 
     def read(self, name: str, *, at_most: int) -> bytes | None:
-        """So many bytes of a file; None if there is none."""
+        """Returns at most so many bytes of a file; None if there is no such file."""
 
     def write(self, name: str, content: bytes) -> None:
-        """A whole file, in place of one of this name, kept by whatever happens to the machine."""
+        """Writes a whole file, durably. A file of this name is replaced."""
 
     def remove(self, name: str) -> None:
-        """A file, or none."""
+        """Removes a file, if it exists."""
 
     def move(self, name: str, to: str) -> None:
-        """Gives a file another name, in one step, that no file has.
+        """Renames a file in one step, to a name that no file has.
 
-        Raises NotSent if it certainly has its old one, Unclear if nobody knows.
+        Raises NotSent if the file certainly has its old name, Unclear if nobody knows.
         """
 
 
@@ -98,11 +100,11 @@ class Drop(connector.Connector):
     @property
     @abstractmethod
     def url(self) -> str:
-        """The location, for people."""
+        """The location, for people to read."""
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[ImportFolder]:
-        """The folder, for one step. Raises NotSent, NotAuthorised, also where it is not there."""
+        """Opens the folder for one step. Raises NotSent, NotAuthorised; also if the folder does not exist."""
 
     def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         return self._do("LOOK", shipment.reference, lambda folder: self._found(folder, shipment), none="not there")
@@ -139,7 +141,8 @@ class Drop(connector.Connector):
         name = shipment.reference
         delivered = _same(folder, name, shipment)
         if delivered is True:
-            # A server that renames in two steps may have left it; once the file is taken, it would say the opposite.
+            # A server that renames in two steps may have left the part. Once the importer takes the file, the part
+            # would say that nothing was put.
             folder.remove(_part(shipment))
             return self._handed_over(name, "handed over, not taken yet")
         if delivered is False:
@@ -158,7 +161,7 @@ class Drop(connector.Connector):
         return self._handed_over(name, "handed over and taken")
 
     def _moved(self, folder: ImportFolder, shipment: connector.Shipment) -> connector.Found | None:
-        """The importer's result, told by the folder that it moved the file to."""
+        """Finds the importer's result: the subfolder into which it moved the file."""
         settings: DropSettings = self.settings
         name = shipment.reference
         folder.check_folder(settings.done)
@@ -173,7 +176,8 @@ class Drop(connector.Connector):
             )
         if folder.read(f"{settings.failed}/{name}", at_most=1) is None:
             return None
-        # It came back: when a person has taken it out of there, it can be put again.
+        # The importer has refused the file. Without its receipt it can be put again, after a person has taken it out of
+        # there.
         folder.remove(_receipt(shipment))
         return _discarded(
             name, f"the importer has put it into {settings.failed}: mend what it says, take the file away, then retry"
@@ -186,7 +190,7 @@ class Drop(connector.Connector):
 
 
 def _write_part(folder: ImportFolder, shipment: connector.Shipment) -> None:
-    """The part, then its receipt: so there is never a receipt without its part before the part was renamed."""
+    """Writes the part, then its receipt. So a receipt without its part means that the part was renamed."""
     part = _part(shipment)
     if not _same(folder, part, shipment):
         folder.remove(_receipt(shipment))
@@ -215,7 +219,7 @@ def _receipt(shipment: connector.Shipment) -> str:
 
 
 def _receipt_text(shipment: connector.Shipment) -> bytes:
-    """As ``sha256sum`` writes it."""
+    """The receipt in the form that ``sha256sum`` writes."""
     return f"{_hash(shipment)}  {shipment.reference}\n".encode()
 
 

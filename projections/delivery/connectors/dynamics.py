@@ -1,17 +1,19 @@
-"""Dynamics 365 Finance: the data package as one file, imported by the package API, found by its journals' descriptions.
+"""Dynamics 365 Finance: one file, the data package, imported by the package API; found by its journals' descriptions.
 
-The package is uploaded beforehand; what has an effect is the one call of ``ImportFromPackage``. The id of its execution
-is ours: the export, a hash of the package, and a number, the first that no execution has. So an import that was asked
-for without an answer is found, and one that failed can be tried again under another id. Dynamics refuses no package for
-having been imported before: what is there is looked up. An execution that *Succeeded* may have imported nothing, and
-posts nothing: what is believed is the journals, by the description of their headers, their lines by the document
-column, and ``IsPosted``. Two imports at the same time fail, so let one worker have the channel.
+Uploading the package has no effect; the call of ``ImportFromPackage`` has. We choose the id of the execution: the
+export, a hash of the package, and the first number that no execution has. So an import without an answer can be found,
+and a failed import can be tried again under another id.
 
-Sure: the actions, their bodies and statuses; the token; ``cross-company``. From integrations that ran: the header of an
-upload, that what is not known is answered with 400 and *not found*, the text of errors, the fields of
-``LedgerJournalHeaders`` and ``LedgerJournalLines``. Not sure, so try it in a sandbox: that both entities go on to show
-journals that are posted; the length of an execution's id (60 here); whether an import checks the period: if it does
-not, a journal of a closed one is accepted, and is not posted until the period is open.
+Dynamics does not refuse a package that was imported before, so the look-up must find it. An execution that *Succeeded*
+may have imported nothing, and it posts nothing. So only the journals prove an import: they are found by the description
+of their headers, their lines by the document column, and their state by ``IsPosted``. Two imports at the same time
+fail, so only one worker should serve the channel.
+
+Documented: the actions, their bodies and statuses; the token; ``cross-company``. Seen in working integrations: the
+header of an upload, status 400 with *not found* for unknown ids, the text of errors, the fields of
+``LedgerJournalHeaders`` and ``LedgerJournalLines``. To be tried in a sandbox: if both entities still show journals that
+are posted; the length of an execution's id (60 here); if an import checks the period. If it does not, a journal of a
+closed period is accepted, and not posted until the period is open.
 
 Sources: Microsoft, "Data management package REST API" (data-management-api), "Open Data Protocol (OData)" on cross-
 company queries and server-driven paging, "Service protection API limits", Microsoft identity platform, client
@@ -44,7 +46,7 @@ _errors: Final = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 class Execution(NamedTuple):
-    """An import that was asked for under our id."""
+    """An import that was requested under our id."""
 
     name: str
     status: str
@@ -78,7 +80,7 @@ class Dynamics(connector.Connector):
             return connector.Found(
                 erp_id=last.name, state="accepted", reason=f"the import {last.name} is {last.status}"
             )
-        # After the import: what it leaves is there when it has ended.
+        # The journals are read after the import's state: an ended import creates no more journals.
         headers = self._journals(shipment)
         lines = self._lines(headers)
         missing = [document.reference for document in shipment.documents if document.reference not in lines]
@@ -135,7 +137,7 @@ class Dynamics(connector.Connector):
     # --- imports --------------------------------------------------------------------------------------------------
 
     def _executions(self, shipment: connector.Shipment) -> Iterator[Execution]:
-        """The imports that there are of this package, oldest first; the id after them is free."""
+        """The imports of this package, oldest first. The next number is free."""
         self._free = ""
         digest = hashlib.sha256(shipment.payload).hexdigest()[:10]
         for number in range(1, _EXECUTIONS + 1):
@@ -156,7 +158,7 @@ class Dynamics(connector.Connector):
         return None if status in _NOT_KNOWN else status
 
     def _messages_of(self, execution: Execution) -> list[str]:
-        """The errors of an import, as far as they can be had."""
+        """The errors of an import, as far as Dynamics returns them."""
         try:
             answer = self._api.act("GetExecutionErrors", executionId=execution.name)
             errors = _errors.decode(value_of(answer) or "[]") if answer.status_code == 200 else []
@@ -168,7 +170,7 @@ class Dynamics(connector.Connector):
     # --- journals -------------------------------------------------------------------------------------------------
 
     def _journals(self, shipment: connector.Shipment) -> dict[str, dict[str, Any]]:
-        """The headers of our journals, by the numbers that Dynamics has given them."""
+        """The headers of our journals, by their numbers in Dynamics."""
         company = dynamics.company(shipment.rendering)
         found = [
             header
@@ -187,7 +189,7 @@ class Dynamics(connector.Connector):
         return lines
 
     def _hide_signature(self, url: str) -> None:
-        """Hides the address of an upload: it gives the right to write there."""
+        """Hides the address of an upload from logs: whoever has it can write there."""
         query = url.partition("?")[2]
         self.calls.hide(query)
         for pair in query.split("&"):
@@ -202,10 +204,10 @@ def _target(shipment: connector.Shipment) -> dynamics.Settings:
 
 
 def _is_of(shipment: connector.Shipment, last: Execution | None) -> bool:
-    """True if an import that has ended, and has left nothing, is the one of this attempt.
+    """True if an ended import that left nothing is the one of this attempt.
 
-    Of one without an answer it is taken for granted only if it did not fail: then its journals may be there, where they
-    are not found. What failed and left nothing is sent again without harm.
+    An attempt without an answer has no id. For it, only an import that did not fail counts: its journals may be there
+    although the look-up does not find them. An import that failed and left nothing can be sent again without harm.
     """
     if last is None:
         return False
@@ -215,7 +217,7 @@ def _is_of(shipment: connector.Shipment, last: Execution | None) -> bool:
 def _found(
     shipment: connector.Shipment, headers: dict[str, dict[str, Any]], lines: dict[str, list[dict[str, Any]]]
 ) -> connector.Found:
-    """State of all documents of a package in Dynamics: posted if all their journals are."""
+    """Returns the state of all documents of a package in Dynamics: posted if all their journals are posted."""
     totals = {
         document.reference: connector.Total(
             debit_minor=sum(

@@ -1,6 +1,6 @@
-"""Calls of Dynamics 365 Finance: with a token of Entra ID, actions of the package API, records by OData.
+"""Calls to Dynamics 365 Finance, with a token of Entra ID: actions of the package API, and records by OData.
 
-Owns: tokens, pages, and what an error says. Does not own: what is asked for (dynamics).
+Owns: tokens, pages, and reading errors. Does not own: the requests (dynamics).
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]+\\Z")]
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``url``: of the environment. ``tenant``, ``client_id``, ``client_secret``: of an application that is registered
-    in Entra ID and, under *Microsoft Entra ID applications*, in Dynamics. ``authority``: who gives the token.
+    """Settings of a channel to Dynamics.
+
+    ``url``: of the environment. ``tenant``, ``client_id``, ``client_secret``: of an application that is registered in
+    Entra ID and, under *Microsoft Entra ID applications*, in Dynamics. ``authority``: the server that issues tokens.
 
     The company and the name of the import project (``definition_group``) are in the settings of the target.
     """
@@ -47,7 +49,7 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
 
 
 class DynamicsApi:
-    """The calls of one attempt; the token is kept in ``session``."""
+    """The calls of one attempt. The token is stored in ``session``."""
 
     def __init__(self, settings: Settings, calls: Calls, session: dict[str, Any]) -> None:
         self._settings = settings
@@ -56,11 +58,11 @@ class DynamicsApi:
         self._base = settings.url.rstrip("/")
 
     def act(self, action: str, **parameters: Any) -> httpx.Response:
-        """An action of the package API."""
+        """Calls an action of the package API."""
         return self._call("POST", f"{self._base}{_ACTIONS}{action}", json=parameters)
 
     def records(self, entity: str, **equal: str) -> Iterator[dict[str, Any]]:
-        """The records of an entity, of all companies, that have these values. Raises Unclear."""
+        """Yields the records of an entity, of all companies, that have these values. Raises Unclear."""
         quoted = {name: value.replace("'", "''") for name, value in equal.items()}
         condition = " and ".join(f"{name} eq '{value}'" for name, value in quoted.items())
         url = f"{self._base}/data/{entity}?cross-company=true&$filter={quote(condition)}"
@@ -73,7 +75,7 @@ class DynamicsApi:
             url = page.get("@odata.nextLink") or ""
             if not url:
                 return
-            if not url.startswith(f"{self._base}/"):  # the token goes nowhere else
+            if not url.startswith(f"{self._base}/"):  # the token is sent to no other address
                 break
         raise Unclear(f"Dynamics has more {entity} than can be read")
 
@@ -99,13 +101,13 @@ class DynamicsApi:
 
 
 def value_of(answer: httpx.Response) -> str:
-    """The answer of an action: a text, which older versions put into another ``value``."""
+    """Returns the text in an action's answer. Older versions put it into another ``value``."""
     value = answer.json()["value"]
     return str(value["value"] if isinstance(value, dict) else value)
 
 
 def refusal(answer: httpx.Response) -> str:
-    """The error in Dynamics' words: the innermost message of an OData error, or Entra's description."""
+    """Returns the error in Dynamics' words: the innermost message of an OData error, or Entra's description."""
     try:
         error = answer.json()["error"]
         message = answer.json()["error_description"] if isinstance(error, str) else _innermost(error)

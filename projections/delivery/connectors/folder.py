@@ -1,11 +1,12 @@
-"""A folder that this machine has, as a share that is mounted: the export's file, put where an importer takes it.
+"""A folder of this machine, for example a mounted share, into which the export's file is put for an importer.
 
-It is in a folder that whoever runs the installation has allowed; below that, no link is followed.
-A file that is there is never replaced: by one step of the file system where it can (``RENAME_NOREPLACE``: Linux, most
-local ones and SMB), else by looking before. A share that does not answer is waited for: give its mount a time-out.
+The folder is inside one that the operator of the installation has allowed. Below that one, no link is followed. An
+existing file is never replaced. If the file system can do so, one step ensures this (``RENAME_NOREPLACE``: Linux, most
+local file systems, SMB); else a look before the rename does. A call to a share that does not answer waits, so give its
+mount a time-out.
 
-Sure: the steps, on local file systems; on a share what is in one folder is renamed in one step (NFS: RFC 8881, section
-18.26). Not sure, so try it: that a share keeps what ``fsync`` asked for.
+Documented or tested: the steps, on local file systems. A rename within one folder of a share is one step (NFS: RFC
+8881, section 18.26). To be tried: if a share stores durably what ``fsync`` requests.
 
 Sources: rename(2), fsync(2) of Linux man-pages.
 """
@@ -29,7 +30,7 @@ from subledger.external.calls import NotAuthorised, NotSent, Unclear
 
 _RENAME_NOREPLACE: Final = 1
 FOLDERS: Final = "SUBLEDGER_DELIVERY_FOLDERS"
-"""Folders, between colons, in which the folders of channels may be; none, if it is not set."""
+"""The folders, between colons, that may contain the folders of channels. None is allowed if it is not set."""
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNFINISHED: Final = ".unfinished"
 _NO_FOLDER: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -41,11 +42,13 @@ _NOT_RENAMED: Final = frozenset(
         errno.ENAMETOOLONG, errno.ELOOP,
     }
 )  # fmt: skip
-"""A rename that fails with these has done nothing. Not so ENOENT: somebody else may have renamed the file."""
+"""A rename that fails with one of these errors has done nothing. ENOENT is not among them: somebody else may have
+renamed the file.
+"""
 
 
 class Settings(DropSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``directory``: an absolute path, in a folder that ``SUBLEDGER_DELIVERY_FOLDERS`` names."""
+    """``directory``: an absolute path, inside a folder that ``SUBLEDGER_DELIVERY_FOLDERS`` names."""
 
     def check(self) -> None:
         super().check()
@@ -80,7 +83,10 @@ class Folder(Drop):
 
 
 def allowed_path(directory: str) -> tuple[Path, Path]:
-    """The allowed folder that a directory is in, wherever links lead, and its path in it. Raises InvalidInput."""
+    """Returns the allowed folder of a directory, after all links, and the directory's path in it.
+
+    Raises InvalidInput.
+    """
     allowed = [Path(name).resolve() for name in os.environ.get(FOLDERS, "").split(os.pathsep) if name.startswith("/")]
     path = Path(directory).resolve()
     for folder in allowed:
@@ -96,7 +102,8 @@ def allowed_path(directory: str) -> tuple[Path, Path]:
 
 
 def open_folder(folder: Path, path: Path) -> int:
-    """A folder within an allowed one, opened step by step, so that no link that was put there since is followed.
+    """Opens a folder within an allowed one, step by step, so that a link that was put there in the meantime is not
+    followed.
 
     Raises OSError.
     """
@@ -111,7 +118,7 @@ def open_folder(folder: Path, path: Path) -> int:
 
 
 class _LocalFolder:
-    """A folder of this machine that is open. Nothing in it is reached through a link."""
+    """An open folder of this machine. Nothing in it is reached through a link."""
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
@@ -130,7 +137,7 @@ class _LocalFolder:
             if folder is None:
                 return None
             try:
-                # Not waited for: a pipe in its place would never end.
+                # The open must not block: a pipe in the place of the file would never end.
                 descriptor = os.open(plain, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             except FileNotFoundError:
                 return None
@@ -144,7 +151,9 @@ class _LocalFolder:
                 return file.read(at_most)
 
     def write(self, name: str, content: bytes) -> None:
-        """Written under a name that nobody can foresee, then renamed: a link in its place is replaced, not followed."""
+        """Writes under a name that nobody can guess, then renames it. A link in the file's place is replaced, not
+        followed.
+        """
         own = f".{name.lstrip('.')}.{secrets.token_hex(8)}{_UNFINISHED}"
         with _errors():
             self._forget_unfinished(name)
@@ -164,7 +173,7 @@ class _LocalFolder:
             _sync(self._folder)
 
     def _forget_unfinished(self, name: str) -> None:
-        """Takes away what a worker that died while it wrote has left."""
+        """Removes the unfinished files of workers that died while they wrote."""
         begun = f".{name.lstrip('.')}."
         for other in os.listdir(self._folder):
             if other.startswith(begun) and other.endswith(_UNFINISHED):
@@ -193,7 +202,7 @@ class _LocalFolder:
 
     @contextmanager
     def _within(self, name: str) -> Iterator[tuple[int | None, str]]:
-        """The folder of a file that may be in a folder of this one; None if there is no such folder."""
+        """Opens the folder of a file, which may be a subfolder of this one. Yields None if there is no such folder."""
         above, _, plain = name.rpartition("/")
         if not above:
             yield self._folder, plain
@@ -210,8 +219,10 @@ class _LocalFolder:
 
 
 def rename_to_new(source: str, target: str, *, folder: int) -> None:
-    """A rename within a folder, in one step that fails with EEXIST where there is a file; where the file system cannot
-    do that by itself, it is looked for before. Raises OSError.
+    """Renames within a folder, to a new name.
+
+    It is one step, which fails with EEXIST if a file has the name. If the file system has no such step, the name is
+    looked up first. Raises OSError.
     """
     rename = _renameat2()
     if rename is not None:
@@ -234,7 +245,7 @@ def _renameat2() -> Callable[..., int] | None:
 
 
 def _sync(folder: int) -> None:
-    """Names that were given in a folder stay, also when the machine stops. Some shares cannot be asked for it."""
+    """Makes the names in a folder durable, even if the machine stops. Some shares do not support it."""
     try:
         os.fsync(folder)
     except OSError as error:

@@ -1,19 +1,23 @@
-"""Sage Intacct: ``create`` of ``GLBATCH`` at the XML gateway, one function a document, found by its reference number.
+"""Sage Intacct: ``create`` of ``GLBATCH`` at the XML gateway, one function for each document; found by its reference
+number.
 
-The gateway answers HTTP 200 whatever became of a request; what counts is a status in the answer, of the control, of the
-authentication, of the function, and only the word *success* is one. A request says ``uniqueid``, so that a function
-whose ``controlid``, our reference, was executed and completed before is refused. How that refusal is worded is not
-documented: so whatever is refused is looked up before it is called refused. What was rejected and is tried again has
-another ``controlid``, as its journal may have been posted and deleted there. Reference numbers are not unique: a
-journal that is there twice is a rejection that names both. A journal is posted unless it was sent as a draft or its
-journal needs approval, which only a look-up tells; one that was declined or reversed is not in the books.
+The gateway always answers HTTP 200. The result is a status in the answer: of the control, of the authentication, and of
+the function. Only the word *success* means success.
 
-Sure: the request, its ``uniqueid`` and the session; ``readByQuery``, its paging, the fields and states; that nothing
-was run where the control or the authentication failed; GW-0010 for too many requests; that a request may go on for a
-while after the sender's time-out of 15 minutes, hence ``settle_s``. Not sure, so try it in a sandbox: what GW-0010 says
-about when to come back (``throttled_s`` is ours); whether the lines between entities that Intacct adds to a journal
-with a base location are among its entries (there, only lines with one of our references are summed); whether a
-reversal takes over the reference number (one that says what it reverses is left out).
+A request has ``uniqueid``, so Intacct refuses a function whose ``controlid`` (our reference) was completed before. The
+wording of this refusal is not documented, so every refused request is looked up before it counts as refused. After a
+rejection the ``controlid`` is another one, because the journal may have been posted and deleted there.
+
+Reference numbers are not unique: a journal that is there twice is a rejection that names both. A journal is posted
+unless it was sent as a draft or needs approval; only a look-up shows this. A declined or reversed journal is not in the
+books.
+
+Documented: the request, its ``uniqueid`` and the session; ``readByQuery``, its paging, the fields and states; that
+nothing ran if the control or the authentication failed; GW-0010 for too many requests; that a request may run on after
+the sender's time-out of 15 minutes, hence ``settle_s``. To be tried in a sandbox: the waiting time that GW-0010
+requests (``throttled_s`` is our choice); if the lines between entities that Intacct adds to a journal with a base
+location are among its entries (for such a journal only lines with one of our references are summed); if a reversal has
+the reference number of the reversed journal (an entry that says what it reverses is left out).
 
 Sources: developer.intacct.com (web-services/requests, error-handling, queries, sync-vs-async, support/faq,
 api/company-console/api-sessions, api/general-ledger/journal-entries), Intacct/intacct-sdk-js (Xml).
@@ -39,7 +43,7 @@ _PAGE: Final = 1_000
 _PAGES: Final = 50
 _BATCH_FIELDS: Final = "RECORDNO,REFERENCENO,STATE,REVERSEDFROM"
 _ENTRY_FIELDS: Final = "RECORDNO,DOCUMENT,TR_TYPE,TRX_AMOUNT"
-# Answers say a state by its label; queries, and so perhaps an answer, by its letter.
+# Answers give a state by its label. Queries give it by its letter, and perhaps some answers do too.
 _POSTED: Final = frozenset({"posted", "p"})
 _THROWN_AWAY: Final = {
     "declined": "an approver has declined it",
@@ -62,9 +66,11 @@ _WAITING: Final = {
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``sender_id``, ``sender_password``: of the Web Services licence, which the company has to authorise.
-    ``company_id``, ``user_id``, ``user_password``: of a Web Services user. ``entity``: the location that journals are
-    made in, and looked up; empty for the top level. ``throttled_s``: how long no call is made once there were too many.
+    """Settings of a channel to Intacct.
+
+    ``sender_id``, ``sender_password``: of the Web Services licence, which the company must authorise. ``company_id``,
+    ``user_id``, ``user_password``: of a Web Services user. ``entity``: the location in which journals are created and
+    looked up; empty for the top level. ``throttled_s``: the wait after too many calls.
     """
 
     url: str = "https://api.intacct.com/ia/xml/xmlgw.phtml"
@@ -120,7 +126,7 @@ class Intacct(connector.Connector):
         return connector.Accepted(erp_id=_text_at(result, ".//RECORDNO"), posted=content.find(".//STATE") is None)
 
     def _check_not_there(self, shipment: connector.Shipment, refusal: str) -> None:
-        """A refused request may be there, refused because it was run before. Raises Unclear."""
+        """Looks a refused request up: it may have been refused because it ran before. Raises Unclear if it is there."""
         try:
             found = self.look_up(shipment)
         except NotSent as error:
@@ -146,14 +152,14 @@ class Intacct(connector.Connector):
         raise Unclear(f"Intacct has more than {_PAGES} pages of {kind} for {query}")
 
     def _run(self, controlid: str, content: Element, *, once: bool) -> Element:
-        """The ``result`` of one function, whatever it is."""
+        """Runs one function and returns its ``result``, whether it succeeded or failed."""
         session, endpoint = self._session()
         authentication = Element("authentication")
         SubElement(authentication, "sessionid").text = session
         return self._post(endpoint, controlid, authentication, content, once=once)
 
     def _session(self) -> tuple[str, str]:
-        """A session, and the address it is good at."""
+        """Returns a session, and the address for its calls."""
         if "session" not in self.session:
             settings: Settings = self.settings
             authentication = Element("authentication")
@@ -172,7 +178,7 @@ class Intacct(connector.Connector):
         return self.calls.hide(session), endpoint
 
     def _post(self, url: str, controlid: str, authentication: Element, content: Element, *, once: bool) -> Element:
-        """One request of one function.
+        """Posts one request with one function.
 
         Raises Throttled, NotAuthorised or NotSent if the gateway says that it was not run, Unclear if it does not
         say.
@@ -204,7 +210,8 @@ class Intacct(connector.Connector):
                 raise Throttled(f"Intacct takes no more calls for {wait_s:.0f} s", wait_s=wait_s)
             if _NOT_AUTHORISED in numbers:
                 raise NotAuthorised(f"Intacct does not take the sender: {_refusal(response)}")
-            # The gateway stands before what runs a request: other errors of its own do not say how far that one came.
+            # The gateway stands in front of the part that runs requests. So its other errors do not show how far the
+            # request came.
             if not numbers or any(number.startswith("GW") for number in numbers):
                 raise Unclear(f"Intacct's gateway failed: {_refusal(response)}")
             raise NotSent(f"Intacct does not take the request: {_refusal(response)}")
@@ -218,7 +225,7 @@ class Intacct(connector.Connector):
 
 
 def _function(name: str, arguments: dict[str, str]) -> Element:
-    """The ``content`` with a function that only reads."""
+    """Returns the ``content`` with a function that only reads."""
     content = Element("content")
     called = SubElement(SubElement(content, "function", controlid=name), name)
     for argument, value in arguments.items():
@@ -227,7 +234,9 @@ def _function(name: str, arguments: dict[str, str]) -> Element:
 
 
 def _endpoint(given: str, url: str) -> str:
-    """The address of a session: at the same host's domain, as our credentials go there. Raises NotAuthorised."""
+    """Returns the address of a session. It must be in the domain of the same host, because our credentials are sent
+    there. Raises NotAuthorised.
+    """
     found, configured = httpx.URL(given), httpx.URL(url)
     if found.scheme != configured.scheme or found.host.split(".")[-2:] != configured.host.split(".")[-2:]:
         raise NotAuthorised(f"Intacct's session is for {found.host}, which is not of {configured.host}: check the url")
@@ -247,7 +256,9 @@ def _found(shipment: connector.Shipment, batch: Element, total: connector.Total)
 
 
 def _total(shipment: connector.Shipment, entries: list[Element]) -> connector.Total:
-    """A journal without lines, as one that is still being made, adds up to nothing, and so differs from ours."""
+    """Adds up the entries of a journal. A journal without lines, for example one that is still being created, has a
+    total of zero, and so differs from ours.
+    """
     [document] = shipment.documents
     if ElementTree.fromstring(shipment.payload).find(".//BASELOCATION_NO") is not None:
         ours = {line.reference for line in document.lines}
@@ -259,7 +270,7 @@ def _total(shipment: connector.Shipment, entries: list[Element]) -> connector.To
 
 
 def _text_at(element: Element, path: str) -> str:
-    """A text that an answer must have. Raises ValueError."""
+    """Returns a text that an answer must have. Raises ValueError."""
     text = element.findtext(path)
     if not text:
         raise ValueError(f"<{element.tag}> has no {path}")
@@ -267,7 +278,7 @@ def _text_at(element: Element, path: str) -> str:
 
 
 def _refusal(element: Element) -> str:
-    """Intacct's errors, with their numbers."""
+    """Returns Intacct's errors, with their numbers."""
     messages = [
         " ".join(
             text for name in ("errorno", "description", "description2", "correction") if (text := error.findtext(name))

@@ -1,15 +1,15 @@
-"""NetSuite: REST records, one a document, found by their external id.
+"""NetSuite: REST records, one for each document, found by their external id.
 
-They are ``journalEntry`` records, or, of the customer-deposit pattern, ``customerDeposit`` and ``depositApplication``
-too; an application waits until its deposit is there. The external id is unique among records of a type, so NetSuite
-itself refuses a second one; still it is looked up first, as the header for idempotency is ignored on calls that wait
-for their answer. A journal is posted where it is approved and its ``postingPeriod`` is the one that was asked for:
-NetSuite may move a journal to the next open period without a word, so one that is found in another period is a
-rejection that names it.
+The records are ``journalEntry``. The customer-deposit pattern also has ``customerDeposit`` and ``depositApplication``;
+an application waits until its deposit is there. The external id is unique among records of a type, so NetSuite refuses
+a second record. It is looked up first nevertheless, because synchronous calls ignore the idempotency header.
 
-Sure: addresses, ``eid:``, the fields, the OAuth 2.0 client credentials with their signed assertion. Not sure, so try
-it in a sandbox: how a refused external id is worded (nothing rests on it: it is looked up), and that an approved
-journal is in the books at once; the names of the query for the trial balance.
+A journal is posted if it is approved and its ``postingPeriod`` is the requested one. NetSuite may silently move a
+journal to the next open period, so a journal that is found in another period is a rejection that names the period.
+
+Documented: addresses, ``eid:``, the fields, the OAuth 2.0 client credentials with their signed assertion. To be tried
+in a sandbox: the wording of a refused external id (nothing depends on it: the record is looked up); if an approved
+journal is in the books at once; the names in the query for the trial balance.
 
 Sources: NetSuite help, REST journal entry (section_159886587653), external ids (section_156334828635), OAuth 2.0
 client credentials (section_162790605110), idempotency
@@ -43,8 +43,8 @@ _JOURNAL, _DEPOSIT, _APPLICATION = "journalEntry", "customerDeposit", "depositAp
 _QUERY: Final = "/services/rest/query/v1/suiteql"
 _PAGE: Final = 1_000
 _PAGES: Final = 50
-# What accounts moved in periods that begin within some days, in the primary book: its amounts are in the subsidiary's
-# currency. Adjustment periods are told from months by their flag.
+# Movements of accounts in periods that begin within some days, in the primary book, whose amounts are in the
+# subsidiary's currency. A flag tells adjustment periods from months.
 _TRIAL_BALANCE: Final = (
     "SELECT a.acctnumber AS account, TO_CHAR(p.startdate, 'YYYY-MM') AS period, SUM(NVL(tal.debit, 0)) AS debit, "
     "SUM(NVL(tal.credit, 0)) AS credit FROM transactionaccountingline tal "
@@ -57,11 +57,13 @@ _TRIAL_BALANCE: Final = (
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _APPROVED: Final = "2"
 _REFUSED_BY_APPROVER: Final = "3"
-_TOKEN_LASTS_S: Final = 3_000  # they say an hour
+_TOKEN_LASTS_S: Final = 3_000  # NetSuite's documentation says one hour
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``url``: of the account's REST services. ``client_id``, ``certificate_id``, ``private_key``: of an integration
+    """Settings of a channel to NetSuite.
+
+    ``url``: of the account's REST services. ``client_id``, ``certificate_id``, ``private_key``: of an integration
     record with OAuth 2.0 client credentials; ``private_key`` names a PEM. ``algorithm``: of the certificate's key.
     """
 
@@ -170,7 +172,7 @@ class NetSuite(connector.Connector):
 
 
 def _body(shipment: connector.Shipment) -> bytes:
-    """The record's own text, as the format wrote it, without what is around it in a file of many."""
+    """Returns the record's text as the format wrote it, without the lines around it in a file of many records."""
     if shipment.payload.lstrip().startswith(b"["):
         [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
     else:
@@ -180,7 +182,7 @@ def _body(shipment: connector.Shipment) -> bytes:
 
 
 def _record(shipment: connector.Shipment) -> tuple[str, dict[str, Any]]:
-    """The type of the record, and what it says."""
+    """Returns the type of the record, and its fields."""
     kind = {DEPOSIT: _DEPOSIT, APPLICATION: _APPLICATION}.get(shipment.documents[0].kind, _JOURNAL)
     return kind, msgspec.json.decode(_body(shipment))
 
@@ -197,7 +199,7 @@ def _found(shipment: connector.Shipment, kind: str, sent: dict[str, Any], record
         )
     if status == _REFUSED_BY_APPROVER:
         return connector.Found(erp_id=erp_id, state="discarded", reason="an approver has refused it")
-    # Deposits and applications are in the books as soon as they are there.
+    # Deposits and applications are in the books as soon as they exist.
     approved = kind != _JOURNAL or record.get("approved") is True or status == _APPROVED
     return connector.Found(
         erp_id=erp_id,
@@ -225,7 +227,7 @@ def _moved(row: dict[str, Any], currency: str) -> Theirs:
 
 
 def _refusal(answer: httpx.Response) -> str:
-    """NetSuite's error: ``o:errorDetails`` of a problem document."""
+    """Returns NetSuite's error: ``o:errorDetails`` of a problem document."""
     try:
         details = answer.json()["o:errorDetails"]
         message = "; ".join(f"{detail.get('o:errorCode', '')}: {detail.get('detail', '')}" for detail in details)

@@ -1,21 +1,23 @@
-"""Oracle Fusion: the file-based import, ``importBulkData`` of the zip as one file, found by its journals' names.
+"""Oracle Fusion: the file-based import, ``importBulkData`` of the zip as one file; found by its journals' names.
 
-Oracle refuses no file that it has already loaded, so everything rests on the look-up: batches of our source, by the
-name that the file gives them (Oracle adds to it), and in them the journals whose names begin with our references. What
-``importBulkData`` answers is the id of a request that loads and then imports. That this has succeeded says nothing:
-the import is a job below it, and what is believed is the journals. An import holds a whole interface group back for
-one bad line, and leaves its lines in the interface: they would be imported again beside those of a second try, so a
-rejection says to delete the group first. Of a file whose answer was lost nobody learns that its import was held back,
-and it is sent again after ``settle_s``. What is there twice, or unbalanced, is noticed by its totals, and rejected.
+Oracle accepts a file again that it has already loaded, so only the look-up prevents a second posting. It looks for
+batches of our source by the name that the file gives them (Oracle extends it), and in them for journals whose names
+begin with our references.
 
-Sure: the address, ``importBulkData`` and its fields, ``journalBatches`` with its ``journalHeaders``, that a query by
-an attribute that cannot be queried is refused. From integrations that ran: ``ReqstId`` (-1 for none), the finders of
-requests, their reports, the batch's name (``NAME SOURCE A GROUP REQUEST N``), the order of the import's parameters.
-Not sure, and settings: parameters 1 and 3, the document account, job options, the query for batches (``and`` and
-quotes are those of framework version 2 and later). Not sure, so try it in a sandbox: that status ``P`` of a batch is
-all that is posted, and that the import stands below the load in the details of its request; where it does not, one
-that fails is told as journals that have not come within ``settle_s``. A user who may not read the ledger's journals
-finds none: let the channel's user see them.
+``importBulkData`` returns the id of a request that loads the file and then imports it. Its success proves nothing: the
+import is a job below it, and only the journals count. One bad line makes an import hold back its whole interface group.
+The lines stay in the interface, and a second try would import them again. So the rejection says that the group must be
+deleted first. If the answer to a file was lost, nobody learns that its import was held back; the file is sent again
+after ``settle_s``. Totals show a journal that is there twice or unbalanced, and it is rejected.
+
+Documented: the address, ``importBulkData`` and its fields, ``journalBatches`` with its ``journalHeaders``, the refusal
+of a query by an attribute that cannot be queried. Seen in working integrations: ``ReqstId`` (-1 for none), the finders
+of requests, their reports, the batch's name (``NAME SOURCE A GROUP REQUEST N``), the order of the import's parameters.
+Not certain, and therefore settings: parameters 1 and 3, the document account, job options, the query for batches
+(``and`` and quotes are those of framework version 2 and later). To be tried in a sandbox: if every posted batch, and no
+other, has status ``P``; if the import is below the load in the details of its request. If it is not, a failed import is
+reported as journals that have not arrived within ``settle_s``. A user without access to the ledger's journals finds
+none, so the channel's user needs this access.
 
 Sources: Oracle, "REST API for Oracle Fusion Cloud Financials", Create an inbound or outbound set of data (24A), Get all
 batches (24C), Set the REST framework version; General Ledger user guide, Journal Import execution report.
@@ -41,7 +43,7 @@ from subledger.external.calls import Unclear
 from subledger.external.credentials import Credential
 
 _REQUEST: Final = "ESS-"
-"""Prefix of a request's id, so that it is not taken for a batch's."""
+"""Prefix of a request's id, so that it is not mistaken for a batch's id."""
 _POSTED: Final = ("P", "Posted")
 _PAGE: Final = 500
 _PAGES: Final = 8
@@ -50,12 +52,14 @@ _NO_REQUEST: Final = "-1"
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``url``: of the instance. ``user`` with ``password``, or ``token``, a bearer. ``data_access_set``: its id;
-    ``ledger_id``: where the format's settings have none. ``parameters``: of the import, ``batch_query``: for our
-    batches; in both, ``{source}`` and what else is in braces is filled in. ``resources``: where the REST resources are,
-    ``framework_version``: that they are asked in. The others are fields of ``importBulkData``.
+    """Settings of a channel to Oracle.
 
-    ``settle_s`` is longer than elsewhere: an import may wait in Oracle's queue for long.
+    ``url``: of the instance. ``user`` with ``password``, or ``token`` (a bearer token). ``data_access_set``: its id.
+    ``ledger_id``: needed if the format's settings have none. ``parameters``: of the import. ``batch_query``: for our
+    batches. In these two, ``{source}`` and the other names in braces are filled in. ``resources``: the path of the REST
+    resources. ``framework_version``: the version that requests name. The others are fields of ``importBulkData``.
+
+    ``settle_s`` is longer than elsewhere, because an import may wait in Oracle's queue for a long time.
     """
 
     url: str
@@ -96,7 +100,7 @@ _QUERY: Final = ("source", "period", "batch")
 
 
 class Header(NamedTuple):
-    """A journal of Oracle's, with its batch."""
+    """A journal in Oracle, with its batch."""
 
     batch: dict[str, Any]
     header: dict[str, Any]
@@ -119,7 +123,7 @@ class Oracle(connector.Connector):
         for job in jobs:
             if not job.ended:
                 return connector.Found(erp_id=shipment.erp_id or "", state="accepted", reason=f"{job} is {job.status}")
-        # After the jobs: what they leave is there when they have ended.
+        # The journals are read after the jobs: an ended job creates no more journals.
         journals = self._journals(shipment)
         missing = [document.reference for document in shipment.documents if document.reference not in journals]
         if not missing:
@@ -175,8 +179,8 @@ class Oracle(connector.Connector):
     # --- the requests ---------------------------------------------------------------------------------------------
 
     def _jobs(self, erp_id: str | None) -> list[Job]:
-        """The request that a submission was answered with, and what runs below it; none where there is no such request
-        to ask about, or Oracle no longer knows it.
+        """Returns the request of a submission, and the jobs below it. There are none if the id is not a request's, or
+        if Oracle no longer knows the request.
         """
         request = (erp_id or "").removeprefix(_REQUEST)
         if request == erp_id or not request:
@@ -193,7 +197,7 @@ class Oracle(connector.Connector):
         return self._items("/erpintegrations", f"finder={finder}&onlyData=true")[0]
 
     def _errors(self, failed: list[Job]) -> list[str]:
-        """Errors in the reports of failed jobs, as far as these can be read."""
+        """Returns the errors in the reports of failed jobs, as far as these can be read."""
         messages: dict[str, None] = {}
         for job in sorted(failed, key=lambda job: job.imports, reverse=True)[:_REPORTS]:
             try:
@@ -207,7 +211,7 @@ class Oracle(connector.Connector):
     # --- the journals ---------------------------------------------------------------------------------------------
 
     def _journals(self, shipment: connector.Shipment) -> dict[str, list[Header]]:
-        """The journals that are there, by our reference."""
+        """Returns the journals that are in Oracle, by our reference."""
         named = oracle.batch_name(shipment.journal)
         journals: dict[str, list[Header]] = {}
         for batch in self._all("/journalBatches", f"q={quote(self._query(shipment))}&"):
@@ -258,7 +262,7 @@ def _target(shipment: connector.Shipment) -> oracle.Settings:
 
 
 def _found(shipment: connector.Shipment, by_reference: dict[str, list[Header]]) -> connector.Found:
-    """State of all documents of a file in Oracle: posted if all of them are."""
+    """Returns the state of all documents of a file in Oracle: posted if all of them are posted."""
     journals = [header for headers in by_reference.values() for header in headers]
     batches = {str(batch["JeBatchId"]): batch for batch, _ in journals}
     erp_id = _batches(by_reference)
@@ -298,13 +302,14 @@ def _waiting_reason(batch: dict[str, Any]) -> str:
 
 
 def _has_prefix(name: str, prefix: str) -> bool:
-    """Oracle's names begin with what they were given, then a space."""
+    """True if a name in Oracle is the given prefix, or the prefix, a space, and more."""
     return name == prefix or name.startswith(f"{prefix} ")
 
 
 def _filled(field: str, template: str, values: dict[str, str], *, needed: tuple[str, ...] = ()) -> str:
-    """A setting with the names in its braces filled in, plain ones alone: a width, as ``{source:>999}`` asks for one,
-    would be room that somebody else pays for. Raises InvalidInput.
+    """Fills in the names in the braces of a setting.
+
+    Only plain names are allowed. A width, as in ``{source:>999}``, could use up memory. Raises InvalidInput.
     """
     text, missing = "", []
     try:

@@ -1,6 +1,6 @@
-"""The jobs of Oracle's scheduler, as the finders of ``erpintegrations`` tell of them: what became of each, and why.
+"""Jobs of Oracle's scheduler: their results and errors, from the answers of the finders of ``erpintegrations``.
 
-Owns: reading what Oracle says of a request. Does not own: asking, and what follows from it (oracle).
+Owns: reading these answers. Does not own: the calls, and the state of the delivery (oracle).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-# zipfile says RuntimeError of a member with a password, and NotImplementedError of a compression it does not know.
+# zipfile raises RuntimeError for a member with a password, and NotImplementedError for an unknown compression.
 _NOT_READ: Final = (binascii.Error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 _ENDED: Final = frozenset(
     {
@@ -28,7 +28,7 @@ _WELL: Final = frozenset({"SUCCEEDED", "FINISHED"})
 
 
 class Job(NamedTuple):
-    """One request of the scheduler. ``status`` in capitals; one that is not known is taken for one that goes on."""
+    """One request of the scheduler. ``status`` is in capitals. A request with an unknown status counts as running."""
 
     request: str
     name: str
@@ -57,12 +57,12 @@ class Job(NamedTuple):
 
 
 def jobs_of(details: str) -> list[Job]:
-    """The jobs that ``ESSExecutionDetailsRF`` tells of. Raises ValueError."""
+    """Returns the jobs in an answer of ``ESSExecutionDetailsRF``. Raises ValueError if it is not JSON."""
     return list(_below(msgspec.json.decode(details)))
 
 
 def _below(node: Any) -> Iterator[Job]:
-    """They are nested in ``JOBS`` and ``CHILD``, alone or in lists."""
+    """Yields the jobs of a node. Jobs are nested in ``JOBS`` and ``CHILD``, alone or in lists."""
     if isinstance(node, list):
         for each in node:
             yield from _below(each)
@@ -74,8 +74,9 @@ def _below(node: Any) -> Iterator[Job]:
 
 
 def errors_in(document: str) -> list[str]:
-    """Errors in the reports of a job, from the zip that ``ESSJobExecutionDetailsRF`` has; nothing where it
-    cannot be read.
+    """Returns the errors in the reports of a job, from the zip in an answer of ``ESSJobExecutionDetailsRF``.
+
+    There are none if the zip cannot be read.
     """
     messages: list[str] = []
     with suppress(*_NOT_READ), zipfile.ZipFile(io.BytesIO(base64.b64decode(document, validate=True))) as archive:
@@ -85,9 +86,9 @@ def errors_in(document: str) -> list[str]:
 
 
 def _reasons(report: str) -> Iterator[str]:
-    """The error codes that a report has lines for, with the text that its key has for them; else the database's.
+    """Yields the error codes in the lines of a report, with their texts from the key of the report.
 
-    The key lists every code there is, whatever happened.
+    The key lists all codes, not only those that occurred. A report without codes yields its database errors.
     """
     lines, _, key = report.partition("Error Key")
     codes = sorted(set(re.findall(r"^\s*([EW][A-Z]\d\d)\b", lines, re.MULTILINE)))

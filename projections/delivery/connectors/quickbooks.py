@@ -1,21 +1,22 @@
-"""QuickBooks Online: ``JournalEntry`` of the Accounting API, one a document, found by its number or by our note on it.
+"""QuickBooks Online: ``JournalEntry`` of the Accounting API, one for each document; found by its number or by our
+private note.
 
-A company that numbers its transactions itself may drop a number or put in its own. So an entry without our number is
-looked for among those of its day by its private note, which names the journal; notes cannot be queried. A journal entry
-is in the books as soon as it is there; there are no drafts. One that is found on another day or in another currency is
-a rejection that says so.
+A company that numbers its transactions itself may drop our number or replace it. So if no entry has our number, the
+entries of its day are searched for our private note, which names the journal. Notes cannot be queried. A journal entry
+is in the books as soon as it exists; there are no drafts. An entry that is found on another day or in another currency
+is a rejection that says so.
 
-A request with the ``requestid`` of an earlier one is answered as that was, and does nothing: which is as good against a
-second entry as it is bad for a second try, once the first was refused or its entry has been deleted. So the id is made
-of the reference, of what is sent, and of how often it was rejected.
+QuickBooks answers a request with a repeated ``requestid`` as it answered the first one, and does nothing. This prevents
+a second entry. It would also prevent a retry after the first request was refused or its entry was deleted. So the id is
+made of the reference, of the content, and of the number of rejections.
 
-The refresh token is replaced by the answer to its use, every day or so, and is then kept in its file at once, before
-the access token is used. Let no other program use the same one.
+Using the refresh token may return a new one, about once a day. The new one is stored in its file before the access
+token is used. No other program may use the same refresh token.
 
-Sure: addresses, fields, ``requestid`` (50 characters) and its replay, OAuth 2.0 with an hour of access, 429 and a
-minute's wait, the shape of a fault, *ValidationFault* for what was refused, as 6210 for a closed period. Not sure, so
-try it in a sandbox: whether a fault is replayed too; what custom numbers do to a journal entry's; whether several
-entries of a number are refused (6140: it is looked up before that is called refused).
+Documented: addresses, fields, ``requestid`` (50 characters) and its replay, OAuth 2.0 with an hour of access, 429 and a
+minute's wait, the shape of a fault, *ValidationFault* for a refusal, such as 6210 for a closed period. To be tried in a
+sandbox: if a fault is replayed too; the effect of custom numbers on a journal entry's number; if several entries with
+the same number are refused (6140: the entry is looked up before it counts as refused).
 
 Sources: developer.intuit.com (api/accounting/all-entities/journalentry, learn/rest-api-features, limits-and-throttles,
 develop/authentication-and-authorization), blogs.intuit.com (2015-04-06 on RequestId, 2024-06-03 on tokens), Intuit's
@@ -42,14 +43,16 @@ _MINOR_VERSION: Final = "75"
 _PAGE: Final = 1_000
 _PAGES: Final = 50
 _DUPLICATE_NUMBER: Final = "6140"
-_TOKEN_LASTS_S: Final = 3_000  # they say an hour
+_TOKEN_LASTS_S: Final = 3_000  # QuickBooks' documentation says one hour
 _NOTE: Final = re.compile(r"subledger export=\S+ journal=(\S+)")
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``realm_id``: the company's id. ``client_id``, ``client_secret``: of an app of Intuit's developer portal with the
-    accounting scope. ``refresh_token``: names a file, which the worker can write, with the token that connecting the
-    app to the company gave. ``url``: https://sandbox-quickbooks.api.intuit.com for a trial.
+    """Settings of a channel to QuickBooks.
+
+    ``realm_id``: the company's id. ``client_id``, ``client_secret``: of an app in Intuit's developer portal with the
+    accounting scope. ``refresh_token``: names a file, writable for the worker, with the token from connecting the app
+    to the company. ``url``: https://sandbox-quickbooks.api.intuit.com for a trial.
     """
 
     url: str = "https://quickbooks.api.intuit.com"
@@ -114,7 +117,9 @@ class QuickBooks(connector.Connector):
         return connector.Accepted(erp_id=str(content["JournalEntry"]["Id"]), posted=True)
 
     def _refused(self, shipment: connector.Shipment, fault: dict[str, Any]) -> connector.Rejected:
-        """Only a fault of validation says that nothing was done. Raises NotAuthorised or Unclear for others."""
+        """Reads a fault: only a validation fault proves that nothing was done. Raises NotAuthorised or Unclear for
+        others.
+        """
         reason, kind = _reason(fault), str(fault.get("type", "")).lower()
         if kind.startswith("auth"):
             raise NotAuthorised(f"QuickBooks does not take the app: {reason}")
@@ -125,7 +130,7 @@ class QuickBooks(connector.Connector):
         return connector.Rejected(reason=reason)
 
     def _check_not_there(self, shipment: connector.Shipment, reason: str) -> None:
-        """The number that is taken may be taken by what we send. Raises Unclear."""
+        """Looks up if our own entry has the number that is taken. Raises Unclear if so."""
         try:
             found = self.look_up(shipment)
         except NotSent as error:
@@ -136,9 +141,10 @@ class QuickBooks(connector.Connector):
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _entries(self, condition: str) -> list[dict[str, Any]]:
-        """All journal entries that a condition holds for, whole: a note that is not asked for would look like none.
+        """Returns all journal entries that match a condition, with all fields: an entry read without its note would
+        seem to have none.
 
-        Pages may overlap where entries are made meanwhile.
+        Pages may overlap if entries are created meanwhile.
         """
         entries: dict[str, dict[str, Any]] = {}
         start = 1
@@ -185,12 +191,12 @@ class QuickBooks(connector.Connector):
 
 
 def _request_id(shipment: connector.Shipment) -> str:
-    """At most 50 characters, the same for the same request. A reference has 21."""
+    """Returns an id of at most 50 characters, the same for the same request. A reference has 21 characters."""
     return f"{shipment.reference}-{hashlib.sha256(shipment.payload).hexdigest()[:12]}-{shipment.rejections}"
 
 
 def _journal_of(entry: dict[str, Any]) -> str | None:
-    """The name that our note on an entry says, whichever export it came from."""
+    """Returns the journal name in our note on an entry, from whichever export it came."""
     found = _NOTE.search(entry.get("PrivateNote") or "")
     return None if found is None else found[1]
 
@@ -214,7 +220,7 @@ def _found(shipment: connector.Shipment, sent: dict[str, Any], entry: dict[str, 
 
 
 def _reason(fault: dict[str, Any]) -> str:
-    """QuickBooks' errors, with their codes."""
+    """Returns QuickBooks' errors, with their codes."""
     messages = (
         f"{error.get('code', '')} {error.get('Message', '')}: {error.get('Detail', '')}" for error in fault["Error"]
     )

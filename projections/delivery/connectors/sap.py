@@ -1,20 +1,22 @@
-"""SAP S/4HANA: the SOAP service *Journal Entry – Post (Synchronous)*, one document a call, looked up through OData.
+"""SAP S/4HANA: the SOAP service *Journal Entry – Post (Synchronous)*, one call for each document; looked up through
+OData.
 
-SAP answers 200 whether it posts or not: a document is posted where the confirmation of ours has a number, refused where
-it has none and its log has an error; anything else is looked up. SAP takes the same document as often as it is sent:
-neither the message's id nor the reference keeps a second one out, so everything rests on the look-up.
+SAP answers 200 in either case. A document is posted if its confirmation has a number. It is refused if the confirmation
+has no number and the log has an error. Otherwise it is looked up. SAP accepts the same document any number of times:
+neither the message's id nor the reference prevents a second posting. So only the look-up does.
 
-It is by company code and reference alone: the fiscal year of a posting date is the company code's to decide, and a
-look-up in the wrong one would find nothing. Documents are never deleted in SAP, but reversed; what was reversed counts
-as not there, so that a wrong document is mended by reversing it and trying again. Two that were not are a rejection.
-Sums are compared in the document's currency and in company code currency, as SAP converts what it was not told.
+The look-up uses company code and reference alone. The company code decides the fiscal year of a posting date, and a
+look-up in a wrong year would find nothing. SAP reverses documents and never deletes them. A reversed document counts as
+absent, so a wrong document is corrected by reversing it and retrying. Two documents that are not reversed are a
+rejection. Sums are compared in the document's currency and in company code currency, because SAP converts missing
+amounts itself.
 
-Sure, as working integrations agree on it: the service's path in the cloud, the message, its confirmation and log, the
-number that is zeros; fields and key of the look-up's entity, as SAP's own generated client has them. Not sure, so try
-it: that credits have a sign there (it is taken from the debit/credit code), that lines which document splitting makes
-are not shown (with them the sums would differ, and that is a rejection), how a parked document is shown (by its
-category), and paths on premise, which are settings. ``API_JOURNALENTRYITEMBASIC_SRV`` does not do: its items do not
-name their document. Another service does, with a view of its own too, if it has the fields of ``_FIELDS``.
+Seen in several working integrations: the service's path in the cloud, the message, its confirmation and log, the number
+that is all zeros. From SAP's generated client: fields and key of the look-up's entity. To be tried: if credits have a
+sign there (it is taken from the debit/credit code); if the lines of document splitting are absent (otherwise the sums
+differ, and that is a rejection); how a parked document is shown (by its category); paths on premise, which are
+settings. ``API_JOURNALENTRYITEMBASIC_SRV`` is not suitable: its items do not name their document. Another service is
+suitable, also with a custom view, if it has the fields of ``_FIELDS``.
 
 Sources: SAP community, "Guidelines for API Journal Entry – Post" (13421397); SAP Cloud SDK, operational-accounting-
 document-item-cube-service; SOAP 1.1, section 4.4; OData 2.0 URI conventions.
@@ -42,7 +44,7 @@ _ACTION: Final = (
     "http://sap.com/xi/SAPSCORE/SFIN/JournalEntryCreateRequestConfirmation_In/"
     "JournalEntryCreateRequestConfirmation_InRequest"
 )
-# With the whole key among them: a service over a cube adds up what it is not asked to tell apart.
+# The fields include the whole key: a service over a cube adds up rows that the requested fields do not distinguish.
 _KEY: Final = ("CompanyCode", "FiscalYear", "AccountingDocument", "AccountingDocumentItem")
 _FIELDS: Final = (
     *_KEY, "DocumentReferenceID", "AccountingDocumentCategory", "DebitCreditCode", "TransactionCurrency",
@@ -53,7 +55,7 @@ _PARKED: Final = frozenset({"V", "W"})
 _ITEMS_A_CALL: Final = 2_000
 _CALLS: Final = 5
 _ERROR: Final = 3
-"""From this severity on, an item of a log says why not: 1 is information, 2 a warning."""
+"""The lowest severity at which an item of a log is an error: 1 is information, 2 a warning."""
 
 Item = dict[str, Any]
 Sums = tuple[int, int, int, int]
@@ -61,9 +63,11 @@ Sums = tuple[int, int, int, int]
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``url``: of the system's APIs. ``user`` and ``password``, or ``token``, a bearer's: of a communication user that
-    may post journal entries, and read them. ``client``: on premise, where it is not the default one. ``post_path`` and
-    ``items_path``: of the service that posts, and of the entity set that items are looked up in.
+    """Settings of a channel to SAP.
+
+    ``url``: of the system's APIs. ``user`` and ``password``, or ``token`` (a bearer token): of a communication user
+    that may post and read journal entries. ``client``: on premise, if it is not the default one. ``post_path``: of the
+    service that posts. ``items_path``: of the entity set in which items are looked up.
     """
 
     url: str
@@ -122,7 +126,7 @@ class Sap(connector.Connector):
             if fault is None:
                 raise
             code, message = fault
-            if code in ("Client", "Sender"):  # the message is not what the service takes: it was not processed
+            if code in ("Client", "Sender"):  # the service cannot read the message, so it was not processed
                 return connector.Rejected(reason=message)
             raise Unclear(f"{error}: {message}", answer=error.answer) from error
         if answer.status_code >= 400:
@@ -134,7 +138,7 @@ class Sap(connector.Connector):
         return _confirmed(ElementTree.fromstring(answer.content), shipment.reference)
 
     def _items(self, company: str, reference: str) -> list[Item]:
-        """Every item of documents with a reference. Raises Unclear where SAP does not show them all."""
+        """Returns every item of the documents with a reference. Raises Unclear if SAP does not show them all."""
         items: list[Item] = []
         for _ in range(_CALLS):
             query = {
@@ -227,7 +231,7 @@ def _sums(items: list[Item], currency: str, functional: str) -> Sums:
 
 
 def _confirmed(envelope: ElementTree.Element, reference: str) -> connector.Accepted | connector.Rejected:
-    """The result for our document. Raises Unclear if a confirmation neither posts nor refuses it."""
+    """Returns the result for our document. Raises Unclear if a confirmation neither posts nor refuses it."""
     bulk = next((node for node in envelope.iter() if _name(node) == "JournalEntryBulkCreateConfirmation"), None)
     if bulk is None:
         raise Unclear("SAP has answered without a confirmation")
@@ -254,7 +258,7 @@ def _errors(log: ElementTree.Element) -> list[str]:
 
 
 def _fault_of(text: str) -> tuple[str, str] | None:
-    """Code, without its prefix, and words of a SOAP fault, 1.1 or 1.2; None for another answer."""
+    """Returns the code, without its prefix, and the words of a SOAP fault, 1.1 or 1.2; None for another answer."""
     try:
         fault = next((n for n in ElementTree.fromstring(text).iter() if _name(n) == "Fault"), None)
     except ElementTree.ParseError:

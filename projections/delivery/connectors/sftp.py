@@ -1,13 +1,13 @@
-"""A folder of an SFTP server: the export's file, put where an importer takes it.
+"""A folder of an SFTP server, into which the export's file is put for an importer.
 
-The server's host key is set with the channel, and no other is ever talked to. Each step (look, upload, rename) has a
-connection of its own. What was uploaded is read back before it is renamed. A rename is one step by OpenSSH's
-``posix-rename@openssh.com``, after a look whether there is such a file; by a server that has not got it, it is that of
-the protocol, which fails where there is one, and may be a link and an unlink.
+The server's host key is a setting of the channel; a server with another key is refused. Each step (look, upload,
+rename) has a connection of its own. An upload is read back before it is renamed. OpenSSH renames in one step
+(``posix-rename@openssh.com``), after a look for an existing file. A server without this extension uses the rename of
+the protocol: it fails if the file exists, and may be a link followed by an unlink.
 
-Sure: protocol and extension, as OpenSSH documents them, and its 9.2 does them. Not sure, so try it: that what a server
-has answered is on its disk (the protocol cannot ask for it), and that the user may read what it has put there; a folder
-that can only be written into does not do.
+Documented and tested: protocol and extension, with OpenSSH 9.2. To be tried: if data that a server has acknowledged is
+on its disk (the protocol has no request for it); if the user may read the files that it has put there. A folder that
+can only be written into is not suitable.
 
 Sources: draft-ietf-secsh-filexfer-02, sections 6.5 and 7; OpenSSH's PROTOCOL, section 4.3; paramiko's documentation.
 """
@@ -37,18 +37,21 @@ from subledger.external.calls import NotAuthorised, NotSent, Unclear
 from subledger.external.credentials import Credential
 from subledger.external.hosts import connect_checked
 
-# What it says of failures is in the reasons that are kept; without a handler it would go to the error output as well.
+# Paramiko's messages about failures are in the stored reasons. Without a handler they would also go to the error
+# output.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _FAILURES: Final = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
-"""All that paramiko raises where a server does not do as it is asked, or is gone."""
+"""All errors that paramiko raises if a server refuses a request or is gone."""
 _PRIVATE_KEYS: Final = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
 class Settings(DropSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``host_key``: of the server, as a line of ``known_hosts`` or of ``ssh-keyscan``; several lines while it changes.
-    ``user`` with ``key``, a private one in PEM or OpenSSH's form, that ``key_password`` opens; or with ``password``; a
-    server may want both. ``directory``: as the server calls it.
+    """Settings of a channel to an SFTP server.
+
+    ``host_key``: of the server, as a line of ``known_hosts`` or of ``ssh-keyscan``; several lines while it changes.
+    ``user`` with ``key``, a private key in PEM or OpenSSH's form, and its ``key_password``; or ``user`` with
+    ``password``. Some servers need both. ``directory``: the path on the server.
     """
 
     host: Annotated[str, Meta(min_length=1, max_length=253)]
@@ -111,7 +114,7 @@ class Sftp(Drop):
             transport.close()
 
     def _greet(self, transport: paramiko.Transport) -> None:
-        """Agrees on keys with the server, if it is the one that was set. Raises NotAuthorised if it is not."""
+        """Agrees on keys with the server. Raises NotAuthorised if its host key is not the one in the settings."""
         settings: Settings = self.settings
         known = _host_keys(settings.host_key)
         kinds = [kind for key in known for kind in _algorithms(key)]
@@ -137,7 +140,7 @@ class Sftp(Drop):
             if more and password:
                 more = transport.auth_password(settings.user, password)
         except paramiko.AuthenticationException as error:
-            # It is also raised where the connection ends before the server has said anything of the user.
+            # Paramiko also raises this error if the connection ends before the server has decided about the user.
             is_refused = transport.is_active() or isinstance(error, paramiko.BadAuthenticationType)
             kind = NotAuthorised if is_refused else NotSent
             raise kind(f"{settings.host} does not let {settings.user} in: {error}") from error
@@ -183,7 +186,8 @@ class _RemoteFolder:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
-        # A file of this name is taken away, and a new one made: what a link in its place leads to is never written to.
+        # An existing file is removed and a new one created, so that the target of a link in its place is never written
+        # to.
         self.remove(name)
         with _errors(f"{name} cannot be written"), self._client.open(self._path(name), "wxb") as file:
             file.write(content)
@@ -204,7 +208,7 @@ class _RemoteFolder:
             if _refused(error) and getattr(error, "errno", None) != errno.ENOENT:
                 kind = NotAuthorised if isinstance(error, PermissionError) else NotSent
                 raise kind(f"{to} was not put there: {error}") from error
-            # No answer; or there is no part: somebody else may have renamed it.
+            # Either there is no answer, or the part does not exist: somebody else may have renamed it.
             raise Unclear(f"{to} may have been put there: {type(error).__name__}: {error}") from error
 
     def _rename(self, path: str, to: str) -> None:
@@ -213,15 +217,15 @@ class _RemoteFolder:
         except OSError as error:
             if not _refused(error) or error.errno is not None:
                 raise
-            # Refused for no reason that is named, as by a server that does not know of it.
+            # The server gave no specific reason, as one does that does not know the extension.
             self._client.rename(path, to)
 
 
 def _refused(error: BaseException) -> bool:
-    """True if the server answered that it does not support the request; else the connection has failed.
+    """True if the server answered that it does not support the request. False if the connection has failed.
 
-    Paramiko's refusals are plain errors, whose number is set where the protocol has one. A channel that is found closed
-    before anything was sent is one of them, and nothing was done either.
+    Paramiko raises a plain error for a refusal, and sets its number if the protocol has one. It raises the same error
+    if the channel was closed before anything was sent. Nothing was done in that case either.
     """
     return isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError)
 
@@ -236,7 +240,7 @@ def _errors(operation: str) -> Iterator[None]:
 
 
 def _host_keys(text: str) -> list[paramiko.PKey]:
-    """The keys of lines of ``known_hosts``, or of those without the host. Raises InvalidInput."""
+    """Reads keys from lines of ``known_hosts``, with or without the host. Raises InvalidInput."""
     keys = []
     for line in text.splitlines():
         words = line.split()

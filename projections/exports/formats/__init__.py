@@ -1,4 +1,4 @@
-"""The formats of journals: a file in any of them has every line of the journal, and nothing else.
+"""The formats of journals. A file in any of them has every line of the journal, and no other line.
 
 Owns: the list of formats. Does not own: the content of a journal (journals), the files handed over (exports).
 """
@@ -20,11 +20,12 @@ RenderDetail = Callable[[Journal, Iterable[DetailEntry]], Iterator[str]]
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
-    """One format: its name in the contract, the media type and extension of its files, the function that writes one.
+    """One format: its name in the contract, the media type and extension of its files, and the function that writes
+    one.
 
-    ``target`` is the general ledger that it is for; without one, a file is of the journal alone. ``by_block``: its
-    documents are those of the customer-deposit pattern, block by block. ``render_detail`` writes every entry of a
-    journal, as a stream of pieces of text; None if the format has no such rendering.
+    ``target``: its general ledger; None for a file of the journal alone. ``by_block``: its documents are those of the
+    customer-deposit pattern, block by block. ``render_detail``: writes every entry of a journal as a stream of text;
+    None if the format has no such rendering.
     """
 
     name: str
@@ -46,7 +47,7 @@ _XML: Final = ("text/xml", "xml")
 _ZIP: Final = ("application/zip", "zip")
 _BEANCOUNT: Final = ("text/plain", "beancount")
 _HLEDGER: Final = ("text/plain", "journal")
-"""Media type and extension of a format's files."""
+"""Media types and extensions of files."""
 
 
 def _of_journal(
@@ -98,7 +99,7 @@ TARGETS: Final = {form.target.name: form.target for form in FORMATS.values() if 
 
 
 def format_named(name: str, *, detail: bool = False) -> Format:
-    """The format of this name. Raises UnknownFormat.
+    """Returns the format of this name. Raises UnknownFormat.
 
     With ``detail``, raises NotSupportedYet if the format has no rendering of single entries.
     """

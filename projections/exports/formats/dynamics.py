@@ -1,15 +1,17 @@
 """Dynamics 365 Finance: a data package of the *General journal* entity, and bodies of OData journals.
 
-Vouchers are kept to ten lines and journals to about 10,000, as the vendor recommends: so a document here is a voucher,
-and a batch of vouchers a journal. Amounts are in the accounting currency. Numbers of journals and vouchers are
-placeholders that Dynamics replaces (set *Number allocation at posting* on the journal name); the document column and
-the journal's description keep ours. A placeholder that meets an open journal would be added to it: ours ends with a
-hash. An import posts nothing, and nothing is refused for having been imported before.
+The vendor recommends at most ten lines for a voucher, and about 10,000 for a journal. So a document is a voucher, and a
+batch of vouchers is a journal. Amounts are in the accounting currency.
 
-Sure: the entity's columns, the sizes, the voucher rules. From a package that was imported: its manifest, which must
-map every column, UTF-16 with a byte order mark, CRLF. Not sure, and settings: the dates' format, the company's order of
-dimensions and tags. The source format's text qualifier must be the double quote. Lengths of 60 and 20 are by common
-knowledge.
+Numbers of journals and vouchers are placeholders that Dynamics replaces (set *Number allocation at posting* on the
+journal name). Our own numbers are in the document column and in the journal's description. If a placeholder is the
+number of an open journal, the import adds to that journal; so our placeholders end with a hash. An import posts
+nothing. Dynamics does not refuse a file that was imported before.
+
+Documented: the entity's columns, the sizes, the voucher rules. From a package that was imported: its manifest, which
+must map every column, UTF-16 with a byte order mark, CRLF. Not certain, and therefore settings: the format of dates,
+the company's order of dimensions and tags. The source format's text qualifier must be the double quote. Lengths of 60
+and 20 are common knowledge, without a source.
 
 Sources: Microsoft, "General journal entity" (entity-general-journal), "Importing vouchers by using the General journal
 entity" (tips-tricks-import-general-journal-entity), "Data management package REST API" (data-management-api).
@@ -40,11 +42,13 @@ Tag = Literal["line", "document", "export", "customer", "block_id", "product", "
 
 
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``company``: the legal entity; the ledger's where empty. ``journal_name``: of the journals to be made.
-    ``account_format``: what stands where in a ledger account, ``account`` or one of our dimensions, and ``delimiter``
-    between them, as in *Financial dimension configuration for integrating applications*. ``tags``: what the financial
-    tags are, in their order, with ``tag_delimiter`` between them; none where there are none. ``batch_lines``: of one
-    journal. ``date_format``: of the package's file. ``definition_group``: of the import.
+    """Settings of a company in Dynamics.
+
+    ``company``: the legal entity; if empty, the ledger's entity. ``journal_name``: of new journals. ``account_format``:
+    the parts of a ledger account in their order (``account`` or one of our dimensions), with ``delimiter`` between
+    them, as in *Financial dimension configuration for integrating applications*. ``tags``: the values of the financial
+    tags in their order, with ``tag_delimiter`` between them; empty if the company has none. ``batch_lines``: the most
+    lines of a journal. ``date_format``: of the package's file. ``definition_group``: of the import.
     """
 
     company: Annotated[str, Meta(max_length=4)] = ""
@@ -94,7 +98,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Vouchers that become one journal. ``number`` stands for the one that Dynamics will give it."""
+    """Vouchers that become one journal. ``number`` is the placeholder of the number that Dynamics assigns."""
 
     number: str
     description: str
@@ -102,7 +106,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def batches(rendering: target.Rendering) -> tuple[Batch, ...]:
-    """The journals of a rendering: whole vouchers, in their order, as many as fit."""
+    """Returns the journals of a rendering: whole vouchers, in their order, as many as fit."""
     settings: Settings = rendering.settings
     filled: list[list[Document]] = []
     room = 0
@@ -118,7 +122,7 @@ def batches(rendering: target.Rendering) -> tuple[Batch, ...]:
         room = min(_NAME_DESCRIBED, _TEXT - len(rendering.subject) - 1)
         named = short_name(name, TargetLimits(lines=0, text=0, reference=room))
         description = named + target.text_within(_TEXT - len(named), f" {settings.title}", f" {rendering.subject}")
-        # Never as it is, however short: an open journal of somebody else may have that number.
+        # Even a short name gets a hash: an open journal of somebody else may have the name as its number.
         number = short_name(f"{name} {rendering.export_id}", _PLACEHOLDERS)
         result.append(Batch(number=number, description=description, vouchers=tuple(vouchers)))
     return tuple(result)
@@ -128,12 +132,12 @@ def batches(rendering: target.Rendering) -> tuple[Batch, ...]:
 
 
 def zip_file(rendering: target.Rendering) -> bytes:
-    """The package: manifest, header and the entity's file, all at its root."""
+    """Returns the package: manifest, header and the entity's file, all at its root."""
     return target.zip_bytes(package(rendering))
 
 
 def package(rendering: target.Rendering) -> dict[str, bytes]:
-    """Its members by name."""
+    """Returns the members of the package by name."""
     columns = (*_COLUMNS, _TAGS) if rendering.settings.tags else _COLUMNS
     return {
         MANIFEST: target.xml_bytes(_manifest(rendering, columns), line_end="\r\n"),
@@ -170,8 +174,10 @@ def _csv(rendering: target.Rendering, columns: Iterable[str]) -> bytes:
 
 
 def _manifest(rendering: target.Rendering, columns: Iterable[str]) -> Element:
-    """Every column is mapped: an import without its mapping succeeds, and imports nothing. None is auto-generated:
-    Dynamics would make a journal of every line.
+    """Returns the manifest.
+
+    Every column is mapped, because an import without a mapping succeeds and imports nothing. No column is
+    auto-generated, because Dynamics would then make a journal of every line.
     """
     root = Element("DataManagementPackageManifest", _NAMESPACES)
     _add(root, DefinitionGroupName=rendering.settings.definition_group, Description=rendering.export_id)
@@ -224,8 +230,10 @@ def _add(parent: Element, **texts: str) -> None:
 
 
 def json_file(rendering: target.Rendering) -> bytes:
-    """A JSON array of journals: the body for ``POST /data/LedgerJournalHeaders``, and those for
-    ``POST /data/LedgerJournalLines``, to which the number is added that the first answered with.
+    """Returns a JSON array of journals.
+
+    Each has the body for ``POST /data/LedgerJournalHeaders``, and the bodies for ``POST /data/LedgerJournalLines``. The
+    sender adds the number from the first answer to the lines.
     """
     journals = [
         {"header": _header_body(rendering, batch), "lines": _line_bodies(rendering, batch)}
@@ -256,7 +264,7 @@ def _line_bodies(rendering: target.Rendering, batch: Batch) -> list[dict[str, An
             "CurrencyCode": document.currency,
             "DebitAmount": amount if debit else zero,
             "CreditAmount": zero if debit else amount,
-            # At noon, so that it is the same day in the company's time zone.
+            # Noon is the same day in the company's time zone.
             "TransDate": f"{rendering.journal.posting_date.isoformat()}T12:00:00Z",
             "Voucher": document.reference,
             "Text": _line_text(line),
@@ -272,19 +280,20 @@ def _line_bodies(rendering: target.Rendering, batch: Batch) -> list[dict[str, An
 
 
 def company(rendering: target.Rendering) -> str:
-    """The legal entity, as OData has it: in small letters."""
+    """The legal entity, in lower case as in OData."""
     name: str = rendering.settings.company or rendering.journal.entity
     return name.lower()
 
 
 def _line_text(line: DocumentLine) -> str:
-    """The line's reference first, where nothing cuts it off."""
+    """Returns the text of a line. The reference comes first, so that it is never cut off."""
     return f"{line.reference} {line.text}"[:_TEXT]
 
 
 def _account(settings: Settings, line: DocumentLine) -> str:
-    """A ledger account; delimiters stay where there is no value. Raises InvalidInput if a value has one in it: it
-    would be read as another account.
+    """Returns a ledger account. Delimiters stay if a value is empty.
+
+    Raises InvalidInput if a value contains a delimiter, because Dynamics would read another account.
     """
     values = {**dict(line.account.dimensions), _ACCOUNT: line.account.number}
     parts = [values.get(name, "") for name in settings.account_format]

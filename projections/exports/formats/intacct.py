@@ -1,15 +1,16 @@
 """Sage Intacct: the CSV template of General Ledger journal entries, and ``GLBATCH`` records of the XML gateway.
 
-A line has a currency and a rate, but no amount in the base currency of its own: so documents are in the functional
-currency. Entities are locations; a document is of one, the ledger's, unless a dimension says otherwise: where lines do
-not balance by entity, ``base_location`` says which one the differences are settled with. The gateway refuses to run a
-function twice by its ``controlid``, if the request says ``uniqueid``; the same id is the journal's reference number,
-by which it is looked up. There is no field for an export's id but a custom one.
+A line has a currency and a rate, but no amount of its own in the base currency. So documents are in the functional
+currency. Entities are locations. A document belongs to one, the ledger's, unless a dimension sets another. If lines do
+not balance by entity, ``base_location`` names the entity with which the differences are settled.
 
-Sure: the order of elements and columns, positive amounts with ``TR_TYPE`` 1 or -1, header values on a journal's first
-row alone, 30 characters of description in CSV, thousands of lines a journal time out. Not sure, so choices of ours:
-500 lines, 255 characters of a memo, 40 of a reference, 12 digits, a ``GLENTRY_`` column in CSV for dimensions that no
-example has. Download the company's own template, as its columns vary with the configuration.
+If the request has ``uniqueid``, the gateway refuses to run a function twice by its ``controlid``. The same id is the
+journal's reference number, by which it is looked up. Only a custom field can hold the export's id.
+
+Documented: the order of elements and columns, positive amounts with ``TR_TYPE`` 1 or -1, header values only on a
+journal's first row, 30 characters of description in CSV, time-outs for journals with thousands of lines. Not certain,
+and chosen by us: 500 lines, 255 characters of a memo, 40 of a reference, 12 digits, a ``GLENTRY_`` column in CSV for
+dimensions without an example. Download the company's own template, because its columns vary with the configuration.
 
 Sources: Intacct/intacct-sdk-js (Functions/GeneralLedger, Xml/Request), developer.intacct.com (web-services/requests,
 api/general-ledger/journal-entries), Intacct help (import-GL-journal-entries, example-line-numbers).
@@ -29,7 +30,8 @@ from projections.exports.formats import target
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 
-# Dimensions of a line in the gateway's order, and their columns in CSV; the customer is the line's own.
+# Dimensions of a line in the gateway's order, with their columns in CSV. The customer is a field of the line, not one
+# of these.
 _DIMENSIONS: Final = {
     "LOCATION": "LOCATION_ID",
     "DEPARTMENT": "DEPT_ID",
@@ -50,13 +52,15 @@ _DESCRIPTION: Final = 30
 
 
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``journal``: the journal's symbol. ``state``: what a journal is sent as; *Submitted* where there are approvals.
-    ``location``: of lines that no dimension gives one; the ledger's entity where absent, none where empty.
-    ``base_location``: the entity that lines are balanced with (*BASELOCATION_NO*, *SOURCEENTITY*); empty for none.
-    ``multi_currency``: whether the company has several, so that lines say theirs; ``rate_type``: the exchange rate type
-    they then name, or empty for a rate of 1. ``dimensions``: our dimension to theirs, by the gateway's name, also
-    *GLDIM…*. ``customers``: their ids of customers, for lines by customer; others are in the text alone.
-    ``export_field``: the id of a custom field of journals for the export's id, for XML; empty for none.
+    """Settings of a company in Intacct.
+
+    ``journal``: the journal's symbol. ``state``: in which a journal is sent; *Submitted* if the company uses approvals.
+    ``location``: of lines without one from a dimension; if absent, the ledger's entity; if empty, none.
+    ``base_location``: the entity with which lines are balanced (*BASELOCATION_NO*, *SOURCEENTITY*); empty for none.
+    ``multi_currency``: True if the company has several currencies, so that lines name theirs. ``rate_type``: the
+    exchange rate type of these lines; empty for a rate of 1. ``dimensions``: our dimension to theirs, by the gateway's
+    name, also *GLDIM…*. ``customers``: their ids of customers, for lines by customer; other customers are only in the
+    text. ``export_field``: the id of a custom field of journals for the export's id, for XML; empty for none.
     ``date_format``: the one chosen on the import's screen, for CSV.
     """
 
@@ -118,9 +122,10 @@ _COLUMNS: Final = (
 
 
 def csv_file(rendering: target.Rendering) -> bytes:
-    """Rows for *General Ledger journal entries*: one a line; what is the journal's stands on its first row alone.
+    """Returns rows for *General Ledger journal entries*: one for each line. The journal's own values are only on its
+    first row.
 
-    After the columns of every template, one for each further dimension of the settings.
+    After the columns of every template there is one for each further dimension of the settings.
     """
     settings: Settings = rendering.settings
     used = {_column(theirs) for theirs in settings.dimensions.values()}
@@ -171,9 +176,10 @@ def _description(rendering: target.Rendering, document: Document) -> str:
 
 
 def xml_file(rendering: target.Rendering) -> bytes:
-    """The ``content`` of a request to the gateway: one ``function`` a document, to be run once by its ``controlid``.
+    """Returns the ``content`` of a request to the gateway: one ``function`` for each document. Its ``controlid`` makes
+    it run once.
 
-    Who sends it, ``control`` and ``authentication``, is the delivery's: a file holds no credentials.
+    The delivery adds ``control`` and ``authentication``, because a file must not contain credentials.
     """
     content = ElementTree.Element("content")
     content.extend(function(rendering, document) for document in rendering.documents)
@@ -181,7 +187,7 @@ def xml_file(rendering: target.Rendering) -> bytes:
 
 
 def function(rendering: target.Rendering, document: Document) -> ElementTree.Element:
-    """One document: ``function`` with ``create`` of a ``GLBATCH``. What is empty is left out."""
+    """Returns one document: ``function`` with ``create`` of a ``GLBATCH``. Empty elements are left out."""
     settings: Settings = rendering.settings
     journal = rendering.journal
     result = ElementTree.Element("function", controlid=document.reference)
@@ -192,7 +198,7 @@ def function(rendering: target.Rendering, document: Document) -> ElementTree.Ele
     _add(batch, "BATCH_TITLE", target.text_within(TARGET.limits.text, settings.title, f" {rendering.subject}{part}"))
     _add(batch, "REFERENCENO", document.reference)
     _add(batch, "BASELOCATION_NO", settings.base_location)
-    _add(batch, "STATE", "" if settings.state == "Posted" else settings.state)  # what it is without a state
+    _add(batch, "STATE", "" if settings.state == "Posted" else settings.state)  # a journal without a state is posted
     if settings.export_field:
         _add(batch, settings.export_field, rendering.export_id)
     entries = ElementTree.SubElement(batch, "ENTRIES")
@@ -204,7 +210,7 @@ def function(rendering: target.Rendering, document: Document) -> ElementTree.Ele
 def _add_line(
     entries: ElementTree.Element, rendering: target.Rendering, document: Document, line: DocumentLine
 ) -> None:
-    """The order of elements is the gateway's."""
+    """Adds a line, with its elements in the gateway's order."""
     settings: Settings = rendering.settings
     entry = ElementTree.SubElement(entries, "GLENTRY")
     _add(entry, "DOCUMENT", line.reference)
@@ -239,7 +245,7 @@ def _rate(settings: Settings) -> dict[str, str]:
 
 
 def _dimensions(rendering: target.Rendering, line: DocumentLine) -> dict[str, str]:
-    """The dimensions of a line in Intacct, by the gateway's names."""
+    """Returns the dimensions of a line in Intacct, by the gateway's names."""
     settings: Settings = rendering.settings
     named = {"LOCATION": rendering.journal.entity if settings.location is None else settings.location}
     for ours, value in line.account.dimensions:

@@ -1,14 +1,15 @@
 """NetSuite: the CSV Import Assistant's journal entries, and bodies of REST ``journalEntry`` records.
 
-REST takes 1,000 lines a journal in one call, and a help page names 200: so 200 is the limit here. A journal has one
-currency and one subsidiary; it is in the functional currency. The external id is letters, digits, ``_`` and ``-``, and
-unique among journals: it is what a delivery is looked up by. CSV names things, REST takes internal ids: so there are
-settings for both. Fields of ours are custom fields, set by their script ids; CSV columns are mapped on screen, and one
-that is not mapped is left out by the import.
+REST takes 1,000 lines of a journal in one call, but one help page says 200, so 200 is the limit here. A journal has one
+currency, here the functional one, and one subsidiary. The external id consists of letters, digits, ``_`` and ``-``. It
+is unique among journals, and a delivery is looked up by it.
 
-Sure: names and limits of fields, the alphabet of external ids, amounts of ten digits and two decimals in CSV. Not sure,
-so try it in a sandbox: accounts, subsidiary and segments by external id, a currency by its name (``refName``), and how
-long a memo may be (999 here).
+CSV takes names and REST takes internal ids, so there are settings for both. Our own fields are custom fields, set by
+their script ids. CSV columns are mapped on a screen. The import leaves out a column that is not mapped.
+
+Documented: names and limits of fields, the alphabet of external ids, amounts of ten digits and two decimals in CSV. To
+be tried in a sandbox: accounts, subsidiary and segments by external id, a currency by its name (``refName``), the
+greatest length of a memo (999 here).
 
 Sources: NetSuite help, REST journal entry (section_159886587653), references (section_1545142037), external ids
 (section_156334828635), limits (section_N1469880), CSV line and header fields (section_1534492737, section_1534492479).
@@ -36,16 +37,20 @@ _LineField = Annotated[str, msgspec.Meta(pattern="^(custcol[a-z0-9_]*)?$")]
 
 
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``subsidiary``: its name, for CSV; ``subsidiary_id``: its internal id, for REST; the ledger's entity where empty,
-    in REST as an external id. ``currency``, ``currency_id``: the functional currency's, likewise; its ISO code where
-    empty. ``posting_period``: how a period is named, by ``strftime`` of its last day, for CSV; ``posting_period_ids``:
-    internal ids by month, for REST, which leaves the period to NetSuite while there are none. ``accounts``: internal
-    ids by account number; the number itself is sent as an external id where there is none. ``dimensions``: our
-    dimension to their segment; ``segment_ids``: by segment, internal ids by value; the values themselves as long as a
-    segment has none. ``customers``: internal ids of customers, ``customer_names``: their names, for CSV; our id where
-    there is none, in REST as an external id. ``approved``: whether a journal is sent as approved. ``export_field``,
-    ``line_field``, ``block_field``: script ids of custom fields for the export's id, the line's reference, and the
-    block of a document; empty for none. ``date_format``: of the importing user, for CSV.
+    """Settings of a company in NetSuite.
+
+    For both: ``dimensions``: our dimension to their segment. ``approved``: True if a journal is sent as approved.
+    ``export_field``, ``line_field``, ``block_field``: script ids of custom fields for the export's id, the line's
+    reference, and the block of a document; empty for none.
+
+    For CSV: ``subsidiary``: its name (if empty: the ledger's entity). ``currency``: the name of the functional currency
+    (if empty: its ISO code). ``posting_period``: the name of a period, by ``strftime`` of its last day.
+    ``customer_names``: names of customers (without one: our id). ``date_format``: of the importing user.
+
+    For REST, internal ids: ``subsidiary_id`` (if empty: the ledger's entity is the external id). ``currency_id`` (if
+    empty: the ISO code is the name). ``posting_period_ids``, by month (if empty: NetSuite chooses the period).
+    ``accounts``, by account number (without one: the number is the external id). ``segment_ids``, by segment and value
+    (a segment without ids: the value itself). ``customers`` (without one: our id is the external id).
     """
 
     subsidiary: str = ""
@@ -90,9 +95,10 @@ _OF_A_LINE: Final = ("Account", "Debit", "Credit", "Memo", "Name", "Department",
 
 
 def csv_file(rendering: target.Rendering) -> bytes:
-    """Rows for the Import Assistant: one a line, the header's values in each; import them with *Add*, never update.
+    """Returns rows for the Import Assistant: one for each line, with the header's values in each. Import them with
+    *Add*, never with update.
 
-    After the fields that every account has, a column for each custom field and segment of the settings.
+    After the standard fields there is a column for each custom field and segment of the settings.
     """
     settings: Settings = rendering.settings
     journal = rendering.journal
@@ -132,19 +138,19 @@ def csv_file(rendering: target.Rendering) -> bytes:
 
 
 def json_file(rendering: target.Rendering) -> bytes:
-    """A JSON array of bodies for ``POST /services/rest/record/v1/journalEntry``, one a document."""
+    """Returns a JSON array of bodies for ``POST /services/rest/record/v1/journalEntry``, one for each document."""
     bodies = [body(rendering, document) for document in rendering.documents]
     return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
 
 
 def deposits_file(rendering: target.Rendering) -> bytes:
-    """The customer-deposit pattern, block by block: a JSON object of the records to make, in the order to make them.
+    """The customer-deposit pattern, block by block: a JSON object of the records, in the order in which they must be
+    created.
 
-    ``customerDeposit`` records raise what customers have on deposit, ``journalEntry`` records are everything else of
-    each block, ``depositApplication`` records take from the deposit of the block against the receivable that the
-    block's journal has made. NetSuite posts deposits and applications itself: their two lines are what it does then,
-    and are nowhere in the journals. The fields of an application are from memory, not from NetSuite's schema: check
-    them in a sandbox.
+    ``customerDeposit`` records raise the deposits of customers. ``journalEntry`` records have all other movements of
+    each block. ``depositApplication`` records apply the block's deposit to the receivable from the block's journal.
+    NetSuite posts deposits and applications itself, so their two lines are its own postings, and are not in the
+    journals. The fields of an application are from memory, not from NetSuite's schema: check them in a sandbox.
     """
     settings: Settings = rendering.settings
     made: dict[str, list[dict[str, Any]]] = {"customerDeposit": [], "journalEntry": [], "depositApplication": []}
@@ -203,7 +209,7 @@ def _of_block(rendering: target.Rendering, document: Document) -> dict[str, Any]
 
 
 def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
-    """One ``journalEntry`` record. Raises InvalidInput if others have an id, and this one none."""
+    """Returns one ``journalEntry`` record. Raises InvalidInput if this one has no id and others have one."""
     settings: Settings = rendering.settings
     journal = rendering.journal
     subsidiary = {"id": settings.subsidiary_id} if settings.subsidiary_id else {"externalId": journal.entity}
@@ -217,7 +223,8 @@ def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
         "approved": settings.approved,
         "line": {"items": [_item(settings, document, line) for line in document.lines]},
     }
-    if settings.posting_period_ids:  # else NetSuite finds one for the date, and says nothing if it is the next open one
+    # Without an id NetSuite chooses a period by the date, and may silently take the next open one.
+    if settings.posting_period_ids:
         period = target.id_of(settings.posting_period_ids, str(journal.period), field="posting_period_ids")
         result["postingPeriod"] = {"id": period}
     if settings.export_field:
@@ -246,7 +253,7 @@ def _segments(settings: Settings, line: DocumentLine) -> dict[str, str]:
 
 
 def _referred(line: DocumentLine) -> str:
-    """A line's text after its reference, where it has no field of its own."""
+    """Returns a line's reference and text as one text, for lines that have no field for the reference."""
     return shortened(f"{line.reference} {line.text}", TARGET.limits.text)
 
 

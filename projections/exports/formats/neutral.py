@@ -1,6 +1,6 @@
 """The neutral formats: CSV for people and spreadsheets, canonical JSON for programs.
 
-Amounts are decimals with exactly their currency's places, in JSON as strings. ``debit`` and ``credit`` are in the
+Amounts are decimals with exactly their currency's places; in JSON they are strings. ``debit`` and ``credit`` are in the
 line's currency, ``functional_debit`` and ``functional_credit`` in the ledger's.
 """
 
@@ -39,10 +39,11 @@ def _sides(line: JournalLine, journal: Journal) -> dict[str, str]:
 
 
 def csv_text(journal: Journal) -> str:
-    """RFC 4180 with a header and LF line ends; the company's own dimensions follow as ``dim_…`` columns.
+    """Returns RFC 4180 text with a header and LF line ends. The company's own dimensions are the last columns,
+    ``dim_…``.
 
-    After the fixed columns a reversal has ``reverses`` and a re-issue ``reissues``, with the name of that journal, and
-    a journal of a sandbox ledger ``sandbox``.
+    After the fixed columns, a reversal has ``reverses`` and a re-issue has ``reissues``, with the name of the other
+    journal. A journal of a sandbox ledger has ``sandbox``.
     """
     corrects = _corrects(journal) | ({"sandbox": "SANDBOX"} if journal.sandbox else {})
     own = sorted({name for line in journal.lines for name, _ in line.account.dimensions})
@@ -85,17 +86,17 @@ def csv_text(journal: Journal) -> str:
 
 
 def _corrects(journal: Journal) -> dict[str, str]:
-    """The journal that a correction corrects, by the word for it; empty for other journals."""
+    """The journal that a correction corrects, under the key ``reverses`` or ``reissues``; empty for other journals."""
     if journal.corrects is None:
         return {}
     return {"reissues" if journal.reverses is None else "reverses": journal.corrects}
 
 
 def json_text(journal: Journal) -> str:
-    """One document in canonical JSON (RFC 8785) and a final line end.
+    """Returns one document in canonical JSON (RFC 8785) and a final line end.
 
-    ``content_hash`` is the SHA-256 of the document in canonical JSON without that member; ``journal_hash`` is that
-    of the journal itself, equal in every format.
+    ``content_hash`` is the SHA-256 of the document in canonical JSON without this member. ``journal_hash`` is the hash
+    of the journal itself, the same in every format.
     """
     document: dict[str, Any] = {
         "schema": JSON_SCHEMA,

@@ -1,15 +1,16 @@
 """Oracle Fusion: journals for the file-based import (FBDI), ``GlInterface.csv`` in a zip.
 
-The file has no header: 149 columns, each known by its place alone. Its texts are escaped for spreadsheets all the same,
-as people do open it: what would be escaped is no segment value, and in a reference the apostrophe is seen. Rows
-of one batch and journal name become one journal, whose name keeps our reference: Journal Import takes the first 25
-characters of it, and 50 of a batch's. Journals of a foreign currency carry the converted amounts beside the entered
-ones (conversion type *User*), so that Oracle converts nothing. The references of a line reach GL_IMPORT_REFERENCES.
+The file has no header; each of its 149 columns is known only by its place. Texts are escaped for spreadsheets
+nevertheless, because people do open the file. Segment values never need escaping, and in a reference the apostrophe is
+visible. Rows with the same batch and journal name become one journal, whose name contains our reference: Journal Import
+uses the first 25 characters of it, and 50 of a batch's name. Journals in a foreign currency have the converted amounts
+beside the entered ones (conversion type *User*), so Oracle converts nothing. The references of a line are copied to
+GL_IMPORT_REFERENCES.
 
-Sure: columns 1 to 95, agreed on by four sources; the dates' format; that a blank creation date loads nothing, without
-saying so. Two sources have 96 to 149. Line ends are LF: the loader would take a CR for part of the last column, which
-is a number, unless the column ``END`` stands there. Not sure, and settings: that column; the conversion rate beside
-converted amounts (a working extract has 1). Oracle refuses no file it has already loaded.
+Documented: columns 1 to 95, in four sources that agree; the format of dates; a blank creation date silently loads
+nothing. Columns 96 to 149 are in two sources. Line ends are LF: the loader would take a CR for part of the last column,
+a number, unless the column ``END`` is last. Not certain, and therefore settings: that column; the conversion rate
+beside converted amounts (a working extract has 1). Oracle does not refuse a file that it has already loaded.
 
 Sources: Oracle, "Tables and Views for Financials", GL_INTERFACE (24D); CCS–ERP data mapping guide (22C); Oracle General
 Ledger user guide on REFERENCE1 and REFERENCE4.
@@ -36,13 +37,15 @@ _ENTITY: Final = "entity"
 
 
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``ledger_id``: a number; without it ``ledger_name`` counts, and without that the ledger's entity is the name.
-    ``source`` and ``category``: as Oracle has them; the import is asked for the same source. ``segments``: what each
-    segment of the chart of accounts is, in its order: ``account``, ``entity``, or one of our dimensions;
-    ``entity_segment`` is the value of ``entity`` (the ledger's where empty), ``defaults`` are values by segment where a
-    line has none, ``default`` that of all others. ``period_name``: how a period is named, by ``strftime`` of its last
-    day; empty for none. ``group_id``: the interface group; made from the export's id where 0. ``conversion_rate``:
-    beside converted amounts; empty for none. ``end_column``: whether rows end with ``END``.
+    """Settings of a company in Oracle.
+
+    ``ledger_id``: a number. If empty, ``ledger_name`` is used; if that is empty too, the ledger's entity is the name.
+    ``source`` and ``category``: as in Oracle; the import names the same source. ``segments``: the content of each
+    segment of the chart of accounts, in order: ``account``, ``entity``, or one of our dimensions. ``entity_segment``:
+    the value of ``entity``; if empty, the ledger's. ``defaults``: by segment, for lines without a value. ``default``:
+    for all other segments. ``period_name``: the name of a period, by ``strftime`` of its last day; empty for none.
+    ``group_id``: the interface group; 0 derives it from the export's id. ``conversion_rate``: beside converted amounts;
+    empty for none. ``end_column``: True if rows end with ``END``.
     """
 
     ledger_id: Annotated[str, Meta(pattern="^[0-9]{0,18}$")] = ""
@@ -88,12 +91,12 @@ _GROUPS: Final = 10**15
 
 
 def zip_file(rendering: target.Rendering) -> bytes:
-    """The zip that ``importBulkData`` takes."""
+    """Returns the zip that ``importBulkData`` takes."""
     return target.zip_bytes({FILE: csv_file(rendering)})
 
 
 def csv_file(rendering: target.Rendering) -> bytes:
-    """Its one member: no rows where nothing moved."""
+    """Returns the only file of the zip. It has no rows if nothing moved."""
     rows = []
     for document in rendering.documents:
         of_document = _document(rendering, document)
@@ -105,8 +108,10 @@ def csv_file(rendering: target.Rendering) -> bytes:
 
 
 def group_id(rendering: target.Rendering) -> int:
-    """The interface group of a rendering: the import is asked for the same. Made from the export's id, so that the
-    file is the same whenever it is made: before a second try, what is left of the first is deleted from the interface.
+    """The interface group of a rendering; the import names the same group.
+
+    It is derived from the export's id, so that the file is always the same. Before a second try, the rest of the first
+    one must be deleted from the interface.
     """
     settings: Settings = rendering.settings
     if settings.group_id:
@@ -116,12 +121,12 @@ def group_id(rendering: target.Rendering) -> int:
 
 
 def batch_name(journal: Journal) -> str:
-    """Prefix of a journal's batch name in Oracle: the import adds to it."""
+    """Prefix of a journal's batch name in Oracle. The import extends it."""
     return short_name(journal.name, _BATCHES)
 
 
 def _document(rendering: target.Rendering, document: Document) -> dict[int, str]:
-    """The columns that all lines of a document have alike, by their places from 1."""
+    """Returns the columns with the same value in all lines of a document, by their places from 1."""
     settings: Settings = rendering.settings
     journal = rendering.journal
     day = journal.posting_date.strftime("%Y/%m/%d")

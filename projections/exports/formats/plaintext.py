@@ -1,18 +1,21 @@
 """Plain-text accounting: Beancount and hledger, whose programs recompute every balance independently of us.
 
-A debit is positive, a credit negative. The account is the role under its class, so that balances compare with ours by
-name; the GL account stands beside it. In detail every customer has a sub-account, whose name is made of the
-customer's id so that two ids never share one, and the id itself stands in the metadata.
+A debit is positive, a credit negative. The account is the role under its class, so that balances can be compared with
+ours by name. The GL account is beside it. In a detail rendering every customer has a sub-account. Its name is made of
+the customer's id so that two ids never share one. The id itself is in the metadata.
 
-In another currency than the ledger's functional one a posting carries its functional amount as its total price: the
-tools balance it in the functional currency and recompute both. The sum of quantities is an account's balance in the
-currency; the sum at cost (``hledger bal -B``, Beancount's ``weight``) is its functional balance over all currencies.
-What moves the functional amount alone (remeasurement, settlement, a cent of rounding) has no quantity to price, and
-both tools take 0 at any price for 0: it is a posting in the functional currency, marked ``functional-of``. Without the
-marked ones, the quantities in the functional currency are the balances of what was posted in it.
+A posting in a foreign currency has its functional amount as its total price. The programs balance it in the functional
+currency and recompute both. The sum of quantities is an account's balance in the currency. The sum at cost (``hledger
+bal -B``, Beancount's ``weight``) is its functional balance over all currencies.
 
-Beancount lets an entry pass that is off by less than half a unit of its last digit: that a journal balances exactly is
-proved before it is written down. It keeps a total price by unit, to 28 digits: round its weights to the minor unit.
+Some entries move only the functional amount (remeasurement, settlement, a cent of rounding). They have no quantity to
+price, and for both programs 0 at any price is 0. So such a posting is in the functional currency, marked
+``functional-of``. Without the marked postings, the quantities in the functional currency are the balances of that
+currency alone.
+
+Beancount accepts an entry that is off by less than half a unit of its last digit. So a journal is proved to balance
+exactly before it is written. Beancount stores a total price per unit, with 28 digits, so round its weights to the minor
+unit.
 """
 
 from __future__ import annotations
@@ -46,8 +49,10 @@ def _signed(amount_minor: int, side: Side, currency: str) -> str:
 
 
 def _amount(line: JournalLine | DetailLine, currency: str, functional: str) -> str:
-    """Amount of a posting: ``-5.00 USD``; in another currency than the books' ``-5.00 EUR @@ 6.00 USD``, or where it
-    moves the functional amount alone ``-6.00 USD``."""
+    """Amount of a posting: ``-5.00 USD``.
+
+    In a foreign currency it is ``-5.00 EUR @@ 6.00 USD``, or ``-6.00 USD`` if only the functional amount moves.
+    """
     amount = f"{_signed(line.amount_minor, line.side, currency)} {currency}"
     if currency == functional:
         return amount
@@ -57,14 +62,14 @@ def _amount(line: JournalLine | DetailLine, currency: str, functional: str) -> s
 
 
 def _corrects(journal: Journal) -> str:
-    """``, reverses acme-2026-01-1``: what a correction corrects; nothing of a journal that is none."""
+    """The journal that a correction corrects, as ``, reverses acme-2026-01-1``; empty for other journals."""
     if journal.corrects is None:
         return ""
     return f", {'reissues' if journal.reverses is None else 'reverses'} {journal.corrects}"
 
 
 def _currencies(journal: Journal) -> list[str]:
-    """Those of the lines, with the functional one where their functional amounts are told."""
+    """The currencies of the lines. The functional one is among them if functional amounts are shown."""
     used = {line.currency for line in journal.lines}
     return sorted(used | {journal.functional_currency} if _is_priced(journal) else used)
 
@@ -82,9 +87,10 @@ _PRICES_EXPLAINED: Final = (
 
 
 def beancount_component(text: str) -> str:
-    """Any id as part of an account name or link: ASCII letters and digits stay, ``-`` doubles, the rest is ``-hex-``.
+    """Returns any id as part of an account name or link: ASCII letters and digits stay, ``-`` doubles, the rest is
+    ``-hex-``.
 
-    Injective: after a dash comes either its double or the hexadecimal code point and a closing dash.
+    The result is injective: after a dash comes either a second dash, or the hexadecimal code point and a closing dash.
     """
     return "".join(
         char if char.isascii() and char.isalnum() else "--" if char == "-" else f"-{ord(char):x}-" for char in text
@@ -116,7 +122,7 @@ def _beancount_head(journal: Journal, title: str) -> str:
         f'option "operating_currency" "{journal.functional_currency}"',
     ]
     if _is_priced(journal):
-        # Far below a minor unit: for what division leaves of a total price.
+        # The tolerance is far below a minor unit. It allows for the division of a total price.
         functional = journal.functional_currency
         tolerance = Decimal(1).scaleb(-exponent(functional) - 3)
         lines.insert(2, _PRICES_EXPLAINED)
@@ -125,7 +131,9 @@ def _beancount_head(journal: Journal, title: str) -> str:
 
 
 class _Opened:
-    """Accounts and currencies that the file has introduced so far. Beancount sorts by date, so before use is enough."""
+    """Accounts and currencies that the file has opened so far. Beancount sorts by date, so opening them anywhere before
+    use is enough.
+    """
 
     def __init__(self, on: date) -> None:
         self._on = on.isoformat()
@@ -146,7 +154,7 @@ class _Opened:
 
 
 def beancount_text(journal: Journal) -> str:
-    """The summary: one transaction a currency on the period's last day, one posting a line."""
+    """Returns the summary: one transaction for each currency on the period's last day, one posting for each line."""
     functional = journal.functional_currency
     opened = _Opened(journal.period.first_day)
     pieces = [_beancount_head(journal, "summary"), "\n"]
@@ -187,7 +195,7 @@ def _beancount_functional(line: JournalLine | DetailLine, currency: str, functio
 
 
 def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
-    """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
+    """Yields every entry as a transaction on its accounting date, each line on its customer's sub-account."""
     functional = journal.functional_currency
     opened = _Opened(journal.period.first_day)
     yield _beancount_head(journal, "every entry")
@@ -216,7 +224,7 @@ def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterat
 
 
 def _facts(entry: DetailEntry) -> list[tuple[str, str]]:
-    """Facts of an entry in both formats, by name, without empty ones."""
+    """Facts of an entry for both formats, by name, without empty ones."""
     credits = "" if entry.unit is None or not entry.credits else format_credits(entry.credits)
     facts = (
         ("customer", entry.customer),
@@ -236,21 +244,22 @@ def _facts(entry: DetailEntry) -> list[tuple[str, str]]:
 
 # --- hledger --------------------------------------------------------------------------------------------------
 
-# A tag's value ends at a comma or the line's end, and loses spaces around it; a date in brackets would move a posting.
+# A tag's value ends at a comma or the line's end, and loses the spaces around it. A date in brackets would change a
+# posting's date.
 _TAG_UNSAFE = re.compile(r"[%,\[\]\s]|[^\x20-\x7e]")
 
 
 def hledger_account(role: str, customer: str | None = None) -> str:
     """``liabilities:prepaid_liability``, and for a customer ``liabilities:prepaid_liability:cust-42``.
 
-    What is no letter, digit or one of ``_.-~`` in the id is percent-encoded, which is injective.
+    All characters of the id but letters, digits and ``_.-~`` are percent-encoded, which is injective.
     """
     root = _HLEDGER_ROOTS[_ROOTS[ROLE_BY_NAME[role].account_class]]
     return f"{root}:{role}" if customer is None else f"{root}:{role}:{quote(customer, safe='')}"
 
 
 def hledger_tag_value(text: str) -> str:
-    """A tag's value: printable ASCII as it is, but for ``%``, comma, brackets and white space: percent-encoded."""
+    """Returns a tag's value. Printable ASCII stays, but ``%``, comma, brackets and white space are percent-encoded."""
     return _TAG_UNSAFE.sub(lambda match: quote(match[0], safe=""), text)
 
 
@@ -269,13 +278,13 @@ def _hledger_head(journal: Journal, title: str) -> str:
 
 
 class _Declared:
-    """Accounts and commodities that the file has declared so far: hledger's strict checks ask for them."""
+    """Accounts and commodities that the file has declared so far; hledger's strict checks require declarations."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
 
     def commodity(self, currency: str) -> str:
-        # hledger wants a decimal mark even where the currency has no decimals.
+        # hledger requires a decimal mark even if the currency has no decimals.
         return self._once(f"commodity 1000.{'0' * exponent(currency)} {currency}\n")
 
     def account(self, name: str) -> str:
@@ -293,7 +302,7 @@ def _tags(facts: Iterable[tuple[str, str]], indent: str) -> list[str]:
 
 
 def hledger_text(journal: Journal) -> str:
-    """The summary: one transaction a currency on the period's last day, one posting a line."""
+    """Returns the summary: one transaction for each currency on the period's last day, one posting for each line."""
     functional = journal.functional_currency
     declared = _Declared()
     pieces = [_hledger_head(journal, "summary")]
@@ -329,7 +338,7 @@ def _hledger_functional(line: JournalLine | DetailLine, currency: str, functiona
 
 
 def hledger_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
-    """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
+    """Yields every entry as a transaction on its accounting date, each line on its customer's sub-account."""
     functional = journal.functional_currency
     declared = _Declared()
     yield _hledger_head(journal, "every entry")

@@ -1,15 +1,17 @@
 """QuickBooks Online: the journal entries import (CSV), and bodies of API ``JournalEntry`` records (JSON).
 
-An entry has one currency, the company's home currency here, which is the ledger's functional one. The entry's number is
-21 characters; the API takes one twice unless ``requestid`` repeats, so a delivery looks it up. Journal entries have no
-custom fields: a line's reference begins its description, the export's id is in the private note. CSV names accounts,
-classes and locations; JSON takes ids: so there are settings for both. An account of the type A/R or A/P needs a
-customer or vendor on its line, and QuickBooks takes one such account an entry: map receivables to another type.
+An entry has one currency. Here it is the home currency of the company, which must be the ledger's functional currency.
+The number of an entry has at most 21 characters. The API accepts the same number twice, unless ``requestid`` is the
+same, so a delivery looks the number up. Journal entries have no custom fields. So the description of a line begins with
+its reference, and the private note has the id of the export. CSV has names of accounts, classes and locations, and JSON
+has their ids, so there are settings for both. An account of the type A/R or A/P needs a customer or vendor on its line,
+and QuickBooks accepts only one such account in an entry. So map receivables to an account of another type.
 
-Sure: names of fields and columns, positive amounts with a posting type, 21 characters of a number, a date that becomes
-today's where it is left out. Not sure, so choices of ours: 300 lines an entry, 11 digits. The import takes about 1,000
-rows a file and does not say so: set ``level`` or use the API where there are more. Before an import turn account
-numbers off, and the warning for duplicate journal numbers on: nothing else keeps a file from being taken twice.
+Documented: names of fields and columns, positive amounts with a posting type, 21 characters of a number. A missing date
+becomes the day of the import. Not certain, and chosen by us: 300 lines for an entry, 11 digits. The import reads about
+1,000 rows of a file and does not report the rest. For more rows set ``level``, or use the API. Before an import, turn
+account numbers off, and turn the warning for duplicate journal numbers on. Nothing else prevents a second import of a
+file.
 
 Sources: Intuit's Finance.xsd (intuit/QuickBooks-V3-Java-SDK), developer.intuit.com (learn/limits-and-throttles,
 learn/rest-api-features), QuickBooks help (Import journal entries).
@@ -30,13 +32,18 @@ _Theirs = Literal["class", "location"]
 
 
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``accounts``: ids by account number, for JSON; the numbers themselves as long as there are none, which is for a
-    trial only, as an id of theirs is a number too. ``account_names``: full names (``Parent:Sub``) by account number,
-    for CSV; the account's name of the mapping where there is none, else its number. ``dimensions``: our dimension to
-    their class or location; ``class_ids``, ``location_ids``: ids by value, for JSON, likewise. ``customers``: ids of
-    customers, for JSON; ``customer_names``: their names, for CSV, for lines by customer; others are in the text alone.
-    ``adjustment``: whether entries are marked as adjusting. ``date_format``, ``delimiter``: what the import expects of
-    a file, by the company's country.
+    """Settings of a company in QuickBooks Online.
+
+    For JSON: ``accounts`` has the ids of accounts by account number. Without it the numbers are sent as ids, which is
+    for a trial only, because ids of QuickBooks are numbers too. ``class_ids`` and ``location_ids`` have the ids by
+    value. ``customers`` has the ids of customers.
+
+    For CSV: ``account_names`` has the full names (``Parent:Sub``) by account number. An account without one has its
+    name in the mapping, or else its number. ``customer_names`` has the names of customers.
+
+    Lines by customer name the customers that have an id or name here; the text of the line names the others.
+    ``dimensions`` maps our dimensions to class or location. ``adjustment`` marks entries as adjusting. ``date_format``
+    and ``delimiter`` are those that the import expects in the company's country.
     """
 
     accounts: dict[str, str] = msgspec.field(default_factory=dict)
@@ -66,10 +73,10 @@ _COLUMNS: Final = (
 
 
 def csv_file(rendering: target.Rendering) -> bytes:
-    """Rows for *Import data*, *Journal entries*: one a line, all of an entry with its number."""
+    """Returns the rows for *Import data*, *Journal entries*: one for each line, with the number of its entry."""
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
-    trial = "SANDBOX " if rendering.journal.sandbox else ""  # no other column takes a text of ours
+    trial = "SANDBOX " if rendering.journal.sandbox else ""  # this is the only column that takes a text of ours
     rows: list[tuple[str, ...]] = [_COLUMNS]
     for document in rendering.documents:
         for line in document.lines:
@@ -91,13 +98,13 @@ def csv_file(rendering: target.Rendering) -> bytes:
 
 
 def json_file(rendering: target.Rendering) -> bytes:
-    """A JSON array of bodies for ``POST /v3/company/{realmId}/journalentry``, one a document."""
+    """Returns a JSON array of bodies for ``POST /v3/company/{realmId}/journalentry``, one for each document."""
     bodies = [body(rendering, document) for document in rendering.documents]
     return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
 
 
 def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
-    """One ``JournalEntry``. Raises InvalidInput if others have an id, and this one none."""
+    """Returns one ``JournalEntry``. Raises InvalidInput if an account or value has no id and others do."""
     settings: Settings = rendering.settings
     suffix = f", subledger export={rendering.export_id} journal={document.name}"
     return {

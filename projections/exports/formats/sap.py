@@ -1,14 +1,15 @@
 """SAP S/4HANA: the SOAP service *Journal Entry – Post*, and the file of the app *Upload General Journal Entries*.
 
-A document has at most 999 items, of which tax and document splitting take some: so 900 is the limit here. It has one
-currency; items of a foreign one carry the amount in company code currency beside it, so that SAP converts nothing. In
-the message amounts are signed, debit above zero. SAP refuses no document for a reference it has already seen, and
-answers 200 where it posts nothing: whoever delivers looks the reference up, and reads the confirmation.
+A document has at most 999 items. Tax and document splitting need some of them, so 900 is the limit here. A document has
+one currency. Items in a foreign currency also have the amount in company code currency, so SAP converts nothing. In the
+message amounts are signed: debits are positive. SAP does not refuse a document because of a repeated reference, and
+answers 200 even if it posts nothing. So the delivery looks the reference up, and reads the confirmation.
 
-Sure, as several working integrations agree on it: the message's elements and their signs, the file's technical names,
-the 999 (error F5 727). The order of an item's elements is that of the sibling service *by Ledger*. Not sure, and
+Seen in several working integrations: the message's elements and their signs, the file's technical names, the 999 (error
+F5 727). The order of an item's elements is that of the sibling service *by Ledger*. Not certain, and therefore
 settings: separator, dates and byte order mark of the file, and the sign of its company code amounts. Accounts are
-posted as G/L items, which SAP does not allow on reconciliation accounts: map receivables to one that is none.
+posted as G/L items, which SAP does not allow on reconciliation accounts. So map receivables to an account that is not
+one.
 
 Sources: SAP community, "Guidelines for API Journal Entry – Post"; SAP knowledge base 1483198 and 1801529, note 2591291;
 the app's template (F2548).
@@ -45,10 +46,12 @@ def _assigned() -> dict[str, Assignment]:
 
 
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``company_code``: the ledger's entity where empty. ``user``: who the message says created the documents.
-    ``dimensions``: our dimension to their account assignment. ``title``: at most 16 letters, as a header has 25 and the
-    month is added. For the file: ``separator``, ``date_format`` and ``byte_order_mark`` as the uploading user's
-    template has them, and ``signed_company_amounts``: whether a credit in company code currency is below zero.
+    """Settings of a company in SAP.
+
+    ``company_code``: if empty, the ledger's entity. ``user``: the creator of the documents in the message.
+    ``dimensions``: our dimension to their account assignment. ``title``: at most 16 letters, because a header has 25
+    and the month is added. For the file: ``separator``, ``date_format`` and ``byte_order_mark`` as in the uploading
+    user's template, and ``signed_company_amounts``: True if a credit in company code currency is negative.
     """
 
     title: Annotated[str, Meta(max_length=16)] = "Prepaid credits"
@@ -63,11 +66,11 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
 
 
 _TEXT: Final = 50
-_HEADER_TEXT: Final = 24  # of 25: in the file an apostrophe may come before it
+_HEADER_TEXT: Final = 24  # of 25: in the file an apostrophe may be added before it
 
 TARGET: Final = target.Target(
     name="sap",
-    # Reference numbers are upper case: what a person looks for is made so by SAP's screens.
+    # SAP's screens convert searched reference numbers to upper case, so ours are upper case.
     limits=TargetLimits(lines=900, text=_TEXT, reference=16, alphabet="[A-Z0-9_-]", two_currencies=True, decimals=3),
     settings=Settings,
 )
@@ -92,7 +95,9 @@ _WIDTH: Final = 1 + len(_ITEM)
 
 
 def csv_file(rendering: target.Rendering) -> bytes:
-    """The upload file: a header and a table of items for each document, read by technical names, then by a person."""
+    """Returns the upload file: a header and a table of items for each document. SAP reads the technical names; the
+    second row is for people.
+    """
     settings: Settings = rendering.settings
     rows: list[Sequence[str]] = [
         ("Upload General Journal Entry",),
@@ -159,8 +164,10 @@ def _item_cells(rendering: target.Rendering, document: Document, line: DocumentL
 
 
 def xml_file(rendering: target.Rendering) -> bytes:
-    """An envelope for ``JournalEntryCreateRequestConfirmation_In``, with one request a document; each is posted or
-    refused by itself. Message ids and times are the journal's own: the confirmation refers to them.
+    """Returns an envelope for ``JournalEntryCreateRequestConfirmation_In``, with one request for each document.
+
+    SAP posts or refuses each document separately. Message ids and times are derived from the journal; the confirmation
+    refers to them.
     """
     envelope = Element(
         "soapenv:Envelope",
@@ -186,7 +193,7 @@ def _journal_entry(entry: Element, rendering: target.Rendering, document: Docume
     day = rendering.journal.posting_date.isoformat()
     _add(
         entry,
-        OriginalReferenceDocumentType="BKPFF",  # with no number of ours, SAP fills in its own
+        OriginalReferenceDocumentType="BKPFF",  # SAP fills in a number of its own, because we send none
         OriginalReferenceDocument="",
         OriginalReferenceDocumentLogicalSystem="",
         BusinessTransactionType="RFBU",
@@ -234,7 +241,7 @@ def _add_amount(item: Element, name: str, currency: str, amount: str) -> None:
 
 
 def _signed(line: DocumentLine, amount: str) -> str:
-    """A credit below zero; nothing stays without a sign."""
+    """Adds the sign: a credit is negative. An empty amount stays empty."""
     return f"-{amount}" if line.side is Side.CREDIT and amount.strip("0.") else amount
 
 

@@ -1,7 +1,7 @@
 """Shared parts of the general ledgers' formats: their input, a company's settings, and writing CSV, XML and zip.
 
-Numbers, names and dimensions differ from company to company: they are settings, with defaults that do for a trial. The
-rules that a vendor documents are in the format.
+Numbers, names and dimensions differ from company to company. So they are settings, with defaults that are good enough
+for a trial. The rules that a vendor documents are in the format.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from subledger.money import exponent, format_minor
 from subledger.text.visible_text import no_formula, replaced
 
 DateFormat = Annotated[str, msgspec.Meta(pattern="^(?=.*%d)(?=.*%[mb])(?=.*%[Yy])[^\\x00-\\x1f]+$", max_length=40)]
-"""Format of a date, by ``strftime``: with its day, month and year. Imports take today for a date they lack."""
+"""Format of a date, by ``strftime``. It must have day, month and year: if a date is missing, imports take today."""
 
 
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A company's settings of a target. ``level``: the key that lines are summed by. ``lines``: at most so many in a
-    document (0: the target's limit). ``title``: the description of documents; the month is added.
+    """A company's settings of a target.
+
+    ``level``: the key by which lines are summed. ``lines``: the most lines of a document (0: the target's limit).
+    ``title``: the description of documents; the month is added.
     """
 
     level: Level = "dimension"
@@ -42,9 +44,9 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
-    """Input of a format: a journal, its documents, the company's settings of the target.
+    """Input of a format: a journal, its documents, and the company's settings of the target.
 
-    ``others``: if one document is written by itself, the documents that it may refer to.
+    ``others``: the other documents to which a single document may refer.
     """
 
     export_id: str
@@ -67,12 +69,12 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.settings.title} {self.subject}"
 
     def title_within(self, limit: int) -> str:
-        """The title in so many characters: what is left out is not the subject."""
+        """The title in so many characters. If it is too long the subject stays whole."""
         return text_within(limit, self.settings.title, f" {self.subject}")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A general ledger: what it can take, and what a company may set about it."""
+    """A general ledger: its limits, and the settings of a company."""
 
     name: str
     limits: TargetLimits
@@ -93,7 +95,7 @@ _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 
 
 def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
-    """Settings from a JSON object. Raises InvalidInput naming the field."""
+    """Reads settings from a JSON object. Raises InvalidInput naming the field."""
     try:
         settings = msgspec.convert(dict(given), type)
     except msgspec.ValidationError as error:
@@ -114,9 +116,9 @@ def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
 
 
 def id_of(ids: Mapping[str, str], ours: str, *, field: str) -> str:
-    """Their id of something of ours; as long as none are set, for a trial, ours.
+    """Returns the target's id for one of our values. If no ids are set, our value is the id: that is for a trial.
 
-    Raises InvalidInput if others have an id: ours, taken for an id of theirs, may be that of something else.
+    Raises InvalidInput if other values have an id: our value could be the target's id of something else.
     """
     if ids and ours not in ids:
         raise InvalidInput(
@@ -129,7 +131,7 @@ def id_of(ids: Mapping[str, str], ours: str, *, field: str) -> str:
 
 
 def check_one_to_one(dimensions: Mapping[str, str]) -> None:
-    """No two dimensions of ours are one of theirs: one would hide the other. Raises InvalidInput."""
+    """Checks that no two dimensions of ours have the same target: one would hide the other. Raises InvalidInput."""
     for theirs in dimensions.values():
         ours = sorted(name for name, value in dimensions.items() if value == theirs)
         if len(ours) > 1:
@@ -145,9 +147,9 @@ def check_one_to_one(dimensions: Mapping[str, str]) -> None:
 
 
 def amount_of(document: Document, line: DocumentLine, *, decimals: int | None = None) -> str:
-    """A line's amount in its document's currency: ``1250.00``.
+    """Returns a line's amount in its document's currency: ``1250.00``.
 
-    With ``decimals``, no more than these are written; those beyond are zeros, as ``documents_of`` has seen to.
+    With ``decimals``, at most so many are written. Further ones are zeros, which ``documents_of`` ensures.
     """
     text = format_minor(line.amount_minor, document.currency)
     beyond = 0 if decimals is None else exponent(document.currency) - decimals
@@ -155,20 +157,22 @@ def amount_of(document: Document, line: DocumentLine, *, decimals: int | None = 
 
 
 def debit_and_credit(document: Document, line: DocumentLine, *, decimals: int | None = None) -> tuple[str, str]:
-    """The same in one of two columns, the other empty."""
+    """Returns a line's amount as two columns, debit and credit; one of them is empty."""
     amount = amount_of(document, line, decimals=decimals)
     return (amount, "") if line.side is Side.DEBIT else ("", amount)
 
 
 def text_within(limit: int, text: str, end: str) -> str:
-    """A text and its end in so many characters: what is left out is of the text, and the end stays whole."""
+    """Joins a text and its end in so many characters. The text is shortened, the end stays whole."""
     return shortened(text, limit - len(end)) + end
 
 
 def csv_bytes(
     rows: Iterable[Iterable[str]], *, line_end: str = "\r\n", encoding: str = "utf-8", delimiter: str = ","
 ) -> bytes:
-    """Rows by RFC 4180. Whatever is no number is a text that no spreadsheet runs, also where ``cell`` was forgotten."""
+    """Writes rows by RFC 4180. Every text is made safe for spreadsheets, also if ``cell`` was forgotten; numbers
+    stay.
+    """
     file = io.StringIO()
     guarded = ([text if _NUMBER.fullmatch(text) else cell(text) for text in row] for row in rows)
     csv.writer(file, lineterminator=line_end, delimiter=delimiter).writerows(guarded)
@@ -176,17 +180,19 @@ def csv_bytes(
 
 
 def cell(text: str) -> str:
-    """A text in a file that a person may open with a spreadsheet: at most one character longer."""
+    """Makes a text safe for a file that a person may open with a spreadsheet. It becomes at most one character
+    longer.
+    """
     return no_formula(replaced(text))
 
 
 def functional_of(rendering: Rendering, line: DocumentLine) -> str:
-    """A line's amount in the functional currency."""
+    """Returns a line's amount in the functional currency."""
     return format_minor(line.functional_minor, rendering.journal.functional_currency)
 
 
 def xml_bytes(root: Element, *, line_end: str = "\n") -> bytes:
-    """An XML 1.0 document in UTF-8, indented; what its letters may not be is a question mark."""
+    """Returns an XML 1.0 document in UTF-8, indented. Characters that XML does not allow become question marks."""
     indent(root)
     text = _NOT_XML.sub("?", tostring(root, encoding="unicode"))
     content = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
@@ -194,7 +200,7 @@ def xml_bytes(root: Element, *, line_end: str = "\n") -> bytes:
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
-    """A zip of these files, the same bytes whenever it is made: members have no time of their own."""
+    """Returns a zip of these files, always with the same bytes: its members have a fixed time."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():

@@ -189,25 +189,45 @@ def _count_files(tree: Path) -> int:
 
 
 def _copy(parts: Mapping[Path, Path], cache: Path) -> None:
-    """Puts a complete copy at ``cache`` by one rename, unless someone else was faster."""
-    work = Path(tempfile.mkdtemp(prefix=f"{cache.name}-", dir=cache.parent))
-    try:
-        for part, target in parts.items():
-            if part.exists():
-                shutil.copytree(part, work / target, symlinks=True)
-        for parent, _, files in os.walk(work):
-            os.chmod(parent, 0o755)
-            for file in (Path(parent, name) for name in files):
-                if not file.is_symlink():
-                    file.chmod(0o755 if file.stat().st_mode & stat.S_IXUSR else 0o644)
+    """Puts a complete copy at ``cache``, unless another process has done so by now.
+
+    One process at a time: two that both found an incomplete copy would each replace it, and the second would remove the
+    copy from which the first has just started a server.
+    """
+    with _sole_copier(cache):
+        if _is_whole(cache, parts):
+            return
+        work = Path(tempfile.mkdtemp(prefix=f"{cache.name}-", dir=cache.parent))
         try:
-            os.rename(work, cache)
-        except OSError:
-            if not _is_whole(cache, parts):  # a cleaner of temporary folders has been here
-                shutil.rmtree(cache)
-                os.rename(work, cache)
+            new, old = work / "new", work / "old"
+            new.mkdir()
+            for part, target in parts.items():
+                if part.exists():
+                    shutil.copytree(part, new / target, symlinks=True)
+            for parent, _, files in os.walk(new):
+                os.chmod(parent, 0o755)
+                for file in (Path(parent, name) for name in files):
+                    if not file.is_symlink():
+                        file.chmod(0o755 if file.stat().st_mode & stat.S_IXUSR else 0o644)
+            if cache.exists():  # a cleaner of temporary folders has been here; a server may still run from the rest
+                os.rename(cache, old)
+            os.rename(new, cache)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _sole_copier(cache: Path) -> Iterator[None]:
+    """Waits until no other process copies to ``cache``. Raises if anyone but root can have made the lock's file."""
+    path = cache.with_name(f".{cache.name}.lock")
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(handle).st_uid != 0:
+            raise EmbeddedServerFailed(f"{path} was not made by root; remove it")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        os.close(handle)
 
 
 # --- running them -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, text
 
+from subledger.errors import IntegrityFault
 from subledger.events.own_data import RESERVED_TYPES
 from subledger.kinds import Rules
 from subledger.ledger import LedgerState, evolve_ledger
@@ -53,23 +54,45 @@ ORDER BY mapping DESC LIMIT 1
 _hashes: Final = msgspec.json.Decoder(dict[int, str])
 
 
+class AdoptedRules(dict[int, Rules]):
+    """The posting rules of a ledger's policies by number. A policy without a row raises IntegrityFault."""
+
+    def __init__(self, ledger: str, rules: dict[int, Rules]) -> None:
+        super().__init__(rules)
+        self._ledger = ledger
+
+    def __missing__(self, policy: int) -> Rules:
+        raise missing_policy(self._ledger, policy)
+
+
+def missing_policy(ledger: str, policy: int) -> IntegrityFault:
+    """The error of a ledger whose table ``posting_policies`` lacks a policy that it has adopted."""
+    return IntegrityFault(
+        f"table posting_policies has no row of policy {policy} of ledger {ledger}, which the ledger has adopted; "
+        f"`subledger rebuild --ledger {ledger}` makes the row again from the log",
+        ledger=ledger,
+        policy=policy,
+    )
+
+
 def rules_of(database: Database, connection: Connection, ledger: str, *, through: int = EVERYTHING) -> dict[int, Rules]:
     """The posting rules of every policy that the ledger had adopted through a position, by the policy's number."""
     adopted: str | None = connection.exec_driver_sql(ADOPTED, {"ledger": ledger, "through": through}).scalar_one()
-    known = known_rules(database, adopted)
+    known = known_rules(database, ledger, adopted)
     if known is not None:
         return known
     for content_hash, data in connection.execute(text(RULES), {"ledger": ledger}):
         database.rules[content_hash] = rules_from(msgspec.json.decode(data)["rules"])
-    return {policy: database.rules[content_hash] for policy, content_hash in _hashes.decode(adopted or "{}").items()}
+    hashes = _hashes.decode(adopted or "{}")
+    return AdoptedRules(ledger, {policy: database.rules[content_hash] for policy, content_hash in hashes.items()})
 
 
-def known_rules(database: Database, adopted: str | None) -> dict[int, Rules] | None:
+def known_rules(database: Database, ledger: str, adopted: str | None) -> dict[int, Rules] | None:
     """The rules of the policies in the answer of ``ADOPTED``; None if this process has not read all of them yet."""
     hashes = _hashes.decode(adopted or "{}")
     if not all(content_hash in database.rules for content_hash in hashes.values()):
         return None
-    return {policy: database.rules[content_hash] for policy, content_hash in sorted(hashes.items())}
+    return AdoptedRules(ledger, {policy: database.rules[hash_] for policy, hash_ in sorted(hashes.items())})
 
 
 def settings_at(connection: Connection, ledger: str, position: int) -> LedgerState:

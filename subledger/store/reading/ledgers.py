@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, text
 
-from subledger.errors import UnknownEntity, UnknownLedger
+from subledger.errors import IntegrityFault, UnknownEntity, UnknownLedger
 from subledger.ledger import SETTINGS, LedgerState, state_of
+from subledger.store.reading.in_force import missing_policy
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +37,11 @@ SELECT l.ledger, l.{", l.".join(SETTINGS)},
        l.position, l.recorded_at, b.root, l.batch_hash, p.name AS policy_name
 FROM ledgers l
 JOIN batches b ON b.ledger = l.ledger AND b.last_position = l.position
-JOIN posting_policies p ON p.ledger = l.ledger AND p.policy = l.policy
+LEFT JOIN posting_policies p ON p.ledger = l.ledger AND p.policy = l.policy
+"""
+EXISTS: Final = """
+-- One row if there is a ledger.
+SELECT 1 FROM ledgers WHERE ledger = :ledger
 """
 
 
@@ -51,15 +56,21 @@ def _head(row: Any) -> LedgerHead:
 
 
 def ledger_head(connection: Connection, ledger: str) -> LedgerHead:
-    """The head of a ledger. Raises UnknownLedger."""
+    """The head of a ledger. Raises UnknownLedger, IntegrityFault if its log lacks the batch of its last event."""
     row = connection.execute(text(HEADS + " WHERE l.ledger = :ledger"), {"ledger": ledger}).one_or_none()
     if row is None:
+        if connection.execute(text(EXISTS), {"ledger": ledger}).one_or_none() is not None:
+            raise IntegrityFault(
+                f"the log of ledger {ledger} has no batch that ends at the ledger's last position: rows of the log are "
+                "missing; restore them from a backup",
+                ledger=ledger,
+            )
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
     return _head(row)
 
 
-def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tuple[LedgerHead, str]]:
-    """Ledgers in order of id, each with the name of its posting policy."""
+def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tuple[LedgerHead, str | None]]:
+    """Ledgers in order of id, each with the name of its posting policy; None if a damaged table lacks its row."""
     query = text(HEADS + " WHERE l.ledger > :after ORDER BY l.ledger LIMIT :limit")
     return [(_head(row), row.policy_name) for row in connection.execute(query, {"after": after, "limit": limit})]
 
@@ -100,6 +111,14 @@ def ledgers_of(connection: Connection, entity: str, *, known_at: datetime | None
 
 
 def policy_name(connection: Connection, ledger: str, policy: int) -> str:
+    """The name of an adopted policy. Raises IntegrityFault if it has no row."""
     query = text("SELECT name FROM posting_policies WHERE ledger = :ledger AND policy = :policy")
-    name: str = connection.execute(query, {"ledger": ledger, "policy": policy}).scalar_one()
+    name: str | None = connection.execute(query, {"ledger": ledger, "policy": policy}).scalar_one_or_none()
+    return named(ledger, policy, name)
+
+
+def named(ledger: str, policy: int, name: str | None) -> str:
+    """The name of the policy that a ledger has in force. Raises IntegrityFault if none was found."""
+    if name is None:
+        raise missing_policy(ledger, policy)
     return name

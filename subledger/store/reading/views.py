@@ -241,7 +241,7 @@ def ask(
     if guess is not None:
         parameters = request.parameters(guess)
         row = _promised(database, request, lambda: database.ask(query, {**question.parameters, **parameters}))
-        at, rules = PointInTime(**_point(row, request)), known_rules(database, row[3])
+        at, rules = PointInTime(**_point(row, request)), known_rules(database, ledger, row[3])
         database.states[ledger] = at.head.state
         if rules is not None and parameters == request.parameters(at.head.state):
             return at, question.answer(rules, row[2])

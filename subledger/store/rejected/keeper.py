@@ -1,8 +1,8 @@
-"""Storage of refused events: before the sender is answered, each content once, within limits for a day.
+"""Storage of refused events, before their sender is answered. Each content is stored once, within limits for a day.
 
-They are written in a transaction of their own without the ledger's lock: the recorded events of the same call are in
-the log by then, and are duplicates if the call is sent again. The same content refused again is the same row and takes
-no room; its text is added if there was no room for it before and there is now.
+Rejections are written in their own transaction, without the ledger's lock. By then the recorded events of the same call
+are in the log, and are duplicates if the call is sent again. If the same content is refused again, its row is updated
+and takes no more room. If there was no room for its text before, and there is now, the text is added.
 
 Owns: rows that are added to the table ``rejected_events``. Does not own: their settlement (dismissals), reading them
 (rejections), the fields read from a refused event (subledger.events.rejections).
@@ -33,11 +33,11 @@ _BYTES: Final = 8 * 1024 * 1024
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the rejections that a ledger stores of one day (UTC).
 
-    ``rows``: new ones that are stored one by one; further ones are only counted, by code. ``text_bytes``: the length of
-    their texts, and of texts added to earlier ones; beyond it a row has the hash and the length alone.
-    ``counted_every``: after so many new rows, or a sixteenth of the bytes, they are counted in the database again, as
-    other processes add some too. So several processes may exceed a limit, each by the rows between two counts and one
-    call.
+    ``rows``: the number of new rejections that are stored one by one. Further ones are only counted, by code.
+    ``text_bytes``: the total length of their texts, and of texts added to earlier rejections. Beyond it a row has only
+    the hash and the length of its text. ``counted_every``: after so many new rows, or a sixteenth of the bytes, the
+    rows in the database are counted again, because other processes add rows too. So each process may exceed a limit by
+    the rows between two counts, and by one call.
     """
 
     rows: int = 100_000
@@ -92,7 +92,7 @@ RETURNING r.rejection_id
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """An event just refused: its bytes, the reason, and the ledger's position then (None: its position now)."""
+    """An event that was just refused: its bytes, the reason, and the position of the ledger (None: the current one)."""
 
     rejection: Rejection
     code: str
@@ -112,6 +112,7 @@ class Keeper:
         """Stores refused events; durable on return. Returns the ids of those that are stored one by one.
 
         Nothing is stored for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was stored.
+
         """
         if not refused:
             return set()
@@ -170,8 +171,8 @@ class Keeper:
                 tallies.count(connection, ledger, "rejected_events", written.rows)
 
     def _new_today(self, connection: WriteConnection, ledger: str, now: datetime) -> _New:
-        """Number of new rejections today. Counted anew now and then, as other processes store some too; counting each
-        time would cost more than storing one."""
+        """Returns the number of new rejections today. It is counted again from time to time, because other processes
+        store some too. Counting each time would cost more than storing a rejection."""
         known, bounds = self._new.get(ledger), self._bounds
         if (
             known is None
@@ -227,7 +228,7 @@ class _Row(msgspec.Struct, kw_only=True):
 
 
 def _id(row: _Row) -> str:
-    return row.rejection_id  # in one order, so that two who keep the same ones wait for each other once
+    return row.rejection_id  # One order prevents a deadlock of two processes with the same rows.
 
 
 def _rows(refused: Sequence[Refusal], position: int, sender: str, way: str) -> dict[str, _Row]:
@@ -250,7 +251,7 @@ def _rows(refused: Sequence[Refusal], position: int, sender: str, way: str) -> d
 def _within_bounds(
     rows: dict[str, _Row], known: Mapping[str, _Known], bounds: Bounds, new: int, now: datetime
 ) -> dict[str, _Row]:
-    """Rejections that are known already, and new ones while there is room; the rest become counts by code and day."""
+    """Returns known rejections, and new ones while there is room. The others become counts by code and day."""
     room = bounds.rows - new
     accepted: dict[str, _Row] = {}
     for name, row in rows.items():
@@ -302,7 +303,7 @@ def _counting(row: _Row, bounds: Bounds, now: datetime) -> _Row:
 
 
 def _chunks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    """The most rows, and about the most bytes, of one statement."""
+    """Splits rows into statements, each with a limited number of rows and about a limited number of bytes."""
     chunk: list[_Row] = []
     size = 0
     for row in rows:
@@ -354,7 +355,7 @@ def _insert(
     ]
     stored = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True)))).fetchall()
     sent = {row.rejection_id: row for row in rows}
-    # What was there before has had an attempt more, at least.
+    # A row that existed before has at least one more attempt than was sent.
     new = [name for name, attempts in stored if attempts == sent[name].attempts]
     written.rows += len(new)
     written.bytes += sum(len(sent[name].refused.rejection.sent) for name in new)
@@ -368,7 +369,7 @@ def _insert(
 
 
 def _new_text(row: _Row, known: Mapping[str, _Known]) -> bytes | None:
-    """The text of a new row; a known one has its own, and is not sent another (ADD_TEXT)."""
+    """Returns the text of a new row. A known row already has its text, or gets it from ADD_TEXT."""
     if row.way == BEYOND:
         return None
     return b"" if row.rejection_id in known else row.refused.rejection.sent

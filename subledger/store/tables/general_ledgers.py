@@ -194,6 +194,7 @@ delivery_steps = Table(
     Column("by", Text, nullable=False),
     Column("exchanges", Text, comment="what was called and answered, in JSON, no secrets"),
     seal_column(),
+    Column("erp_id", Text, comment="the target's own id, if the step brought one"),
     comment="What became of a delivery, step by step. Never changed.",
 )
 

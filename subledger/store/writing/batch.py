@@ -18,7 +18,7 @@ from subledger.deciding.decide import decide
 from subledger.deciding.event_effects import effect_of
 from subledger.deciding.new_bounds import check_new_bounds
 from subledger.deciding.new_ids import check_new_ids
-from subledger.deciding.second_person import check_as_shown, may_ask, needs_second_person
+from subledger.deciding.second_person import check_as_shown, may_ask, may_have_effect, needs_second_person
 from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError, present
 from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events import references
@@ -216,11 +216,12 @@ class Writing:
             )
         else:
             requested = key in working.requests
-            reason = needs_second_person(event, state, effect, working.effect_before(event.customer))
+            reason = needs_second_person(event, state, effect, *map(working.effect_before, wallets))
             if reason is not None or (requested and may_ask(state)):
                 return self._wait_for_second_person(event, reason or "", effect, by)
             if effect is not NO_EFFECT:
-                working.add_effect(event.customer, position, effect)
+                for customer in wallets:
+                    working.add_effect(customer, position, effect)
             if requested:
                 self._deferred.append(
                     partial(
@@ -252,13 +253,14 @@ class Writing:
         }
 
     def _effect(self, event: Event, decision: Decision, wallets: Mapping[str, Wallet]) -> EventEffect:
-        """The effect of a decided event; of usage, and in a ledger that asks for nobody, none is measured."""
+        """The effect of a decided event; in a ledger that asks for nobody none is measured."""
         head = self._head
-        if event.type == "credits.consumed" or not may_ask(head.state):
+        if not may_ask(head.state) or not may_have_effect(event, head.state):
             return NO_EFFECT
         before = {customer: self._working.wallet(customer) for customer in wallets}
         now = head.state.now(head.recorded_at)
-        effect = effect_of(event, decision, before=before, after=wallets, state=head.state, now=now)
+        books = self._working.books
+        effect = effect_of(event, decision, before=before, after=wallets, books=books, state=head.state, now=now)
         return effect if effect != NO_EFFECT else NO_EFFECT
 
     def _record(self, event: Event, decision: Decision, position: int, wallets: Mapping[str, Wallet]) -> None:

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from subledger.billing_documents import Overage, ReversedUsage
 from subledger.deciding.new_ids import acting_invoices
-from subledger.deciding.second_person import may_ask
+from subledger.deciding.second_person import may_ask, may_have_effect
 from subledger.events import references
+from subledger.events.data import CreditsTransferred
 from subledger.events.envelope import Event
 from subledger.events.own_data import BalancesRemeasured
 from subledger.events.references import References, once_key
@@ -81,8 +82,9 @@ def _load_requests_and_effects(
         working.requests.update(find_requests(connection, memory.ledger, wanted.keys))
     customers: set[str] = set()
     if may_ask(head.state):
-        new = [event for event in events if event.type != "credits.consumed" and event.key not in working.recorded]
+        new = [event for event in events if may_have_effect(event, head.state) and event.key not in working.recorded]
         customers = {event.customer for event in new if event.customer is not None}
+        customers |= {event.data.to_customer for event in new if isinstance(event.data, CreditsTransferred)}
     # Also if the ledger asks for nobody: then effects are not counted, and what is remembered of them must be dropped.
     memory.effects.load(connection, head.state, customers, head.recorded_at)
 

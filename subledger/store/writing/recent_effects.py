@@ -34,16 +34,25 @@ FIND_FIRST_SINCE: Final = """
 SELECT first_position FROM batches WHERE ledger = %s AND recorded_at > %s ORDER BY recorded_at LIMIT 1
 """
 FIND_EFFECTS: Final = f"""
--- The effects of events of these customers from a position on that no second person allowed. The condition is that of
--- the index ix_events_customer, and OFFSET 0 keeps the planner to one look into it for each customer: nothing of others
--- is read, however much the ledger has.
+-- The effects of events of these customers from a position on that no second person allowed: of their own events that
+-- are not usage, and of those by which they gained credits of somebody else or used credits that they did not have. The
+-- first condition is that of the index ix_events_customer, and OFFSET 0 keeps the planner to one look into an index for
+-- each customer: nothing of others is read, however much the ledger has.
 SELECT e.position, wanted.customer, e.effect
 FROM unnest(%b::text[]) AS wanted (customer)
 CROSS JOIN LATERAL (
-    SELECT position, decision::jsonb ->> 'effect' AS effect FROM events
-    WHERE ledger = %s AND customer = wanted.customer AND {NO_USAGE} AND position >= %s
-        AND decision::jsonb ->> 'effect' IS NOT NULL AND decision::jsonb -> 'approval' IS NULL
-    OFFSET 0
+    (SELECT position, decision::jsonb ->> 'effect' AS effect FROM events
+     WHERE ledger = %s AND customer = wanted.customer AND {NO_USAGE} AND position >= %s
+         AND decision::jsonb ->> 'effect' IS NOT NULL AND decision::jsonb -> 'approval' IS NULL
+     OFFSET 0)
+    UNION ALL
+    (SELECT v.position, v.decision::jsonb ->> 'effect' AS effect
+     FROM (SELECT DISTINCT position FROM entries
+           WHERE ledger = %s AND customer = wanted.customer AND position >= %s AND kind IN ('overage', 'transfer_in')
+           OFFSET 0) n
+     JOIN events v ON v.ledger = %s AND v.position = n.position
+     WHERE (NOT v.{NO_USAGE} OR v.customer IS DISTINCT FROM wanted.customer)
+         AND v.decision::jsonb ->> 'effect' IS NOT NULL AND v.decision::jsonb -> 'approval' IS NULL)
 ) e
 ORDER BY e.position
 """
@@ -97,7 +106,7 @@ class RecentEffects:
             self._windows.setdefault(customer, _Window()).drop_before(first)
             self._windows.move_to_end(customer)
         if first is not None and missing:
-            rows = connection.execute(FIND_EFFECTS, (TextArray(missing), state.ledger, first))
+            rows = connection.execute(FIND_EFFECTS, (TextArray(missing), *(state.ledger, first) * 2, state.ledger))
             for position, customer, effect in rows:
                 self._windows[customer].add(position, _effect(effect))
 

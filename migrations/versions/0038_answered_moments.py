@@ -1,0 +1,19 @@
+"""The moment through which a ledger has answered goes forward, and is never one that has not come.
+
+Revision: 0038, after 0037
+"""
+
+from migrations.sealing import goes_forward, unguard
+
+revision = "0038"
+down_revision = "0037"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    goes_forward("ledgers", "answered_through")
+
+
+def downgrade() -> None:
+    unguard("ledgers", "goes_forward")

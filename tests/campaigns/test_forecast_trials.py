@@ -1,0 +1,63 @@
+"""The forecast is no worse than the run rate on any portfolio, and says by how much where it is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Final
+
+import pytest
+
+from projections.forecast.backtest import FORECAST, RUN_RATE
+from projections.forecast.prospects import BREAKAGE, CONSUMPTION, TOTAL
+from tests.campaigns.forecast_trials import AHEAD, INVOICES, OLD, SEEDS, YOUNG, Result, retail, synthetic
+from tests.campaigns.portfolios import PORTFOLIOS
+from tests.conftest import data_file
+
+pytestmark = pytest.mark.campaign
+
+EVEN: Final = Fraction(5, 1000)
+"""Methods whose errors differ by less are as good as each other."""
+WORSE: Final = {
+    # A season cannot be known from less than two years; half a year ahead, the mean of what was seen is the best guess.
+    ("seasonal", YOUNG, TOTAL, 6): Fraction(3, 100),
+    # Sales of the shop rise from month to month, and its customers come rarely.
+    ("retail", 12, CONSUMPTION, 1): Fraction(2, 100),
+}
+"""The portfolios, measures and months ahead in which the run rate is better, by at most so much."""
+BETTER: Final = {
+    ("seasonal", OLD, TOTAL): Fraction(1, 3),
+    ("ramping", OLD, TOTAL): Fraction(8, 10),
+    ("churning", OLD, TOTAL): Fraction(7, 10),
+    ("churning", OLD, CONSUMPTION): Fraction(1, 3),
+    ("churning", OLD, BREAKAGE): Fraction(1, 3),
+    ("yearly", OLD, CONSUMPTION): Fraction(1, 2),
+}
+"""The largest errors, as a share of those of the run rate, where that is far off."""
+STEADY: Final = ("topping up", "saving up", "steady", "yearly")
+
+
+def compared(results: list[Result]) -> None:
+    for each in results:
+        said, naive = each.wape[FORECAST], each.wape[RUN_RATE]
+        if said is None or naive is None:
+            continue
+        key = (each.portfolio, each.history, each.measure, each.ahead)
+        assert said <= naive + WORSE.get(key, EVEN), (key, float(said), float(naive))
+        if key[:3] in BETTER:
+            assert said <= naive * BETTER[key[:3]], (key, float(said), float(naive))
+
+
+@pytest.mark.parametrize("name", PORTFOLIOS)
+def test_the_forecast_is_no_worse_than_the_run_rate(name: str) -> None:
+    results = [each for history in (YOUNG, OLD) for each in synthetic(name, history, SEEDS)]
+    assert {(each.history, each.ahead) for each in results} == {(at, ahead) for at in (YOUNG, OLD) for ahead in AHEAD}
+    compared(results)
+    if name in STEADY:
+        for each in results:
+            if each.history == OLD and each.measure != BREAKAGE:
+                assert each.bias is not None
+                assert abs(each.bias) <= Fraction(2, 100), each
+
+
+def test_the_forecast_of_a_real_shop_is_no_worse_than_the_run_rate() -> None:
+    compared(retail(data_file(INVOICES)))
