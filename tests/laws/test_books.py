@@ -282,3 +282,25 @@ def test_the_rates_in_the_books_are_those_that_were_set(ledger: Walk) -> None:
             assert {(currency, day): rate for day, rate in zip(rates.days, rates.rates, strict=True)} == {
                 key: rate for key, rate in known.items() if key[0] == currency
             }
+
+
+@for_every_walk
+def test_no_view_has_breakage_of_a_cohort_before_anything_was_redeemed_or_has_expired(ledger: Walk) -> None:
+    """Law 11, in the view of every day; and no view has less than nothing."""
+    grouping = {pool.pool: pool.grouping for pool in ledger.steps[-1].books.pools.by_name.values()}
+    causes: dict[tuple[str, str], date] = {}
+    posted: defaultdict[tuple[str, str], Counter[date]] = defaultdict(Counter)
+    for step in ledger.steps:
+        for entry in step.entries:
+            pool, on = entry.dimensions.pool, entry.accounting_date
+            key = (pool, cohort_of(entry.dimensions.cohort, grouping.get(pool)))
+            if pool and entry.kind == "breakage_estimate":
+                posted[key][on] += entry.amount_minor
+            elif pool and KIND_BY_NAME[entry.kind].column in ("consumed", "expired"):
+                causes[key] = min(on, causes.get(key, on))
+    for key, of_days in posted.items():
+        recognised = 0
+        for on, amount in sorted(of_days.items()):
+            recognised += amount
+            assert recognised >= 0
+            assert not recognised or on >= causes[key]
