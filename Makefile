@@ -7,7 +7,7 @@ MUTATION := $(VENV)/.mutation
 PEERS_BIN := $(VENV)/bench-peers/bin
 PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test campaign check lint types contracts mutation lock bench-peers bench-full bench-storage bench-customer bench-hostile fuzz clean
+.PHONY: setup demo test campaign check lint types contracts mutation lock bench-peers bench-full bench-storage bench-customer bench-hostile fuzz money clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -80,6 +80,9 @@ bench-hostile: setup  ## a hundred hostile clients at once: how long /healthz ta
 
 fuzz: setup      ## 20,000 hostile inputs over every route: none is answered 5xx, and memory does not grow
 	$(BIN)/python -m tests.campaigns.fuzz
+
+money: setup     ## an hour of random histories of the money side, against an independent model
+	$(BIN)/python -m tests.campaigns.money --minutes $${MINUTES:-60}
 
 clean:           ## forget the environment and the embedded database
 	-SUBLEDGER_HOME=.subledger $(BIN)/subledger database --stop
