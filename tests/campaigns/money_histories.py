@@ -1,7 +1,7 @@
 """Random histories of the money side, as events in the order of recording, for ``tests.campaigns.money``.
 
-A history is made beside the model: amounts are mostly ones that the state of the books allows, and now and then one that
-must be refused. What the specification does not say (``Silent``) is left out.
+A history is made beside the model: amounts are mostly ones that the state of the books allows, and now and then one
+that must be refused. What the specification does not say (``Silent``) is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from tests.campaigns.money_model import Block, Event, MoneyModel, Payment, Silent, minor, moment
+from tests.campaigns.money_claims import Block, Event, Payment, Silent, minor, moment
+from tests.campaigns.money_model import MoneyModel
 
 RATES = (0, 0, 10, 20)
 UNITS = (100, 100, 200, 50)
@@ -29,19 +30,29 @@ def money(minor: int) -> str:
 
 
 class Histories:
-    """Makes one history at a time. ``strict`` histories have amounts that never need rounding."""
+    """Makes one history at a time.
+
+    ``in_order``: nothing is recorded late; ``paid``: every purchase is paid at once; ``odd``: shares need rounding.
+    """
 
     def __init__(
-        self, dice: random.Random, *, types: frozenset[str] | None = None, in_order: bool = False, paid: bool = False
+        self,
+        dice: random.Random,
+        *,
+        types: frozenset[str] | None = None,
+        in_order: bool = False,
+        paid: bool = False,
+        odd: bool = False,
     ) -> None:
         self.dice = dice
+        self.odd = odd
         self.all_paid = paid
         self.in_order = in_order
         self.types = types
 
     def history(self) -> list[Event]:
         dice = self.dice
-        self.model = MoneyModel()
+        self.model = MoneyModel(strict=not self.odd)
         self.now = datetime(2026, 1, 2, 8, tzinfo=UTC)
         self.events: list[Event] = []
         self.count = 0
@@ -127,14 +138,18 @@ class Histories:
         customer = dice.choice(self.customers)
         credits, unit, rate = dice.choice((10, 20, 50, 100)), dice.choice(UNITS), dice.choice(RATES)
         price = credits * unit
+        if self.odd:
+            credits, price = dice.choice((3, 7, 30, 90, 1000)), dice.choice((1000, 9999, 10, 12345))
         name = f"B{len(self.model.blocks) + 1}"
+        mine = [b.invoice for b in self.model.blocks.values() if b.payer == customer]
+        invoice = mine[-1] if mine and dice.random() < 0.15 else f"I-{name}"
         expires = None
         if self.expiring and dice.random() < 0.7:
             day = self.now.date() + timedelta(days=dice.choice((10, 30, 45, 90)))
             expires = f"{day}T{dice.choice(('00:00:00', '12:30:00'))}Z"
         return self._event(
             "credits.purchased", customer, lag=True, block_id=name, credits=str(credits), price=money(price),
-            currency=self.currency[customer], tax=money(price * rate // 100) if rate else None, invoice_id=f"I-{name}",
+            currency=self.currency[customer], tax=money(price * rate // 100) if rate else None, invoice_id=invoice,
             expires_at=expires, escheat_class="DE-5" if expires and dice.random() < 0.4 else None,
         )  # fmt: skip
 
@@ -376,6 +391,12 @@ class Histories:
         self.count += 1
         return first | {"id": f"e{self.count}", "time": max(first["time"], self.now.isoformat().replace("+00:00", "Z"))}
 
+
+WITH_KNOWN_ROUNDING = frozenset({
+    "credits.purchased", "credits.consumed", "consumption.reversed", "payment.received", "payment.applied",
+    "purchase.voided", "credits.refunded", "payout.settled", "close", "event.reversed",
+})  # fmt: skip
+"""Events whose shares the specification rounds: cumulatively, half up."""
 
 USAGE = frozenset({"credits.consumed", "consumption.reversed", "event.reversed", "sweep", "close"})
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.building import cloud_event, noon
+from tests.campaigns.money_claims import Event, Silent
 from tests.campaigns.money_histories import Histories
-from tests.campaigns.money_model import Event, MoneyModel, Silent
+from tests.campaigns.money_model import MoneyModel
 
 END = date(2030, 1, 1)
 HISTORIES = 60
@@ -208,7 +209,7 @@ def test_undoing_an_event_right_after_it_leaves_everything_as_it_was(in_order: b
         if event["type"] in ("sweep", "close", "credits.consumed", "consumption.reversed"):
             continue
         undo = cloud_event("undo", "event.reversed", event.get("subject"), event["time"], event_id=event["id"])
-        kept = [e for e in events[n + 1 :]]
+        kept = events[n + 1 :]
         try:
             model, answers = played([*events[:n], *kept])
             other, others = played([*events[: n + 1], undo, *kept])
