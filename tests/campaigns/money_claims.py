@@ -97,6 +97,9 @@ class Block:
     relief: bool = True
     written_off_on: date | None = None
     swept: bool = False
+    broken: list[tuple[date, int, int]] = field(
+        default_factory=list
+    )  # each breakage: day, credits and value of it left
     mixed: bool = False  # parts of several payments went back: which, nobody says
     disputed: int = 0
     freed_on: date | None = None

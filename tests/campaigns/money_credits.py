@@ -31,20 +31,19 @@ class Credits(Books):
     def _credits_consumed(self, event: Event, data: Event) -> None:
         at, wanted = moment(event["time"]), int(data["credits"])
         mine = [b for b in self.blocks.values() if b.holder == event["subject"]]
-        if any(b.swept and b.expires and b.expires > at for b in mine):
-            raise Silent("usage of before an expiry that is recorded")
-        able = [b for b in mine if b.left and b.starts <= at and (b.expires is None or b.expires > at)]
+        able = [b for b in mine if b.starts <= at and (b.expires is None or b.expires > at) and self._there(b)]
         if "block_id" in data:
             able = [b for b in able if b.id == data["block_id"]]
         able = [b for b in able if not self._frozen(b)]
         far = datetime(9000, 1, 1, tzinfo=UTC)
         able.sort(key=lambda b: (b.expires or far, b.starts, b.id))
-        if sum(b.left for b in able) < wanted:
+        if sum(self._there(b) for b in able) < wanted:
             raise Refused("insufficient_credits")
         draws = []
         for b in able:
-            k = min(wanted, b.left)
+            k = min(wanted, self._there(b))
             if k:
+                self._reclassify(event, b, k)
                 after = self._share(b.price, b.used + k, b.credits)
                 value = b.carrying if k == b.left else min(b.carrying, max(0, after - b.drawn))
                 day = self._take(b, self._day(event), k, value)
@@ -55,6 +54,28 @@ class Credits(Books):
                 wanted -= k
         self.draws[event["id"]] = draws
         self.subjects[event["id"]] = event["subject"]
+
+    def _there(self, b: Block) -> int:
+        """Credits that usage of before the expiry can draw: what is left, and what is broken meanwhile."""
+        if b.swept and b.escheat:
+            raise Silent("usage of before an expiry, of a block whose remainder went to the state")
+        return b.left + sum(credits for _, credits, _ in b.broken)
+
+    def _reclassify(self, event: Event, b: Block, credits: int) -> None:
+        """Takes breakage back for usage that happened before the expiry: its credits, at their share of the value."""
+        if credits <= b.left:
+            return
+        if b.left or len(b.broken) > 1 or b.conceded:
+            raise Silent("which breakage late usage takes back")
+        [(day, there, value)] = b.broken
+        part = self._share(value, credits, there)
+        b.broken = [(day, there - credits, value - part)] if there > credits else []
+        b.gone -= credits
+        b.gone_value -= part
+        b.lapsed -= part
+        day = max(self._day(event), day)
+        b.days.append((day, credits, part))
+        self._post(day, "breakage_revenue", "prepaid_liability", part, b)
 
     def _consumption_reversed(self, event: Event, data: Event) -> None:
         draws = self.draws.get(data["event_id"])
@@ -111,6 +132,7 @@ class Credits(Books):
         b.gone += credits
         b.gone_value += value
         b.lapsed += value
+        b.broken.append((day, credits, value))
         self._post(day, "prepaid_liability", "breakage_revenue", value, b)
 
     def _to_the_state(self, b: Block, day: date) -> None:

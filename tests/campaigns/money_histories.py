@@ -154,6 +154,8 @@ class Histories:
         )  # fmt: skip
 
     def _credits_consumed(self) -> Event | None:
+        if self.dice.random() < 0.15 and (late := self._late_usage()) is not None:
+            return late
         b = self._block(lambda b: b.left)
         if b is None:
             return None
@@ -161,6 +163,16 @@ class Histories:
         credits = self.dice.choice((b.left, max(1, b.left // 2), max(1, b.left * 3 // 5), there, there + 1, 10, 5)) or 1
         named = b.id if self.dice.random() < 0.2 else None
         return self._event("credits.consumed", b.holder, lag=True, credits=str(credits), block_id=named)
+
+    def _late_usage(self) -> Event | None:
+        """Usage of a day before the expiry of a block that is swept."""
+        b = self._some([b for b in self.model.blocks.values() if b.broken and not b.escheat])
+        if b is None or self.in_order:
+            return None
+        credits = self.dice.choice((1, max(1, b.broken[0][1] // 2), b.broken[0][1]))
+        event = self._event("credits.consumed", b.holder, credits=str(credits))
+        time = b.expires - timedelta(hours=self.dice.choice((1, 30, 100)))
+        return event | {"time": time.isoformat().replace("+00:00", "Z")}
 
     def _consumption_reversed(self) -> Event | None:
         ids = [id for id, draws in self.model.draws.items() if any(d.credits > d.restored for d in draws)]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.building import cloud_event, noon
 from tests.campaigns.money_claims import Event, Silent
-from tests.campaigns.money_histories import Histories
+from tests.campaigns.money_histories import Histories, month_ends
 from tests.campaigns.money_model import MoneyModel
 
 END = date(2030, 1, 1)
@@ -222,3 +222,32 @@ def test_undoing_an_event_right_after_it_leaves_everything_as_it_was(in_order: b
         assert model.balances(END) == other.balances(END)
         tried += 1
     assert tried > 20
+
+
+@pytest.mark.campaign
+def test_recording_usage_later_changes_no_month() -> None:
+    """Past payments, sweeps and other customers' events: what draws on the same blocks, or ends them, is not passed."""
+    types = frozenset({"credits.consumed", "payment.received", "payout.settled", "credits.purchased"})
+    tried = 0
+    for number, events in enumerate(histories("lag", types=types, in_order=True)):
+        dice = random.Random(number)
+        usages = [n for n, e in enumerate(events) if e["type"] == "credits.consumed"]
+        if not usages:
+            continue
+        n = dice.choice(usages)
+        stop = n + 1
+        while stop < len(events) and (
+            events[stop].get("subject") != events[n]["subject"] or events[stop]["type"] == "payment.received"
+        ):
+            stop += 1
+        moved = [*events[:n], *events[n + 1 : stop], events[n], *events[stop:]]
+        try:
+            model, answers = played(events)
+            other, others = played(moved)
+        except Silent:
+            continue
+        assert sorted(answers) == sorted(others), told(moved)
+        for end in month_ends(events):
+            assert model.balances(end) == other.balances(end), told(moved, end)
+        tried += stop > n + 1
+    assert tried > 5
