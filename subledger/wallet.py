@@ -23,6 +23,7 @@ from subledger.billing_documents import (
     AnyDocument,
     BillingDocument,
     Overage,
+    RefundsOwed,
     ReversedUsage,
     Standing,
     Standings,
@@ -117,7 +118,8 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One customer's blocks in draw order, overages in order of position, and the documents recalled for an event.
 
     ``carry`` has, by currency, the fraction of a minor unit by which overage is priced but not posted yet.
-    ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency.
+    ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency;
+    ``refunds_owed`` has of which blocks and invoices the refunds among them are.
     """
 
     customer: str
@@ -127,6 +129,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     documents: Documents = Documents()
     carry: dict[str, Decimal] = {}
     standings: Standings = {}
+    refunds_owed: RefundsOwed = ()
 
     def block(self, block_id: str) -> Block | None:
         """The block of this id, or None if the wallet does not have it."""
@@ -169,6 +172,10 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def standing(self, role: str, currency: str, block_id: str | None = None) -> Standing:
         """The standing of a role in a currency, debits positive."""
         return self.standings.get(standing_name(role, currency, block_id), NO_STANDING)
+
+    def refund_owed(self, block_id: str | None, invoice_id: str | None) -> int:
+        """The amount that is owed back of a block or an invoice, and not paid."""
+        return sum(r.amount_minor for r in self.refunds_owed if (r.block_id, r.invoice_id) == (block_id, invoice_id))
 
     def recall(
         self,

@@ -108,6 +108,8 @@ class MoneyModel(Credits):
             theirs = [p for p in theirs if p.id == data["payment_id"]]
             if not theirs or amount > theirs[0].amount - theirs[0].back:
                 raise Refused("refused")
+            if any(b.owed["reclaimed"] for b in mine):
+                raise Silent("whether what was reclaimed from the state is paid back as a part of its payment")
             mine = [b for b in mine if b.owed[theirs[0].id]]
             if any(b.mixed for b in mine):
                 raise Silent("which of several payments is paid back")
@@ -225,9 +227,11 @@ class MoneyModel(Credits):
         self._document("dispute", data["dispute_id"])
         whole = balance + sum(n for _, _, n in parts)
         amount = minor(data["amount"]) if "amount" in data else whole
+        if any(b.mixed for b, _, _ in parts):
+            raise Silent("which of several payments was paid back")
         if amount > received or not received:
             raise Refused("refused")
-        if amount > whole or not amount or (owed and amount == whole):
+        if amount > whole or not amount or owed:
             raise Silent("a dispute of what is owed back, but not paid back yet")
         if any(b.disputed or b.mixed for b, _, _ in parts):
             raise Silent("two disputes of one block, or of a block that was paid back in part")
