@@ -9,7 +9,7 @@ from tests.campaigns.money_claims import Block, Books, Draw, Event, Refused, Sil
 
 
 class Credits(Books):
-    """What events about credits do to the books."""
+    """The effects of events about credits on the books."""
 
     # --- purchases and usage --------------------------------------------------------------------------------------
 

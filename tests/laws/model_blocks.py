@@ -131,7 +131,7 @@ class Block:
 
     @property
     def claim(self) -> int:
-        """What a customer owes or has paid for: unused value, recognised value that was not conceded, and tax."""
+        """Everything that is owed or paid for: unused value, recognised value that was not conceded, and tax."""
         return self.carrying + self.recognised + self.of("transferred")[1] - self.conceded + self.tax_left
 
     @property
@@ -324,7 +324,7 @@ class Payment:
     returned: list[Part] = field(default_factory=list)
 
     def applied_to(self, of: tuple[str | None, str | None]) -> int:
-        """What it paid of a block or an invoice, or (of neither) left over, and was not given back or disputed."""
+        """The amount it paid of a block or an invoice, or (of neither) left over, not given back or disputed."""
         signs = ((1, self.parts), (-1, self.returned), (-1, self.disputed))
         return sum(sign * part[2] for sign, parts in signs for part in parts if names(*part[:2]) == of)
 

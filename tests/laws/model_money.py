@@ -117,7 +117,7 @@ class Money(Positions):
 
     @staticmethod
     def _unapplied(payment: Payment) -> int:
-        """What a payment left over and nobody disputes."""
+        """The part that a payment left over and nobody disputes."""
         return payment.unapplied + payment.applied_to((None, None))
 
     def payment_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
@@ -326,7 +326,7 @@ class Money(Positions):
                 refund.held = max(refund.held + change, 0)
 
     def _not_disputed(self, receivable: Receivable) -> int:
-        """What was received and not paid back, less what is in dispute."""
+        """The amount received and not paid back, less what is in dispute."""
         paper = receivable[0] or receivable[1]
         assert paper is not None
         return paper.received + self.owed_back(*receivable) - paper.disputed

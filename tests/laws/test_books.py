@@ -27,7 +27,8 @@ from tests.laws.walks import for_every_walk
 LETTERS = {
     "purchase": ("F", 1), "goodwill": ("F", 1), "allocation": ("F", 1), "promotional_grant": ("F", 1),
     "repricing": ("F", 1), "transfer_in": ("F", 1), "transfer_out": ("F", -1), "void_unpaid": ("F", -1),
-    "void_paid": ("F", -1), "refund": ("F", -1), "refund_unpaid": ("F", -1), "refund_retained": ("F", -1), "dispute_lost_unused": ("F", -1),
+    "void_paid": ("F", -1), "refund": ("F", -1), "refund_unpaid": ("F", -1), "refund_retained": ("F", -1),
+    "dispute_lost_unused": ("F", -1),
     "write_off_unused": ("F", -1), "consumption": ("R", 1), "overage_backfilled": ("R", 1),
     "backfill_difference": ("R", 1), "pooled_breakage": ("A", 1), "escheat": ("escheated", 1),
     "breakage_estimate": ("T", 1),
