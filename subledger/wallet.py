@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -34,8 +34,10 @@ from subledger.cohorts import Grouping
 from subledger.errors import IntegrityFault
 from subledger.event_effect import EventEffect
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
+from subledger.ordered import Ordered
 from subledger.wallet_parts import Blocks, Documents, Overages, ReversedUsages
 
+_Part = TypeVar("_Part")
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 
 
@@ -198,22 +200,30 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
         ``since`` is an earlier version that had nothing finished: then only what has changed is looked at.
         """
-        blocks: Iterable[Block | None] = self.blocks
-        overages: Iterable[Overage | None] = self.overages
-        if since is not None:
-            blocks = (now for _, now in self.blocks.changes_since(since.blocks))
-            overages = (now for _, now in self.overages.changes_since(since.overages))
-        ended = [block.block_id for block in blocks if block is not None and not block.remaining]
-        closed = [overage.position for overage in overages if overage is not None and not overage.open]
+        blocks, overages = self.blocks, self.overages
+        known = Wallet(customer=self.customer) if since is None else since
+        ended = [block.block_id for block in _changed(blocks, known.blocks) if not block.remaining]
+        closed = [overage.position for overage in _changed(overages, known.overages) if not overage.open]
         if not (ended or closed or self.reversed_usages or self.documents):
             return self
         return replace(
             self,
-            blocks=self.blocks.without(ended),
-            overages=self.overages.without(closed),
+            blocks=blocks.without(ended),
+            overages=overages.without(closed),
             reversed_usages=ReversedUsages(),
             documents=Documents(),
         )
+
+
+_FEW: Final = 8
+"""So few parts are looked at sooner than compared."""
+
+
+def _changed(parts: Ordered[_Part], since: Ordered[_Part]) -> Iterable[_Part]:
+    """The parts of a wallet that are others than before; or all, if they are few."""
+    if parts is since:
+        return ()
+    return parts if len(parts) <= _FEW else [now for _, now in parts.changes_since(since) if now is not None]
 
 
 def price_overage(wallet: Wallet, credits: Decimal, price: Decimal, currency: str) -> tuple[int, Decimal]:

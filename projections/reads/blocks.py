@@ -102,11 +102,12 @@ LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_
 WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """
 FIGURES: Final = """
--- The entries of some blocks of some customers in a view, summed by kind.
+-- The entries of some blocks of some customers in a view, summed by kind. The ids are joined, as a long list in a
+-- prepared statement is compared with each entry one by one.
 SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor,
        sum(functional_minor) AS functional_minor
 FROM entries
-WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id = ANY(:blocks)
+WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id IN (SELECT unnest(CAST(:blocks AS text[])))
   AND position BETWEEN :opened AND :position AND accounting_date <= :as_of
 GROUP BY block_id, kind
 """
