@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.reads.blocks import BlockView, customer_blocks
+from projections.reads.blocks import BlockView, customer_blocks, one_block
 from projections.replay import log_stream
 from projections.replay.rebuild import rebuild
 from subledger.ledger_settings import LedgerSettings
@@ -81,6 +81,14 @@ def test_a_random_history_leaves_the_same_books_whether_or_not_parts_have_rows(
         (b.customer, b.block) for b in blocks_of(service, whole)
     ]
     many(1)
+    with service.view(apart) as view:
+        pages = list[BlockView]()
+        after: str | None = ""
+        while after is not None:
+            page, after = customer_blocks(view, after=after, limit=3)
+            pages += page
+        assert pages == customer_blocks(view, limit=1_000)[0]
+        assert pages == [one_block(view, found.block.block_id) for found in pages]
     counts = rebuild(service.database, apart)
     assert differences(service, apart) == []
     assert not counts.written["wallet_parts"] or counts.written["wallets"], "a healthy ledger stays as it is"
