@@ -7,7 +7,7 @@ MUTATION := $(VENV)/.mutation
 PEERS_BIN := $(VENV)/bench-peers/bin
 PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test campaign check lint types contracts mutation lock bench-peers bench-full bench-storage bench-customer bench-hostile fuzz forecast-trials clean
+.PHONY: setup demo test campaign check lint types contracts mutation lock bench-peers bench-full bench-storage bench-customer bench-hostile fuzz money forecast-trials clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -83,6 +83,9 @@ fuzz: setup      ## 20,000 hostile inputs over every route: none is answered 5xx
 
 forecast-trials: setup  ## errors of the forecast on known portfolios, beside the run rate; the table of projections/README.md
 	nice $(BIN)/python -m tests.campaigns.forecast_trials
+
+money: setup     ## an hour of random histories of the money side, against an independent model
+	$(BIN)/python -m tests.campaigns.money --minutes $${MINUTES:-60}
 
 clean:           ## forget the environment and the embedded database
 	-SUBLEDGER_HOME=.subledger $(BIN)/subledger database --stop

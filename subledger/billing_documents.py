@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from subledger.availability import Portion
 from subledger.blocks import NO_PORTION, ZERO
@@ -81,11 +82,60 @@ class DocumentPart(
     amount_minor: int
 
 
+class RefundOwed(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    gc=False,
+    rename={"block_id": "block", "invoice_id": "invoice", "amount_minor": "amount"},
+):
+    """An amount that is owed back to the customer, of a block or an invoice; ``disputes`` counts those that hold it."""
+
+    block_id: str | None = None
+    invoice_id: str | None = None
+    currency: str
+    amount_minor: int
+    disputes: int = 0
+
+    def is_of(self, block_id: str | None, invoice_id: str | None, currency: str) -> bool:
+        return (self.block_id, self.invoice_id, self.currency) == (block_id, invoice_id, currency)
+
+
+RefundsOwed = tuple[RefundOwed, ...]
+"""The refunds that are owed and not paid, by block or invoice; what has been owed longest comes first."""
+
+
+def refunds_after(
+    owed: RefundsOwed, amount: int, *, block_id: str | None, invoice_id: str | None, currency: str
+) -> RefundsOwed:
+    """The refunds owed after an amount came to be owed (positive) or was paid (negative).
+
+    A payment takes what is owed of its own block or invoice; beyond that, the oldest refunds. Recorded refunds of
+    before refunds were told apart name none.
+    """
+    if amount > 0:
+        for index, refund in enumerate(owed):
+            if refund.is_of(block_id, invoice_id, currency):
+                grown = replace(refund, amount_minor=refund.amount_minor + amount)
+                return (*owed[:index], grown, *owed[index + 1 :])
+        new = RefundOwed(block_id=block_id, invoice_id=invoice_id, currency=currency, amount_minor=amount)
+        return (*owed, new)
+    paid, left = -amount, list(owed)
+    own = sorted(range(len(left)), key=lambda index: not left[index].is_of(block_id, invoice_id, currency))
+    for index in own:
+        if left[index].currency == currency:
+            part = min(paid, left[index].amount_minor)
+            left[index] = replace(left[index], amount_minor=left[index].amount_minor - part)
+            paid -= part
+    return tuple(refund for refund in left if refund.amount_minor)
+
+
 class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="payment"):
     """A payment that has an id: the parts that were applied, and the open (unapplied) amount.
 
     ``disputed`` are the parts that are in dispute or were lost in one; an amount that was won back is a negative part.
-    It was received on ``received_on``.
+    ``returned`` are the applied parts that were paid back. It was received on ``received_on``.
     """
 
     payment_id: str
@@ -93,6 +143,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     processor: str | None = None
     applied: tuple[DocumentPart, ...] = ()
     disputed: tuple[DocumentPart, ...] = ()
+    returned: tuple[DocumentPart, ...] = ()
     open_minor: int = 0
     received_on: date = date.min
 
@@ -102,12 +153,27 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     def document_id(self) -> str:
         return self.payment_id
 
+    @property
+    def unapplied_minor(self) -> int:
+        """The open amount that is not in dispute."""
+        return self.open_minor + self.applied_to(None, None)
+
+    def applied_to(self, block_id: str | None, invoice_id: str | None) -> int:
+        """The amount applied to a block or an invoice, less what of it was paid back or disputed."""
+        signed = ((1, self.applied), (-1, self.returned), (-1, self.disputed))
+        return sum(
+            sign * part.amount_minor
+            for sign, parts in signed
+            for part in parts
+            if (part.block_id, part.invoice_id) == (block_id, invoice_id)
+        )
+
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="invoice"):
     """An invoice of overage: the billed amount, its tax, the amount conceded by memos, the open receivable.
 
-    ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount that is in dispute
-    or was lost in one. It is in the books from ``invoiced_on``.
+    ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount in open disputes. It
+    is in the books from ``invoiced_on``.
     """
 
     invoice_id: str
@@ -121,6 +187,12 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     invoiced_on: date = date.min
 
     document_kind: ClassVar[str] = "invoice"
+
+    @property
+    def received_minor(self) -> int:
+        """The part of its amount and tax that was paid, and was not conceded or charged back since."""
+        claim = self.billed_minor + self.tax_minor - self.conceded_minor - self.tax_taken_minor
+        return max(claim - max(self.receivable_minor, 0), 0)
 
     def receivable_days(self) -> tuple[tuple[date, int], ...]:
         """The open receivable with the day from which it is owed."""

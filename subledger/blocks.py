@@ -75,9 +75,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     otherwise, by column of its roll-forward. ``receivable_minor`` is the unpaid part of its price and tax, and
     ``receivable_from`` has the parts of it that came after the block was opened, by day; ``cancelled_minor`` the value
     whose tax was reversed with it; ``tax_taken_minor`` the tax that memos, disputes and write-offs took;
-    ``given_up_minor`` the price and tax that disputes and write-offs took; ``disputed_minor`` the amount that is in
-    dispute or was lost in one. ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is
-    the number of disputes that freeze it.
+    ``given_up_minor`` the price and tax that disputes and write-offs took; ``conceded_minor`` the value that memos,
+    disputes and write-offs conceded, the last of them ``conceded_by``; ``disputed_minor`` the amount in open disputes.
+    ``processor_minor`` is what was paid through processors and not charged or paid back, ``processor`` the last one.
+    ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is the number of disputes that
+    are open, which freeze ``frozen`` of its credits.
 
     Its accounting dates: it was opened on ``opened_on``; its losses are not dated before ``losses_from``, and only if
     ``changes``, all of them since that day, allow it (``loss_day``); its breakage not before ``breakable_from``, when
@@ -123,7 +125,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     given_up_minor: int = 0
     disputed_minor: int = 0
     conceded_minor: int = 0
+    conceded_by: str | None = None
     claimed_minor: int = 0
+    processor: str | None = None
+    processor_minor: int = 0
+    frozen: Decimal = ZERO
     expired: bool = False
     disputes: int = 0
     segment: Segment | None = None
@@ -136,6 +142,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             for credits, _, _ in self.disposed.values():
                 remaining -= credits
         return remaining
+
+    @property
+    def available(self) -> Decimal:
+        """The remaining credits that no dispute freezes."""
+        return max(self.remaining - self.frozen, ZERO) if self.disputes else self.remaining
 
     @property
     def carrying_minor(self) -> int:
@@ -164,6 +175,31 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     def tax_remaining_minor(self) -> int:
         """Its tax, less the tax that was reversed or taken back."""
         return self.tax_minor - self.tax_reversed_minor - self.tax_taken_minor
+
+    @property
+    def claim_minor(self) -> int:
+        """Price and tax that are owed or were paid for: all but what was cancelled, conceded, lost or escheated."""
+        escheated = self.disposed.get("escheated", NO_PORTION).amount_minor
+        unused = sum(self.disposed.get(column, NO_PORTION).amount_minor for column in ("charged_back", "written_off"))
+        kept = self.price_minor - self.cancelled_minor - escheated - unused - self.conceded_minor
+        return kept + self.tax_remaining_minor
+
+    @property
+    def received_minor(self) -> int:
+        """The part of the claim that was paid, and was not owed or paid back, charged back or escheated since."""
+        return max(self.claim_minor - max(self.receivable_minor, 0), 0)
+
+    @property
+    def recognised_minor(self) -> int:
+        """Value that was used, broke or was kept at a refund: what a memo, a write-off or a lost dispute concedes."""
+        given_up = ("voided", "refunded")
+        kept = sum(self.disposed.get(column, NO_PORTION).amount_minor for column in given_up) - self.cancelled_minor
+        return self.drawn_minor + self.expired_minor + kept
+
+    def tax_in(self, amount_minor: int) -> int:
+        """The tax in proportion to a part of the price, half up; no more than remains."""
+        tax = share(self.tax_minor, Decimal(amount_minor), Decimal(self.taxed_minor)) if self.taxed_minor else 0
+        return max(min(tax, self.tax_remaining_minor), 0)
 
     @property
     def due_at(self) -> datetime | None:
@@ -214,7 +250,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             and self.starts_at <= at
             and (self.expires_at is None or at < self.expires_at)
             and (self.scope is None or product in self.scope)
-            and not self.disputes
+            and (not self.disputes or self.available > 0)
         )
 
     def amount_for(self, credits: Decimal) -> int:

@@ -37,14 +37,23 @@ class _Course:
     """The breakage of a cohort, step by step, and its changes by day."""
 
     def __init__(self, cohort: Cohort) -> None:
-        self._earned, self._due = cohort.on_line(), (cohort.due_minor(), cohort.due_functional())
+        self._earned = cohort.on_line()
+        self._due = cohort.due() if cohort.expired_minor or not cohort.credits else self._earned
         self._forced_on, self._expired_on, self._moved_on = cohort.forced_on, cohort.expired_on, cohort.moved_on
+        self._is_usage = False
         self._changes: dict[date, tuple[int, int]] = {}
 
-    def earns(self, cohort: Cohort, on: date, due: tuple[int, int], *, redeemed: bool = False) -> None:
-        """Takes a change that no expiry causes; ``redeemed`` if credits were redeemed on this day."""
+    def earns(self, cohort: Cohort, on: date, *, at_end: bool = False, redeemed: bool = False) -> None:
+        """Takes a change that no expiry causes; ``redeemed`` if credits were redeemed on this day.
+
+        ``at_end`` of a decision: before that, credits do not tell whether the cohort has ended.
+        """
         earned = cohort.on_line()
+        due = earned
+        if at_end or cohort.expired_minor:
+            due = cohort.due() if at_end else cohort.line_or_expired()
         more = (earned[0] - self._earned[0], earned[1] - self._earned[1])
+        self._is_usage |= redeemed
         if not redeemed or more[0] < 0:
             on = max(on, self._moved_on or on)
         self._add(on, more)
@@ -53,12 +62,15 @@ class _Course:
         self._add(forced_on, forced)
         self._go_on(earned, due, forced_on)
 
-    def expires(self, cohort: Cohort, on: date, due: tuple[int, int]) -> None:
-        """Takes a change by an expiry, or by its reversal."""
+    def expires(self, cohort: Cohort, on: date) -> None:
+        """Takes a change by an expiry, or by its reversal: for late usage, or else as credits are reinstated."""
+        due = cohort.line_or_expired()
         more = (due[0] - self._due[0], due[1] - self._due[1])
-        self._add(on, more)
         if more[0] > 0 and self._forced_on is not None:
             self._forced_on = min(self._forced_on, on)
+        elif more[0] < 0:
+            on = max(on, self._forced_on or on, on if self._is_usage else self._moved_on or on)
+        self._add(on, more)
         self._expired_on = max(on, self._expired_on or on)
         self._go_on(cohort.on_line(), due, on)
 
@@ -76,14 +88,32 @@ class _Course:
         return replace(cohort, forced_on=self._forced_on, expired_on=self._expired_on), changes
 
 
+class _NoCourse(_Course):
+    """The same of a cohort of which nothing has expired, if nobody asks for its breakage: it has no days to remember.
+
+    Nearly all events are of this sort when a log is replayed.
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        pass
+
+    def earns(self, cohort: Cohort, on: date, *, at_end: bool = False, redeemed: bool = False) -> None:
+        pass
+
+    def end(self, cohort: Cohort) -> tuple[Cohort, tuple[BreakageChange, ...]]:
+        return cohort, ()
+
+
 def after_movements_of(
-    cohort: Cohort, movements: Sequence[Movement], *, turns: bool
+    cohort: Cohort, movements: Sequence[Movement], *, turns: bool, asked: bool
 ) -> tuple[Cohort, tuple[BreakageChange, ...]]:
-    """A cohort after the movements of one decision on it, at least one, and the breakage that they make due.
+    """A cohort after the movements of one decision on it, at least one, and the breakage that they make due if asked.
 
     ``turns`` if they change what is issued or escheated: then the line gets an anchor before them.
     """
-    course, is_old = _Course(cohort), movements[-1].cohort is None
+    is_old = movements[-1].cohort is None
+    asked = asked or bool(cohort.expired_minor) or any(_step(movement)[0] for movement in movements)
+    course = _Course(cohort) if asked else _NoCourse(cohort)
     if turns:
         cohort = cohort.anchored()
     moving = []
@@ -99,27 +129,32 @@ def after_movements_of(
         redeemed_before = cohort.redeemed_minor
         for movement in of_day:
             cohort = _moved(cohort, movement)
-        # In between, credits do not tell whether the cohort has ended: those of an expiry come after all others.
         if expires:
-            course.expires(cohort, on, cohort.line_or_expired())
+            course.expires(cohort, on)
         else:
             redeemed = cohort.redeemed_minor > redeemed_before
-            course.earns(cohort, on, cohort.line_or_expired(), redeemed=redeemed)
+            course.earns(cohort, on, redeemed=redeemed)
             last = on
     if turns:
         cohort = cohort.settled()
     if is_old:
         cohort = cohort.as_posted()
     if turns or is_old or not cohort.credits:
-        course.earns(cohort, last, (cohort.due_minor(), cohort.due_functional()))
+        course.earns(cohort, last, at_end=True)
     return course.end(cohort)
 
 
 def after_estimate(cohort: Cohort, estimate: Estimate) -> Cohort:
-    """A cohort after a new estimate."""
+    """A cohort after a new estimate.
+
+    Without credits it has posted nothing, and its line has changed: no later change is before what was posted.
+    """
     cohort = cohort.estimated(estimate)
     forces = cohort.due_minor() > cohort.on_line()[0]
-    return replace(cohort, forced_on=(cohort.forced_on or cohort.expired_on) if forces else None)
+    if cohort.credits:
+        return replace(cohort, forced_on=(cohort.forced_on or cohort.expired_on) if forces else None)
+    latest = max(filter(None, (cohort.moved_on, cohort.expired_on)), default=None)
+    return replace(cohort, moved_on=latest, forced_on=latest if forces else None)
 
 
 def catch_up(before: Cohort, after: Cohort, on: date) -> tuple[BreakageChange, ...]:
@@ -130,7 +165,7 @@ def catch_up(before: Cohort, after: Cohort, on: date) -> tuple[BreakageChange, .
     if not before.credits:
         return ()
     course = _Course(before)
-    course.earns(after, on, (after.due_minor(), after.due_functional()))
+    course.earns(after, on, at_end=True)
     return course.end(after)[1]
 
 

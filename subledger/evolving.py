@@ -23,6 +23,7 @@ from subledger.billing_documents import (
     Overage,
     Payment,
     moved,
+    refunds_after,
     standing_name,
 )
 from subledger.blocks import NO_PORTION, PAID, ZERO, Block, Segment
@@ -44,6 +45,7 @@ from subledger.events.data import (
 )
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
+from subledger.money import credits_share
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
 
@@ -91,6 +93,7 @@ def _apply(
     kind = KIND_BY_NAME[movement.kind]
     if kind.debit_role is not None or kind.credit_role is not None:
         wallet = _with_standings(wallet, movement, kind, functional_currency)
+        wallet = _with_refunds(wallet, movement, kind, functional_currency)
     if movement.kind == "overage":
         return _apply_overage(wallet, event, movement, position)
     if movement.kind == "overage_billed":
@@ -144,6 +147,10 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
                 block = _broken(block, event, movement, -sign)
         case None:
             block = _without_value(block, event, movement, kind.effect, closed_through)
+    if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE:
+        block = replace(_paid_through(block, None, -amount), disputed_minor=block.disputed_minor - amount)
+    if kind.debit_role == "refunds_payable" and kind.credit_role == "processor_clearing":
+        block = _paid_through(block, None, -amount)
     if kind.gives_up:
         block = replace(block, given_up_minor=block.given_up_minor + amount)
     if kind.cancels:
@@ -250,11 +257,14 @@ def _without_value(
         case Effect.REVERSES_TAX | Effect.TAKES_TAX:
             return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
         case Effect.CONCEDES:
-            return replace(block, conceded_minor=block.conceded_minor + amount)
+            by = event.data.dispute_id if isinstance(event.data, DisputeWon | DisputeLost) else event.event_id
+            return replace(block, conceded_minor=block.conceded_minor + amount, conceded_by=f"{event.type} {by}")
         case Effect.CLAIMS:
             return replace(block, claimed_minor=block.claimed_minor + amount)
         case Effect.OPENS_DISPUTE:
             return replace(block, disputes=block.disputes + 1, disputed_minor=block.disputed_minor + amount)
+        case Effect.APPLIES_PAYMENT if isinstance(event.data, PaymentReceived) and event.data.processor is not None:
+            return _paid_through(block, event.data.processor, amount)
         case Effect.WINS_DISPUTE:
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:
@@ -263,6 +273,12 @@ def _without_value(
             worth = block.price_functional + gained
             return replace(block, price_functional=worth, **_dated(block, by_day, closed_through))
     return block
+
+
+def _paid_through(block: Block, processor: str | None, amount: int) -> Block:
+    """A block that a processor's money paid for, or that was charged or paid back through one (negative)."""
+    through = max(block.processor_minor + amount, 0)
+    return replace(block, processor=processor or block.processor, processor_minor=through)
 
 
 def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
@@ -321,6 +337,21 @@ def _with_standings(wallet: Wallet, movement: Movement, kind: Kind, functional_c
         functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
         standings = moved(standings, key, sign * movement.amount_minor, sign * functional)
     return wallet if standings is wallet.standings else replace(wallet, standings=standings)
+
+
+def _with_refunds(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
+    """The wallet after a movement by which more, or less, is owed back to the customer."""
+    sign = (kind.credit_role == "refunds_payable") - (kind.debit_role == "refunds_payable")
+    if not sign or not movement.amount_minor:
+        return wallet
+    refunds = refunds_after(
+        wallet.refunds_owed,
+        sign * movement.amount_minor,
+        block_id=movement.block_id,
+        invoice_id=movement.invoice_id,
+        currency=movement.currency or functional_currency,
+    )
+    return replace(wallet, refunds_owed=refunds)
 
 
 def _with_block(wallet: Wallet, changed: Block) -> Wallet:
@@ -414,8 +445,24 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
             payment = wallet.state_of_document(Payment, spent.payment_id)
             applied = _parts(movements, Effect.APPLIES_PAYMENT)
             amount = sum(part.amount_minor for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
-            changed = replace(payment, applied=payment.applied + applied, open_minor=payment.open_minor - amount)
+            returned = tuple(
+                DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
+                for m in movements
+                if KIND_BY_NAME[m.kind].debit_role == "refunds_payable" and (m.block_id or m.invoice_id)
+            )
+            changed = replace(
+                payment,
+                applied=payment.applied + applied,
+                returned=payment.returned + returned,
+                open_minor=payment.open_minor - amount,
+            )
             wallet = _with_document(wallet, changed)
+            if payment.processor is not None and isinstance(spent, PaymentApplied):
+                for part in applied:
+                    if part.block_id is not None:
+                        block = wallet.state_of_block(part.block_id)
+                        paid = _paid_through(block, payment.processor, part.amount_minor)
+                        wallet = _with_block(wallet, paid)
         case OverageBilled() as billed:
             invoiced_on = max(movement.accounting_date for movement in movements)
             invoice = Invoice(invoice_id=billed.invoice_id, currency=billed.currency, invoiced_on=invoiced_on)
@@ -429,23 +476,69 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 parts=_parts(movements, Effect.OPENS_DISPUTE),
                 opened_on=max(movement.accounting_date for movement in movements),
             )
-            wallet = _with_document(_with_disputed(wallet, dispute, dispute.parts), dispute)
+            wallet = _with_document(_with_disputed(_frozen(wallet, dispute), dispute, dispute.parts), dispute)
         case DisputeWon() | DisputeLost() as ended:
             dispute = wallet.state_of_document(Dispute, ended.dispute_id)
             ended_on = max(movement.accounting_date for movement in movements)
             for part in dispute.parts:
                 if part.block_id is not None:
                     block = _breakable_from(wallet.state_of_block(part.block_id), ended_on)
-                    wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
+                    disputes = block.disputes - 1
+                    frozen = block.frozen if disputes else ZERO
+                    wallet = _with_block(wallet, replace(block, disputes=disputes, frozen=frozen))
+                wallet = _with_held_refunds(wallet, part, -1)
             won = _parts(movements, Effect.WINS_DISPUTE)
             won = tuple(replace(part, amount_minor=-part.amount_minor) for part in won)
             wallet = _with_disputed(wallet, dispute, won)
+            if dispute.payment_id is not None:
+                wallet = _without_balance(wallet, dispute.payment_id, movements)
             decided = "won" if isinstance(ended, DisputeWon) else "lost"
             wallet = _with_document(wallet, replace(dispute, decided=decided))
     for movement in movements:
-        if movement.invoice_id is not None:
+        if movement.invoice_id is not None and KIND_BY_NAME[movement.kind].debit_role != "refunds_payable":
             wallet = _with_document(wallet, _invoiced(wallet, movement))
     return wallet
+
+
+def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
+    """The wallet in which a new dispute freezes its blocks: credits in proportion to the claim, and refunds owed.
+
+    What is owed back already is disputed first: no credits stand behind it.
+    """
+    for part in dispute.parts:
+        owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
+        wallet = _with_held_refunds(wallet, part, 1)
+        if part.block_id is None:
+            continue
+        block, amount = wallet.state_of_block(part.block_id), max(part.amount_minor - owed, 0)
+        # A block that is disputed whole is frozen with all that comes back to it.
+        whole = amount >= block.claim_minor
+        frozen = block.credits if whole else credits_share(block.remaining, amount, block.claim_minor)
+        wallet = _with_block(wallet, replace(block, frozen=min(block.frozen + frozen, block.credits)))
+    return wallet
+
+
+def _key(part: DocumentPart) -> tuple[str | None, str | None]:
+    return (part.block_id, part.invoice_id)
+
+
+def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Wallet:
+    """The wallet whose refunds of a part are held by a dispute more, or less: they are not paid meanwhile."""
+    refunds = tuple(
+        replace(r, disputes=max(r.disputes + change, 0)) if (r.block_id, r.invoice_id) == _key(part) else r
+        for r in wallet.refunds_owed
+    )
+    return wallet if refunds == wallet.refunds_owed else replace(wallet, refunds_owed=refunds)
+
+
+def _without_balance(wallet: Wallet, payment_id: str, movements: tuple[Movement, ...]) -> Wallet:
+    """The wallet whose disputed payment has lost of its unapplied part."""
+    lost = sum(movement.amount_minor for movement in movements if movement.kind == "dispute_lost_balance")
+    if not lost:
+        return wallet
+    payment = wallet.state_of_document(Payment, payment_id)
+    disputed = (*payment.disputed, DocumentPart(amount_minor=-lost))
+    return _with_document(wallet, replace(payment, disputed=disputed, open_minor=payment.open_minor - lost))
 
 
 def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[DocumentPart, ...]) -> Wallet:
@@ -482,7 +575,7 @@ def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
     kind, amount = KIND_BY_NAME[movement.kind], movement.amount_minor
     owed = (kind.debit_role == "accounts_receivable") - (kind.credit_role == "accounts_receivable")
     takes_tax = kind.effect in (Effect.REVERSES_TAX, Effect.TAKES_TAX)
-    disputed = (kind.effect is Effect.OPENS_DISPUTE) - (kind.effect is Effect.WINS_DISPUTE)
+    disputed = (kind.debit_role == "disputes_receivable") - (kind.credit_role == "disputes_receivable")
     return replace(
         invoice,
         billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),

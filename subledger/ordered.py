@@ -106,10 +106,14 @@ class Ordered(Sequence[Value]):
         """
         if earlier is self:
             return []
-        old, new = _apart(earlier._chunks, self._chunks)
+        old, new = earlier._chunks, self._chunks
+        if not (len(old) == len(new) == 1):
+            old, new = _apart(old, new)
         name = self.name
         if len(old) == len(new) == 1 and len(old[0]) == len(new[0]):  # nearly always: one value was replaced
-            pairs = [(was, now) for was, now in zip(old[0], new[0], strict=True) if was is not now]
+            pairs: list[tuple[Value | None, Value | None]] = [
+                (was, now) for was, now in zip(old[0], new[0], strict=True) if was is not now
+            ]
             if all(name(was) == name(now) for was, now in pairs):
                 return pairs
         before = {name(value): value for chunk in old for value in chunk}
@@ -127,14 +131,18 @@ class Ordered(Sequence[Value]):
     def with_value(self, value: Value) -> Self:
         """The sequence with one value replaced, or added."""
         found = self._find(self.name(value))
-        if found is not None:
-            at, index = found
-            chunk = self._chunks[at]
-            if self.same_place(chunk[index], value):
-                made = self._chunk((*chunk[:index], value, *chunk[index + 1 :]), chunk)
-                return self._with_chunks(at, at + 1, (made,), self._length)
+        if found is None:
+            return self._with_new(value)
+        at, index = found
+        chunks = self._chunks
+        chunk = chunks[at]
+        if not self.same_place(chunk[index], value):
             return self._without(at, index)._with_new(value)
-        return self._with_new(value)
+        replaced = self._chunk((*chunk[:index], value, *chunk[index + 1 :]), chunk)
+        made = object.__new__(type(self))
+        made._chunks = (replaced,) if len(chunks) == 1 else (*chunks[:at], replaced, *chunks[at + 1 :])
+        made._length, made._orders = self._length, self._orders
+        return made
 
     def with_missing(self, values: Iterable[Value]) -> Self:
         """The sequence with those of some values whose names it does not have."""
@@ -222,7 +230,10 @@ class Ordered(Sequence[Value]):
         return self._orders.get(name, ())
 
 
-def _apart(old: Sequence[Sequence[Value]], new: Sequence[Sequence[Value]]) -> tuple[list[Any], list[Any]]:
+_Chunks = tuple[tuple[Value, ...], ...]
+
+
+def _apart(old: _Chunks[Value], new: _Chunks[Value]) -> tuple[_Chunks[Value], _Chunks[Value]]:
     """The chunks of each that the other one does not have."""
     start, most = 0, min(len(old), len(new))
     while start < most and old[start] is new[start]:
@@ -233,8 +244,8 @@ def _apart(old: Sequence[Sequence[Value]], new: Sequence[Sequence[Value]]) -> tu
     left, right = old[start : len(old) - end], new[start : len(new) - end]
     of_left, of_right = {id(chunk) for chunk in left}, {id(chunk) for chunk in right}
     return (
-        [chunk for chunk in left if id(chunk) not in of_right],
-        [chunk for chunk in right if id(chunk) not in of_left],
+        tuple(chunk for chunk in left if id(chunk) not in of_right),
+        tuple(chunk for chunk in right if id(chunk) not in of_left),
     )
 
 

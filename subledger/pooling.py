@@ -164,13 +164,13 @@ def estimate_of(data: BreakageEstimated, version: int) -> Estimate:
 
 def after_movements(pools: Pools, movements: Sequence[Movement], functional_currency: str) -> Pools:
     """The pools after the movements of one decision."""
-    return with_breakage_due(pools, movements, functional_currency)[0]
+    return with_breakage_due(pools, movements, functional_currency, asked=False)[0]
 
 
 def with_breakage_due(
-    pools: Pools, movements: Sequence[Movement], functional_currency: str
+    pools: Pools, movements: Sequence[Movement], functional_currency: str, *, asked: bool = True
 ) -> tuple[Pools, dict[CohortKey, tuple[BreakageChange, ...]]]:
-    """The pools after the movements of one decision, and the breakage that they make due, by cohort and day.
+    """The pools after the movements of one decision, and the breakage that they make due, by cohort and day, if asked.
 
     A cohort gets a new anchor before them if they change what is issued or escheated, all together: a transfer takes
     out and brings in, so the line stays.
@@ -182,7 +182,7 @@ def with_breakage_due(
             of_cohorts.setdefault(pools.key_of(movement), []).append(movement)
     due: dict[CohortKey, tuple[BreakageChange, ...]] = {}
     for key, of_cohort in of_cohorts.items():
-        cohort, due[key] = after_movements_of(pools.cohort(key), of_cohort, turns=_turn(of_cohort))
+        cohort, due[key] = after_movements_of(pools.cohort(key), of_cohort, turns=_turn(of_cohort), asked=asked)
         pools = pools.with_cohort(cohort)
     return pools, due
 

@@ -120,6 +120,11 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         """T in the functional currency: at the cohort's average rate of the day, and what expired where T is A."""
         return self._functional_of(self.due_minor())
 
+    def due(self) -> tuple[int, int]:
+        """T in both currencies."""
+        due = self.due_minor()
+        return due, self._functional_of(due)
+
     def line_or_expired_minor(self) -> int:
         """T of a cohort that has credits."""
         return max(self.expired_minor, self._line().at(self._start()))

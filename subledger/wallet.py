@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from subledger.billing_documents import (
     AnyDocument,
     BillingDocument,
     Overage,
+    RefundsOwed,
     ReversedUsage,
     Standing,
     Standings,
@@ -33,8 +34,10 @@ from subledger.cohorts import Grouping
 from subledger.errors import IntegrityFault
 from subledger.event_effect import EventEffect
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
+from subledger.ordered import Ordered
 from subledger.wallet_parts import Blocks, Documents, Overages, ReversedUsages
 
+_Part = TypeVar("_Part")
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 
 
@@ -117,7 +120,8 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One customer's blocks in draw order, overages in order of position, and the documents recalled for an event.
 
     ``carry`` has, by currency, the fraction of a minor unit by which overage is priced but not posted yet.
-    ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency.
+    ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency;
+    ``refunds_owed`` has of which blocks and invoices the refunds among them are.
     """
 
     customer: str
@@ -127,6 +131,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     documents: Documents = Documents()
     carry: dict[str, Decimal] = {}
     standings: Standings = {}
+    refunds_owed: RefundsOwed = ()
 
     def block(self, block_id: str) -> Block | None:
         """The block of this id, or None if the wallet does not have it."""
@@ -170,6 +175,10 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The standing of a role in a currency, debits positive."""
         return self.standings.get(standing_name(role, currency, block_id), NO_STANDING)
 
+    def refund_owed(self, block_id: str | None, invoice_id: str | None) -> int:
+        """The amount that is owed back of a block or an invoice, and not paid."""
+        return sum(r.amount_minor for r in self.refunds_owed if (r.block_id, r.invoice_id) == (block_id, invoice_id))
+
     def recall(
         self,
         blocks: Iterable[Block] = (),
@@ -191,22 +200,30 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
         ``since`` is an earlier version that had nothing finished: then only what has changed is looked at.
         """
-        blocks: Iterable[Block | None] = self.blocks
-        overages: Iterable[Overage | None] = self.overages
-        if since is not None:
-            blocks = (now for _, now in self.blocks.changes_since(since.blocks))
-            overages = (now for _, now in self.overages.changes_since(since.overages))
-        ended = [block.block_id for block in blocks if block is not None and not block.remaining]
-        closed = [overage.position for overage in overages if overage is not None and not overage.open]
+        blocks, overages = self.blocks, self.overages
+        known = Wallet(customer=self.customer) if since is None else since
+        ended = [block.block_id for block in _changed(blocks, known.blocks) if not block.remaining]
+        closed = [overage.position for overage in _changed(overages, known.overages) if not overage.open]
         if not (ended or closed or self.reversed_usages or self.documents):
             return self
         return replace(
             self,
-            blocks=self.blocks.without(ended),
-            overages=self.overages.without(closed),
+            blocks=blocks.without(ended),
+            overages=overages.without(closed),
             reversed_usages=ReversedUsages(),
             documents=Documents(),
         )
+
+
+_FEW: Final = 8
+"""So few parts are looked at sooner than compared."""
+
+
+def _changed(parts: Ordered[_Part], since: Ordered[_Part]) -> Iterable[_Part]:
+    """The parts of a wallet that are others than before; or all, if they are few."""
+    if parts is since:
+        return ()
+    return parts if len(parts) <= _FEW else [now for _, now in parts.changes_since(since) if now is not None]
 
 
 def price_overage(wallet: Wallet, credits: Decimal, price: Decimal, currency: str) -> tuple[int, Decimal]:

@@ -82,7 +82,7 @@ class Blocks(Ordered[Block]):
     @classmethod
     def _chunk(cls, values: Iterable[Block], like: tuple[Block, ...] | None = None) -> tuple[Block, ...]:
         made = _BlockChunk(values)
-        if isinstance(like, _BlockChunk):
+        if isinstance(like, _BlockChunk) and like.known is not None:
             made.known = like.known
         return made
 
@@ -133,7 +133,7 @@ class Overages(ByName[Overage]):
     @classmethod
     def _chunk(cls, values: Iterable[Overage], like: tuple[Overage, ...] | None = None) -> tuple[Overage, ...]:
         made = _OverageChunk(values)
-        if isinstance(like, _OverageChunk):
+        if isinstance(like, _OverageChunk) and like.known is not None:
             made.known = like.known
         return made
 

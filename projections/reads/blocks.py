@@ -103,11 +103,12 @@ LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_
 WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """
 FIGURES: Final = """
--- The entries of some blocks of some customers in a view, summed by kind.
+-- The entries of a page's blocks in a view, summed by kind. The page has every block of its range of ids: a list of ids
+-- would be compared with each entry one by one, once the statement is prepared.
 SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor,
        sum(functional_minor) AS functional_minor
 FROM entries
-WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id = ANY(:blocks)
+WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id BETWEEN :first AND :last
   AND position BETWEEN :opened AND :position AND accounting_date <= :as_of
 GROUP BY block_id, kind
 """
@@ -167,7 +168,8 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
         "ledger": view.ledger,
         "position": view.position,
         "as_of": view.as_of,
-        "blocks": list(blocks),
+        "first": rows[0].block_id,
+        "last": rows[-1].block_id,
         "customers": sorted({customer for customer, _ in blocks.values()}),
         "opened": min(row.opened_at_position for row in rows),
     }

@@ -10,7 +10,7 @@ Owns: the queries on events, entries and batches of a replay, and the share of e
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from itertools import count, groupby
 from operator import itemgetter
@@ -28,6 +28,11 @@ from subledger.store.decision_text import text_of_plain_draw
 CHUNK: Final = 1_000
 TRANSFER: Final = "credits.transferred"
 
+_ONCE: Final = {
+    name: f"CASE WHEN n.number IS NULL OR n.number = 1 THEN e.{name} END" for name in ("data", "attributes", "decision")
+}
+"""The texts of an event, in the row of its first entry alone: a decision about 5,000 blocks has half a megabyte, and as
+many entries."""
 EVENTS: Final = """
 -- The events of a ledger in an interval of positions, in order, whether or not a batch holds them. One whose decision
 -- is left to its entries comes once for each of them.
@@ -43,6 +48,7 @@ FROM events e LEFT JOIN entries n ON n.ledger = e.ledger AND n.position = e.posi
 WHERE e.ledger = %(ledger)s AND e.position > %(after)s AND e.position <= %(through)s AND {which}
 ORDER BY e.position, n.number
 """
+WHOLE_EVENT: Final = f"SELECT {columns.EVENTS.selected('e')} FROM events e WHERE e.ledger = %s AND e.position = %s"
 LEAVES: Final = """
 -- Every leaf in order.
 SELECT e.position, e.leaf FROM events e
@@ -165,7 +171,12 @@ _position = itemgetter(columns.EVENTS.names.index("position"))
 def _events_with_rows(
     connection: sa.Connection, query: str, ledger: str, which: str, after: int, through: int
 ) -> Iterator[list[tuple[EventRow, list[EntryRow]]]]:
-    query = query.format(columns=columns.EVENTS.selected("e"), entries=columns.ENTRIES.selected("n"), which=which)
+    selected = columns.EVENTS.selected("e", **_ONCE)
+    query = query.format(columns=selected, entries=columns.ENTRIES.selected("n"), which=which)
+
+    def grouped(rows: list[tuple[Any, ...]]) -> list[tuple[EventRow, list[EntryRow]]]:
+        return _grouped(rows, lambda position: _whole(connection, ledger, position))
+
     unfinished: list[tuple[Any, ...]] = []
     for rows in stream(connection, query, _interval(ledger, after, through)):
         rows = unfinished + rows
@@ -175,21 +186,31 @@ def _events_with_rows(
             cut -= 1
         rows, unfinished = rows[:cut], rows[cut:]
         if rows:
-            yield _grouped(rows)
+            yield grouped(rows)
     if unfinished:
-        yield _grouped(unfinished)
+        yield grouped(unfinished)
 
 
-def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[EventRow, list[EntryRow]]]:
+def _whole(connection: sa.Connection, ledger: str, position: int) -> tuple[Any, ...]:
+    """The row of an event whose first entry is missing: somebody has changed the log."""
+    row: tuple[Any, ...] = present(driver(connection).execute(WHOLE_EVENT, (ledger, position)).fetchone(), "an event")
+    return row
+
+
+def _grouped(
+    rows: list[tuple[Any, ...]], whole: Callable[[int], tuple[Any, ...]]
+) -> list[tuple[EventRow, list[EntryRow]]]:
     found = []
     for _, group in groupby(rows, key=_position):
         same = list(group)
         of_entries = [row[_WIDTH:] for row in same]
         entries = [] if of_entries[0] == _NO_ENTRY else [EntryRow(*row) for row in of_entries]
-        event, *_ = same
+        event = same[0][:_WIDTH]
+        if entries and entries[0].number != 1:
+            event = whole(entries[0].position)
         if event[_DECISION] is None:
             event = (*event[:_DECISION], _described(entries), *event[_DECISION + 1 :])
-        found.append((EventRow(*event[:_WIDTH]), entries))
+        found.append((EventRow(*event), entries))
     return found
 
 

@@ -33,6 +33,7 @@ DUE: Final = {
     "refunds_payable": "to be paid back",
     "customer_balance": "paid, not used for an invoice",
 }
+_ALL: Final = 2**31 - 1
 ADDED, USED, EXPIRED = GAINS, ("consumed",), ("expired",)
 ENDED: Final = tuple(column for column in LOSSES if column not in (*USED, *EXPIRED))
 
@@ -89,10 +90,8 @@ def end_of_day_before(view: View, day: date) -> View:
 
 
 def _blocks(view: View, customer: str) -> Iterable[BlockView]:
-    after: str | None = ""
-    while after is not None:
-        found, after = customer_blocks(view, customer, after=after, limit=1000)
-        yield from found
+    # All at once: each page would read every entry of the customer again.
+    return customer_blocks(view, customer, limit=_ALL)[0]
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------

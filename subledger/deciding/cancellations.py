@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import Final
+
+import msgspec
 
 from subledger import errors
 from subledger.blocks import NO_PORTION, PROMOTIONAL, ZERO, Block
@@ -27,6 +30,7 @@ from subledger.deciding.context import (
     tax_of,
     was_bought,
 )
+from subledger.deciding.expiry import escheated
 from subledger.events.data import (
     BlockRepriced,
     CreditsEscheated,
@@ -37,44 +41,69 @@ from subledger.events.data import (
     PurchaseVoided,
 )
 from subledger.events.envelope import Event
+from subledger.kinds import KIND_BY_NAME
 from subledger.money import MAX_MINOR, format_credits, format_minor
 from subledger.wallet import Decision, Movement, Wallet
 
+_GRANT_VOIDED: Final = {"goodwill": "goodwill_voided", "allocation": "allocation_voided"}
+"""The kind by which the value of a grant is taken back; nothing of it was paid, so nothing is owed."""
+
 
 def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: Dates) -> Decision:
-    """Cancels the remaining credits with their tax pro rata: from the open receivable first, the rest is owed back."""
+    """Cancels remaining credits with their tax pro rata: from the open receivable first, the rest is owed back."""
     block = own_block(wallet, event.data.block_id, context)
-    was_bought(block)
     is_live(block, event)
-    value = block.carrying_minor
-    on = dates.of_loss(block, block.remaining, value)
+    credits = credits_of(block, event.data.credits)
+    value = block.value_of(credits)
+    on = dates.of_loss(block, credits, value)
+    granted = _GRANT_VOIDED.get(block.credit_kind)
+    if granted is not None:
+        taken = Movement(kind=granted, block_id=block.block_id, amount_minor=value, credits=credits, accounting_date=on)
+        return decision(context, [taken])
     # Of a block that was repriced to nothing, the tax goes with its credits.
-    tax = tax_of(block, value) if block.taxed_minor else block.tax_remaining_minor
-    unpaid = min(value, block.receivable_minor)
-    tax_unpaid = min(tax, block.receivable_minor - unpaid)
-    movements: list[Movement] = []
-    credits = block.remaining
-    for kind, amount in (("void_unpaid", unpaid), ("void_paid", value - unpaid)):
-        if amount or (kind == "void_unpaid" and not value):
-            movements.append(
-                Movement(kind=kind, block_id=block.block_id, credits=credits, amount_minor=amount, accounting_date=on)
-            )
-            credits = ZERO  # the credits go once, with the first of the two
-    return decision(context, movements + tax_back(block, tax_unpaid, tax - tax_unpaid, dates))
+    whole = credits == block.remaining and not block.taxed_minor
+    tax = block.tax_remaining_minor if whole else tax_of(block, value)
+    back = _given_back(block, value, tax, ("void_unpaid", "void_paid"), on, dates.on(block.opened_on))
+    return decision(context, with_credits(back, block, credits, on, "void_unpaid"))
 
 
-def tax_back(block: Block, unpaid: int, paid: int, dates: Dates) -> list[Movement]:
-    """Reverses tax: a part from the receivable, a part that is owed back."""
-    on = dates.on(block.opened_on)
+def _given_back(block: Block, value: int, tax: int, kinds: tuple[str, str], on: date, tax_on: date) -> list[Movement]:
+    """Cancels value and its tax: first what is not paid of the block, value before tax; the rest is owed back.
+
+    ``kinds`` are those of the value, unpaid and paid. Only what was received can be owed.
+    """
+    unpaid = min(value, max(block.receivable_minor, 0))
+    tax_unpaid = min(tax, max(block.receivable_minor, 0) - unpaid)
+    parts = (
+        (kinds[0], unpaid, on),
+        (kinds[1], value - unpaid, on),
+        ("tax_reversed_unpaid", tax_unpaid, tax_on),
+        ("tax_reversed_paid", tax - tax_unpaid, tax_on),
+    )
     return [
-        Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on, currency=block.currency)
-        for kind, amount in (("tax_reversed_unpaid", unpaid), ("tax_reversed_paid", paid))
+        Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=day, currency=block.currency)
+        for kind, amount, day in parts
         if amount
     ]
 
 
+def with_credits(movements: list[Movement], block: Block, credits: Decimal, on: date, kind: str) -> list[Movement]:
+    """The movements that take value of a block, the first of which takes the credits too; if none does, one of a kind.
+
+    The credits go once: every view of a day has all of these movements, or none.
+    """
+    for index, movement in enumerate(movements):
+        if KIND_BY_NAME[movement.kind].column is not None:
+            taking = msgspec.structs.replace(movement, credits=credits)
+            return [*movements[:index], taking, *movements[index + 1 :]]
+    return [Movement(kind=kind, block_id=block.block_id, credits=credits, accounting_date=on), *movements]
+
+
 def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, dates: Dates) -> Decision:
-    """Takes unused credits back; owes ``amount`` of their value to the customer, with its tax, and retains the rest."""
+    """Takes unused credits back and gives back ``amount`` of their value with its tax; the rest is retained.
+
+    What is not paid yet is cancelled first; the rest is owed to the customer.
+    """
     data = event.data
     block = own_block(wallet, data.block_id, context)
     was_bought(block)
@@ -100,14 +129,14 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         f"the refund exceeds the carrying amount of these credits of block {block.block_id}",
     )
     on = dates.of_loss(block, credits, value)
-    movements = []
-    for kind, part in (("refund", amount), ("refund_retained", value - amount)):
-        if part or (kind == "refund" and not value):
-            movements.append(
-                Movement(kind=kind, block_id=block.block_id, credits=credits, amount_minor=part, accounting_date=on)
-            )
-            credits = ZERO  # the credits go once, with the first of the two
-    return decision(context, movements + tax_back(block, 0, tax_of(block, amount), dates))
+    back = _given_back(block, amount, tax_of(block, amount), ("refund_unpaid", "refund"), on, dates.on(block.opened_on))
+    taken = [movement for movement in back if KIND_BY_NAME[movement.kind].column is not None]
+    if value > amount:
+        taken.append(
+            Movement(kind="refund_retained", block_id=block.block_id, amount_minor=value - amount, accounting_date=on)
+        )
+    taxes = [movement for movement in back if movement not in taken]
+    return decision(context, with_credits(taken, block, credits, on, "refund") + taxes)
 
 
 def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates: Dates) -> Decision:
@@ -217,14 +246,8 @@ def escheat(wallet: Wallet, event: Event[CreditsEscheated], context: Context, da
     """Gives the remainder to a state, before its expiry; never revenue (ASC 606-10-55-48, last sentence)."""
     block = own_block(wallet, event.data.block_id, context)
     is_live(block, event)
-    movement = Movement(
-        kind="escheat",
-        block_id=block.block_id,
-        credits=block.remaining,
-        amount_minor=block.carrying_minor,
-        accounting_date=dates.of_loss(block, block.remaining, block.carrying_minor),
-    )
-    return decision(context, [movement])
+    on = dates.of_loss(block, block.remaining, block.carrying_minor)
+    return decision(context, escheated(block, block.remaining, block.carrying_minor, on))
 
 
 def reclaim_escheat(wallet: Wallet, event: Event[EscheatReclaimed], context: Context, dates: Dates) -> Decision:

@@ -225,6 +225,20 @@ def is_not_disputed(block: Block) -> None:
         )
 
 
+def is_not_conceded(block: Block, amount: int, field: str, found: str) -> None:
+    """Raises Conceded if value of a block that comes back was conceded: it would be compensated twice."""
+    free = block.recognised_minor - block.conceded_minor
+    if amount > max(free, 0) and block.conceded_by is not None:
+        raise errors.Conceded(
+            f"{format_minor(block.conceded_minor, block.currency)} {block.currency} of block {block.block_id} were "
+            f"conceded, last by {block.conceded_by}; take that back first",
+            field=field,
+            expected=f"at most {format_minor(max(free, 0), block.currency)} {block.currency} of value",
+            found=found,
+            conceded_by=block.conceded_by,
+        )
+
+
 def at_most(
     amount: int, limit: int, currency: str, error: type[errors.Refused], sentence: str, field: str = "amount"
 ) -> None:

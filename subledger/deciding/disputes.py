@@ -56,7 +56,9 @@ def _given_up(
 
     ``after`` is the date of the dispute that is lost.
     """
-    tax = max(min(_tax_given_up(block, amount), block.tax_remaining_minor, amount), 0)
+    # Never less tax than leaves the rest within value: memos may have conceded value without its tax.
+    least = amount - (block.claim_minor - block.tax_remaining_minor)
+    tax = max(min(max(_tax_given_up(block, amount), least), block.tax_remaining_minor, amount), 0)
     unused = min(amount - tax, block.carrying_minor)
     credits = ZERO
     if unused:
@@ -117,41 +119,31 @@ def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, 
 def _disputable(
     wallet: Wallet, data: DisputeOpened, context: Context
 ) -> tuple[tuple[DocumentPart, ...], str, str | None]:
-    """The disputable amounts of a payment by block and invoice, or of a block; the currency; the processor."""
+    """The disputable amounts of a payment, or of a block; the currency; the processor.
+
+    A payment is disputed up to what it brought in and was not paid back: first its unapplied part, then what it was
+    applied to. A block is disputed up to what was paid for it through a processor.
+    """
     if data.payment_id is not None:
         payment = own_document(wallet, Payment, data.payment_id, context)
-        return _parts(wallet, payment.applied, payment.disputed), payment.currency, payment.processor
+        unapplied = max(min(payment.unapplied_minor, -wallet.standing("customer_balance", payment.currency)[0]), 0)
+        parts = [DocumentPart(amount_minor=unapplied)]
+        for block_id, invoice_id in dict.fromkeys((part.block_id, part.invoice_id) for part in payment.applied):
+            amount = min(payment.applied_to(block_id, invoice_id), _received(wallet, block_id, invoice_id))
+            parts.append(DocumentPart(block_id=block_id, invoice_id=invoice_id, amount_minor=max(amount, 0)))
+        return tuple(parts), payment.currency, payment.processor
     block_id = errors.present(data.block_id, "a dispute of nothing is refused when the event is read")
     block = own_block(wallet, block_id, context)
     was_bought(block)
-    whole = DocumentPart(block_id=block.block_id, amount_minor=block.price_minor + block.tax_minor)
-    return _parts(wallet, (whole,)), block.currency, None
+    amount = min(_received(wallet, block_id, None), block.processor_minor - block.disputed_minor)
+    return (DocumentPart(block_id=block_id, amount_minor=max(amount, 0)),), block.currency, block.processor
 
 
-def _parts(
-    wallet: Wallet, applied: tuple[DocumentPart, ...], disputed: tuple[DocumentPart, ...] = ()
-) -> tuple[DocumentPart, ...]:
-    """Sums the parts of a payment by block and invoice, less the amounts that are in dispute or were lost in one."""
-    amounts: dict[tuple[str | None, str | None], int] = {}
-    for sign, parts in ((1, applied), (-1, disputed)):
-        for part in parts:
-            key = (part.block_id, part.invoice_id)
-            amounts[key] = amounts.get(key, 0) + sign * part.amount_minor
-    return tuple(
-        DocumentPart(
-            block_id=block, invoice_id=invoice, amount_minor=min(amount, _not_disputed(wallet, block, invoice))
-        )
-        for (block, invoice), amount in amounts.items()
-    )
-
-
-def _not_disputed(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
-    """Price and tax of a block or an invoice, less the amounts that are in dispute or were lost in one."""
-    if block_id is not None:
-        block = wallet.state_of_block(block_id)
-        return max(block.price_minor + block.tax_minor - block.disputed_minor, 0)
-    invoice = wallet.state_of_document(Invoice, invoice_id or "")
-    return invoice.billed_minor + invoice.tax_minor - invoice.disputed_minor
+def _received(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
+    """The amount received for a block or an invoice and not paid back, less what is in open disputes."""
+    of: Block | Invoice
+    of = wallet.state_of_document(Invoice, invoice_id or "") if block_id is None else wallet.state_of_block(block_id)
+    return of.received_minor + wallet.refund_owed(block_id, invoice_id) - of.disputed_minor
 
 
 def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, processor: str | None, on: date) -> Movement:
@@ -245,20 +237,24 @@ def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Conte
 
 
 def _lost(part: DocumentPart, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
-    kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
+    """The loss of a part of a dispute: a refund that is owed of it first, as that needs no paying any more."""
+    on = dates.on(dispute.opened_on)
+    if part.block_id is None and part.invoice_id is None:
+        return [_loss("dispute_lost_balance", amount, part, dispute, on)]
+    refund = min(amount, wallet.refund_owed(part.block_id, part.invoice_id))
+    movements = [_loss("dispute_lost_refund", refund, part, dispute, on)] if refund else []
+    amount -= refund
     if part.block_id is not None:
-        return _given_up(wallet.state_of_block(part.block_id), amount, kinds, dates, dispute.opened_on)
+        kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
+        return movements + _given_up(wallet.state_of_block(part.block_id), amount, kinds, dates, dispute.opened_on)
     invoice = wallet.state_of_document(Invoice, part.invoice_id or "")
     tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
+    tax = max(tax, amount - (invoice.billed_minor - invoice.conceded_minor))  # no more than was billed is conceded
     tax = min(tax, invoice.tax_minor - invoice.tax_taken_minor)
-    return [
-        Movement(
-            kind=kind,
-            amount_minor=piece,
-            accounting_date=dates.on(dispute.opened_on, invoice.invoiced_on),
-            currency=dispute.currency,
-            invoice_id=part.invoice_id,
-        )
-        for kind, piece in ((kinds[1], amount - tax), (kinds[2], tax))
-        if piece
-    ]
+    on = dates.on(dispute.opened_on, invoice.invoiced_on)
+    pieces = (("dispute_lost_used", amount - tax), ("dispute_lost_tax", tax))
+    return movements + [_loss(kind, piece, part, dispute, on) for kind, piece in pieces if piece]
+
+
+def _loss(kind: str, amount: int, part: DocumentPart, dispute: Dispute, on: date) -> Movement:
+    return _disputed(kind, part, amount, dispute.currency, None, on)

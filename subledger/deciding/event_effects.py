@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from subledger.blocks import ZERO, Block
-from subledger.books import Books, with_estimate
+from subledger.books import Books
 from subledger.deciding.gains import Gains, carrying, effect_of_usage, functional_amount, major
 from subledger.deciding.unreceived import lost_unreceived
 from subledger.event_effect import EventEffect
@@ -30,6 +30,8 @@ from subledger.events.own_data import CreditsSwept, LedgerConfigured
 from subledger.kinds import KIND_BY_NAME, Effect, Kind
 from subledger.ledger import LedgerState
 from subledger.money import exponent, plain
+from subledger.pooling import estimated_cohorts, with_estimate
+from subledger.pools import Cohort
 from subledger.wallet import Decision, Movement, Wallet
 
 _PAID_OUT: Final = frozenset({"cash", "processor_clearing"})
@@ -104,7 +106,7 @@ def effect_of(
     scale = exponent(state.functional_currency)
     credits = sum((mine.free_credits(event, state) for mine in gained.values()), ZERO)
     value = sum((mine.free_value(event, state) for mine in gained.values()), major(unreceived.used_minor, scale))
-    advanced = max(sums.advanced, _expected_breakage_added(event, books), 0)
+    advanced = max(sums.advanced, _expected_breakage_added(event, decision, books), 0)
     back = max(sums.refunds, 0) + max(sums.to_states, 0) + sums.paid_to_states
     owed_back = sums.refunds > 0 or sums.to_states > 0
     return EventEffect(
@@ -117,8 +119,8 @@ def effect_of(
     )
 
 
-def _expected_breakage_added(event: Event, books: Books) -> int:
-    """The breakage that an estimate adds to the lifetime breakage of its pool, in the functional currency.
+def _expected_breakage_added(event: Event, decision: Decision, books: Books) -> int:
+    """The breakage that an estimate adds to the lifetime breakage of its cohorts, in the functional currency.
 
     The catch-up alone is nothing while nothing is redeemed: an estimate would pull its revenue forward redemption by
     redemption, and never be measured.
@@ -126,15 +128,21 @@ def _expected_breakage_added(event: Event, books: Books) -> int:
     data = event.data
     if not isinstance(data, BreakageEstimated):
         return 0
-    pool = books.pools.get(data.pool)
-    if pool is None or not pool.issued_minor:
-        return 0
-    new, old = with_estimate(pool, data).estimate, pool.estimate
-    expected = [Fraction(0) if estimate is None else estimate.of(pool.issued_minor)[0] for estimate in (old, new)]
-    added = expected[1] - expected[0]
-    if pool.issued_functional:
-        added = added * pool.issued_functional / pool.issued_minor
+    pools = with_estimate(books.pools, data, decision.grouping)
+    before = books.pools.cohorts.get(data.pool, {})
+    added = Fraction(0)
+    for name in estimated_cohorts(pools, data):
+        new, old = pools.cohort((data.pool, name)), before.get(name)
+        if not new.issued_minor:
+            continue
+        more = _expected_breakage(new) - (Fraction(0) if old is None else _expected_breakage(old))
+        added += more * new.issued_functional / new.issued_minor if new.issued_functional else more
     return ceil(added)
+
+
+def _expected_breakage(cohort: Cohort) -> Fraction:
+    expected = cohort.expected()
+    return Fraction(expected.breakage, expected.per)
 
 
 def _stored(measure: Decimal) -> Decimal:

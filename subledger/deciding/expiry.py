@@ -7,11 +7,15 @@ Owns: these decisions, and the kind of a remainder's entry. Does not own: when e
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+
 from subledger import errors
-from subledger.blocks import Block
-from subledger.deciding.context import Context, Dates, decision, has_credits_left, own_block
+from subledger.blocks import ZERO, Block
+from subledger.deciding.context import Context, Dates, decision, has_credits_left, is_not_conceded, own_block
 from subledger.events.data import BlockExpiryChanged, CreditsExpired
 from subledger.events.envelope import Event, format_time
+from subledger.money import round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 
@@ -27,14 +31,57 @@ def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates
             found=format_time(event.occurred_at),
         )
     has_credits_left(block)
-    breakage = Movement(
-        kind=breakage_kind(block),
+    on = dates.of_loss(block, block.remaining, block.carrying_minor, block.breakable_from)
+    return decision(context, lapsed(block, block.remaining, block.carrying_minor, on))
+
+
+def lapsed(block: Block, credits: Decimal, amount: int, on: date, functional: int | None = None) -> list[Movement]:
+    """Credits of a block that are lost with their expiry: breakage, or a state's.
+
+    ``functional`` is the amount in the functional currency, where it is not the block's share.
+    """
+    kind = breakage_kind(block)
+    if kind == "escheat":
+        return escheated(block, credits, amount, on, functional)
+    lost = Movement(
+        kind=kind,
         block_id=block.block_id,
-        credits=block.remaining,
-        amount_minor=block.carrying_minor,
-        accounting_date=dates.of_loss(block, block.remaining, block.carrying_minor, block.breakable_from),
+        credits=credits,
+        amount_minor=amount,
+        accounting_date=on,
+        functional_minor=functional,
     )
-    return decision(context, [breakage])
+    return [lost]
+
+
+def escheated(block: Block, credits: Decimal, amount: int, on: date, functional: int | None = None) -> list[Movement]:
+    """Credits of a block whose value is a state's: no more than was received for it.
+
+    The open receivable is cancelled first, as value and tax in proportion. The tax of what was paid stays payable.
+    """
+    tax = block.tax_in(amount)
+    cancelled = min(max(block.receivable_minor, 0), amount + tax)
+    value = round_half_up(amount * cancelled, amount + tax) if cancelled else 0
+    unpaid = None if functional is None else round_half_up(functional * value, amount) if amount else 0
+    rest = None if functional is None else functional - (unpaid or 0)
+    parts = (
+        ("void_unpaid", value, ZERO, unpaid),
+        ("tax_reversed_unpaid", cancelled - value, ZERO, None),
+        ("escheat", amount - value, credits, rest),
+    )
+    return [
+        Movement(
+            kind=kind,
+            block_id=block.block_id,
+            amount_minor=part,
+            credits=gone,
+            accounting_date=on,
+            currency=block.currency,
+            functional_minor=of_part,
+        )
+        for kind, part, gone, of_part in parts
+        if part or gone
+    ]
 
 
 def breakage_kind(block: Block) -> str:
@@ -61,6 +108,7 @@ def change_expiry(wallet: Wallet, event: Event[BlockExpiryChanged], context: Con
     changed_on = dates.on(block.opened_on)
     movements = [Movement(kind="expiry_changed", block_id=block.block_id, accounting_date=changed_on)]
     if block.expired_credits and (expires_at is None or expires_at > event.occurred_at):
+        is_not_conceded(block, block.expired_minor, "data.block_id", block.block_id)
         pooled = block.pool is not None
         sign = -1 if pooled else 1  # a pool's breakage is mirrored; revenue has a kind of its own for it
         movements.append(

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from subledger import errors
-from subledger.billing_documents import Invoice, Overage, Payment
+from subledger.billing_documents import Invoice, Overage, Payment, RefundOwed, RefundsOwed
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import (
     Context,
@@ -20,6 +20,7 @@ from subledger.deciding.context import (
     at_most,
     decision,
     is_new_document,
+    is_not_disputed,
     minor,
     own_block,
     own_document,
@@ -34,7 +35,7 @@ from subledger.events.data import (
     PayoutSettled,
 )
 from subledger.events.envelope import Event
-from subledger.money import SMALLEST_CREDITS, credits_share
+from subledger.money import SMALLEST_CREDITS, credits_share, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 
@@ -171,18 +172,18 @@ def _money(
     dates: Dates,
     *,
     processor: str | None = None,
-    block_id: str | None = None,
     invoice_id: str | None = None,
+    of: RefundOwed | None = None,
 ) -> Movement:
-    """A movement of money on the day of the event, whatever the block."""
+    """A movement of money on the day of the event, whatever the block; ``of``: a refund that it pays."""
     return Movement(
         kind=kind,
         amount_minor=amount,
         accounting_date=dates.on(),
         currency=currency,
         processor=processor,
-        block_id=block_id,
-        invoice_id=invoice_id,
+        block_id=None if of is None else of.block_id,
+        invoice_id=invoice_id if of is None else of.invoice_id,
     )
 
 
@@ -195,7 +196,7 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
     amount = minor(data.amount, data.currency, "amount")
-    unapplied = min(payment.open_minor, -wallet.standing("customer_balance", data.currency)[0])
+    unapplied = min(payment.unapplied_minor, -wallet.standing("customer_balance", data.currency)[0])
     at_most(
         amount, unapplied, data.currency, errors.ExceedsPayment, "the amount exceeds the unapplied part of the payment"
     )
@@ -210,7 +211,10 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
 
 
 def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, dates: Dates) -> Decision:
-    """Pays money back: refunds owed first, then unapplied payments."""
+    """Pays money back: refunds owed first, then unapplied payments.
+
+    A refund that names a payment or a block pays what is owed of it and no other: nothing more than was received.
+    """
     data = event.data
     payment: Payment | None = None
     if data.payment_id is not None:
@@ -222,25 +226,50 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
     if block is not None:
         same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = minor(data.amount, data.currency, "amount")
-    owed = max(-wallet.standing("refunds_payable", data.currency)[0], 0)
+    owed = _owed(wallet, payment, block, data.currency)
     unapplied = max(-wallet.standing("customer_balance", data.currency)[0], 0)
     if payment is not None:
-        unapplied = min(unapplied, payment.open_minor)
+        unapplied = min(unapplied, payment.unapplied_minor)
+    total = sum(refund.amount_minor for refund in owed)
     at_most(
         amount,
-        owed + unapplied,
+        total + unapplied,
         data.currency,
         errors.NothingOwed,
         "the refund exceeds the amount owed to the customer",
     )
     processor = data.processor if data.processor is not None or payment is None else payment.processor
-    from_balance = max(amount - owed, 0)
-    movements = []
-    if from_balance:
-        movements.append(_money("balance_refunded", from_balance, data.currency, dates))
     kind = _REFUNDED[processor is not None]
-    movements.append(_money(kind, amount, data.currency, dates, processor=processor, block_id=data.block_id))
+    movements = []
+    for refund in owed if payment is not None or block is not None else _together(owed):
+        part = min(amount, refund.amount_minor)
+        if part:
+            movements.append(_money(kind, part, data.currency, dates, processor=processor, of=refund))
+            amount -= part
+    if amount:
+        movements.append(_money("balance_refunded", amount, data.currency, dates))
+        movements.append(_money(kind, amount, data.currency, dates, processor=processor))
     return decision(context, movements)
+
+
+def _owed(wallet: Wallet, payment: Payment | None, block: Block | None, currency: str) -> RefundsOwed:
+    """The refunds owed in a currency, of a payment and a block if they are named; not those that a dispute holds."""
+    found = []
+    for refund in wallet.refunds_owed:
+        if refund.currency != currency or refund.disputes or (block is not None and refund.block_id != block.block_id):
+            continue
+        amount = refund.amount_minor
+        if payment is not None:
+            amount = min(amount, payment.applied_to(refund.block_id, refund.invoice_id))
+        if amount > 0:
+            found.append(msgspec.structs.replace(refund, amount_minor=amount))
+    return tuple(found)
+
+
+def _together(owed: RefundsOwed) -> RefundsOwed:
+    """Refunds that no event names as one amount, of no block: which of them it pays is not said, so the oldest ones."""
+    total = sum(refund.amount_minor for refund in owed)
+    return (RefundOwed(currency=owed[0].currency, amount_minor=total),) if total else ()
 
 
 def pay_out(wallet: Wallet, event: Event[PayoutSettled], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
@@ -295,34 +324,37 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
     """Concedes a part of the price of consumed value: from the open receivable first, the rest is owed back."""
     data = event.data
     receivables = _receivables(wallet, data, context)
+    if not receivables:
+        raise errors.MissingField(
+            "a credit memo names the block or the invoice that it concedes on",
+            field="data.block_id",
+            expected="block_id or invoice_id",
+        )
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the consumed value")
     amount = minor(data.amount, data.currency, "amount")
     tax = minor(data.tax, data.currency, "tax")
-    if not receivables:
-        movements = [_money("memo_paid", amount, data.currency, dates)]
-        if tax:
-            movements.append(_money("tax_reversed_paid", tax, data.currency, dates))
-        return decision(context, movements)
     consumed = [_consumed(receivable) for receivable in receivables]
-    at_most(
-        amount,
-        sum(c for c, _ in consumed),
-        data.currency,
-        errors.ExceedsValue,
-        "the credit memo exceeds the consumed value",
-    )
+    at_most(amount, sum(consumed), data.currency, errors.ExceedsValue, "the credit memo exceeds the consumed value")
+    parts, remaining = [], amount
+    for receivable, value in zip(receivables, consumed, strict=True):
+        part = min(remaining, value)
+        parts.append((receivable, part, _tax_in(receivable, part)))
+        remaining -= part
     at_most(
         tax,
-        sum(t for _, t in consumed),
+        sum(part_tax for _, _, part_tax in parts),
         data.currency,
         errors.ExceedsValue,
-        "the tax exceeds the tax of the consumed value",
+        "the tax exceeds the tax of the conceded value",
         "tax",
     )
+    for receivable in receivables:
+        if receivable.block is not None:
+            is_not_disputed(receivable.block)
     movements = []
-    for receivable, (value, value_tax) in zip(receivables, consumed, strict=True):
-        part, part_tax = min(amount, value), min(tax, value_tax)
+    for receivable, part, most in parts:
+        part_tax = min(tax, most)
         unpaid = min(part, receivable.open_minor)
         tax_unpaid = min(part_tax, receivable.open_minor - unpaid)
         for kind, piece in (
@@ -333,13 +365,22 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
         ):
             if piece:
                 movements.append(receivable.movement(kind, piece, dates.on(receivable.began_on)))
-        amount, tax = amount - part, tax - part_tax
+        tax -= part_tax
     return decision(context, movements)
 
 
-def _consumed(receivable: _Receivable) -> tuple[int, int]:
-    """The consumed value that is not conceded yet, and the tax that can be taken back with it."""
+def _consumed(receivable: _Receivable) -> int:
+    """The consumed value that was not conceded, lost or written off yet."""
     of = receivable.of
     if isinstance(of, Block):
-        return max(of.drawn_minor - of.conceded_minor, 0), max(of.tax_remaining_minor, 0)
-    return of.billed_minor - of.conceded_minor, of.tax_minor - of.tax_taken_minor
+        return max(min(of.drawn_minor, of.recognised_minor - of.conceded_minor), 0)
+    return of.billed_minor - of.conceded_minor
+
+
+def _tax_in(receivable: _Receivable, value: int) -> int:
+    """The tax that can be taken back with a part of the value: its proportion, and no more than is left."""
+    of = receivable.of
+    if isinstance(of, Block):
+        return of.tax_in(value)
+    tax = round_half_up(of.tax_minor * value, of.billed_minor) if of.billed_minor else 0
+    return min(tax, of.tax_minor - of.tax_taken_minor)

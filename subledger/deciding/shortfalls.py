@@ -100,7 +100,8 @@ def _shortfall(block: Block, event: Event[CreditsConsumed], *, late: bool) -> tu
     if block.scope is not None and data.product not in block.scope:
         return "other_product", credits
     if block.disputes:
-        return "disputed", credits
+        drawable = block.admits(unit=data.unit, product=data.product, at=at)
+        return "disputed", credits - block.available if drawable else credits
     if at < block.starts_at:
         return "not_started", credits
     if block.expires_at is not None and block.expires_at <= at:

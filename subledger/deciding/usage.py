@@ -16,8 +16,8 @@ from subledger.accounting_dates import last_usable_day
 from subledger.availability import Portion, negative
 from subledger.billing_documents import Overage
 from subledger.blocks import ZERO, Block
-from subledger.deciding.context import Context, Dates, decision, own_block
-from subledger.deciding.expiry import breakage_kind
+from subledger.deciding.context import Context, Dates, decision, is_not_conceded, own_block
+from subledger.deciding.expiry import lapsed
 from subledger.deciding.shortfalls import insufficient
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
 from subledger.events.envelope import Event
@@ -40,11 +40,12 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
-        remaining = block.remaining
-        credits = min(remaining + block.expired_credits if late else remaining, needed)
+        # What expired of a disputed block stays as it is until the dispute ends.
+        late_credits = block.expired_credits if late and not block.disputes else ZERO
+        credits = min(block.available + late_credits, needed)
         if not credits:
             continue
-        if late and block.lapses:
+        if late and block.lapses and not block.disputes:
             back = _breakage_taken_back(block, credits, event, dates)
             movements += back
             for movement in back:
@@ -201,7 +202,9 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
         if draw.kind == "overage":
             movements.append(_of_overage(mirrored, wallet.state_of_overage(original.position)))
         else:
-            movements += _of_block(mirrored, wallet.state_of_block(draw.block_id or ""), event, context, dates)
+            block = wallet.state_of_block(draw.block_id or "")
+            is_not_conceded(block, given_back, "data.event_id", data.event_id)
+            movements += _of_block(mirrored, block, event, context, dates)
     return decision(context, movements, original_position=original.position)
 
 
@@ -235,15 +238,9 @@ def _of_block(
     if (block.expired or passed) and not block.disputes:
         credits, amount = -mirrored.credits, -mirrored.amount_minor
         last_day = None if block.expires_at is None else last_usable_day(block.expires_at, context.state.zone)
-        lapsed = (last_day, block.breakable_from, mirrored.accounting_date)
-        movements.append(
-            Movement(
-                kind=breakage_kind(block),
-                block_id=block.block_id,
-                credits=credits,
-                amount_minor=amount,
-                accounting_date=dates.of_loss(block_after(block, event, movements[0]), credits, amount, *lapsed),
-                functional_minor=None if block.rate is None else -(mirrored.functional_minor or 0),
-            )
-        )
+        floor = (last_day, block.breakable_from, mirrored.accounting_date)
+        restored = block_after(block, event, movements[0])
+        functional = None if block.rate is None else -(mirrored.functional_minor or 0)
+        on = dates.of_loss(restored, credits, amount, *floor)
+        movements += lapsed(restored, credits, amount, on, functional)
     return movements

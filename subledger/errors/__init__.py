@@ -19,7 +19,7 @@
     │   ├── ExceedsOverage  UnknownCohort  CohortsFixed  EstimateTooHigh  EstimateTooLow
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused  EffectChanged
     │   ├── RejectionSettled  RejectionCut  RejectionsChanged
-    │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
+    │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled  Conceded
     │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
     │   ├── CredentialNotGranted  KeyEnded

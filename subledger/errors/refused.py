@@ -107,6 +107,13 @@ class OverageSettled(Refused):
     code = "overage_settled"
 
 
+class Conceded(Refused):
+    """The value was conceded by a credit memo, written off, or lost in a dispute."""
+
+    code = "conceded"
+    retryable = True
+
+
 class NotAPurchase(Refused):
     """The credit block was granted, not bought."""
 

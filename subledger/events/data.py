@@ -132,9 +132,10 @@ class ConsumptionReversed(EventData):
 
 
 class PurchaseVoided(EventData):
-    """The remainder of a block is cancelled, with its tax pro rata."""
+    """Unused credits of a block are cancelled, all or some, with their tax pro rata; also goodwill and allocations."""
 
     block_id: Identifier
+    credits: Credits | None = None
     reason: Reason
 
 

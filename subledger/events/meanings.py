@@ -104,14 +104,15 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "credits.expired": (*_BLOCK, "not_yet_expired", "no_credits_left"),
     "consumption.reversed": (
-        "unknown_original", "not_reversible", "reversal_exceeds_original", "overage_settled", "exchange_rate_missing",
+        "unknown_original", "not_reversible", "reversal_exceeds_original", "overage_settled", "conceded",
+        "exchange_rate_missing",
     ),
-    "purchase.voided": (*_BLOCK, "not_a_purchase", *_LIVE, "exchange_rate_missing"),
+    "purchase.voided": (*_BLOCK, *_LIVE, "insufficient_credits", "exchange_rate_missing"),
     "credits.refunded": (
         *_BLOCK, "not_a_purchase", "wrong_currency", "too_many_decimals", "exceeds_value", *_LIVE,
         "insufficient_credits", "exchange_rate_missing",
     ),
-    "block.expiry_changed": (*_BLOCK, "exchange_rate_missing"),
+    "block.expiry_changed": (*_BLOCK, "conceded", "exchange_rate_missing"),
     "block.repriced": (
         *_BLOCK, "not_a_purchase", "too_many_decimals", "exceeds_receivable", *_LIVE, "insufficient_credits",
         "exchange_rate_missing",
@@ -141,7 +142,9 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     "receivable.written_off": (
         *_BLOCK, "too_many_decimals", "exceeds_receivable", "block_disputed", "exchange_rate_missing",
     ),
-    "credit_memo.issued": (*_INVOICE, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
+    "credit_memo.issued": (
+        "missing_field", *_INVOICE, "wrong_currency", "exceeds_value", "block_disputed", "exchange_rate_missing",
+    ),
     "overage.billed": ("document_exists", "exceeds_overage", "exchange_rate_missing"),
     "breakage.estimated": (
         "unknown_cohort", "cohorts_fixed", "wrong_currency", "estimate_too_high", "estimate_too_low",

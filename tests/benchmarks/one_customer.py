@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.one_customer                        # 1,000 to 8,000 of each
     python -m tests.benchmarks.one_customer --sizes 10000 --json
+    python -m tests.benchmarks.one_customer --cpu                  # of this process alone, on a busy machine
 
 A step over all of them takes twice as long for twice as many (2.0), a step over one of them as long as before (1.0);
 4.0 is quadratic. Each size has a database of its own; all of them lie on one server that is gone at the end. Owns: the
@@ -50,8 +51,8 @@ Steps = dict[str, float]
 class Customer:
     """One customer of a ledger of its own, and the times of what is done with it."""
 
-    def __init__(self, url: str, size: int) -> None:
-        self.size, self.steps = size, Steps()
+    def __init__(self, url: str, size: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.size, self.steps, self._clock = size, Steps(), clock
         self._database = Database(url)
         self.service = Subledger(self._database)
         self.service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
@@ -162,9 +163,9 @@ class Customer:
     # --- time -------------------------------------------------------------------------------------------------
 
     def _timed(self, name: str, work: Callable[[], object]) -> None:
-        started = time.perf_counter()
+        started = self._clock()
         work()
-        self.steps[name] = time.perf_counter() - started
+        self.steps[name] = self._clock() - started
 
     def _repeated(self, name: str, work: Callable[[], object], times: int = SINGLES) -> None:
         taken = []
@@ -203,16 +204,18 @@ def _database_of(owner_url: str, size: int) -> Iterator[str]:
         drop_database(owner_url, name)
 
 
-def run(sizes: Sequence[int], say: Say, url: str | None = None) -> dict[int, Steps]:
+def run(
+    sizes: Sequence[int], say: Say, url: str | None = None, clock: Callable[[], float] = time.perf_counter
+) -> dict[int, Steps]:
     """Every step for every size. ``url``: the owner's, of a server that is there already."""
     if url is None:
         with own_server({}) as own:
-            return run(sizes, say, own)
+            return run(sizes, say, own, clock)
     found = {}
     for size in sizes:
         say(f"one customer with {size:,} open blocks")
         with _database_of(url, size) as database:
-            found[size] = Customer(database, size).measure()
+            found[size] = Customer(database, size, clock).measure()
         say(json.dumps({size: found[size]}))  # a long run that is ended has shown what it found
     return found
 
@@ -231,9 +234,11 @@ def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.one_customer", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--url", help="the owner's URL of a server; by default one is started and ended")
+    parser.add_argument("--cpu", action="store_true", help="the processor time of this process, without the server's")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(given)
-    found = run(options.sizes, lambda text: print(text, file=sys.stderr, flush=True), options.url)
+    clock = time.process_time if options.cpu else time.perf_counter
+    found = run(options.sizes, lambda text: print(text, file=sys.stderr, flush=True), options.url, clock)
     if options.json:
         print(json.dumps({"machine": machine(), "revision": revision(), "seconds": found}, indent=2))
         return

@@ -65,7 +65,7 @@ def _granted(words: Words) -> dict[str, Any]:
 
 
 def _used(words: Words) -> dict[str, Any]:
-    data = _of("credits", "product", "block_id")(words)
+    data = _of("credits", "product", "block_id", "tax")(words)
     if words["on_shortfall"] is not None:
         data |= _of("on_shortfall", "overage_price", "currency")(words)
     return data
@@ -73,6 +73,10 @@ def _used(words: Words) -> dict[str, Any]:
 
 def _taken_back(words: Words) -> dict[str, Any]:
     return {"event_id": words["used"], "reason": "correction", **_not_all(words)}
+
+
+def _undone(words: Words) -> dict[str, Any]:
+    return {"event_id": words["undone"], "reason": "a mistake"}
 
 
 def _not_all(words: Words) -> dict[str, Any]:
@@ -120,7 +124,8 @@ def _estimated(words: Words) -> dict[str, Any]:
 
 
 def _paid_out(words: Words) -> dict[str, Any]:
-    return _of("amount", "currency", "processor")(words) | {"payout_id": f"payout of {words['day']}"}
+    names = ("amount", "currency", "processor", "arrived_amount", "arrived_currency")
+    return _of(*names)(words) | {"payout_id": f"payout of {words['day']}"}
 
 
 def _rated(words: Words) -> dict[str, Any]:
@@ -135,10 +140,12 @@ FORMS: Final[tuple[Form, ...]] = (
      "[ on invoice {invoice}][, {refundable}]", "credits.purchased", _bought),
     ("{day} {who} is granted {block_id}: {credits} credits as {reason}[ worth {value}][ {currency}]"
      "[ expires {expires}]", "credits.granted", _granted),
-    ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ ({id})]"
+    ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ with tax {tax}][ ({id})]"
      "[, {on_shortfall} at {overage_price}[ {currency}]]", "credits.consumed", _used),
     ("{day} {who} takes back {credits} of {used}", "consumption.reversed", _taken_back),
-    ("{day} {who} cancels {block_id}", "purchase.voided", lambda w: {**_of("block_id")(w), "reason": "cancelled"}),
+    ("{day} {undone}[ of {who}] is undone", "event.reversed", _undone),
+    ("{day} {who} cancels[ {credits} of] {block_id}", "purchase.voided",
+     lambda w: {**_of("block_id", "credits")(w), "reason": "cancelled"}),
     ("{day} {who} gives back[ {credits} of] {block_id}[ for {amount}[ {currency}]]", "credits.refunded",
      _with_amount("block_id", "credits")),
     ("{day} {who} gets {block_id} extended to {expires}", "block.expiry_changed", _extended),
@@ -153,7 +160,8 @@ FORMS: Final[tuple[Form, ...]] = (
      _of("amount", "currency", "payment_id", "block_id")),
     ("{day} {who} applies {amount}[ {currency}] of {payment_id} to invoice {invoice_id}", "payment.applied",
      _of("amount", "currency", "payment_id", "invoice_id")),
-    ("{day} {processor} pays out {amount}[ {currency}]", "payout.settled", _paid_out),
+    ("{day} {processor} pays out {amount}[ {currency}][, {arrived_amount} {arrived_currency} arrive]", "payout.settled",
+     _paid_out),
     ("{day} {who} is paid back {amount}[ {currency}][ of {payment_id}][ for {block_id}][ through {processor}]",
      "payment.refunded", _of("amount", "currency", "payment_id", "block_id", "processor")),
     ("{day} {who} disputes[ {amount}[ {currency}] of] {block_id} ({dispute_id})[, fee {fee}]", "dispute.opened",

@@ -14,7 +14,16 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from subledger.billing_documents import Dispute, DocumentPart, Invoice, Overage, Payment, ReversedUsage, Standing
+from subledger.billing_documents import (
+    Dispute,
+    DocumentPart,
+    Invoice,
+    Overage,
+    Payment,
+    RefundOwed,
+    ReversedUsage,
+    Standing,
+)
 from subledger.blocks import Block, Segment
 from subledger.books import Rates
 from subledger.pools import Anchor, Cohort, Estimate, Pool
@@ -56,6 +65,7 @@ STORED: Final = (
     ReversedUsage,
     Payment,
     DocumentPart,
+    RefundOwed,
     Invoice,
     Dispute,
     Pool,

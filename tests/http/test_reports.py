@@ -181,7 +181,10 @@ def test_a_statement_opens_moves_and_closes_block_by_block(client: TestClient, l
 def test_a_sale_that_is_refunded_handed_on_and_charged_back(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Of 100.00: 20.00 used, 15.00 paid back and 5.00 kept, 40.00 handed on, 20.00 charged back; then 10.00 used."""
+    """Of 100.00: 20.00 used, 15.00 paid back and 5.00 kept, 40.00 handed on, 20.00 charged back; then 10.00 used.
+
+    The chargeback is of 35.00: the 15.00 that were owed back are in it, and need no paying any more.
+    """
     ledger = new_ledger()
 
     outcomes = service.record(
@@ -216,7 +219,7 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
                 credits="40",
             ),
             at_noon(
-                "6", "dispute.opened", "ann", "02-03", dispute_id="D", payment_id="P", amount="20.00", currency="USD"
+                "6", "dispute.opened", "ann", "02-03", dispute_id="D", payment_id="P", amount="35.00", currency="USD"
             ),
             at_noon("7", "dispute.lost", "ann", "03-01", dispute_id="D"),
             at_noon("8", "credits.consumed", "bob", "03-02", credits="10"),
@@ -250,8 +253,8 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
     assert columns_of(fell["cohorts"], *columns) == "2026-01  100.00  0.00  35.00  15.00  20.00  30.00"
     february = get_march(client, ledger, "clearing", to="2026-02")
     assert columns_of(february["items"][:3], "account", "customer", "amount", "reason") == (
-        "processor_clearing  -  80.00  payout not recorded\n"
-        "disputes_receivable  ann  20.00  dispute not decided\n"
+        "processor_clearing  -  65.00  payout not recorded\n"
+        "disputes_receivable  ann  35.00  dispute not decided\n"
         "refunds_payable  ann  15.00  refund not paid"
     )
     bob = get_march(client, ledger, "statement", customer="bob")

@@ -26,6 +26,7 @@ COLUMNS = {
     "consumption": ("consumed", 1), "overage_backfilled": ("consumed", 1), "backfill_difference": ("consumed", 1),
     "breakage": ("expired", 1), "pooled_breakage": ("expired", 1), "reinstatement": ("expired", -1),
     "void_unpaid": ("voided", 1), "void_paid": ("voided", 1),
+    "goodwill_voided": ("voided", 1), "allocation_voided": ("voided", 1), "refund_unpaid": ("refunded", 1),
     "refund": ("refunded", 1), "refund_retained": ("refunded", 1),
     "transfer_out": ("transferred", 1), "escheat": ("escheated", 1),
     "dispute_lost_unused": ("charged_back", 1), "write_off_unused": ("written_off", 1),

@@ -229,7 +229,7 @@ class MoneyRules(Checks):
             currency=currency,
             reason="r",
             amount=self.money(limit, share, currency),
-            tax=self.money(tax_limit, tax, currency) if tax is not None and tax_limit else ...,
+            tax=self.money(int(tax_limit * min(share, 1)), tax, currency) if tax is not None and tax_limit else ...,
             **data,
         )
 

@@ -111,6 +111,8 @@ class Model(Ending, Money, Pools):
 
     def _to_be_had(self, block: Block) -> Fraction:
         """Credits left, and where late usage is reclassified, those that expired."""
+        if block.disputes:
+            return block.to_draw
         return block.left + (block.of("expired")[0] if self.late_usage == "reclassify" else 0)
 
     def credits_consumed(self, moment: datetime, data: dict[str, Any]) -> None:
@@ -126,7 +128,6 @@ class Model(Ending, Money, Pools):
             and block.starts <= moment
             and (block.expires is None or moment < block.expires)
             and (block.scope is None or product in block.scope)
-            and not block.disputes
             and self._to_be_had(block) > 0
         ]
         never = datetime.max.replace(tzinfo=moment.tzinfo)
@@ -175,6 +176,13 @@ class Model(Ending, Money, Pools):
         overage = usage.overage
         if overage is not None:
             self.allow(min(overage.credits - overage.restored, wanted) <= usage.open, "overage_settled")
+        left = wanted
+        for draw in reversed(usage.draws):  # nothing comes back if a part of it was conceded
+            part = min(draw.credits - draw.restored, left)
+            if part > 0 and draw.block is not None:
+                money = half_up(draw.money * (draw.restored + part) / draw.credits) - draw.restored_money
+                self.not_conceded(draw.block, money)
+            left -= max(part, 0)
         for draw in reversed(usage.draws):
             part = min(draw.credits - draw.restored, wanted)
             if part > 0:

@@ -96,6 +96,9 @@ class Block:
     claimed: int = 0
     expired: bool = False
     disputes: int = 0
+    frozen: Fraction = Fraction(0)
+    through: int = 0
+    processor: str | None = None
     segment: Segment = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,6 +118,33 @@ class Block:
     @property
     def carrying_functional(self) -> int:
         return self.gains[2] - sum(lost[2] for lost in self.lost.values())
+
+    @property
+    def tax_left(self) -> int:
+        return self.tax - self.tax_back - self.tax_taken
+
+    @property
+    def recognised(self) -> int:
+        """Used, broken, or kept when credits were given back."""
+        kept = self.of("voided")[1] + self.of("refunded")[1] - self.cancelled
+        return self.of("consumed")[1] + self.of("expired")[1] + kept
+
+    @property
+    def claim(self) -> int:
+        """Everything that is owed or paid for: unused value, recognised value that was not conceded, and tax."""
+        return self.carrying + self.recognised + self.of("transferred")[1] - self.conceded + self.tax_left
+
+    @property
+    def received(self) -> int:
+        return max(self.claim - self.owed, 0)
+
+    @property
+    def to_draw(self) -> Fraction:
+        return max(self.left - self.frozen, Fraction(0)) if self.disputes else self.left
+
+    def tax_in(self, amount: int) -> int:
+        """The tax in proportion to an amount of the price."""
+        return min(half_up(Fraction(self.tax * amount, self.taxed)), self.tax_left) if self.taxed else 0
 
     def due(self, credits: Fraction) -> int:
         """Cumulative rounding: what drawing so many credits takes, since the block was last priced."""
@@ -198,7 +228,8 @@ class Block:
         before, after = (
             half_up(Fraction(min(n, total) * self.tax, total)) for n in (self.given_up, self.given_up + amount)
         )
-        return max(min(after - before, self.tax - self.tax_back - self.tax_taken, amount), 0)
+        # No part of the loss that is tax is taken for value: a memo may have conceded value without its tax.
+        return max(min(max(after - before, amount - (self.claim - self.tax_left)), self.tax_left, amount), 0)
 
 
 @dataclass
@@ -253,6 +284,29 @@ class Invoice:
     tax_back: int = 0
     disputed: int = 0
 
+    @property
+    def received(self) -> int:
+        return max(self.billed + self.tax - self.conceded - self.tax_back - self.owed, 0)
+
+    def tax_in(self, amount: int) -> int:
+        tax = half_up(Fraction(self.tax * amount, self.billed)) if self.billed else 0
+        return min(tax, self.tax - self.tax_back)
+
+
+@dataclass
+class Refund:
+    """Money that is owed back, of a block or an invoice; ``held`` while that is in dispute."""
+
+    customer: str
+    of: tuple[str | None, str | None]
+    currency: str
+    amount: int
+    held: int = 0
+
+
+def names(block: Block | None, invoice: Invoice | None) -> tuple[str | None, str | None]:
+    return block.name if block is not None else None, invoice.name if invoice is not None else None
+
 
 Part = tuple[Block | None, Invoice | None, int]
 """The target of a payment or a dispute, with the amount."""
@@ -267,6 +321,12 @@ class Payment:
     parts: list[Part]
     unapplied: int
     disputed: list[Part] = field(default_factory=list)
+    returned: list[Part] = field(default_factory=list)
+
+    def applied_to(self, of: tuple[str | None, str | None]) -> int:
+        """The amount it paid of a block or an invoice, or (of neither) left over, not given back or disputed."""
+        signs = ((1, self.parts), (-1, self.returned), (-1, self.disputed))
+        return sum(sign * part[2] for sign, parts in signs for part in parts if names(*part[:2]) == of)
 
 
 @dataclass

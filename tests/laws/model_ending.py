@@ -6,7 +6,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import PLACES, Block, minor, plus
+from tests.laws.model_blocks import PLACES, Block, half_up, minor, plus
 from tests.laws.model_positions import Positions
 
 RECEIVABLE, REFUNDS, TAX = "accounts_receivable", "refunds_payable", "tax_payable"
@@ -28,40 +28,52 @@ class Ending(Positions):
         block.expired = True
 
     def _escheat(self, block: Block, credits: Fraction, money: int, functional: int | None = None) -> None:
-        block.lose("escheated", credits, money, functional)
-        if money:
-            self.book(None, "unclaimed_property", money, block.currency, block=block, how="both")
-
-    def _tax_back(self, block: Block, unpaid: int, paid: int) -> None:
-        if unpaid:
-            self.book(TAX, RECEIVABLE, unpaid, block.currency, block=block, how="both")
-        if paid:
-            self.book(TAX, REFUNDS, paid, block.currency, block=block)
+        """Takes what was not paid off the receivable, with its tax; of the rest the value is the state's."""
+        tax = block.tax_in(money)
+        unpaid = min(block.owed, money + tax)
+        value = half_up(Fraction(money * unpaid, money + tax)) if unpaid else 0
+        parts: tuple[int | None, int | None] = (None, None)
+        if functional is not None:
+            first = half_up(Fraction(functional * value, money)) if money else 0
+            parts = (first, functional - first)
+        if value:
+            block.lose("voided", Fraction(0), value, parts[0])
+            block.cancelled += value
+            self.book(None, RECEIVABLE, value, block.currency, block=block, how="both")
+        if unpaid - value:
+            self.book(TAX, RECEIVABLE, unpaid - value, block.currency, block=block, how="both")
+        block.tax_back += unpaid - value
         block.owed -= unpaid
+        block.lose("escheated", credits, money - value, parts[1])
+        if money - value:
+            self.book(None, "unclaimed_property", money - value, block.currency, block=block, how="both")
 
     def purchase_voided(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Cancels the remainder with its tax: first the unpaid part, the rest is owed back."""
+        """Cancels credits with their tax: first the unpaid part, the rest is owed back; of a grant, its value alone."""
         block = self.own(data["block_id"])
-        self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
         self.must_be_live(block)
-        value = block.carrying
-        tax = block.tax_of(value) if block.taxed else block.tax - block.tax_back - block.tax_taken
-        unpaid = min(value, block.owed)
-        tax_unpaid = min(tax, block.owed - unpaid)
-        block.lose("voided", block.left, unpaid) if unpaid == value else self._void_both(block, unpaid)
-        if unpaid:
-            self.book(None, RECEIVABLE, unpaid, block.currency, block=block, how="both")
-        if value - unpaid:
-            self.book(None, REFUNDS, value - unpaid, block.currency, how="both")
+        credits = Fraction(data["credits"]) if "credits" in data else block.left
+        self.allow(credits <= block.left, "insufficient_credits")
+        value = block.value(credits)
+        if block.kind in ("goodwill", "allocation"):
+            block.lose("voided", credits, value)
+            return
+        whole = credits == block.left and not block.taxed
+        tax = block.tax_left if whole else block.tax_of(value)
+        self._lose_both("voided", block, credits, value)
+        self.give_back(block, value, tax)
         block.cancelled += value
-        block.owed -= unpaid
-        self._tax_back(block, tax_unpaid, tax - tax_unpaid)
         block.tax_back += tax
 
-    def _void_both(self, block: Block, unpaid: int) -> None:
-        if unpaid:
-            block.lose("voided", block.left, unpaid)
-        block.lose("voided", block.left, block.carrying)
+    @staticmethod
+    def _lose_both(column: str, block: Block, credits: Fraction, value: int) -> None:
+        """The unpaid part first, which takes the credits."""
+        unpaid = min(value, block.owed)
+        if unpaid or not value:
+            block.lose(column, credits, unpaid)
+            credits = Fraction(0)
+        if value - unpaid:
+            block.lose(column, credits, value - unpaid)
 
     def credits_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
         block = self.own(data["block_id"])
@@ -75,21 +87,21 @@ class Ending(Positions):
         amount = minor(data["amount"], block.currency) if "amount" in data else value
         self.allow(amount <= value, "exceeds_value")
         if amount or not value:
-            block.lose("refunded", credits, amount)
+            self._lose_both("refunded", block, credits, amount)
             credits = Fraction(0)
         if value - amount:
             block.lose("refunded", credits, value - amount)
-        if amount:
-            self.book(None, REFUNDS, amount, block.currency, how="both")
         tax = block.tax_of(amount)
+        self.give_back(block, amount, tax)
         block.cancelled += amount
-        self._tax_back(block, 0, tax)
         block.tax_back += tax
 
     def block_expiry_changed(self, moment: datetime, data: dict[str, Any]) -> None:
         block = self.own(data["block_id"])
         expires = datetime.fromisoformat(data["expires_at"]) if data["expires_at"] else None
         self.allow(expires is None or expires > block.starts, "invalid_value")
+        if block.of("expired")[0] and (expires is None or expires > moment):
+            self.not_conceded(block, block.of("expired")[1])
         block.expires = expires
         if expires is None or expires > moment:
             block.expired = False
@@ -157,6 +169,7 @@ class Ending(Positions):
     def escheat_reclaimed(self, _moment: datetime, data: dict[str, Any]) -> None:
         block, amount = self._from_the_state(data)
         self.book("unclaimed_property", REFUNDS, amount, block.currency, block=block, how="from_debit")
+        self.owe(amount, block.currency, block)
 
     def escheat_remitted(self, _moment: datetime, data: dict[str, Any]) -> None:
         block, amount = self._from_the_state(data)

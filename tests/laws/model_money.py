@@ -6,7 +6,19 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import NANO, Block, Dispute, Invoice, Part, Payment, half_up, minor, to_nine_places
+from tests.laws.model_blocks import (
+    NANO,
+    Block,
+    Dispute,
+    Invoice,
+    Part,
+    Payment,
+    Refund,
+    half_up,
+    minor,
+    names,
+    to_nine_places,
+)
 from tests.laws.model_ending import RECEIVABLE, REFUNDS, TAX
 from tests.laws.model_positions import Positions
 
@@ -49,7 +61,7 @@ class Money(Positions):
             assert paper is not None
             self.allow(paper.currency == data["currency"], "wrong_currency")
 
-    def _settle(self, receivables: list[Receivable], amount: int, **sides: Any) -> list[Part]:
+    def _settle(self, receivables: list[Receivable], amount: int, *, through: str | None, **sides: Any) -> list[Part]:
         """An amount that pays receivables in order, as far as they are open."""
         parts: list[Part] = []
         for block, invoice in receivables:
@@ -59,6 +71,9 @@ class Money(Positions):
             if part > 0:
                 self.book(credit=RECEIVABLE, amount=part, currency=paper.currency, block=block, **sides)
                 paper.owed -= part
+                if block is not None and through is not None:
+                    block.through += part
+                    block.processor = through
                 amount -= part
                 parts.append((block, invoice, part))
         return parts
@@ -72,7 +87,7 @@ class Money(Positions):
         amount, fee, currency = self.amount(data), self.amount(data, "fee"), data["currency"]
         processor = data.get("processor")
         into = "cash" if processor is None else CLEARING
-        parts = self._settle(receivables, amount, debit=into, processor=processor)
+        parts = self._settle(receivables, amount, through=processor, debit=into, processor=processor)
         rest = amount - sum(part for _, _, part in parts)
         if rest:
             self.book(into, BALANCE, rest, currency, processor=processor)
@@ -94,33 +109,66 @@ class Money(Positions):
         self.allow(payment.currency == data["currency"], "wrong_currency")
         self._same_currency(data, receivables)
         amount = self.amount(data)
-        unapplied = min(payment.unapplied, -self.stands(BALANCE, payment.currency))
+        unapplied = min(self._unapplied(payment), -self.stands(BALANCE, payment.currency))
         self.allow(amount <= unapplied, "exceeds_payment")
         self.allow(amount <= sum((b or i).owed for b, i in receivables), "exceeds_receivable")
-        payment.parts += self._settle(receivables, amount, debit=BALANCE, how="both")
+        payment.parts += self._settle(receivables, amount, through=payment.processor, debit=BALANCE, how="both")
         payment.unapplied -= amount
 
+    @staticmethod
+    def _unapplied(payment: Payment) -> int:
+        """The part that a payment left over and nobody disputes."""
+        return payment.unapplied + payment.applied_to((None, None))
+
     def payment_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Paid back: first what is owed, then what was never applied to anything."""
+        """Paid back: first what is owed, of the payment and the block that are named; then what was never applied."""
         currency, payment = data["currency"], None
         if "payment_id" in data:
             payment = self._payment(data)
         block = self.own(data["block_id"]) if "block_id" in data else None
         self.allow(payment is None or payment.currency == currency, "wrong_currency")
         self.allow(block is None or block.currency == currency, "wrong_currency")
-        amount, owed = self.amount(data), max(-self.stands(REFUNDS, currency), 0)
+        amount = self.amount(data)
+        owed: list[tuple[Refund, int]] = []
+        for refund in self.refunds:
+            if (refund.customer, refund.currency, refund.held) != (self.customer, currency, 0):
+                continue
+            if block is not None and refund.of[0] != block.name:
+                continue
+            most = refund.amount if payment is None else min(refund.amount, payment.applied_to(refund.of))
+            if most > 0:
+                owed.append((refund, most))
         unapplied = max(-self.stands(BALANCE, currency), 0)
         if payment is not None:
-            unapplied = min(unapplied, payment.unapplied)
-        self.allow(amount <= owed + unapplied, "nothing_owed")
-        from_balance = max(amount - owed, 0)
-        if from_balance:
-            self.book(BALANCE, REFUNDS, from_balance, currency, how="from_debit")
-            if payment is not None:
-                payment.unapplied -= from_balance
+            unapplied = min(unapplied, self._unapplied(payment))
+        self.allow(amount <= sum(most for _, most in owed) + unapplied, "nothing_owed")
         processor = data.get("processor", payment.processor if payment is not None else None)
         source = "cash" if processor is None else CLEARING
-        self.book(REFUNDS, source, amount, currency, processor=processor, how="both")
+        from_refunds, named = 0, payment is not None or block is not None
+        for refund, most in owed:
+            part = min(amount, most)
+            if not part:
+                continue
+            amount, from_refunds = amount - part, from_refunds + part
+            self.pay(refund, part)
+            if named:
+                self.book(REFUNDS, source, part, currency, processor=processor, how="both")
+                self._returned(refund, part, payment, processor)
+        if from_refunds and not named:
+            self.book(REFUNDS, source, from_refunds, currency, processor=processor, how="both")
+        if amount:
+            self.book(BALANCE, REFUNDS, amount, currency, how="from_debit")
+            self.book(REFUNDS, source, amount, currency, processor=processor, how="both")
+            if payment is not None:
+                payment.unapplied -= amount
+
+    def _returned(self, refund: Refund, amount: int, payment: Payment | None, processor: str | None) -> None:
+        block = self.blocks[refund.of[0]] if refund.of[0] is not None else None
+        if block is not None and processor is not None:
+            block.through = max(block.through - amount, 0)
+        if payment is not None:
+            invoice = self.invoices[refund.of[1]] if refund.of[1] is not None else None
+            payment.returned.append((block, invoice, amount))
 
     def payout_settled(self, _moment: datetime, data: dict[str, Any]) -> None:
         self.book("cash", CLEARING, self.amount(data), data["currency"], processor=data["processor"], how="from_credit")
@@ -152,35 +200,30 @@ class Money(Positions):
     def credit_memo_issued(self, _moment: datetime, data: dict[str, Any]) -> None:
         """A concession on what was consumed: off what is still to be paid, the rest is owed back."""
         receivables = self._receivables(data)
+        self.allow(bool(receivables), "missing_field")
         self._same_currency(data, receivables)
         amount, tax, currency = self.amount(data), self.amount(data, "tax"), data["currency"]
-        if not receivables:
-            self.book(None, REFUNDS, amount, currency)
-            if tax:
-                self.book(TAX, REFUNDS, tax, currency)
-            return
         self.allow(amount <= sum(map(self._consumed, receivables)), "exceeds_value")
-        self.allow(tax <= sum(map(self._tax_left, receivables)), "exceeds_value")
-        for receivable in receivables:
-            part, part_tax = min(amount, self._consumed(receivable)), min(tax, self._tax_left(receivable))
-            self._concede(receivable, part, part_tax, currency)
-            amount, tax = amount - part, tax - part_tax
+        parts: list[tuple[Receivable, int, int]] = []
+        for block, invoice in receivables:
+            paper = block or invoice
+            assert paper is not None
+            part = min(amount, self._consumed((block, invoice)))
+            parts.append(((block, invoice), part, paper.tax_in(part)))
+            amount -= part
+        self.allow(tax <= sum(most for _, _, most in parts), "exceeds_value")
+        self.allow(not any(block.disputes for block, _ in receivables if block is not None), "block_disputed")
+        for receivable, part, most in parts:
+            self._concede(receivable, part, min(tax, most), currency)
+            tax -= min(tax, most)
 
     @staticmethod
     def _consumed(receivable: Receivable) -> int:
         block, invoice = receivable
         if block is not None:
-            return max(block.of("consumed")[1] - block.conceded, 0)
+            return max(min(block.of("consumed")[1], block.recognised - block.conceded), 0)
         assert invoice is not None
         return invoice.billed - invoice.conceded
-
-    @staticmethod
-    def _tax_left(receivable: Receivable) -> int:
-        block, invoice = receivable
-        if block is not None:
-            return block.tax - block.tax_back - block.tax_taken
-        assert invoice is not None
-        return invoice.tax - invoice.tax_back
 
     def _concede(self, receivable: Receivable, amount: int, tax: int, currency: str) -> None:
         block, invoice = receivable
@@ -193,6 +236,7 @@ class Money(Positions):
                 paper.owed -= unpaid
             if part - unpaid:
                 self.book(debit, REFUNDS, part - unpaid, currency)
+                self.owe(part - unpaid, currency, block, invoice)
         paper.conceded += amount
         if block is not None:
             block.tax_taken += tax
@@ -230,16 +274,19 @@ class Money(Positions):
         block.tax_taken += tax
 
     def dispute_opened(self, _moment: datetime, data: dict[str, Any]) -> None:
-        processor = None
         if "payment_id" in data:
             payment = self._payment(data)
-            undisputed = payment.parts + [(b, i, -part) for b, i, part in payment.disputed]
-            parts, currency, processor = merged(undisputed), payment.currency, payment.processor
+            left_over = min(self._unapplied(payment), -self.stands(BALANCE, payment.currency))
+            parts: list[Part] = [(None, None, max(left_over, 0))]
+            for block_, invoice, _ in merged(payment.parts):
+                most = min(payment.applied_to(names(block_, invoice)), self._not_disputed((block_, invoice)))
+                parts.append((block_, invoice, max(most, 0)))
+            currency, processor = payment.currency, payment.processor
         else:
             block = self.own(data["block_id"])
             self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
-            parts, currency = [(block, None, block.gains[1] + block.tax)], block.currency
-        parts = [(b, i, min(whole, self._not_disputed((b, i)))) for b, i, whole in parts]
+            most = min(self._not_disputed((block, None)), block.through - block.disputed)
+            parts, currency, processor = [(block, None, max(most, 0))], block.currency, block.processor
         self.allow(data["dispute_id"] not in self.disputes, "document_exists")
         self.allow(data.get("currency", currency) == currency, "wrong_currency")
         total = sum(part for _, _, part in parts)
@@ -252,29 +299,43 @@ class Money(Positions):
                 self.book(DISPUTED, CLEARING, part, currency, block=block_, processor=processor, how="from_credit")
                 disputed.append((block_, invoice, part))
                 amount -= part
-                self._dispute((block_, invoice), part)
-                if block_ is not None:
-                    block_.disputes += 1
+                self._freeze(block_, invoice, part)
         name = data["dispute_id"]
         self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed, data.get("payment_id"))
         if "payment_id" in data:
             self.payments[data["payment_id"]].disputed += disputed
         self._fee(data, self.disputes[name])
 
-    @staticmethod
-    def _not_disputed(receivable: Receivable) -> int:
-        """An amount that is in dispute or was lost cannot be disputed again."""
-        block, invoice = receivable
+    def _freeze(self, block: Block | None, invoice: Invoice | None, amount: int) -> None:
+        """Refunds that are owed are disputed first; what is disputed beyond them freezes credits in proportion."""
+        claimed = max(amount - self.owed_back(block, invoice), 0)
+        self._hold((block, invoice), 1)
         if block is not None:
-            return max(block.gains[1] + block.tax - block.disputed, 0)
-        assert invoice is not None
-        return invoice.billed + invoice.tax - invoice.disputed
+            share = block.left
+            if claimed >= block.claim:
+                share = block.gains[0]
+            else:
+                share = min(to_nine_places(block.left * claimed / block.claim), block.gains[0])
+            block.frozen = min(block.frozen + share, block.gains[0])
+            block.disputes += 1
+        self._dispute((block, invoice), amount)
+
+    def _hold(self, receivable: Receivable, change: int) -> None:
+        for refund in self.refunds:
+            if (refund.customer, refund.of) == (self.customer, names(*receivable)):
+                refund.held = max(refund.held + change, 0)
+
+    def _not_disputed(self, receivable: Receivable) -> int:
+        """The amount received and not paid back, less what is in dispute."""
+        paper = receivable[0] or receivable[1]
+        assert paper is not None
+        return paper.received + self.owed_back(*receivable) - paper.disputed
 
     @staticmethod
     def _dispute(receivable: Receivable, amount: int) -> None:
         paper = receivable[0] or receivable[1]
-        assert paper is not None
-        paper.disputed += amount
+        if paper is not None:
+            paper.disputed += amount
 
     def _fee(self, data: dict[str, Any], dispute: Dispute) -> None:
         fee = minor(data["fee"], dispute.currency) if "fee" in data else 0
@@ -320,19 +381,46 @@ class Money(Positions):
     def _end(self, dispute: Dispute, data: dict[str, Any], lost: int) -> None:
         for block, invoice, amount in dispute.parts:
             part = min(lost, amount)
-            if part and block is not None:
-                self._give_up(block, part, "charged_back", DISPUTED)
-            elif part:
-                assert invoice is not None
-                tax = half_up(Fraction(part * invoice.tax, invoice.billed + invoice.tax))
-                tax = min(tax, invoice.tax - invoice.tax_back)
-                if part - tax:
-                    self.book(None, DISPUTED, part - tax, dispute.currency)
-                if tax:
-                    self.book(TAX, DISPUTED, tax, dispute.currency, how="both")
-                invoice.tax_back += tax
-                invoice.conceded += part - tax
+            if part:
+                self._lose(dispute, block, invoice, part)
             if amount - part:
                 self._won(dispute, block, invoice, amount - part)
             lost -= part
+        for block, invoice, _ in dispute.parts:
+            self._hold((block, invoice), -1)
+            if block is not None and not block.disputes:
+                block.frozen = Fraction(0)
         self._fee(data, dispute)
+
+    def _lose(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
+        """The rest of the payment; or a refund that was owed, then of the block or the invoice."""
+        currency = dispute.currency
+        if block is None and invoice is None:
+            assert dispute.payment is not None
+            self.book(BALANCE, DISPUTED, amount, currency, how="both")
+            payment = self.payments[dispute.payment]
+            payment.unapplied -= amount
+            payment.disputed.append((None, None, -amount))
+            return
+        self._dispute((block, invoice), -amount)
+        if block is not None:
+            block.through = max(block.through - amount, 0)
+        refund = min(amount, self.owed_back(block, invoice))
+        if refund:
+            self.book(REFUNDS, DISPUTED, refund, currency, block=block, how="both")
+            owed = next(r for r in self.refunds if (r.customer, r.of) == (self.customer, names(block, invoice)))
+            self.pay(owed, refund)
+            amount -= refund
+        if block is not None:
+            self._give_up(block, amount, "charged_back", DISPUTED)
+            return
+        assert invoice is not None
+        tax = half_up(Fraction(amount * invoice.tax, invoice.billed + invoice.tax))
+        tax = max(tax, amount - (invoice.billed - invoice.conceded))
+        tax = min(tax, invoice.tax - invoice.tax_back)
+        if amount - tax:
+            self.book(None, DISPUTED, amount - tax, currency)
+        if tax:
+            self.book(TAX, DISPUTED, tax, currency, how="both")
+        invoice.tax_back += tax
+        invoice.conceded += amount - tax

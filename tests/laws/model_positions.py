@@ -13,7 +13,21 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import HOME, PLACES, Block, Dispute, Invoice, Payment, Pool, Refusal, Usage, half_up, minor
+from tests.laws.model_blocks import (
+    HOME,
+    PLACES,
+    Block,
+    Dispute,
+    Invoice,
+    Payment,
+    Pool,
+    Refund,
+    Refusal,
+    Usage,
+    half_up,
+    minor,
+    names,
+)
 
 OF_LEDGER = ("cash", "tax_payable", "processor_clearing")
 OF_BLOCK = ("accounts_receivable", "disputes_receivable", "unclaimed_property")
@@ -33,6 +47,7 @@ class Positions:
         self.invoices: dict[str, Invoice] = {}
         self.payments: dict[str, Payment] = {}
         self.disputes: dict[str, Dispute] = {}
+        self.refunds: list[Refund] = []
         self.pools: dict[str, Pool] = {}
         self.rates: dict[str, dict[date, Fraction]] = {}
         self.standing: dict[Place, tuple[int, int]] = defaultdict(lambda: (0, 0))
@@ -65,6 +80,39 @@ class Positions:
             raise Refusal("no_credits_left")
         if block.disputes:
             raise Refusal("block_disputed")
+
+    def owe(self, amount: int, currency: str, block: Block | None, invoice: Invoice | None = None) -> None:
+        """More is owed back of a block or an invoice."""
+        of = names(block, invoice)
+        for refund in self.refunds:
+            if (refund.customer, refund.of, refund.currency) == (self.customer, of, currency):
+                refund.amount += amount
+                return
+        self.refunds.append(Refund(self.customer, of, currency, amount))
+
+    def pay(self, refund: Refund, amount: int) -> None:
+        refund.amount -= amount
+        self.refunds = [refund for refund in self.refunds if refund.amount]
+
+    def not_conceded(self, block: Block, amount: int) -> None:
+        """Value does not come back that a memo, a write-off or a lost dispute compensated already."""
+        self.allow(amount <= max(block.recognised - block.conceded, 0) or not block.conceded, "conceded")
+
+    def owed_back(self, block: Block | None, invoice: Invoice | None) -> int:
+        of = names(block, invoice)
+        return sum(r.amount for r in self.refunds if (r.customer, r.of) == (self.customer, of))
+
+    def give_back(self, block: Block, value: int, tax: int) -> None:
+        """Value and tax that are cancelled: first what is not paid, value before tax; the rest is owed back."""
+        for side, part in ((None, value), ("tax_payable", tax)):
+            unpaid = min(part, block.owed)
+            if unpaid:
+                self.book(side, "accounts_receivable", unpaid, block.currency, block=block, how="both")
+                block.owed -= unpaid
+            if part - unpaid:
+                how = "spot" if side else "both"
+                self.book(side, "refunds_payable", part - unpaid, block.currency, how=how)
+                self.owe(part - unpaid, block.currency, block)
 
     @staticmethod
     def allow(condition: bool, code: str) -> None:

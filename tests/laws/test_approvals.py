@@ -146,10 +146,10 @@ def test_no_revenue_comes_forward_above_the_limit_without_a_second_person(walk: 
             if step.event.type not in ("credits.consumed", "consumption.reversed", "credits.purchased"):
                 assert -_net(step, "usage_revenue", "overage_revenue", "breakage_revenue") <= cents, step
             if step.event.type == "breakage.estimated":
-                pool = step.books.pools[step.event.data.pool]
-                assert pool.estimate is not None
-                if pool.estimate.version == 1 and pool.currency == HOME:
-                    assert pool.estimate.of(pool.issued_minor)[0] <= cents, step
+                pool = step.books.pools.by_name[step.event.data.pool]
+                if pool.versions == 1 and pool.currency == HOME:
+                    cohorts = step.books.pools.cohorts[pool.pool].values()
+                    assert sum(cohort.expected_breakage_minor for cohort in cohorts) <= cents + len(cohorts), step
             for block in step.wallets[step.event.customer].blocks if step.event.customer else ():
                 old = wallets[step.event.customer or ""].block(block.block_id) if wallets else None
                 if old and block.expires_at and (old.expires_at is None or block.expires_at < old.expires_at):

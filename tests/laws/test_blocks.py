@@ -157,7 +157,11 @@ def test_a_block_is_drawn_from_its_start_until_before_its_expiry_for_its_product
     fits = not candidate.scope or product in candidate.scope
     assert candidate.admits(unit="credit", product=product, at=at) == (alive and fits)
     assert not candidate.admits(unit="token", product=product, at=at)
-    assert not replace(candidate, disputes=1).admits(unit="credit", product=product, at=at)
+    whole = replace(candidate, disputes=1, frozen=candidate.credits)
+    assert not whole.admits(unit="credit", product=product, at=at)
+    part = replace(candidate, disputes=1, frozen=candidate.remaining / 2)
+    assert part.admits(unit="credit", product=product, at=at) == (alive and fits and candidate.remaining > 0)
+    assert part.available + part.frozen == candidate.remaining
 
 
 @given(candidate=BLOCKS, at=MOMENTS)

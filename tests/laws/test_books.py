@@ -27,7 +27,8 @@ from tests.laws.walks import for_every_walk
 LETTERS = {
     "purchase": ("F", 1), "goodwill": ("F", 1), "allocation": ("F", 1), "promotional_grant": ("F", 1),
     "repricing": ("F", 1), "transfer_in": ("F", 1), "transfer_out": ("F", -1), "void_unpaid": ("F", -1),
-    "void_paid": ("F", -1), "refund": ("F", -1), "refund_retained": ("F", -1), "dispute_lost_unused": ("F", -1),
+    "void_paid": ("F", -1), "refund": ("F", -1), "refund_unpaid": ("F", -1), "refund_retained": ("F", -1),
+    "dispute_lost_unused": ("F", -1),
     "write_off_unused": ("F", -1), "consumption": ("R", 1), "overage_backfilled": ("R", 1),
     "backfill_difference": ("R", 1), "pooled_breakage": ("A", 1), "escheat": ("escheated", 1),
     "breakage_estimate": ("T", 1),
@@ -282,3 +283,25 @@ def test_the_rates_in_the_books_are_those_that_were_set(ledger: Walk) -> None:
             assert {(currency, day): rate for day, rate in zip(rates.days, rates.rates, strict=True)} == {
                 key: rate for key, rate in known.items() if key[0] == currency
             }
+
+
+@for_every_walk
+def test_no_view_has_breakage_of_a_cohort_before_anything_was_redeemed_or_has_expired(ledger: Walk) -> None:
+    """Law 11, in the view of every day; and no view has less than nothing."""
+    grouping = {pool.pool: pool.grouping for pool in ledger.steps[-1].books.pools.by_name.values()}
+    causes: dict[tuple[str, str], date] = {}
+    posted: defaultdict[tuple[str, str], Counter[date]] = defaultdict(Counter)
+    for step in ledger.steps:
+        for entry in step.entries:
+            pool, on = entry.dimensions.pool, entry.accounting_date
+            key = (pool, cohort_of(entry.dimensions.cohort, grouping.get(pool)))
+            if pool and entry.kind == "breakage_estimate":
+                posted[key][on] += entry.amount_minor
+            elif pool and KIND_BY_NAME[entry.kind].column in ("consumed", "expired"):
+                causes[key] = min(on, causes.get(key, on))
+    for key, of_days in posted.items():
+        recognised = 0
+        for on, amount in sorted(of_days.items()):
+            recognised += amount
+            assert recognised >= 0
+            assert not recognised or on >= causes[key]

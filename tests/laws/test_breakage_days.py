@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from subledger.breakage_days import BreakageChange, catch_up
@@ -188,6 +188,11 @@ def test_what_only_changes_what_is_issued_recognises_nothing(acts: Sequence[Act]
             assert all(each.amount_minor < 0 for each in dated.posted)
 
 
+@example([("use", 8, 0, 54, 8), ("expire", 1, 1, 27, 50), ("estimate", 4, 3, 3, 18), ("reinstate", 4, 0, 29, 58)])
+@example(
+    [("buy", 0, 0, 86, 50), ("use", 10, 3, 82, 49), ("expire", 9, 0, 72, 3), ("return", 5, 0, 84, 55),
+     ("reinstate", 3, 0, 13, 11)]
+)  # fmt: skip
 @given(st.lists(ACT, min_size=1, max_size=40))
 def test_no_view_has_breakage_before_anything_was_redeemed_or_has_expired(acts: Sequence[Act]) -> None:
     """Law 11, in every view: also of estimates that are dated back, and of usage that is recorded late."""

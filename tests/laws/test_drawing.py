@@ -83,7 +83,7 @@ def test_late_usage_takes_what_is_left_first_and_of_the_breakage_the_rest() -> N
     case = Case()
     case.buys("A", **UNTIL_FEBRUARY)
     usage = case.uses("3", 5)
-    case.does("payment.received", 6, amount="10.00", currency="USD", block_id="A")
+    case.does("payment.received", 6, amount="10.00", currency="USD", block_id="A", processor="cards")
     case.expires("A")
     case.does("dispute.opened", 35, dispute_id="D", block_id="A")
     case.takes_back(usage, 36)
@@ -169,7 +169,7 @@ def test_what_comes_back_to_a_disputed_block_waits_for_the_end_of_the_dispute() 
     case = Case()
     case.buys("A", **UNTIL_FEBRUARY)
     usage = case.uses("3", 5)
-    case.does("payment.received", 6, amount="10.00", currency="USD", block_id="A")
+    case.does("payment.received", 6, amount="10.00", currency="USD", block_id="A", processor="cards")
     case.does("dispute.opened", 7, dispute_id="D", block_id="A")
     assert moves(case.takes_back(usage, 40)) == [("consumption", "A", "-3", -429, None)]
 
@@ -392,5 +392,6 @@ def test_what_comes_back_to_an_escheated_block_is_the_states_whether_or_not_it_h
     case = Case()
     case.buys("A", **UNTIL_FEBRUARY)
     usage = case.uses("3", 5)
+    case.does("payment.received", 6, amount="10.00", currency="USD", block_id="A")
     case.does("credits.escheated", 8, block_id="A")
     assert [m.kind for m in case.takes_back(usage, 40).decision.movements] == ["consumption", "escheat"]

@@ -113,6 +113,8 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             ),
             event("p1", "payment.received", payment_id="P1", amount="1.00", currency="USD"),
             buy("K", credits="4", unit="disputed"),
+            event("p2", "payment.received", processor="cards", amount="5.00", currency="USD", block_id="K"),
+            event("p3", "payment.received", processor="cards", amount="1.00", currency="USD", block_id="C"),
             event("d1", "dispute.opened", dispute_id="D1", block_id="K"),
             event("d2", "dispute.opened", dispute_id="D2", block_id="C", amount="1.00", currency="USD"),
             event("d3", "dispute.won", dispute_id="D2"),
@@ -120,6 +122,9 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             buy("Y2", credits="1", unit="pooled", pool="e"),
             estimate(pool="e", cohorts="month", expected_breakage_rate="0.5") | {"id": "first"},
             event("y", "credits.expired", "ann", "2026-01-20T00:00:00Z", block_id="Y"),
+            buy("M", credits="2", unit="conceded"),
+            event("u4", "credits.consumed", credits="2", unit="conceded"),
+            event("m1", "credit_memo.issued", block_id="M", amount="1.00", currency="USD", reason="r"),
             event(
                 "o2",
                 "credits.consumed",
@@ -131,7 +136,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             ),
         ],
     )
-    assert [outcome.status for outcome in outcomes] == ["recorded"] * 19
+    assert [outcome.status for outcome in outcomes] == ["recorded"] * 24
     return ledger
 
 
@@ -190,7 +195,7 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     (errors.InsufficientCredits, use(credits="6.000000001"), "data.credits"),
     (errors.InsufficientCredits, use(customer="nobody"), "data.credits"),
     (errors.NoCreditsLeft, void("B"), "data.block_id"),
-    (errors.NotAPurchase, void("G"), "data.block_id"),
+    (errors.NotAPurchase, event("x", "credits.refunded", block_id="G"), "data.block_id"),
     (errors.NotYetExpired, event("x", "credits.expired", block_id="A"), "time"),
     (errors.NotYetExpired, event("x", "credits.expired", block_id="C"), "time"),
     (errors.NoCreditsLeft, event("x", "credits.expired", "ann", "2026-11-20T00:00:00Z", block_id="X"), "data.block_id"),
@@ -212,6 +217,7 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     (errors.NotReversible, reverse("u1", customer="bob"), "data.event_id"),
     (errors.ReversalExceedsOriginal, reverse("u1", credits="4.000000001"), "data.credits"),
     (errors.OverageSettled, reverse("o1"), "data.credits"),
+    (errors.Conceded, reverse("u4"), "data.event_id"),
     (errors.BlockDisputed, void("K"), "data.block_id"),
     (errors.BlockDisputed, event("x", "credits.refunded", block_id="K"), "data.block_id"),
     (errors.InsufficientCredits, use(unit="disputed"), "data.credits"),

@@ -28,7 +28,10 @@ from subledger.kinds import (
 
 ROOT: Final = Path(subledger.kinds.__file__).parents[1]
 TABLE: Final = "subledger/kinds.py"
-DECIDES: Final = {"subledger/deciding/decide.py", "subledger/deciding/disputes.py", "subledger/deciding/payments.py"}
+DECIDES: Final = {
+    "subledger/deciding/decide.py", "subledger/deciding/disputes.py", "subledger/deciding/payments.py",
+    "subledger/deciding/cancellations.py",
+}  # fmt: skip
 """Code that makes entries names their kinds."""
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -31,6 +31,7 @@ def books() -> Case:
     case.buys("U", unit="used")
     case.uses("7", 2, unit="used")
     case.buys("F", unit="frozen")
+    case.does("payment.received", 3, amount="10.00", currency="USD", block_id="F", processor="stripe")
     case.does("dispute.opened", 3, dispute_id="D", block_id="F")
     case.does(
         "credits.granted", 3, block_id="G", credits="4", unit="gift", reason="goodwill", value="2.00", currency="USD"
@@ -39,10 +40,12 @@ def books() -> Case:
     case.does("payment.received", 4, amount="5.00", currency="USD", payment_id="Y")
     case.uses("2", 4, unit="more", overage_price="1.00", currency="USD")
     case.does("overage.billed", 5, invoice_id="V", amount="1.50", currency="USD", tax="0.10")
+    case.does("payment.received", 5, amount="3.00", currency="USD", block_id="B", processor="stripe")
     case.does("dispute.opened", 5, dispute_id="W", block_id="B", amount="1.00", currency="USD")
     case.does("dispute.won", 6, dispute_id="W")
     case.buys("Q", unit="pooled", pool="q")
     case.buys("E", unit="gone")
+    case.does("payment.received", 6, amount="10.00", currency="USD", block_id="E")
     case.does("credits.escheated", 6, block_id="E")
     return case
 
@@ -64,8 +67,6 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str, str], str]] = [
      ("block_exists", "data.block_id", "a new block id", "B"), "a credit block B is already in the ledger"),
     ("credits.consumed", {"block_id": "Z", "credits": "1"},
      ("unknown_block", "data.block_id", "a recorded block", "Z"), "no credit block Z"),
-    ("purchase.voided", {"block_id": "G", "reason": "r"},
-     ("not_a_purchase", "data.block_id", "a bought block", "goodwill"), "block G was granted for goodwill, not bought"),
     ("credits.refunded", {"block_id": "G"},
      ("not_a_purchase", "data.block_id", "a bought block", "goodwill"), "block G was granted for goodwill, not bought"),
     ("dispute.opened", {"dispute_id": "N", "block_id": "G"},
@@ -116,7 +117,7 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str, str], str]] = [
      ("wrong_currency", "data.currency", "EUR", "USD"), "the receivable is in EUR"),
     ("payment.received", {"amount": "1.00", "currency": "USD", "payment_id": "Y"},
      ("document_exists", "data.payment_id", "a new payment id", "Y"),
-     "the payment Y is already in the ledger: event e11 from billing recorded it at position 11"),
+     "the payment Y is already in the ledger: event e12 from billing recorded it at position 12"),
     ("payment.received", {"amount": "1.00", "currency": "EUR", "block_id": "A", "invoice_id": "V"},
      ("unknown_invoice", "data.invoice_id", "I", "V"), "block A is not on invoice V"),
     ("payment.received", {"amount": "1.00", "currency": "USD", "invoice_id": "Z"},
@@ -143,7 +144,7 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str, str], str]] = [
      "the refund exceeds the amount owed to the customer (5.00 USD)"),
     ("overage.billed", {"invoice_id": "V", "amount": "0.10", "currency": "USD"},
      ("document_exists", "data.invoice_id", "a new invoice id", "V"),
-     "the invoice V is already in the ledger: event e13 from billing recorded it at position 13"),
+     "the invoice V is already in the ledger: event e14 from billing recorded it at position 14"),
     ("overage.billed", {"invoice_id": "N", "amount": "0.51", "currency": "USD"},
      ("exceeds_overage", "data.amount", "at most 0.50", "0.51"), "the amount exceeds the unbilled overage (0.50 USD)"),
     ("credit_memo.issued", {"block_id": "B", "amount": "1.00", "currency": "EUR", "reason": "r"},
@@ -151,20 +152,20 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str, str], str]] = [
     ("credit_memo.issued", {"block_id": "B", "amount": "3.01", "currency": "USD", "reason": "r"},
      ("exceeds_value", "data.amount", "at most 3.00", "3.01"), "the credit memo exceeds the consumed value (3.00 USD)"),
     ("credit_memo.issued", {"invoice_id": "V", "amount": "1.00", "currency": "USD", "tax": "0.11", "reason": "r"},
-     ("exceeds_value", "data.tax", "at most 0.10", "0.11"), "the tax exceeds the tax of the consumed value (0.10 USD)"),
+     ("exceeds_value", "data.tax", "at most 0.07", "0.11"), "the tax exceeds the tax of the conceded value (0.07 USD)"),
     ("receivable.written_off", {"block_id": "B", "amount": "7.01", "reason": "r"},
-     ("exceeds_receivable", "data.amount", "at most 7.00", "7.01"),
-     "the write-off exceeds the open receivable of block B (7.00 USD)"),
+     ("exceeds_receivable", "data.amount", "at most 4.00", "7.01"),
+     "the write-off exceeds the open receivable of block B (4.00 USD)"),
     ("receivable.written_off", {"block_id": "P", "reason": "r"},
      ("exceeds_receivable", "data.block_id", "an open receivable", "0.00"), "block P has no open receivable"),
     ("dispute.opened", {"dispute_id": "D", "block_id": "B"},
      ("document_exists", "data.dispute_id", "a new dispute id", "D"),
-     "the dispute D is already in the ledger: event e8 from billing recorded it at position 8"),
+     "the dispute D is already in the ledger: event e9 from billing recorded it at position 9"),
     ("dispute.opened", {"dispute_id": "N", "block_id": "B", "currency": "EUR"},
      ("wrong_currency", "data.currency", "USD", "EUR"), "the disputed amount is in USD"),
     ("dispute.opened", {"dispute_id": "N", "block_id": "B", "amount": "7.01", "currency": "USD"},
-     ("exceeds_payment", "data.amount", "at most 7.00", "7.01"),
-     "the dispute exceeds the amount that can be disputed (7.00 USD)"),
+     ("exceeds_payment", "data.amount", "at most 3.00", "7.01"),
+     "the dispute exceeds the amount that can be disputed (3.00 USD)"),
     ("dispute.opened", {"dispute_id": "N", "block_id": "P"},
      ("exceeds_payment", "data.amount", "more than 0", "0.00"), "no amount is left that can be disputed"),
     ("dispute.won", {"dispute_id": "Z"},

@@ -21,7 +21,7 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     frozenset({
         "block_exists", "unknown_block", "block_of_another_customer", "not_a_purchase", "unknown_invoice",
         "unknown_payment", "unknown_dispute", "document_exists", "dispute_decided", "unknown_original",
-        "not_reversible", "unknown_cohort", "cohorts_fixed",
+        "not_reversible", "unknown_cohort", "cohorts_fixed", "missing_field",
     }),
     frozenset({"wrong_currency"}),
     frozenset({
@@ -30,7 +30,7 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     }),
     frozenset({
         "no_credits_left", "block_disputed", "insufficient_credits", "overage_price_missing",
-        "reversal_exceeds_original", "overage_settled",
+        "reversal_exceeds_original", "overage_settled", "conceded",
     }),
     frozenset({"exchange_rate_missing"}),
 )  # fmt: skip
@@ -75,7 +75,7 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
         ((REFERENCES, {"event_id": "unknown"}), (REFERENCES, {"event_id": "e1"}), (CREDITS, {"credits": "99"}),
          (CREDITS, {"event_id": "settled"})),
     ),
-    "purchase.voided": ({"block_id": "B", "reason": "r"}, (_UNKNOWN, *_GRANTED, *_EMPTY)),
+    "purchase.voided": ({"block_id": "B", "reason": "r"}, (_UNKNOWN, *_EMPTY, (CREDITS, {"credits": "99"}))),
     "credits.refunded": (
         {"block_id": "B", "currency": "USD"},
         (_UNKNOWN, *_GRANTED, _EURO, _MUCH, _FINE, *_EMPTY, (CREDITS, {"credits": "99"})),
@@ -129,7 +129,8 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
     ),
     "credit_memo.issued": (
         {"block_id": "B", "reason": "r", **_PAID},
-        (_UNKNOWN, (REFERENCES, {"block_id": ..., "invoice_id": "Z"}), _EURO, _MUCH, (AMOUNTS, {"tax": "9.00"}), _YEN),
+        (_UNKNOWN, (REFERENCES, {"block_id": ..., "invoice_id": "Z"}), (REFERENCES, {"block_id": ...}), _EURO, _MUCH,
+         (AMOUNTS, {"tax": "9.00"})),
     ),
     "overage.billed": ({"invoice_id": "N", "amount": "0.10", "currency": "USD"},
                        ((REFERENCES, {"invoice_id": "V"}), _MUCH)),
@@ -181,6 +182,9 @@ def books() -> Case:
         )
     for block_id in ("H", "O"):
         case.uses("4", 2, unit=f"of {block_id}")
+    for block_id in ("B", "F", "W"):
+        paid = {"amount": "2.00", "currency": "USD", "processor": "stripe"}
+        case.does("payment.received", 3, block_id=block_id, **paid)
     case.does("dispute.opened", 3, dispute_id="D", block_id="F")
     case.does("dispute.opened", 3, dispute_id="W", block_id="W", amount="1.00", currency="USD")
     case.does("dispute.won", 3, dispute_id="W")
@@ -192,6 +196,7 @@ def books() -> Case:
     case.does("overage.billed", 5, invoice_id="V", amount="1.50", currency="USD", tax="0.10")
     case.buys("Q", unit="pooled", pool="q")
     case.buys("E", unit="gone")
+    case.does("payment.received", 6, amount="10.00", currency="USD", block_id="E")
     case.does("credits.escheated", 6, block_id="E")
     return case
 

@@ -33,6 +33,7 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.NotReversible: (False, "what is recorded under that id stays what it is"),
     errors.ReversalExceedsOriginal: (False, "what is left of the usage only becomes less"),
     errors.OverageSettled: (False, "what was paid for stays paid for; a credit memo is the way"),
+    errors.Conceded: (True, "the memo, the write-off or the dispute may be taken back"),
     errors.NotAPurchase: (False, "a grant never becomes a purchase"),
     errors.BlockDisputed: (True, "the dispute may end"),
     errors.UnknownPayment: (True, "the payment may arrive"),

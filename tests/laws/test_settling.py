@@ -59,18 +59,39 @@ def test_money_is_paid_back_of_refunds_first_then_of_the_balance_the_way_it_came
     case.buys("A", 1, price="3.00")
     case.does("payment.received", 2, amount="3.00", currency="USD", block_id="A")
     case.does("credits.refunded", 3, block_id="A")
-    assert told(case.does("payment.refunded", 4, payment_id="P", amount="1.00", currency="USD", block_id="A")) == [
+    assert told(case.does("payment.refunded", 4, amount="1.00", currency="USD", block_id="A", processor="cards")) == [
         "01-04 refund_paid_processor 100 block=A processor=cards"
     ]
-    assert told(case.does("payment.refunded", 5, payment_id="P", amount="2.50", currency="USD", processor="other")) == [
+    assert told(case.does("payment.refunded", 5, payment_id="P", amount="0.50", currency="USD")) == [
         "01-05 balance_refunded 50",
-        "01-05 refund_paid_processor 250 processor=other",
-    ]
+        "01-05 refund_paid_processor 50 processor=cards",
+    ], "A was not paid with P"
     error = case.is_refused("payment.refunded", 6, payment_id="P", amount="4.51", currency="USD")
     assert error.expected == "at most 4.50"
-    assert told(case.does("payment.refunded", 6, amount="8.50", currency="USD")) == [
+    assert told(case.does("payment.refunded", 6, amount="10.50", currency="USD")) == [
+        "01-06 refund_paid_cash 200",
         "01-06 balance_refunded 850",
         "01-06 refund_paid_cash 850",
+    ]
+
+
+def test_a_refund_that_names_a_payment_pays_what_is_owed_of_it_and_no_more_than_it_brought_in() -> None:
+    """Two blocks, two payments, both given back: each payment goes back once, whoever is named first."""
+    case = Case()
+    for block, payment in (("A", "P"), ("B", "Q")):
+        case.buys(block)
+        paid = {"amount": "10.00", "currency": "USD", "payment_id": payment, "processor": "cards"}
+        case.does("payment.received", 2, block_id=block, **paid)
+        case.does("credits.refunded", 3, block_id=block)
+    whole = {"amount": "10.00", "currency": "USD"}
+    assert told(case.does("payment.refunded", 4, payment_id="P", **whole)) == [
+        "01-04 refund_paid_processor 1000 block=A processor=cards"
+    ]
+    assert case.is_refused("payment.refunded", 4, payment_id="P", **whole).expected == "at most 0.00"
+    assert case.is_refused("payment.refunded", 4, block_id="A", **whole).expected == "at most 0.00"
+    assert case.is_refused("dispute.opened", 5, dispute_id="D", payment_id="P").code == "exceeds_payment"
+    assert told(case.does("payment.refunded", 5, payment_id="Q", **whole)) == [
+        "01-05 refund_paid_processor 1000 block=B processor=cards"
     ]
 
 
@@ -111,17 +132,17 @@ def test_a_memo_takes_of_the_open_receivable_first_value_before_tax_and_the_rest
     case.uses("3", 5, unit="token")
     case.does("payment.received", 5, amount="6.40", currency="USD", block_id="A")
     case.does("payment.received", 5, amount="8.30", currency="USD", block_id="B")
-    memo = case.does("credit_memo.issued", 4, invoice_id="I", amount="5.00", currency="USD", tax="1.50", reason="r")
+    memo = case.does("credit_memo.issued", 4, invoice_id="I", amount="5.00", currency="USD", tax="0.90", reason="r")
     assert told(memo) == [
         "01-04 memo_unpaid 200 block=A",
         "01-04 memo_paid 200 block=A",
-        "01-04 tax_reversed_paid 140 block=A",
+        "01-04 tax_reversed_paid 80 block=A",
         "01-05 memo_unpaid 10 block=B",
         "01-05 memo_paid 90 block=B",
         "01-05 tax_reversed_paid 10 block=B",
     ]
-    again = case.does("credit_memo.issued", 6, block_id="B", amount="2.00", currency="USD", tax="1.30", reason="r")
-    assert told(again) == ["01-06 memo_paid 200 block=B", "01-06 tax_reversed_paid 130 block=B"]
+    again = case.does("credit_memo.issued", 6, block_id="B", amount="2.00", currency="USD", tax="0.40", reason="r")
+    assert told(again) == ["01-06 memo_paid 200 block=B", "01-06 tax_reversed_paid 40 block=B"]
     assert (
         case.is_refused("credit_memo.issued", 7, block_id="B", amount="0.01", currency="USD", reason="r").expected
         == "at most 0.00"
@@ -141,14 +162,10 @@ def test_tax_is_conceded_of_what_the_value_left_of_the_receivable() -> None:
     ]
 
 
-def test_a_memo_about_nothing_in_particular_is_owed_back() -> None:
+def test_a_memo_about_nothing_in_particular_is_refused() -> None:
     case = Case()
-    said = {"amount": "3.00", "currency": "USD", "reason": "r"}
-    assert told(case.does("credit_memo.issued", 4, tax="0.60", **said)) == [
-        "01-04 memo_paid 300",
-        "01-04 tax_reversed_paid 60",
-    ]
-    assert told(case.does("credit_memo.issued", 4, **said)) == ["01-04 memo_paid 300"]
+    error = case.is_refused("credit_memo.issued", 4, amount="3.00", currency="USD", reason="r")
+    assert (error.code, error.field) == ("missing_field", "data.block_id")
 
 
 # --- what is not had after all --------------------------------------------------------------------------------------
@@ -219,20 +236,32 @@ def test_a_won_dispute_gives_every_part_back_and_a_lost_one_of_an_invoice_takes_
     case.does("dispute.opened", 8, dispute_id="D", payment_id="P")
     won = case.does("dispute.won", 9, dispute_id="D", fee="1.00", currency="USD")
     assert told(won) == ["01-09 dispute_won 250 invoice=V", "01-09 dispute_fee 100"]
-    case.does("credit_memo.issued", 9, invoice_id="V", amount="0.10", tax="0.40", currency="USD", reason="r")
+    case.does("credit_memo.issued", 9, invoice_id="V", amount="0.10", tax="0.02", currency="USD", reason="r")
     case.does("dispute.opened", 10, dispute_id="E", payment_id="P", amount="1.00", currency="USD")
     lost = case.does("dispute.lost", 11, dispute_id="E")
-    assert told(lost) == ["01-11 dispute_lost_used 90 invoice=V", "01-11 dispute_lost_tax 10 invoice=V"]
+    assert told(lost) == [
+        "01-11 dispute_lost_refund 12 invoice=V",
+        "01-11 dispute_lost_used 70 invoice=V",
+        "01-11 dispute_lost_tax 18 invoice=V",
+    ], "the memo is owed back: first that, which needs no paying any more"
 
 
-def test_a_block_is_disputed_by_itself_with_its_tax_and_no_processor() -> None:
+def test_a_block_is_disputed_by_itself_up_to_what_a_processor_brought_in_for_it() -> None:
     case = Case()
     case.buys("A", 5, price="10.00", tax="1.00")
-    assert told(case.does("dispute.opened", 6, dispute_id="D", block_id="A")) == ["01-06 dispute_opened 1100 block=A"]
-    assert told(case.does("dispute.won", 6, dispute_id="D")) == ["01-06 dispute_won 1100 block=A"]
+    case.does("payment.received", 5, amount="2.00", currency="USD", block_id="A")
+    assert case.is_refused("dispute.opened", 5, dispute_id="C", block_id="A").code == "exceeds_payment"
+    case.does("payment.received", 5, amount="9.00", currency="USD", processor="cards", payment_id="P")
+    case.does("payment.applied", 5, payment_id="P", amount="9.00", currency="USD", block_id="A")
+    assert told(case.does("dispute.opened", 6, dispute_id="D", block_id="A")) == [
+        "01-06 dispute_opened 900 block=A processor=cards"
+    ]
+    assert told(case.does("dispute.won", 6, dispute_id="D")) == ["01-06 dispute_won 900 block=A processor=cards"]
     part = case.does("dispute.opened", 7, dispute_id="E", block_id="A", amount="4.00", currency="USD")
-    assert told(part) == ["01-07 dispute_opened 400 block=A"]
-    assert told(case.does("dispute.opened", 7, dispute_id="F", block_id="A")) == ["01-07 dispute_opened 700 block=A"]
+    assert told(part) == ["01-07 dispute_opened 400 block=A processor=cards"]
+    assert told(case.does("dispute.opened", 7, dispute_id="F", block_id="A")) == [
+        "01-07 dispute_opened 500 block=A processor=cards"
+    ]
     assert (
         case.is_refused("dispute.opened", 8, dispute_id="G", block_id="A").message
         == "no amount is left that can be disputed"
@@ -267,6 +296,7 @@ def test_a_void_takes_the_open_receivable_first_value_before_tax_and_the_credits
 def test_a_refund_pays_its_part_back_with_the_tax_of_that_and_keeps_the_rest() -> None:
     case = Case()
     case.buys("A", 5, price="10.00", tax="1.00")
+    case.does("payment.received", 5, amount="11.00", currency="USD", block_id="A")
     kept = case.does("credits.refunded", 4, block_id="A", credits="3.5", amount="2.00", currency="USD")
     assert told(kept) == [
         "01-05 refund 200 block=A credits=3.5",
@@ -336,6 +366,7 @@ def test_a_transfer_moves_a_part_at_its_basis_to_the_other_customer() -> None:
 def test_what_escheats_is_reclaimed_and_remitted_of_what_is_held() -> None:
     case = Case()
     case.buys("A", 5)
+    case.does("payment.received", 5, amount="10.00", currency="USD", block_id="A")
     case.uses("3", 5)
     assert told(case.does("credits.escheated", 4, block_id="A")) == ["01-05 escheat 571 block=A credits=4"]
     about = {"block_id": "A", "currency": "USD"}
@@ -348,14 +379,15 @@ def test_what_is_won_of_a_dispute_is_said_and_the_rest_is_lost() -> None:
     case = Case()
     case.buys("A", 5, price="10.00", tax="1.00")
     case.uses("4.2", 5)
+    case.does("payment.received", 5, amount="11.00", currency="USD", block_id="A", processor="cards")
     case.does("dispute.opened", 6, dispute_id="D", block_id="A")
     step = case.does("dispute.won", 7, dispute_id="D", amount="5.50", currency="USD", fee="1.00")
     assert told(step) == [
         "01-07 dispute_lost_unused 400 block=A credits=2.8",
         "01-07 dispute_lost_used 100 block=A",
         "01-07 dispute_lost_tax 50 block=A",
-        "01-07 dispute_won 550 block=A",
-        "01-07 dispute_fee 100",
+        "01-07 dispute_won 550 block=A processor=cards",
+        "01-07 dispute_fee 100 processor=cards",
     ]
 
 
@@ -390,7 +422,10 @@ def test_a_block_that_a_payment_paid_twice_is_one_part_of_its_dispute() -> None:
     case.does("payment.received", 2, amount="6.00", currency="USD", payment_id="P")
     for amount in ("2.00", "3.00"):
         case.does("payment.applied", 3, payment_id="P", amount=amount, currency="USD", block_id="A")
-    assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == ["01-04 dispute_opened 500 block=A"]
+    assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == [
+        "01-04 dispute_opened 100",
+        "01-04 dispute_opened 500 block=A",
+    ], "what is unapplied comes first"
 
 
 def test_a_cent_is_applied_disputed_and_written_off_like_any_amount() -> None:
@@ -437,16 +472,18 @@ def test_no_tax_is_conceded_that_was_reversed_or_taken_before() -> None:
     case.uses("3.5", 2)
     case.does("credits.refunded", 3, block_id="A", credits="1.4")
     memo = {"amount": "0.10", "currency": "USD", "reason": "r"}
-    assert case.is_refused("credit_memo.issued", 4, block_id="A", tax="0.81", **memo).expected == "at most 0.80"
-    case.does("credit_memo.issued", 4, block_id="A", tax="0.30", **memo)
-    assert case.is_refused("credit_memo.issued", 5, block_id="A", tax="0.51", **memo).expected == "at most 0.50"
+    assert case.is_refused("credit_memo.issued", 4, block_id="A", tax="0.02", **memo).expected == "at most 0.01"
+    case.does("credit_memo.issued", 4, block_id="A", tax="0.01", **memo)
+    most = {"amount": "4.90", "currency": "USD", "reason": "r"}
+    assert case.is_refused("credit_memo.issued", 5, block_id="A", tax="0.50", **most).expected == "at most 0.49"
+    case.does("credit_memo.issued", 5, block_id="A", tax="0.49", **most)
     case.buys("B", price="10.00", unit="token")
     case.uses("7", 5, unit="token")
     assert case.is_refused("credit_memo.issued", 6, block_id="B", tax="0.01", **memo).expected == "at most 0.00"
     case.uses("1", 6, unit="other", overage_price="2.00", currency="USD")
     case.does("overage.billed", 7, invoice_id="V", amount="2.00", currency="USD", tax="0.50")
-    case.does("credit_memo.issued", 8, invoice_id="V", tax="0.20", **memo)
-    assert case.is_refused("credit_memo.issued", 9, invoice_id="V", tax="0.31", **memo).expected == "at most 0.30"
+    case.does("credit_memo.issued", 8, invoice_id="V", tax="0.03", **memo)
+    assert case.is_refused("credit_memo.issued", 9, invoice_id="V", tax="0.04", **memo).expected == "at most 0.03"
     most = {"amount": "1.91", "currency": "USD", "reason": "r"}
     assert case.is_refused("credit_memo.issued", 9, invoice_id="V", **most).expected == "at most 1.90"
 
@@ -479,6 +516,7 @@ def test_a_change_of_the_expiry_is_booked_on_its_day_and_what_comes_back_when_it
     early = case.does("block.expiry_changed", 3, block_id="A", reason="r", **UNTIL_FEBRUARY)
     assert told(early) == ["01-05 expiry_changed 0 block=A"]
     usage = case.uses("3", 5)
+    case.does("payment.received", 5, amount="10.00", currency="USD", block_id="A", processor="cards")
     case.expires("A")
     case.does("dispute.opened", 35, dispute_id="D", block_id="A")
     case.takes_back(usage, 36)
@@ -489,6 +527,7 @@ def test_a_change_of_the_expiry_is_booked_on_its_day_and_what_comes_back_when_it
 def test_what_is_claimed_is_booked_after_the_escheat_whatever_came_back_since() -> None:
     case = Case()
     case.buys("A", 5)
+    case.does("payment.received", 5, amount="10.00", currency="USD", block_id="A")
     usage = case.uses("3", 5)
     case.does("credits.escheated", 8, block_id="A")
     about = {"block_id": "A", "amount": "1.00", "currency": "USD"}
@@ -526,7 +565,7 @@ def test_an_amount_without_a_currency_is_in_that_of_its_block_or_dispute() -> No
     assert (error.code, error.field) == ("too_many_decimals", "data.amount")
 
 
-def test_the_tax_of_overage_and_a_memo_of_no_document_are_in_their_own_currency() -> None:
+def test_overage_that_is_billed_and_conceded_is_in_its_own_currency_with_its_tax() -> None:
     case = in_euro(on_shortfall="overage")
     case.uses("2", 4, overage_price="1.00", currency="EUR")
     billed = case.does("overage.billed", 5, invoice_id="V", amount="2.00", currency="EUR", tax="0.50")
@@ -534,8 +573,8 @@ def test_the_tax_of_overage_and_a_memo_of_no_document_are_in_their_own_currency(
         ("overage_billed", "EUR", 240),
         ("overage_tax", "EUR", 60),
     ]
-    memo = case.does("credit_memo.issued", 6, amount="1.00", tax="0.20", currency="EUR", reason="r")
+    memo = case.does("credit_memo.issued", 6, invoice_id="V", amount="1.00", tax="0.25", currency="EUR", reason="r")
     assert [(m.kind, m.currency, m.functional_minor) for m in memo.decision.movements] == [
-        ("memo_paid", "EUR", 120),
-        ("tax_reversed_paid", "EUR", 24),
+        ("memo_unpaid", "EUR", 120),
+        ("tax_reversed_unpaid", "EUR", 30),
     ]

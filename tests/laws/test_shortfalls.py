@@ -160,6 +160,7 @@ BLOCKS = st.builds(
     unit=st.sampled_from(("credit", "token")),
     used=st.integers(0, 9).map(Decimal),
     disputes=st.integers(0, 1),
+    frozen=st.sampled_from((0, 4, 9)).map(Decimal),
     starts_at=st.sampled_from((on(1), on(20))),
     expires_at=st.sampled_from((None, on(5), on(30))),
     scope=st.sampled_from((None, ("api",), ("mail", "api"))),
@@ -174,8 +175,9 @@ def test_every_credit_that_could_not_be_drawn_has_exactly_one_reason(
     case = Case(on_shortfall="overage")
     step = case.uses("1", 10, product=product or ..., overage_price="1", currency="USD")
     found = shortfalls_of(blocks, step.event, late=late)
-    undrawn = [b for b in blocks if b.remaining and not b.admits(unit="credit", product=product, at=on(10))]
-    assert sum(reason.credits for reason in found) == sum(block.remaining for block in undrawn)
+    drawable = {id(b): b.available if b.admits(unit="credit", product=product, at=on(10)) else 0 for b in blocks}
+    undrawn = [b for b in blocks if b.remaining > drawable[id(b)]]
+    assert sum(reason.credits for reason in found) == sum(block.remaining - drawable[id(block)] for block in undrawn)
     assert len({reason.reason for reason in found}) == len(found)
     assert sum(len(reason.blocks) for reason in found) == len(undrawn)
 

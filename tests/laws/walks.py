@@ -356,25 +356,27 @@ class _Walker:
 
     def memo(self) -> None:
         block = self.a_block(lambda block: block.drawn_minor - block.conceded_minor > 0)
-        about: dict[str, Any] = {}
-        customer, currency, most, tax = self.somebody, self.currency, self.size, 1
         invoice = self.one(self.documents("invoice"))
         if self.has(1) and invoice is not None:
             customer, currency, tax = invoice[0], invoice[1].currency, invoice[1].tax_minor
-            about, most = {"invoice_id": invoice[1].invoice_id}, invoice[1].billed_minor - invoice[1].conceded_minor
+            about: dict[str, Any] = {"invoice_id": invoice[1].invoice_id}
+            most = invoice[1].billed_minor - invoice[1].conceded_minor
         elif block is not None:
             customer, currency, most = self.owner(block), block.currency, block.drawn_minor - block.conceded_minor
             tax = block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor
             about = {"block_id": block.block_id}
             if self.has(2) and block.invoice_id is not None:
                 about = {"invoice_id": block.invoice_id}
+        else:
+            return
+        whole = self.has(8)
         self.send(
             "credit_memo.issued",
             customer,
-            amount=self.part(most, currency),
+            amount=self.money(most, currency) if whole else self.part(most, currency),
             currency=currency,
             reason="r",
-            tax=self.part(tax, currency) if self.has(4) and tax > 0 else ...,
+            tax=self.part(tax if whole else tax // 4, currency) if self.has(4) and tax > 3 else ...,
             **about,
         )
 

@@ -33,7 +33,7 @@ def forfeit(wallet: Wallet, event: Event[CreditsForfeited], context: Context, da
     )
     return decision(context, [movement])
 '''
-_ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the terms", since=2, loses="expired",
+_ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the terms", since=3, loses="expired",
           result=Result.REVENUE, recognised=((BLOCK, BREAKAGE, 1),), words=("forfeited", "brought back")),
 """
 
@@ -55,9 +55,9 @@ EDITS: Final[Edits] = {
         ("\n\n# --- unclaimed property", _DECIDES + "\n\n# --- unclaimed property"),
     ),
     "subledger/deciding/decide.py": (
-        ('        _row(of_others.CreditsEscheated, cancellations.escheat, "escheat"),\n',
-         '        _row(of_others.CreditsEscheated, cancellations.escheat, "escheat"),\n'
-         '        _row(of_others.CreditsForfeited, cancellations.forfeit, "forfeiture"),\n'),
+        ('        _row(of_others.EscheatReclaimed,',
+         '        _row(of_others.CreditsForfeited, cancellations.forfeit, "forfeiture"),\n'
+         '        _row(of_others.EscheatReclaimed,'),
     ),
 }  # fmt: skip
 

@@ -36,7 +36,7 @@ def test_the_view_the_queries_and_the_streams_tell_the_same_decisions(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = f"{new_ledger()}-walk"
-    record_walk(service, ledger, long_walk(11, 300))
+    record_walk(service, ledger, long_walk(12, 400))
     found = told(service, ledger)
     with service.database.read() as connection:
         alone = {e.position: e.decision_text for chunk in read_events(connection, ledger, WHOLE) for e in chunk}

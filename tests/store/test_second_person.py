@@ -285,7 +285,10 @@ def vars_of(effect: Any) -> dict[str, Any]:
         (UNPAID, event("purchase.voided", block_id="B", reason="r")),
         ([], event("credits.purchased", block_id="N", credits="5000", price="5000.00", currency="USD")),
         (UNPAID, event("block.repriced", block_id="B", add_credits="-5000", add_price="-500.00", reason="r")),
-        (PAID, event("dispute.opened", dispute_id="d", block_id="B")),
+        (
+            [*UNPAID, payment("pay", "1000.00", "ann", NOON, block_id="B", payment_id="p", processor="cards")],
+            event("dispute.opened", dispute_id="d", block_id="B"),
+        ),
         ([*PAID, USED, DISPUTED], event("dispute.lost", dispute_id="d")),
         ([OVERAGE], event("credits.purchased", block_id="N", credits="10000", price="8000.00", currency="USD")),
         ([OVERAGE], event("credits.purchased", block_id="N", credits="10000", price="5000.00", currency="USD")),

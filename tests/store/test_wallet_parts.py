@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.reads.blocks import BlockView, customer_blocks
+from projections.reads.blocks import BlockView, customer_blocks, one_block
+from projections.replay import log_stream
 from projections.replay.rebuild import rebuild
 from subledger.ledger_settings import LedgerSettings
 from subledger.store.writing import rows
@@ -80,6 +81,14 @@ def test_a_random_history_leaves_the_same_books_whether_or_not_parts_have_rows(
         (b.customer, b.block) for b in blocks_of(service, whole)
     ]
     many(1)
+    with service.view(apart) as view:
+        pages = list[BlockView]()
+        after: str | None = ""
+        while after is not None:
+            page, after = customer_blocks(view, after=after, limit=3)
+            pages += page
+        assert pages == customer_blocks(view, limit=1_000)[0]
+        assert pages == [one_block(view, found.block.block_id) for found in pages]
     counts = rebuild(service.database, apart)
     assert differences(service, apart) == []
     assert not counts.written["wallet_parts"] or counts.written["wallets"], "a healthy ledger stays as it is"
@@ -228,3 +237,27 @@ def test_a_draw_over_half_of_the_blocks_and_its_reversal_write_each_block_once(
     assert size // 2 <= len(encoded) <= size // 2 + 3
     recorded(Subledger(service.database), ledger, usage("again", str(5 * size - 1)))
     assert differences(service, ledger) == []
+
+
+def test_verifying_reads_the_texts_of_an_event_once_however_many_entries_it_has(
+    service: Subledger, new_ledger: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a reversal over 5,000 blocks would be read as 5,000 times half a megabyte."""
+    ledger, size = new_ledger(currency="USD"), 300
+    recorded(service, ledger, *bought(size))
+    recorded(service, ledger, usage("all", str(10 * size)))
+    recorded(service, ledger, reversal("back", "all"))
+    read: list[int] = []
+    stream = log_stream.stream
+
+    def counted(*arguments: Any) -> Iterator[list[tuple[Any, ...]]]:
+        for found in stream(*arguments):
+            read.extend(len(value) for row in found for value in row if isinstance(value, str))
+            yield found
+
+    monkeypatch.setattr(log_stream, "stream", counted)
+    assert differences(service, ledger) == []
+    decision = size * len('{"block":"b1","credits":"-10","kind":"consumption","on":"2026-01-20"},')
+    assert len([length for length in read if length > decision]) == 1
+    rebuild(service.database, ledger)
+    assert len([length for length in read if length > decision]) == 2

@@ -17,6 +17,7 @@ from subledger.billing_documents import (
     Invoice,
     Overage,
     Payment,
+    RefundsOwed,
     ReversedUsage,
     Standing,
     Standings,
@@ -41,6 +42,7 @@ class StoredWallet(
     overages: tuple[Overage, ...] = ()
     carry: dict[str, Decimal] = {}
     standings: Standings = {}
+    refunds_owed: RefundsOwed = ()
 
 
 _wallet = msgspec.json.Decoder(StoredWallet)
@@ -96,6 +98,7 @@ def _stored_wallet(wallet: Wallet) -> StoredWallet:
         overages=() if has_rows(wallet.overages) else tuple(wallet.overages),
         carry=wallet.carry,
         standings=wallet.standings,
+        refunds_owed=wallet.refunds_owed,
     )
 
 
@@ -124,6 +127,7 @@ def decode_wallet(text: str, blocks: Iterable[str] = (), overages: Iterable[str]
         overages=Overages(stored.overages or map(_overage.decode, overages)),
         carry=stored.carry,
         standings=stored.standings,
+        refunds_owed=stored.refunds_owed,
     )
 
 

@@ -1,0 +1,340 @@
+"""A second, independent model of the money side: who owes what, what was received, paid back and charged back.
+
+Written from the specification of the accounting alone (sections 1, 4, 6a, 6b, 7), in plain Python, and sharing nothing
+with the product. It takes events as plain dicts, in the order of recording, and answers each with ``recorded`` or with
+the code of a refusal (``refused`` where the specification names none). ``balances`` gives the books by role.
+
+Owns: purchases with tax, usage and its reversal, payments, refunds, voids, memos, write-offs, disputes, transfers,
+escheat, expiry, months that close, undoing the last event. Does not own: pools, repricing, overage, grants, exchange
+rates (a second currency is modelled in its own amounts).
+
+Where the specification does not say what happens the model raises ``Silent`` with the question; the generator leaves
+such an event out. ``tests/campaigns/README.md`` lists these questions with the answers that the model takes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from datetime import date
+
+from tests.campaigns.money_claims import Block, Dispute, Event, Payment, Refused, Silent, minor
+from tests.campaigns.money_credits import Credits
+
+
+class MoneyModel(Credits):
+    """The books of a ledger whose currencies have two decimals."""
+
+    # --- money that comes -----------------------------------------------------------------------------------------
+
+    def _payment_received(self, event: Event, data: Event) -> None:
+        amount, day, id = minor(data["amount"]), self._day(event), data.get("payment_id", event["id"])
+        targets: list[Block] = []
+        if "block_id" in data or "invoice_id" in data:
+            targets = self._owing(event, data)
+        self._document("payment", id)
+        p = Payment(id, event["subject"], amount, data["currency"], data.get("processor"), day, unapplied=amount)
+        self.payments[id] = p
+        where = "processor_clearing" if p.processor else "cash"
+        self._post(day, "processing_fees", where, minor(data.get("fee")), payer=p.payer, currency=p.currency)
+        for b, part, on in self._settle(p, targets, amount, day):
+            if on > day:
+                self._post(day, where, "customer_balance", part, b)
+                self._post(on, "customer_balance", "accounts_receivable", part, b)
+            else:
+                self._post(day, where, "accounts_receivable", part, b)
+        self._post(day, where, "customer_balance", p.unapplied, payer=p.payer, currency=p.currency)
+
+    def _payment_applied(self, event: Event, data: Event) -> None:
+        p = self.payments.get(data["payment_id"])
+        amount, day = minor(data["amount"]), self._day(event)
+        if p is None or p.payer != event["subject"] or p.currency != data["currency"]:
+            raise Refused("refused")
+        if p.disputed:
+            raise Silent("applying a disputed payment")
+        targets = self._owing(event, data)
+        if amount > p.unapplied:
+            raise Refused("refused")
+        done = 0
+        for b, part, on in self._settle(p, targets, amount, day):
+            self._post(max(on, p.day), "customer_balance", "accounts_receivable", part, b)
+            done += part
+        if done < amount:
+            raise Refused("refused")
+
+    def _settle(self, p: Payment, targets: list[Block], amount: int, day: date) -> Iterator[tuple[Block, int, date]]:
+        """Pays what is open: first a write-off is undone, then the blocks of the purchase are paid in turn."""
+        blocks = {o.id: o for b in targets for o in self._siblings(b)}
+        for b in blocks.values():
+            if b.payer == p.payer and amount:
+                recovered = min(amount, b.bad_value + b.bad_tax)
+                if recovered:
+                    self._recover(b, recovered, day)
+                part = min(amount, b.open)
+                if part:
+                    b.open -= part
+                    b.received[p.id] += part
+                    p.unapplied -= part
+                    amount -= part
+                    yield b, part, max(day, b.invoiced_on)
+
+    def _recover(self, b: Block, amount: int, day: date) -> None:
+        if b.open and self.strict:
+            raise Silent("whether money after a write-off in part recovers it, or pays what is open, first")
+        if b.written_off_on and day < b.written_off_on:
+            raise Silent("money of before a write-off that is recorded after it")
+        tax = self._share(b.bad_tax, amount, b.bad_value + b.bad_tax)
+        b.bad_tax -= tax
+        b.bad_value -= amount - tax
+        b.conceded -= amount - tax
+        b.tax_left += tax
+        b.open += amount
+        self._post(day, "accounts_receivable", "bad_debt", amount - tax, b)
+        self._post(day, "accounts_receivable", "tax_payable" if b.relief else "bad_debt", tax, b)
+
+    def _payout_settled(self, event: Event, data: Event) -> None:
+        self._document("payout", data["payout_id"])
+        self._post(
+            self._day(event), "cash", "processor_clearing", minor(data["amount"]), currency=data["currency"], payer=""
+        )
+
+    # --- money that goes back -------------------------------------------------------------------------------------
+
+    def _payment_refunded(self, event: Event, data: Event) -> None:
+        amount, day, payer, currency = minor(data["amount"]), self._day(event), event["subject"], data["currency"]
+        theirs = [p for p in self.payments.values() if p.payer == payer and p.currency == currency]
+        mine = [b for b in self.blocks.values() if b.payer == payer and b.currency == currency]
+        if "payment_id" in data:
+            theirs = [p for p in theirs if p.id == data["payment_id"]]
+            if not theirs or amount > theirs[0].amount - theirs[0].back:
+                raise Refused("refused")
+            if any(b.owed["reclaimed"] for b in mine):
+                raise Silent("whether what was reclaimed from the state is paid back as a part of its payment")
+            mine = [b for b in mine if b.owed[theirs[0].id]]
+            if any(b.mixed for b in mine):
+                raise Silent("which of several payments is paid back")
+        elif "block_id" in data:
+            mine = self._siblings(self._owing(event, data)[0])
+        self._document("refund", data.get("refund_id"))
+        if any(p.disputed for p in theirs):
+            raise Silent("paying back while a payment is disputed")
+        sources = [(b, id) for b in mine for id in +b.owed if "payment_id" not in data or id == theirs[0].id]
+        owed = sum(b.owed[id] for b, id in sources)
+        balance = 0 if "block_id" in data and "payment_id" not in data else sum(p.unapplied for p in theirs)
+        if amount > owed + balance:
+            if "payment_id" not in data and amount <= owed + sum(p.unapplied for p in theirs):
+                raise Silent("whether a refund that names a block may pay back unapplied payments")
+            raise Refused("refused")
+        if "payment_id" not in data and len(sources) > 1 and amount < owed:
+            raise Silent("which of several refunds is paid first")
+        if (
+            "payment_id" not in data
+            and amount > owed
+            and sum(p.unapplied > 0 for p in theirs) > 1
+            and amount < owed + balance
+        ):
+            raise Silent("which of several unapplied payments is paid back")
+        default = theirs[0].processor if "payment_id" in data else None
+        where = "processor_clearing" if data.get("processor", default) else "cash"
+        left = amount
+        for b, id in sources:
+            part = min(left, b.owed[id])
+            b.owed[id] -= part
+            left -= part
+            if id in self.payments:
+                self.payments[id].back += part
+            self._post(day, "refunds_payable", where, part, b)
+        for p in theirs:
+            part = min(left, p.unapplied)
+            p.unapplied -= part
+            p.back += part
+            left -= part
+            self._post(day, "customer_balance", "refunds_payable", part, payer=payer, currency=currency)
+            self._post(day, "refunds_payable", where, part, payer=payer, currency=currency)
+
+    def _credit_memo_issued(self, event: Event, data: Event) -> None:
+        if "block_id" not in data and "invoice_id" not in data:
+            raise Refused("refused")
+        blocks, amount, tax = self._owing(event, data), minor(data["amount"]), minor(data.get("tax"))
+        b, day = blocks[0], self._day(event)
+        if len(blocks) > 1:
+            raise Silent("a memo on an invoice of several blocks")
+        if b.disputed:
+            raise Silent("a memo on a disputed block")
+        if b.lapsed and b.conceded:
+            raise Silent("whether usage or what lapsed was conceded")
+        if amount > b.drawn - b.conceded:
+            if amount <= sum(o.drawn - o.conceded for o in self._siblings(b)):
+                raise Silent("a memo for what another block of the purchase consumed")
+            raise Refused("refused")
+        if tax > self._share(b.tax, amount, b.basis) or tax > b.tax_left:
+            raise Refused("refused")
+        b.conceded += amount
+        b.tax_left -= tax
+        self._give_back(b, [("contra_revenue", amount, day), ("tax_payable", tax, day)])
+
+    def _receivable_written_off(self, event: Event, data: Event) -> None:
+        blocks = self._owing(event, data)
+        b, day = blocks[0], self._day(event)
+        if len(blocks) > 1:
+            raise Silent("a write-off of an invoice of several blocks")
+        if b.disputed:
+            raise Refused("block_disputed")
+        amount = minor(data["amount"]) if "amount" in data else b.open
+        if not amount or amount > b.open:
+            if amount <= sum(o.open for o in self._siblings(b)) and amount:
+                raise Silent("a write-off of what another block of the purchase owes")
+            raise Refused("refused")
+        tax, credits, unused, used = self._split(b, amount)
+        of_used = self._share(b.tax, used, b.basis)
+        relief = data.get("tax_relief", True)
+        if b.bad_value + b.bad_tax and b.relief != relief:
+            raise Silent("write-offs of one block with and without relief")
+        on = self._take(b, day, credits, unused) if unused else day
+        b.gone += credits
+        b.gone_value += unused
+        b.tax_left -= tax
+        b.conceded += used
+        b.open -= amount
+        b.bad_value += used
+        b.bad_tax += min(tax, of_used)
+        b.relief, b.written_off_on = relief, day
+        self._post(on, "prepaid_liability", "accounts_receivable", unused, b)
+        self._post(day, "bad_debt", "accounts_receivable", used, b)
+        self._post(day, "tax_payable" if relief else "bad_debt", "accounts_receivable", tax, b)
+
+    # --- disputes -------------------------------------------------------------------------------------------------
+
+    def _dispute_opened(self, event: Event, data: Event) -> None:
+        day, payment = self._day(event), data.get("payment_id")
+        balance, received = 0, 0
+        if payment is not None:
+            p = self.payments.get(payment)
+            if p is None or p.payer != event["subject"] or data.get("currency", p.currency) != p.currency:
+                raise Refused("refused")
+            if p.processor is None:
+                raise Silent("a dispute of a payment that came through no processor")
+            if p.disputed:
+                raise Silent("two disputes of one payment")
+            parts = [(b, payment, b.received[payment]) for b in self.blocks.values() if b.received[payment]]
+            balance, received, currency = p.unapplied, p.amount - p.back, p.currency
+            owed = sum(b.owed[payment] + b.unclaimed for b in self.blocks.values() if payment in b.owed | b.received)
+        else:
+            b = self._owing(event, data)[0]
+            parts = [(b, id, n) for id, n in (+b.received).items() if self.payments[id].processor]
+            owed = b.owed.total() + b.unclaimed
+            received, currency = sum(n for _, _, n in parts) + owed, b.currency
+        self._document("dispute", data["dispute_id"])
+        whole = balance + sum(n for _, _, n in parts)
+        amount = minor(data["amount"]) if "amount" in data else whole
+        if any(b.mixed for b, _, _ in parts):
+            raise Silent("which of several payments was paid back")
+        if amount > received or not received:
+            raise Refused("refused")
+        if amount > whole or not amount or owed:
+            raise Silent("a dispute of what is owed back, but not paid back yet")
+        if any(b.disputed or b.mixed for b, _, _ in parts):
+            raise Silent("two disputes of one block, or of a block that was paid back in part")
+        if amount < whole and len(parts) + (balance > 0) > 1:
+            raise Silent("how a dispute of a part divides over blocks and the unapplied part")
+        if amount < whole:
+            parts, balance = [(b, id, amount) for b, id, _ in parts], balance and amount
+        for b, id, n in parts:
+            if b.expires and n < b.standing + b.tax_left:
+                raise Silent("which credits a dispute of a part freezes")
+            b.disputed += n
+            self.payments[id].disputed = True
+        if payment is not None:
+            self.payments[payment].disputed = True
+        ids = [(b.id, id, n) for b, id, n in parts]
+        self.disputes[data["dispute_id"]] = Dispute(
+            data["dispute_id"], payment, ids, balance, currency, event["subject"]
+        )
+        of = {"payer": event["subject"], "currency": currency}
+        self._post(day, "disputes_receivable", "processor_clearing", amount, **of)
+        self._post(day, "dispute_fees", "processor_clearing", minor(data.get("fee")), **of)
+
+    def _end(self, event: Event, data: Event) -> Dispute:
+        d = self.disputes.get(data["dispute_id"])
+        if d is None or d.ended or d.payer != event["subject"]:
+            raise Refused("refused")
+        d.ended = True
+        for name, id, n in d.parts:
+            self.blocks[name].disputed -= n
+            self.blocks[name].freed_on = self._day(event)
+            self.payments[id].disputed = False
+        if d.payment:
+            self.payments[d.payment].disputed = False
+        return d
+
+    def _dispute_won(self, event: Event, data: Event) -> None:
+        d = self._end(event, data)
+        self._post(
+            self._day(event), "processor_clearing", "disputes_receivable", d.amount, payer=d.payer, currency=d.currency
+        )
+
+    def _dispute_lost(self, event: Event, data: Event) -> None:
+        d, day = self._end(event, data), self._day(event)
+        lost = minor(data["amount"]) if "amount" in data else d.amount
+        if lost > d.amount or not lost:
+            raise Refused("refused")
+        parts, balance = d.parts, d.balance
+        if lost < d.amount:
+            if len(parts) + (balance > 0) > 1:
+                raise Silent("how a loss of a part divides over blocks and the unapplied part")
+            parts, balance = [(name, id, lost) for name, id, _ in parts], balance and lost
+        of = {"payer": d.payer, "currency": d.currency}
+        self._post(day, "processor_clearing", "disputes_receivable", d.amount - lost, **of)
+        for name, id, n in parts:
+            b = self.blocks[name]
+            tax, credits, unused, used = self._split(b, n)
+            on = self._take(b, day, credits, unused) if unused else day
+            b.gone += credits
+            b.gone_value += unused
+            b.tax_left -= tax
+            b.conceded += used
+            b.received[id] -= n
+            self.payments[id].back += n
+            self._post(on, "prepaid_liability", "disputes_receivable", unused, b)
+            self._post(day, "contra_revenue", "disputes_receivable", used, b)
+            self._post(day, "tax_payable", "disputes_receivable", tax, b)
+        if balance:
+            assert d.payment
+            self.payments[d.payment].unapplied -= balance
+            self.payments[d.payment].back += balance
+            self._post(day, "customer_balance", "disputes_receivable", balance, **of)
+
+    # --- undoing --------------------------------------------------------------------------------------------------
+
+    def _event_reversed(self, event: Event, data: Event) -> None:
+        """Takes back an event: the state is as if it had not been recorded, and its entries are mirrored.
+
+        What was recorded since must be the same without it; where a later fact could not have been, ``changed_since``.
+        """
+        undone = next((step for step in self.log if step.event["id"] == data["event_id"]), None)
+        if undone is None or undone.answer != "recorded" or undone.event.get("subject") != event.get("subject"):
+            raise Refused("refused")
+        if undone.event["type"] in ("credits.consumed", "consumption.reversed", "event.reversed") or undone.undone:
+            raise Silent("undoing usage, or twice")
+        books = MoneyModel(strict=self.strict)
+        for step in self.log:
+            if step is undone or step.answer != "recorded":
+                continue
+            if books.record(step.event) != "recorded":
+                raise Refused("changed_since")
+            if books.log[-1].entries != step.entries:
+                raise Silent("undoing what later events depend on, though they could have been without it")
+        day, entries, log, days = self._day(event), self.entries, self.log, {b.id: b.days for b in self.blocks.values()}
+        closed, gone = self.closed, self.gone_documents | (self.documents - books.documents)
+        self.__dict__ = books.__dict__
+        self.entries, self.log, self.closed, self.gone_documents = entries, log, closed, gone
+        undone.undone = True
+        for b in self.blocks.values():
+            taken = undone.days.get(b.id, [])
+            b.days = days[b.id] + [(self._open(max(day, d)), -credits, -value) for d, credits, value in taken]
+        for e in reversed(undone.entries):
+            mirror = copy.copy(e)
+            mirror.debit, mirror.credit = e.credit, e.debit
+            mirror.debit_customer, mirror.credit_customer = e.credit_customer, e.debit_customer
+            mirror.day = self._open(max(day, e.day))
+            self.entries.append(mirror)
