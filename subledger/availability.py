@@ -51,6 +51,8 @@ Changes = tuple[Change, ...]
 
 def with_change(changes: Changes, change: Change) -> Changes:
     """The changes with one more, added to that of its day if there is one. A change of nothing is left out."""
+    if not changes or changes[-1].on < change.on:
+        return (*changes, change) if any(change[1:]) else changes
     after = len(changes)
     while after and changes[after - 1].on > change.on:
         after -= 1

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
 
 from msgspec.structs import replace
 
 from subledger import lapses as lapses_of
-from subledger.availability import Change, Portion, negative, remembered, with_change
+from subledger.availability import Change, Changes, Portion, negative, remembered, with_change
 from subledger.billing_documents import (
     BillingDocument,
     Dispute,
@@ -122,12 +121,14 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
     )
     match kind.column:
         case "consumed":
+            changes, losses_from = _dated(block, by_day, closed_through)
             block = replace(
                 block,
                 used=block.used + credits,
                 drawn_minor=block.drawn_minor + amount,
                 drawn_functional=block.drawn_functional + functional,
-                **_dated(block, by_day, closed_through),
+                changes=changes,
+                losses_from=losses_from,
             )
             if block.segment is not None and block.used < block.segment.used:
                 # Usage of before the repricing came back: the remaining credits are priced together from here on.
@@ -141,8 +142,9 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
                 before.amount_minor - sign * amount,
                 before.functional_minor - sign * functional,
             )
-            dated = _dated(block, by_day, closed_through)
-            block = replace(block, disposed={**block.disposed, column: after}, **dated)
+            changes, losses_from = _dated(block, by_day, closed_through)
+            disposed = {**block.disposed, column: after}
+            block = replace(block, disposed=disposed, changes=changes, losses_from=losses_from)
             if column in ("expired", "escheated"):
                 block = _broken(block, event, movement, -sign)
         case None:
@@ -163,14 +165,16 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
     return block
 
 
-def _dated(block: Block, change: Change, closed_through: date | None) -> dict[str, Any]:
-    """The fields of a block that remember a change of its credits or value by day."""
-    if change.on <= block.losses_from:
-        return {}  # no loss is dated before that day, and from there on only what remains counts
-    changes, last_gain = remembered(with_change(block.changes, change), closed_through)
-    if last_gain is None or last_gain <= block.losses_from:
-        return {"changes": changes}
-    return {"changes": changes, "losses_from": last_gain}
+def _dated(block: Block, change: Change, closed_through: date | None) -> tuple[Changes, date]:
+    """The changes of a block with one more, and the day before which no loss is dated then."""
+    changes, losses_from = block.changes, block.losses_from
+    if change.on <= losses_from:
+        return changes, losses_from  # no loss is dated before that day, and from there on only what remains counts
+    after = with_change(changes, change)
+    if changes and changes[-1].on == change.on and (closed_through is None or changes[0].on > closed_through):
+        return after, losses_from  # nothing is forgotten while the last day is the same: nearly all usage
+    after, last_gain = remembered(after, closed_through)
+    return after, losses_from if last_gain is None else max(losses_from, last_gain)
 
 
 def _repriced(block: Block, movement: Movement) -> Block:
@@ -271,7 +275,8 @@ def _without_value(
             gained = -(movement.functional_minor or 0)
             by_day = Change(movement.accounting_date, ZERO, 0, gained)
             worth = block.price_functional + gained
-            return replace(block, price_functional=worth, **_dated(block, by_day, closed_through))
+            changes, losses_from = _dated(block, by_day, closed_through)
+            return replace(block, price_functional=worth, changes=changes, losses_from=losses_from)
     return block
 
 

@@ -236,6 +236,7 @@ def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: da
         escheat_class=block.escheat_class,
         opened_at_position=0,
         losses_from=on,
+        breakable_from=block.breakable_from,
     )
 
 

@@ -629,3 +629,13 @@ def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left
         drawn_minor=286,
         drawn_functional=343,
     )
+
+
+def test_a_transferred_block_breaks_no_earlier_than_the_event_that_moved_its_expiry() -> None:
+    case = Case()
+    case.buys("A", expires_at=on(60).isoformat())
+    case.does("credits.transferred", 20, block_id="A", credits="3", to_customer="bob", new_block_id="N")
+    case.does("block.expiry_changed", 41, block_id="A", expires_at=on(45).isoformat(), reason="r")
+    case.does("credits.transferred", 42, block_id="A", to_customer="bob", new_block_id="M")
+    early, late = (case.wallets["bob"].state_of_block(name) for name in "NM")
+    assert (early.breakable_from, late.breakable_from) == (None, date(2026, 2, 10))
