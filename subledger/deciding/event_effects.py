@@ -4,8 +4,8 @@ The movements of a decision say what each customer gains and pays; entry kinds s
 that is added later is measured without a line here, and a gift is a gift under any name. Of usage only what is beyond
 the credits at no price is measured: other usage takes credits for a service.
 
-Owns: the measures. Does not own: what a customer gains and pays (gains), disputes of money that was never received
-(unreceived), which effects need a second person (second_person). Pure.
+Owns: the measures. Does not own: what a customer gains and pays (gains), which effects need a second person
+(second_person). Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import msgspec
 from subledger.blocks import ZERO, Block
 from subledger.books import Books
 from subledger.deciding.gains import Gains, carrying, effect_of_usage, functional_amount, major
-from subledger.deciding.unreceived import lost_unreceived
 from subledger.event_effect import EventEffect
 from subledger.events.data import BreakageEstimated, ConsumptionReversed, CreditsConsumed, CreditsExpired
 from subledger.events.envelope import Event
@@ -102,10 +101,9 @@ def effect_of(
             gained[customer].add(movement, kind, before[customer], after[customer], state)
         sums.add(event, movement, kind)
     changes = [change for change in _moved_expiries(event, decision, before, after, state, now) if change is not None]
-    unreceived = lost_unreceived(event, decision, before)
     scale = exponent(state.functional_currency)
     credits = sum((mine.free_credits(event, state) for mine in gained.values()), ZERO)
-    value = sum((mine.free_value(event, state) for mine in gained.values()), major(unreceived.used_minor, scale))
+    value = sum((mine.free_value(event, state) for mine in gained.values()), ZERO)
     advanced = max(sums.advanced, _expected_breakage_added(event, decision, books), 0)
     back = max(sums.refunds, 0) + max(sums.to_states, 0) + sums.paid_to_states
     owed_back = sums.refunds > 0 or sums.to_states > 0
@@ -115,7 +113,7 @@ def effect_of(
         money_back=_stored(major(back, scale)),
         revenue_advanced=_stored(major(advanced, scale) + sum((change.advanced for change in changes), ZERO)),
         written_off=_stored(major(max(sums.written_off, 0), scale)),
-        cancels=sums.cancels or owed_back or unreceived.cancels or any(change.shortens for change in changes),
+        cancels=sums.cancels or owed_back or any(change.shortens for change in changes),
     )
 
 

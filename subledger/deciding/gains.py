@@ -1,7 +1,7 @@
 """Gains: the credits and value that each customer gains by an event, and what the customer pays for them.
 
-Owns: these sums, and which price is none in substance. Does not own: the other measures of an effect (event_effects),
-what was received for a disputed block (unreceived). Pure.
+Owns: these sums, and which price is none in substance. Does not own: the other measures of an effect (event_effects).
+Pure.
 """
 
 from __future__ import annotations

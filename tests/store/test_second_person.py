@@ -27,7 +27,7 @@ DEAR = {"grant_value_above": "100.00"}
 VOIDS = {"voids": True}
 PAID = [
     purchase("B", "10000", "ann", "2026-01-05", price="1000.00", invoice_id="I", expires_at="2099-01-01T00:00:00Z"),
-    payment("pay-1", "1000.00", "ann", "2026-01-06", block_id="B", payment_id="pay-1"),
+    payment("pay-1", "1000.00", "ann", "2026-01-06", block_id="B", payment_id="pay-1", processor="cards"),
 ]
 UNPAID = PAID[:1]
 USED = usage("use", "6000", "ann", "2026-01-10")
@@ -165,23 +165,6 @@ WAYS_ROUND = {
         ESCHEATED, {"money_back_above": "100"},
         event("escheat.reclaimed", block_id="B", amount="500.00", currency="USD"),
         ("money_back", {"money_back": "500", "cancels": True}),
-    ),
-    "a lost dispute of what nobody paid": (
-        [*UNPAID, USED, DISPUTED], DEAR, event("dispute.lost", dispute_id="d"),
-        ("grant", {"value_given": "600", "cancels": True}),
-    ),
-    "a lost dispute of what nobody paid, where voids need somebody": (
-        [*UNPAID, DISPUTED], VOIDS, event("dispute.lost", dispute_id="d"),
-        ("void", {"cancels": True}),
-    ),
-    "a dispute of what nobody paid, won for a cent": (
-        [*UNPAID, USED, DISPUTED], DEAR, event("dispute.won", dispute_id="d", amount="0.01", currency="USD"),
-        ("grant", {"value_given": "599.99", "cancels": True}),
-    ),
-    "a lost dispute of more than what was paid": (
-        [*UNPAID, USED, payment("pay-1", "850.00", "ann", "2026-01-06", block_id="B", payment_id="pay-1"), DISPUTED],
-        DEAR, event("dispute.lost", dispute_id="d"),
-        ("grant", {"value_given": "150", "cancels": True}),
     ),
     "an estimate before anything was used": (
         POOLED, {"revenue_advanced_above": "100"},
