@@ -1,8 +1,8 @@
 """Sources of a period's revenue: the opening liability, or sales of the period (ASC 606-10-50-8(b)).
 
 A block's revenue is taken first from its carrying amount at the opening, then from later additions (a repricing): first
-in, first out. A block that was transferred to another customer counts together with the block it came from, as one
-family. Negative revenue takes back revenue of earlier periods.
+in, first out. A block that was transferred to another customer counts together with the original block, as one family.
+Negative revenue takes back revenue of earlier periods.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ ORDER BY given.position
 """
 
 SourceLine = tuple[str, str]
-"""Source of revenue, or item of the bridge to the accounts; and currency."""
+"""The source of revenue, or the item of the bridge to the accounts; and the currency."""
 RevenueFigures = dict[SourceLine, list[int]]
 """Amounts in minor units: in the currency, and in the functional currency."""
 
 
 class Family(msgspec.Struct):
-    """A block and the blocks it was transferred as: carrying amount at the opening, and revenue since."""
+    """A block and the blocks to which it was transferred: carrying amount at the opening, and revenue since then."""
 
     currency: str
     is_refundable: bool = False
@@ -122,7 +122,9 @@ def _families(blocks: Iterable[Holding], roots: dict[str, str], from_date: date 
 
 
 def _split(found: RevenueFigures, family: Family) -> None:
-    """Adds a family's revenue: first from its opening, then from additions; negative revenue as earlier periods'."""
+    """Adds a family's revenue: first from its opening, then from additions. Negative revenue belongs to earlier
+    periods.
+    """
     amount = family.recognised[0]
     if not family.existed:
         _add(found, (FROM_PERIOD, family.currency), family.recognised)
