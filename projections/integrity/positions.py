@@ -27,7 +27,8 @@ PositionKey = tuple[str | None, str, str, str]
 
 _NEVER_CREDIT = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
 _NEVER_DEBIT = ("customer_balance", "refunds_payable", "unclaimed_property")
-_ALWAYS_KEPT = ("customer_balance", "refunds_payable")  # others in the functional currency are kept elsewhere
+# In the functional currency the wallets store no balance of other roles.
+_ALWAYS_KEPT = ("customer_balance", "refunds_payable")
 
 
 class PositionLaws:
