@@ -38,21 +38,21 @@ class Access(IntEnum):
 
 
 def hash_of(secret: str) -> bytes:
-    """SHA-256 of a key's secret: the only part of it that is stored."""
+    """SHA-256 of a key's secret. Only this hash is stored."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def any_key_exists(database: Database) -> bool:
-    """True if a key was ever made, also if it has ended."""
+    """True if a key was ever created, even if it has ended."""
     with database.engine.connect() as connection:
         return connection.execute(sa.select(sa.literal(1)).select_from(api_keys).limit(1)).first() is not None
 
 
 def authorize(found: KnownKey | None, *, ledger: str | None, needed: Access) -> KnownKey:
-    """Returns the key if it allows the call. ``ledger``: None for what each ledger's keys may do.
+    """Returns the key if it allows the call. ``ledger``: None for a call that a key of any ledger may make.
 
-    Raises NotAuthenticated for an unknown key, KeyExpired and KeyRevoked for one that has ended, NotAllowed if its
-    ledger or role is another.
+    Raises NotAuthenticated for an unknown key, KeyExpired and KeyRevoked for a key that has ended, NotAllowed if the
+    key is for another ledger or its role has too few rights.
     """
     if found is None:
         raise NotAuthenticated("this key is not known", expected="Authorization: Bearer KEY")
@@ -79,17 +79,17 @@ class KnownKey(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Result of a look-up: keys by hash, and whether any key exists at all."""
+    """Result of a look-up: keys by hash, and ``True`` if any key exists."""
 
     keys: Mapping[bytes, KnownKey]
     any_key_exists: bool
 
 
 class KeyDesk:
-    """Looks keys up for all calls that came while the last look-up was on its way, in one query.
+    """Looks keys up in one query for all calls that arrived while the previous look-up was running.
 
-    Nothing is remembered: each look-up begins after the call it is for, so a key that is revoked is refused at once,
-    whichever server it was revoked through. Belongs to one event loop.
+    Nothing is cached: each look-up begins after its calls. So a revoked key is refused at once, whichever server
+    revoked it. An instance belongs to one event loop.
     """
 
     def __init__(self, database: Database) -> None:
@@ -100,7 +100,7 @@ class KeyDesk:
         self._noting: asyncio.Task[None] | None = None
 
     async def find(self, key: str | None) -> tuple[KnownKey | None, bool]:
-        """Returns the key if it is known, and whether any key exists."""
+        """Returns the key if it is known, and True if any key exists."""
         future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         hashed = self._waiting[future] = None if key is None else hash_of(key)
         if self._busy is None:
@@ -133,7 +133,7 @@ class KeyDesk:
             self._noting = asyncio.create_task(self._note(used))
 
     async def _note(self, key_ids: set[str]) -> None:
-        """Writes when keys were last used, beside the calls: nobody waits for it, and it may fail."""
+        """Stores the time at which keys were last used, beside the calls. Nobody waits for it, and it may fail."""
         try:
             with suppress(Unavailable):
                 await run_in_threadpool(self._write_use, list(key_ids))
@@ -167,7 +167,7 @@ WHERE key_id = ANY(%(key_ids)s) AND (last_used_at IS NULL OR last_used_at <= %(b
 
 
 def _own(error: Exception) -> Exception:
-    """For each call an error of its own: raising writes into it."""
+    """Returns a separate error for each call, because raising an error changes it."""
     copied = copy.copy(error)
     copied.__cause__ = error
     return copied

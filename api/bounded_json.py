@@ -15,7 +15,7 @@ _COUNTED_AT_ONCE = 256 << 10
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """Limits of a body, or of a text within it: bytes and JSON values; the advice of the error beyond them."""
+    """Limits of a body, or of a text within it: bytes and JSON values. ``advice`` is for the error beyond them."""
 
     most: int = limits.MAX_BODY
     advice: str = "send less at once"
@@ -24,7 +24,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = loads) -> Any:
-    """A JSON value of bounded size and depth. Raises InvalidJson, TooLarge."""
+    """Decodes a JSON value of bounded size and depth. Raises InvalidJson, TooLarge."""
     _check_values(text, bound)
     decoded = decoding(text)
     level = [decoded] if isinstance(decoded, dict | list) else []
@@ -43,8 +43,8 @@ def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = load
 
 
 def _check_values(text: bytes, bound: Bound) -> None:
-    # Commas and brackets in strings count too. That is cheap, and leaves room: an event has about twenty values.
-    # In pieces, as no other thread can run while one is counted.
+    # Commas and brackets in strings are counted too. That is fast, and the limit has room for it: an event has about
+    # twenty values. The text is counted in pieces, because no other thread can run during the count of one piece.
     view, values = memoryview(text), 0
     for start in range(0, len(text), _COUNTED_AT_ONCE):
         piece = bytes(view[start : start + _COUNTED_AT_ONCE])

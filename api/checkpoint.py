@@ -1,8 +1,8 @@
 """Signed checkpoints: the tree head of a ledger as a C2SP tlog-checkpoint, with an Ed25519 signature.
 
-The key comes from ``SUBLEDGER_SIGNING_KEY`` (32 bytes, base64) or from ``checkpoint.key`` in the home, where it is
-made at first use; one that another user put there is refused. If the key and the database are both given, the home may
-be read-only: then signatures are stored in the database alone. No two roots are ever signed for one size, and a root is
+The key comes from ``SUBLEDGER_SIGNING_KEY`` (32 bytes, base64) or from ``checkpoint.key`` in the home directory, where
+the first use creates it. A key file of another user is refused. If the key and the database are both given, the home
+may be read-only; then signatures are stored only in the database. Two roots are never signed for one size. A root is
 signed only if its log begins with the log that was signed before.
 
 Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
@@ -40,24 +40,25 @@ _log = structlog.get_logger("subledger.checkpoints")
 
 
 class SignedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The note's text, and the public key that verifies it: None if it was another one, and is not known any more."""
+    """The note's text, and the public key that verifies it; None if that key is not known any more."""
 
     text: str
     public_key: bytes | None
 
 
 def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
-    """The signed tree head of a ledger as it stands; asked again at the same size, the same note.
+    """Returns the signed tree head of a ledger. A second call at the same size returns the same note.
 
-    It stays signed with the key of then, when the signing key is another one now.
+    A note keeps its signature, even if the signing key has changed since.
 
-    It is kept in the database and in the home. Raises UnknownLedger; CheckpointConflict, and signs nothing, if what was
-    signed before is not how this log begins, or if this size was signed with another root.
+    The note is stored in the database and in the home. Raises UnknownLedger. Raises CheckpointConflict, and signs
+    nothing, if the log does not begin with the log that was signed before, or if this size was signed with another
+    root.
     """
     with database.read() as connection:
-        ledger_head(connection, ledger)  # before a file is made for it
-    # Everything that was signed is compared with the log before anything is signed. The file's lock is held to the end:
-    # two processes of this machine would otherwise both find nothing, and sign two roots for one size.
+        ledger_head(connection, ledger)  # an unknown ledger must not get a file
+    # All earlier signed tree heads are compared with the log before anything is signed. The file is locked until the
+    # end. Otherwise two processes of this machine could both find nothing, and sign two roots for one size.
     with database.read() as connection, opened(ledger) as log:
         log.check()
         head = ledger_head(connection, ledger)
@@ -75,8 +76,8 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
             signed = SignedCheckpoint(text=note, public_key=_verifying(note, known))
         else:
             signed = sign_checkpoint(ledger, head.position, head.root)
-        # On disk before it is returned, in the file first. A checkpoint that an auditor has, and this installation has
-        # not, could be contradicted by the next one.
+        # The note is on disk before it is returned, first in the file. If an auditor had a checkpoint that this
+        # installation does not have, the next checkpoint could contradict it.
         if not same and log.refused is None:
             log.add(
                 Line(
@@ -96,16 +97,16 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
 def _stored(
     database: Database, ledger: str, head: LedgerHead, signed: SignedCheckpoint, refused: OSError | None
 ) -> SignedCheckpoint:
-    """Keeps what was signed in the database, and returns what is kept there: another machine may have been quicker.
+    """Stores a signed note in the database, and returns the stored one, which may be an earlier one of another machine.
 
-    ``refused``: why the home could not keep it. Raises FileUnavailable if neither can: a checkpoint that is kept
-    nowhere is not handed out.
+    ``refused``: the error for which the home could not store it. Raises FileUnavailable if neither can store it,
+    because a checkpoint that is stored nowhere must not be handed out.
     """
     row = Signed(size=head.position, root=head.root, note=signed.text, public_key=signed.public_key)
     try:
         with database.write() as writing:
             keep_signed(writing, ledger, row)
-    except ON_A_STANDBY:  # the home alone can keep it
+    except ON_A_STANDBY:  # the home alone can store it
         if refused is None:
             return signed
         raise FileUnavailable(
@@ -125,8 +126,8 @@ def _stored(
         )
     with database.read() as connection:
         stored = signed_at_size(connection, ledger, head.position)
-    # Another machine, with another home, may have signed the same size first. Its note is the one that is handed out;
-    # and if it has another root, neither of the two is.
+    # Another machine, with another home, may have signed the same size first. Then its note is handed out. If that note
+    # has another root, neither note is.
     if stored is None or stored.note == signed.text:
         return signed
     _check(head, [stored], root_of=lambda _: head.root)
@@ -134,7 +135,7 @@ def _stored(
 
 
 def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedCheckpoint:
-    """The tree head that was signed at a size. Raises UnknownLedger, UnknownCheckpoint."""
+    """Returns the tree head that was signed at a size. Raises UnknownLedger, UnknownCheckpoint."""
     with database.read() as connection:
         ledger_head(connection, ledger)
         stored = signed_at_size(connection, ledger, size)
@@ -151,9 +152,10 @@ def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedChec
 
 
 def consistency(database: Database, ledger: str, old: int, new: int | None) -> dict[str, Any]:
-    """The proof that the first ``old`` events are how the first ``new`` begin; by default all. Hashes in hex.
+    """Returns the proof that the first ``new`` events begin with the first ``old``; ``new`` is by default all. Hashes
+    are in hex.
 
-    Raises UnknownLedger; UnknownCheckpoint for a log that is not as long; InvalidValue.
+    Raises UnknownLedger; UnknownCheckpoint for a size that the log does not have; InvalidValue.
     """
     with database.read() as connection:
         head = ledger_head(connection, ledger)
@@ -193,7 +195,7 @@ def _check(head: LedgerHead, signed: Sequence[Signed | Line], *, root_of: Callab
 
 
 def sign_checkpoint(ledger: str, size: int, root: bytes) -> SignedCheckpoint:
-    """A tree head, signed whatever was signed before: see ``checkpoint_of``."""
+    """Signs a tree head without a comparison with earlier ones: ``checkpoint_of`` makes it."""
     key = _signing_key()
     public = key.public_key().public_bytes_raw()
     body = f"subledger/{ledger}\n{size}\n{base64.b64encode(root).decode()}\n"
@@ -211,12 +213,12 @@ def _key_of(stored: Signed | None) -> set[bytes]:
 
 
 def _verifying(note: str, known: set[bytes]) -> bytes | None:
-    """The public key that a note names and that verifies it: one of those that are known, or the present one."""
+    """The public key that verifies a note: one of the known keys, or the current one. None if none of them does."""
     body, _, line = note.partition("\n\n")
     try:
         signature = base64.b64decode(line.rpartition(" ")[2])
     except ValueError:
-        return None  # not a note that was signed: verify finds the row that was changed
+        return None  # the text is not a signed note: verify finds the changed row
     for public in sorted(known | _present_key()):
         if _key_id(public) == signature[:4]:
             with suppress(InvalidSignature, ValueError):
@@ -226,7 +228,7 @@ def _verifying(note: str, known: set[bytes]) -> bytes | None:
 
 
 def _present_key() -> set[bytes]:
-    """The public key of this installation, if it has one: to verify, none is made."""
+    """The public key of this installation, if it has one. No key is created for verifying."""
     if not os.environ.get("SUBLEDGER_SIGNING_KEY") and not (home() / _KEY_FILE).exists():
         return set()
     return {_signing_key().public_key().public_bytes_raw()}
@@ -248,8 +250,8 @@ def _signing_key() -> Ed25519PrivateKey:
 
 
 def _make_key(path: Path) -> None:
-    # Written whole under a name of its own and then linked: a reader never finds half a key, and a link, unlike a
-    # rename, does not replace a key with which something may be signed already.
+    # The key is written whole under another name and then linked. So a reader never finds half a key. Unlike a rename,
+    # a link does not replace an existing key, which may have signed something already.
     own = path.with_suffix(f".{os.getpid()}")
     descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -257,7 +259,7 @@ def _make_key(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     try:
-        os.link(own, path)  # of two that make a key at once, the first one's stays
+        os.link(own, path)  # if two processes create a key at once, the first one's key stays
     except FileExistsError:
         pass
     finally:

@@ -1,10 +1,10 @@
 """Log of the tree heads that this installation signed, outside the database: one append-only file per ledger.
 
-Whoever rewrites a ledger in the database has to rewrite this file too. A line is a tree head that was signed, or a
-restored backup: from there on the log may be shorter than, or other than, what was signed before.
-A last line without its end was never handed out (the power failed meanwhile), and is cut off.
-A home that cannot be written keeps nothing; then the database alone does, if the home is not needed.
-Owns: the files. Does not own: signing (checkpoint), the comparison with the log (projections.integrity.seen).
+A person who rewrites a ledger in the database must rewrite this file too. A line is a signed tree head or a restored
+backup. After a restored backup, the log may be shorter than the log that was signed before, or differ from it. A last
+line without its end was never handed out (the power failed during the write), and is cut off. A home that cannot be
+written stores nothing. If the home is not needed, only the database stores the tree heads then. Owns: the files. Does
+not own: signing (checkpoint), the comparison with the log (projections.integrity.seen).
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CheckpointLog:
-    """The lines of one ledger, under the file's lock. ``refused``: why nothing can be added, where that is so."""
+    """The lines of one ledger, under the file's lock. ``refused``: the error for which nothing can be added; None if
+    lines can be added.
+    """
 
     def __init__(self, path: Path, file: BinaryIO | None, refused: OSError | None = None) -> None:
         self.path = path
@@ -54,13 +56,13 @@ class CheckpointLog:
         self._file = file
         self._lines: list[Line] = []
         self.unreadable: list[Unreadable] = []
-        """Lines that are not what was written there."""
+        """Lines that were changed after they were written."""
         self._read()
 
     def _read(self) -> None:
         content = b"" if self._file is None else self._file.read()
-        # A line is handed out after its fsync. So a last line without its end was never handed out, and may be removed;
-        # any other line that cannot be read was changed later, and is reported.
+        # A line is handed out only after its fsync. So a last line without its end was never handed out, and may be
+        # removed. Any other line that cannot be read was changed later, and is reported.
         complete = content[: content.rfind(b"\n") + 1]
         if self._file is not None and complete != content and self.refused is None:
             self._file.truncate(len(complete))
@@ -72,7 +74,7 @@ class CheckpointLog:
                 self.unreadable.append(Unreadable(location=str(self.path), line=number, reason=str(error)))
 
     def check(self) -> None:
-        """Raises IntegrityFault for a line that cannot be read: what was signed there is not known."""
+        """Raises IntegrityFault for a line that cannot be read, because its tree head is unknown."""
         for one in self.unreadable:
             raise IntegrityFault(
                 f"line {one.line} of {self.path} was changed after it was written, so no checkpoint is signed; "
@@ -82,7 +84,7 @@ class CheckpointLog:
             )
 
     def standing(self) -> list[Line]:
-        """The tree heads that the log must still have: those since the last backup that was restored."""
+        """The tree heads that the log must still have: those since the last restored backup."""
         found: list[Line] = []
         for line in self._lines:
             if line.reason:
@@ -92,23 +94,24 @@ class CheckpointLog:
         return found
 
     def at_size(self, size: int) -> list[Line]:
-        """Every tree head that was signed over so many events, also before a backup was restored."""
+        """Every tree head that was signed at this size, including those before a restored backup."""
         return [line for line in self._lines if line.size == size and not line.reason]
 
     def public_keys(self) -> set[bytes]:
-        """Every key that something was signed with, as far as it was noted."""
+        """Every public key that is noted beside a signed tree head."""
         return {line.public_key for line in self._lines if line.public_key}
 
     def add(self, line: Line) -> None:
-        """Raises OSError if nothing can be added."""
+        """Adds a line. Raises OSError if nothing can be added."""
         if self.refused is not None or self._file is None:
             raise self.refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         is_first = self._file.seek(0, os.SEEK_END) == 0
         self._file.write(msgspec.json.encode(line) + b"\n")
-        # Synced before the caller returns the note. After a power failure the file must know every note that left here.
+        # The line is on disk before the caller returns the note. After a power failure the file must have every note
+        # that was handed out.
         self._file.flush()
         os.fsync(self._file.fileno())
-        if is_first:  # or the file's name may be lost with the power, and what was signed with it
+        if is_first:  # a power failure could otherwise remove the file's name, and with it the signed tree heads
             for directory in (self.path.parent, self.path.parent.parent):
                 make_durable(directory)
         self._lines.append(line)
@@ -116,9 +119,9 @@ class CheckpointLog:
 
 @contextmanager
 def opened(ledger: str) -> Iterator[CheckpointLog]:
-    """The file of a ledger that there is, made if it is not there; for one at a time.
+    """Opens the file of a ledger, for one process at a time. Creates it if it does not exist.
 
-    With a home that cannot be written and is not needed, what there is of it can be read, and nothing added.
+    If the home cannot be written and is not needed, existing lines can be read, and none can be added.
     """
     refused = None
     try:
@@ -150,7 +153,7 @@ def _is_there(path: Path) -> bool:
 
 
 def public_keys_of(ledger: str) -> set[bytes]:
-    """Public keys of the notes of a ledger that this installation signed; makes no file."""
+    """Public keys of the notes of a ledger that this installation signed. Does not create a file."""
     path = _path(ledger)
     if not _is_there(path):
         return set()
@@ -168,13 +171,13 @@ def _locked(path: Path) -> Iterator[CheckpointLog]:
             raise
         descriptor, refused = os.open(path, os.O_RDONLY | flags), error
     with os.fdopen(descriptor, "rb" if refused else "r+b") as file:
-        # Also for reading: a reader that saw half of another process's line would cut it off.
+        # Readers lock too: a reader that saw half of another process's line would cut it off.
         fcntl.flock(file, fcntl.LOCK_EX)
         yield CheckpointLog(path, file, refused)
 
 
 def seen_of(ledger: str) -> list[Seen | Unreadable]:
-    """Tree heads of a ledger that this installation signed, and that its log must still contain; makes no file."""
+    """Tree heads of a ledger that this installation signed and that its log must still have. Does not create a file."""
     path = _path(ledger)
     if not _is_there(path):
         return []
@@ -185,6 +188,6 @@ def seen_of(ledger: str) -> list[Seen | Unreadable]:
 
 
 def note_restored(ledger: str, *, size: int, reason: str, by: str) -> None:
-    """A backup was restored: what was signed before it need not be found again."""
+    """Notes that a backup was restored: the log need not have the tree heads from before it."""
     with opened(ledger) as log:
         log.add(Line(size=size, at=datetime.now(UTC), reason=reason, by=by))

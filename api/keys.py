@@ -1,7 +1,7 @@
 """Keys of the HTTP API: creating, listing, rotating, revoking.
 
-A key is shown once and stored as its SHA-256; everywhere else its public id names it. The row of a key that has ended
-stays: without any row, a server would serve calls without a key again.
+A key is shown once and stored as its SHA-256. Everywhere else its public id names it. The row of a key that has ended
+stays, because a server with an empty table would serve calls without a key again.
 
 Owns: the table ``api_keys``. Does not own: the check of a call's key (``access``).
 """
@@ -25,7 +25,7 @@ LONGEST_GRACE_S: Final = 30 * 86_400
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is kept. ``state``: active, ending (in the grace period of a rotation), expired or revoked."""
+    """A stored key. ``state``: active, ending (in the grace period of a rotation), expired or revoked."""
 
     key_id: str
     ledger: str
@@ -42,7 +42,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that was just made: its secret, which is kept nowhere, and its row."""
+    """A new key: its secret, which is not stored, and its row."""
 
     secret: str
     key: Key
@@ -97,11 +97,13 @@ def create_key(
     expires_at: datetime | None = None,
     scope: str = EVERY_LEDGER,
 ) -> NewKey:
-    """A new key of a person. Raises InvalidValue for an unknown role, a name that is no person's or that looks like
-    another key's, and a moment that has passed.
+    """Creates a key of a person.
 
-    Keys of one name are one person, who cannot be the second one for what they ask. ``scope``: the ledger whose
-    keys the caller may see; names of other ledgers' keys are not told.
+    Raises InvalidValue for an unknown role, for a name that is no person's or looks like another key's, and for an end
+    in the past.
+
+    Keys with the same name are the same person. That person cannot be the second person for their own requests.
+    ``scope``: the ledger whose keys the caller may see. Names of other ledgers' keys are not disclosed.
     """
     if role.upper() not in Access.__members__:
         raise InvalidValue(
@@ -128,9 +130,10 @@ def rotate_key(
     expires_at: datetime | None = None,
     scope: str = EVERY_LEDGER,
 ) -> NewKey:
-    """Another key in the place of one, of the same ledger, role and name; the old one ends at once or after a grace.
+    """Creates a key that replaces another, with the same ledger, role and name. The old key ends at once or after a
+    grace period.
 
-    Its expiry is the old key's unless another is given. Raises UnknownKey, KeyEnded, InvalidValue.
+    It expires when the old key would, unless another time is given. Raises UnknownKey, KeyEnded, InvalidValue.
     """
     if not 0 <= grace_s <= LONGEST_GRACE_S:
         raise InvalidValue(
@@ -157,7 +160,7 @@ def rotate_key(
 
 
 def revoke_key(database: Database, key_id: str, *, by: str, scope: str = EVERY_LEDGER) -> Key:
-    """Ends a key at once; its row stays. One that was revoked before stays as it is. Raises UnknownKey."""
+    """Revokes a key at once; its row stays. An earlier revocation does not change. Raises UnknownKey."""
     with database.write() as connection:
         found = _find(connection, key_id, scope)
         if found.state == "revoked":
@@ -169,7 +172,7 @@ def revoke_key(database: Database, key_id: str, *, by: str, scope: str = EVERY_L
 def list_keys(
     database: Database, *, scope: str = EVERY_LEDGER, after: tuple[datetime, str] | None = None, limit: int = 100_000
 ) -> list[Key]:
-    """The keys of a ledger, or of all of them, oldest first."""
+    """Returns the keys of a ledger, or of all ledgers, oldest first."""
     start = after or (datetime(1, 1, 1, tzinfo=UTC), "")
     parameters = {"scope": scope, "at": start[0], "id": start[1], "limit": limit}
     with database.write() as connection:
@@ -177,28 +180,32 @@ def list_keys(
 
 
 def makers_of(database: Database, key_id: str) -> tuple[str, ...]:
-    """The names of those who made a key or what it comes from: whoever made it may call with it, in its name."""
+    """Returns the names of the creators of a key, and of the creators of those persons' keys: each of them may have its
+    secret, and could call in its name.
+    """
     with database.write() as connection:
         made = {name for (name,) in connection.execute(CREATED, {"key_id": key_id})}
         return _with_makers(made, connection.execute(CREATORS, {"at": _now(connection)}).fetchall())
 
 
 def makers_for(connection: WriteConnection, name: str, at: datetime) -> tuple[str, ...]:
-    """The names of those who could call in a name at a moment: who made one of its keys that was in force then, and
-    who made a key of one of these at any time."""
+    """Returns the persons who could call in a name at a moment.
+
+    They are the creators of those of its keys that were valid then, and the creators of any key of these creators.
+    """
     rows = connection.execute(CREATORS, {"at": at}).fetchall()
     return _with_makers({maker for of, maker, in_force in rows if in_force and same_person(of, name)}, rows)
 
 
 def _with_makers(names: set[str], rows: Sequence[Sequence[Any]]) -> tuple[str, ...]:
-    """Some makers, and whoever made a key of theirs, and so on. ``rows``: of ``CREATORS``.
+    """Returns some creators, the creators of their keys, and so on. ``rows``: the result of ``CREATORS``.
 
-    Names are compared as persons (``same_person``), as old ones were written in several ways.
+    Names are compared as persons (``same_person``), because older names have different spellings.
     """
     found, pending = set(names), list(names)
     while pending:
         next_name = pending.pop()
-        if not is_somebody(next_name):  # the open server's: no name that could be looked for
+        if not is_somebody(next_name):  # the open server's name is not a person's
             continue
         more = {maker for of, maker, _ in rows if is_somebody(of) and same_person(of, next_name)} - found
         found |= more
@@ -207,7 +214,7 @@ def _with_makers(names: set[str], rows: Sequence[Sequence[Any]]) -> tuple[str, .
 
 
 def any_key_in_force(database: Database) -> bool:
-    """True if there is a key that is let in."""
+    """True if there is a key that can be used now."""
     with database.write() as connection:
         return connection.execute(ANY_IN_FORCE).fetchone() is not None
 
@@ -228,7 +235,7 @@ def _find(connection: WriteConnection, key_id: str, scope: str) -> Key:
 
 
 def _now(connection: WriteConnection) -> datetime:
-    """The database's clock, by which keys end."""
+    """The time of the database's clock, by which keys end."""
     moment: datetime
     [(moment,)] = connection.execute(NOW).fetchall()
     return moment
@@ -239,7 +246,7 @@ def _key(row: Sequence[Any]) -> Key:
 
 
 def _check_name(connection: WriteConnection, name: str, scope: str) -> None:
-    """A name is written in one way: another spelling of it would be taken for another person by people."""
+    """Checks that a name has one spelling: people would take another spelling for another person."""
     for other, is_shown in connection.execute(NAMES, {"scope": scope}):
         if other == name or not is_somebody(other) or not same_person(other, name):
             continue

@@ -42,14 +42,15 @@ REJECTED: Final = prometheus_client.Counter(
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-# A child is looked up at a cost of some microseconds, and there are few.
+# Looking up a child takes some microseconds, and there are few children.
 _requests = cache(REQUESTS.labels)
 _latency = cache(LATENCY.labels)
 
 
 def answered(method: str, path: str, status: int, seconds: float) -> None:
     """Counts an HTTP request."""
-    method = method if method in _METHODS else "other"  # callers choose it, and each would be kept for ever
+    # Callers choose the method, and each one would be stored for ever.
+    method = method if method in _METHODS else "other"
     _requests(method, path, str(status)).inc()
     _latency(method, path).observe(seconds)
 

@@ -4,7 +4,7 @@ A call for the metrics runs the monitors, but at most once in ``SUBLEDGER_METRIC
 between, or while the monitors run, get the last result. If there are more ledgers than ``SUBLEDGER_METRICS_LEDGERS``,
 the monitors of the first ones by id run, and ``subledger_monitor_ledgers_left_out`` is 1. These runs write nothing.
 
-Owns: these metrics, and the time of their making. Does not own: the monitors (``projections.monitors``).
+Owns: these metrics, and the time of their collection. Does not own: the monitors (``projections.monitors``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = structlog.get_logger("subledger.monitors")
 
 
 class MonitorsInMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Number of ledgers that are checked, 0 for none, and the shortest time between two checks."""
+    """Number of ledgers that are checked (0: none), and the shortest time between two checks."""
 
     metrics_ledgers: Annotated[int, msgspec.Meta(ge=0)] = 100
     metrics_monitors_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
@@ -49,14 +49,14 @@ class MonitorMetrics(Collector):
         self._registry.register(self)
 
     def exposition(self) -> bytes:
-        """In Prometheus's text format."""
+        """The metrics in Prometheus's text format."""
         return prometheus_client.generate_latest(self._registry)
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return ()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """As found last; anew where that is due and nobody else is at it."""
+        """Returns the last result, or a new one if it is due and no other call is making it."""
         if self._chosen.metrics_ledgers and time.monotonic() >= self._due_at and self._lock.acquire(blocking=False):
             try:
                 self._found = self._look()
@@ -74,7 +74,7 @@ class MonitorMetrics(Collector):
             for ledger in ledgers[: self._chosen.metrics_ledgers]:
                 self._add(families, ledger)
             families.left_out.add_metric([], float(len(ledgers) > self._chosen.metrics_ledgers))
-        except DatabaseUnavailable as error:  # what counts requests is to be read all the same
+        except DatabaseUnavailable as error:  # the other metrics must still be readable
             log.warning("monitors were not looked at", detail=error.message)
         return families.all
 
@@ -83,7 +83,7 @@ class MonitorMetrics(Collector):
             families.add(monitors.look_at_open(self._database, ledger, datetime.now(UTC)))
         except DatabaseUnavailable:
             raise
-        except Exception as error:  # a changed row may fail in any way, and hides no other ledger
+        except Exception as error:  # a changed row may fail in any way, and must not hide other ledgers
             log.error("monitors were not looked at", ledger=ledger, detail=repr(error))
 
 

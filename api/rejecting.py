@@ -42,11 +42,11 @@ Done = TypeVar("Done")
 
 MAX_REASON: Final = 2_000
 MAX_DISMISSED: Final = 10_000
-"""Rejections that one call dismisses."""
+"""The most rejections that one call dismisses."""
 MAX_RETRIED: Final = 1_000
-"""Rejections that one call records again."""
+"""The most rejections that one call records again."""
 RETRY: Final = "retry"
-"""The channel of what is recorded again and refused once more."""
+"""The way in (``way``) of events that are recorded again."""
 _AT_A_TIME: Final = 4
 _RETRIED_AT_ONCE: Final = 500
 _RETRIED_BYTES: Final = 8 * 1024 * 1024
@@ -57,9 +57,9 @@ def _nothing(_: int) -> None:
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcomes of rejections that were recorded again, by id.
+    """Outcomes of the rejections that were recorded again, by id.
 
-    ``error``: the fault that stopped it midway, before ``not_done`` of them were recorded, or refused and stored again.
+    ``error``: the error that stopped the call. ``not_done``: the number of rejections that it did not reach.
     """
 
     answers: list[tuple[str, Outcome]]
@@ -83,17 +83,18 @@ class RejectedEvents:
     def keep(
         self, ledger: str, outcomes: list[Outcome], sent: Callable[[int], bytes], *, sender: str, way: str
     ) -> list[Outcome]:
-        """Keeps the rejected among some outcomes, whose texts ``sent`` returns by number; they then have their ids.
+        """Stores the rejected outcomes; ``sent`` returns the text of an event by its number. Returns the outcomes with
+        the ids of their rejections.
 
-        Whoever answers somebody calls this first. Without a rejected one it costs nothing. Raises Unavailable; what is
-        recorded stays so.
+        Every caller must do this before it answers. Without a rejected outcome it costs nothing. Raises Unavailable;
+        events that were recorded stay recorded.
         """
         numbers = [number for number, outcome in enumerate(outcomes) if outcome.status == REJECTED]
         if not numbers:
             return outcomes
         refusals = {number: _refusal(outcomes[number], sent(number)) for number in numbers}
-        # After the commit of the recorded events, in a transaction of its own, for which no writer of the ledger waits.
-        # If it fails, the caller is told to send all of them again; the recorded ones are duplicates then.
+        # This follows the commit of the recorded events, in a transaction of its own, so no writer of the ledger waits
+        # for it. If it fails, the caller is asked to send all events again. The recorded ones are duplicates then.
         try:
             stored = self._keeper.keep(ledger, list(refusals.values()), sender=sender, way=way)
         except Unavailable as error:
@@ -119,26 +120,27 @@ class RejectedEvents:
         metrics.rejected([error.code])
 
     def count_unread(self, ledger: str, error: InvalidInput, *, sender: str) -> None:
-        """Counts a call of a writer whose body was not taken in: too large, or of another media type.
+        """Counts a call whose body was not read: it was too large, or of another media type.
 
-        Nobody knows which events were in it, so that there is one row a day, sender and code, which only counts: a
-        sender that goes on sending what nobody reads is seen, and fills nothing.
+        The events in it are unknown. So there is only a count, in one row for each day, sender and code. It shows that
+        a sender keeps sending unreadable bodies, and it cannot fill the database.
         """
         log.warning("a call was refused before its events were read", ledger=ledger, sender=sender, code=error.code)
         self._keeper.count(ledger, error.code, error.as_document(), sender=sender)
         metrics.rejected([error.code])
 
     async def in_turn(self, work: Callable[[], Done]) -> Done:
-        """Runs what keeps rejections in a thread, few at a time: nobody else waits for a flood of them."""
+        """Runs the storing of rejections in a thread, few at a time, so that a flood of them delays nobody else."""
         loop = get_running_loop()
         if loop not in self._turns:
             self._turns[loop] = anyio.CapacityLimiter(_AT_A_TIME)
         return await anyio.to_thread.run_sync(work, limiter=self._turns[loop])
 
     def retry(self, ledger: str, rejection_id: str, *, by: str = NOBODY) -> Outcome:
-        """Records a rejected event as it is kept: recorded, a duplicate, or rejected once more, with why.
+        """Records a rejected event again, as stored. The outcome is recorded, a duplicate, or rejected again with the
+        reason.
 
-        Raises UnknownRejection, RejectionSettled if it is dismissed, and RejectionCut if not all of it is kept.
+        Raises UnknownRejection, RejectionSettled if it was dismissed, and RejectionCut if it is not stored in full.
         """
         with self._database.read() as connection:
             found = rejections.rejection(connection, ledger, rejection_id)
@@ -153,12 +155,13 @@ class RejectedEvents:
     def retry_seen(
         self, ledger: str, seen: Sequence[rejections.Open], *, by: str, done: Callable[[int], None] = _nothing
     ) -> Retried:
-        """Records open rejections, some at a time and in their order.
+        """Records open rejections in their order, in groups.
 
-        Those that are not kept whole, or dismissed meanwhile, are left out. ``done`` is called with how many have been.
-        A fault after the first ones stops it, and is returned with what has become of them: they are recorded.
+        Rejections that are not stored in full, or were dismissed meanwhile, are left out. ``done`` is called with the
+        number of finished ones. An error after the first group ends the run. It is returned with the results of the
+        finished groups.
 
-        Raises Unavailable; then nothing was recorded that is known of.
+        Raises Unavailable if it fails before anything is known to be recorded.
         """
         answers: list[tuple[str, Outcome]] = []
         chunks = list(_chunks([each for each in seen if each.whole]))
@@ -167,15 +170,15 @@ class RejectedEvents:
             try:
                 with self._database.read() as connection:
                     texts = rejections.texts(connection, ledger, chunk)
-                # Read again chunk by chunk: in the meantime another caller may have dismissed some of them.
+                # Each group is read again: another caller may have dismissed some of it meanwhile.
                 still = [name for name in chunk if name in texts]
                 sent = [texts[name] for name in still]
                 outcomes = self._gatherer.record(ledger, [self._read(text) for text in sent], by=by)
                 settled = [each for each in zip(still, outcomes, strict=True) if each[1].status != REJECTED]
                 outcomes = self.keep(ledger, outcomes, sent.__getitem__, sender=by, way=RETRY)
             except Unavailable as error:
-                # The chunk's own recording may have committed before the fault. What is recorded is reported, and never
-                # counted among the events that were not tried.
+                # The group may have been committed before the error. Recorded events are reported, and never counted
+                # among those that were not reached.
                 answers += settled
                 if not answers:
                     raise
@@ -188,9 +191,9 @@ class RejectedEvents:
     def open_ones(
         self, ledger: str, chosen: rejections.Chosen, *, limit: int, expected: int | None = None
     ) -> list[rejections.Open]:
-        """The open ones among chosen rejections, ``limit`` at most.
+        """Returns the open rejections of a choice, at most ``limit``.
 
-        Raises RejectionsChanged if there are more, or as many as ``expected`` are not there.
+        Raises RejectionsChanged if there are more, or if their number is not ``expected``.
         """
         with self._database.read() as connection:
             seen = rejections.open_rejections(connection, ledger, chosen, limit=limit + 1)
@@ -207,7 +210,7 @@ class RejectedEvents:
         return seen
 
     def dismiss(self, ledger: str, rejection_id: str, reason: str, *, by: str) -> rejections.Kept:
-        """Says of a rejected event that it will never be recorded, and why.
+        """Dismisses a rejected event, with a reason.
 
         Raises InvalidValue, UnknownRejection, RejectionSettled.
         """
@@ -215,19 +218,21 @@ class RejectedEvents:
         return dismissals.dismiss(self._database, ledger, rejection_id, by=kept_name(by), reason=text)
 
     def dismiss_seen(self, ledger: str, seen: Sequence[rejections.Open], reason: str, *, by: str) -> set[str]:
-        """Says so of many, as they were seen, for one reason. Returns the ids of those that are dismissed: not of what
-        was settled, or refused again, meanwhile. Raises InvalidValue.
+        """Dismisses many open rejections, with one reason.
+
+        Returns the ids of the dismissed ones. Rejections that were settled or refused again meanwhile are not
+        dismissed. Raises InvalidValue.
         """
         return dismissals.dismiss_seen(self._database, ledger, seen, by=kept_name(by), reason=_reason(reason))
 
     def reopen(self, ledger: str, rejection_id: str, reason: str, *, by: str) -> rejections.Kept:
-        """Takes a dismissal back, and says why. Raises InvalidValue, UnknownRejection, RejectionSettled."""
+        """Reopens a dismissed rejection, with a reason. Raises InvalidValue, UnknownRejection, RejectionSettled."""
         text = _reason(reason)
         return dismissals.reopen(self._database, ledger, rejection_id, by=kept_name(by), reason=text)
 
 
 def _cut(found: rejections.Kept, bounds: Bounds) -> RejectionCut:
-    """The refusal to record a rejection whose text is not all there, by the bound that it met."""
+    """The error for a rejection that is not stored in full, with the limit that its text exceeded."""
     name = found.rejection_id
     if found.sent is None:
         return RejectionCut(
@@ -266,7 +271,7 @@ def _reason(reason: str) -> str:
 
 
 def _chunks(seen: Sequence[rejections.Open]) -> Iterator[list[str]]:
-    """Ids of so many rejections, and about so many bytes, as are recorded at a time."""
+    """Yields the ids of rejections in groups, limited by number and by bytes."""
     chunk: list[str] = []
     size = 0
     for each in seen:
@@ -280,7 +285,7 @@ def _chunks(seen: Sequence[rejections.Open]) -> Iterator[list[str]]:
 
 
 def first_sent(text: bytes) -> bytes:
-    """The event in a line of FILE.rejected.jsonl, and any other text as it is."""
+    """Returns the event in a line of FILE.rejected.jsonl; any other text unchanged."""
     try:
         return as_first_sent(loads(text)) or text
     except InvalidInput:
@@ -288,7 +293,7 @@ def first_sent(text: bytes) -> bytes:
 
 
 def _refusal(outcome: Outcome, sent: bytes) -> Refusal:
-    """A rejected outcome with the event as it was sent."""
+    """Returns a rejected outcome, with its event as it was sent."""
     error = present(outcome.error, "a rejected event has no error")
     # A text that was too large to be decoded is not decoded here either.
     rejection = read_rejection(first_sent(sent), decoded=not isinstance(error, TooLarge))

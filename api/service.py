@@ -1,7 +1,7 @@
 """The service: the database, the recorder and the projections, composed for HTTP, the command line and the library.
 
-Owns: the composition, and the reading of events. Does not own: rules of a ledger (subledger), commands and questions
-(projections), their requests and answers (http, cli).
+Owns: the composition, and the reading of events. Does not own: the rules of a ledger (subledger), commands and
+questions (projections), requests and answers (http, cli).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from subledger.store.writing.stuck_writers import end_stuck_writers
 from subledger.text.json_text import loads
 
 _EVENT = Bound(MAX_SENT, field="event")
-"""Bound of an event that is a text in a line of FILE.rejected.jsonl."""
+"""The limit for an event that is a text in a line of FILE.rejected.jsonl."""
 
 
 def recorder_of(database: Database) -> Recorder:
@@ -103,9 +103,9 @@ class Subledger:
         note: str | None = None,
         made_by: Sequence[str] = (),
     ) -> Outcome:
-        """Allows or refuses an event that waits for a second person.
+        """Approves or refuses an event that waits for a second person.
 
-        ``made_by`` are the creators of the key that ``by`` calls with. Raises what ``Recorder.decide_approval`` does.
+        ``made_by`` are the creators of ``by``'s key. Raises the errors of ``Recorder.decide_approval``.
         """
         return self.recorder.decide_approval(
             ledger, approval_id, by=by, allow=allow, note=note, made_by=made_by, makers_for=makers_for
@@ -138,7 +138,8 @@ class Subledger:
     def deliver(self, ledger: str, period: Period, *, channel: str | None = None, by: str = NOBODY) -> list[Delivery]:
         """Puts a period's journals into the outbox of one channel or of all; a worker delivers them.
 
-        Raises UnknownLedger, SandboxLedger, UnknownChannel, also if there is no channel, and what an export raises.
+        Raises UnknownLedger, SandboxLedger, UnknownChannel (also if the ledger has no channel), and the errors of an
+        export.
         """
         with self.database.read() as connection:
             check_delivers(ledger_head(connection, ledger).state)
@@ -189,18 +190,19 @@ class Subledger:
         return at, found.accounts
 
     def _add_snapshots(self, ledger: str, customer: str = LEDGER) -> None:
-        # Snapshots only make the next answer quicker. So the answer is returned, even if they cannot be written.
+        # Snapshots only make the next answer faster. So the answer is returned even if they cannot be written.
         with suppress(DatabaseUnavailable):
             add_snapshots(self.database, ledger, customer)
 
 
 def read_input(value: object) -> Input:
-    """Reads a decoded JSON value as an event. Returns the fault, with the id of the event, if it is none.
+    """Reads a decoded JSON value as an event. If it is not an event, returns the error, with the event's id if it has
+    one.
 
-    A line of FILE.rejected.jsonl stands for the event in it, so that the file can be sent again. If the event is a text
-    in that line, its size is checked before it is decoded; if it is JSON, it was decoded and checked with the line.
+    A line of FILE.rejected.jsonl is read as the event in it, so that the file can be sent again. If the event is a text
+    in that line, its size is checked before it is decoded. If it is JSON, it was decoded and checked with the line.
     """
-    if isinstance(value, InvalidInput):  # its text is no JSON
+    if isinstance(value, InvalidInput):  # the text of the value is not JSON
         return value
     try:
         again = as_first_sent(value)
@@ -227,7 +229,7 @@ def _first_sent(text: bytes) -> object:
 
 
 def read_text(text: bytes) -> Input:
-    """Reads a JSON text as an event. Returns the fault if it is none."""
+    """Reads a JSON text as an event. Returns the error if it is not an event."""
     try:
         return read_input(loads(text))
     except InvalidInput as error:
@@ -235,6 +237,6 @@ def read_text(text: bytes) -> Input:
 
 
 def read_inputs(values: Sequence[object]) -> list[Input]:
-    """Reads decoded JSON values as events, in order; a fault stands for a value that is none."""
+    """Reads decoded JSON values as events, in order. The result has an error for each value that is not an event."""
     with collection_held_off():
         return [read_input(value) for value in values]

@@ -1,8 +1,8 @@
 """Configuration from the environment: the home directory, the database, limits and time-outs.
 
-``SUBLEDGER_DATABASE_URL`` names a PostgreSQL. Without it an embedded one is started, or joined, in the home directory:
-``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else the user's data folder. So
-a command in another directory does not create another, empty database.
+``SUBLEDGER_DATABASE_URL`` names a PostgreSQL. Without it an embedded one is started or joined in the home directory.
+This is ``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else the user's data
+folder. So a command in another directory does not create another, empty database.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def home() -> Path:
 
 
 def _is_open_to_all(folder: Path) -> bool:
-    """True if every user can write there, unless it is ours and sticky: then no other user can rename our files."""
+    """True if every user can write there and rename our files. In our own sticky folder other users cannot rename
+    them.
+    """
     found = folder.stat()
     is_protected = bool(found.st_mode & stat.S_ISVTX) and found.st_uid == os.geteuid()
     return bool(found.st_mode & stat.S_IWOTH) and not is_protected
@@ -83,7 +85,9 @@ def needs_home() -> bool:
 
 
 def owner_url() -> str:
-    """The database's URL. Without one it starts the embedded server, and prints a message if its database is new."""
+    """Returns the database's URL. If none is set it starts the embedded server, and prints a message if its database is
+    new.
+    """
     if configured := os.environ.get("SUBLEDGER_DATABASE_URL"):
         return configured
     directory = home()
@@ -125,8 +129,10 @@ def stopping_time() -> StoppingTime:
 
 
 def watched() -> MonitorsInMetrics:
-    """Number of ledgers whose monitors the metrics show, and the interval of their checks, in seconds:
-    ``SUBLEDGER_METRICS_LEDGERS`` and so on, by the names in ``MonitorsInMetrics``. Raises InvalidValue.
+    """Number of ledgers whose monitors the metrics show, and the seconds between their checks.
+
+    The variables are ``SUBLEDGER_METRICS_LEDGERS`` and so on, by the names in ``MonitorsInMetrics``. Raises
+    InvalidValue.
     """
     return _from_environment(MonitorsInMetrics)
 

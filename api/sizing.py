@@ -1,7 +1,7 @@
-"""Servers, ledgers, disk and hours to rebuild that a load needs: arithmetic on measured figures, with its assumptions.
+"""Servers, ledgers, disk and rebuild hours for a load: arithmetic on measured figures, with its assumptions.
 
-Owns: the formulas that subledger/SIZING.md explains. Does not own: the figures. They come from ``subledger bench
---json`` on a machine like the servers, or are given. Only ``Load`` has assumptions.
+Owns: the formulas that subledger/SIZING.md explains. Does not own: the figures. They are the output of ``subledger
+bench --json`` on a machine like the servers, or arguments. Only ``Load`` has assumptions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ YEAR_DAYS: Final = 365.25
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Measured figures of one machine with two cores. ``two_writers_per_s`` is that of two ledgers together."""
+    """Measured figures of one machine with two cores. ``two_writers_per_s`` is the sum over two ledgers."""
 
     events_per_s: float
     two_writers_per_s: float
@@ -27,10 +27,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """Load to be sized, and the machines for it. ``peak`` is the busiest hour over the average one.
+    """A load, and the machines for it. ``peak`` is the ratio of the busiest hour to the average hour.
 
-    ``rebuild_h`` is how long one ledger may take to be rebuilt, or verified, by one process. ``used`` is the part of a
-    limit that is planned with: of a writer's rate and of a disk.
+    ``rebuild_h`` is the longest acceptable time in which one process rebuilds or verifies one ledger. ``used`` is the
+    part of a limit that the plan uses: of a writer's rate and of a disk.
     """
 
     events_per_day: float
@@ -43,7 +43,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sizing(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer. ``rebuild_h`` is that of one of the ledgers at the end, which are rebuilt side by side."""
+    """The result. ``rebuild_h`` is the time for one ledger at the end; ledgers are rebuilt at the same time."""
 
     average_per_s: float
     peak_per_s: float
@@ -59,7 +59,7 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def size(load: Load, figures: Figures) -> Sizing:
-    """Raises InvalidValue for a figure that is not positive."""
+    """Computes the sizing of a load. Raises InvalidValue for a figure that is not positive."""
     for struct in (load, figures):
         for name, value in msgspec.structs.asdict(struct).items():
             if not value > 0:
@@ -67,7 +67,7 @@ def size(load: Load, figures: Figures) -> Sizing:
     average = load.events_per_day / DAY_S
     peak = average * load.peak
     events = load.events_per_day * YEAR_DAYS * load.years
-    # A ledger has one writer, so its rate is what makes ledgers; cores are what makes servers.
+    # A ledger has one writer, so the writer's rate decides the number of ledgers. Cores decide the number of servers.
     to_write = ceil(peak / (figures.events_per_s * load.used))
     replay_h = events / figures.replayed_per_s / 3600
     to_rebuild = ceil(replay_h / load.rebuild_h)
@@ -97,7 +97,9 @@ OF_BENCH: Final = {
     "bytes_per_event": ("P10", "bytes"),
     "replayed_per_s": ("P8", "events/s"),
 }
-"""Goal of the benchmark and unit of each figure; of several the slowest is taken, or the largest size."""
+"""Goal of the benchmark and unit of each figure. If a goal has several results, the slowest counts, or the largest
+size.
+"""
 
 
 def figures_of(bench: dict[str, Any] | None, **given: float | None) -> Figures:

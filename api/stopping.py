@@ -1,8 +1,9 @@
 """The end of a server or worker after a stop signal (SIGTERM, or Ctrl-C), within a given time.
 
-For most of the time it answers the calls that it has accepted. Then it breaks off the others: a call whose rest does
-not arrive, a batch that waits for a database without an answer. Their senders get no answer and send the events again;
-an event that was recorded after all is then a duplicate. At last the process ends without waiting for anything else.
+For most of the time it answers the accepted calls. Then it breaks off the others, for example a call whose rest does
+not arrive, or a batch that waits for a database without an answer. Their senders get no answer and send the events
+again. If an event was recorded after all, it is then a duplicate. At the end the process stops without waiting for
+anything else.
 
 Owns: the time at which a process ends. Does not own: finishing its work (gathering, jobs), the end of a batch that was
 broken off (the database rolls it back, or has committed it).
@@ -21,7 +22,7 @@ import msgspec
 import uvicorn
 
 _OF_ANSWERING: Final = 0.75
-"""The part of the time in which calls are answered; in the rest, batches are finished that threads have begun."""
+"""The part of the time in which calls are answered. The rest is for batches that threads have begun."""
 
 
 class StoppingTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +40,9 @@ class StoppingTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def end_within(time_: StoppingTime) -> None:
-    """Ends this process when the time is over, if it has not ended by itself: threads that hang cannot be ended."""
+    """Ends this process when the time is over, if it has not ended by itself, because threads that hang cannot be
+    ended.
+    """
     deadline = time.monotonic() + time_.stopping_s
 
     def end() -> None:
@@ -53,14 +56,14 @@ def end_within(time_: StoppingTime) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that ends within a time after its signal to stop; otherwise as uvicorn's."""
+    """A server that ends within a given time after a stop signal; else like uvicorn's."""
 
     def __init__(self, app: Any, time_: StoppingTime, **config: Any) -> None:
         super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=round(time_.answering_s), **config))
         self._time = time_
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called for a signal. The second Ctrl-C does not wait for answers."""
+        """Handles a signal. After a second Ctrl-C the server does not wait for answers."""
         if not self.should_exit:
             end_within(self._time)
         super().handle_exit(sig, frame)

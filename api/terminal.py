@@ -39,7 +39,7 @@ UNAVAILABLE: Final = 4
 
 
 class Terminal(Console):
-    """A console whose strings are texts: printed as they are, with what would act or hide made visible."""
+    """A console that prints strings without markup, and makes characters visible that act or hide."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(shown(each) if isinstance(each, str) else each for each in objects), **options)
@@ -49,25 +49,25 @@ class Terminal(Console):
 
 
 def shown(text: str, style: str = "") -> Text:
-    """A text of others, for a terminal. What is ours to style is given as ``Text`` beside it."""
+    """Returns a text from outside for a terminal. Our own styled text is given as ``Text`` beside it."""
     return Text(visible(text), style)
 
 
 def leave_quietly() -> NoReturn:
-    """The reader of our output went away, as ``head`` does: nobody is left to be told anything."""
+    """Ends the command because the reader of its output has gone away, like ``head``. Nobody would read a message."""
     forget_output()
     raise SystemExit(DONE)
 
 
 def forget_output() -> None:
-    """Discards unwritten output: Python would try to write it again as it exits, and end with a traceback."""
+    """Discards unwritten output. Otherwise Python would try to write it again at its exit, and end with a traceback."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def configure_logs() -> None:
-    """Logs go to standard error, and what is of others in them is visible text."""
+    """Sends logs to standard error, with texts from outside made visible."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -82,14 +82,14 @@ def configure_logs() -> None:
 
 
 def _visible_values(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """A processor: each text with what acts or hides made visible; a traceback keeps its lines."""
+    """A log processor that makes characters visible that act or hide. A traceback keeps its lines."""
     shown = {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
     if "exception" in event:
         shown["exception"] = "\n".join(visible(line) for line in str(event["exception"]).splitlines())
     return shown
 
 
-# Where the output is no terminal, tables are as wide as they need to be, within reason.
+# If the output is not a terminal, tables are as wide as they need to be, up to a limit.
 out = Terminal(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 180)
 err = Terminal(stderr=True, soft_wrap=True, highlight=False)
 
@@ -105,7 +105,7 @@ _EXITS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
 
 
 def json_text(answer: Any) -> str:
-    """Returns an answer as indented JSON, with a line end; what would act on a terminal is escaped as JSON has it."""
+    """Returns an answer as indented JSON, with a line end. Characters that act on a terminal are escaped as in JSON."""
     return json_visible(json.dumps(answer, ensure_ascii=False, indent=2)) + "\n"
 
 
@@ -114,12 +114,12 @@ def print_json(answer: Any) -> None:
 
 
 def fail(error: errors.SubledgerError, *, as_json: bool) -> NoReturn:
-    """Says what is wrong and what to do, and leaves with the exit code of its kind.
+    """Prints the error and the next step, and exits with the exit code of its kind.
 
-    With ``as_json`` the problem document is on standard output, as every answer, and on standard error.
+    With ``as_json`` the problem document is on standard output like every answer, and on standard error.
     """
     if as_json:
-        with suppress(OSError):  # the fault may be that nothing can be written there
+        with suppress(OSError):  # the error may be that nothing can be written there
             print_json(error.as_document())
             sys.stdout.flush()
         sys.stderr.write(json_visible(json.dumps(error.as_document(), ensure_ascii=False)) + "\n")
@@ -141,7 +141,7 @@ def parse_day(text: None, name: str) -> None: ...
 @overload
 def parse_day(text: str | None, name: str) -> date | None: ...
 def parse_day(text: str | None, name: str) -> date | None:
-    """A day as YYYY-MM-DD. Raises InvalidInput."""
+    """Reads a day as YYYY-MM-DD. Raises InvalidInput."""
     if text is None:
         return None
     try:
@@ -156,7 +156,7 @@ def parse_day(text: str | None, name: str) -> date | None:
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The settings in a file. Raises InvalidInput."""
+    """Reads the settings in a file. Raises InvalidInput."""
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -167,10 +167,11 @@ def read_toml(file: Path) -> dict[str, Any]:
 def table(
     title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()
 ) -> None:
-    """A table for people; ``right`` numbers the columns that hold amounts. A tuple in a cell is so many lines.
+    """Prints a table for people. ``right`` has the indexes of the columns of amounts. A tuple in a cell is several
+    lines.
 
-    Nothing is ever cut: texts are wrapped between words where that is enough; else a table of few rows is turned, its
-    columns one below the other; else every row is printed by itself, a line for each column.
+    Nothing is ever cut. Texts are wrapped between words if that is enough. Else a table of few rows is transposed. Else
+    every row is printed by itself, with one line for each column.
     """
     heads = [shown(column) for column in columns]
     cells = [[_cell(cell) for cell in row] for row in rows]
@@ -194,12 +195,12 @@ def table(
 
 
 FEW_ROWS: Final = 4
-"""A table that is too wide is turned, its figures one below the other, if it has no more rows than this."""
-_BORDER: Final = 3  # of a column; and one more of the table
+"""The most rows with which a table that is too wide is transposed."""
+_BORDER: Final = 3  # of a column; the table has one more
 
 
 def _print_grid(title: str | None, heads: Sequence[Text], rows: Sequence[Sequence[Text]], right: Sequence[int]) -> bool:
-    """Prints a grid if every word and every figure fits into its column whole; else prints nothing, and is False."""
+    """Prints a grid and returns True if every word and every figure fits into its column; else prints nothing."""
     widths = _widths([[head, *(row[at] for row in rows)] for at, head in enumerate(heads)], right)
     if widths is None:
         return False
@@ -213,7 +214,9 @@ def _print_grid(title: str | None, heads: Sequence[Text], rows: Sequence[Sequenc
 
 
 def _widths(columns: Sequence[Sequence[Text]], right: Sequence[int]) -> list[int] | None:
-    """Widths of the columns that fit the terminal: never below the longest word of a column, and figures stay whole."""
+    """Returns the widths of columns that fit the terminal. A column is at least as wide as its longest word; figures
+    stay whole.
+    """
     wanted = [max(line.cell_len for cell in cells for line in cell.split("\n") or [Text()]) for cells in columns]
     least = [
         width if at in right else max((cell_len(word) for cell in cells for word in cell.plain.split()), default=0)
@@ -224,7 +227,8 @@ def _widths(columns: Sequence[Sequence[Text]], right: Sequence[int]) -> list[int
         return None
     widths = list(least)
     spare = room - sum(least)
-    for at in sorted(range(len(columns)), key=lambda at: wanted[at] - least[at]):  # who needs little gets all of it
+    # A column that needs little gets all of it.
+    for at in sorted(range(len(columns)), key=lambda at: wanted[at] - least[at]):
         more = min(wanted[at] - least[at], spare)
         widths[at] += more
         spare -= more
@@ -247,8 +251,10 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A progress bar on standard error, where that is a terminal. Yields the function that sets how much is done, and,
-    where it is only known on the way, of how much."""
+    """Shows a progress bar if standard error is a terminal.
+
+    Yields the function that sets the finished number, and the total if it becomes known only later.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -13,9 +13,10 @@ engine = owner_engine(url)
 with engine.connect() as connection:
     context.configure(connection=connection, target_metadata=metadata)
     with context.begin_transaction():
-        # Two starting at once: the second waits here and then finds nothing to do.
+        # If two start at once, the second waits here and then finds nothing to do.
         context.execute("SELECT pg_advisory_xact_lock(hashtext('subledger migrations'))")
-        # A statement that waits for a table makes all who use the table wait behind it: it gives up sooner than they.
+        # A statement that waits for a table makes all users of the table wait behind it. So it must give up before they
+        # do.
         context.execute("SET LOCAL lock_timeout = '20s'")
         context.run_migrations()
     connection.commit()

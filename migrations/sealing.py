@@ -1,20 +1,23 @@
 """Migration steps for a table with sealed rows: the column, the trigger, and the seals of existing rows.
 
-A row's seal is the SHA-256 of the row, without its NULLs, made by a trigger in the database: whoever changes a row
-behind the trigger's back leaves a seal that is another row's. NULLs are left out so that a column that is added later,
-and may be NULL, leaves the seals as they are; after any other change of columns, seal the table again.
+A row's seal is the SHA-256 of the row without its NULLs, made by a trigger in the database. If a row is changed without
+the trigger, the seal no longer fits. NULLs are left out, so a new column that may be NULL does not change the seals.
+After any other change of columns, seal the table again.
 """
 
 from collections.abc import Sequence
 
 from alembic import op
 
-# Citus calls every trigger unsafe, as it sees the rows of its own server only. These see their own row.
+# Citus calls every trigger unsafe, because a trigger sees only the rows of its own server. These triggers read only
+# their own row.
 _CITUS = "SET LOCAL citus.enable_unsafe_triggers = on"
 
 
 def seal(table: str, unsealed: Sequence[str] = ()) -> None:
-    """Seals a table's rows, those that are there and those to come; ``unsealed``: columns with a hash beside them."""
+    """Seals a table's rows, the existing ones and the future ones. ``unsealed``: columns that have a hash of their
+    own.
+    """
     left_out = ", ".join(f"'{column}'" for column in ("seal", *unsealed))
     op.execute(_CITUS)
     op.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS seal bytea")
@@ -29,7 +32,7 @@ def seal(table: str, unsealed: Sequence[str] = ()) -> None:
 
 
 def reseal(table: str) -> None:
-    """Makes the seals of a table anew whose rows are never changed, after its columns have changed."""
+    """Makes new seals for a table whose rows never change, after its columns have changed."""
     op.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
     op.execute(f"UPDATE {table} SET seal = ''")
     op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only")
@@ -41,13 +44,13 @@ def unseal(table: str) -> None:
 
 
 def never_changed(table: str) -> None:
-    """Rows are added and never changed again, by no role."""
+    """Makes a table append-only: no role can change a row."""
     _guard(table, "append_only", "BEFORE UPDATE OR DELETE", "ROW")
     never_truncated(table)
 
 
 def only_forward(table: str, changes: Sequence[str], columns: Sequence[str], final: str = "false") -> None:
-    """Only the columns ``changes`` change, and of no row that is ``final``; no row is deleted."""
+    """Allows changes only of the columns ``changes``, and only in rows that are not ``final``. No row is deleted."""
     fixed = [column for column in columns if column not in (*changes, "seal")]
     _guard(table, "only_forward", "BEFORE UPDATE", "ROW", f"WHEN ({differ(fixed)} OR ({final}))")
     _guard(table, "never_deleted", "BEFORE DELETE", "ROW")
@@ -55,7 +58,7 @@ def only_forward(table: str, changes: Sequence[str], columns: Sequence[str], fin
 
 
 def goes_forward(table: str, moment: str) -> None:
-    """A moment of a row only goes forward, and not past the clock of the database."""
+    """Makes a moment of a row go only forward, and not past the clock of the database."""
     changed = f'OLD."{moment}" IS DISTINCT FROM NEW."{moment}"'
     back = f'NEW."{moment}" IS NULL OR NEW."{moment}" < OLD."{moment}"'
     ahead = f'NEW."{moment}" > clock_timestamp()'
@@ -63,10 +66,10 @@ def goes_forward(table: str, moment: str) -> None:
 
 
 def differ(columns: Sequence[str]) -> str:
-    """The condition that any of these columns changes.
+    """Returns the condition that any of these columns changes.
 
-    Not of two rows at once: the server makes nested conditions of that, which it writes in another way once it has read
-    them again, so that a restored database would seem to have another schema.
+    It does not compare two rows as a whole. The server makes nested conditions of such a comparison, and writes them in
+    another form after a restore, so a restored database would seem to have another schema.
     """
     return " OR ".join(f'OLD."{column}" IS DISTINCT FROM NEW."{column}"' for column in columns)
 

@@ -1,7 +1,7 @@
 """Files of events: JSON Lines, read batch by batch; each line is an event or a rejection with its reason.
 
-A file of another kind is refused as a whole, with a guess of its kind: no line of a CSV file is an event, and a
-thousand rejections would say the same.
+A file of another kind is refused as a whole, with a guess of its kind. In a CSV file, for example, no line is an event,
+and a thousand rejections would all say the same.
 
 Owns: reading the lines, the file of rejected lines. Does not own: recording them (cli).
 """
@@ -114,7 +114,7 @@ class RejectedLines:
             return
         try:
             if not self._empty:
-                self._replacement.publish()  # what is buffered is written now, and may fail as any write
+                self._replacement.publish()  # buffered text is written now, and this may fail like any write
                 return
             self._replacement.discard()
             if self._path.is_file() and not _is_at(self._read, self._path):
@@ -137,13 +137,13 @@ def _is_at(file: IO[bytes] | None, path: Path) -> bool:
         return False
     try:
         descriptor = file.fileno()
-    except OSError:  # it is no file of the system's
+    except OSError:  # it is not a file of the operating system
         return False
     return os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def read_line(line: bytes, number: int) -> Input:
-    """Returns the event of a line, or the error of a line that is none."""
+    """Returns the event of a line, or the error if the line is not an event."""
     if len(line) > MAX_LINE:
         return InvalidInput(
             f"line {number} is too long for an event",
@@ -168,10 +168,10 @@ def _first_lines(lines: Iterator[Line]) -> Iterator[Line]:
 
 
 def check_shape(lines: list[bytes], name: str) -> None:
-    """Raises InvalidInput if the first lines of a file are those of another kind of file than JSON Lines.
+    """Raises InvalidInput if the first lines show that a file is not JSON Lines.
 
-    If one of them is an object by itself the file is what it should be, whatever is wrong with the others; unless it is
-    the last of a list that was written line by line.
+    If one of these lines is a JSON object, the file counts as JSON Lines, whatever the other lines are. The exception
+    is an object that is the last of a JSON list with one value on each line.
     """
     first = lines[0].removeprefix(_BOM).strip() if lines else b""
     if not first or (first != b"[" and any(_is_object(line) for line in lines)):

@@ -31,7 +31,7 @@ def piped() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()  # here a full disk or a closed pipe still has somebody to tell
+            sys.stdout.flush()  # a full disk or a closed pipe can still be reported here
     except BrokenPipeError:
         terminal.leave_quietly()
 
@@ -42,7 +42,7 @@ def reported(*, as_json: bool) -> Iterator[None]:
     try:
         with piped():
             yield
-    except UnknownLedger as error:  # the ledger may well be in another database
+    except UnknownLedger as error:  # the ledger may be in another database
         error.facts = {**error.facts, "database": database_named()}
         terminal.fail(error, as_json=as_json)
     except SubledgerError as error:
@@ -61,10 +61,10 @@ def reported(*, as_json: bool) -> Iterator[None]:
 
 
 def of_given_texts(text: str) -> SubledgerError | None:
-    """Returns InvalidInput for an argument or a variable of the environment that is in ``text`` and not UTF-8, or None.
+    """Returns InvalidInput for an argument or environment variable that is in ``text`` and not UTF-8; else None.
 
-    The system's bytes that are no text come as halves of surrogate pairs, which no database takes. A file may well have
-    such a name; anything else may not.
+    Python reads bytes that are not UTF-8 as halves of surrogate pairs, which no database accepts. Only the name of a
+    file may contain them.
     """
     for argument in sys.argv[1:]:
         if not _is_text(argument) and argument.rpartition("=")[2] in text:

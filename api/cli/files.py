@@ -19,10 +19,10 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 class Replacement:
     """A file that replaces ``target`` when it is published; until then the target does not change.
 
-    It is a new file beside the target, with a random name, so that neither a link made by somebody else nor another run
-    can have the same name. It gets the mode of the replaced file. If the target is a link, the link is replaced, not
-    followed. A device or a pipe, also behind a link, is written to directly: replacing it by a file would remove it for
-    all other processes. Raises OSError.
+    It is a new file beside the target, with a random name, so that neither another user's link nor another run can have
+    the same name. It gets the mode of the replaced file. If the target is a link, the link is replaced, not followed. A
+    device or a pipe, also behind a link, is written to directly, because replacing it by a file would remove it for all
+    other processes. Raises OSError.
     """
 
     def __init__(self, target: Path) -> None:
@@ -54,7 +54,7 @@ class Replacement:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Yields a file to write to, which gets its name, replacing an older file, once it is complete and on disk.
+    """Yields a file to write to. When it is complete and on disk it gets its name, and replaces an older file.
 
     A link is followed, so its target is replaced. Raises OSError.
     """
@@ -75,5 +75,5 @@ def _new_file(path: Path, replaced: Path) -> BinaryIO:
             mode = stat.S_IMODE(before.st_mode) & 0o777
     descriptor = os.open(path, _NEW, 0o666 if mode is None else mode)
     if mode is not None:
-        os.fchmod(descriptor, mode)  # whatever the umask is
+        os.fchmod(descriptor, mode)  # the umask must not change it
     return os.fdopen(descriptor, "wb")

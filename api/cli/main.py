@@ -38,7 +38,7 @@ COMMANDS: Final = {
 
 
 class _Loaded(MutableMapping[str, Any]):
-    """The commands by name; a module is loaded when one of its commands is looked up."""
+    """The commands by name. A module is loaded when one of its commands is looked up."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
@@ -46,14 +46,14 @@ class _Loaded(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
             module = typer.Typer()
-            # A group stays a group if it has one command only.
+            # Without a callback, typer would turn a group with one command into that command.
             module.callback()(lambda: None)
             import_module(f"api.cli.commands.{COMMANDS[name]}").register(module)
             self._loaded |= typer.main.get_group(module).commands
         return self._loaded[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Returns the default for an unknown name alone: a KeyError in a command's module must not look like one."""
+        """Returns the default only for an unknown name: a KeyError in a command's module must not look like one."""
         return self[name] if name in COMMANDS else default
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -120,7 +120,7 @@ def every(
 
 
 def main() -> None:
-    """Runs one command; whatever stops it ends in one sentence and its exit code."""
+    """Runs one command. Every failure ends in one sentence and its exit code."""
     terminal.configure_logs()
     with faults.reported(as_json="--json" in sys.argv):
         app()

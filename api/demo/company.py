@@ -1,8 +1,9 @@
 """A year of a small company, made from a seed: the same seed gives the same events.
 
-Twenty-four customers of a metered API buy credit blocks of several kinds, use them in bursts of calls that cost less
-than a cent, reverse some usage, pay, cancel, and let some credits expire. Some facts arrive after their month has been
-closed. The rarer events of a year are in ``incidents``, one customer per story. All names and figures are invented.
+Twenty-four customers of a metered API buy credit blocks of several kinds. They use them in bursts of calls that cost
+less than a cent, reverse some usage, pay, cancel, and let some credits expire. Some facts arrive after their month has
+been closed. The rarer events of a year are in ``incidents``, one customer per story. All names and figures are
+invented.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class _Company:
             events += self._customer(f"customer-{number:02d}", number, period)
         events += incidents(period)
         events.sort(key=lambda event: (event["time"], event["id"]))
-        again = self._chance.sample(events, len(events) // 50)  # a billing system sends some things twice
+        again = self._chance.sample(events, len(events) // 50)  # a billing system sends some events twice
         return Month(period=period, events=events + again, late=late)
 
     def _customer(self, customer: str, number: int, period: Period) -> list[dict[str, Any]]:
@@ -131,7 +132,7 @@ class _Company:
         if number % 8 == 1:
             terms["scope"] = ["search", "speech"]
         bought = self._event(customer, "credits.purchased", moment, **terms)
-        if number % 9 == 4:  # pays late, or not at all
+        if number % 9 == 4:  # this customer pays late, or not at all
             return [bought]
         cents = _cents(plan.price) + _cents(plan.tax or "0.00")
         payment: dict[str, Any] = {

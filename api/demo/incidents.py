@@ -1,5 +1,7 @@
-"""Rarer events of the demo's year, as a script by day: other currencies, gift cards in a breakage pool, refunds,
-disputes, transfers, write-offs, unclaimed property.
+"""Rarer events of the demo's year, as a script by day.
+
+They are other currencies, gift cards in a breakage pool, refunds, disputes, transfers, write-offs, and unclaimed
+property.
 
 Each story belongs to one customer, so it can be read from beginning to end with ``subledger history`` and
 ``subledger report statement``. All names and figures are invented.
@@ -12,7 +14,7 @@ from typing import Any, Final
 from subledger.periods import Period
 
 CARDS: Final = "cards"
-_RATES: Final = (  # of the first of the month; invented, like everything here
+_RATES: Final = (  # rates on the first day of the month; they are invented
     ("1.04", "0.0064"), ("1.05", "0.0065"), ("1.04", "0.0066"), ("1.08", "0.0067"), ("1.13", "0.0070"),
     ("1.14", "0.0069"), ("1.17", "0.0068"), ("1.15", "0.0067"), ("1.17", "0.0068"), ("1.18", "0.0067"),
     ("1.16", "0.0065"), ("1.15", "0.0064"),
@@ -36,10 +38,10 @@ def _pays(day: str, customer: str, amount: str, currency: str = "USD", **others:
 
 
 def _script() -> list[Story]:
-    """Returns every story, in order. The function is as long as the stories are."""
+    """Returns every story, in order. The function is long because it is a list of stories."""
     usd: dict[str, Any] = {"currency": "USD"}
     stories: list[Story] = [
-        # A customer in euros, paid a month later at another rate; a refundable balance in yen.
+        # A customer in euros pays a month later at another rate. Another one has a refundable balance in yen.
         _buys("01-10", "atelier-paris", "blk-paris", "12000", "1200.00", "EUR", tax="240.00"),
         _pays("02-14", "atelier-paris", "1440.00", "EUR", block_id="blk-paris"),
         *_uses("atelier-paris", "1100", *range(1, 12)),
@@ -48,7 +50,7 @@ def _script() -> list[Story]:
         *_uses("kiosk-tokyo", "40", 3, 4, 5, 6, 7, 8),
         ("10-03", "credits.refunded", "kiosk-tokyo", {"block_id": "blk-tokyo", "reason": "closed the shop"}),
         ("10-20", "payment.refunded", "kiosk-tokyo", {"amount": "31200", "currency": "JPY", "block_id": "blk-tokyo"}),
-        # Gift cards: some of each is never used, and that is revenue in proportion to what is.
+        # Some credits of each gift card are never used. This breakage is revenue in proportion to the redeemed credits.
         (
             "01-02",
             "breakage.estimated",
@@ -74,7 +76,7 @@ def _script() -> list[Story]:
         stories.append(_pays("01-20", customer, "100.00", block_id=f"gift-{number}", processor=CARDS, fee="3.20"))
         stories += _uses(customer, str(6 + number), *range(2, 11))
     stories += [
-        # A dispute over a half-used block, lost two months later; another one won.
+        # A dispute over a half-used block is lost two months later. Another dispute is won.
         _buys("02-03", "bistro", "blk-bistro", "1000", "100.00", tax="10.00"),
         _pays("02-03", "bistro", "110.00", payment_id="pay-bistro", processor=CARDS, block_id="blk-bistro"),
         *_uses("bistro", "600", 3),
@@ -89,13 +91,13 @@ def _script() -> list[Story]:
         _pays("02-04", "forum", "80.00", payment_id="pay-forum", processor=CARDS, block_id="blk-forum"),
         ("04-09", "dispute.opened", "forum", {"dispute_id": "dp-forum", "block_id": "blk-forum"}),
         ("06-12", "dispute.won", "forum", {"dispute_id": "dp-forum"}),
-        # A refund with a fee kept back.
+        # A refund of which a fee is retained.
         _buys("03-01", "harbor", "blk-harbor", "2000", "200.00", tax="40.00"),
         _pays("03-02", "harbor", "240.00", block_id="blk-harbor"),
         *_uses("harbor", "500", 3, 4),
         ("05-06", "credits.refunded", "harbor", {"block_id": "blk-harbor", "amount": "90.00", **usd}),
         ("05-20", "payment.refunded", "harbor", {"amount": "108.00", "block_id": "blk-harbor", **usd}),
-        # Credits handed on, then topped up at another price.
+        # Credits are transferred, then topped up at another price.
         _buys("01-15", "island", "blk-island", "1000", "150.00"),
         _pays("01-15", "island", "150.00", block_id="blk-island"),
         (
@@ -112,7 +114,7 @@ def _script() -> list[Story]:
         ),
         *_uses("island", "70", *range(2, 10)),
         *_uses("jetty", "55", *range(4, 12)),
-        # A price concession, and the rest of the invoice is never paid.
+        # A price concession; the rest of the invoice is never paid.
         _buys("04-01", "kiln", "blk-kiln", "1000", "100.00", tax="20.00"),
         *_uses("kiln", "150", 4, 5, 6, 7),
         (
@@ -122,7 +124,7 @@ def _script() -> list[Story]:
             {"block_id": "blk-kiln", "amount": "10.00", "tax": "2.00", "reason": "an outage in June", **usd},
         ),
         ("10-28", "receivable.written_off", "kiln", {"block_id": "blk-kiln", "reason": "insolvent"}),
-        # Overage, invoiced monthly.
+        # Overage, invoiced each month.
         *_uses("lumen", "100", *range(1, 13), on_shortfall="overage", overage_price="0.05", currency="USD"),
     ]
     for month in range(2, 13):
@@ -132,7 +134,7 @@ def _script() -> list[Story]:
         payout = {"amount": "250.00", "processor": CARDS, "payout_id": f"po-{month:02d}", **usd}
         stories.append((f"{month:02d}-28", "payout.settled", None, payout))
     stories += [
-        # A remainder that belongs to the state.
+        # A remainder that goes to the state.
         _buys(
             "01-25", "meadow", "blk-meadow", "300", "30.00", escheat_class="US-DE", expires_at="2025-09-01T00:00:00Z"
         ),
@@ -140,7 +142,7 @@ def _script() -> list[Story]:
         *_uses("meadow", "100", 2),
         ("11-06", "escheat.reclaimed", "meadow", {"block_id": "blk-meadow", "amount": "5.00", **usd}),
         ("12-17", "escheat.remitted", "meadow", {"block_id": "blk-meadow", "amount": "15.00", **usd}),
-        # Paid too much, applied to the next invoice, the rest paid back.
+        # A payment is too high, is applied to the next invoice, and the rest is paid back.
         _buys("05-02", "north", "blk-north-1", "500", "50.00"),
         _pays("05-03", "north", "90.00", payment_id="pay-north", block_id="blk-north-1"),
         _buys("06-02", "north", "blk-north-2", "250", "25.00"),
@@ -152,7 +154,7 @@ def _script() -> list[Story]:
         ),
         ("06-20", "payment.refunded", "north", {"payment_id": "pay-north", "amount": "15.00", **usd}),
         *_uses("north", "90", 5, 6, 7, 8, 9),
-        # A share of another plan's price.
+        # An allocation: a share of another plan's price.
         (
             "02-20",
             "credits.granted",

@@ -1,8 +1,8 @@
 """A real year: the invoices of an online shop, replayed as purchases and usage of prepaid credits.
 
-A sale first draws min(amount, the customer's remaining credits), then opens its own credit block of the sale's amount,
-which expires after 90 days. A cancellation voids an undrawn block of equal amount (the newest, if there are several);
-otherwise it reverses the customer's newest usage up to its amount; the rest is an orphan. One credit is one pound.
+A sale first draws min(amount, the customer's remaining credits). Then it opens a credit block of the sale's amount,
+which expires after 90 days. A cancellation voids an undrawn block of equal amount (the newest, if there are several).
+Otherwise it reverses the customer's newest usage up to its amount; the rest is an orphan. One credit is one pound.
 
 A forecast is made at the end of the ninth month, and compared at the end with the three months after it.
 
@@ -47,7 +47,7 @@ _COLUMNS: Final = {"invoice_no", "kind", "customer_id", "first_at", "amount_gbp"
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """An invoice, or a part of a cancellation, that becomes no event, with the reason."""
+    """An invoice, or a part of a cancellation, without an event, with the reason."""
 
     invoice_no: str
     amount: str
@@ -68,7 +68,7 @@ class Retail:
         self._position = 0
 
     def months(self, path: Path) -> Iterator[tuple[Period, list[dict[str, Any]]]]:
-        """Yields the events of each month. Raises InvalidInput for a file of another shape."""
+        """Yields the events of each month. Raises InvalidInput if the file is not an invoice file."""
         month: Period | None = None
         events: list[dict[str, Any]] = []
         for row in sorted(read_invoices(path), key=lambda row: row["first_at"]):
@@ -166,7 +166,9 @@ class Retail:
         return events
 
     def _take(self, event_id: str, type: str, customer: str, moment: datetime, /, **data: Any) -> dict[str, Any]:
-        """Returns an event, and applies it to the wallets here: the next invoice depends on the remaining credits."""
+        """Returns an event, and applies it to the wallets of this class: the next invoice depends on the remaining
+        credits.
+        """
         answer = {
             "specversion": "1.0",
             "id": event_id,
@@ -203,7 +205,7 @@ class Retail:
 
 
 def read_invoices(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of an invoice file, plain or gzipped. Raises InvalidInput if it is another file."""
+    """Returns the rows of an invoice file, plain or gzipped. Raises InvalidInput if it is not an invoice file."""
     try:
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")

@@ -100,7 +100,7 @@ class _Run:
         self.say(f"{period}: recorded, expired, closed, exported")
 
     def _balances(self, as_of: date) -> dict[str, str]:
-        """The balances of the accounts in ``SHOWN`` over all currencies, in the functional one."""
+        """The balances of the accounts in ``SHOWN`` over all currencies, in the functional currency."""
         with self.service.view(self.ledger, as_of=as_of) as view:
             accounts = balances.trial_balance(view)
         found = {b.account: b.balance_minor for b in balances.in_functional_currency(accounts)}
@@ -170,7 +170,7 @@ def _company(service: Subledger, directory: Path, say: Say, started: float) -> D
         run.record(month.events)
         if previous is not None:
             run.close(previous)
-            run.record(month.late)  # usage of the month just closed: booked on the first open day
+            run.record(month.late)  # usage of the month that was just closed is booked on the first open day
         previous = month.period
     if previous is not None:
         run.close(previous)
@@ -192,7 +192,7 @@ def _company(service: Subledger, directory: Path, say: Say, started: float) -> D
 def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: float) -> DemoResult:
     retail = Retail()
     months = retail.months(path)
-    first = next(months, None)  # a file of another shape is refused before a ledger is made
+    first = next(months, None)  # an unsuitable file is refused before a ledger is created
     ledger = _free_name(service, "retail")
     service.create_ledger(ledger, LedgerSettings(currency="GBP", timezone=ZONE))
     run = _Run(service, ledger, "GBP", directory, say)

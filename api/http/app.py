@@ -1,4 +1,4 @@
-"""The HTTP application: assembled here; the calls are in ``routes``.
+"""The HTTP application. The calls are in ``routes``.
 
 Owns: the middleware of every call, the exceptions that become problem documents (``problems``), the introduction of the
 OpenAPI document.
@@ -63,7 +63,9 @@ log = structlog.get_logger("subledger.http")
 
 
 class Observed:
-    """Counts and times every request, in plain ASGI: Starlette's own way for it costs as much as a small call."""
+    """Counts and times every request, in plain ASGI, because Starlette's own middleware costs as much as a small
+    call.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -105,7 +107,9 @@ class HeadAsGet:
 
 
 _SWEEP_ENDS_WITHIN_S: Final = 1.0
-"""Seconds that a stopping application waits for a sweep; its expiries are recorded together or not at all."""
+"""Seconds for which a stopping application waits for a sweep. The sweep's expiries are recorded in one commit or not at
+all.
+"""
 
 
 @asynccontextmanager
@@ -115,9 +119,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweeper.start()
     yield
     if sweeper is not None:
-        sweeper.stop(0.0)  # begins nothing more
-    # The server has answered all calls it had accepted; the remaining events were sent by other threads, or
-    # hangs. Not in the threads that answer calls: all of them may wait for a database that says nothing.
+        sweeper.stop(0.0)  # from here on it begins nothing new
+    # The server has answered all accepted calls. The remaining events were sent by other threads, or a call hangs. This
+    # must not use the threads that answer calls: all of them may be waiting for a database that does not answer.
     service: Subledger = app.state.service
     if not await asyncio.to_thread(service.gatherer.stop, app.state.finishing_s):
         log.error("stopped before every batch was written")
@@ -141,7 +145,7 @@ def create_app(
     stopping: StoppingTime | None = None,
     sweeper: Sweeper | None = None,
 ) -> FastAPI:
-    """The application. ``open_on_loopback``: while no key exists, calls from this machine need none.
+    """Creates the application. ``open_on_loopback``: while no key exists, calls from this machine need none.
 
     ``sweeper``: records due expiries while the application runs.
     """
@@ -151,8 +155,8 @@ def create_app(
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0"},
         lifespan=_lifespan,
-        openapi_url=None,  # its description and its pages are ours: routes.reference
-        # A path with one slash too many is not found: a redirection would lead to the host named by the caller.
+        openapi_url=None,  # routes.reference has the description and its pages
+        # A path with an extra slash is not found. A redirection would go to a host that the caller chooses.
         redirect_slashes=False,
     )
     app.state.service = service
@@ -172,7 +176,7 @@ def create_app(
 
 
 def _mount(app: FastAPI) -> None:
-    """Mounts the calls. Recording comes first: routes are tried in turn, and it is called most."""
+    """Mounts the calls. Recording is first, because routes are tried in turn and it is called most."""
     app.router.routes.insert(0, events.recording_route())
     for module in _ROUTES:
         app.include_router(module.router)
@@ -199,7 +203,8 @@ def _answer_with_problems(app: FastAPI) -> None:
 
     @app.exception_handler(errors.SubledgerError)
     async def refused(_: Request, error: errors.SubledgerError) -> JSONResponse:
-        if status_of(error) >= 500 and not isinstance(error, errors.Overloaded | errors.Stopping):  # those are counted
+        # Overload and stopping are counted elsewhere.
+        if status_of(error) >= 500 and not isinstance(error, errors.Overloaded | errors.Stopping):
             log.error("failed", code=error.code, detail=error.message)
         return problem(error)
 

@@ -44,7 +44,7 @@ class Bodies:
         RequestTimedOut; Overloaded if all bodies together are too large and this one is not small.
         """
         declared = request.headers.get("content-length", "")
-        # Its digits are counted first: an int of a very long text is slow to make.
+        # The digits are counted first, because converting a very long text to an int is slow.
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > bound.most):
             raise _too_large(bound)
         loop = asyncio.get_running_loop()
@@ -56,7 +56,8 @@ class Bodies:
                     self._size += len(chunk)
                     if size > bound.most:
                         raise _too_large(bound)
-                    # A small body is always accepted: few large bodies of one writer would shut out everybody else.
+                    # A small body is always accepted. Otherwise a few large bodies of one writer would shut out
+                    # everybody else.
                     if self._size > self._most and size > limits.SMALL_BODY:
                         raise Overloaded("the bodies of all calls together are too large now; send this one again")
                     chunks.append(chunk)

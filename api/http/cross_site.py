@@ -1,13 +1,13 @@
 """Refusal of requests that another web site makes a browser send here, before anything else handles them.
 
-The open server (embedded, without keys, on loopback) trusts whoever can reach it, and a browser on the same machine
-can, on behalf of any page it shows. A request that only reads is refused too: a checkpoint writes, a verification
-costs. Only a link to a page for people may be followed. Owns: the allowed origins of requests, and the allowed types of
-bodies. Does not own: authorisation (``access``), the length of bodies.
+The open server (embedded, without keys, on loopback) trusts every caller that can reach it. A browser on the same
+machine can reach it on behalf of any page. A request that only reads is refused too, because a checkpoint writes, and a
+verification is expensive. Only a link to a page for people may be followed. Owns: the allowed origins of requests, and
+the allowed types of bodies. Does not own: authorisation (``access``), the length of bodies.
 
-A browser states the origin of a request in ``Sec-Fetch-Site`` and ``Origin``, which no page can set. Requests that it
-sends to another site without a preflight (the "simple" requests of the Fetch standard) have no content type, or that of
-a form or of plain text: such bodies are refused.
+A browser states the origin of a request in ``Sec-Fetch-Site`` and ``Origin``, which no page can set. A browser sends
+some requests to another site without a preflight (the "simple" requests of the Fetch standard). Their content type is
+missing, or is a form or plain text. Such bodies are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from api.http.media_types import check_no_form
 from subledger.errors import CrossSite, SubledgerError
 
 PAGES: Final = ("/", "/docs", "/redoc")
-"""Pages for people, to which any site may link; so it may to a report as HTML."""
+"""Pages for people, to which any site may link. Reports as HTML may be linked too."""
 _REPORT: Final = re.compile(r"/v1/ledgers/[^/]+/reports/(?!integrity$)[^/]+")
 _OF_THIS_SITE: Final = ("same-origin", "none")
 _PORTS: Final = {"http": 80, "https": 443}
@@ -33,7 +33,7 @@ Refusal = Callable[[SubledgerError], Callable[[Scope, Receive, Send], Awaitable[
 
 
 class SameSiteOnly:
-    """Refuses requests from another site, except for followed links, and bodies that any page could send."""
+    """Refuses requests from another site, except for followed links. Also refuses bodies that any page could send."""
 
     def __init__(self, app: ASGIApp, refusal: Refusal) -> None:
         self._app = app
@@ -45,7 +45,8 @@ class SameSiteOnly:
             try:
                 if not _follows_a_link(scope, headers):
                     check_site(headers, scope["scheme"])
-                if scope["method"] == "POST":  # of another method a browser asks first, and is not answered
+                # For other methods a browser sends a preflight first, and gets no permission.
+                if scope["method"] == "POST":
                     check_no_form(headers)
             except SubledgerError as error:
                 return await self._refusal(error)(scope, receive, send)
@@ -64,10 +65,11 @@ def _follows_a_link(scope: Scope, headers: Headers) -> bool:
 
 
 def check_site(headers: Headers, scheme: str) -> None:
-    """Raises CrossSite for a request that a browser sends for another site than this server's."""
+    """Raises CrossSite for a request that a browser sends for another site."""
     site = headers.get("sec-fetch-site")
     if site is not None:
-        # Set by browsers. They compare origins as they see them, also behind a proxy that changes the Host header.
+        # Browsers set this header. They compare origins as the user sees them, even behind a proxy that changes the
+        # Host header.
         if site.lower() in _OF_THIS_SITE:
             return
         raise _cross_site(site)
@@ -89,7 +91,7 @@ def _same_origin(origin: str, scheme: str, host: str) -> bool:
     try:
         theirs, ours = urlsplit(origin), urlsplit(f"{scheme}://{host}")
         return bool(theirs.hostname) and _origin(theirs) == _origin(ours)
-    except ValueError:  # no port, or no address
+    except ValueError:  # the port or the address is invalid
         return False
 
 

@@ -6,7 +6,7 @@ a bound. A request beyond a bound is answered by a problem document, if that is 
 closed.
 
 When the server stops, complete requests are carried out and answered. Incomplete ones are answered at once with the
-error that the server is stopping, as their rest may never arrive.
+error that the server is stopping, because the rest of them may never arrive.
 
 Owns: bytes, headers and time until a request's headers are complete; connections; the time in which answers are read.
 Does not own: bodies (``bodies``).
@@ -75,11 +75,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._parsing = "nothing"  # or head, body
         self._raw = self._of_body = 0  # bytes of the request that is parsed
         self._refusal: errors.SubledgerError | None = None
-        self._left_to_discard: int | None = None  # once the connection is on its way to be closed
+        self._left_to_discard: int | None = None  # a number once the connection is about to be closed
         self._patience: TimerHandle | None = None
         self._look: TimerHandle | None = None
-        self._reading_s = limits.UNREAD_ANSWER_S  # for which answers may still wait to be read
-        self._looked_at, self._unread = 0.0, 0  # the time of the last look, the bytes that waited then
+        self._reading_s = limits.UNREAD_ANSWER_S  # the time for which answers may still wait to be read
+        self._looked_at, self._unread = 0.0, 0  # the time of the last check, and the unread bytes at that time
         self._is_stopping = False
 
     # --- the connection -----------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called once when the server begins to stop."""
         self._is_stopping = True
         if self._has_call:
-            self.cycle.message_event.set()  # whoever waits for a body looks again: see _answer
+            self.cycle.message_event.set()  # a call that waits for a body checks again: see _answer
         elif self._parsing == "head":
             self._refuse(STOPPING)
             return
@@ -131,7 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Closes the connection; first reads the bytes still arriving, if the client could miss the answer."""
         if self._parsing == "nothing" or self._left_to_discard is not None or transport.is_closing():
             if transport.get_write_buffer_size() and self not in self.unread:
-                self._watch_reading()  # it is closed once that was read
+                self._watch_reading()  # it is closed after the answer was read
             transport.close()
             return
         self._left_to_discard = _LINGER_BYTES
@@ -157,7 +157,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.transport.is_closing() and not self.is_lingering:
-            return  # it is watched until all is read
+            return  # it is watched until everything was read
         if self in self.unread:
             del self.unread[self]
             self._stop(self._look)
@@ -220,7 +220,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._parsing == "head" and self._raw > limits.MAX_HEAD + _PIECE:
             self._refuse(TOO_LARGE_HEAD)
         elif self._parsing == "nothing" and self._raw > limits.MAX_HEAD + _PIECE:
-            self._refuse(INVALID)  # blank lines without end
+            self._refuse(INVALID)  # the client sends blank lines without end
         elif self._parsing == "body" and self._raw > limits.MAX_HEAD + _PIECE + 8 * self._of_body:
             self._refuse(TOO_MUCH_AROUND)
 
@@ -276,7 +276,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._has_call or self.flow.write_paused:
             self._await_head()  # another request of this connection is being answered
         elif self._parsing == "nothing":
-            self.transport.close()  # nothing was asked
+            self.transport.close()  # no request arrived
         else:
             self._refuse(TIMED_OUT)
 
@@ -299,15 +299,16 @@ class BoundedProtocol(HttpToolsProtocol):
             return message
 
         async def answer(message: Any) -> None:
-            await self._drained()  # not by uvicorn, which writes after it even if the connection was closed meanwhile
+            await self._drained()  # uvicorn would write afterwards even if the connection was closed meanwhile
             if self.transport.is_closing():
-                cycle.disconnected = True  # uvicorn learns it later, or for one request of several; a write would raise
+                # Uvicorn learns it later, or only for one of several requests; a write would raise.
+                cycle.disconnected = True
             if cycle.more_body and message["type"] == "http.response.start":
                 cycle.keep_alive = False
             await send(message)
 
         try:
-            await self._drained()  # the answer before it; this one's body is not read meanwhile
+            await self._drained()  # the previous answer is read first; meanwhile this request's body is not read
             await self._behind(scope, read, answer)
         except asyncio.CancelledError:
             if not self._is_stopping:
@@ -338,7 +339,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         metrics.answered("unread", "unmatched", status, 0.0)
         if self._has_call:
-            if cycle.response_started or self._parsing != "body":  # its answer would be taken for another's
+            # Otherwise the answer would look like the answer to another request.
+            if cycle.response_started or self._parsing != "body":
                 self.transport.abort()
                 return
             cycle.disconnected = True
@@ -351,7 +353,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
         if self._parsing == "nothing":
-            self._parsing = "head"  # something may be on its way
+            self._parsing = "head"  # a request may be arriving
         self.transport.close()
 
 

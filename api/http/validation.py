@@ -81,7 +81,7 @@ def _expected(fault: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     if words is None:
         text: str = fault["msg"]
         return text
-    if "expected" in context:  # pydantic writes 'a', 'b' or 'c'
+    if "expected" in context:  # pydantic lists the allowed values as 'a', 'b' or 'c'
         context = {"expected": ", ".join(re.findall(r"'([^']*)'", context["expected"])) or context["expected"]}
     return words.format_map(context)
 

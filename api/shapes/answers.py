@@ -25,7 +25,7 @@ from subledger.store.writing.batch import Outcome
 from subledger.text.json_text import loads
 
 JsonObject = dict[str, Any]
-"""A JSON object of an answer: what HTTP sends, and ``--json`` prints."""
+"""A JSON object of an answer over HTTP, or of the output of ``--json``."""
 
 
 def money(amount_minor: int, currency: str) -> JsonObject:
@@ -47,7 +47,7 @@ def decode_cursor(cursor: str | None, shape: tuple[type, ...]) -> list[Any] | No
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        value = loads(base64.urlsafe_b64decode(padded.encode("ascii")))  # as it refuses half of a surrogate pair
+        value = loads(base64.urlsafe_b64decode(padded.encode("ascii")))  # ``loads`` refuses half of a surrogate pair
         if not isinstance(value, list) or len(value) != len(shape):
             raise ValueError
         for part, kind in zip(value, shape, strict=True):

@@ -13,7 +13,7 @@ from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
 
 
 def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObject:
-    """One line of the entry at a position."""
+    """Returns one line of the entry at a position."""
     entry = item.entry
     return {
         "position": position,

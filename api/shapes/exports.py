@@ -78,7 +78,7 @@ def exported_line(line: JournalLine, functional_currency: str) -> JsonObject:
 
 
 def export_with_lines(connection: AnyConnection, made: Export) -> JsonObject:
-    """An export with its lines. In a general ledger's format they are those of its documents."""
+    """Returns an export with its lines. In a general ledger's format they are the lines of its documents."""
     journal = exports.journal_behind(connection, made)
     functional_currency, posted = journal.functional_currency, exports.document_set_of(connection, made)
     of_export = {**export(made), "reverses": journal.reverses, "reissues": journal.reissues}

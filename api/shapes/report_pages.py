@@ -95,7 +95,9 @@ def _footer(report: Report, view: View) -> str:
 
 
 Cell = tuple[str, Any]
-"""The CSS class of a cell (``figure``, ``figure count`` if no amount, ``id``, or empty) and its value."""
+"""The CSS class of a cell (``figure``, ``figure count`` for a figure that is not an amount, ``id``, or empty) and its
+value.
+"""
 
 
 def _grid(head: Sequence[Cell], rows: Iterable[tuple[str, Sequence[Cell]]]) -> str:

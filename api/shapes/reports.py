@@ -35,8 +35,8 @@ from subledger.text.visible_text import spreadsheet_text
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
     """A report of the registry.
 
-    ``takes`` are its parameters (of PARAMETERS) besides the view, ``needs`` the required ones, ``by`` the properties by
-    which its rows can be grouped.
+    ``takes`` are its parameters (of PARAMETERS) besides the view. ``needs`` are the required ones. ``by`` are the
+    properties by which its rows can be grouped.
     """
 
     make: MakeReport

@@ -1,4 +1,4 @@
-"""The first schema: the log, the writer's memory, the totals, and who may do what with them.
+"""The first schema: the log, the writer's memory, the totals, and the rights on them.
 
 Revision: 0001, after None
 """
@@ -329,7 +329,7 @@ def upgrade() -> None:
 
 
 def _journal_lines() -> None:
-    """The expansion of entries to lines; zero amounts have none. A negative amount swaps the sides."""
+    """Creates the expansion of entries to lines. Amounts of zero have no lines. A negative amount swaps the sides."""
     op.execute("""
         CREATE VIEW journal_lines AS
         SELECT e.ledger, e.position, e.number, (r.pair - 1) * 2 + side.place AS line,
@@ -347,7 +347,7 @@ def _journal_lines() -> None:
 
 
 def _append_only() -> None:
-    """No role changes the log, not even its owner; ENABLE ALWAYS also holds under session_replication_role."""
+    """Lets no role change the log, not even its owner. ENABLE ALWAYS also holds under session_replication_role."""
     op.execute("""
         CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -369,7 +369,9 @@ def _append_only() -> None:
 
 
 def _application_role() -> None:
-    """The role that everything but migrations works as. A role belongs to the cluster: it may exist already."""
+    """Creates the role of all programs but the migrations. A role belongs to the database cluster, so it may already
+    exist.
+    """
     op.execute(f"""
         DO $$ BEGIN
             CREATE ROLE {ROLE} NOLOGIN;

@@ -1,4 +1,4 @@
-"""The whole accounting: documents of the ledger as a whole, and what waits for a second person.
+"""The whole accounting: documents of the ledger as a whole, and events that wait for a second person.
 
 Revision: 0002, after 0001
 """

@@ -1,4 +1,4 @@
-"""Wallets written behind: how far every wallet's row knows everything.
+"""Wallets written behind: the position through which every wallet's row has all events.
 
 Revision: 0003, after 0002
 """

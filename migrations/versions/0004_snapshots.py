@@ -1,4 +1,5 @@
-"""Tables read instead of many entries: snapshots, day totals by day of recording, who has other currencies.
+"""Tables that are read instead of many entries: snapshots, day totals by day of recording, customers with other
+currencies.
 
 Revision: 0004, after 0003
 """

@@ -1,5 +1,7 @@
-"""A customer's entries are found by position alone: snapshots leave so few to be added up that their columns need not
-stand in the index: they made it wide, and every entry pays for it.
+"""Index of a customer's entries by position alone.
+
+Snapshots leave so few entries to be added up that the index does not need their columns. These columns made it wide,
+and every entry paid for it.
 
 Revision: 0005, after 0004
 """

@@ -1,6 +1,6 @@
-"""A decision that its entries say is not stored a second time: plain draws, which are nearly all events.
+"""A decision that follows from its entries is not stored: these are plain draws, which are nearly all events.
 
-What is recorded already stays as it is; the view tells every decision whole, stored or not.
+Recorded events do not change. The view shows every decision completely, stored or not.
 
 Revision: 0006, after 0005
 """

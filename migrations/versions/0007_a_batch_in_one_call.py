@@ -1,4 +1,4 @@
-"""The writes of a batch in one call: small batches are one round trip, and none of them waits for the lock first.
+"""The writes of a batch in one call: a small batch is one round trip, without a separate one for the lock.
 
 Revision: 0007, after 0006
 """

@@ -1,4 +1,4 @@
-"""Journals for general ledgers: their documents, kept with the files; what a company sets about each of them.
+"""Journals for general ledgers: their documents, stored with the files; a company's settings for each general ledger.
 
 Revision: 0008, after 0007
 """

@@ -1,4 +1,4 @@
-"""Account mappings hold from a month on: a later journal of an earlier month keeps the chart of that month.
+"""Account mappings apply from a month on: a later journal of an earlier month uses the mapping of that month.
 
 Revision: 0009, after 0008
 """

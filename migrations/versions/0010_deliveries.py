@@ -2,8 +2,8 @@
 
 Revision: 0010, after 0009
 
-The job queue's tables are made by its own script, as it is in the version that pyproject.toml pins; a later version's
-changes are a migration of ours.
+The job queue's own script makes its tables, in the version that pyproject.toml pins. Changes of a later version need a
+migration here.
 """
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ STATES = (
     "built", "rendered", "submitted", "unknown", "accepted", "posted", "reconciled", "rejected", "failed", "abandoned",
 )  # fmt: skip
 STATE = f"state IN ({', '.join(repr(state) for state in STATES)})"
-# Whatever is on its way is somebody's to look at: nothing can be forgotten in the midst.
+# A delivery on its way always has a time of its next step, so that none can be forgotten.
 DUE = "due_at IS NOT NULL OR state NOT IN ('built', 'rendered', 'submitted', 'unknown')"
 SETTINGS = "in canonical JSON; credentials are named, never written"
 
@@ -73,7 +73,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ledger", "delivery_id", name=op.f("pk_deliveries")),
         comment="The outbox: every document or file on its way into a general ledger, and what became of it.",
     )
-    # A journal's document goes to a general ledger once, by whatever channel.
+    # A journal's document goes to a general ledger once, through any channel.
     op.create_index(
         "ux_deliveries_once",
         "deliveries",

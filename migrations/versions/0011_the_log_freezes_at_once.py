@@ -1,4 +1,4 @@
-"""Append-only tables: a row is frozen by its first vacuum, and not read and written once more when it is old.
+"""Append-only tables: the first vacuum freezes a row, so that the row is not read and written again when it is old.
 
 Revision: 0011, after 0010
 """

@@ -1,4 +1,4 @@
-"""Monitors: their settings, what was told of them, how far they have looked; and what verifications have found.
+"""Monitors: their settings, their notices and their progress; and the results of verifications.
 
 Revision: 0012, after 0011
 """
@@ -75,7 +75,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ledger", name=op.f("pk_verifications")),
         comment="What the last verification of a ledger found, and when one was last clean.",
     )
-    # What is not in the books yet, and what changed lately: a few rows of all there ever were.
+    # The index has the deliveries that are not in the books yet, and recent changes: a few of all rows.
     op.create_index(
         "ix_deliveries_waiting", "deliveries", ["ledger", "created_at"], postgresql_where=sa.text(NOT_IN_THE_BOOKS)
     )

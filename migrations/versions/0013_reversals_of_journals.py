@@ -1,4 +1,4 @@
-"""Reversals of journals, and what is issued in their place: what each corrects, why, when and by whom.
+"""Reversals and re-issues of journals: the corrected journal, the reason, the time and the person.
 
 Revision: 0013, after 0012
 """

@@ -30,7 +30,7 @@ def upgrade() -> None:
         ),
     )
     op.add_column("ledgers", sa.Column("clock", sa.DateTime(timezone=True), nullable=True, comment=CLOCK))
-    for name in ("future_tolerance", "sandbox"):  # of the ledgers there are; later ones say it
+    for name in ("future_tolerance", "sandbox"):  # of the existing ledgers; later ones state it
         op.alter_column("ledgers", name, server_default=None)
 
 

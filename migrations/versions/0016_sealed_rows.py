@@ -26,7 +26,7 @@ CREATE FUNCTION row_seal(sealed jsonb) RETURNS bytea LANGUAGE sql IMMUTABLE PARA
     SELECT sha256(convert_to(jsonb_strip_nulls(sealed)::text, 'UTF8'))
 $$
 """
-# The texts of moments and bytes must not depend on whose session it is.
+# The texts of moments and bytes must not depend on the session.
 SEAL_ROW = """
 CREATE FUNCTION seal_row() RETURNS trigger LANGUAGE plpgsql SET timezone = 'UTC' SET bytea_output = 'hex' AS $$
 BEGIN
@@ -69,7 +69,8 @@ def upgrade() -> None:
     for table in NEVER_CHANGED:
         never_changed(table)
         op.execute(f"REVOKE UPDATE, DELETE ON {table} FROM {ROLE}")
-    # Who puts a journal into the outbox locks its row, for which one column must be allowed: the trigger refuses it.
+    # Adding a journal to the outbox locks its row. For the lock, the role needs the right to one column; the trigger
+    # refuses a change.
     op.execute(f"GRANT UPDATE (number) ON journals TO {ROLE}")
     for table, changes, columns, final in (
         ("deliveries", DELIVERIES_CHANGE, DELIVERIES, RENDERED_ONCE),

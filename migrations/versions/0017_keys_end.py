@@ -1,4 +1,4 @@
-"""Keys have a public id, end by a date, by a rotation or by being revoked, and are kept after that.
+"""Keys have a public id. They end by a date, by a rotation or by a revocation, and their rows stay.
 
 Revision: 0017, after 0016
 """
@@ -29,7 +29,7 @@ def upgrade() -> None:
     op.add_column("api_keys", sa.Column("last_used_at", moment, nullable=True, comment="to about a minute"))
     op.create_check_constraint(op.f("ck_api_keys_revoked"), "api_keys", "(revoked_at IS NULL) = (revoked_by IS NULL)")
     op.create_index("ux_api_keys_key_id", "api_keys", ["key_id"], unique=True)
-    # A key's row is kept: were the last one deleted, the open server would be open again.
+    # A key's row stays. If the last row were deleted, the server would accept calls without a key again.
     op.execute(f"REVOKE UPDATE, DELETE ON api_keys FROM {ROLE}")
     op.execute(f"GRANT UPDATE (revoked_at, revoked_by, last_used_at) ON api_keys TO {ROLE}")
 
@@ -40,4 +40,4 @@ def downgrade() -> None:
     op.drop_constraint(op.f("ck_api_keys_revoked"), "api_keys")
     for column in ("last_used_at", "revoked_by", "revoked_at", "expires_at", "replaces", "created_by", "key_id"):
         op.drop_column("api_keys", column)
-    op.execute("UPDATE api_keys SET seal = ''")  # the row is another one without its id
+    op.execute("UPDATE api_keys SET seal = ''")  # without its id the row has another seal

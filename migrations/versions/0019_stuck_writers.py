@@ -11,7 +11,7 @@ down_revision = "0018"
 branch_labels = None
 depends_on = None
 
-# The transaction that has locked a row is in the row's xmax, and holds the lock of its own id while it lasts.
+# The transaction that has locked a row is in the row's xmax, and has the lock of its own id until it ends.
 HOLDERS = """
 CREATE FUNCTION ledger_lock_holders(of_ledger text)
 RETURNS TABLE (pid integer, began_at timestamptz, changed_at timestamptz, held_s double precision,

@@ -23,7 +23,7 @@ COLUMNS = (
 CHANGING = (
     "code", "problem", "position", "last_at", "attempts", "dismissed_at", "dismissed_by", "dismissed_reason",
 )  # fmt: skip
-# How it was refused last changes with the number of attempts alone, and a dismissal is not taken back.
+# The last refusal changes only together with the number of attempts. A dismissal cannot be taken back.
 FINAL = (
     "NEW.attempts < OLD.attempts OR NEW.last_at < OLD.last_at OR NEW.position < OLD.position"
     " OR NEW.attempts = OLD.attempts AND (OLD.code, OLD.problem, OLD.position, OLD.last_at)"

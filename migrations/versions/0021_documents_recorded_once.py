@@ -1,4 +1,4 @@
-"""Documents are found by their ids in the log: a payout or a refund is recorded once, whatever the event's id.
+"""Documents are found by their ids in the log. So a payout or a refund is recorded once, whatever the event's id is.
 
 Revision: 0021, after 0020
 """

@@ -17,7 +17,7 @@ CREATED_BY = "who asked for it first; NULL where nobody was named"
 
 
 def upgrade() -> None:
-    # Seals leave NULLs out: those of the exports that are there stay as they are.
+    # Seals leave NULLs out, so the seals of existing exports do not change.
     op.add_column("journal_exports", sa.Column("created_by", sa.Text(), nullable=True, comment=CREATED_BY))
     op.create_table(
         "erasures",
@@ -37,4 +37,4 @@ def downgrade() -> None:
     op.drop_table("erasures")
     op.execute("DELETE FROM tallies WHERE relation = 'erasures'")
     op.drop_column("journal_exports", "created_by")
-    reseal("journal_exports")  # the seals of exports with a name were of rows with it
+    reseal("journal_exports")  # exports with a name were sealed with it

@@ -1,4 +1,4 @@
-"""Credentials belong to ledgers: each ledger is granted those that its channels and its webhook use already.
+"""Credentials belong to ledgers. Each ledger is granted the credentials that its channels and its webhook already use.
 
 Revision: 0023, after 0022
 """

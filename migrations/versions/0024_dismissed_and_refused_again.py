@@ -1,4 +1,4 @@
-"""Dismissed and refused again: such a rejection is open once more, and may be dismissed once more.
+"""A dismissed rejection that is refused again is open again, and can be dismissed again.
 
 Revision: 0024, after 0023
 """
@@ -28,7 +28,7 @@ BEFORE = (
     " OR OLD.dismissed_at IS NOT NULL AND (OLD.dismissed_at, OLD.dismissed_by, OLD.dismissed_reason)"
     " IS DISTINCT FROM (NEW.dismissed_at, NEW.dismissed_by, NEW.dismissed_reason)"
 )
-# A dismissal gives way to a later one once the event was refused after it.
+# A dismissal can be replaced by a later one if the event was refused after it.
 FINAL = f"{BEFORE} AND NOT (OLD.last_at > OLD.dismissed_at AND coalesce(NEW.dismissed_at >= OLD.last_at, false))"
 INDEX = "ix_rejected_events_not_dismissed"
 

@@ -1,4 +1,4 @@
-"""A checkpoint's row names the public key that verifies it, so that any machine can tell which key signed.
+"""A checkpoint's row has the public key that verifies it, so that any machine can see which key signed.
 
 Revision: 0025, after 0024
 """
@@ -17,11 +17,11 @@ KEY = "verifies the note; NULL: signed before keys were kept here"
 
 
 def upgrade() -> None:
-    # Seals leave NULLs out, so those of the rows that are there stay as they are.
+    # Seals leave NULLs out, so the seals of existing rows do not change.
     op.add_column("checkpoints", sa.Column("public_key", sa.LargeBinary(), nullable=True, comment=KEY))
 
 
 def downgrade() -> None:
-    # A row with a key has another seal without it: such rows are sealed anew.
+    # Without the column a row with a key has another seal, so such rows are sealed again.
     op.drop_column("checkpoints", "public_key")
     reseal("checkpoints")

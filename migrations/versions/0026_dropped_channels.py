@@ -1,4 +1,4 @@
-"""Channels that were taken away: their row stays, with who did that and when.
+"""Dropped channels: their row stays, with the person and the time.
 
 Revision: 0026, after 0025
 """
@@ -15,7 +15,7 @@ COMMENT = "Where a ledger's journals go, and how"
 
 
 def upgrade() -> None:
-    # Seals leave NULLs out: those of the channels that are there stay as they are.
+    # Seals leave NULLs out, so the seals of existing channels do not change.
     op.add_column("delivery_channels", sa.Column("dropped_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("delivery_channels", sa.Column("dropped_by", sa.Text(), nullable=True))
     op.create_table_comment("delivery_channels", f"{COMMENT}; and, of those taken away, who did that and when.")

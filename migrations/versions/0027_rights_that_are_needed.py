@@ -1,6 +1,7 @@
-"""The application's role keeps only the rights that it needs; keys and credential grants go forward, and are counted.
+"""The application's role keeps only the rights that it needs. Keys and credential grants only go forward, and are
+counted.
 
-A credential that is granted again has another row, so that who granted it before is not overwritten.
+A credential that is granted again gets another row, so that the person of the first grant is not overwritten.
 
 Revision: 0027, after 0026
 """
@@ -30,7 +31,7 @@ UPDATED = {
     "monitor_notices": ("attempts", "due_at", "sent_at", "failure"),
     "monitor_settings": ("settings", "changed_at", "changed_by"),
     "monitor_states": ("looked_at", "ringing"),
-    "snapshots": ("entries",),  # for whoever adds to snapshots locks the last one: a lock needs the right to a column
+    "snapshots": ("entries",),  # adding to snapshots locks the last one, and a lock needs the right to a column
     "tallies": ("rows",),
     "verifications": ("verified_at", "position", "since", "differences", "clean_at"),
 }  # fmt: skip
@@ -39,7 +40,8 @@ KEYS = (
     "revoked_by", "last_used_at",
 )  # fmt: skip
 KEYS_CHANGE = ("revoked_at", "revoked_by", "last_used_at")
-# A key ends once: its end may come nearer, as when the grace of a rotation is cut short, and never farther.
+# A key ends once. Its end may become earlier, for example when the grace period of a rotation is shortened, but never
+# later.
 KEYS_FINAL = (
     "OLD.revoked_at IS NOT NULL AND (NEW.revoked_at IS NULL OR NEW.revoked_at > OLD.revoked_at)"
     " OR OLD.revoked_at IS NOT DISTINCT FROM NEW.revoked_at AND OLD.revoked_by IS DISTINCT FROM NEW.revoked_by"

@@ -1,4 +1,4 @@
-"""An index of the blocks that expired, by customer, so that a refusal names the last of them without reading the rest.
+"""An index of expired blocks by customer, so that a refusal can name the last ones without reading the rest.
 
 Revision: 0028, after 0027
 """
@@ -10,7 +10,7 @@ down_revision = "0027"
 branch_labels = None
 depends_on = None
 
-# The backslash is for SQLAlchemy, which takes a colon for a parameter.
+# The backslash is for SQLAlchemy, which would take the colon for a parameter.
 LAPSED = r"""NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"expired"\:true%'"""
 
 

@@ -1,4 +1,4 @@
-"""A history of dismissals, which can be taken back; and rejections that were recorded since are found once only.
+"""A history of dismissals, which can be taken back; and a note of rejections whose events were recorded since.
 
 Revision: 0029, after 0028
 """
@@ -28,7 +28,7 @@ FORWARD = (
     f" OR OLD.dismissed_at IS NOT NULL AND ({differ(('dismissed_at', 'dismissed_by', 'dismissed_reason'))})"
 )
 BEFORE = f"{FORWARD} AND NOT (OLD.last_at > OLD.dismissed_at AND coalesce(NEW.dismissed_at >= OLD.last_at, false))"
-# A dismissal gives way to a later one once the event was refused after it, or opened again.
+# A dismissal can be replaced by a later one if the event was refused after it, or reopened.
 FINAL = (
     f"{FORWARD} AND NOT (greatest(OLD.last_at, OLD.reopened_at) > OLD.dismissed_at"
     " AND coalesce(NEW.dismissed_at >= greatest(OLD.last_at, OLD.reopened_at), false))"
@@ -66,7 +66,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ledger", "rejection_id", "done_at", name=op.f("pk_rejection_steps")),
         comment="Dismissals of rejected events, and those that were taken back: when, by whom and why. Never changed.",
     )
-    # Of a rejection that was dismissed twice before this the last dismissal is known.
+    # If a rejection was dismissed twice before this migration, only the last dismissal is known.
     op.execute(
         "INSERT INTO rejection_steps (ledger, rejection_id, done_at, action, done_by, reason)"
         " SELECT ledger, rejection_id, dismissed_at, 'dismissed', dismissed_by, dismissed_reason"
@@ -88,7 +88,7 @@ def downgrade() -> None:
     unguard("rejected_events", *GUARDS)
     for column in ADDED:
         op.drop_column("rejected_events", column)
-    # A row with these columns has another seal without them; no trigger refuses the change now.
+    # Without these columns a row has another seal. No trigger refuses this change now.
     op.execute("UPDATE rejected_events SET seal = ''")
     only_forward("rejected_events", CHANGING, COLUMNS, BEFORE)
     op.create_index(

@@ -1,4 +1,4 @@
-"""Gifts are found by customer; a request whose event was recorded without a second person is settled.
+"""Gifts are found by customer. A request whose event was recorded without a second person is settled.
 
 Revision: 0031, after 0030
 """
@@ -24,7 +24,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_constraint(op.f("ck_approvals_state"), "approvals")
-    # Rows that say recorded stay as they are: what was decided is never changed.
+    # Rows in the state recorded stay as they are, because a decided row never changes.
     op.execute(
         "ALTER TABLE approvals ADD CONSTRAINT ck_approvals_state"
         " CHECK (state IN ('waiting', 'approved', 'refused')) NOT VALID"

@@ -1,4 +1,4 @@
-"""Texts of rejections that were not stored for lack of room. They are added when the event is refused again.
+"""Texts of rejections for which there was no room. They are added when the event is refused again.
 
 Revision: 0032, after 0031
 """
@@ -55,7 +55,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index(INDEX, "rejected_events")
     unguard("rejected_events", *GUARDS)
-    op.execute("UPDATE rejected_events SET text_at = NULL WHERE text_at IS NOT NULL")  # and seals the rows without it
+    # This also makes the seals without it.
+    op.execute("UPDATE rejected_events SET text_at = NULL WHERE text_at IS NOT NULL")
     op.drop_column("rejected_events", "text_at")
     op.execute("REVOKE UPDATE (sent, sent_bytes) ON rejected_events FROM subledger_app")
     only_forward("rejected_events", CHANGING, COLUMNS, BEFORE)

@@ -1,4 +1,4 @@
-"""A request has the effect of its event; the recent effects of a customer are found by customer, whatever the type.
+"""A request has the effect of its event. The recent effects of a customer are found by customer, for all event types.
 
 Revision: 0033, after 0032
 """
@@ -37,7 +37,8 @@ def downgrade() -> None:
     op.drop_index("ix_events_customer", "events")
     op.execute(f"CREATE INDEX ix_events_giving ON events (ledger, customer, position) WHERE {GIVING}")
     unguard("approvals", *GUARDS)
-    # Also of decided requests, and without the trigger that guards them: the seals are made anew without the effect.
+    # Decided requests are included, and the trigger that guards them is off. The seals are made again without the
+    # effect.
     op.execute("UPDATE approvals SET effect = NULL WHERE effect IS NOT NULL")
     op.drop_column("approvals", "effect")
     only_forward("approvals", CHANGING, COLUMNS, FINAL)

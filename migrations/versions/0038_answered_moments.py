@@ -1,4 +1,4 @@
-"""The moment through which a ledger has answered goes forward, and is never one that has not come.
+"""The moment through which a ledger has answered only goes forward, and is never in the future.
 
 Revision: 0038, after 0037
 """

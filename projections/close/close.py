@@ -1,8 +1,8 @@
 """Commands: closing a period, and reopening one.
 
-A close first records the expiries due by the period's end. Then, in one commit, it records the expiries that have
-become due since, the remeasurement of money in other currencies at the rates of the period's end and the
-``period.closed`` event, and proves the invariants of the books through the period's last day.
+A close first records the expiries due by the period's end. Then it makes one commit. The commit records the expiries
+that have become due since, the remeasurement of money in other currencies at the rates of the period's end, and the
+``period.closed`` event. Before the commit, the invariants of the books are proved through the period's last day.
 
 Owns: the order of these steps. Does not own: the proofs (proofs), the remeasurement (remeasuring), the accounting date
 of a late fact (periods), the journals (journals), the history of periods (period_history).
@@ -30,7 +30,7 @@ from subledger.store.writing.batch import RECORDED, Outcome
 from subledger.store.writing.expiry_sweep import expiries_to_record, sweep
 from subledger.store.writing.recorder import Recorder, ledger_now, now_of
 
-# Far more than can become due between the sweep and the close that follows it.
+# This is far more than can become due between the sweep and the close.
 _LATE_EXPIRIES: Final = 1_000_000
 
 
@@ -45,7 +45,9 @@ class ClosedPeriod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReopenedPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """A reopened period, and with it every later one. With an ``approval_id`` it waits for a second person instead."""
+    """A reopened period; every later period is reopened too. If ``approval_id`` is set, the request waits for a second
+    person instead.
+    """
 
     ledger: str
     period: Period
@@ -56,22 +58,22 @@ class ReopenedPeriod(msgspec.Struct, frozen=True, kw_only=True):
 def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | None = None) -> ClosedPeriod:
     """Closes a month: no entry is posted into it any more, and the open cut ends. ``by`` is the person who closes it.
 
-    Raises PeriodNotOver; PeriodOutOfOrder naming the next month to close, also if this one is closed; UnmappedRole if a
-    role with movements has no GL account; IntegrityFault if an invariant does not hold; UnknownLedger. After an error
-    the period is open as before.
+    Raises PeriodNotOver; PeriodOutOfOrder naming the next month to close, also if this one is already closed;
+    UnmappedRole if a role with movements has no GL account; IntegrityFault if an invariant does not hold;
+    UnknownLedger. After an error the period is still open.
     """
-    # Checked before the sweep too: a command that is refused must not record the expiries of that month.
+    # This is checked before the sweep too, because a command that is refused must not record the month's expiries.
     zone = _state_that_may_close(recorder, ledger, period).zone
-    # The sweep commits in batches, between which other writers record. Inside the close's transaction a month's
-    # expiries would hold the ledger's lock for all of their time.
+    # The sweep commits in batches, and other writers record between them. Inside the close's transaction, the expiries
+    # of a month would hold the ledger's lock until all are recorded.
     swept = sweep(recorder, ledger, period.end(zone))
-    # A list, as the recorder may plan twice: the cut of the last plan counts.
+    # The recorder may plan twice, so the cuts are in a list, and the last one counts.
     ended: list[int] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         _check_may_close(connection, state, period)
         ended.append(state.open_cut)
-        # The order matters: an expiry changes balances that are remeasured, and no entry of the month may follow the
+        # The order matters: expiries change balances that are remeasured, and no entry of the month may follow the
         # event that closes it.
         return [
             *expiries_to_record(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
@@ -80,9 +82,9 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
         ]
 
     def check(connection: WriteConnection, state: LedgerState) -> None:
-        # After the rows are written and before the commit: an error here rolls the whole close back, so that a month is
-        # never closed with invariants that do not hold. An event of the plan can be refused without an error: hence the
-        # first two checks.
+        # This is after the rows are written and before the commit. An error here rolls back the whole close, so a month
+        # is never closed with invariants that do not hold. The first two checks are needed because an event of the plan
+        # can be refused without an error.
         if not is_closed(state, period):
             raise IntegrityFault(f"{period} was not closed", ledger=ledger, period=str(period))
         if expiries_to_record(connection, state, 0, period.end(state.zone), 1):
@@ -114,7 +116,8 @@ def _check_may_close(connection: WriteConnection, state: LedgerState, period: Pe
 def reopen_period(
     recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str | None = None
 ) -> ReopenedPeriod:
-    """Reopens a closed month, and every later one; or requests it, if the ledger's settings require a second person.
+    """Reopens a closed month and every later one. If the ledger's settings require a second person, requests it
+    instead.
 
     Raises PeriodNotClosed, InvalidValue if the reason is empty, UnknownLedger.
     """
@@ -131,7 +134,7 @@ def reopen_period(
 
 
 def _position(outcomes: list[Outcome]) -> int:
-    """The position of the last event, which is the close or the reopening itself."""
+    """Returns the position of the last event, which is the close or the reopening itself."""
     last = outcomes[-1]
     if last.error is not None:
         raise last.error

@@ -1,8 +1,8 @@
 """Command: the expiry sweep of every ledger, which records expiries as they fall due.
 
-A server runs it on a thread of its own, a worker once a minute. Several may run at once: the due expiries of a ledger
-are read under its lock, so each is recorded once. A round costs one query over all ledgers, and does not touch a ledger
-without due expiries.
+A server runs it in a thread of its own, a worker runs it once a minute. Several may run at once: the due expiries of a
+ledger are read under its lock, so each is recorded once. A round needs one query over all ledgers, and does not touch
+ledgers without due expiries.
 
 Owns: finding the ledgers with due expiries, and the rounds. Does not own: the sweep of one ledger (expiry_sweep),
 the time of an expiry (``blocks.expires_at``).
@@ -26,7 +26,7 @@ from subledger.store.writing.recorder import Recorder
 
 EVERY_S: Final = 60.0
 BATCH: Final = 1_000
-"""Maximum number of expiries in one commit, for which other writers of the ledger wait."""
+"""Maximum number of expiries in one commit. Other writers of the ledger wait for this commit."""
 
 LEDGERS_DUE: Final = """
 -- The ledgers with an open block whose expiry is due by the ledger's clock.
@@ -40,7 +40,7 @@ log = structlog.get_logger("subledger.sweep")
 
 
 def ledgers_due(connection: Connection, now: datetime) -> list[str]:
-    """The ledgers with a due expiry."""
+    """Returns the ledgers with a due expiry."""
     return list(connection.execute(text(LEDGERS_DUE), {"now": now}).scalars())
 
 
@@ -67,12 +67,12 @@ def sweep_due(database: Database, recorder: Recorder, *, stop: Callable[[], bool
     return {ledger: count for ledger, count in swept.items() if count}
 
 
-# The recorder never sweeps beyond the ledger's now: so this means now.
+# The recorder never sweeps beyond the ledger's now, so this means now.
 _EVER: Final = datetime(8999, 12, 31, tzinfo=UTC) - MICROSECOND
 
 
 class Sweeper:
-    """A thread that sweeps at once, and then once in an interval, until it is stopped."""
+    """A thread that sweeps at once, and then at intervals, until it is stopped."""
 
     def __init__(self, database: Database, recorder: Recorder, *, every_s: float = EVERY_S) -> None:
         self._database = database

@@ -31,9 +31,9 @@ REVERSED: Final = "reversed"
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """A command on a month: ``closed``, ``reopened``, ``cut``, ``exported`` or ``reversed``.
 
-    ``by`` is None in events recorded before names were. ``position`` is that of its event; exports and reversals of
-    journals have none. ``subject`` is the export, the reversed journal, or the earlier month whose reopening reopened
-    this one.
+    ``by`` is None in events from before persons were recorded. ``position`` is that of the act's event; exports and
+    reversals of journals have none. ``subject`` is the export, the reversed journal, or the earlier month whose
+    reopening reopened this one.
     """
 
     what: str
@@ -47,8 +47,8 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
 class PeriodState(msgspec.Struct, frozen=True, kw_only=True):
     """One month of a ledger: ``open`` or ``closed``, the number of its entries and journals, its history.
 
-    ``closed_by`` and ``closed_at`` are of its last close; ``reopened_by``, ``reopened_at`` and ``reason`` of its last
-    reopening, also through an earlier month, and also if it was closed again.
+    ``closed_by`` and ``closed_at`` belong to the last close. ``reopened_by``, ``reopened_at`` and ``reason`` belong to
+    the last reopening, even if it was of an earlier month, and even if the month was closed again.
     """
 
     period: Period
@@ -101,7 +101,7 @@ _LAST_POSITION: Final = 2**62
 
 
 def first_entry_on(connection: AnyConnection, ledger: str) -> date | None:
-    """The first accounting date that has entries; None without entries."""
+    """Returns the first accounting date with entries; None without entries."""
     first: date | None
     [(first,)] = rows(connection, FIRST_ENTRY_ON, {"ledger": ledger})
     return first
@@ -110,10 +110,10 @@ def first_entry_on(connection: AnyConnection, ledger: str) -> date | None:
 def history_of(
     connection: Connection, ledger: str, *, position: int = _LAST_POSITION, handed_over: bool = True
 ) -> dict[Period, list[Act]]:
-    """The acts on each month, in order of time, through a position of the log.
+    """Returns the acts on each month, in order of time, through a position of the log.
 
-    The reopening of a month reopens the later closed ones too, and is an act on each of them. With ``handed_over`` the
-    acts that are not in the log are included: exports and reversals.
+    Reopening a month reopens the later closed ones too, and is an act on each of them. ``handed_over`` includes the
+    acts that are not in the log: exports and reversals of journals.
     """
     found: dict[Period, list[Act]] = {}
     closed: set[Period] = set()
@@ -138,7 +138,7 @@ def history_of(
 
 
 def closing_of(history: Sequence[Act]) -> dict[str, Any]:
-    """The last close and the last reopening of a month, with person, time and reason."""
+    """Returns the last close and the last reopening of a month, with person, time and reason."""
     found: dict[str, Any] = {}
     for act in history:
         if act.what == CLOSED:
@@ -149,13 +149,16 @@ def closing_of(history: Sequence[Act]) -> dict[str, Any]:
 
 
 def periods(connection: Connection, ledger: str) -> list[PeriodState]:
-    """The months from the first to the last that has entries or journals, or was closed once. Raises UnknownLedger."""
+    """Returns the months from the first to the last that has entries or journals, or was ever closed. Raises
+    UnknownLedger.
+    """
     state = ledger_head(connection, ledger).state
     parameters = {"ledger": ledger}
     entries = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_ENTRIES, parameters)}
     journals = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_JOURNALS, parameters)}
     histories = history_of(connection, ledger)
-    # Not closed_through: after a reopening it can name a month that was never closed. A cut alone lists no month.
+    # ``closed_through`` is not used: after a reopening it can name a month that was never closed. A month with only a
+    # cut is not listed.
     known = [*entries, *journals, *(period for period, acts in histories.items() if closing_of(acts))]
     result: list[PeriodState] = []
     period = min(known, default=None)
@@ -178,7 +181,7 @@ def periods(connection: Connection, ledger: str) -> list[PeriodState]:
 # --- the table of periods in reports ----------------------------------------------------------------------------------
 
 PERIODS: Final = "periods"
-"""The name of the table that every report has besides its own."""
+"""The name of the table of months that every report has besides its own tables."""
 _COLUMNS: Final = (
     Column("period"), Column("state"), Column("closed_by"), Column("closed_at"), Column("reopened_by"),
     Column("reopened_at"), Column("reason"), Column("exported_by"), Column("exported_at"),
@@ -186,10 +189,10 @@ _COLUMNS: Final = (
 
 
 def periods_behind(view: View, request: ReportRequest) -> Table:
-    """The months of a report at its position, each with its close, reopening and export.
+    """Returns the months of a report at its position, each with its close, reopening and export.
 
-    Without a first day these are the month of the last day and the last closed one. An answer for a given ``known_at``
-    never changes, so of exports it has only those in the log: the cuts of open months.
+    Without a first day, these are the month of the last day and the last closed month. An answer at a given
+    ``known_at`` never changes. So of the exports it has only those in the log: the cuts of open months.
     """
     last = Period.of(request.to_date or view.as_of)
     histories = history_of(view.connection, view.ledger, position=view.position, handed_over=not view.names_known_at)

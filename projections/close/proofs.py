@@ -1,14 +1,13 @@
 """The proofs of a close: the invariants of the books through a period's last day.
 
-They run in the transaction of the close, on the day totals, so that a month of ten million events takes no longer than
-one of a thousand. Only money in other currencies is added up from entries, of the customers who have some. A
-verification (integrity) checks what is not checked here: that the totals are the sums of the entries, each block, each
-view.
+They run in the transaction of the close, on the day totals, so a month of ten million events takes no longer than one
+of a thousand. Only money in other currencies is added up from entries, for the customers that have some. A verification
+(integrity) checks the rest: that the totals are the sums of the entries, each block, each view.
 
 Owns: the proofs. Does not own: the close (close).
 
-A total is read under the policy that its entries were posted under, so that a ledger may change its policy: see
-integrity/blocks for the invariants that hold then.
+A total is read under the policy under which its entries were posted, so a ledger may change its policy. The invariants
+of a changed policy are in integrity/blocks.
 """
 
 from __future__ import annotations
@@ -109,13 +108,13 @@ _Proof = Callable[[WriteConnection, dict[str, Any]], Iterator[str]]
 def prove(connection: WriteConnection, ledger: str, functional_currency: str, through: date) -> None:
     """Proves the invariants of the books through a day. Raises IntegrityFault naming the first that does not hold.
 
-    The trial balance balances. The liability equals the sum of the columns of all blocks, is never negative, is zero
-    without credits, and under the deposit policies equals deposits and clearing. Money in other currencies is at the
-    rate of the day. The breakage recognised of each cohort of a pool is that of its formula. All of it holds in the
-    currency and in the functional one.
+    The trial balance balances. The liability equals the sum of the columns of all blocks, is never negative, and is
+    zero without credits. Under the deposit policies it equals deposits and clearing. Money in other currencies has the
+    rate of the day. The recognised breakage of each cohort agrees with its formula. All of this holds in the currency and
+    in the functional currency.
     """
     parameters: dict[str, Any] = {"ledger": ledger, "through": through, "functional_currency": functional_currency}
-    # First the rules: the queries after it join totals with rules, and would leave out a total without one.
+    # The rules are proved first: the other queries join totals with rules, and would leave out a total without a rule.
     proofs: tuple[_Proof, ...] = (_totals, _trial_balance, _functional_amounts, _control, _remeasured, _pools)
     for proof in proofs:
         for message in proof(connection, parameters):
@@ -159,7 +158,7 @@ def _control(connection: WriteConnection, parameters: dict[str, Any]) -> Iterato
 
 
 def _remeasured(connection: WriteConnection, parameters: dict[str, Any]) -> Iterator[str]:
-    """Differences of money in other currencies from its amount at the rate of the day."""
+    """Yields the differences of money in other currencies from its amount at the rate of the day."""
     on = parameters["through"]
     for customer, movements in movements_due(connection, parameters["ledger"], on, parameters["functional_currency"]):
         for movement in movements:

@@ -1,7 +1,7 @@
 """The remeasurement of money in other currencies at the rates of a period's end.
 
-Owns: the customers whose money must be remeasured, and the events of it. Does not own: the amounts (deciding/
-currencies), recording the events (close).
+Owns: the customers whose money must be remeasured, and the events for it. Does not own: the amounts
+(deciding/currencies), recording the events (close).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from subledger.wallet import Movement
 def movements_due(
     connection: WriteConnection, ledger: str, on: date, functional_currency: str
 ) -> Iterator[tuple[str | None, tuple[Movement, ...]]]:
-    """The movements by which money in other currencies comes to the rate of a day, by customer in order of id.
+    """Yields the movements that bring money in other currencies to the rate of a day, by customer in order of id.
 
-    Only customers with movements are in it; None is the ledger itself. Raises ExchangeRateMissing.
+    Only customers with movements are included; None is the ledger itself. Raises ExchangeRateMissing.
     """
     books = load_books(connection, ledger)
     standing = standing_at(connection, ledger, on, functional_currency)
@@ -42,10 +42,11 @@ def movements_due(
 
 
 def remeasurements(connection: WriteConnection, state: LedgerState, position: int, period: Period) -> list[Event]:
-    """The events that remeasure money at the end of a period, one for each customer and one of the ledger itself.
+    """Returns the events that remeasure money at the end of a period: one for each customer, and one for the ledger
+    itself.
 
-    They are not entries of ``period.closed``: so each is in the history of its customer, and no event grows with the
-    number of customers. Raises ExchangeRateMissing.
+    These movements are not part of ``period.closed``. So each is in the history of its customer, and no event grows
+    with the number of customers. Raises ExchangeRateMissing.
     """
     due = movements_due(connection, state.ledger, period.last_day, state.functional_currency)
     return [balances_remeasured(state, position, period, customer) for customer, _ in due]

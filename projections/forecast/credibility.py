@@ -5,7 +5,8 @@ own months is Z = n / (n + k) (H. Bühlmann, "Experience Rating and Credibility"
 taken from the variances within and between purses, but is the one under which the last months of the purses would have
 been forecast best: the share of a balance that is used falls when the balance grows, though the usage is the same. How
 much a customer uses who has used nothing for some months is learnt in the same way (P. Fader, B. Hardie and J. Shang,
-"Customer-Base Analysis in a Discrete-Time Noncontractual Setting", Marketing Science 29 (2010)).
+"Customer-Base Analysis in a Discrete-Time Noncontractual Setting", Marketing Science 29 (2010)), and so is how many
+customers leave for good from month to month.
 
 Pure: floats, and nothing here is money.
 """
@@ -20,6 +21,8 @@ import msgspec
 
 SILENT: Final = 4
 """Purses that have been silent for more months are like those of this many."""
+ABSENT: Final = 3
+"""Customers who have been silent for so many months may have left."""
 K_TRIED: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 25.0, 50.0, float("inf"))
 BETTER: Final = 0.9
 """A larger k is taken if its error is less than this share of that of the smaller one."""
@@ -28,10 +31,14 @@ DOUBT: Final = 5
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """The credibility constant k of a cohort, and the pace of its purses by their silent months."""
+    """The credibility constant k of a cohort, the pace of its purses by their silent months, and how it goes on.
+
+    ``stay`` is the part of a month's pace that is expected of the next: less than 1 where customers leave for good.
+    """
 
     k: float
     paces: tuple[float, ...]
+    stay: float = 1.0
 
 
 class Case(NamedTuple):
@@ -53,8 +60,11 @@ UNTESTED: Final = Fit(3.0, (1.0,) * (SILENT + 1))
 """The fit of a cohort that is too small to have one."""
 
 
-def fit(cases: Sequence[Case]) -> Fit:
+def fit(cases: Sequence[Case], leaving: float = 0.0) -> Fit:
     """Returns the fit under which past months would have been forecast best.
+
+    ``leaving`` is the share of months after which a customer was silent for ABSENT months. Those come back as far as
+    the pace of customers who have been silent so long says; the others have left.
 
     A smaller k is kept unless a larger one is better by a tenth: the cohort's share assumes that usage grows with the
     balance, so that it is wrong for customers who buy more than they use.
@@ -68,7 +78,8 @@ def fit(cases: Sequence[Case]) -> Fit:
             for case, forecast in zip(cases, forecasts, strict=True)
         )
         if error < least * BETTER:
-            found, least = Fit(k, paces), error
+            stay = 1 - leaving * (1 - min(paces[ABSENT], 1.0))
+            found, least = Fit(k, paces, stay), error
     return found
 
 

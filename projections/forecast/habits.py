@@ -15,14 +15,14 @@ Pure: no clock, no database. The ratios are floats; nothing here is money.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import fsum
 from typing import Final
 
 import msgspec
 
-from projections.forecast.credibility import SILENT, UNTESTED, Case, fit
+from projections.forecast.credibility import ABSENT, SILENT, UNTESTED, Case, fit
 from projections.forecast.holdings import Holding, month_of
 from projections.forecast.series import NO_SEASON, YEAR, Season
 
@@ -32,6 +32,8 @@ RECENT: Final = (1000, 841, 707, 595, 500, 420, 354, 297, 250, 210, 177, 149)
 """The weight of a purse's months by their age: half as much every four months."""
 MOST_PURSES: Final = 2_000
 """The approximate number of purses from which credibility is learnt; of more, every n-th."""
+LEAST_MONTHS: Final = 20
+"""The number of months, after which nobody left, that are added to those of a cohort."""
 TARGETS: Final = 3
 """The number of a purse's last months that are forecast from those before, to learn credibility."""
 
@@ -173,7 +175,9 @@ class Habits:
         for months in self._own.values():
             if months:
                 by_cohort.setdefault(months[-1].cohort, []).append(months)
-        self._fits = {cohort: fit(_cases(purses, self.season(cohort[0]))) for cohort, purses in by_cohort.items()}
+        self._fits = {
+            cohort: fit(_cases(purses, self.season(cohort[0])), leaving(purses)) for cohort, purses in by_cohort.items()
+        }
         self._cohort_months = {
             cohort: _cohort_months(purses, self.season(cohort[0])) for cohort, purses in by_cohort.items()
         }
@@ -201,10 +205,13 @@ class Habits:
         months = len(self._own.get(purse, ()))
         return months / (months + self._fits.get(cohort, UNTESTED).k) if months else 0.0
 
-    def pace(self, purse: Purse, cohort: Cohort) -> float:
-        """Returns the factor of a purse's usage, by the months since it was last used."""
-        months = self._own.get(purse)
-        return self._fits.get(cohort, UNTESTED).paces[silent_months(months)] if months else 1.0
+    def paces(self, purse: Purse, cohort: Cohort) -> Iterator[float]:
+        """Yields the factors of a purse's usage in the months to come, by the months since it was last used."""
+        of_cohort, months = self._fits.get(cohort, UNTESTED), self._own.get(purse)
+        pace = of_cohort.paces[silent_months(months)] if months else 1.0
+        while True:
+            yield pace
+            pace *= of_cohort.stay
 
 
 def own_months(months: Sequence[Observation], through: int, season: Season) -> OwnMonths:
@@ -222,6 +229,17 @@ def silent_months(months: Sequence[Observation]) -> int:
             break
         found += 1
     return found
+
+
+def leaving(purses: Iterable[list[Observation]]) -> float:
+    """Returns the share of months with usage after which a purse was silent for ABSENT months, while it had credits."""
+    gone, all_months = 0, LEAST_MONTHS
+    for months in purses:
+        for at, each in enumerate(months[:-ABSENT]):
+            if each.used:
+                all_months += 1
+                gone += not any(later.used for later in months[at + 1 : at + 1 + ABSENT])
+    return gone / all_months
 
 
 def _cohort_months(purses: Iterable[list[Observation]], season: Season) -> CohortMonths:

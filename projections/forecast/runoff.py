@@ -3,11 +3,12 @@
 Owns: the simulation. A future is simulated month by month. The usage of a month is chosen in one of two ways
 (``habits``). With a probability equal to the credibility of the purse, it is the usage of one past month of this purse.
 Otherwise it is the share of its opening balance that some purse of the cohort used in one past month. It is multiplied
-by the season, and by the pace of customers who have been silent as long. The usage happens on a random day of the
-month. It draws in draw order on the blocks that have started and not expired on that day, until they are empty. At the
-end of the month, the blocks that expired in this month lapse. So no block yields more than its balance, and the average
-over the futures is the expected amount. Past months are used as a whole. So the simulation distinguishes a customer who
-rarely comes and uses everything from one who uses a little every month.
+by the season, and by the pace of customers who have been silent as long, which falls from month to month where
+customers leave. The usage happens on a random day of the month. It draws in draw order on the blocks that have started
+and not expired on that day, until they are empty. At the end of the month, the blocks that expired in this month lapse.
+So no block yields more than its balance, and the average over the futures is the expected amount. Past months are used
+as a whole. So the simulation distinguishes a customer who rarely comes and uses everything from one who uses a little
+every month.
 
 Pure, and the same on every machine: the random numbers of a purse follow from its name. Credits and money are integers
 throughout. A block's money follows its credits by cumulative rounding, so the parts add up to its value.
@@ -203,8 +204,11 @@ def run_off(
     """
     chance = random.Random("/".join((purse[0], purse[1], *purse[2]))).random
     own, cohort_months, credibility = habits.own(purse), habits.cohort_months(cohort), habits.credibility(purse, cohort)
-    pace, season = habits.pace(purse, cohort), habits.season(purse[1])
-    paces = [pace * season[date.fromordinal(before + 1).month - 1] for before, *_ in calendar]
+    season = habits.season(purse[1])
+    paces = [
+        pace * season[date.fromordinal(before + 1).month - 1]
+        for (before, *_), pace in zip(calendar, habits.paces(purse, cohort), strict=False)
+    ]
     paces[: len(factors)] = [each * factor for each, factor in zip(paces, factors, strict=False)]
     drawn = [[0] * len(calendar) for _ in lots]
     lapsed = [[0] * len(calendar) for _ in lots]

@@ -26,11 +26,11 @@ Each file makes the comparison named here and owns the checks beside it; a diffe
                   and counts                               delivery_steps; tallies, rejected_events and
                                                            rejection_steps (their consistency)
 
-Reads one snapshot of the database, by several processes if there is enough work, so it is correct while writers go on.
-Does not own: the fold (replay), the saved progress of an interrupted run (resumable), mending (rebuild).
-The events, their leaves and the chain are compared with each other. Somebody who rewrites all of them consistently, to
-the head, is found only by tree heads signed or verified before, of which a copy is stored outside the database. A
-verification since the last clean one trusts the events that the last clean one has read.
+Reads one snapshot of the database, by several processes if there is enough work. So it is correct while writers go on.
+Does not own: the replay (replay), the saved progress of an interrupted run (resumable), mending (rebuild). The events,
+their leaves and the chain are compared with each other. If somebody rewrites all of them consistently, to the head,
+only tree heads that were signed or verified before can show it. A copy of these is stored outside the database. A
+verification since the last clean one does not read again the events that the last clean one has read.
 """
 
 from __future__ import annotations

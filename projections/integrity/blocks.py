@@ -1,12 +1,12 @@
 """Invariants of blocks in every view: not overdrawn, no balance without credits, accounts that offset each other.
 
 An event can change only the blocks it touches, and only from its accounting date on. So every view (as-of, known-at) of
-every block is checked, mostly by checking one day. At the head the block's columns are compared with the wallet. Owns:
-the invariants of one block. Does not own: the receivable for it (positions).
+every block is checked, usually by checking one day. At the head, the block's columns are compared with the wallet.
+Owns: the invariants of one block. Does not own: the receivable for it (positions).
 
-A block may be posted under several policies, if the ledger changed its policy. Its carrying amount is prepaid_liability
-under each of them. customer_deposits and credits_clearing always offset each other. They equal the liability, and end
-at zero, if all entries of the block were posted with them, or none.
+A block may be posted under several policies if the ledger changed its policy. Under each of them its carrying amount is
+prepaid_liability. customer_deposits and credits_clearing always offset each other. They equal the liability, and end at
+zero, if either all entries of the block were posted with them, or none.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class _Balances(msgspec.Struct):
     """One block in the books: its balances after each accounting date, its columns, and how it was posted.
 
     ``functional`` is prepaid_liability at the head in the functional currency, net debit. ``posted`` is _PAIRED if its
-    carrying amount was moved under policies with the deposit accounts, _PLAIN if without, both bits if both.
+    carrying amount was moved under policies with the deposit accounts, _PLAIN if it was moved under policies without
+    them; both bits if both.
     """
 
     currency: str
@@ -132,7 +133,8 @@ class BlockLaws:
             remembered = _columns(block)
             for name in sorted(booked.keys() | remembered.keys()):
                 expected, found = booked.get(name, _NONE), remembered.get(name, _NONE)
-                # In the functional currency a block has one amount; that of an entry has its own check.
+                # In the functional currency a block has only one amount. The functional amount of an entry is checked
+                # elsewhere.
                 if expected[:2] != found[:2] or (foreign and expected[2] != found[2]):
                     yield Breach(
                         check="block",

@@ -6,13 +6,14 @@ force (ACCOUNTING section 8,
        number 9). Every file has the bytes that were exported. An approval equals the event that it
 became.
 
-An export of an open month ends a cut, which the log records (``period.cut``); so a missing journal is found, even if
-all rows about it were deleted. The journal of a closed month is made when it is first exported, which is no event: if a
-month was exported only after its close, an owner of the database can remove every trace of the export here. The books
-lose nothing, because the next export makes the same journal from the log; the general ledger knows of the first one.
+An export of an open month ends a cut, which the log records (``period.cut``). So a missing journal is found even if all
+rows about it were deleted. A closed month is different: its journal is made by its first export, which is no event. So
+if a month was exported only after its close, an owner of the database can remove every trace of the export here. The
+books lose nothing, because the next export makes the same journal from the log. The general ledger still has the first
+one.
 
-Owns: these tables against the log. Of a detail file only the hash is stored; it is rendered and compared when somebody
-downloads it, and not here.
+Owns: these tables against the log. For a detail file only the hash is stored. It is compared when somebody downloads
+the file, not here.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ SELECT DISTINCT period, number FROM journal_customers WHERE ledger = :ledger ORD
 
 
 def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[Journal]) -> Iterator[Breach]:
-    """Checks the journals that could be read. A journal that used attributes costs a pass over its entries."""
+    """Checks the journals that could be read. A journal with attributes needs a pass over its entries."""
     mappings: dict[int, AccountMapping] = {}
     went_by = set()
     for journal in journals:
@@ -64,7 +64,7 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
             found,
         )
     if journal.reverses is not None:
-        return  # its lines are those of what it reverses, swapped: see reversing
+        return  # its lines are the swapped lines of the journal that it reverses: see reversing
     expected_lines = lines_from(sum_pairs(connection, journal, mapping), mapping)
     if expected_lines != journal.lines:
         at = next(
@@ -77,5 +77,5 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
 
 
 def journal_breach(subject: str, message: str, expected: object, found: object) -> Breach:
-    """A journal that is not as the log makes it."""
+    """Returns the breach of a journal that differs from the log."""
     return Breach(check="journals", message=message, subject=subject, expected=expected, found=found)

@@ -1,7 +1,7 @@
 """Check of the data of the ledger as a whole: settings, books, pools, and their rows.
 
 Follows the events without a customer, and those that touch a pool or another currency, in the order of the log. Entries
-are used as stored; a share checks that they follow from their events. Owns: these checks.
+are used as stored, because a share checks that they follow from their events. Owns: these checks.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class LedgerVerification:
 def _rules_due(connection: sa.Connection, replay: LedgerReplayer) -> Rows:
     """Returns the rows that posting_rules must have.
 
-    All rows of an inherited rule are missing until a writer runs whose version has the kind, which is before any entry
-    is posted under the rule.
+    If no version of a writer with a new kind has run yet, all rows of the inherited rule are missing. Such a writer
+    adds them before any entry is posted under the rule.
     """
     rules = replay.rows["posting_rules"]
     if not replay.inherited:
@@ -96,7 +96,8 @@ def verify_ledger(
     part: Part | None,
 ) -> LedgerVerification:
     """Runs the ledger's own part: the job of one worker."""
-    # The saved part of the log stands. The tables that follow from it are compared again, in this run's snapshot.
+    # The saved part of the log is not read again. The tables that follow from it are compared again, in this run's
+    # snapshot.
     verification = load(part, LedgerVerification) or LedgerVerification(ledger, numbering)
     verification.go_on(numbering)
     verification.run(connection, through)

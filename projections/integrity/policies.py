@@ -1,10 +1,10 @@
 """Check of the posting rules of every adopted policy, and the accounts that an entry moves under its policy.
 
 An entry is read under the policy under which it was posted, so a ledger may change its policy. Under every policy a
-kind moves prepaid_liability by its column, and monetary accounts by its roles; so the sums of entries by block and
-position equal the account balances, in every view. Revenue, concessions and expenses may be posted to the accounts in
-which the reports look for them. The same rules are checked before a policy is adopted (configuring/policies). Owns: the
-conditions on posting rules.
+kind moves prepaid_liability by its column, and monetary accounts by its roles. So the sums of entries by block and
+position equal the account balances, in every view. Revenue, concessions and expenses may be posted only to the accounts
+in which the reports look for them. The same rules are checked before a policy is adopted (configuring/policies). Owns:
+the conditions on posting rules.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Policies:
             yield _breach(name, f"{fault.kind} under {name} {fault.statement}", fault.expected, fault.found)
 
     def entry_faults(self, entry: Entry, functional_currency: str) -> Iterator[Breach]:
-        """Yields the faults of a single entry. Its lines balance always, as each pair has two equal sides."""
+        """Yields the faults of a single entry. Its lines always balance, because each pair has two equal sides."""
         description = f"entry of kind {entry.kind} under policy {entry.policy}"
         if entry.kind not in self.rules.get(entry.policy, {}):
             yield Breach(
@@ -128,11 +128,11 @@ _RESULT_ROLES: Final = {
     Result.LOSS: (*_CONTRA, *_EXPENSES),
     Result.EXPENSE: _EXPENSES,
 }
-"""The accounts, of those, on which a kind of each class may end: the reports rely on them."""
+"""For each class, the accounts among these to which a kind may post. The reports rely on it."""
 
 
 class RuleFault(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of the rule of one kind; ``statement`` is the rest of a sentence that begins with the kind."""
+    """A fault of the rule of one kind. ``statement`` is a sentence without its subject, which is the kind."""
 
     kind: str
     statement: str
@@ -192,7 +192,7 @@ def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
 
 
 def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
-    """Yields the faults of the part of a rule in which a policy has a choice: revenue, concessions, expenses."""
+    """Yields the faults in the part of a rule that a policy can choose: revenue, concessions, expenses."""
     if not kind.has_amount:
         return
     moved = {role: times for role in _RESULT if (times := effect(role, kind.name, rules))}

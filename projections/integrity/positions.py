@@ -1,8 +1,9 @@
 """Check of monetary balances at the head: receivables, disputes, unapplied payments, refunds, tax, cash.
 
 They are summed from the monetary roles of every entry (the same under every policy, see policies), per block, customer,
-processor or ledger, and compared with the wallets (share by share) and the ledger's books (over all shares). Owns:
-monetary balances at the head. Does not own: the value of a block (blocks), single documents (a replay compares those).
+processor or ledger. The sums are compared with the wallets (in each share) and with the ledger's books (over all
+shares). Owns: monetary balances at the head. Does not own: the value of a block (blocks), single billing documents (a
+replay compares those).
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from subledger.events.envelope import Event
 from subledger.kinds import LEDGER_ROLES, Entry
 
 PositionKey = tuple[str | None, str, str, str]
-"""Customer (None: the ledger as a whole), role, currency, and the block or processor it is kept apart by, or ""."""
+"""Customer (None: the ledger as a whole), role, currency, and the block or processor that has a balance of its own, or
+"".
+"""
 
 _NEVER_CREDIT = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
 _NEVER_DEBIT = ("customer_balance", "refunds_payable", "unclaimed_property")
-_ALWAYS_KEPT = ("customer_balance", "refunds_payable")  # others in the functional currency are kept elsewhere
+# In the functional currency the wallets store no balance of other roles.
+_ALWAYS_KEPT = ("customer_balance", "refunds_payable")
 
 
 class PositionLaws:
@@ -52,7 +56,7 @@ class PositionLaws:
                     self._unnamed[key] -= sign * entry.amount_minor
 
     def of_the_ledger(self) -> dict[PositionKey, Standing]:
-        """Returns the balances without a customer, as far as the events of this share moved them."""
+        """Returns the balances without a customer that the events of this share moved."""
         return {key: position for key, position in self._standing.items() if key[0] is None}
 
     def at_head(self, replay: Replayer) -> Iterator[Breach]:

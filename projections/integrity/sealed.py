@@ -5,9 +5,9 @@ their columns; the counts of rows; the export, the steps, the target's id and th
 dismissals of rejections and their steps; rejections dated in the future. Does not own: exported journals against the
 log (handed_over).
 
-Somebody who can write to the database without its triggers can also compute a new seal. So a single change is found,
-but not a forgery in which everything fits together. Against that help the log, its checkpoints stored elsewhere, and
-the general ledger.
+A person who can write to the database without its triggers can also compute a new seal. So a single change is found,
+but not a forgery that is consistent in all rows. Against such a forgery only the log, its checkpoints stored elsewhere,
+and the general ledger help.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def _missing(connection: sa.Connection, ledger: str, tables: Sequence[str]) -> I
                 check="tallies", message=f"the row counts name {table}, whose rows are not counted", subject=table
             )
             continue
-        # A deleted row takes its seal along, so seals cannot show it. Its count does: each commit that adds a row
-        # raises it, and nothing lowers it.
+        # A deleted row takes its seal with it, so seals cannot show a deletion. The count of rows does: each commit
+        # that adds a row raises it, and nothing lowers it.
         query = f"SELECT count(*) FROM {table} WHERE ledger = :ledger"
         found = connection.execute(sa.text(query), {"ledger": ledger}).scalar_one()
         if found != counted.get(table, 0):

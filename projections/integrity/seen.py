@@ -1,7 +1,7 @@
 """Check that the log still contains the tree heads that were signed or verified before.
 
-A log that was rewritten consistently has no difference in itself, but its tree heads are not those that were signed,
-nor those that an earlier verification has read.
+A log that was rewritten consistently has no difference within itself. But its tree heads differ from those that were
+signed, and from those that an earlier verification has read.
 
 Owns: the comparison. Does not own: the stored tree heads (store.checkpoints in the database; resumable and
 api.checkpoint_log outside), the hashes of batches (chain).
@@ -32,7 +32,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A line in a file of checkpoints that cannot be read as it was written."""
+    """A line in a file of checkpoints that cannot be read any more."""
 
     location: str
     line: int
@@ -42,7 +42,9 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 def seen_faults(
     connection: sa.Connection, ledger: str, seen: Sequence[Seen | Unreadable], verified: Iterable[Manifest]
 ) -> Iterator[Breach]:
-    """Yields a breach of each signed or verified tree head missing in the log. ``verified``: runs that differ."""
+    """Yields a breach for each signed or verified tree head that the log does not have. ``verified``: earlier runs that
+    differ from the log.
+    """
     for row in connection.execute(sa.text(UNLIKE), {"ledger": ledger}):
         yield _breach("the database", row.size, bytes(row.root), None if row.found is None else bytes(row.found))
     roots_seen = [one for one in seen if isinstance(one, Seen)]

@@ -4,7 +4,7 @@ Follows the log with the entries of the share's events, and checks the invariant
 Owns: the checks of single events, and the share's part of sums over all shares. Does not own: the data of the ledger as
 a whole (ledger), the chain.
 
-Memory: the replay of a share, and the balances of each of its blocks by accounting date.
+The memory holds the replay of a share, and the balances of each of its blocks by accounting date.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ UNKNOWN: Final = Dimensions("?", "?", "?", "?")
 class ShareFindings(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of a share, and its part of sums over the ledger.
 
-    ``log`` are findings with a position; ``derived`` and ``laws`` are valid only if the whole log could be replayed.
-    ``carried`` (by currency) and ``in_pools`` (by pool) are the carrying amounts of the share's blocks.
+    ``log``: findings with a position. ``derived`` and ``laws`` are valid only if the whole log could be replayed.
+    ``carried`` (by currency) and ``in_pools`` (by pool): the carrying amounts of the share's blocks.
     """
 
     events: int
@@ -103,15 +103,15 @@ class ShareVerification:
         self._replay.go_on(connection, self._lagging_after, self._rows_at(connection))
         advance(self._events)
         if self._lagging_after is not None:
-            # Saved at the latest at a position at which every row is up to date: when the run continues, rows may have
-            # been written again.
+            # The progress is saved at the latest at a position at which every row is up to date. When the run
+            # continues, rows may have been written again.
             self._follow(connection, days, min(self._lagging_after, through), advance, part)
             part = None
         self._follow(connection, days, through, advance, part)
         return self._found(connection)
 
     def _rows_at(self, connection: sa.Connection) -> dict[str, int]:
-        """Returns by customer the position of its wallet's row, if rows are written behind."""
+        """Returns the position of each customer's wallet row, if rows are written behind."""
         if self._lagging_after is None:
             return {}
         query = f"SELECT customer, position FROM wallets WHERE ledger = %s AND {self._share.rows('customer')}"
@@ -217,8 +217,10 @@ class ShareVerification:
     def _replayed(
         self, logged: EventRow, recorded_on: date | None
     ) -> tuple[Event | None, tuple[Entry, ...], Exception | None]:
-        """Returns the event and the entries that follow from it; None for another share's, or if it cannot be read."""
-        self._replayable = self._replayable and recorded_on is not None  # the chain tells of a missing batch
+        """Returns the event and the entries that follow from it. The event is None for another share, or if it cannot
+        be read.
+        """
+        self._replayable = self._replayable and recorded_on is not None  # the chain reports a missing batch
         if not self._replayable or recorded_on is None:
             return None, (), None
         try:

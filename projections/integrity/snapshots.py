@@ -13,6 +13,6 @@ from projections.replay.findings import Findings
 
 
 def compare_snapshots(connection: sa.Connection, ledger: str, findings: Findings) -> None:
-    """Finds rows that are missing, different, or without entries. A ledger without snapshots is no difference."""
+    """Finds rows that are missing, different, or without entries. Absent snapshots of a ledger are no difference."""
     for _, stored, expected in stored_and_expected(connection, ledger):
         compare_rows("snapshots", {**expected}, iter(stored.items()), findings)

@@ -1,8 +1,8 @@
 """The steps of a verification: the log in parts, on one database snapshot, then the checks over all parts.
 
-The chain is followed event by event; the customers share by share, each share through the whole log; the ledger's own
-part separately; the database computes the sums that need no replay. Several processes work on the parts if there is
-enough work. Owns: the parts, their order, the sums over them. Does not own: any check.
+The chain is followed event by event. The customers are checked share by share, each share through the whole log. The
+ledger's own part is separate. The database computes the sums that need no replay. Several processes work on the parts
+if there is enough work. Owns: the parts, their order, the sums over them. Does not own: any check.
 
 Memory of a process: one share, a chunk of the log, and a hash per 256 events. The number of shares limits it.
 """
@@ -76,14 +76,15 @@ def verify(
 ) -> VerificationReport:
     """Runs every check on one ledger. Raises UnknownLedger; differences are in the report, not raised.
 
-    ``workers`` is the number of processes: by default one per core, and only this one for a small ledger. ``shares`` is
-    the number of parts of the customers: by default as many as keep the memory of a process bounded.
+    ``workers`` is the number of processes: by default one per core, and only this process for a small ledger.
+    ``shares`` is the number of parts of the customers. The default is the number that keeps the memory of a process
+    bounded.
 
-    With ``resumable`` the progress is saved, and ``how`` is the start: anew; at the progress of an interrupted run; or
-    at the end of the last clean one. The last does not read events, entries and batches before that end again: later
-    changes of them are not found, and ``VerificationReport.since`` is that position. It does compare every derived row,
-    sum and journal. Saved progress of another log than the ledger's is not used, and is a difference. ``seen`` are
-    earlier roots of the log that are stored outside the database. ``earlier`` are saved runs, for callers without
+    With ``resumable`` the progress is saved, and ``how`` is the start: anew, at the progress of an interrupted run, or
+    at the end of the last clean run. The last one does not read events, entries and batches before that end again. So
+    it does not find later changes of them, and ``VerificationReport.since`` is that position. It does compare every
+    derived row, sum and journal. Saved progress of another log is not used, and is reported as a difference. ``seen``
+    are earlier roots of the log that are stored outside the database. ``earlier`` are saved runs, for callers without
     ``resumable``; they must belong to the ledger's log too.
     """
     with database_snapshot(database) as snapshot, without_nested_loops(driver(snapshot.connection)):
@@ -177,7 +178,7 @@ class _Verification:
             )
             for share in (Share(number, shares) for number in range(shares))
         ]
-        # The longest jobs first; the small ones fill the gaps at the end.
+        # The longest jobs are first. The small ones fill the gaps at the end.
         order = [0, *range(5, len(jobs)), 1, 2, 3, 4]
         done = self._snapshot.run([jobs[number] for number in order], workers, self._advance)
         results: list[Any] = [None] * len(jobs)
@@ -206,7 +207,7 @@ class _Verification:
             findings.breach(breach)
         for breach in schema_faults(driver(self._connection)):
             findings.breach(breach)
-        # If the log cannot be replayed to its end, what follows from it is unknown. Every derived row would differ, and
+        # If the log cannot be replayed to its end, the derived rows are unknown. Every one of them would differ, and
         # thousands of differences would hide the one in the log.
         if not replayable:
             return findings

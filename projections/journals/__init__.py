@@ -1,1 +1,1 @@
-"""Periods, account mappings, and the journals that are handed over to the general ledger."""
+"""Account mappings, and the journals that are handed over to the general ledger."""

@@ -1,6 +1,6 @@
 """Corrections of journals: which journals are in force, and the checks of reversals and re-issues.
 
-Owns: these questions. Does not own: making a reversal and a re-issue (reversing).
+Owns: the answers to these questions. Does not own: making a reversal and a re-issue (reversing).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from subledger.errors import present
 
 
 def reversal_of(journals: Sequence[Journal], journal: Journal) -> Journal | None:
-    """The reversal of a journal among the journals of its ledger, if there is one."""
+    """Returns the reversal of a journal from the journals of its ledger; None if there is none."""
     for other in journals:
         if (other.period, other.reverses) == (journal.period, journal.number):
             return other
@@ -32,7 +32,7 @@ def in_force(journals: Sequence[Journal]) -> tuple[Journal, ...]:
 
 
 def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[tuple[str, object, object]]:
-    """The faults of a reversal or a re-issue, given the journals before it, as (message, expected, found)."""
+    """Yields the faults of a reversal or a re-issue, given the journals before it, as (message, expected, found)."""
     correction = present(journal.correction, f"journal {journal.name} is no correction")
     corrected = {other.number: other for other in before}.get(correction.number)
     if corrected is None or corrected.reverses is not None or not corrected.lines:
@@ -68,7 +68,7 @@ def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[t
 
 
 def _differing(expected: Sequence[JournalLine], found: Sequence[JournalLine]) -> tuple[object, object]:
-    """The first lines that differ."""
+    """Returns the first two lines that differ."""
     for one, other in zip(expected, found, strict=False):
         if one != other:
             return one, other

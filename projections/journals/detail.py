@@ -48,7 +48,7 @@ class DetailLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DetailEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry with its event, its dimensions and its lines, debit before credit, pair by pair."""
+    """One entry with its event, its dimensions and its lines: pair by pair, debit before credit."""
 
     position: int
     number: int
@@ -71,11 +71,11 @@ class DetailEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entries_of(database: Database, connection: Connection, journal: Journal) -> Iterator[DetailEntry]:
-    """The entries of a journal that move money, by accounting date, position and number.
+    """Yields the entries of a journal that move money, by accounting date, position and number.
 
-    Accounts are those of the mapping the journal was made with. A reversal has the entries of what it reverses,
-    mirrored: so the details of all journals are the trial balance, by role and by account, as their summaries are.
-    The snapshot stays open while it is read.
+    Accounts are those of the journal's own mapping. A reversal has the mirrored entries of the journal that it
+    reverses. So the details of all journals add up to the trial balance, by role and by account, as their summaries do.
+    The database snapshot stays open while the entries are read.
     """
     sign = 1 if journal.reverses is None else -1
     rules = rules_of(database, connection, journal.ledger)

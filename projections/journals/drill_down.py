@@ -1,4 +1,4 @@
-"""The way back from a line of a journal, or of a document, to the entries that it sums and the events behind them.
+"""The way from a line of a journal or document back to its entries, and to the events behind them.
 
 Owns: the entries of some pairs of a journal, page by page. Does not own: the pairs of a document's line (exports).
 """
@@ -22,7 +22,7 @@ from subledger.store.tables import MIRRORED, WRITTEN
 
 
 class EntryBehind(msgspec.Struct, frozen=True, kw_only=True):
-    """Entry behind a line: with the event that it comes from, and the amount that it adds to the line.
+    """Entry behind a line, with its event, and the amount that it adds to the line.
 
     Amounts are positive minor units, on the line's side.
     """
@@ -78,7 +78,7 @@ ORDER BY e.position, e.number LIMIT %(limit)s
 def entries_behind_line(
     connection: Connection, journal: Journal, number: int, *, after: tuple[int, int] | None = None, limit: int = 100
 ) -> list[EntryBehind]:
-    """The entries that a line of the journal itself sums. Raises UnknownExport if there is no such line."""
+    """Returns the entries behind a line of the journal itself. Raises UnknownExport if there is no such line."""
     line = journal.line(number)
     mapping = mapping_of(connection, journal.ledger, journal.mapping)
     pairs = [
@@ -104,9 +104,9 @@ def entries_behind(
     after: tuple[int, int] | None = None,
     limit: int = 100,
 ) -> list[EntryBehind]:
-    """The entries that some pairs of a journal sum, after (position, number), in that order.
+    """Returns the entries behind some pairs of a journal, after (position, number), in that order.
 
-    Their amounts add up to those of the pairs. The entries behind a reversal are those of the journal that it reverses.
+    Their amounts add up to those of the pairs. A reversal has the entries of the journal that it reverses.
     """
     if journal.reverses is not None:
         pairs = [pair.mirrored for pair in pairs]

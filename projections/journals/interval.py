@@ -1,6 +1,6 @@
 """The interval of a journal: the entries of a period in an interval of cuts, as parameters of queries.
 
-Owns: which entries those are, and the log positions that they lie between. Does not own: their sums (pairs).
+Owns: the choice of these entries, and the log positions between which they lie. Does not own: their sums (pairs).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ OF_CUTS: Final = recorded_between(
 
 
 def interval(ledger: str, period: Period, *, from_cut: int = 0, to_cut: int = EVERY_CUT) -> dict[str, Any]:
-    """The entries of a period in the cuts after ``from_cut`` through ``to_cut``, as queries name them."""
+    """Returns the parameters for the entries of a period in the cuts after ``from_cut`` through ``to_cut``."""
     days = {"first_day": period.first_day, "last_day": period.last_day}
     return {"ledger": ledger, **days, "from_cut": from_cut, "to_cut": to_cut}
 
 
 def interval_of(journal: Journal) -> dict[str, Any]:
-    """The entries of a journal: its ledger, the days of its period, its cuts."""
+    """Returns the parameters for the entries of a journal: its ledger, the days of its period, its cuts."""
     return interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
 
 
 def with_positions(connection: AnyConnection, interval: dict[str, Any]) -> dict[str, Any]:
-    """An interval with the positions that its entries lie between, so that a query reads that part of the log alone."""
+    """Adds the positions between which the entries lie, so that a query reads only that part of the log."""
     first, last = rows(connection, OF_CUTS, interval)[0]
     return {**interval, "first_position": first, "last_position": last}

@@ -1,16 +1,16 @@
-"""The values of a journal: its pairs, the lines that are a view of them, and the correction that it may be.
+"""The values of a journal: its pairs, its lines, which are a view of the pairs, and its correction, if it is one.
 
-A journal is the entries of one period whose cut lies in an interval, summed to pairs: amounts that move from one role
-to another, in one currency and with one set of dimensions. Debit equals credit in every pair. Lines are the sides of
-the pairs by GL account; debit and credit of an account are not netted. The lines are stored, as they were handed over;
-the pairs are summed from the entries, which do not change (pairs).
+A journal is the entries of one period whose cut is in an interval, summed to pairs. A pair is an amount that moves from
+one role to another, in one currency and with one set of dimensions. Debit equals credit in every pair. Lines are the
+sides of the pairs by GL account; debit and credit of an account are not netted. The lines are stored as they were
+handed over. The pairs are summed from the entries, which never change (pairs).
 
-The first journal of a period is number 1. Entries recorded for the period after it are the next journal, an adjustment.
-So every entry belongs to exactly one journal that is in force, and the journals of all periods add up to the trial
-balance.
+The first journal of a period is number 1. If more entries are recorded for the period later, they are in the next
+journal, an adjustment. So every entry is in exactly one journal in force, and the journals of all periods add up to the
+trial balance.
 
 Owns: these values, lines from pairs, the hash. Does not own: reading pairs (pairs), the table (stored_journals), making
-a journal (making), which journals a correction makes (reversing), how a journal is written down (formats, exports).
+a journal (making), the journals of a correction (reversing), the files of a journal (formats, exports).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from subledger.periods import Period
 
 
 class Summed(msgspec.Struct, frozen=True, kw_only=True):
-    """Sum of entries: its two amounts, in minor units and never negative, and the dimensions it is summed by.
+    """Sum of entries: its two amounts, in minor units and never negative, and the dimensions of its key.
 
     ``amount_minor`` is in ``currency``, ``functional_minor`` in the ledger's functional currency.
     """
@@ -46,15 +46,15 @@ class Summed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def dimensions(self) -> tuple[str, str, str, str]:
-        """Product, credit kind, pool and processor; empty text where an entry has none."""
+        """Product, credit kind, pool and processor; empty text if an entry has none."""
         return self.product, self.credit_kind, self.pool, self.processor
 
 
 class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
     """Journal pair: the amount that moves from the role ``credit`` to the role ``debit``.
 
-    ``entries`` counts the entries of the totals that it sums. ``customer`` and ``block_id`` are empty unless the pairs
-    are read by customer or by block. ``attributes`` are those of customers that the account mapping depends on.
+    ``entries``: the number of summed entries. ``customer`` and ``block_id`` are empty unless the pairs are read by
+    customer or by block. ``attributes``: the attributes of customers on which the account mapping depends.
     """
 
     debit: str
@@ -66,33 +66,34 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def sides(self) -> tuple[tuple[Side, str], tuple[Side, str]]:
-        """The two sides with their roles, debit first."""
+        """The two roles of the pair, each with its side, debit first."""
         return (Side.DEBIT, self.debit), (Side.CREDIT, self.credit)
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Sort key: pairs are split into documents in this order, so a changed order changes what is handed over."""
+        """Sort key. Pairs are split into documents in this order, so another order would change the files that are
+        handed over.
+        """
         customer_key = (self.customer, self.block_id, self.attributes)
         return (self.currency, self.debit, self.credit, *self.dimensions, *customer_key)
 
     @property
     def mirrored(self) -> JournalPair:
-        """The pair that reverses it."""
+        """The pair that reverses this one."""
         return msgspec.structs.replace(self, debit=self.credit, credit=self.debit)
 
     def role(self, side: Side) -> str:
         return self.debit if side is Side.DEBIT else self.credit
 
     def account(self, role: str, mapping: AccountMapping) -> GLAccount:
-        """The GL account of one of its roles. Raises UnmappedRole."""
+        """Returns the GL account of one of its roles. Raises UnmappedRole."""
         return mapping.resolve(role, self.product, self.credit_kind, self.currency, self.attributes)
 
 
 class JournalLine(Summed, frozen=True, kw_only=True):
     """Journal line: one side of a role and its GL account, in one currency and with one set of dimensions.
 
-    ``number`` counts from 1. ``entries`` counts the entries of the totals that it sums; among them are those whose own
-    amount rounds to nothing.
+    ``number`` counts from 1. ``entries``: the number of summed entries, including those whose amount rounds to zero.
     """
 
     number: int
@@ -103,9 +104,9 @@ class JournalLine(Summed, frozen=True, kw_only=True):
 
 
 class JournalCorrection(msgspec.Struct, frozen=True, kw_only=True):
-    """A reversal or a re-issue: which journal it corrects, by whom, when and why.
+    """A reversal or a re-issue: the corrected journal, the person, the time and the reason.
 
-    ``reverses`` or ``reissues`` is the number of that journal in its period; the other of the two is None.
+    One of ``reverses`` and ``reissues`` is the number of the corrected journal in its period; the other is None.
     """
 
     reverses: int | None = None
@@ -116,17 +117,17 @@ class JournalCorrection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def number(self) -> int:
-        """The number of the journal that is corrected."""
+        """The number of the corrected journal."""
         return (self.reverses if self.reissues is None else self.reissues) or 0
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """The entries of ``period`` in the cuts after ``from_cut`` through ``to_cut``, as lines.
 
-    ``mapping`` is the number of the account mapping that gave the lines their accounts. If it depends on attributes of
-    customers, ``customers_hash`` is the SHA-256 of those that the journal stores; else it is empty. ``correction`` is
-    None for a period's own journals and adjustments. ``sandbox``: every file of it is marked as a trial's; its hash
-    does not depend on that.
+    ``mapping`` is the number of the account mapping from which the lines have their accounts. If that mapping depends
+    on attributes of customers, ``customers_hash`` is the SHA-256 of the stored attributes; else it is empty.
+    ``correction`` is None for a period's own journals and adjustments. ``sandbox``: every file of the journal is marked
+    as a trial; the hash does not depend on it.
     """
 
     ledger: str
@@ -144,43 +145,46 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Unique over all ledgers: ``acme-us-2026-01-1``."""
+        """A name that is unique over all ledgers: ``acme-us-2026-01-1``."""
         return f"{self.ledger}-{self.period}-{self.number}"
 
     @property
     def reverses(self) -> int | None:
-        """The number of the journal that it reverses."""
+        """The number of the journal that it reverses, if it is a reversal."""
         return None if self.correction is None else self.correction.reverses
 
     @property
     def reissues(self) -> int | None:
-        """The number of the journal that it replaces."""
+        """The number of the journal that it replaces, if it is a re-issue."""
         return None if self.correction is None else self.correction.reissues
 
     @property
     def customers_number(self) -> int:
-        """The number of the journal under which its customers' attributes are stored: a reversal has those of the
-        journal that it reverses."""
+        """The number of the journal under which the attributes of its customers are stored. For a reversal it is that
+        of the reversed journal.
+        """
         return self.number if self.reverses is None else self.reverses
 
     @property
     def corrects(self) -> str | None:
-        """The name of the journal that it reverses or replaces."""
+        """The name of the journal that it reverses or replaces; None if it is not a correction."""
         return None if self.correction is None else f"{self.ledger}-{self.period}-{self.correction.number}"
 
     @property
     def posting_date(self) -> date:
-        """The day on which it is posted: the period's last."""
+        """The posting date: the last day of the period."""
         return self.period.last_day
 
     @property
     def lines_text(self) -> str:
-        """The lines in canonical JSON, as they are stored."""
+        """The lines in canonical JSON, which is their stored form."""
         return canonical(self._plain_lines())
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of its name, interval and lines in canonical JSON; of a correction also which, why, when, by whom."""
+        """SHA-256 of name, interval and lines in canonical JSON; for a correction also of the fields of the
+        correction.
+        """
         content: dict[str, Any] = {
             "ledger": self.ledger,
             "period": str(self.period),
@@ -199,7 +203,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     def _plain_lines(self) -> list[dict[str, Any]]:
-        # Amounts as strings: a month's sum may exceed the integers that JSON carries safely (2^53).
+        # Amounts are strings, because a month's sum may exceed the integers that JSON programs read exactly (2^53).
         amounts = ("amount_minor", "functional_minor")
         return [
             {name: str(value) if name in amounts else value for name, value in msgspec.to_builtins(line).items()}
@@ -207,7 +211,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def line(self, number: int) -> JournalLine:
-        """Raises UnknownExport."""
+        """Returns a line by its number. Raises UnknownExport."""
         if not 1 <= number <= len(self.lines):
             raise UnknownExport(
                 f"journal {self.name} has no line {number}",
@@ -224,12 +228,13 @@ _SIDE_ORDER: Final = {Side.DEBIT: 0, Side.CREDIT: 1}
 
 
 def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[JournalLine, ...]:
-    """The lines of a journal: both sides of its pairs, summed by role, account and dimensions, numbered from 1.
+    """Sums both sides of pairs to the lines of a journal, by role, account and dimensions, numbered from 1.
 
-    Ordered by currency, chart, side, dimensions and account. If the mapping depends on customers, a role may go to
+    The order is currency, chart, side, dimensions and account. If the mapping depends on customers, a role may have
     several accounts. Raises UnmappedRole if a role has no account, IntegrityFault if debit is not credit.
     """
-    resolve = lru_cache(maxsize=None)(mapping.resolve)  # for this call alone: by customer a month has many pairs
+    # The cache lasts for this call only: by customer a month has many pairs.
+    resolve = lru_cache(maxsize=None)(mapping.resolve)
     sums: dict[JournalLine, list[int]] = {}
     for pair in pairs:
         product, credit_kind, pool, processor = pair.dimensions
@@ -267,14 +272,16 @@ def _line_order(line: JournalLine) -> tuple[Any, ...]:
 
 
 def swapped(lines: Sequence[JournalLine]) -> tuple[JournalLine, ...]:
-    """The lines that reverse these, with the same numbers: line 3 of a reversal mirrors line 3 of its original."""
+    """Returns the lines that reverse these, with the same numbers: line 3 of a reversal mirrors line 3 of its
+    original.
+    """
     return tuple(msgspec.structs.replace(line, side=line.side.opposite) for line in lines)
 
 
 def check_balanced(lines: Iterable[JournalLine]) -> None:
-    """Debit equals credit in every currency, and in the functional currency over the same lines.
+    """Checks that debit equals credit in every currency, and in the functional currency over the same lines.
 
-    Raises IntegrityFault. Checked here because the importer of a file may round, and not notice.
+    Raises IntegrityFault. The check is here because the importer of a file may round silently.
     """
     net: dict[str, list[int]] = {}
     for line in lines:

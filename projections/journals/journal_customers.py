@@ -6,7 +6,7 @@ entries behind a line, and verification read the copy, and the journal's hash co
 attributes are erased, because it is part of an exported journal. It shows the classification of an opaque id, not a
 person. So an attribute that an account mapping names should not identify a person.
 
-Owns: the table ``journal_customers``. Does not own: the attributes that customers have now (customer_attributes).
+Owns: the table ``journal_customers``. Does not own: the current attributes of customers (customer_attributes).
 """
 
 from __future__ import annotations
@@ -50,14 +50,18 @@ WHERE ledger = %(ledger)s AND period = %(period)s AND number = %(number)s ORDER 
 def store_customers(
     connection: WriteConnection, interval: dict[str, Any], period: Period, number: int, names: tuple[str, ...]
 ) -> str:
-    """Stores these attributes of a journal's customers as they are now, in one snapshot. Returns their hash."""
+    """Stores these attributes of a journal's customers with their current values, from one snapshot. Returns their
+    hash.
+    """
     key = {"ledger": interval["ledger"], "period": str(period), "number": number}
     connection.execute(STORE_CUSTOMERS, {**with_positions(connection, interval), **key, "names": list(names)})
     return stored_hash(connection, **key)
 
 
 def stored_hash(connection: AnyConnection, *, ledger: str, period: str, number: int) -> str:
-    """SHA-256 of the stored attributes: one line a customer, in byte order, as JSON ``[customer, attributes]``."""
+    """Returns the SHA-256 of the stored attributes: one line for each customer, in byte order, as JSON ``[customer,
+    attributes]``.
+    """
     digest = hashlib.sha256()
     encoder = msgspec.json.Encoder(order="sorted")
     for customer, text in rows(connection, STORED, {"ledger": ledger, "period": period, "number": number}):
@@ -66,7 +70,9 @@ def stored_hash(connection: AnyConnection, *, ledger: str, period: str, number: 
 
 
 def check_stored(connection: AnyConnection, ledger: str, period: Period, number: int, expected: str) -> None:
-    """Raises IntegrityFault if the stored attributes do not have the hash in the journal, if there is one."""
+    """Raises IntegrityFault if the stored attributes do not have the journal's hash. A journal without such a hash
+    passes.
+    """
     if not expected:
         return
     found = stored_hash(connection, ledger=ledger, period=str(period), number=number)
@@ -89,6 +95,6 @@ def stored_customers(
 
 
 def attributes_from(text: str, names: tuple[str, ...]) -> Attributes:
-    """Returns attributes as a journal stores them, as JSON or nothing. Each name has a value, which may be empty."""
+    """Returns attributes from their stored text, JSON or None. Each name has a value, which may be empty."""
     stored: dict[str, str] = msgspec.json.decode(text) if text else {}
     return tuple((name, stored.get(name, "")) for name in names)

@@ -1,10 +1,10 @@
-"""Command: making the next journal of a period, if entries wait for it.
+"""Command: making the next journal of a period if it has entries that are in no journal.
 
 If the account mapping depends on attributes of customers, these are stored with the journal (journal_customers), and
 the pairs are summed from the entries instead of the day totals.
 
-Owns: the cut that a journal ends with. Does not own: when a journal is due (waiting), the sum of its entries (pairs),
-storing it (stored_journals), corrections (reversing).
+Owns: the cut with which a journal ends. Does not own: the condition under which a journal is due (waiting), the sum of
+its entries (pairs), storing it (stored_journals), corrections (reversing).
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from subledger.store.writing.recorder import Recorder, ledger_now, now_of, raise
 def ensure_journals(
     recorder: Recorder, database: Database, ledger: str, period: Period, *, by: str | None = None
 ) -> tuple[Journal, ...]:
-    """Makes the next journal of a period if entries wait for it, and returns all journals of the period.
+    """Makes the next journal of a period if entries are in no journal yet, and returns all journals of the period.
 
-    The journal of a closed period ends with the last cut; that of an open one takes a cut of its own. A month without
-    entries has one empty journal, a month that has not begun has none. If nothing is new, nothing is made. Two callers
-    at once make one journal, as it is made under the ledger's lock. Raises UnknownLedger, InTheFuture, UnmappedRole;
-    then no journal was made and no cut was recorded.
+    The journal of a closed period ends with the last cut; that of an open period records a cut of its own. A month
+    without entries has one empty journal. A month that has not begun has none. If nothing is new, nothing is made. Two
+    callers at once make one journal, because it is made under the ledger's lock. Raises UnknownLedger, InTheFuture,
+    UnmappedRole; after an error no journal and no cut was stored.
     """
-    # First without the ledger's lock: most calls find nothing new, and need not wait for the writers of the ledger.
+    # The first look is without the ledger's lock: most calls find nothing new, and need not wait for the ledger's
+    # writers.
     with database.read() as connection:
         ledger_head(connection, ledger)
         if not next_journal(connection, ledger, period).is_due:
@@ -46,12 +47,13 @@ def ensure_journals(
     due: list[NextJournal] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
-        due.clear()  # the recorder plans again after it has ended a stuck writer; a journal is made once all the same
+        # The recorder plans again after it has ended a stuck writer, and the journal must be made only once.
+        due.clear()
         if not is_closed(state, period):
             check_day_has_come(
                 state, period.first_day, now_of(connection), f"a journal of {period}", field="period", found=str(period)
             )
-        # Asked again under the lock: another caller may have made the journal since the first question.
+        # The second look is under the lock: another caller may have made the journal meanwhile.
         following = next_journal(connection, ledger, period)
         if not following.is_due:
             return []
@@ -61,9 +63,9 @@ def ensure_journals(
         return [period_cut(position, period, at=ledger_now(connection, state), by=by)]
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
-        # In the transaction that records the cut. Were the cut committed without its journal, the entries before it
-        # would be in no journal until the next one; were the journal first, later entries could still join its last
-        # cut.
+        # The journal is stored in the transaction that records the cut. If the cut were committed first, the entries
+        # before it would be in no journal until the next one. If the journal were committed first, later entries could
+        # still get its last cut.
         for following in due:
             cuts = (following.from_cut, state.open_cut - 1)
             add_journal(connection, new_journal(connection, state, period, number=following.number, cuts=cuts))
@@ -82,9 +84,10 @@ def new_journal(
     cuts: tuple[int, int],
     correction: JournalCorrection | None = None,
 ) -> Journal:
-    """A journal of the entries after the first of two cuts through the second, under the account mapping in force.
+    """Returns a journal of the entries after the first of two cuts through the second, under the account mapping in
+    force.
 
-    It is not stored yet, but the attributes of its customers are. Raises UnmappedRole, IntegrityFault.
+    The journal is not stored yet, but the attributes of its customers are. Raises UnmappedRole, IntegrityFault.
     """
     from_cut, to_cut = cuts
     mapping_number, mapping = mapping_for(connection, state.ledger, period)

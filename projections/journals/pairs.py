@@ -1,10 +1,10 @@
-"""The pairs of a journal: the one sum of its entries, from which its lines and its documents follow.
+"""The pairs of a journal: one sum of its entries, from which its lines and its documents follow.
 
-The day totals are a few hundred rows, however many events a month had, and give the pairs by dimensions. They do not
-know customers: by customer, by block, or under an account mapping that depends on attributes of customers, the entries
-are read, in one pass over the positions that they lie between. That takes as long as the month was busy.
+The day totals give the pairs by dimensions. They are a few hundred rows, however many events a month had. They do not
+have customers. So pairs by customer or block, or under an account mapping that depends on attributes of customers, are
+summed from the entries, in one pass over their part of the log. The time of this pass grows with the month's events.
 
-Owns: these two queries. Does not own: what a pair is (journal), the way from a line back to its entries (drill_down).
+Owns: these two queries. Does not own: the pair itself (journal), the way from a line back to its entries (drill_down).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from subledger.store.tables import MIRRORED, WRITTEN
 
 Level = Literal["account", "dimension", "customer", "block"]
 LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
-"""The keys that the lines of a document are summed by, from few lines to many."""
+"""The keys by which the lines of a document can be summed, from few lines to many."""
 
 PAIRS_OF_DAYS: Final = """
 -- The pairs of a period and an interval of cuts, by dimensions, from the day totals.
@@ -42,8 +42,8 @@ WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(la
 GROUP BY 1, 2, 3, 4, 5, 6, 7
 HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 """
-# What a customer had is looked up by its key, once a customer and kind: a join would be planned for a table that the
-# planner's statistics do not know yet, as its rows were written a moment ago, and may compare each row with each.
+# Attributes are looked up by key, once for each customer and kind. A join could be slow: the rows were written a moment
+# ago, so the planner has no statistics about them, and may compare each row with each.
 PAIRS_OF_ENTRIES: Final = f"""
 -- The same from the entries: also by customer, by block, and by the attributes of customers that a journal stores.
 WITH of_customers AS MATERIALIZED (
@@ -89,10 +89,11 @@ HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 
 
 def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[JournalPair, ...]:
-    """The pairs of a stored journal, in a fixed order.
+    """Returns the pairs of a stored journal, in a fixed order.
 
-    Those of a reversal are in the order of the journal that it reverses, so that it is split into documents in the same
-    places. Raises IntegrityFault if they do not give the journal's lines: the entries or the journal were changed.
+    The pairs of a reversal are in the order of the reversed journal, so that both are split into documents at the same
+    places. Raises IntegrityFault if the pairs do not give the journal's lines: then the entries or the journal were
+    changed.
     """
     check_stored(connection, journal.ledger, journal.period, journal.customers_number, journal.customers_hash)
     mapping = mapping_of(connection, journal.ledger, journal.mapping)
@@ -105,7 +106,7 @@ def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimens
 def sum_pairs(
     connection: AnyConnection, journal: Journal, mapping: AccountMapping, level: Level = "dimension"
 ) -> tuple[JournalPair, ...]:
-    """The pairs of the entries of a journal, stored or to be made, by all that its account mapping depends on."""
+    """Sums the entries of a journal, stored or new, by every field on which its account mapping depends."""
     parameters = interval_of(journal)
     by_customer = level in ("customer", "block")
     if not by_customer and not mapping.attributes:
@@ -151,8 +152,10 @@ def _pair(row: Sequence[Any], names: tuple[str, ...]) -> JournalPair:
 
 
 def _check_lines(journal: Journal, *both: tuple[Any, ...]) -> None:
-    """Refuses pairs that do not give the journal's lines. Counts of entries are left out: day totals count entries that
-    round to nothing, and pairs by customer do not."""
+    """Raises IntegrityFault if the pairs do not give the journal's lines.
+
+    Counts of entries are not compared: day totals count entries that round to zero, and pairs by customer do not.
+    """
     stored, made = ([msgspec.structs.replace(line, entries=0) for line in lines] for lines in both)
     if stored != made:
         at = next((n for n, (one, other) in enumerate(zip(stored, made, strict=False)) if one != other), None)

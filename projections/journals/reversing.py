@@ -1,11 +1,11 @@
 """Command: reversing a journal that was posted to the wrong accounts, and re-issuing its entries.
 
-A journal keeps the accounts and dimensions that it was made with. If they are wrong, one command makes two journals of
-the same entries: the *reversal* has the lines of the journal with their sides swapped, and the *re-issue* has the
-accounts of the mapping that is in force. Entries, cuts and the books stay as they are, so a closed month stays closed.
-The numbers continue in the period. Both journals are posted on its last day, as adjustments are.
+A journal keeps its accounts and dimensions for ever. If they are wrong, one command makes two journals of the same
+entries: the *reversal* has the lines of the journal with their sides swapped, and the *re-issue* has the accounts of
+the mapping in force. Entries, cuts and the books stay as they are, so a closed month stays closed. The numbers of
+journals continue in the period. Both journals are posted on its last day, like adjustments.
 
-Owns: the conditions for a reversal. Does not own: which journals are in force, the checks of corrections (corrections),
+Owns: the conditions for a reversal. Does not own: the journals in force and the checks of corrections (corrections),
 storing journals (stored_journals), the files of a reversal (exports).
 """
 
@@ -44,13 +44,13 @@ def reverse_journal(
 
     Raises in this order: InvalidValue if the reason is empty, UnknownLedger, UnknownExport if the period has no such
     journal, JournalNotReversible, UnmappedRole if the mapping in force has no account for a role, NothingToCorrect if
-    it gives the same lines.
+    the re-issue would have the same lines.
     """
     check_reason(reason, "reversing a journal")
     made: list[Reversed] = []
 
     def plan(_connection: WriteConnection, _state: LedgerState, _position: int) -> list[Event]:
-        return []  # no event: the books do not change
+        return []  # no event is recorded: the books do not change
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
         journals = journals_of(connection, ledger, period)

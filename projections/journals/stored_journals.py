@@ -1,6 +1,6 @@
-"""The table of journals: storing one, and reading those of a ledger with a check of their hashes.
+"""The table of journals: storing a journal, and reading a ledger's journals with a check of their hashes.
 
-Owns: the table ``journals``. Does not own: what a journal consists of (journal), making one (making).
+Owns: the table ``journals``. Does not own: the content of a journal (journal), making one (making).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _lines_decoder = msgspec.json.Decoder(tuple[JournalLine, ...], strict=False)
 
 
 def add_journal(connection: WriteConnection, journal: Journal) -> None:
-    """Stores a journal. The caller has the ledger's lock."""
+    """Stores a journal. The caller must have the ledger's lock."""
     nothing: dict[str, Any] = dict.fromkeys(JournalCorrection.__struct_fields__)
     correction = nothing if journal.correction is None else msgspec.structs.asdict(journal.correction)
     connection.execute(
@@ -58,7 +58,7 @@ def add_journal(connection: WriteConnection, journal: Journal) -> None:
 
 
 def journals_of(connection: AnyConnection, ledger: str, period: Period | None = None) -> tuple[Journal, ...]:
-    """The journals of a period, or of every period, in order. Raises IntegrityFault if one was changed."""
+    """Returns the journals of a period, or of every period, in order. Raises IntegrityFault if one was changed."""
     parameters = {"ledger": ledger, "period": None if period is None else str(period)}
     return tuple(_journal(ledger, row) for row in rows(connection, JOURNALS, parameters))
 
@@ -108,7 +108,7 @@ def _correction(columns: Sequence[Any]) -> JournalCorrection | None:
 
 
 def journal_of(connection: AnyConnection, ledger: str, period: Period, number: int) -> Journal:
-    """One journal. Raises UnknownExport."""
+    """Returns one journal. Raises UnknownExport."""
     for journal in journals_of(connection, ledger, period):
         if journal.number == number:
             return journal

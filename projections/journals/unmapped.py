@@ -1,9 +1,9 @@
 """Check that every role with movements has a GL account, before a close and in the checklist.
 
-Where the mapping goes by attributes of customers, they are looked at as they are now: a journal made later takes them
-as they are then, and is refused in the same words where something has no account.
+If the mapping depends on attributes of customers, their current values are checked. A later journal uses the values at
+its own time, and is refused with the same error if a role has no account.
 
-Owns: what moved, as a mapping looks at it. Does not own: which account it is (mapping).
+Owns: the movements of a period, by the fields on which a mapping depends. Does not own: the accounts (mapping).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _Combination = tuple[str, str, str, str, Attributes]
 
 
 def unmapped(connection: AnyConnection, ledger: str, period: Period, mapping: AccountMapping) -> list[dict[str, str]]:
-    """The combinations that moved in a period and have no account in a mapping, each named whole."""
+    """Returns the combinations that moved in a period and have no account in a mapping. Each names all its fields."""
     return [
         dict(zip(KEY_COLUMNS, named, strict=True)) | {f"{CUSTOMER}{name}": value for name, value in attributes}
         for *named, attributes in _missing(connection, ledger, period, mapping)
@@ -68,14 +68,14 @@ def unmapped(connection: AnyConnection, ledger: str, period: Period, mapping: Ac
 
 
 def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) -> None:
-    """Raises UnmappedRole if something that moved in a period has no account."""
+    """Raises UnmappedRole if a combination that moved in a period has no account."""
     _, mapping = mapping_for(connection, state.ledger, period)
     for combination in _missing(connection, state.ledger, period, mapping):
         mapping.resolve(*combination)
 
 
 def _missing(connection: AnyConnection, ledger: str, period: Period, mapping: AccountMapping) -> list[_Combination]:
-    """With those attributes alone that the account depends on."""
+    """Returns the missing combinations, with only those attributes on which the account depends."""
     parameters = interval(ledger, period)
     if mapping.attributes:
         parameters = {**with_positions(connection, parameters), "names": list(mapping.attributes)}

@@ -1,6 +1,6 @@
-"""The next journal of a period, from the entries that are in no journal yet.
+"""The next journal of a period: the entries that are in no journal yet.
 
-Owns: the condition under which a journal is due, and the cut after which it starts. Does not own: its making (making).
+Owns: the condition under which a journal is due, and the cut after which it begins. Does not own: making it (making).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = %(ledger)s AND cut > %(fro
 
 
 class NextJournal(msgspec.Struct, frozen=True, kw_only=True):
-    """The next journal of a period: its number, the last cut before it, and True if it would have entries."""
+    """The next journal of a period: its number, the last cut before it, and ``True`` if it would have entries."""
 
     number: int
     from_cut: int
@@ -38,7 +38,7 @@ class NextJournal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_journal(connection: AnyConnection, ledger: str, period: Period) -> NextJournal:
-    """The next journal of a period."""
+    """Returns the next journal of a period."""
     last = rows(connection, LAST_JOURNAL, {"ledger": ledger, "period": str(period)})
     number, from_cut = (last[0][0] + 1, last[0][1]) if last else (1, 0)
     (has_entries,) = rows(connection, ENTRIES_AFTER, interval(ledger, period, from_cut=from_cut))[0]

@@ -1,8 +1,8 @@
 """Reports over several ledgers (of one entity, or a list): the sum of the reports of the ledgers.
 
 Owns: adding the tables of the same report, row by row. Figures of ledgers with different functional currencies are
-never added: there is one report per functional currency. No entry is posted across ledgers, so there is nothing to
-eliminate, and the sum is the same whether the ledgers are on one server or on many.
+never added: there is one report for each functional currency. No entry is posted across ledgers, so nothing has to be
+eliminated. The sum is the same if the ledgers are on one server or on many.
 
 Not promised: one database snapshot. Each ledger is read in its own snapshot, and listed with its position. An entry
 belongs to one ledger, so the answer contains all of it or nothing. With ``known_at`` the answer is always the same.

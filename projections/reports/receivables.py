@@ -2,13 +2,13 @@
 
 Owns: the list of receivable accounts, the grouping of their items, and the ageing. An item is the open amount of one
 credit block, of one invoice of overage, or of a customer's overage without an invoice. Its age is that of its oldest
-open part: a payment, cancellation or write-off clears the oldest part of its own item first; overage is cleared usage
-by usage, as recorded. Ages count from effective dates, the day on which the customer became liable, because late
+open part. A payment, cancellation or write-off clears the oldest part of its own item first. Overage is cleared usage
+by usage, as recorded. Ages count from effective dates, the days on which the customer became liable, because late
 recording does not make a debt younger. The log has no due dates.
 
-Revenue that passes through accounts_receivable within one entry (consumption and breakage under the deposit policies)
-is no receivable: such entries have no net effect on it and are not read. Does not own: the allowance for credit losses,
-which is kept in the general ledger (ASC 326-20); the other clearing accounts (``clearing``).
+Under the deposit policies, revenue from consumption and breakage passes through accounts_receivable within one entry.
+This is no receivable: such entries have no net effect on the account and are not read. Does not own: the allowance for
+credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts (``clearing``).
 """
 
 from __future__ import annotations
@@ -169,15 +169,17 @@ def _items(end: View, customer: str | None) -> list[Item]:
 
 
 def _position(row: Any) -> tuple[Any, ...]:
-    """Returns the key of one carrying amount: of a block's receivable, otherwise of all invoices of a customer."""
+    """Returns the key of a carrying amount: the block's for its receivable; for invoices, one key for all of a
+    customer.
+    """
     return row.account, row.customer, row.currency, row.block_id
 
 
 def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
-    """Yields the items that have one functional carrying amount together.
+    """Yields the items that share one functional carrying amount.
 
-    Each item has the functional amount of its own entries. The rest (a remeasurement covers all invoices of a customer
-    together) is allocated in proportion to the amounts; the last item gets the rounding difference.
+    Each item has the functional amount of its own entries. The rest is allocated in proportion to the amounts, because
+    a remeasurement covers all invoices of a customer together. The last item gets the rounding difference.
     """
     first = rows[0]
     found: dict[str | None, tuple[list[tuple[date, int]], int]] = {}

@@ -1,7 +1,7 @@
 """Sources of a period's revenue: the opening liability, or sales of the period (ASC 606-10-50-8(b)).
 
 A block's revenue is taken first from its carrying amount at the opening, then from later additions (a repricing): first
-in, first out. A block that was transferred to another customer counts together with the block it came from, as one
+in, first out. A block that was transferred to another customer counts together with the original block, as one
 family. Breakage recognised for a pool before it expires is revenue of its cohort: out of what the cohort's blocks
 carried at the opening, less what was recognised of that before; then of what was sold in the period. Negative revenue
 takes back revenue of earlier periods.
@@ -53,13 +53,13 @@ ORDER BY given.position
 """
 
 SourceLine = tuple[str, str]
-"""Source of revenue, or item of the bridge to the accounts; and currency."""
+"""The source of revenue, or the item of the bridge to the accounts; and the currency."""
 RevenueFigures = dict[SourceLine, list[int]]
 """Amounts in minor units: in the currency, and in the functional currency."""
 
 
 class Family(msgspec.Struct):
-    """A block and the blocks it was transferred as: carrying amount at the opening, and revenue since."""
+    """A block and the blocks to which it was transferred: carrying amount at the opening, and revenue since then."""
 
     currency: str
     cohort: CohortKey | None = None
@@ -194,7 +194,7 @@ def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
 
 
 def _split(found: RevenueFigures, family: Family) -> int:
-    """Adds a family's revenue: first from its opening, then from additions; negative revenue as earlier periods'.
+    """Adds a family's revenue: first from its opening, then from additions; negative revenue belongs to earlier periods.
 
     Returns what came out of the opening.
     """

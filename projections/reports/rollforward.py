@@ -39,7 +39,7 @@ class Movements(msgspec.Struct):
     credits: dict[str, Decimal] = msgspec.field(default_factory=dict)
 
     def add(self, total: EntryTotal, rules: Rules) -> None:
-        """Adds a total to its column; a remeasurement of the liability, which has no block's column, to fx."""
+        """Adds a total to its column. A remeasurement of the liability has no column in a block, and is added to fx."""
         kind = KIND_BY_NAME[total.kind]
         if kind.column is not None:
             sign = kind.sign if kind.column in GAINS else -kind.sign

@@ -3,10 +3,10 @@
 Owns: the month of sale of a block, and the part of an entry that is recognition. A block belongs to the month in which
 it was bought or granted; a block opened by a transfer, to the month of the block it came from.
 
-Two rows belong to no month of sale. ``overage``: usage beyond the credits, which is revenue before a block pays for it;
-if a later block does (backfill), the amount moves from this row to the row of the block. ``pool``: breakage estimated
-for a pool; when a pooled block expires, its remainder moves from this row to the row of the block. So each row shows
-when a sale was earned, and the rows of a month add up to the revenue of that month.
+Two rows have no month of sale. ``overage``: usage beyond the credits, which is revenue before a block pays for it. If a
+later block pays (backfill), the amount moves from this row to the row of the block. ``pool``: breakage estimated for a
+pool. When a pooled block expires, its remainder moves from this row to the row of the block. So each row shows when a
+sale was earned, and the rows of a month add up to the revenue of that month.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
-    """The entries of one kind for blocks sold in one month and booked in one month. Months are text (2026-01)."""
+    """The entries of one kind, in one accounting month, for blocks sold in one month. Months are text (2026-01)."""
 
     cohort: str
     month: str
@@ -209,7 +209,8 @@ def _cohorts(flows: Iterable[Flow], recognised: dict[CohortMonth, Recognised]) -
         column = SOLD.get(kind.column or "")
         if column is not None and flow.kind not in RECOGNITION:
             figures = cohorts.setdefault((flow.cohort, flow.currency), {})
-            # Reductions increase their own column. A transfer increases the cohort that receives, reduces the other.
+            # A reduction is positive in its own column. A transfer adds to the cohort that receives and reduces the
+            # other.
             sign = kind.sign if column in ADDED else -kind.sign
             figures[column] = figures.get(column, 0) + sign * flow.amount_minor
     for (cohort, _, currency), cell in recognised.items():
@@ -311,7 +312,7 @@ def _ties(
 def _functional_ties(
     end: View, request: ReportRequest, flows: Iterable[Flow], rules: dict[int, Rules]
 ) -> Iterator[Tie]:
-    """Yields recognition in other currencies, in the functional currency, as far as it is in revenue accounts."""
+    """Yields recognition in other currencies, in the functional currency, limited to the revenue accounts."""
     functional_currency = end.functional_currency
     found: dict[str, int] = {}
     for flow in flows:

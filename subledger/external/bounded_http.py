@@ -1,9 +1,9 @@
 """Answers of other systems, with limits of decompressed size and of time from the first to the last byte.
 
-httpx limits the time of each read, so an answer that arrives byte by byte never ends; and it decompresses everything.
-Here each read and write has the remaining time of the whole call, and only the bytes that are read are decompressed. An
-answer beyond a limit is an ``httpx.HTTPError``, like any answer that did not arrive in full. Addresses are checked when
-they are called (``hosts``).
+httpx limits the time of each read, so an answer that arrives byte by byte never ends; and httpx decompresses
+everything. Here each read and write has the remaining time of the whole call, and only the bytes that are read are
+decompressed. An answer beyond a limit is an ``httpx.HTTPError``, like any incomplete answer. Addresses are checked at
+each call (``hosts``).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class AnswerTooLarge(httpx.HTTPError):
 
 
 def client() -> httpx.Client:
-    """A client that follows no redirections, and whose calls can be given a ``deadline``."""
+    """Returns a client that follows no redirections, and whose calls can have a ``deadline``."""
     made = httpx.Client(follow_redirects=False)
-    # httpx has no parameter for it that would leave the proxies of the environment in use. A test with an answer that
-    # trickles fails if this stops working.
+    # httpx has no parameter for this that would still use the proxies of the environment. If this stops working, a test
+    # with an answer that arrives byte by byte fails.
     for transport in (made._transport, *made._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
-            # A proxy of the environment may be on this machine, and looks names up itself.
+            # A proxy of the environment may be on this machine, and it resolves names itself.
             is_direct = transport is made._transport
             transport._pool._network_backend = _Backend(transport._pool._network_backend, checked=is_direct)
     return made
@@ -48,7 +48,9 @@ def client() -> httpx.Client:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Ends reads and writes in this context, of a client of ``client``, at a time, with ``httpx.TimeoutException``."""
+    """Ends the reads and writes in this context at a time, for a client of ``client``, with
+    ``httpx.TimeoutException``.
+    """
     token = _ends_at.set(time.monotonic() + seconds)
     try:
         yield
@@ -64,7 +66,7 @@ def send(client: httpx.Client, request: httpx.Request, *, within_s: float) -> ht
             content = _content(response)
         finally:
             response.close()
-    # The content is as it was before it was compressed for the way, and so must the headers be.
+    # The content is decompressed, so the headers about its compression must go.
     headers = [
         (name, value)
         for name, value in response.headers.multi_items()
@@ -84,14 +86,14 @@ def _content(response: httpx.Response) -> bytes:
 
 
 def _inflater(response: httpx.Response) -> Any:
-    """A function of raw bytes and the maximum number of bytes that it returns for them."""
+    """Returns a function of raw bytes and the maximum number of bytes that it returns for them."""
     named = response.headers.get("content-encoding", "")
     encodings = [each.strip().lower() for each in named.split(",") if each.strip().lower() not in ("", "identity")]
     if not encodings:
         return lambda raw, most: raw[:most]
     if encodings[1:] or encodings[0] not in ("gzip", "x-gzip", "deflate"):
         raise AnswerTooLarge(f"the answer is compressed as {named[:60]}; we accept {ACCEPT_ENCODING}, once")
-    # 32: the header says whether it is gzip or zlib.
+    # 32 means: the header decides between gzip and zlib.
     stream = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
 
     def inflate(raw: bytes, most: int) -> bytes:
@@ -134,7 +136,7 @@ class _Backend(httpcore.NetworkBackend):
             return connect(host)
         try:
             return connect_checked(host, port, connect)
-        except OSError as error:  # no such name, or AddressRefused
+        except OSError as error:  # the name does not exist, or AddressRefused
             raise httpcore.ConnectError(str(error)) from error
 
     def connect_unix_socket(
@@ -156,7 +158,7 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _remaining(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # The time-out is one of each piece that the socket takes: of a long text it would be one of many.
+        # The time-out applies to each piece that the socket accepts. For one long text it would apply many times.
         for start in range(0, len(buffer), _PIECE):
             self._stream.write(buffer[start : start + _PIECE], _remaining(timeout, httpcore.WriteTimeout))
 

@@ -1,7 +1,7 @@
-"""Calls of another system's API: at the rate that it accepts, each with a limit of time, recorded without secrets.
+"""Calls of another system's API: at its permitted rate, each with a time limit, recorded without secrets.
 
-The record of a call has its request and its answer. Headers with secrets are left out, and every secret that is known
-at the end of the attempt is removed from all texts.
+The record of a call has its request and its answer. Headers with secrets are left out. Every secret that is known at
+the end of the attempt is removed from all texts.
 
 A failed call has one of three results, and delivery depends on the difference: certainly not done (``NotSent``),
 certainly not done and to be repeated later (``Throttled``), or unknown (``Unclear``).
@@ -49,7 +49,7 @@ class Throttled(NotSent):
 
 
 class Unclear(Exception):
-    """No answer, or one that leaves open if the request was processed. ``answer`` is the answer, if there is one."""
+    """There is no answer, or it leaves open if the request was processed. ``answer`` is the answer, if there is one."""
 
     def __init__(self, reason: str, *, answer: str = "") -> None:
         super().__init__(reason)
@@ -126,7 +126,7 @@ class Calls:
         return text
 
     def take_exchanges(self) -> list[Exchange]:
-        """The records of calls since the last time, without secrets."""
+        """Returns the records of calls since the last time, without secrets."""
         clean = self.clean
         made_since, self._made = self._made, []
         return [
@@ -153,10 +153,10 @@ class Calls:
         form: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
     ) -> httpx.Response:
-        """One call. Answers of 200 to 299, and those of 400 to 499 that speak of what was sent.
+        """Makes one call. Returns answers of 200 to 299, and those of 400 to 499 that are about the content.
 
-        Raises Throttled for 429, NotAuthorised for 401 and 403, NotSent where no connection was made or the answer is
-        to ask elsewhere, Unclear for 5xx and where no answer came.
+        Raises Throttled for 429, NotAuthorised for 401 and 403, NotSent if no connection was made or the answer is a
+        redirection, Unclear for 408, 425, 5xx and for a missing answer.
         """
         self.take_turn()
         try:
@@ -242,13 +242,13 @@ def _text(body: bytes) -> str:
         text = beginning.decode()
     except UnicodeDecodeError:
         text = "base64:" + base64.b64encode(beginning).decode()
-    # A text column holds no NUL.
+    # A text column cannot store NUL.
     text = text.replace("\x00", "\ufffd")
     return text if len(body) <= _KEPT_BYTES else f"{text}… ({len(body)} bytes in all)"
 
 
 def _forms(secret: str) -> set[str]:
-    """The forms of a secret in a text: plain, in a URL or a form, in JSON or XML."""
+    """The forms in which a secret may appear in a text: plain, in a URL or a form, in JSON or XML."""
     json_text = msgspec.json.encode(secret).decode()[1:-1]
     xml = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {secret, quote(secret), quote(secret, safe=""), json_text, xml, xml.replace('"', "&quot;")}

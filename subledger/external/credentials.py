@@ -1,8 +1,8 @@
 """Credentials by name: settings name them, and the database never stores them.
 
-``env:NAME`` is the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``; ``file:/PATH`` is a file in its folder
-``SUBLEDGER_CREDENTIALS`` (by default ``/run/secrets``). So a person who sets a channel can use credentials for
-channels, and nothing else that the worker can read. The credentials of each ledger are in ``grants``.
+``env:NAME`` is the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``. ``file:/PATH`` is a file in the folder
+``SUBLEDGER_CREDENTIALS`` of the worker (by default ``/run/secrets``). So a person who sets a channel can use
+credentials for channels, and nothing else that the worker can read. The credentials of each ledger are in ``grants``.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ PREFIX: Final = "SUBLEDGER_CREDENTIAL_"
 FOLDER: Final = "SUBLEDGER_CREDENTIALS"
 DEFAULT_FOLDER: Final = "/run/secrets"
 LEDGERS: Final = "ledgers"
-"""Folder below it with one folder for each ledger that has credentials of its own."""
+"""The folder in the folder of credentials that has one folder for each ledger with its own credentials."""
 _PATTERN: Final = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\\x00]+)?$"
 Credential = Annotated[str, msgspec.Meta(pattern=_PATTERN, max_length=1_000)]
 """The name of a credential, never the credential; empty for none."""
 
 
 def named_in(settings: msgspec.Struct) -> tuple[str, ...]:
-    """The credentials that some settings name."""
+    """Returns the credentials that some settings name."""
     hints = get_type_hints(type(settings), include_extras=True)
     found = (getattr(settings, name) for name in settings.__struct_fields__ if hints[name] == Credential)
     return tuple(credential for credential in found if credential)
 
 
 def belongs_to(credential: Credential, ledger: str) -> bool:
-    """True for a file below the folder of this ledger's own credentials, wherever links lead.
+    """True for a file below the folder of this ledger's own credentials, after all links.
 
-    The ledgers' folders are below one of their own: whoever names a ledger must not come upon a folder, or a file, that
-    is there for something else.
+    The ledgers' folders are in a folder of their own. Otherwise a ledger could have the name of a folder or file that
+    is there for another purpose.
     """
     if not credential.startswith("file:/") or ledger in ("", ".", "..") or "/" in ledger:
         return False

@@ -24,7 +24,7 @@ from subledger.store.tallies import count_one
 from subledger.store.writing.recorder import now_of
 
 SHARED: Final = "SUBLEDGER_CREDENTIALS_SHARED"
-"""Set to 1, every ledger may use every credential: for an installation whose ledgers have the same administrators."""
+"""If it is 1, every ledger may use every credential: for an installation whose ledgers have the same administrators."""
 
 FIND: Final = """
 -- A row if a ledger may use a credential.

@@ -1,7 +1,7 @@
 """Hosts that deliveries and notices can be sent to, by the addresses of their names.
 
-A name is checked when a channel is set and used (``connectors.connector``), but it can resolve to this machine. So each
-connection is made to an address that was resolved and checked here; the name is not resolved again.
+A name is checked when a channel is set and used (``connectors.connector``), but an allowed name can resolve to this
+machine. So each connection is made to an address that was resolved and checked here; the name is not resolved again.
 
 Owns: the check of addresses. Does not own: the check of names.
 """
@@ -21,11 +21,15 @@ Connection = TypeVar("Connection")
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _METADATA: Final = frozenset(map(ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")))
-"""Of AWS and most others, of AWS by IPv6, and of Alibaba Cloud (their pages on instance metadata)."""
+"""The metadata addresses of AWS and most other clouds, of AWS by IPv6, and of Alibaba Cloud (see their
+documentation).
+"""
 
 
 class AddressRefused(OSError):
-    """The host resolves to an address of this machine or its network, which is not named as allowed."""
+    """The host resolves to an address of this machine or its network, and the allowed hosts do not name this
+    address.
+    """
 
 
 def allowed_hosts() -> list[str]:
@@ -34,8 +38,11 @@ def allowed_hosts() -> list[str]:
 
 
 def is_near(host: str) -> bool:
-    """True for loopback, link-local and unspecified addresses in any of their forms, such as 127.1, for localhost, and
-    for the addresses at which clouds give machines their credentials."""
+    """True for addresses of this machine and its network.
+
+    These are loopback, link-local and unspecified addresses in any form, such as 127.1; localhost; and the addresses at
+    which clouds give credentials to machines.
+    """
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -54,7 +61,7 @@ def is_near(host: str) -> bool:
 
 
 def _within(address: IPv6Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address stands for: mapped, compatible, 6to4, Teredo, NAT64 (RFC 6052)."""
+    """The IPv4 addresses inside an IPv6 address: mapped, compatible, 6to4, Teredo, NAT64 (RFC 6052)."""
     for found in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
         if found is not None:
             yield found
@@ -63,11 +70,10 @@ def _within(address: IPv6Address) -> Iterator[IPv4Address]:
 
 
 def connect_checked(host: str, port: int, connect: Callable[[str], Connection]) -> Connection:
-    """Returns the result of ``connect`` for the first address of a host that it reaches.
+    """Returns the result of ``connect`` for the first address of a host for which it succeeds.
 
-    Addresses of this machine and its network are left out unless the host, or the address, is named in
-    ``SUBLEDGER_DELIVERY_HOSTS``. Raises AddressRefused if no other is left, and what ``connect`` raises for the
-    last one.
+    Addresses of this machine and its network are left out, unless ``SUBLEDGER_DELIVERY_HOSTS`` names the host or the
+    address. Raises AddressRefused if no address remains, else the error of ``connect`` for the last one.
     """
     resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     found = list(dict.fromkeys(str(address[0]) for *_, address in resolved))
@@ -82,6 +88,6 @@ def connect_checked(host: str, port: int, connect: Callable[[str], Connection]) 
     for address in checked[:-1]:
         try:
             return connect(address)
-        except Exception:  # as create_connection does: the next address may answer, and the last one's failure is told
+        except Exception:  # the next address may answer; the last failure is raised, as in create_connection
             continue
     return connect(checked[-1])

@@ -1,11 +1,11 @@
 """The job queue of a worker, in PostgreSQL (procrastinate), in a schema of its own.
 
-A job is a wake-up and contains no work: the tasks find their work in their own tables, and a lost job is replaced by
-the sweep of the next minute. One *subject*, such as a channel, has one running job at a time: so its work is done in
-order, and a system outside is not called by many workers at once. Jobs of a worker that was killed are ended when its
-heartbeat is missed.
+A job is a wake-up and contains no work: the tasks find their work in their own tables, and the sweep of the next minute
+replaces a lost job. A *subject*, such as a channel, has one running job at a time. So its work is done in order, and
+only one worker at a time calls the outside system. If a worker was killed, its heartbeat is missed and its jobs are
+ended.
 
-Owns: the schema ``jobs``, through the library. Does not own: the tasks. They are given by ``api``, as this package
+Owns: the schema ``jobs``, through the library. Does not own: the tasks. ``api`` supplies them, because this package
 knows neither deliveries nor monitors.
 """
 
@@ -34,12 +34,13 @@ from subledger.store.tables import APP_ROLE
 
 SCHEMA: Final = "jobs"
 _STOPS_WITHIN_S: Final = 1.0
-"""Seconds that a stopping worker lets its jobs continue before it asks them to end after their current step."""
+"""Seconds for which a stopping worker lets its jobs continue. Then it asks them to end after their current step."""
 _FINISHES_WITHIN_S: Final = 1e6
-"""The same for a worker that ends when no job is due: as many seconds as its jobs take."""
+"""The same for a worker that ends when no job is due: it lets its jobs finish."""
 _LEDGERS_FOR_S: Final = 10.0
-"""Maximum time that a worker that ends when no job is due spends on the tasks of every ledger: there may be
-thousands of ledgers."""
+"""Maximum time for the tasks of every ledger in a worker that ends when no job is due. There may be thousands of
+ledgers.
+"""
 _PAGE: Final = 500
 _EACH_MINUTE: Final = "* * * * *"
 
@@ -48,20 +49,20 @@ log = structlog.get_logger("subledger.worker")
 Subject = dict[str, str]
 """The subject of a job by its parts, such as ``{"ledger": …, "channel": …}``. They are stored with the job."""
 Stop = Callable[[], bool]
-"""Returns True when the worker is stopping: a task then returns after its current step."""
+"""Returns True if the worker is stopping. The task then returns after its current step."""
 
 
 class Again(msgspec.Struct, frozen=True, kw_only=True):
-    """The next time at which a subject has work; ``at`` None is now."""
+    """The next time at which a subject has work; ``at`` None means now."""
 
     at: datetime | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """Work on subjects: ``run`` works on one, and returns when it is to be run again, or None.
+    """Work on subjects. ``run`` works on one subject, and returns the time of its next run, or None.
 
-    ``lock`` names a subject: of jobs with the same lock one runs at a time, so no two tasks may have the same locks.
-    ``due`` lists the subjects of a ledger that have work now. It is called for each ledger once a minute.
+    ``lock`` names a subject. Of the jobs with the same lock one runs at a time, so no two tasks may have the same
+    locks. ``due`` lists the subjects of a ledger that have work now. It is called for each ledger once a minute.
     """
 
     name: str
@@ -78,9 +79,9 @@ class MinuteTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Jobs:
-    """The job queue of a database: puts jobs into it, and runs a worker on it.
+    """The job queue of a database: adds jobs to it, and runs a worker on it.
 
-    ``of_every_ledger`` are called once a minute for each ledger; a fault of one ledger does not stop the others.
+    ``of_every_ledger`` are called once a minute for each ledger. A fault of one ledger does not stop the others.
     """
 
     def __init__(
@@ -95,11 +96,11 @@ class Jobs:
         self._tasks = {task.name: task for task in tasks}
         self._of_every_ledger = tuple(of_every_ledger)
         self._forever = True
-        # The connections of the queue are opened and closed for the whole process. Without this lock a thread could
-        # close them while another puts a job in.
+        # The queue's connections are opened and closed for the whole process. Without this lock a thread could close
+        # them while another thread adds a job.
         self._opening = threading.Lock()
         limits = database.timeouts
-        # The queue's statements are answered at once, so its transactions get the short limits of a writer.
+        # The queue's statements are short, so its transactions get the short limits of a writer.
         options = f"-c role={APP_ROLE} {session_options(search_path=SCHEMA)} " + limits.options(
             idle_s=limits.stuck_writer_s
         )
@@ -109,8 +110,8 @@ class Jobs:
         app = self._app = procrastinate.App(connector=connector)
         for task in self._tasks.values():
             app.task(name=task.name, pass_context=True)(self._job_of(task))
-        # Ending the jobs of dead workers has no lock: it is what releases the locks of these jobs. Of each other
-        # periodic job one runs and one waits.
+        # Ending the jobs of dead workers has no lock, because it releases the locks of these jobs. Every other periodic
+        # job has at most one running and one waiting job.
         app.periodic(cron=_EACH_MINUTE)(app.task(name="take_off", queueing_lock="take_off")(self._end_stalled))
         app.periodic(cron=_EACH_MINUTE)(app.task(name="sweep", lock="sweep", queueing_lock="sweep")(self._sweep))
         for minute_task in each_minute:
@@ -123,12 +124,12 @@ class Jobs:
         self._app.periodic(cron=_EACH_MINUTE)(task)
 
     def wake(self, task: str, subject: Subject) -> None:
-        """Puts in a job that runs the task of a name on a subject now. Raises DatabaseUnavailable."""
+        """Adds a job that runs the task of a name on a subject now. Raises DatabaseUnavailable."""
         with self._opening, _available(), self._app.open():
             self._defer(self._tasks[task], subject, None)
 
     def work(self, *, concurrency: int = 2, forever: bool = True, on_stop: Callable[[], None] = lambda: None) -> None:
-        """Runs jobs until a stop is requested, or, if not ``forever``, until no job is due.
+        """Runs jobs until a stop is requested; if not ``forever``, until no job is due.
 
         With ``forever``, SIGTERM and SIGINT request the stop; ``on_stop`` is called first.
         """
@@ -140,7 +141,7 @@ class Jobs:
         async with self._app.open_async():
             await self._end_stalled(0)
             await asyncio.to_thread(self._sweep, 0)
-            # A worker that ends when no job is due does not cut short the jobs that it has begun.
+            # A worker that ends when no job is due finishes the jobs that it has begun.
             working = asyncio.create_task(
                 self._app.run_worker_async(
                     concurrency=concurrency,
@@ -153,7 +154,7 @@ class Jobs:
 
             def stop() -> None:
                 on_stop()
-                working.cancel()  # the library takes one cancellation for a request to stop
+                working.cancel()  # the library takes one cancellation as a request to stop
 
             if forever:
                 for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,7 +163,7 @@ class Jobs:
                 await working
 
     def _defer(self, task: Task, subject: Subject, at: datetime | None) -> None:
-        # A job that waits for its time must not keep a job for now out of the queue: so there are two queueing locks.
+        # There are two queueing locks, so that a job for a later time does not keep a job for now out of the queue.
         lock = task.lock(subject)
         job = self._app.configure_task(
             task.name, lock=lock, queueing_lock=f"{lock}/{'now' if at is None else 'later'}", schedule_at=at
@@ -191,14 +192,16 @@ class Jobs:
         return job
 
     def _sweep(self, timestamp: int) -> None:  # noqa: ARG002  # the library's argument
-        """Wakes every subject that has work now, so that none depends on the job that was to wake it."""
+        """Wakes every subject that has work now, so that no subject depends on a single job."""
         for ledger in _ledgers(self._database):
             for task in self._tasks.values():
                 for subject in task.due(ledger):
                     self._defer(task, subject, None)
 
     async def _end_stalled(self, timestamp: int) -> None:  # noqa: ARG002  # the library's argument
-        """Ends jobs whose worker has died, as they block other jobs of their subject. The sweep wakes the subject."""
+        """Ends jobs whose worker has died, because they block the other jobs of their subject. The sweep wakes the
+        subject.
+        """
         for job in await self._app.job_manager.get_stalled_jobs():
             log.warning("a worker has died over a job", job=job.call_string)
             await self._app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)

@@ -4,7 +4,7 @@
     webhook-timestamp   the time of this attempt, in seconds since 1970
     webhook-signature   v1,BASE64(HMAC-SHA256(secret, "id.timestamp.body"))
 
-A secret is BASE64 after ``whsec_``, as the specification writes it; any other text stands for its bytes.
+A secret is BASE64 after ``whsec_``, as in the specification. Of any other text the bytes are the secret.
 
 Owns: the signature. Does not own: the secret (credentials), the call (bounded_http).
 """

@@ -1,4 +1,4 @@
-"""Signed tree heads: once a root is signed for a size, it is the only one.
+"""Signed tree heads. A size has one signed root, which never changes.
 
 Owns: the table ``checkpoints``. Does not own: signing, and the copy outside the database (api.checkpoint).
 """
@@ -37,7 +37,7 @@ WHERE c.ledger = :ledger AND b.root IS DISTINCT FROM c.root ORDER BY c.size
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
     """A signed tree head: the number of events, their root, and the note that was handed out.
 
-    ``public_key`` verifies the note; None if it was signed before keys were kept beside notes.
+    ``public_key`` verifies the note. It is None if the note was signed before keys were stored beside notes.
     """
 
     size: int
@@ -47,12 +47,12 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def signed_at_size(connection: sa.Connection, ledger: str, size: int) -> Signed | None:
-    """The signed tree head of this size; None if there is none."""
+    """Returns the signed tree head of this size; None if there is none."""
     return _one(connection, FIND, ledger, size)
 
 
 def last_signed(connection: sa.Connection, ledger: str) -> Signed | None:
-    """The signed tree head of the largest size; None if there is none."""
+    """Returns the signed tree head of the largest size; None if there is none."""
     return _one(connection, LATEST, ledger, 0)
 
 
@@ -66,13 +66,13 @@ def _one(connection: sa.Connection, query: str, ledger: str, size: int) -> Signe
 
 def keep_signed(connection: WriteConnection, ledger: str, signed: Signed) -> None:
     """Stores a tree head; does nothing if it is stored already."""
-    # The first note of a size stands. A second one must not replace it, as the first may be in an auditor's hands.
+    # The first note of a size stays. A second one must not replace it, because an auditor may already have the first.
     row = (ledger, signed.size, signed.root, signed.note, signed.public_key)
     if connection.execute(KEEP, row).fetchone() is not None:
         count_one(connection, ledger, "checkpoints")
 
 
 def roots_at(connection: sa.Connection, ledger: str, sizes: Sequence[int]) -> dict[int, bytes]:
-    """The roots of the log at those of these sizes at which a batch ends."""
+    """Returns the roots of the log at those of these sizes at which a batch ends."""
     rows = connection.execute(sa.text(ROOTS), {"ledger": ledger, "sizes": list(sizes)})
     return {row.last_position: bytes(row.root) for row in rows}

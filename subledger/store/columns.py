@@ -1,13 +1,13 @@
 """The columns of the log: events, entries and batches, each described once.
 
-A row is a class, and a column a field of it, in the order of the table. The field's type says what Python and
-PostgreSQL make of it, and whether it may be NULL; the field's name is the column's, unless ``Named`` gives another one.
-Everything else follows: the tables (``tables/log.py``), from them the array parameters of a batch
-(``writing/append_batch.py``), the binary COPY (``writing/log.py``) and the streams of a replay
+A row is a class, and a column is a field of it, in the order of the table. The field's type gives the types in Python
+and PostgreSQL, and says if the column may be NULL. The field's name is the column's name, unless ``Named`` gives
+another one. Everything else follows from it: the tables (``tables/log.py``), and from them the array parameters of a
+batch (``writing/append_batch.py``), the binary COPY (``writing/log.py``) and the streams of a replay
 (``projections/replay/log_stream.py``).
 
-Owns: names, order and types of the columns; rows made of events and entries, and entries made of rows. Does not own:
-the hashed bytes (``subledger/encoding.py``), indexes, and the migrations, which are released and never change.
+Owns: names, order and types of the columns; conversions between rows and events or entries. Does not own: the hashed
+bytes (``subledger/encoding.py``), indexes, and the migrations, which are released and never change.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
-    """Other facts of a column: its name where the field has another one, NULL in the table alone, its comment."""
+    """Other facts of a column: its name if it differs from the field's, NULL that only the table allows, its
+    comment.
+    """
 
     column: str
     nullable: bool = False
@@ -51,7 +53,7 @@ Hash = Annotated[bytes, Stored("bytea")]
 
 
 class BatchRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``batches``: a commit, and its link of the hash chain."""
+    """A row of ``batches``: a commit, with its link in the hash chain."""
 
     last_position: Bigint
     first_position: Bigint
@@ -62,7 +64,9 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``events``, its texts not decoded. Readers complete a decision that its entries stand for."""
+    """A row of ``events``, with its texts not decoded. If a decision follows from its entries, the reader completes
+    it.
+    """
 
     position: Bigint
     source: Text
@@ -86,7 +90,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     leaf: Hash
 
     def read(self) -> Event:
-        """The event with its data decoded."""
+        """Returns the event with its data decoded."""
         return stored_event(
             source=self.source,
             event_id=self.event_id,
@@ -98,7 +102,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
         )
 
     def event(self, data: Any = None) -> Event:
-        """The event with the data that are given: its hash needs none."""
+        """Returns the event with the given data; computing its hash needs no data."""
         return Event(
             source=self.source,
             event_id=self.event_id,
@@ -112,7 +116,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class EntryRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``entries``: the fields of an entry, between its position and the number of its dimensions."""
+    """A row of ``entries``: the position, the fields of an entry, and the number of its dimensions."""
 
     position: Bigint
     number: Smallint
@@ -136,7 +140,7 @@ Row = tuple[Any, ...]
 
 
 def event_row(position: int, event: Event, decision_text: str | None, leaf: bytes) -> Row:
-    """The row of an event; ``decision_text`` is None if its entries stand for it."""
+    """Returns the row of an event. ``decision_text`` is None if the decision follows from the entries."""
     return (
         position,
         event.source,
@@ -152,14 +156,15 @@ def event_row(position: int, event: Event, decision_text: str | None, leaf: byte
 
 
 def entry_row(position: int, entry: Entry, dimension_set: int) -> Row:
-    """The row of an entry. Its columns are the entry's fields in their order: a test compares the two."""
+    """Returns the row of an entry. Its columns are the entry's fields in the same order: a test compares the two."""
     return (position, *astuple(entry)[:-1], dimension_set)
 
 
 def stored_entry(row: EntryRow, dimensions: Dimensions) -> Entry:
-    """The entry of a row, given the dimensions that its dimension set numbers.
+    """Returns the entry of a row, given the dimensions of its dimension set.
 
-    Written out: it is made for every entry of a verification, and made from a dictionary it costs seven times as much.
+    The fields are written out, because a verification calls this for every entry, and a dictionary would cost seven
+    times as much.
     """
     return Entry(
         number=row.number,
@@ -183,7 +188,7 @@ def stored_entry(row: EntryRow, dimensions: Dimensions) -> Entry:
 
 
 class LogColumn(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of the log, and the attribute of a row that holds its value."""
+    """One column of the log, and the attribute of a row that has its value."""
 
     name: str
     type: str
@@ -193,7 +198,7 @@ class LogColumn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A table of the log: its columns after the ledger, and those of them that make its key with the ledger."""
+    """A table of the log: its columns after the ledger, and those that are its key together with the ledger."""
 
     name: str
     key: tuple[str, ...]
@@ -205,21 +210,23 @@ class LogTable(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types of a whole row, the ledger's first."""
+        """The types of a whole row, beginning with the ledger's."""
         return ("text", *(column.type for column in self.columns))
 
     @property
     def copy(self) -> str:
-        """The statement that copies whole rows into the table, the ledger's name first."""
+        """The statement that copies whole rows into the table, beginning with the ledger's name."""
         return f"COPY {self.name} (ledger, {', '.join(self.names)}) FROM STDIN (FORMAT BINARY)"
 
     def selected(self, alias: str, **instead: str) -> str:
-        """SQL: the columns of a row called ``alias``, in the order of its fields; ``instead``: other expressions."""
+        """Returns SQL: the columns of a row called ``alias``, in the order of its fields. ``instead``: other
+        expressions for some.
+        """
         return ", ".join(instead.get(name, f"{alias}.{name}") for name in self.names)
 
 
 def _annotations(hint: Any) -> Iterator[Any]:
-    """The annotations of a field's type, from the outside in; the type None if the field may be None."""
+    """Yields the annotations of a field's type, from the outside in; the type None if the field may be None."""
     if get_origin(hint) is Annotated:
         inner, *annotations = get_args(hint)
         yield from annotations

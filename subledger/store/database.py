@@ -1,6 +1,6 @@
 """Connections and transactions of the application.
 
-All but migrations connects as the role ``subledger_app``, which may add to the log and never change it.
+All programs but the migrations connect as the role ``subledger_app``, which may add to the log and never change it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from subledger.store.full_duplex import Connection, SilentServer
 from subledger.store.tables import APP_ROLE
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts, without_client_check
 
-# SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; serialization
-# failures and deadlocks; and a session that the server ended because its transaction was idle for too long.
+# SQLSTATE classes after which the same call may succeed. They are: connection, resources, operator intervention;
+# serialization failures and deadlocks; and a session that the server ended because its transaction was idle for too
+# long.
 _RETRYABLE: Final = ("08", "53", "57", "40", "25P03")
 _LOCK_NOT_AVAILABLE: Final = "55P03"
-_CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns, of one session or of all
+_CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns of one session or of all
 
 PLANNED_FOR_ANY_LEDGER: Final = """
 -- A plan serves every ledger, except on a Citus cluster: there it must name the server that has the ledger.
@@ -40,16 +41,16 @@ SESSION: Final = {
     "extra_float_digits": "1", "client_encoding": "UTF8", "standard_conforming_strings": "on",
     "quote_all_identifiers": "off", "search_path": "public",
 }  # fmt: skip
-"""Settings of every session: seals of rows, facts of the schema and other compared texts depend on them.
+"""Settings of every session. Seals of rows, facts of the schema and other compared texts depend on them.
 
 They take precedence over those of a database or a role (ALTER DATABASE … SET).
 """
 
 ON_A_STANDBY: Final = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported)
-"""Errors of a standby: it refuses a write, and the start of a transaction that may write."""
+"""Errors of a standby: it refuses writes, and it refuses to start a transaction that may write."""
 
-# psycopg's message about a lost connection is in the error that is raised. Without a handler the logger would print it
-# on standard error as well, in the middle of a sentence for people.
+# psycopg's message about a lost connection is in the error that is raised. Without a handler the logger would also
+# print it on standard error, in the middle of a sentence for people.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
@@ -58,18 +59,18 @@ WriteConnection = Connection
 
 
 def driver(connection: sa.Connection | sa.PoolProxiedConnection) -> WriteConnection:
-    """The psycopg connection below one of SQLAlchemy's."""
+    """Returns the psycopg connection below one of SQLAlchemy's."""
     pooled = connection.connection if isinstance(connection, sa.Connection) else connection
-    return cast("Connection", pooled.driver_connection)  # SQLAlchemy types it as any driver's
+    return cast("Connection", pooled.driver_connection)  # SQLAlchemy types it as any driver's connection
 
 
 def session_options(**other: str) -> str:
-    """The settings of ``SESSION`` as command-line options of the server; ``other`` replaces some of them."""
+    """Returns the settings of ``SESSION`` as command-line options of the server. ``other`` replaces some of them."""
     return " ".join(f"-c {name}={value}" for name, value in {**SESSION, **other}.items())
 
 
 def engine_url(url: str) -> sa.URL:
-    """A libpq URL in the form of SQLAlchemy. Raises InvalidInput for a database other than PostgreSQL."""
+    """Returns a libpq URL in the form of SQLAlchemy. Raises InvalidInput for a database other than PostgreSQL."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
@@ -90,20 +91,22 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, timeouts: Timeouts | None = None) -> None:
         self.url = url
         self.timeouts = limits = timeouts or Timeouts()
-        # Posting rules by their content hash, kept for readers. Not by ledger and number: after a restore the same
-        # number may stand for other rules, while the same content is always the same rules.
+        # Posting rules by their content hash, cached for readers. The key is not ledger and number: after a restore the
+        # same number may name other rules, but the same content is always the same rules.
         self.rules: dict[str, Rules] = {}
-        # The settings of each ledger when they were last read: a guess, used only if the answer's own row confirms it.
+        # The settings of each ledger at its last read. They are a guess, and used only if the row of the answer
+        # confirms them.
         self.states: dict[str, LedgerState] = {}
         self.engine = _engine(url, pool_size, limits, idle_s=limits.idle_reader_s)
-        # Recording and single questions are always the same statements: each is planned once a connection, for any
-        # ledger. A plan for a ledger without statistics would take it for empty, and scan all of it.
+        # The statements of recording and of single questions are always the same. Each is planned once for each
+        # connection, for any ledger. A plan for a ledger without statistics would assume that it is empty, and would
+        # scan all of it.
         self._recording = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True)
         self._asked = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True, autocommit=True)
 
     @property
     def engines(self) -> tuple[sa.Engine, ...]:
-        """The pools of connections."""
+        """Returns the pools of connections."""
         return self.engine, self._recording, self._asked
 
     def close(self) -> None:
@@ -111,7 +114,8 @@ class Database:
             engine.dispose()
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of one reading statement: one snapshot, in one round trip. It may take as long as a reader may.
+        """Returns the rows of one reading statement: one snapshot, in one round trip. It has the time limit of a
+        reader.
 
         If the server has ended the connection, the statement is sent once more over a new one.
         """
@@ -119,15 +123,15 @@ class Database:
             try:
                 return self._ask(query, parameters)
             except SilentServer:
-                raise  # asked again, it would be as long about it
+                raise  # a second try would take as long
             except psycopg.OperationalError as error:
                 if not error.sqlstate or error.sqlstate.startswith(_CONNECTION_ENDED):
-                    self._asked.dispose()  # whatever ended this connection is likely to have ended the others
+                    self._asked.dispose()  # the event that ended this connection has probably ended the others too
                     return self._ask(query, parameters)
                 raise
 
     def call(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """The rows of one statement that writes, in a transaction of its own, in one round trip.
+        """Runs one statement that writes, in a transaction of its own, in one round trip. Returns its rows.
 
         Its parameters are $1, $2 and so on.
         """
@@ -149,7 +153,7 @@ class Database:
 
     @contextmanager
     def _patient(self, connection: WriteConnection) -> Iterator[None]:
-        """Waits for each answer within as long as a reader does."""
+        """Gives each answer within the time limit of a reader."""
         usual_s = connection.silence_s
         connection.silence_s = self.timeouts.idle_reader_s + self.timeouts.lock_timeout_s
         try:
@@ -159,10 +163,10 @@ class Database:
 
     @contextmanager
     def write(self, *, recording: bool = False, at_length: bool = False) -> Iterator[WriteConnection]:
-        """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception.
+        """Opens a transaction on a plain psycopg connection: committed at the end, rolled back on any exception.
 
         ``recording``: a transaction of the recorder, whose statements are always the same. ``at_length``: each
-        statement may take as long as a reader's, as those of a close do.
+        statement has the time limit of a reader, for example in a close.
         """
         with translated():
             pooled = (self._recording if recording else self.engine).raw_connection()
@@ -170,8 +174,9 @@ class Database:
             try:
                 with self._patient(connection) if at_length else nullcontext():
                     yield connection
-                # Not connection.transaction(): were a transaction open already, that would be a savepoint in it,
-                # and giving the connection back would roll back what we have just called durable.
+                # connection.transaction() is not used. If a transaction were already open, it would be a savepoint in
+                # that one, and returning the connection to the pool would roll back events that we have reported as
+                # durable.
                 connection.commit()
             except BaseException:
                 if not connection.closed:
@@ -179,12 +184,12 @@ class Database:
                 raise
             finally:
                 if connection.closed:
-                    pooled.invalidate()  # there is nothing to roll back, and nothing to say of it
+                    pooled.invalidate()  # there is nothing to roll back, and no message to add
                 pooled.close()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A snapshot: all that is read within is of the same moment."""
+        """Opens a snapshot: all reads within it see the same moment."""
         with translated(), self.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
@@ -192,7 +197,9 @@ class Database:
 
 @lru_cache
 def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
-    """A statement with $1, $2 … in place of %(name)s, and the names: psycopg would parse it again on every call."""
+    """Returns a statement with $1, $2 … in place of %(name)s, and the names. psycopg would parse it again on every
+    call.
+    """
     names: dict[str, int] = {}
     text = _NAMED.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", query)
     return text.replace("%%", "%"), tuple(names)
@@ -201,7 +208,9 @@ def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
 def _engine(
     url: str, pool_size: int, timeouts: Timeouts, *, idle_s: float, planned_once: bool = False, autocommit: bool = False
 ) -> sa.Engine:
-    """A pool of connections. ``idle_s``: the longest silence of the client between statements, of the server in one.
+    """Returns a pool of connections.
+
+    ``idle_s``: the longest silence, of the client between statements or of the server within one.
 
     Within a statement the server may also wait for a lock, so the limit of that wait is added.
     """
@@ -229,7 +238,7 @@ def _engine(
 
 
 class Connecting:
-    """Factory of an engine's connections, which cannot deadlock with the server as psycopg's own can.
+    """Factory of an engine's connections. They cannot deadlock with the server, unlike psycopg's own.
 
     Some servers refuse the option that checks for a lost client; after the first refusal it is not sent again.
     """
@@ -260,9 +269,10 @@ def _plan_for_any_ledger(connection: WriteConnection, _: object) -> None:
 
 
 def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
-    """Discards a pooled connection that is lost, or on which the server has sent a message: a new one is made.
+    """Refuses a pooled connection that is lost, or on which the server has sent a message. The pool then makes a new
+    one.
 
-    A test statement in place of this look would cost a round trip each time.
+    A test statement instead of this look would cost a round trip each time.
     """
     poll = select.poll()
     if not connection.closed:
@@ -273,14 +283,15 @@ def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
 
 @contextmanager
 def without_nested_loops(connection: WriteConnection) -> Iterator[None]:
-    """Plans the statements within without nested loops, for those over most of a ledger; inside a transaction.
+    """Plans the statements within it without nested loops, for statements over most of a ledger; inside a transaction.
 
-    The server may have no statistics of the ledger, as after a large file was recorded or after a crash. Then it
+    The server may have no statistics of the ledger, for example after recording a large file or after a crash. Then it
     expects a row or two, and would scan all entries of the ledger once for each of its events.
     """
     [(before, _)] = connection.execute(_NO_NESTED_LOOPS).fetchall()
     yield
-    connection.execute("SELECT set_config('enable_nestloop', %s, true)", (before,))  # after an error all is undone
+    # After an error the setting is rolled back.
+    connection.execute("SELECT set_config('enable_nestloop', %s, true)", (before,))
 
 
 _NO_NESTED_LOOPS: Final = "SELECT current_setting('enable_nestloop'), set_config('enable_nestloop', 'off', true)"
@@ -288,7 +299,9 @@ _NO_NESTED_LOOPS: Final = "SELECT current_setting('enable_nestloop'), set_config
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises DatabaseUnavailable or LedgerLocked for the database's own errors of that kind; others pass."""
+    """Raises DatabaseUnavailable or LedgerLocked for the database's own errors of that kind; other errors pass
+    through.
+    """
     try:
         yield
     except (psycopg.Error, sa.exc.DBAPIError) as error:
@@ -300,6 +313,6 @@ def translated() -> Iterator[None]:
                 expected="the same call, later",
             ) from error
         if state is None or state.startswith(_RETRYABLE):
-            message = " ".join(str(original).split())  # libpq's words are of several lines
+            message = " ".join(str(original).split())  # libpq's message has several lines
             raise DatabaseUnavailable(f"the database did not answer: {message}") from error
         raise

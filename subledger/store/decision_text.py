@@ -1,11 +1,11 @@
-"""The text of a decision: as it is hashed, as it is stored, and as the entries of a plain draw stand for it.
+"""The text of a decision: its hashed and stored form, and the text that is made from the entries of a plain draw.
 
-The decision of usage that draws on blocks of one customer follows from its entries. It is left out of the log if, and
-only if, its text is letter by letter the one that ``text_of_plain_draw`` makes; a reader of the log makes it again,
-here or in SQL. The log's hashes cover the text, so not a letter of the forms below can ever change.
+If usage draws on blocks of one customer, its decision follows from its entries. The decision is left out of the log if,
+and only if, its text equals the text from ``text_of_plain_draw`` letter by letter. A reader of the log makes it again,
+here or in SQL. The log's hashes cover the text, so no letter of the forms below can ever change.
 
-Owns: the forms, filled in by Python and by SQL. Does not own: the view ``recorded_events``, which says the same for
-people and is in a released migration (a test compares them), and decisions (``subledger/wallet.py``).
+Owns: the forms, filled in by Python and by SQL. Does not own: the view ``recorded_events``, which makes the same text
+for people and is in a released migration (a test compares them), and decisions (``subledger/wallet.py``).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _encoder = msgspec.json.Encoder(order="sorted")
 _DECISION: Final = '{"movements":[%s],"policy":%s}'
 _MOVEMENT: Final = '{%s"block":"%s","credits":"%s","kind":"%s","on":"%s"}'
 _AMOUNT: Final = '"amount":%s,'
-"""The first member of a movement, which a movement of no amount lacks."""
+"""The first member of a movement. A movement without an amount does not have it."""
 
 
 class DrawnEntry(Protocol):
-    """The fields of an entry that a decision repeats: an entry has them, and so has a row of entries."""
+    """The fields of an entry that a decision repeats. Entries and rows of entries have them."""
 
     @property
     def kind(self) -> str: ...
@@ -44,12 +44,12 @@ class DrawnEntry(Protocol):
 
 
 def decision_text(decision: Decision) -> str:
-    """A decision as it is stored and hashed: canonical JSON."""
+    """Returns a decision in its stored and hashed form: canonical JSON."""
     return _encoder.encode(decision).decode()
 
 
 def text_of_plain_draw(policy: int, entries: Iterable[DrawnEntry]) -> str:
-    """The decision that these entries alone make: draws of one customer's blocks, under one policy."""
+    """Returns the decision that follows from these entries alone: draws on one customer's blocks, under one policy."""
     movements = [
         _MOVEMENT
         % (
@@ -65,10 +65,10 @@ def text_of_plain_draw(policy: int, entries: Iterable[DrawnEntry]) -> str:
 
 
 def decision_sql(ledger: str) -> str:
-    """SQL: the decision of the event ``e``, stored or made of its entries.
+    """Returns SQL: the decision of the event ``e``, stored or made from its entries.
 
-    ``ledger`` is the parameter that names the ledger. The view has the event's ledger in its place, which is of no use
-    here: a Citus cluster cannot tell from every statement which server has that ledger.
+    ``ledger`` is the parameter that names the ledger. The view uses the event's ledger instead. That is not possible
+    here, because a Citus cluster cannot find from every statement which server has that ledger.
     """
     amount = f"CASE WHEN n.amount_minor <> 0 THEN {_filled(_AMOUNT, 'n.amount_minor')} ELSE '' END"
     movement = _filled(
@@ -82,6 +82,6 @@ def decision_sql(ledger: str) -> str:
 
 
 def _filled(form: str, *expressions: str) -> str:
-    """SQL: a form with these expressions in its places, one after the other."""
+    """Returns SQL: a form with these expressions in its places, one after the other."""
     first, *others = (f"'{text}'" for text in form.split("%s"))
     return " || ".join([first, *(f"{value} || {text}" for value, text in zip(expressions, others, strict=True))])

@@ -1,12 +1,12 @@
-"""Ledgers over several servers: tables distributed by Citus, a ledger's rows together on one server.
+"""Ledgers over several servers: Citus distributes the tables, and a ledger's rows are together on one server.
 
-Every key begins with the ledger, so the ledger is the distribution column and all tables are colocated: a batch, a
-read and a proof of one ledger touch one shard. Tables without a ledger in their key stay on the coordinator, and are
-named here. Only work that shares a snapshot among processes asks if tables are distributed: a snapshot is the
-coordinator's alone.
+Every key begins with the ledger, so the ledger is the distribution column and all tables are colocated. A batch, a read
+or a proof of one ledger uses one shard. Tables without a ledger in their key stay on the coordinator, and are listed
+here. Only work that shares a snapshot among processes must know if tables are distributed, because a snapshot exists
+only on the coordinator.
 
-Owns: which tables are distributed, and the statements for it. Does not own: the extension, the servers, moving shards
-between them. ``tests/store/test_distribution.py`` keeps out queries and constraints that a cluster refuses.
+Owns: the list of distributed tables, and the statements for it. Does not own: the extension, the servers, moving shards
+between them. ``tests/store/test_distribution.py`` finds queries and constraints that a cluster refuses.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from subledger.store.tables import APP_ROLE, NEVER_TRUNCATED, metadata
 
 COLUMN: Final = "ledger"
 LEADER: Final = "ledgers"
-"""The table that the others are colocated with; it is distributed first."""
+"""The table with which the others are colocated; it is distributed first."""
 ON_COORDINATOR: Final = ("alembic_version", "api_keys")
-"""Tables without a ledger in their key. They are read on the coordinator alone and joined with nothing."""
+"""Tables without a ledger in their key. They are read only on the coordinator and joined with no other table."""
 SHARDS: Final = 32
 
 HOLD: Final = "LOCK TABLE ledgers IN EXCLUSIVE MODE"
-"""Waits for batches in flight and holds off new ones; reads of a ledger go on until its tables move."""
+"""Waits for running batches and delays new ones. Reads of a ledger continue until its tables move."""
 INSTALLED: Final = "SELECT 1 FROM pg_extension WHERE extname = 'citus'"
 FOUND: Final = """
 -- The distribution column of each distributed table, and its colocation group.
@@ -40,7 +40,7 @@ CAN_LOG_IN: Final = "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s"
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """The tables that are distributed now, those of them that were before, and the statements in between."""
+    """The tables that are distributed now, those that were distributed before, and the statements in between."""
 
     tables: tuple[str, ...]
     already: tuple[str, ...]
@@ -52,20 +52,20 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sharded_tables() -> tuple[str, ...]:
-    """The tables to distribute, the leader first."""
+    """Returns the tables to distribute, the leader first."""
     others = sorted(name for name in metadata.tables if name not in (*ON_COORDINATOR, LEADER))
     return (LEADER, *others)
 
 
 def is_distributed(connection: psycopg.Connection[Any]) -> bool:
-    """True if ledgers are spread over servers."""
+    """Returns True if ledgers are spread over servers."""
     if connection.execute(INSTALLED).fetchone() is None:
         return False
     return connection.execute(SPREAD, (LEADER,)).fetchone() is not None
 
 
 def distribute(url: str, *, shards: int = SHARDS, dry_run: bool = False) -> Distribution:
-    """Distributes the tables that are not distributed yet, as the owner that ``url`` names, in one transaction.
+    """Distributes the tables that are not distributed yet, as the owner in ``url``, in one transaction.
 
     Existing rows move to their shards; they are counted before and after. A dry run only returns the statements.
     Raises CitusMissing, DistributedOtherwise, DatabaseUnavailable.
@@ -90,7 +90,9 @@ def distribute(url: str, *, shards: int = SHARDS, dry_run: bool = False) -> Dist
 
 
 def _already(connection: psycopg.Connection[Any]) -> list[str]:
-    """The tables that are distributed. Raises DistributedOtherwise if one of them is in another way."""
+    """Returns the tables that are distributed. Raises DistributedOtherwise if one of them is distributed in another
+    way.
+    """
     found = {name: rest for name, *rest in connection.execute(FOUND)}
     group = found[LEADER][2] if LEADER in found else None
     for name in (*sharded_tables(), *ON_COORDINATOR):
@@ -113,7 +115,7 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
         return []
     statements: list[str] = [
         HOLD,
-        # Citus calls every trigger unsafe. These refuse a change or seal their own row, and see no other row.
+        # Citus calls every trigger unsafe. These triggers refuse a change or seal their own row, and read no other row.
         "SET LOCAL citus.enable_unsafe_triggers = on",
         "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
         "SET LOCAL client_min_messages = warning",
@@ -130,10 +132,10 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
 
 
 def _empty_the_copy(name: str) -> list[str]:
-    """Statements that truncate the coordinator's old rows, which have been copied to shards and are read no more.
+    """Returns statements that truncate the coordinator's old rows, which are copied to shards and never read again.
 
-    The trigger of a table that is never truncated refuses that too. So it is off for this one statement, on the
-    coordinator's table alone, in the transaction that holds the table's lock. The shards' own triggers are never off.
+    A trigger refuses every truncation of such a table. So it is off for this one statement, only on the coordinator's
+    table, in the transaction that has the table's lock. The triggers of the shards are never off.
     """
     truncate = f"SELECT truncate_local_data_after_distributing_table('{name}')"
     if name not in NEVER_TRUNCATED:

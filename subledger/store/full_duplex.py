@@ -1,23 +1,23 @@
-"""Connections that cannot deadlock with the server: while they wait, they both send and receive.
+"""Connections that cannot deadlock with the server: during a wait, they both send and receive.
 
-A statement may be larger than what the buffers of the socket hold. The server reads on only while it can also write,
-and it writes only while we read; so a client that waits for one of the two alone, while the server needs the other,
-waits for ever, and holds whatever lock its transaction has. psycopg's plain ``execute`` waits for both. Two of its
-waits do not: a pipeline calls ``flush`` once after its last command and then waits to read, though some of the command
-may be unsent; and ``COPY`` waits to write, though the server may have notices to say first.
+A statement may be larger than the buffers of the socket. The server reads further only while it can also write, and it
+can write only while we read. So a client that waits for only one of the two, while the server needs the other, waits
+for ever, and keeps the lock of its transaction. psycopg's plain ``execute`` waits for both. Two of its waits do not. A
+pipeline calls ``flush`` once after its last command and then waits to read, but a part of the command may be unsent.
+``COPY`` waits to write, but the server may first have notices to send.
 
-So every wait of such a connection goes through ``sending_and_receiving``, which holds this rule:
+So every wait of such a connection goes through ``sending_and_receiving``, which follows this rule:
 
     nothing is waited for without reading what arrives, and without sending what is unsent
 
-With it there is no circle to wait in. The server waits to write only until we have read, and we always read; it waits
-to read only until we have sent, and we always send. No size and no speed of the link appears in that argument, so there
-is no threshold to choose. It is the rule that libpq asks of whoever does not block (the documentation of ``PQflush``):
-wait for read-ready or write-ready, consume the input, flush again, until nothing is left.
+With this rule neither side waits for the other for ever. The server waits to write only until we read, and we always
+read. It waits to read only until we send, and we always send. This does not depend on any size or on the speed of the
+link, so no threshold has to be chosen. libpq requires the same rule of a client that does not block (documentation of
+``PQflush``): wait for read-ready or write-ready, consume the input, flush again, until nothing is left.
 
-What is read while a statement is being sent stays in libpq's buffer: answers of a few commands, and notices.
+Data that arrive while a statement is being sent stay in libpq's buffer: the answers of a few commands, and notices.
 
-Owns: how our connections wait. Does not own: how long (timeouts), nor what is said over them.
+Owns: the waits of our connections. Does not own: their limits (timeouts), the statements.
 """
 
 from __future__ import annotations
@@ -34,23 +34,27 @@ from psycopg.waiting import Ready, Wait
 
 Result = TypeVar("Result")
 Waiting = Generator[Wait, Ready | int | None, Result]
-"""One of psycopg's operations: it yields what it waits for, is sent what is ready, and returns its result."""
+"""One of psycopg's operations. It yields the readiness that it needs, receives the readiness that exists, and returns
+its result.
+"""
 
 
 _CANCEL_S: Final = 10.0
-"""Limit of a request to cancel, in seconds: the server may be lost altogether."""
+"""Time limit of a request to cancel, in seconds: the server may be unreachable."""
 
 
 class SilentServer(psycopg.OperationalError):
-    """The server has neither said nor taken anything for too long; its statement is cancelled if it can be reached."""
+    """The server has neither sent nor received anything for too long. Its statement is cancelled if the server can be
+    reached.
+    """
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A psycopg connection whose every wait sends and receives, in a pipeline and in a COPY too.
+    """A psycopg connection that sends and receives in every wait, also in a pipeline and in a COPY.
 
-    A server that neither says nor takes anything for ``silence_s`` seconds is given up, and the connection closed:
-    it may be stopped, on a machine that goes on acknowledging what it is sent. It may also be at work: so it is asked
-    first to cancel its statement, which would else keep its locks. None: it is waited for without a limit.
+    If the server neither sends nor receives anything for ``silence_s`` seconds, the connection is closed. The server
+    may have stopped, on a machine that still acknowledges data. It may also be busy, so it is first requested to cancel
+    its statement, which would otherwise keep its locks. None: the wait has no limit.
     """
 
     silence_s: float | None = None
@@ -60,21 +64,21 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         return super().wait(sending_and_receiving(self.pgconn, gen, self.silence_s), *arguments, **named)
 
     def send_all(self) -> None:
-        """Sends what a pipeline has not sent yet; what arrives meanwhile waits to be fetched."""
+        """Sends the unsent part of a pipeline. Data that arrive meanwhile wait to be fetched."""
         self.wait(_until_sent(self.pgconn))
 
 
 def sending_and_receiving(
     pgconn: PGconn, operation: Waiting[Result], silence_s: float | None = None
 ) -> Waiting[Result]:
-    """The same operation, which sends what is unsent while it waits to read, and reads while it waits to write."""
+    """Runs the same operation. It sends unsent data while it waits to read, and reads while it waits to write."""
     silence = _Silence(pgconn, silence_s)
     try:
         wanted = next(operation)
         while True:
             try:
                 ready = yield from _either_way(pgconn, wanted, silence)
-            except psycopg.Error as error:  # the connection is lost: the operation says so, and cleans up
+            except psycopg.Error as error:  # the connection is lost: the operation reports it, and cleans up
                 wanted = operation.throw(error)
             else:
                 wanted = operation.send(ready)
@@ -84,7 +88,9 @@ def sending_and_receiving(
 
 
 class _Silence:
-    """The time since anything was sent or received, over all the waits of one operation: it may look often, in vain."""
+    """The time since anything was sent or received, over all the waits of one operation. The operation may check often
+    and find nothing.
+    """
 
     def __init__(self, pgconn: PGconn, limit_s: float | None) -> None:
         self._pgconn = pgconn
@@ -92,9 +98,9 @@ class _Silence:
         self._since: float | None = None
 
     def note(self, ready: int) -> None:
-        """Notes what a wait found, or that it found nothing: psycopg asks again every tenth of a second.
+        """Notes the result of a wait, which may be nothing: psycopg checks again every tenth of a second.
 
-        Raises SilentServer once that was so for longer than the limit; the connection is closed then.
+        Raises SilentServer, with the connection closed, if nothing happened for longer than the limit.
         """
         if ready or self._limit_s is None:
             self._since = None
@@ -109,24 +115,29 @@ class _Silence:
 
 
 def _either_way(pgconn: PGconn, wanted: Wait, silence: _Silence) -> Waiting[int]:
-    """Waits until an operation can have what it wants, and meanwhile does the other thing. Returns what is ready."""
+    """Waits until an operation can read or write as it wants, and does the other one meanwhile. Returns the
+    readiness.
+    """
     while True:
         unsent = pgconn.flush() != 0
         found = (yield Wait.RW if unsent or wanted & Wait.W else Wait.R) or 0
         silence.note(found)
         if unsent:
-            # A flush that could not send everything has read what there was (libpq's pqSendSome), perhaps the very
-            # answer that the operation waits for: nothing more need arrive. So it looks again; looking is harmless.
+            # A flush that could not send everything has also read (libpq's pqSendSome). It may have read the very
+            # answer for which the operation waits, so nothing more may arrive. So the operation checks again, which is
+            # harmless.
             found |= Ready.R
         if found & Ready.R and not wanted & Wait.R:
-            # The operation would leave this where it is, and the server could not go on.
+            # The operation would leave this input unread, and the server could not continue.
             pgconn.consume_input()
         if found & wanted:
             return found & wanted
 
 
 def _cancel(pgconn: PGconn) -> None:
-    """Asks the server to cancel what it does on a connection, over another one; in vain where it does not answer."""
+    """Requests over another connection that the server cancels the statement. It has no effect if the server does not
+    answer.
+    """
     if not capabilities.has_cancel_safe():
         return  # before libpq 17 such a request may itself wait for ever
     with suppress(psycopg.Error):

@@ -25,9 +25,9 @@ def _config(url: str) -> Config:
 
 
 def owner_engine(url: str) -> sa.Engine:
-    """Connections of the database's owner, for migrations and for queries about them.
+    """Returns connections of the database's owner, for migrations and for queries about them.
 
-    They have no limit of time, as a migration takes as long as its tables are large. Only a lost link ends them.
+    They have no time limit, because a migration of large tables takes long. Only a lost link ends them.
     """
     parsed = engine_url(url)
     options = f"{parsed.query.get('options', '')} {session_options()}".strip()
@@ -37,7 +37,7 @@ def owner_engine(url: str) -> sa.Engine:
 
 
 def revision(url: str) -> str | None:
-    """The revision of the database's schema; None if it has no schema."""
+    """Returns the revision of the database's schema; None if it has no schema."""
     engine = owner_engine(url)
     try:
         with engine.connect() as connection:
@@ -50,17 +50,17 @@ def revision(url: str) -> str | None:
 
 
 def is_current(url: str) -> bool:
-    """True if the database has this version's schema."""
+    """Returns True if the database has this version's schema."""
     return revision(url) == ScriptDirectory.from_config(_config(url)).get_current_head()
 
 
 def check_schema(connection: sa.Connection) -> None:
-    """Checks that the database answers and has a schema of ours, of any version. Raises DatabaseUnavailable if not."""
+    """Checks that the database answers and has our schema, of any version. Raises DatabaseUnavailable if not."""
     connection.execute(sa.text("SELECT 1 FROM alembic_version"))
 
 
 def migrate(url: str) -> None:
-    """Applies the missing migrations, as the owner that ``url`` names. Safe to repeat, and to run twice at once."""
-    # Its lock is in migrations/env.py: an advisory lock of the transaction in which all missing migrations run. So a
-    # second caller waits and finds nothing to do, and one that fails leaves the schema as it was.
+    """Applies the missing migrations, as the owner in ``url``. It can be repeated, and can run twice at once."""
+    # The lock is in migrations/env.py: an advisory lock of the one transaction in which all missing migrations run. So
+    # a second caller waits and finds nothing to do, and a failed call leaves the schema as it was.
     command.upgrade(_config(url), "head")

@@ -1,6 +1,6 @@
-"""Permissions of the home directory: it has the database, its owner's password and the key that signs checkpoints.
+"""Permissions of the home directory. It has the database, its owner's password and the key that signs checkpoints.
 
-Owns: the permissions, whatever the umask. Does not own: the files in it.
+Owns: the permissions, independent of the umask. Does not own: the files in it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ _OURS: Final = ("postgres", "checkpoint.key", "checkpoints", "verified", "rebuil
 
 
 def private_home(home: Path) -> Path:
-    """The directory, made if it does not exist, with permissions for its owner alone (0700).
+    """Returns the directory, with permissions only for its owner (0700). Creates it if it does not exist.
 
     If others may read or write a home or an empty directory, its permissions are corrected. Raises UnsafeHome for a
-    directory with other files, and for another user's: its owner could replace the files in it.
+    directory with other files. Also raises it for another user's directory, because its owner could replace the files
+    in it.
     """
     home.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
-        home.mkdir(mode=0o700)  # a umask can only take away from it
+        home.mkdir(mode=0o700)  # a umask can only remove permissions
     found, us = home.stat(), os.geteuid()
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeHome(
@@ -53,7 +54,7 @@ def private_home(home: Path) -> Path:
 
 
 def private_file(path: Path) -> Path:
-    """A file of the home that its owner alone may read; wider permissions are corrected.
+    """Returns a file of the home that only its owner may read. Wider permissions are corrected.
 
     Raises UnsafeHome for a link, and for another user's file.
     """
@@ -71,7 +72,7 @@ def private_file(path: Path) -> Path:
 
 
 def make_durable(directory: Path) -> None:
-    """Syncs a directory, so that files made in it are found after a power failure."""
+    """Syncs a directory, so that its new files exist after a power failure."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

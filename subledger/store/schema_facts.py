@@ -1,8 +1,8 @@
-"""Facts of the schema, one a line: columns, constraints, indexes, triggers, functions, rights.
+"""Facts of the schema, one for each line: columns, constraints, indexes, triggers, functions, rights.
 
-``schema.txt`` beside this module has the facts of a database that the migrations have made; a test compares them. Owns:
-the facts of the tables, views and functions, and of the application's role. Does not own: other schemas (the job
-queue's), and the comparison (projections.integrity.schema).
+``schema.txt`` beside this module has the facts of a database after all migrations; a test compares them. Owns: the
+facts of the tables, views and functions, and of the application's role. Does not own: other schemas (the job queue's),
+and the comparison (projections.integrity.schema).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%(views)s)
 
 
 def facts_of(connection: psycopg.Connection[Any], functions: Sequence[str]) -> set[str]:
-    """The facts of the connected database, with those of the named functions."""
+    """Returns the facts of the connected database, including those of the named functions."""
     found = connection.execute(
         FACTS, {"ours": [*OURS, *VIEWS], "functions": list(functions), "role": APP_ROLE}
     ).fetchall()
@@ -116,23 +116,25 @@ def may_be_added(fact: str) -> bool:
 
 
 def functions_written_down() -> list[str]:
-    """The names of the functions in ``schema.txt``."""
+    """Returns the names of the functions in ``schema.txt``."""
     facts = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
     return sorted({fact.split()[1].partition("(")[0] for fact in facts if fact.startswith("function ")})
 
 
 def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
-    """The facts of a database that the migrations have made, in the spelling of this server's version."""
+    """Returns the facts of a database after all migrations, in the spelling of this server's version."""
     facts = set(FILE.read_text("utf-8").splitlines())
     of_views = {fact for fact in facts if fact.startswith("view ")}
     ours = {fact for fact in of_views if f" on={_major(connection)} " in fact}
-    if not ours:  # what is written down is of other versions: the views are as they are
+    if not ours:  # schema.txt is for other versions: the views are taken as they are
         ours = {fact for fact in facts_of(connection, ()) if fact.startswith("view ")}
     return facts - of_views | ours
 
 
 def written_down(found: set[str]) -> str:
-    """The text of ``schema.txt`` for these facts; facts of views on other versions stay as they are there."""
+    """Returns the text of ``schema.txt`` for these facts. Facts of views on other versions are copied from the current
+    file.
+    """
     views = {fact.split("on=")[1].split()[0] for fact in found if fact.startswith("view ")}
     lines = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
     others = {fact for fact in lines if fact.startswith("view ") and fact.split("on=")[1].split()[0] not in views}

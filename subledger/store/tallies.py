@@ -1,6 +1,6 @@
-"""Counts of a ledger's rows in tables without deletions: a row that was deleted anyway is detected.
+"""Counts of a ledger's rows in tables without deletions, by which a deleted row is detected.
 
-Owns: the table ``tallies``. Counted in the commit that adds the rows. Does not own: the comparison (integrity).
+Owns: the table ``tallies``. The commit that adds rows also counts them. Does not own: the comparison (integrity).
 """
 
 from __future__ import annotations
@@ -21,5 +21,7 @@ def count_one(connection: WriteConnection, ledger: str, table: str) -> None:
 
 
 def count(connection: WriteConnection, ledger: str, table: str, rows: int) -> None:
-    """Counts rows that this transaction has added to a table. Call it last: others wait for its end to count."""
+    """Counts rows that this transaction has added to a table. Call it last, because other transactions wait for this
+    one to end before they count.
+    """
     connection.execute(COUNT, (ledger, table, rows))

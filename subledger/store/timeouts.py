@@ -14,7 +14,9 @@ import msgspec
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_000_000)]
 
 CLIENT_CHECK: Final = "client_connection_check_interval"
-"""The one option that some servers refuse: their operating system cannot report a lost client (Windows cannot)."""
+"""The only option that some servers refuse: their operating system (for example Windows) cannot report a lost
+client.
+"""
 _PROBES: Final = 3
 """The number of keepalives without an answer that ends a connection."""
 _LONGEST_KEEPALIVE_S: Final = 32_767
@@ -47,7 +49,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     client_check_s: Seconds = 10.0
 
     def options(self, *, idle_s: float) -> str:
-        """Settings that a new connection sends to the server, as command-line options of the server."""
+        """Returns the settings that a new connection sends to the server, as command-line options of the server."""
         after, every = _keepalives(self.link_timeout_s)
         settings = {
             "lock_timeout": _milliseconds(self.lock_timeout_s),
@@ -62,7 +64,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def of_link(self) -> dict[str, Any]:
-        """The limits of a link on the client's side, as parameters of libpq."""
+        """Returns the limits of a link on the client's side, as parameters of libpq."""
         after, every = _keepalives(self.link_timeout_s)
         return {
             "application_name": "subledger",
@@ -76,12 +78,12 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def without_client_check(options: str) -> str:
-    """The same options without the check for a lost client, for a server that refuses it."""
+    """Returns the same options without the check for a lost client, for a server that refuses it."""
     return re.sub(rf"-c {CLIENT_CHECK}=\S+", "", options)
 
 
 def _keepalives(timeout_s: float) -> tuple[int, int]:
-    """Seconds of silence before the first probe, and between probes: half the time-out each."""
+    """Returns the seconds of silence before the first probe, and between probes: half the time-out each."""
     after, every = timeout_s / 2, timeout_s / 2 / _PROBES
     return min(max(round(after), 1), _LONGEST_KEEPALIVE_S), min(max(round(every), 1), _LONGEST_KEEPALIVE_S)
 

@@ -7,10 +7,11 @@ from typing import Final
 
 import pytest
 
-from projections.forecast.backtest import FORECAST, RUN_RATE
+from projections.forecast import backtest
+from projections.forecast.backtest import FORECAST, RUN_RATE, trials
 from projections.forecast.prospects import BREAKAGE, CONSUMPTION, TOTAL
 from tests.campaigns.forecast_trials import AHEAD, INVOICES, OLD, SEEDS, YOUNG, Result, retail, synthetic
-from tests.campaigns.portfolios import PORTFOLIOS
+from tests.campaigns.portfolios import FIRST, PORTFOLIOS, monthly_of, steady
 from tests.conftest import data_file
 
 pytestmark = pytest.mark.campaign
@@ -61,3 +62,22 @@ def test_the_forecast_is_no_worse_than_the_run_rate(name: str) -> None:
 
 def test_the_forecast_of_a_real_shop_is_no_worse_than_the_run_rate() -> None:
     compared(retail(data_file(INVOICES)))
+
+
+def test_of_many_customers_trials_are_of_every_nth_whose_share_of_all_consumption_limits_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixty customers who use about the same: trials of twenty forecast their blocks, and all consumption."""
+    holdings = steady(seed=7, months=16)
+    last = FIRST + 15
+    of_all = trials(holdings, monthly_of(holdings), last)
+    monkeypatch.setattr(backtest, "MOST_TRIED", 20)
+    assert len({each.customer for each in backtest.sample(holdings)}) == 20
+    of_some = trials(holdings, monthly_of(holdings), last)
+    whole = slice(0, 1)
+    for one, other in zip(of_some, of_all, strict=True):
+        assert one.actual(TOTAL, whole) == other.actual(TOTAL, whole)
+        assert one.by("run_rate", TOTAL, whole) == other.by("run_rate", TOTAL, whole)
+        assert 0 < one.prospect.outlook.opening < other.prospect.outlook.opening
+        assert one.forecast(TOTAL, whole) == pytest.approx(other.forecast(TOTAL, whole), rel=0.2)
+        assert one.forecast("consumption", whole) == pytest.approx(one.actual("consumption", whole), rel=0.6)

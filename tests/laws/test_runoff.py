@@ -6,23 +6,22 @@ import random
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.forecast import backtest
-from projections.forecast.backtest import Actuals, Trial, run_rate, trials
+from projections.forecast.backtest import Actuals, Trial, run_rate
 from projections.forecast.bands import LEVEL, Bands, spread, stretches
 from projections.forecast.credibility import BETTER, SILENT, UNTESTED, Case, Fit, fit
-from projections.forecast.habits import Habits, Observation, Purse, own_months, silent_months
+from projections.forecast.habits import Habits, Observation, Purse, leaving, own_months, silent_months
 from projections.forecast.holdings import NEVER, month_number
 from projections.forecast.monthly import Monthly
 from projections.forecast.prospects import HORIZON, MEASURES, TOTAL, Prospect, prospects
 from projections.forecast.runoff import AHEAD, Lot, Lots, Outlook, currency_of, months_after, outlooks, run_off
 from projections.forecast.series import NO_SEASON
 from subledger.money import nano
-from tests.campaigns.portfolios import FIRST, monthly_of, steady
 
 DAY = date(2026, 3, 31)
 LAST = month_number(DAY)
@@ -201,13 +200,28 @@ def test_customers_silent_for_months_are_paced_by_what_such_customers_used() -> 
     assert paces[2:] == (1.0, 1.0, 1.0), "nobody was silent for longer"
 
 
+def test_customers_who_leave_for_good_are_expected_to_use_less_and_less() -> None:
+    """Of 80 months with usage and three more behind them, 20 were followed by three silent ones; 20 are added."""
+    gone = [[month(3, 5, 90), month(2, 0, 85), month(1, 0, 85), month(0, 0, 85)] for _ in range(20)]
+    here = [[month(at, 5, 90) for at in (3, 2, 1, 0)] for _ in range(60)]
+    assert leaving([*gone, *here]) == pytest.approx(20 / (80 + 20))
+    assert leaving([[month(1, 5, 90), month(0, 0, 85)]]) == 0, "too short to tell"
+    silent = [case(100, 100, 0, silent=3) for _ in range(95)]
+    active = [case(100, 100, 100) for _ in range(100)]
+    assert fit([*active, *silent], 0.2).stay == pytest.approx(1 - 0.2 * (1 - 500 / 10_000)), (
+        "five of a hundred are added"
+    )
+    back = [case(100, 100, 100, silent=3) for _ in range(95)]
+    assert fit([*active, *back], 0.2).stay == pytest.approx(1.0), "who comes back has not left"
+
+
 def test_without_cases_credibility_is_untested() -> None:
     assert fit([]) == UNTESTED
     purse: Purse = ("ann", "credit", ())
     habits = Habits({purse: [month(n, 10, 20) for n in range(6)]}, LAST)
     assert habits.credibility(purse, UNIT) == pytest.approx(6 / (6 + UNTESTED.k)), "a cohort of one"
     assert habits.credibility(("nobody", "credit", ()), UNIT) == 0
-    assert habits.pace(("nobody", "credit", ()), UNIT) == 1
+    assert list(islice(habits.paces(("nobody", "credit", ()), UNIT), 3)) == [1, 1, 1]
 
 
 def test_recent_months_count_more_and_a_season_is_taken_out_and_put_in() -> None:
@@ -285,25 +299,6 @@ def test_what_the_open_blocks_do_not_yield_comes_from_purchases() -> None:
     assert [each.consumed for each in found.outlook.months] == [3_000, 0]
     assert found.total == found.purchases == [10_000, 10_000]
     assert found.paces == (10_000, 10_000)
-
-
-def test_of_many_customers_trials_are_of_every_nth_whose_share_of_all_consumption_limits_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Sixty customers who use about the same: trials of twenty forecast their blocks, and all consumption."""
-    holdings = steady(seed=7, months=16)
-    last = FIRST + 15
-    of_all = trials(holdings, monthly_of(holdings), last)
-    monkeypatch.setattr(backtest, "MOST_TRIED", 20)
-    assert len({each.customer for each in backtest.sample(holdings)}) == 20
-    of_some = trials(holdings, monthly_of(holdings), last)
-    whole = slice(0, 1)
-    for one, other in zip(of_some, of_all, strict=True):
-        assert one.actual(TOTAL, whole) == other.actual(TOTAL, whole)
-        assert one.by("run_rate", TOTAL, whole) == other.by("run_rate", TOTAL, whole)
-        assert 0 < one.prospect.outlook.opening < other.prospect.outlook.opening
-        assert one.forecast(TOTAL, whole) == pytest.approx(other.forecast(TOTAL, whole), rel=0.2)
-        assert one.forecast("consumption", whole) == pytest.approx(one.actual("consumption", whole), rel=0.6)
 
 
 def test_the_rest_of_a_month_is_expected_by_its_days() -> None:

@@ -55,7 +55,7 @@ def serve(
             found=host,
         )
     listening = listen(host, port)  # before any message about serving
-    # No line a request in the log: it costs as much as answering, and /metrics counts them.
+    # Requests are not logged: a log line costs as much as an answer, and /metrics counts requests.
     times, ending = http_limits(), stopping_time()
     sweeper = Sweeper(service.database, service.recorder)
     app = create_app(service, open_on_loopback=open_, watched=watched(), limits=times, stopping=ending, sweeper=sweeper)
@@ -70,13 +70,13 @@ def serve(
         ws="none",
         timeout_keep_alive=times.keep_alive_s,
     )
-    openapi_text(app)  # now, as nobody waits yet
+    openapi_text(app)  # now, because nobody waits yet
     err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
-    # Modules and routes live as long as the process. Each full collection looked at all of them, and nothing else ran
-    # meanwhile.
+    # Modules and routes live as long as the process. Without the freeze, each full garbage collection would visit all
+    # of them, and block everything else meanwhile.
     gc.collect()
     gc.freeze()
-    # A thread that has work to do keeps the others waiting for so long, and one of these is the event loop.
+    # A busy thread keeps the others waiting for this time, and one of the others is the event loop.
     sys.setswitchinterval(0.001)
     server.run(sockets=[listening])
 

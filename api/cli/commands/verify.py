@@ -72,7 +72,7 @@ def verify(
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service, began_at = connect(), datetime.now(UTC)
     with service.database.read() as connection:
-        size = ledger_head(connection, ledger).position  # read before any progress is saved
+        size = ledger_head(connection, ledger).position  # it is read before any progress is saved
     resumable = ResumableRuns(private_home() / "verified" / quote(ledger, safe=""))
     if restored is not None:
         note_restored(ledger, size=size, reason=restored, by=by)

@@ -84,7 +84,7 @@ def refuse(
     makers: Makers,
     body: Annotated[Note | None, Body(examples=[{"note": "the evidence is of another product"}])] = None,
 ) -> dict[str, Any]:
-    """Refuses what waits: it is never recorded, and its event id is spent."""
+    """Refuses a waiting event. It is never recorded, and its event id cannot be used again."""
     note = None if body is None else body.note
     outcome = service.decide_approval(ledger, approval, by=caller, allow=False, note=note, made_by=makers)
     return {"id": outcome.event_id, **_one(service, ledger, approval)}

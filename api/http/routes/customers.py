@@ -21,7 +21,7 @@ router = Router(prefix="/v1/ledgers/{ledger}/customers/{customer:path}/attribute
 
 @router.get("", dependencies=[needs(Access.READER)])
 def shown(service: Service, ledger: LedgerId, customer: CustomerId) -> dict[str, Any]:
-    """The attributes of a customer; none if none were set."""
+    """The attributes of a customer; empty if none were set."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         return answers.customer_attributes(ledger, attributes.attributes_of(connection, ledger, customer))
@@ -35,7 +35,8 @@ def replaced(
     customer: CustomerId,
     body: Annotated[dict[str, str], Body(examples=[{"segment": "enterprise", "region": "emea"}])],
 ) -> dict[str, Any]:
-    """Replaces all attributes of a customer, also of one that the ledger does not know yet. Others are removed.
+    """Replaces all attributes of a customer, who may be unknown to the ledger. Attributes that are not given are
+    removed.
 
     The account mapping can use them (`customer.segment`). Journals and files that were handed over stay as they are.
     """
@@ -55,7 +56,9 @@ of_ledger = Router(prefix="/v1/ledgers/{ledger}/erasures", tags=["customers"])
 
 @of_ledger.get("", dependencies=[needs(Access.READER)])
 def erasures(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
-    """Erasures of customers' attributes, oldest first: the customer, the time and the person. Their values are gone."""
+    """Erasures of customers' attributes, oldest first: the customer, the time and the person. The values are not
+    stored.
+    """
     after = answers.decode_cursor(cursor, (str, str))
     start = attributes.BEGINNING if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:

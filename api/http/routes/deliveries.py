@@ -51,7 +51,7 @@ def every_channel(
     ledger: LedgerId,
     dropped: Annotated[bool, Query(description="Those that were taken away, and by whom")] = False,
 ) -> dict[str, Any]:
-    """The channels of a ledger. Credentials are named, never shown."""
+    """The channels of a ledger. Credentials are shown by name, never by value."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         if dropped:
@@ -63,7 +63,7 @@ def every_channel(
 
 @router.get("/channels/{channel}", dependencies=[needs(Access.READER)])
 def one_channel(service: Service, ledger: LedgerId, channel: ChannelName) -> dict[str, Any]:
-    """One of them."""
+    """One channel."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         return delivery_answers.channel(channels.get_channel(connection, ledger, channel))
@@ -85,7 +85,7 @@ def set_channel(
 
 @router.delete("/channels/{channel}", status_code=204, dependencies=[needs(Access.ADMIN)])
 def drop_channel(service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName) -> None:
-    """Takes a channel away that has delivered nothing. The list with `dropped` says who did."""
+    """Drops a channel that has delivered nothing. The list with `dropped` shows who dropped it."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     channels.drop_channel(service.database, ledger, channel, by=caller)
@@ -127,7 +127,7 @@ def every(
 
 @router.get("/deliveries/{delivery_id}", dependencies=[needs(Access.READER)])
 def one(service: Service, ledger: LedgerId, delivery_id: DeliveryId) -> dict[str, Any]:
-    """A delivery with everything that became of it, and every call and its answer."""
+    """A delivery with its steps, and with every call and its answer."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = deliveries.get_delivery(connection, ledger, delivery_id)
@@ -137,7 +137,7 @@ def one(service: Service, ledger: LedgerId, delivery_id: DeliveryId) -> dict[str
 
 @router.post("/deliveries/{delivery_id}/retry", status_code=202, dependencies=[needs(Access.CONTROLLER)])
 def retry(service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because) -> dict[str, Any]:
-    """Puts a dead letter on its way again. It is looked up before it is sent."""
+    """Retries a dead letter. It is looked up before it is sent."""
     found = by_hand.retry(service.database, ledger, delivery_id, by=caller, reason=body.reason)
     service.wake(found)
     return delivery_answers.delivery(found)

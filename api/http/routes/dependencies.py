@@ -23,7 +23,7 @@ from subledger.store.database import Database
 
 
 class Guard:
-    """Lets calls in and remembers whose they are, or raises NotAuthenticated or NotAllowed."""
+    """Lets calls in and stores the name of their caller, or raises NotAuthenticated or NotAllowed."""
 
     def __init__(self, database: Database, *, open_on_loopback: bool) -> None:
         self._database = database
@@ -31,7 +31,9 @@ class Guard:
         self._desks: WeakKeyDictionary[AbstractEventLoop, KeyDesk] = WeakKeyDictionary()
 
     async def check(self, request: Request, ledger: str | None, needed: Access) -> None:
-        """``ledger``: None for what a key of any ledger may do, within it: ``request.state.scope``."""
+        """Checks the caller's key. ``ledger`` is None for a call that a key of any ledger may make; the answer is then
+        about the key's own ledger, ``request.state.scope``.
+        """
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and key.strip():
             found, _ = await self._desk().find(key.strip())
@@ -60,8 +62,8 @@ _OF_PROXIES = (
 
 
 def _from_this_machine(request: Request) -> bool:
-    # The Host is looked at too: a page in a browser here may resolve its own name to loopback. And what came through a
-    # proxy comes from whoever may reach the proxy, whatever it says of them.
+    # The Host header is checked too, because a page in a browser on this machine may resolve its own name to loopback.
+    # A call through a proxy may come from anybody who can reach the proxy, whatever the proxy says about it.
     if any(header in request.headers for header in _OF_PROXIES):
         return False
     host = request.url.hostname or ""
@@ -113,8 +115,10 @@ LedgerId = Annotated[
 
 
 class Right:
-    """The right to call a route. It is checked before anything else of the call is read (``routes.guarded``), so as a
-    dependency it has nothing left to do: it is one so that a route names it where it names its parameters.
+    """The right to call a route.
+
+    ``routes.guarded`` checks it before it reads anything else of the call, so as a dependency it does nothing. It is a
+    dependency so that a route declares it beside its parameters.
     """
 
     async def check(self, request: Request) -> None:
@@ -125,7 +129,7 @@ class Right:
 
 
 class KeyRight(Right, SecurityBase):
-    """The right that a key gives. FastAPI describes it in the OpenAPI document, as it is a scheme of security."""
+    """The right of a key. It is a security scheme, so FastAPI describes it in the OpenAPI document."""
 
     scheme_name = "key"
     model = HTTPBearer(
@@ -149,7 +153,7 @@ def needs(access: Access) -> Any:
 
 
 def needs_everywhere(access: Access) -> Any:
-    """The right to call a route that is of no one ledger."""
+    """The right to call a route that is not about one ledger."""
     return Depends(KeyRight(access, of_ledger=False))
 
 
@@ -158,7 +162,7 @@ OPEN_TO_ALL = Depends(Right())
 
 
 def needs_in_its_ledger(access: Access) -> Any:
-    """The right to call a route that answers for the ledger of the key alone."""
+    """The right to call a route that answers only for the key's own ledger."""
     return Depends(KeyRight(access, of_ledger=False, of_any=True))
 
 
@@ -180,7 +184,7 @@ async def _known_at(
         str | None, Query(description="As known at this moment; default now", examples=["2026-02-03T09:00:00Z"])
     ] = None,
 ) -> datetime | None:
-    # A plus sign in a query means a space, and people write offsets as they are.
+    # A plus sign in a query means a space, but people write offsets with an unescaped plus.
     return None if known_at is None else parse_time(known_at.replace(" ", "+"), field="known_at")
 
 
@@ -191,7 +195,7 @@ Text = Annotated[str | None, Query(max_length=MAX_ID, pattern=r"^[^\x00]+$")]
 
 
 def check_day(day: date | None, field: str) -> date | None:
-    """Days that the calendar arithmetic can bear. Raises InvalidValue."""
+    """Checks that a day is within the range of the calendar arithmetic. Raises InvalidValue."""
     if day is not None and not 1900 <= day.year <= 8999:
         raise InvalidValue(
             f"{field} is out of range", field=field, expected="a day between 1900 and 8999", found=day.isoformat()

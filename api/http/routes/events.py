@@ -1,4 +1,4 @@
-"""Events in, and the log out."""
+"""Recording events, and reading the log."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _USAGE = {
 
 
 def _request_body() -> dict[str, Any]:
-    one = {"$ref": "#/components/schemas/Event"}  # which api.shapes.event_types describes
+    one = {"$ref": "#/components/schemas/Event"}  # api.shapes.event_types describes this schema
     many = {"type": "array", "items": one, "maxItems": MAX_EVENTS}
     examples = {"purchase": {"value": _PURCHASE}, "usage": {"value": _USAGE}}
     batch = {"batch": {"value": [_PURCHASE, _USAGE]}}
@@ -85,10 +85,10 @@ def _request_body() -> dict[str, Any]:
 
 @takes_body(_EVENTS, _MEDIA_TYPES)
 async def record(request: Request, ledger: LedgerId) -> Response:
-    """Records one CloudEvent or a list of them: one result each, in order.
+    """Records one CloudEvent or a list of them. The answer has one result for each, in order.
 
-    `source` + `id` is the idempotency key: sending again is safe. Recorded events are durable before the answer, and
-    a read that follows sees them. Events of concurrent calls are committed together. If too many events wait, the
+    `source` + `id` is the idempotency key, so sending again is safe. Recorded events are durable before the answer, and
+    every later read includes them. Events of concurrent calls are committed together. If too many events wait, the
     answer is 429 or 503 with `Retry-After`, and nothing of the call is recorded.
     """
     if len(ledger) > MAX_LEDGER_ID:
@@ -108,7 +108,7 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     if not inputs:
         await run_in_threadpool(_must_exist, service, ledger)
     outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller)
-    if any(outcome.status == REJECTED for outcome in outcomes):  # kept before the answer
+    if any(outcome.status == REJECTED for outcome in outcomes):  # they are stored before the answer
         keep = partial(_store_rejected, service, ledger, outcomes, text, caller, single=single)
         outcomes = await service.rejected.in_turn(keep)
     answer = {"results": [answers.outcome(outcome) for outcome in outcomes]}
@@ -122,10 +122,10 @@ async def _count_unread(request: Request, error: InvalidInput) -> None:
 
 
 class _DirectRoute(GuardedRoute):
-    """A route whose endpoint takes the request as it is, with its body read.
+    """A route whose endpoint takes the request object, with its body read.
 
-    Resolving parameters and dependencies costs FastAPI more than recording an event costs us; the signature is for
-    the OpenAPI document.
+    FastAPI needs more time to resolve parameters and dependencies than the ledger needs to record an event. The
+    signature is only for the OpenAPI document.
     """
 
     async def not_taken_in(self, request: Request, error: InvalidInput) -> None:
@@ -140,7 +140,7 @@ class _DirectRoute(GuardedRoute):
 
 
 def recording_route() -> APIRoute:
-    """The route of ``record``; the application has it first, as it is the one that is called most."""
+    """The route of ``record``. It is the first route of the application, because it is called most."""
     return _DirectRoute(
         "/v1/ledgers/{ledger}/events",
         record,
@@ -200,7 +200,7 @@ def _status(outcomes: list[Outcome], single: bool) -> int:
 
 
 EVERY_TYPE = (*EVENT_TYPES, *RESERVED_TYPES)
-"""Values of ``type``: the event types of the contract, and those that the ledger itself writes."""
+"""Values of ``type``: the event types of the contract, and those that only the ledger itself records."""
 Position = Annotated[int, Path(ge=1, le=2**62)]
 
 
@@ -215,7 +215,7 @@ def page(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Recorded events, whole, oldest first."""
+    """Recorded events in full, oldest first."""
     if type is not None and type not in EVERY_TYPE:
         raise InvalidValue(
             f"{visible(type)} is not an event type{did_you_mean(type, EVERY_TYPE)}",
@@ -269,7 +269,7 @@ def checkpoint(
     ledger: LedgerId,
     size: Annotated[int | None, Query(ge=1, le=2**62, description="One that was signed at this size")] = None,
 ) -> Response:
-    """A signed tree head, as a C2SP checkpoint: origin, size, root, signature. By default of the whole log."""
+    """A signed tree head as a C2SP checkpoint: origin, size, root, signature. By default it is for the whole log."""
     database = service.database
     signed = checkpoint_of(database, ledger) if size is None else earlier_checkpoint(database, ledger, size)
     public = signed.public_key
@@ -284,6 +284,8 @@ def consistency_proof(
     from_: Annotated[int, Query(alias="from", ge=1, le=2**62, description="The size of the earlier tree")],
     to: Annotated[int | None, Query(ge=1, le=2**62, description="Of the later one; default the log")] = None,
 ) -> dict[str, Any]:
-    """The path from the root over the first events to the root over more of them (RFC 6962, 2.1.2): that nothing of
-    what an earlier checkpoint is over was changed since, but only added to."""
+    """The consistency proof between two sizes of the log (RFC 6962, 2.1.2).
+
+    It proves that the events of an earlier checkpoint are unchanged, and that later events were only added.
+    """
     return consistency(service.database, ledger, from_, to)

@@ -1,4 +1,4 @@
-"""Journal exports: made once, handed over byte by byte, and led back to the events behind them."""
+"""Journal exports: making them, their files, and the entries behind their lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ExportId = Annotated[str, Path(description="The export", examples=["acme-2026-01
 
 
 class NewExport(BaseModel):
-    """A period to hand over, in a format."""
+    """A period to export, in a format."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -39,11 +39,11 @@ def create(
     caller: Caller,
     body: Annotated[NewExport, Body(examples=[{"period": "2026-01", "format": "csv"}])],
 ) -> dict[str, Any]:
-    """Exports a period: all its journals in the format, the newest of them in the answer.
+    """Exports all journals of a period in the format. The answer shows the newest one.
 
-    A repeated call returns the same bytes. Entries recorded into the period since then are a further journal, an
-    adjustment. While the period is open its journals are `interim`. A month that has not begun is refused as
-    `in_the_future`.
+    A repeated call returns the same bytes. If entries were recorded into the period since then, there is one more
+    journal, an adjustment. While the period is open its journals are `interim`. A month that has not begun is refused
+    as `in_the_future`.
     """
     period = Period.parse(body.period)
     made = exporting.export(
@@ -76,7 +76,9 @@ def every(
 
 @router.get("/{export_id}", dependencies=[needs(Access.READER)])
 def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, Any]:
-    """An export, with its lines; in a general ledger's format with its documents, and the settings it was made with."""
+    """An export, with its lines. In a general ledger's format it also has its documents, and the settings of the
+    export.
+    """
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         return export_answers.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
@@ -84,7 +86,7 @@ def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, An
 
 @router.get("/{export_id}/file", dependencies=[needs(Access.READER)], response_class=StreamingResponse)
 def file(service: Service, ledger: LedgerId, export_id: ExportId) -> StreamingResponse:
-    """The file, byte by byte as it was handed over."""
+    """The file, with the bytes that were handed over."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         export = exports.get_export(connection, ledger, export_id)
@@ -107,7 +109,7 @@ def entries(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """The entries behind a line, with the events they come from: from a number in the ERP to its cause."""
+    """The entries behind a line, with their events."""
     values = answers.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency

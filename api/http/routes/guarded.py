@@ -1,8 +1,8 @@
-"""The one way into every route: first the right, then the address, then the body, each within its bounds.
+"""The guard of every route: it checks first the right, then the address, then the body, each within its limits.
 
-FastAPI reads and parses a body before it looks at dependencies, so anybody could make the server work. A
-``GuardedRoute`` asks for the right first, which its dependencies name (``needs``, ``needs_everywhere`` or
-``OPEN_TO_ALL``): a route that names none, or two, cannot be made.
+FastAPI reads and parses a body before it looks at dependencies, so callers without a key could keep the server busy. A
+``GuardedRoute`` checks the right first. Its dependencies name the right (``needs``, ``needs_everywhere`` or
+``OPEN_TO_ALL``). A route that names none, or two, cannot be created.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def takes_body(bound: Bound, types: tuple[str, ...] = JSON) -> Callable[[Endpoint], Endpoint]:
-    """Gives an endpoint's body a bound and media types of its own.
+    """Gives an endpoint its own limits and media types for the body.
 
     An endpoint that declares no JSON reads ``await request.body()``.
     """
@@ -82,10 +82,12 @@ class GuardedRoute(APIRoute):
         return handle
 
     async def not_taken_in(self, request: Request, error: InvalidInput) -> None:
-        """Called before the answer if a body of a caller with the right is too large, or of a type that is not read."""
+        """Called before the answer if a caller with the right sends a body that is too large or of an unsupported
+        type.
+        """
 
     def answering(self) -> Handler:
-        """The handler behind the guard: FastAPI's."""
+        """The handler behind the guard, which is FastAPI's."""
         return super().get_route_handler()
 
 
@@ -112,8 +114,10 @@ class _ReadRequest(Request):
 
 
 def check_address(request: Request, known: Mapping[str, bool]) -> None:
-    """Checks the parameters of the path and the query: their text can be stored, and those of the query are known and
-    given once. ``known`` has their names, with True for a list, which can be given several times.
+    """Checks the parameters of the path and the query.
+
+    Their text must be storable. Those of the query must be known and given once. ``known`` has their names, with True
+    for a list, which may be given several times.
 
     Raises InvalidValue, UnknownParameter, RepeatedParameter.
     """
@@ -171,5 +175,5 @@ def _query_parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
 
 
 def _is_list(annotation: object) -> bool:
-    """True for a list, also one that may be absent or is annotated."""
+    """True for a list type, which may be optional or annotated."""
     return get_origin(annotation) is list or any(_is_list(each) for each in get_args(annotation))

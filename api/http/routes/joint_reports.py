@@ -1,4 +1,4 @@
-"""Reports over several ledgers, over HTTP. The key must be good for every ledger."""
+"""Reports over several ledgers, over HTTP. The key must be for every ledger."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EXAMPLE: dict[str, Any] = {
 
 @router.get("")
 def every() -> dict[str, Any]:
-    """The reports that can be had over several ledgers."""
+    """The reports that exist for several ledgers."""
     return {"items": [joint_reports.listing(name) for name in joint_reports.JOINT], "next": None}
 
 
@@ -72,7 +72,9 @@ def one(
     format: Annotated[str, Query(description="json or csv", examples=list(joint_reports.FORMATS))] = "json",
     table: Text = None,
 ) -> Response:
-    """A report added up over ledgers, each read in a snapshot of its own; never over functional currencies."""
+    """The sum of a report over ledgers, each read in its own snapshot. Different functional currencies are never
+    added.
+    """
     query = reports.ReportQuery(from_=from_, to=to, as_of=check_day(as_of, "as_of"), known_at=known_at, by=by)
     reports.offered(name)
     check_format(format, table, joint_reports.FORMATS)

@@ -1,4 +1,6 @@
-"""Keys to this API: an admin of a ledger has those of that ledger, an admin of every ledger has all."""
+"""Keys of this API. An admin of a ledger sees and changes the keys of that ledger, an admin of every ledger all
+keys.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ _EXAMPLE = {"ledger": "acme", "role": "writer", "name": "billing", "expires_at":
 
 
 class NewKey(BaseModel):
-    """A key to make."""
+    """A key to create."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -54,7 +56,7 @@ class Rotation(BaseModel):
 
 @router.get("")
 def every(service: Service, scope: Scope, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
-    """Keys, oldest first, also those that have ended. Their secrets are not stored."""
+    """Keys, oldest first, including those that have ended. Their secrets are not stored."""
     after = answers.decode_cursor(cursor, (str, str))
     start = None if after is None else (parse_time(after[0], field="cursor"), after[1])
     found = keys.list_keys(service.database, scope=scope, after=start, limit=limit)
@@ -66,7 +68,7 @@ def every(service: Service, scope: Scope, limit: Limit = 100, cursor: Cursor = N
 def create(
     service: Service, scope: Scope, caller: Caller, body: Annotated[NewKey, Body(examples=[_EXAMPLE])]
 ) -> dict[str, Any]:
-    """Makes a key. Its secret, `key`, is in this answer alone."""
+    """Creates a key. Only this answer shows its secret, `key`."""
     if scope not in (EVERY_LEDGER, body.ledger):
         raise NotAllowed(f"this key makes keys of ledger {scope} alone", expected=scope, found=body.ledger)
     if body.ledger != EVERY_LEDGER:
@@ -92,7 +94,7 @@ def rotate(
     key: KeyId,
     body: Annotated[Rotation, Body(examples=[{"grace_s": 3600}])] = Rotation(),
 ) -> dict[str, Any]:
-    """Makes a key in the place of this one, which ends at once or after the grace period."""
+    """Creates a key that replaces this one. The old key ends at once or after the grace period."""
     made = keys.rotate_key(
         service.database, key, by=caller, grace_s=body.grace_s, expires_at=_moment(body.expires_at), scope=scope
     )
@@ -101,7 +103,7 @@ def rotate(
 
 @router.delete("/{key}")
 def revoke(service: Service, scope: Scope, caller: Caller, key: KeyId) -> dict[str, Any]:
-    """Ends a key at once. It stays in the list, with who revoked it."""
+    """Revokes a key at once. It stays in the list, with the person who revoked it."""
     return key_answers.key(keys.revoke_key(service.database, key, by=caller, scope=scope))
 
 

@@ -58,7 +58,7 @@ class ApprovalsChange(BaseModel):
 
 
 class LedgerChange(BaseModel):
-    """Changes of a ledger's settings. The currency and the time zone never change."""
+    """Changes of a ledger's settings. The currency and the time zone cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -88,7 +88,7 @@ def create(
     caller: Caller,
     body: Annotated[NewLedger, Body(examples=[{"ledger": "acme", "currency": "USD"}])],
 ) -> dict[str, Any]:
-    """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
+    """Creates a ledger. Creating the same ledger again is answered with 200 and changes nothing."""
     settings = LedgerSettings(
         **body.model_dump(exclude={"ledger", "approvals", "clock"}),
         approvals=body.approvals,
@@ -146,7 +146,7 @@ def configure(
 
 
 class Clock(BaseModel):
-    """The now of a sandbox ledger."""
+    """The time to which the clock of a sandbox ledger is set."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -155,7 +155,7 @@ class Clock(BaseModel):
 
 @router.get("/{ledger}/clock", dependencies=[needs(Access.READER)])
 def clock(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """The ledger's current time. A sandbox has its own clock, which stands still until it is set."""
+    """The ledger's current time. A sandbox has its own clock, which does not move until it is set."""
     return answers.clock(clock_of(service.database, ledger))
 
 

@@ -1,4 +1,4 @@
-"""Monitors: is everything as it should be, and what may it be."""
+"""Monitors: their states, and their thresholds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ router = Router(prefix="/v1/ledgers/{ledger}/monitors", tags=["monitors"])
 
 @router.get("", dependencies=[needs(Access.READER)])
 def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """Every monitor, with its figure, its threshold, whether it rings, on what evidence, and what to do next."""
+    """Every monitor with its figure, its threshold, its state, the evidence for it, and the next command."""
     return monitor_answers.report(monitors.check(service.database, ledger, datetime.now(UTC)))
 
 
 @router.get("/thresholds", dependencies=[needs(Access.READER)])
 def thresholds(service: Service, rights: Rights, ledger: LedgerId) -> dict[str, Any]:
-    """The thresholds and the webhook. Only a caller who can set them gets its whole address."""
+    """The thresholds and the webhook. Only a caller who can set them sees the webhook's whole address."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = monitor_settings.settings_of(connection, ledger)
@@ -41,7 +41,7 @@ def change(
     ledger: LedgerId,
     body: Annotated[dict[str, Any], Body(examples=[{"dead_letters": 5, "event_to_general_ledger_s": None}])],
 ) -> dict[str, Any]:
-    """Sets all thresholds. Others get their defaults; null switches a monitor off."""
+    """Sets all thresholds. A threshold that is not given gets its default; null switches its monitor off."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     settings = monitor_settings.set_settings(service.database, ledger, body, by=caller)

@@ -1,4 +1,4 @@
-"""Periods: their states, closing, reopening; and the account mapping that their journals are resolved with."""
+"""Periods: their states, closing, reopening; and the account mapping of their journals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Reopening(BaseModel):
 
 @router.get("/periods", dependencies=[needs(Access.READER)])
 def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """Every month with entries, in order, whether it is closed, and its `history`: each act, its user and its reason.
+    """Every month with entries, in order, with its state and its `history`: each act, its user and its reason.
 
     `what` is closed, reopened, cut (an export of the open month), exported or reversed (a journal of it).
     """
@@ -58,7 +58,7 @@ def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
 
 @router.get("/periods/{period}/checklist", dependencies=[needs(Access.READER)])
 def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
-    """The steps to a closed month that is handed over, in order, each with its state and its evidence.
+    """The steps to a closed and delivered month, in order, each with its state and its evidence.
 
     `blocked` prevents the close; `open` is to be done; `attention` does not prevent it. The call changes nothing.
     """
@@ -68,7 +68,7 @@ def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str,
 
 @router.post("/periods/{period}/close", dependencies=[needs(Access.CONTROLLER)])
 def close_period(service: Service, ledger: LedgerId, period: PeriodId, caller: Caller) -> dict[str, Any]:
-    """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order."""
+    """Closes a month: records its expiries, proves the invariants, ends the cut. Months are closed in order."""
     closed = close.close_period(service.recorder, ledger, Period.parse(period), by=caller)
     return period_answers.closed_period(closed)
 
@@ -86,7 +86,7 @@ def reopen_period(
     response: Response,
     body: Annotated[Reopening, Body(examples=[{"reason": "an invoice of January was missing"}])],
 ) -> dict[str, Any]:
-    """Opens a closed month again, and every later one. Later entries are in an adjustment journal."""
+    """Reopens a closed month and every later one. Later entries are in an adjustment journal."""
     reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason, by=caller)
     if reopened.position is None:
         response.status_code = 202
@@ -95,7 +95,7 @@ def reopen_period(
 
 @router.get("/periods/{period}/journals", dependencies=[needs(Access.READER)])
 def journals(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
-    """The journals of a month in order of number, and which of them were reversed and issued anew."""
+    """The journals of a month in order of number, with their reversals and re-issues."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = journals_of(connection, ledger, Period.parse(period))
@@ -112,8 +112,9 @@ def reverse_journal(
     caller: Caller,
     body: Annotated[Reopening, Body(examples=[{"reason": "deposits were mapped to revenue"}])],
 ) -> dict[str, Any]:
-    """Takes back a journal that went to the wrong accounts, and issues its entries anew under the mapping that holds
-    now: two journals, which the next export of the month hands over. The books do not move.
+    """Reverses a journal with wrong accounts, and re-issues its entries under the current mapping.
+
+    This makes two journals, which the next export of the month contains. The books do not change.
     """
     made = reversing.reverse_journal(service.recorder, ledger, Period.parse(period), number, body.reason, by=caller)
     with service.database.read() as connection:
@@ -126,7 +127,7 @@ MonthFrom = Annotated[str | None, Query(description="A month: of its journals", 
 
 @router.get("/mapping", dependencies=[needs(Access.READER)])
 def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None) -> dict[str, Any]:
-    """The account mapping that the next journal of a month is made with; without a month, the one adopted last."""
+    """The account mapping of the next journal of a month; without a month, the last adopted one."""
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
         if period is None:
@@ -152,9 +153,10 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
 async def adopt_mapping(
     request: Request, service: Service, ledger: LedgerId, caller: Caller, valid_from: MonthFrom = None
 ) -> dict[str, Any]:
-    """Adopts an account mapping, a CSV file, for the journals made from here on. The same again changes nothing.
+    """Adopts an account mapping, a CSV file, for all journals from now on. Adopting the same mapping again changes
+    nothing.
 
-    With `valid_from` it holds for the journals of that month and later ones.
+    With `valid_from` it applies to the journals of that month and later ones.
     """
     try:
         text = (await request.body()).decode("utf-8")

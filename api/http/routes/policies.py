@@ -1,4 +1,4 @@
-"""Posting policies: which a ledger has adopted, and adopting another one."""
+"""Posting policies: those that a ledger has adopted, and adopting another one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST = 32_767
 
 
 class PolicyToAdopt(BaseModel):
-    """A policy that ships, by its name, or a company's own, as the text of its file."""
+    """The policy to adopt: the name of one that ships, or the text of a company's own policy file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -63,7 +63,7 @@ def policies(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cur
 def policy(
     service: Service, ledger: LedgerId, number: Annotated[int, Path(ge=1, le=_MOST, description="As entries name it")]
 ) -> dict[str, Any]:
-    """One policy with its rules: the account pairs, debit / credit, that each entry kind moves through."""
+    """One policy with its rules: the account pairs, debit / credit, of each entry kind."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         return policy_answers.adopted_policy(adopted_policy(connection, ledger, number), with_rules=True)

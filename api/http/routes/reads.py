@@ -38,7 +38,7 @@ BlockId = Annotated[str, Path(description="The credit block", examples=["blk-7"]
 
 @router.get("/trial-balance")
 def trial_balance(service: Service, ledger: LedgerId, known_at: KnownAt, as_of: AsOf = None) -> dict[str, Any]:
-    """Every account of the ledger; the debits equal the credits, in every currency and in the functional one."""
+    """Every account of the ledger. Debits equal credits in every currency and in the functional currency."""
     return balance_answers.trial_balance(
         *service.trial_balance(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at)
     )
@@ -56,7 +56,8 @@ def customers(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cu
     return {**answers.page(items, [items[-1]["customer"]] if len(items) == limit else None), **answers.due(due)}
 
 
-# Before the other routes of a customer, and with a path parameter each: ids may hold a slash when it is escaped.
+# These routes must come before the other routes of a customer, and use a path parameter, because an id may contain an
+# escaped slash.
 @router.get("/customers/{customer:path}/balances")
 def customer_balances(
     service: Service, ledger: LedgerId, customer: CustomerId, known_at: KnownAt, as_of: AsOf = None
@@ -122,7 +123,9 @@ def journal_lines(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Expanded journal lines, in the order of the log. A page holds whole entries, so it may be a little longer."""
+    """Expanded journal lines, in the order of the log. A page contains only whole entries, so it may exceed the limit
+    slightly.
+    """
     if account is not None and account not in ROLE_BY_NAME:
         raise InvalidValue(f"no account {account}", field="account", expected=", ".join(ROLE_BY_NAME), found=account)
     after = answers.decode_cursor(cursor, (int, int)) or [0, 0]
@@ -166,9 +169,11 @@ def journal_lines(
 
 @router.get("/reports/integrity")
 def integrity_report(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """Verifies the ledger: hash chain, replay, invariants. No differences is a clean ledger. Reads the whole log."""
+    """Verifies the ledger: hash chain, replay, invariants. A sound ledger has no differences. The call reads the whole
+    log.
+    """
     began_at = datetime.now(UTC)
-    # Read before the snapshot is taken, so that none is of a later log.
+    # These are read before the snapshot begins, so that none belongs to a later log.
     earlier = manifests(settings.home() / "verified" / quote(ledger, safe=""))
     report = integrity.verify(service.database, ledger, seen=seen_of(ledger), earlier=earlier)
     keep_verified(service.database, report, at=began_at)

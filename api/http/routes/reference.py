@@ -1,9 +1,9 @@
 """The description of the API: the OpenAPI document, and two pages that show it to people.
 
-FastAPI's own pages run whatever a content delivery network answers, on the origin of this API, and stay empty without
-the internet. Here the scripts are files of this server, and a page may load from it and call it, and nothing else. The
-package fastapi-offline has the files; its own way of serving them would be beside ours (``guarded``), without this
-policy. Addresses are relative, as a proxy may add a path.
+FastAPI's own pages load scripts from a content delivery network and run them on the origin of this API. Without the
+internet they stay empty. Here the scripts are files of this server, and a page can load and call only this server. The
+files are from the package fastapi-offline. Its own routes are not used, because they would bypass the guard
+(``guarded``) and this policy. Addresses are relative, because a proxy may add a path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ router = Router(dependencies=[OPEN_TO_ALL], include_in_schema=False)
 
 @router.get("/")
 async def front_door() -> RedirectResponse:
-    """Leads to the description of the API."""
+    """Redirects to the description of the API."""
     return RedirectResponse("/docs")
 
 
@@ -50,7 +50,7 @@ async def openapi(request: Request) -> Response:
 
 
 def openapi_text(app: FastAPI) -> bytes:
-    """The text of the OpenAPI document. Building it takes a good part of a second, and much of that holds others up."""
+    """The text of the OpenAPI document. Building it takes much of a second, during which other calls wait."""
     with _BUILDING:
         if app.state.openapi_text is None:
             app.state.openapi_text = bytes(JSONResponse(app.openapi()).body)
@@ -93,7 +93,9 @@ async def loaded(file: Literal["swagger-ui-bundle.js", "swagger-ui.css", "redoc.
 
 
 def _only_from_here(page: HTMLResponse) -> HTMLResponse:
-    """The page with a policy for its browser: scripts of this server and the page's own, and calls of this server."""
+    """Adds a policy for the browser to a page: only scripts of this server and of the page itself, only calls to this
+    server.
+    """
     own = [hashlib.sha256(text.encode()).digest() for text in _INLINE.findall(bytes(page.body).decode())]
     hashes = "".join(f" 'sha256-{base64.b64encode(digest).decode()}'" for digest in own)
     page.headers["Content-Security-Policy"] = (

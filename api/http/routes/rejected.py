@@ -38,7 +38,7 @@ State = Annotated[
 
 
 class Dismissal(BaseModel):
-    """The reason for which a rejected event will never be recorded, or for which its dismissal is taken back."""
+    """The reason for dismissing a rejected event, or for reopening it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -49,13 +49,13 @@ _AS_SEEN = "as the summary of the same choice says, with state=open; if it is an
 
 
 class Dismissals(Dismissal):
-    """The reason for which the chosen events will never be recorded, and how many there are."""
+    """The reason for dismissing the chosen events, and their number."""
 
     rejections: int = Field(ge=0, le=MAX_DISMISSED, description=_AS_SEEN)
 
 
 class Retries(BaseModel):
-    """The number of events that are chosen to be recorded again."""
+    """The number of chosen events."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -87,7 +87,7 @@ async def _of(
 
 
 OpenChoice = Annotated[dict[str, Any], Depends(_of)]
-"""A choice of open ones."""
+"""A choice of open rejections."""
 
 
 async def _chosen(choice: OpenChoice, state: State = "all") -> dict[str, Any]:
@@ -101,9 +101,9 @@ Choice = Annotated[dict[str, Any], Depends(_chosen)]
 def page(
     service: Service, ledger: LedgerId, choice: Choice, limit: Limit = 100, cursor: Cursor = None
 ) -> dict[str, Any]:
-    """Rejected events, in the order in which they were refused first.
+    """Rejected events, in the order of their first refusal.
 
-    The same content refused again is the same one, with more attempts.
+    The same content that is refused again is the same rejection, with one more attempt.
     """
     after = answers.decode_cursor(cursor, (str, str))
     start = rejections.START if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
@@ -125,7 +125,7 @@ def summary(service: Service, ledger: LedgerId, choice: Choice) -> dict[str, Any
 
 @router.get("/{rejection}", dependencies=[needs(Access.READER)])
 def one(service: Service, ledger: LedgerId, rejection: RejectionId) -> dict[str, Any]:
-    """One rejected event: as it was sent, why it was refused, and what has become of it."""
+    """One rejected event: its text, the reason of its refusal, and its state."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         history = rejections.steps(connection, ledger, rejection)
@@ -139,14 +139,14 @@ _CHANGED: dict[int | str, dict[str, Any]] = {409: {"description": "Another numbe
 def retry_many(
     service: Service, ledger: LedgerId, choice: OpenChoice, caller: Caller, body: Annotated[Retries, Body()]
 ) -> dict[str, Any]:
-    """Records the chosen open rejected events again, as they are stored, oldest first.
+    """Records the chosen open rejected events again, as stored, oldest first.
 
-    Nothing is done unless there are as many as the caller says. Those that are refused once more stay open. Those
-    that are not kept whole are left out: send them from their source.
+    Nothing is done if their number is not the one in the call. Events that are refused again stay open. Events that are
+    not stored in full are left out: send them again from their source.
 
-    They are recorded some at a time. A fault after the first ones ends the call: it answers what has become of these,
-    with the number of the others, `not_done`, and the fault, `error`. The others stay open. 429 and 503 say that
-    none was done.
+    The events are recorded in groups. An error after the first group ends the call. The answer then has the results of
+    the recorded groups, the number of the other events (`not_done`), and the error (`error`). The other events stay
+    open. 429 and 503 mean that no event was recorded.
     """
     seen = service.rejected.open_ones(
         ledger, _on(_zone(service, ledger), choice), limit=MAX_RETRIED, expected=body.rejections
@@ -164,9 +164,9 @@ def dismiss_many(
     caller: Caller,
     body: Annotated[Dismissals, Body(examples=[{"reason": "a test of the meter, never delivered", "rejections": 12}])],
 ) -> dict[str, Any]:
-    """Dismisses the chosen open rejected events, with a reason: they will never be recorded.
+    """Dismisses the chosen open rejected events, with a reason. They will not be recorded.
 
-    Nothing is done unless their number is the one in the call. An event that is recorded or refused again meanwhile is
+    Nothing is done if their number is not the one in the call. An event that is recorded or refused again meanwhile is
     not dismissed.
     """
     seen = service.rejected.open_ones(
@@ -187,7 +187,9 @@ def dismiss_many(
     },
 )
 def retry(service: Service, ledger: LedgerId, rejection: RejectionId, caller: Caller) -> JSONResponse:
-    """Records a rejected event again, as it is stored. Send a corrected one as any event, with its source and id."""
+    """Records a rejected event again, as stored. Send a corrected event like any other event, with its source and
+    id.
+    """
     outcome = service.rejected.retry(ledger, rejection, by=caller)
     status = 202 if outcome.status == "waiting" else 200
     if outcome.error is not None:
@@ -203,7 +205,7 @@ def dismiss(
     caller: Caller,
     body: Annotated[Dismissal, Body(examples=[{"reason": "a test of the meter, never delivered"}])],
 ) -> dict[str, Any]:
-    """Says that a rejected event will never be recorded, and why. It stays in the list."""
+    """Dismisses a rejected event, with a reason. It will not be recorded, and stays in the list."""
     return rejected_answers.rejection(service.rejected.dismiss(ledger, rejection, body.reason, by=caller))
 
 
@@ -215,7 +217,7 @@ def reopen(
     caller: Caller,
     body: Annotated[Dismissal, Body(examples=[{"reason": "it was no test after all"}])],
 ) -> dict[str, Any]:
-    """Takes the dismissal of a rejected event back: it is open again, and can be retried."""
+    """Reopens a dismissed event, so that it can be retried."""
     return rejected_answers.rejection(service.rejected.reopen(ledger, rejection, body.reason, by=caller))
 
 

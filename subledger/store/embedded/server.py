@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL server below a home: started at first use, ended when nobody needs it.
+"""The embedded PostgreSQL server below a home: started at first use, stopped when it is not used any more.
 
 Owns: all of ``HOME/postgres``, and the protocol of starting, joining and stopping. A detached *supervisor* process
 (``supervisor``) has the server as its child. Does not own: the schema (migrations), anything above ``HOME/postgres``.
@@ -11,9 +11,9 @@ Owns: all of ``HOME/postgres``, and the protocol of starting, joining and stoppi
     HOME/postgres/port             port of the last run, used again if it is free, so that clients find it
     HOME/postgres/*.log            of the server and of the supervisor
 
-Promised: one server a folder, however many processes ask at once; no server without its supervisor (on Linux
-the kernel passes the supervisor's death on); what is committed is on disk (fsync stays on). Not promised:
-Windows, upgrades between major versions, one home for two system users.
+Promised: one server for each folder, however many processes start it at once; no server without its supervisor (on
+Linux the kernel reports the supervisor's death); committed data are on disk (fsync stays on). Not promised: Windows,
+upgrades between major versions, one home for two system users.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if sys.platform != "win32":
 OWNER = "subledger"  # the superuser, and the database it owns
 
 START_TIMEOUT_S = 120.0  # crash recovery may take long; the supervisor itself waits without a limit
-# Fast, which writes a checkpoint; then immediate, with crash recovery at the next start; then by force.
+# First fast, which writes a checkpoint; then immediate, with crash recovery at the next start; then by force.
 STOPPING = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 STOP_TIMEOUT_S = sum(patience_s for _, patience_s in STOPPING) + 5.0
 
@@ -54,10 +54,10 @@ STOP_TIMEOUT_S = sum(patience_s for _, patience_s in STOPPING) + 5.0
 
 
 def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
-    """Starts or joins this home's server and returns the owner's URL; the server has just accepted a connection.
+    """Starts or joins this home's server and returns the owner's URL. The server has just accepted a connection.
 
-    The idle timeout of a running server stays as it was. Raises
-    ``EmbeddedServerFailed`` with the end of the log when it does not come up within ``START_TIMEOUT_S``.
+    The idle timeout of a running server does not change. Raises ``EmbeddedServerFailed`` with the end of the log if the
+    server does not start within ``START_TIMEOUT_S``.
     """
     folder = folder_of(home)
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -71,9 +71,11 @@ def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
                 home=str(home),
             )
         with locked(folder / "start.lock", timeout_s=START_TIMEOUT_S) as handle:
-            os.utime(handle)  # the supervisor takes this as use: it will not end what we are about to return
-            # Under start.lock, so that of many processes that begin at once one starts a supervisor and the others
-            # join. The loop, because a supervisor that was about to end is found running and is gone a moment later.
+            # The supervisor takes this as use, so it will not end the server that this function returns.
+            os.utime(handle)
+            # This is under start.lock: of many processes that begin at once, one starts a supervisor and the others
+            # join. The loop is needed because a supervisor that is about to end is found running, and is gone a moment
+            # later.
             while time.monotonic() < deadline:
                 if not is_held(folder / "supervisor.lock"):
                     _spawn_supervisor(folder, idle_timeout_s, deadline)
@@ -92,7 +94,7 @@ def exists(home: Path) -> bool:
 
 
 def stop(home: Path) -> bool:
-    """Shuts this home's server down cleanly, and waits for its end. True if one was running."""
+    """Shuts this home's server down cleanly, and waits for its end. Returns True if one was running."""
     folder = folder_of(home)
     lock = folder / "supervisor.lock"
     holder = lock_holder(lock)
@@ -101,46 +103,46 @@ def stop(home: Path) -> bool:
         with suppress(psutil.NoSuchProcess):
             holder.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        # Another caller may start a new server meanwhile; that one is not ours to stop.
+        # Another caller may start a new server meanwhile. That one must not be stopped.
         while lock_holder(lock) == holder:
             if time.monotonic() > deadline:
                 with suppress(psutil.NoSuchProcess):
                     holder.kill()
             time.sleep(0.02)
-    # A supervisor that was killed outright may have left its server behind. Its lock is held meanwhile, so
-    # that no new supervisor starts the server whose processes are being ended here.
+    # A supervisor that was killed may have left its server behind. Its lock is held meanwhile, so that no new
+    # supervisor starts the server whose processes are being ended here.
     with suppress(FileNotFoundError, TimeoutError), locked(lock, timeout_s=0.5, create=False) as handle:
-        os.truncate(handle, 0)  # the pid of the dead, which may come to be a stranger's
+        os.truncate(handle, 0)  # the dead supervisor's pid, which another program may get later
         was_running = end_orphans(folder / "data") or was_running
     return was_running
 
 
 def running_url(home: Path) -> str | None:
-    """The owner's URL if this home's server runs, else None. Starts nothing and does not connect."""
+    """Returns the owner's URL if this home's server runs, else None. It starts nothing and does not connect."""
     folder = folder_of(home)
     if not is_held(folder / "supervisor.lock"):
         return None
     try:
         return url_at((folder / "password").read_text(), int((folder / "address").read_text()))
     except (FileNotFoundError, ValueError):
-        return None  # it is starting or stopping
+        return None  # the server is starting or stopping
 
 
 # --- the starter's side -------------------------------------------------------------------------------------
 
 
 def _spawn_supervisor(folder: Path, idle_timeout_s: float, deadline: float) -> None:
-    """Starts a supervisor and waits for its one line; the caller holds start.lock, and nobody supervisor.lock.
+    """Starts a supervisor and waits for its one line. The caller has start.lock, and nobody has supervisor.lock.
 
-    The supervisor has a session of its own and inherits no file: otherwise a process that reads our output to its end
-    would wait for the end of the server. Its standard output is a socket to us until it has written the line.
+    The supervisor has a session of its own and inherits no file. Otherwise a process that reads our output to its end
+    would wait for the end of the server. Until it has written the line, its standard output is a socket to us.
     """
-    # What a killed supervisor left behind goes before the lock makes it believable again.
+    # The leftovers of a killed supervisor are removed before the new lock makes them look valid again.
     (folder / "address").unlink(missing_ok=True)
     (folder / "supervisor.lock").write_bytes(b"")
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-P", "-m", "subledger.store.embedded.supervisor", "supervise"]
-    # Its imports are ours, wherever they came from; -P keeps the current folder out of them.
+    # The child uses our import paths. -P keeps the current folder out of them.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with ours, open(folder / "supervisor.log", "a", opener=_private) as log:
         with theirs:
@@ -152,7 +154,7 @@ def _spawn_supervisor(folder: Path, idle_timeout_s: float, deadline: float) -> N
                 start_new_session=True,
                 env=environment,
             )
-        process.wait()  # it forks at once, so that we are not left with a zombie to reap
+        process.wait()  # it forks at once, so that it leaves no zombie process to us
         ours.settimeout(max(deadline - time.monotonic(), 0.1))
         try:
             line = ours.makefile().readline()
@@ -181,7 +183,7 @@ def _accepts(url: str) -> bool:
 
 
 def folder_of(home: Path) -> Path:
-    """The paths of this home's server."""
+    """Returns the folder of this home's server."""
     if sys.platform == "win32":
         raise EmbeddedServerFailed("the embedded PostgreSQL needs Linux or macOS; give the URL of a server instead")
     return Path(home).absolute() / "postgres"
@@ -189,7 +191,9 @@ def folder_of(home: Path) -> Path:
 
 @contextmanager
 def locked(path: Path, *, timeout_s: float, create: bool = True) -> Iterator[int]:
-    """Holds an exclusive flock on ``path``. Raises TimeoutError if another process has it for ``timeout_s``."""
+    """Holds an exclusive flock on ``path``. Raises TimeoutError if another process holds it for longer than
+    ``timeout_s``.
+    """
     handle = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
     deadline = time.monotonic() + timeout_s
     try:
@@ -207,7 +211,9 @@ def locked(path: Path, *, timeout_s: float, create: bool = True) -> Iterator[int
 
 
 def is_held(lock: Path) -> bool:
-    """True if a process holds this lock. It tries a shared lock, so that two such tests do not see each other."""
+    """Returns True if a process holds this lock. It tries a shared lock, so that two such tests do not see each
+    other.
+    """
     try:
         handle = os.open(lock, os.O_RDWR)
     except FileNotFoundError:
@@ -223,13 +229,13 @@ def is_held(lock: Path) -> bool:
 
 
 def lock_holder(lock: Path) -> Any | None:
-    """The supervisor's process, or None. ``psutil`` detects a reused pid by the start time."""
+    """Returns the supervisor's process, or None. ``psutil`` detects a reused pid by the start time."""
     while is_held(lock):
         with suppress(ValueError, psutil.NoSuchProcess):
             holder = psutil.Process(int(lock.read_text()))
             if is_held(lock):
                 return holder
-        time.sleep(0.01)  # it has the lock and is about to write its pid
+        time.sleep(0.01)  # the supervisor has the lock and is about to write its pid
     return None
 
 
@@ -244,12 +250,12 @@ def replace(path: Path, text: str) -> None:
 
 
 def url_at(password: str, port: int) -> str:
-    """The owner's URL."""
+    """Returns the owner's URL."""
     return f"postgresql://{OWNER}:{password}@127.0.0.1:{port}/{OWNER}"
 
 
 def connect(url: str, database: str = OWNER) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection that PGHOSTADDR, PGSSLMODE and PGOPTIONS of the environment cannot redirect."""
+    """Returns a connection that PGHOSTADDR, PGSSLMODE and PGOPTIONS of the environment cannot redirect."""
     return psycopg.connect(
         url,
         dbname=database,
@@ -263,7 +269,7 @@ def connect(url: str, database: str = OWNER) -> psycopg.Connection[tuple[Any, ..
 
 
 def failure(folder: Path, message: str, log: str = "server.log") -> EmbeddedServerFailed:
-    """The error of a failed start, with the end of a log."""
+    """Returns the error of a failed start, with the end of a log."""
     with suppress(OSError):
         if lines := (folder / log).read_text(errors="replace").splitlines()[-15:]:
             message += f"\n--- {folder / log}\n" + "\n".join(lines)
@@ -274,10 +280,10 @@ def failure(folder: Path, message: str, log: str = "server.log") -> EmbeddedServ
 
 
 def end_orphans(data: Path) -> bool:
-    """Ends server processes that have lost their supervisor or postmaster; True if there were any.
+    """Ends server processes that have lost their supervisor or postmaster. Returns True if there were any.
 
-    The caller holds supervisor.lock. Only a crash leaves ``postmaster.pid``. Its pid proves nothing: it may be a
-    zombie's or by now another program's, and PostgreSQL would refuse to start in both cases.
+    The caller has supervisor.lock. Only a crash leaves ``postmaster.pid``. Its pid proves nothing: it may now be a
+    zombie's or another program's, and PostgreSQL would refuse to start in both cases.
     """
     try:
         lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
@@ -289,7 +295,7 @@ def end_orphans(data: Path) -> bool:
         found = found or bool(remaining)
         targets = [process for process in remaining if str(process.pid) in lines[:1]]
         if not targets and number == signal.SIGINT:
-            continue  # without a postmaster no shutdown is clean, and to its children SIGINT means other things
+            continue  # without a postmaster no shutdown is clean, and SIGINT has another meaning for its children
         if not targets or number == signal.SIGKILL:
             targets = remaining
         for process in targets:
@@ -301,16 +307,16 @@ def end_orphans(data: Path) -> bool:
             remaining = server_processes(data)
         if not remaining:
             break
-    # PostgreSQL still guards itself: it finds attached shared memory by the directory's inode, without this.
+    # PostgreSQL still protects itself without this file: it finds attached shared memory by the directory's inode.
     (data / "postmaster.pid").unlink(missing_ok=True)
     return found
 
 
 def server_processes(data: Path) -> list[Any]:
-    """The server processes of this data directory: it is the working directory of each."""
+    """Returns the server processes of this data directory, which is the working directory of each of them."""
     found = []
     for process in psutil.process_iter():
-        # OSError: its directory has been removed. AccessDenied: another user's, so not ours.
+        # OSError: its directory has been removed. AccessDenied: the process is another user's, so not ours.
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             if process.name() == "postgres" and os.path.samefile(process.cwd(), data):
                 found.append(process)

@@ -1,12 +1,12 @@
 """The process that has the embedded server as its child: it prepares, starts, watches and ends it.
 
-``server`` runs it as ``python -m subledger.store.embedded.supervisor supervise HOME IDLE_S``, with a socket to the
-starter as standard output. It writes one line there: ``{"failure": null}`` once the server accepts connections, else
-the reason of the failure.
+``server`` runs it as ``python -m subledger.store.embedded.supervisor supervise HOME IDLE_S``. Its standard output is a
+socket to the starter, to which it writes one line: ``{"failure": null}`` once the server accepts connections, else the
+reason of the failure.
 
 Owns: making the data directory, the server's settings. Does not own: the files' names (``server``).
 
-It has one thread only: the kernel signals a child at the death of the *thread* that started it.
+It has only one thread, because the kernel signals a child at the death of the *thread* that started it.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _MB = 1 << 20
 def shared_buffers() -> str:
     """An eighth of the machine's memory, from 256 MB to 2 GB.
 
-    Ids of events come in no order, so recording touches pages all over their index: 70 bytes an event. Once the index
-    no longer fits, recording slows down.
+    Ids of events are in no order, so recording reads and writes pages all over their index (70 bytes for each event).
+    When the index no longer fits into memory, recording slows down.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return f"{min(max(memory // 8 // _MB, 256), 2048)}MB"
@@ -87,21 +87,21 @@ COUNT_SESSIONS_EVER = "SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_da
 
 
 class _Stopped(Exception):
-    """A signal to end that reached the supervisor before the server was up."""
+    """A signal to end the supervisor arrived before the server had started."""
 
 
 class _Wakeups:
-    """Wakes the supervisor at a signal: it is to end, or a child has ended."""
+    """Wakes the supervisor at a signal: a request to end, or the end of a child."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)  # the number arrives at the reader
+            signal.signal(number, lambda *_: None)  # the signal's number arrives at the reader
 
     def stop_requested(self, *, within_s: float) -> bool:
-        """Waits for a signal, at most so long; True if the signal asks for the end."""
+        """Waits for a signal, at most so long. Returns True if the signal requests the end."""
         self._reader.settimeout(within_s)
         try:
             numbers = self._reader.recv(256)
@@ -122,7 +122,7 @@ def supervise(home: Path, idle_timeout_s: float) -> None:
     folder = folder_of(home)
     wakeups = _Wakeups()
     try:
-        # A few seconds: someone asking whether the lock is held holds it himself for a moment.
+        # A few seconds are needed: a process that tests the lock holds it itself for a moment.
         with locked(folder / "supervisor.lock", timeout_s=5.0) as lock, ExitStack() as undo:
             os.write(lock, str(os.getpid()).encode())
             undo.callback(os.truncate, lock, 0)
@@ -159,7 +159,9 @@ def _log(message: str) -> None:
 
 
 def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subprocess.Popen[bytes], str]:
-    """Starts a server with its database and its address, until it accepts connections; ``undo`` gets what ends it."""
+    """Starts a server with its database and its address, until it accepts connections. ``undo`` gets the steps that end
+    it.
+    """
     data, log = folder / "data", folder / "server.log"
     if log.exists() and log.stat().st_size > LARGEST_LOG_BYTES:
         os.replace(log, folder / "server.log.1")
@@ -169,9 +171,9 @@ def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subproc
     if not data.exists():
         _create_data(folder, binaries, account, password)
     elif account is not None and data.stat().st_uid == 0:
-        give(data, account)  # for instance a backup that root has restored
-    # Before the start: PostgreSQL refuses to start beside backends of a killed postmaster, or with its postmaster.pid
-    # if that pid belongs to another program by now.
+        give(data, account)  # for example a backup that root has restored
+    # This is before the start: PostgreSQL refuses to start beside backends of a killed postmaster, or if the pid in its
+    # postmaster.pid now belongs to another program.
     end_orphans(data)
     undo.callback(end_orphans, data)  # backends outlive a killed postmaster for a moment
     server, port = _start_server(folder, binaries, account, wakeups, undo)
@@ -179,9 +181,10 @@ def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subproc
     with connect(url, "postgres") as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [OWNER]).fetchone() is None:
             connection.execute(f"CREATE DATABASE {OWNER}")
-    # Last: whoever finds an address may connect at once, and needs the database.
+    # This is last: a client that finds an address may connect at once, and needs the database.
     replace(folder / "address", str(port))
-    undo.callback((folder / "address").unlink, missing_ok=True)  # last in, first out: before the server stops
+    # The last callback runs first, so the address is removed before the server stops.
+    undo.callback((folder / "address").unlink, missing_ok=True)
     return server, url
 
 
@@ -203,7 +206,7 @@ def _start_server(
             if wakeups.stop_requested(within_s=0.02):
                 raise _Stopped
         if _can_listen(port):
-            break  # the port was not the reason
+            break  # the port was not the reason of the failure
     raise failure(folder, f"the embedded PostgreSQL did not start: {binaries.folder}/postgres ended early")
 
 
@@ -215,7 +218,7 @@ def _is_ready(data: Path, pid: int) -> bool:
 
 
 def _free_port(remembered: Path) -> int:
-    """The port of the last run if it is free, so that clients find the server again; else any free one."""
+    """Returns the port of the last run if it is free, so that clients find the server again; else any free one."""
     port = 0
     with suppress(OSError, ValueError):
         port = int(remembered.read_text())
@@ -242,19 +245,21 @@ def _can_listen(port: int) -> bool:
 
 def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout_s: float, wakeups: _Wakeups) -> str:
     """Waits until the server has ended or should end, and returns the reason."""
-    # A client that comes and goes between two looks is not seen connected; so sessions are counted too.
+    # A client that connects and leaves between two checks is not seen, so sessions are counted too.
     poll_s = max(min(LONGEST_POLL_S, idle_timeout_s / 4), 0.05)
     trace, used_at = None, time.monotonic()
     with ExitStack() as stack:
         connection = stack.enter_context(connect(url, "postgres"))
 
         def used() -> bool:
-            """True if a client is connected, was since the last call, or has asked for the URL since then."""
+            """Returns True if a client is connected, was connected since the last call, or has requested the URL since
+            then.
+            """
             nonlocal trace, connection
             try:
                 clients = connection.execute(COUNT_CLIENTS).fetchone()
                 sessions = connection.execute(COUNT_SESSIONS_EVER).fetchone()
-            except psycopg.OperationalError:  # cut off by an administrator: look again later
+            except psycopg.OperationalError:  # an administrator ended the connection: check again later
                 with suppress(psycopg.OperationalError):
                     connection = stack.enter_context(connect(url, "postgres"))
                 return True
@@ -270,8 +275,8 @@ def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout
             if used():
                 used_at = time.monotonic()
             elif time.monotonic() - used_at >= idle_timeout_s:
-                # Under start.lock nobody is told an address that is about to go: whoever held it before is
-                # seen by this last look, and whoever comes after finds no address.
+                # Under start.lock no caller gets an address that is about to disappear. This last check sees every
+                # caller that had the lock before, and later callers find no address.
                 with suppress(TimeoutError), locked(folder / "start.lock", timeout_s=0):
                     if not used():
                         (folder / "address").unlink(missing_ok=True)
@@ -280,7 +285,7 @@ def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout
 
 
 def _stop_server(server: subprocess.Popen[bytes]) -> None:
-    """Ends the server: fast, then immediately (the next start recovers from it), then by force."""
+    """Ends the server: fast, then immediately (the next start recovers from this), then by force."""
     for number, patience_s in STOPPING:
         if server.poll() is not None:
             return
@@ -311,7 +316,7 @@ def _major_of(data: Path) -> int | None:
 
 
 def _create_data(folder: Path, binaries: Binaries, account: Account | None, password: str) -> None:
-    """Makes the data directory: initdb beside its final place, then a rename, so that a kill leaves no half of it."""
+    """Creates the data directory: initdb beside its final place, then a rename, so that a kill leaves no half of it."""
     for leftover in folder.glob("initdb-*"):
         _remove(leftover)
     work = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
@@ -320,7 +325,7 @@ def _create_data(folder: Path, binaries: Binaries, account: Account | None, pass
         (work / "password").write_text(password + "\n")
         if account is not None:
             give(work, account)
-        # The same order of text everywhere: by code point, whatever locales the machine has.
+        # Text has the same order everywhere, by code point, whatever locales the machine has.
         locale = ["--locale=C"]
         if binaries.major >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -331,8 +336,8 @@ def _create_data(folder: Path, binaries: Binaries, account: Account | None, pass
         if done.returncode != 0:
             raise failure(folder, f"{binaries.folder}/initdb ended with {done.returncode}")
         os.rename(work / "data", folder / "data")
-        # The rename itself is made durable. After a power failure the folder would else be gone, with what was
-        # recorded.
+        # The rename itself is made durable. Otherwise the folder, with all recorded data, could be gone after a power
+        # failure.
         handle = os.open(folder, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)
@@ -341,7 +346,7 @@ def _create_data(folder: Path, binaries: Binaries, account: Account | None, pass
 
 
 def _remove(leftover: Path, *, patience_s: float = 10.0) -> None:
-    """Removes a folder even while a server that lost its initdb is still writing its last files into it."""
+    """Removes a folder, even while a server whose initdb was killed still writes its last files into it."""
     give_up_at = time.monotonic() + patience_s
     while leftover.exists() and time.monotonic() < give_up_at:
         shutil.rmtree(leftover, ignore_errors=True)

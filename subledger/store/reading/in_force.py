@@ -1,10 +1,10 @@
 """Settings, posting rules and account mapping of a ledger in force at a position.
 
-Each is adopted by an event and holds from there on. An answer as known at a position uses those adopted through that
-position, never those in force now: a later adoption must not change an answer that was given.
+Each is adopted by an event and applies from there on. An answer as known at a position uses those adopted through that
+position, never the current ones: a later adoption must not change an earlier answer.
 
-Owns: these three reads, and the cache of posting rules. Does not own: changing any of them (recorder), the accounts
-that a mapping gives to a role (projections), points in time (views).
+Owns: these three reads, and the cache of posting rules. Does not own: changing any of them (recorder), the accounts in
+a mapping (projections), points in time (views).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from subledger.store.database import Database
 from subledger.store.reading.queries import AnyConnection, rows
 
 EVERYTHING: Final = (1 << 63) - 1
-"""In place of a position: the end of the log in the snapshot."""
+"""A position after all others: the end of the log in the snapshot."""
 
 ADOPTED: Final = """
 -- The policies that a ledger had adopted through a position: their numbers and content hashes, as a JSON object.
@@ -66,7 +66,7 @@ class AdoptedRules(dict[int, Rules]):
 
 
 def missing_policy(ledger: str, policy: int) -> IntegrityFault:
-    """The error of a ledger whose table ``posting_policies`` lacks a policy that it has adopted."""
+    """Returns the error of a ledger whose table ``posting_policies`` lacks an adopted policy."""
     return IntegrityFault(
         f"table posting_policies has no row of policy {policy} of ledger {ledger}, which the ledger has adopted; "
         f"`subledger rebuild --ledger {ledger}` makes the row again from the log",
@@ -76,7 +76,9 @@ def missing_policy(ledger: str, policy: int) -> IntegrityFault:
 
 
 def rules_of(database: Database, connection: Connection, ledger: str, *, through: int = EVERYTHING) -> dict[int, Rules]:
-    """The posting rules of every policy that the ledger had adopted through a position, by the policy's number."""
+    """Returns the posting rules of every policy that the ledger had adopted through a position, by the policy's
+    number.
+    """
     adopted: str | None = connection.exec_driver_sql(ADOPTED, {"ledger": ledger, "through": through}).scalar_one()
     known = known_rules(database, ledger, adopted)
     if known is not None:
@@ -88,7 +90,9 @@ def rules_of(database: Database, connection: Connection, ledger: str, *, through
 
 
 def known_rules(database: Database, ledger: str, adopted: str | None) -> dict[int, Rules] | None:
-    """The rules of the policies in the answer of ``ADOPTED``; None if this process has not read all of them yet."""
+    """Returns the rules of the policies in the answer of ``ADOPTED``; None if this process has not read all of them
+    yet.
+    """
     hashes = _hashes.decode(adopted or "{}")
     if not all(content_hash in database.rules for content_hash in hashes.values()):
         return None
@@ -96,7 +100,7 @@ def known_rules(database: Database, ledger: str, adopted: str | None) -> dict[in
 
 
 def settings_at(connection: Connection, ledger: str, position: int) -> LedgerState:
-    """The ledger's settings after a position; for position 0 those of a ledger without configuration."""
+    """Returns the ledger's settings after a position; for position 0, those of a ledger without configuration."""
     state = LedgerState(ledger=ledger)
     parameters = {"ledger": ledger, "through": position, "types": sorted(RESERVED_TYPES)}
     for row in connection.execute(text(OWN_EVENTS), parameters):
@@ -107,6 +111,6 @@ def settings_at(connection: Connection, ledger: str, position: int) -> LedgerSta
 def mapping_rows(
     connection: AnyConnection, ledger: str, period: str, *, through: int = EVERYTHING
 ) -> tuple[int, str] | None:
-    """The account mapping that a period's journals were made with at a position: its number, and its rows as JSON."""
+    """Returns the account mapping of a period's journals at a position: its number, and its rows as JSON."""
     found = rows(connection, MAPPING_FOR, {"ledger": ledger, "period": period, "through": through})
     return (found[0][0], found[0][1]) if found else None

@@ -1,6 +1,6 @@
 """Ledgers of a database: their heads and settings in a snapshot.
 
-Owns: reading them. Does not own: the lock of a ledger, and the head read under it (``writing/head.py``).
+Owns: reading them. Does not own: the lock of a ledger, and reading its head under the lock (``writing/head.py``).
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def _head(row: Any) -> LedgerHead:
 
 
 def ledger_head(connection: Connection, ledger: str) -> LedgerHead:
-    """The head of a ledger. Raises UnknownLedger, IntegrityFault if its log lacks the batch of its last event."""
+    """Returns the head of a ledger. Raises UnknownLedger. Raises IntegrityFault if its log lacks the batch of its last
+    event.
+    """
     row = connection.execute(text(HEADS + " WHERE l.ledger = :ledger"), {"ledger": ledger}).one_or_none()
     if row is None:
         if connection.execute(text(EXISTS), {"ledger": ledger}).one_or_none() is not None:
@@ -70,7 +72,9 @@ def ledger_head(connection: Connection, ledger: str) -> LedgerHead:
 
 
 def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tuple[LedgerHead, str | None]]:
-    """Ledgers in order of id, each with the name of its posting policy; None if a damaged table lacks its row."""
+    """Returns ledgers in order of id, each with the name of its posting policy; None if a damaged table lacks its
+    row.
+    """
     query = text(HEADS + " WHERE l.ledger > :after ORDER BY l.ledger LIMIT :limit")
     return [(_head(row), row.policy_name) for row in connection.execute(query, {"after": after, "limit": limit})]
 
@@ -98,7 +102,7 @@ WHERE NOT l.sandbox AND e.data::jsonb ->> 'entity' = :entity ORDER BY l.ledger
 
 
 def ledgers_of(connection: Connection, entity: str, *, known_at: datetime | None = None) -> list[str]:
-    """The ledgers of an entity without sandboxes, in order of id; as known at a moment, or now.
+    """Returns the ledgers of an entity without sandboxes, in order of id; as known at a moment, or now.
 
     Raises UnknownEntity if there is none.
     """
@@ -111,14 +115,14 @@ def ledgers_of(connection: Connection, entity: str, *, known_at: datetime | None
 
 
 def policy_name(connection: Connection, ledger: str, policy: int) -> str:
-    """The name of an adopted policy. Raises IntegrityFault if it has no row."""
+    """Returns the name of an adopted policy. Raises IntegrityFault if it has no row."""
     query = text("SELECT name FROM posting_policies WHERE ledger = :ledger AND policy = :policy")
     name: str | None = connection.execute(query, {"ledger": ledger, "policy": policy}).scalar_one_or_none()
     return named(ledger, policy, name)
 
 
 def named(ledger: str, policy: int, name: str | None) -> str:
-    """The name of the policy that a ledger has in force. Raises IntegrityFault if none was found."""
+    """Returns the name of a ledger's current policy. Raises IntegrityFault if the name was not found."""
     if name is None:
         raise missing_policy(ledger, policy)
     return name

@@ -54,7 +54,7 @@ class RecordedEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of the log with its decision whole, the moment of its batch, and its entries in order."""
+    """One event of the log with its complete decision, the moment of its batch, and its entries in order."""
 
     row: EventRow
     recorded_at: datetime
@@ -72,7 +72,7 @@ def events_page(
     through: int | None = None,
     limit: int = 100,
 ) -> list[StoredEvent]:
-    """Events after a position, oldest first. ``through`` is the last position to show."""
+    """Returns events after a position, oldest first. ``through`` is the last position to show."""
     conditions, parameters = ["e.position > :after"], {"ledger": ledger, "after": after, "limit": limit}
     if through is not None:
         conditions.append("e.position <= :through")
@@ -85,7 +85,7 @@ def events_page(
     if block is not None:
         found = _block(connection, ledger, block)
         customer = customer or found.customer
-        # Entries of a block are found by the index of its customer, from the event on that opened the block.
+        # Entries of a block are found by the index of its customer, beginning with the event that opened the block.
         of_entries.append("n.block_id = :block AND n.position >= :opened")
         parameters |= {"block": block, "opened": found.opened_at_position}
         if customer != found.customer:
@@ -108,7 +108,7 @@ def events_page(
 
 
 def event_at(connection: Connection, ledger: str, position: int) -> StoredEvent:
-    """The event at a position. Raises UnknownPosition."""
+    """Returns the event at a position. Raises UnknownPosition."""
     rows = connection.execute(
         text(EVENTS + " AND e.position = :position"), {"ledger": ledger, "position": position}
     ).all()
@@ -139,7 +139,7 @@ def _recorded_entries(rows: Iterable[Sequence[Any]]) -> Iterator[RecordedEntry]:
 
 
 def block_owner(connection: Connection, ledger: str, block_id: str) -> str:
-    """The customer of a block. Raises UnknownBlock."""
+    """Returns the customer of a block. Raises UnknownBlock."""
     owner: str = _block(connection, ledger, block_id).customer
     return owner
 
@@ -153,7 +153,7 @@ def _block(connection: Connection, ledger: str, block_id: str) -> Any:
 
 
 class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Entry line with its entry, as lists of lines show it. ``line`` counts from 1 within its entry."""
+    """Entry line with its entry, in the form that lists of lines show. ``line`` counts from 1 within its entry."""
 
     entry: Entry
     line: int
@@ -164,7 +164,7 @@ class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lines_of(entry: Entry, rules: dict[int, Rules]) -> Iterator[NumberedLine]:
-    """The lines of an entry, in order. ``rules``: by the number of a policy."""
+    """Yields the lines of an entry, in order. ``rules`` are by the number of a policy."""
     expanded = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules[entry.policy])
     for number, line in enumerate(expanded, start=1):
         yield NumberedLine(
@@ -191,7 +191,7 @@ def entries_page(
     through: int | None = None,
     limit: int = 100,
 ) -> list[RecordedEntry]:
-    """Entries after (position, number), in order; dates are accounting dates, both inclusive."""
+    """Returns entries after (position, number), in order. Dates are accounting dates, both inclusive."""
     conditions = ["n.ledger = :ledger", "(n.position, n.number) > (:after_position, :after_number)"]
     parameters: dict[str, Any] = {
         "ledger": ledger,

@@ -14,7 +14,7 @@ from subledger.store.reading.pages import event_at
 
 
 def inclusion(connection: Connection, ledger: str, position: int, size: int, root: bytes) -> tuple[bytes, list[bytes]]:
-    """The leaf of an event, and the path that proves it to be in the tree of ``size`` events with this root.
+    """Returns the leaf of an event, and the path that proves that the tree of ``size`` events with this root has it.
 
     Raises UnknownPosition; IntegrityFault if the stored hashes do not lead to the root.
     """
@@ -27,7 +27,8 @@ def inclusion(connection: Connection, ledger: str, position: int, size: int, roo
 
 
 def consistency(connection: Connection, ledger: str, old: int, new: int) -> tuple[bytes, bytes, list[bytes]]:
-    """The roots over the first ``old`` and ``new`` events, and the path that proves that the second extends the first.
+    """Returns the roots over the first ``old`` and ``new`` events, and the path that proves that the second extends the
+    first.
 
     Both sizes are within the log, ``old`` not above ``new``. Raises IntegrityFault if the stored hashes do not
     prove it.
@@ -45,7 +46,9 @@ def _unproved(message: str) -> IntegrityFault:
 
 
 def _subtree(connection: Connection, ledger: str) -> merkle.SubtreeHash:
-    """Hashes of complete subtrees: stored ones are looked up, others are made from the stored level below."""
+    """Returns the function of hashes of complete subtrees. Stored hashes are looked up, others are made from the stored
+    level below.
+    """
 
     def children(level: int, first: int, count: int) -> list[bytes]:
         if level == 0:

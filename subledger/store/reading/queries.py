@@ -1,7 +1,7 @@
-"""Rows of a query in a reader's snapshot or in a writer's transaction.
+"""Rows of a query, in a reader's snapshot or in a writer's transaction.
 
-The sums of a journal are read twice: under the ledger's lock when the journal is made, and in a snapshot when it is
-shown. One text of a query serves both.
+Some queries run in both. For example, the sums of a journal are read under the ledger's lock when the journal is made,
+and in a snapshot when it is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AnyConnection = Connection | WriteConnection
 
 
 def rows(connection: AnyConnection, query: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-    """All rows, as tuples. ``query`` names its parameters ``%(name)s``."""
+    """Returns all rows as tuples. ``query`` names its parameters ``%(name)s``."""
     if isinstance(connection, Connection):
         return connection.exec_driver_sql(query, dict(parameters)).all()
     return connection.execute(query, parameters).fetchall()

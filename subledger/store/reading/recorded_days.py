@@ -1,8 +1,8 @@
-"""Positions by the day of their recording: the date of ``recorded_at`` in UTC, as in day totals.
+"""Log positions by the day of their recording: the date of ``recorded_at`` in UTC, as in day totals.
 
-Day totals have the day on which entries were recorded; entries are found by position. These expressions of SQL lead
-from one to the other, with one look into the batches each. Owns: the expressions, and the days whose totals count whole
-in a view. Does not own: day totals (projections).
+Day totals have the day on which entries were recorded, and entries are found by position. These SQL expressions lead
+from one to the other, with one look into the batches each. Owns: the expressions, and the days whose totals count
+completely in a view. Does not own: day totals (projections).
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from subledger.store.reading.views import View
 
 
 def first_of(day: str, *, ledger: str) -> str:
-    """The first position recorded on a day or a later one; NULL for none. Both arguments are SQL expressions."""
+    """Returns the first position recorded on a day or a later one; NULL for none. Both arguments are SQL
+    expressions.
+    """
     return f"""(SELECT first_position FROM batches
         WHERE ledger = {ledger} AND recorded_at >= CAST({day} AS timestamp) AT TIME ZONE 'UTC'
         ORDER BY recorded_at LIMIT 1)"""
 
 
 def last_of(day: str, *, ledger: str) -> str:
-    """The last position recorded on a day or an earlier one; NULL for none. Both arguments are SQL expressions."""
+    """Returns the last position recorded on a day or an earlier one; NULL for none. Both arguments are SQL
+    expressions.
+    """
     return f"""(SELECT last_position FROM batches
         WHERE ledger = {ledger} AND recorded_at < CAST({day} + 1 AS timestamp) AT TIME ZONE 'UTC'
         ORDER BY recorded_at DESC LIMIT 1)"""
 
 
 def recorded_between(condition: str, *, ledger: str) -> str:
-    """A query for the first and the last position between which the entries of some day totals were recorded.
+    """Returns a query for the first and the last position of the entries of some day totals.
 
     If there are no such totals it returns 1 and 0, between which no position lies. Both arguments are SQL expressions.
     """
@@ -54,7 +58,9 @@ FROM (SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day FROM batches
 
 
 def recorded_before(view: View) -> tuple[str | date, int]:
-    """The first day of recording whose totals a view must not count whole, and the first position of that day."""
+    """Returns the first day of recording whose totals a view must not count completely, and the first position of that
+    day.
+    """
     if view.at_head or view.position == 0:
         return ("infinity" if view.position else "-infinity"), view.position + 1
     parameters = {"ledger": view.ledger, "position": view.position}

@@ -1,7 +1,7 @@
-"""Points in time of a ledger (``as_of``, ``known_at``), and answers of questions at a point in time.
+"""Points in time of a ledger (``as_of``, ``known_at``), and answers to questions at a point in time.
 
-Owns: the position of a moment, the promise that an answer once given never changes, one statement a question. Does not
-own: the questions (projections).
+Owns: the position of a moment, the promise that an answer never changes, and the use of one statement for a question.
+Does not own: the questions (projections).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
     """The ledger's now; that of a sandbox is its clock."""
     due: Due | None = None
-    """Expiries due by the end of ``as_of`` and by now, which a sweep would record. None if the question names its
-    ``known_at``: that answer never changes.
+    """Expiries due by the end of ``as_of`` and by now, which a sweep would record. None if the question has a
+    ``known_at``, because its answer never changes.
     """
 
     @property
@@ -59,17 +59,17 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names_known_at(self) -> bool:
-        """True if the question names its ``known_at``: then its answer never changes."""
+        """True if the question has a ``known_at``. Then its answer never changes."""
         return self.due is None
 
     @property
     def zone(self) -> ZoneInfo:
-        """The ledger's time zone, which it has for its life."""
+        """The ledger's time zone, which never changes."""
         return self.head.state.zone
 
     @property
     def functional_currency(self) -> str:
-        """The ledger's functional currency, which it has for its life."""
+        """The ledger's functional currency, which never changes."""
         return self.head.state.functional_currency
 
 
@@ -91,7 +91,7 @@ class Question(Protocol[Answer]):
 class View(PointInTime, frozen=True, kw_only=True, dict=True):
     """A point in time for several questions, which are answered from one snapshot.
 
-    Rules and settings are those in force at the view. ``head`` has the settings of now, which may be other ones.
+    Rules and settings are those in force at the view. ``head`` has the current settings, which may differ.
     """
 
     database: Any
@@ -111,8 +111,7 @@ class View(PointInTime, frozen=True, kw_only=True, dict=True):
     def moment(self) -> datetime:
         """The moment of a block's status: the end of ``as_of``, or the ledger's now if that is earlier.
 
-        The now is that of the view, so the status in an answer that names its ``known_at`` does not move with the
-        clock.
+        The now is that of the view. So in an answer with a ``known_at`` the status does not change with the clock.
         """
         now = self.settings.now(self.known_at) if self.names_known_at else self.now
         return min(now, _last_moment(self.as_of, self.zone))
@@ -155,7 +154,7 @@ CROSS JOIN LATERAL (
 WHERE l.ledger = %(ledger)s
 """
 _ADOPTED: Final = ADOPTED.replace("%(through)s", "(SELECT position FROM v)")
-# Two statements, as Citus cannot send an UPDATE that reads the clock to the server that has the ledger.
+# These are two statements, because Citus cannot send an UPDATE that reads the clock to the server of the ledger.
 DUE_EXPIRIES: Final = """
 -- The number of open blocks of a ledger, of a customer, or of one id that have expired by a moment, and the first of
 -- them; none without a moment.
@@ -179,7 +178,9 @@ UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledge
 
 @lru_cache
 def statement_of(query: str, due: str = DUE_EXPIRIES) -> str:
-    """The statement of a question, or of a point in time alone; both also read the settings and the due expiries."""
+    """Returns the statement of a question, or of a point in time alone. Both also read the settings and the due
+    expiries.
+    """
     return f"""
 WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query}), expiries AS ({due}), adopted AS ({_ADOPTED})
 SELECT v.recorded_at, v.answered_through, answer.found, adopted.policies, v.head, v.position, v.ledger, expiries.due,
@@ -189,7 +190,7 @@ FROM v, answer, expiries, adopted
 
 
 _NOTHING_DUE: Final = "SELECT 0 AS due, NULL::timestamptz AS due_since"
-"""In place of the due expiries, for the later questions of a view: the first question has read them."""
+"""Replaces the due expiries in the later questions of a view, because the first question has read them."""
 _NO_QUESTION: Final = statement_of("SELECT NULL::text AS found")
 
 
@@ -207,7 +208,7 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True):
         return self.as_of or state.today(self.now)
 
     def parameters(self, state: LedgerState) -> dict[str, Any]:
-        """Parameters of every point-in-time query, for a ledger with these settings."""
+        """The parameters of every point-in-time query, for a ledger with these settings."""
         day = self.day(state)
         due_by = None if self.known_at is not None else _due_by(state.now(self.now), state.zone, day)
         return {
@@ -231,9 +232,9 @@ def ask(
     known_at: datetime | None = None,
     customer: str | None = None,
 ) -> tuple[PointInTime, Answer]:
-    """The answer of one question at a point in time, in one round trip; the point in time is chosen as by ``view``.
+    """Answers one question at a point in time, in one round trip. ``view`` describes the choice of the point in time.
 
-    Raises UnknownLedger, KnownAtInFuture, and what the question raises.
+    Raises UnknownLedger, KnownAtInFuture, and the errors of the question.
     """
     request = _Request(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer)
     query = statement_of(question.query)
@@ -245,7 +246,7 @@ def ask(
         database.states[ledger] = at.head.state
         if rules is not None and parameters == request.parameters(at.head.state):
             return at, question.answer(rules, row[2])
-    # This process has not read the settings or rules yet, or they have changed: read all from one snapshot.
+    # This process has not read the settings or rules yet, or they have changed. So all are read from one snapshot.
     with view(database, ledger, now=now, as_of=as_of, known_at=known_at, customer=customer) as opened:
         return opened, opened.ask(question)
 
@@ -260,11 +261,12 @@ def view(
     known_at: datetime | None = None,
     customer: str | None = None,
 ) -> Iterator[View]:
-    """A point in time of a ledger. ``as_of`` defaults to today in the ledger's time zone, ``known_at`` to its head.
+    """Opens a point in time of a ledger. ``as_of`` defaults to today in the ledger's time zone, ``known_at`` to its
+    head.
 
-    An answer once given never changes: a moment after the head's is promised before it is answered, so that no later
-    batch can be recorded at or before it. Due expiries are counted of one ``customer``, or of all.
-    Raises UnknownLedger, KnownAtInFuture.
+    An answer never changes afterwards. Before an answer at a moment after the head's, the moment is promised, so that
+    no later batch can be recorded at or before it. Due expiries are counted for one ``customer``, or for all. Raises
+    UnknownLedger, KnownAtInFuture.
     """
     request, query = _Request(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer), _NO_QUESTION
     if known_at is not None:
@@ -282,7 +284,7 @@ def view(
 
 
 def _point(row: Any, request: _Request) -> dict[str, Any]:
-    """The fields of a point in time, from a row of ``statement_of``."""
+    """Returns the fields of a point in time, from a row of ``statement_of``."""
     recorded_at, _answered_through, _found, _adopted, head, position, ledger, due, due_since, *settings = row
     state = state_of(ledger, *settings)
     return {
@@ -305,7 +307,7 @@ def due_expiries(
     customer: str | None = None,
     block: str | None = None,
 ) -> Due:
-    """The expiries that are due and not recorded by the ledger's now, and by the end of a day."""
+    """Returns the expiries that are due by the ledger's now and by the end of a day, and are not recorded."""
     due_by = _due_by(state.now(now), state.zone, as_of)
     parameters = {"ledger": state.ledger, "due_by": due_by, "due_of": customer, "due_block": block}
     row = connection.exec_driver_sql(DUE_EXPIRIES, parameters).one()
@@ -321,7 +323,9 @@ def _last_moment(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _promised(database: Database, request: _Request, read: Callable[[], Sequence[Any]]) -> Any:
-    """The row of a point in time; read again after a promise if a batch could still have changed the answer."""
+    """Returns the row of a point in time. It is read again after a promise if a batch could have changed the answer
+    meanwhile.
+    """
     rows, ledger, known_at = read(), request.ledger, request.known_at
     if not rows:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)

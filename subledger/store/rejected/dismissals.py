@@ -1,7 +1,7 @@
 """Settlement of rejections: dismissals, reopenings, and the note that an event was recorded since.
 
-Each dismissal and each reopening is a row of ``rejection_steps``, which is never changed; a rejection has the last
-dismissal beside it. Rows are locked in the order of their ids, as the keeper does, so that the two never deadlock.
+Each dismissal and each reopening is a row of ``rejection_steps``, which never changes. A rejection also has its last
+dismissal in its own row. Rows are locked in the order of their ids, as in the keeper, so that the two never deadlock.
 
 Owns: these changes of ``rejected_events``, the table ``rejection_steps``. Does not own: the right to dismiss (api).
 """
@@ -30,7 +30,7 @@ from subledger.store.rejected.rejections import (
 AT_ONCE: Final = 1_000
 """The most rejections that one transaction dismisses."""
 SETTLED_AT_ONCE: Final = 10_000
-"""Rejections of each code that are looked up in the log at once."""
+"""The most rejections of each code that are looked up in the log at once."""
 _NEVER: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 LOCK: Final = """
@@ -70,7 +70,7 @@ WHERE r.ledger = %(ledger)s AND r.rejection_id = found.rejection_id
 
 
 def dismiss(database: Database, ledger: str, rejection_id: str, *, by: str, reason: str) -> Kept:
-    """Settles a rejection that will never be recorded. Raises UnknownRejection, RejectionSettled."""
+    """Dismisses a rejection, which will never be recorded. Raises UnknownRejection, RejectionSettled."""
     with database.write() as connection:
         found = rejection(connection, ledger, rejection_id)
         if found.state != OPEN:
@@ -86,8 +86,10 @@ def dismiss(database: Database, ledger: str, rejection_id: str, *, by: str, reas
 
 
 def dismiss_seen(database: Database, ledger: str, seen: Sequence[Open], *, by: str, reason: str) -> set[str]:
-    """Dismisses rejections as they were shown, some at a time. Returns the ids of those that were still open. One that
-    was refused again since stays open: nobody has seen that refusal."""
+    """Dismisses rejections that were shown, in groups. Returns the ids of those that were still open.
+
+    A rejection that was refused again meanwhile stays open, because nobody has seen that refusal.
+    """
     done: set[str] = set()
     for start in range(0, len(seen), AT_ONCE):
         pairs = [(each.rejection_id, each.last_at) for each in seen[start : start + AT_ONCE]]
@@ -120,15 +122,15 @@ def check_retriable(found: Kept) -> None:
 
 
 def settle(database: Database, ledger: str) -> None:
-    """Notes the rejections whose events are recorded since, so that they are not read again among the open ones."""
+    """Notes the rejections whose events were recorded since, so that they are not read again among the open ones."""
     with database.write() as connection:
         connection.execute(SETTLE, {"ledger": ledger, "most": SETTLED_AT_ONCE, "first_before": None})
 
 
 def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]) -> datetime:
     """Locks rejections. Returns now, or a moment after their last change if the clock is behind it."""
-    # Each act is later than the one before it, also if the server's clock was set back: the state of a rejection is
-    # told by comparing these moments.
+    # Each act is later than the previous one, even if the server's clock was set back, because these moments decide the
+    # state of a rejection.
     rows = connection.execute(LOCK, (ledger, list(rejection_ids))).fetchall()
     return max((max(now, last + MICROSECOND) for now, last in rows), default=_NEVER)
 
@@ -136,7 +138,7 @@ def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]
 def _dismiss(
     connection: WriteConnection, ledger: str, seen: Sequence[tuple[str, datetime]], by: str, reason: str
 ) -> set[str]:
-    # The moments are those that were shown: DISMISS leaves out a row whose last refusal is later, under the lock.
+    # The moments are those that were shown. Under the lock, DISMISS leaves out a row with a later refusal.
     ids, moments = [name for name, _ in seen], [at for _, at in seen]
     now = _lock(connection, ledger, ids)
     values = {"ledger": ledger, "ids": ids, "moments": moments, "by": by, "reason": reason, "now": now}

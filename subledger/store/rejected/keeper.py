@@ -4,7 +4,7 @@ Rejections are written in their own transaction, without the ledger's lock. By t
 are in the log, and are duplicates if the call is sent again. If the same content is refused again, its row is updated
 and takes no more room. If there was no room for its text before, and there is now, the text is added.
 
-Owns: rows that are added to the table ``rejected_events``. Does not own: their settlement (dismissals), reading them
+Owns: adding rows to the table ``rejected_events``. Does not own: their settlement (dismissals), reading them
 (rejections), the fields read from a refused event (subledger.events.rejections).
 """
 
@@ -376,6 +376,6 @@ def _new_text(row: _Row, known: Mapping[str, _Known]) -> bytes | None:
 
 
 def _kept_text(problem: Mapping[str, Any]) -> str:
-    with suppress(TypeError):  # half a surrogate pair, which an error may quote
+    with suppress(TypeError):  # an error may quote half a surrogate pair
         return orjson.dumps(problem, default=str).decode()
     return json.dumps(problem, default=str, ensure_ascii=False).encode("utf-8", "replace").decode()

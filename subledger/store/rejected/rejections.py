@@ -1,10 +1,10 @@
-"""Refused events as stored, and their state.
+"""Refused events as they are stored, and their state.
 
-A row is open until an event of its source and id is recorded after it (``retried`` if that has the same content,
-``corrected`` if it has another), or until a person dismisses it. After another refusal, or a reopening, it is open
-again. The log shows if an event was recorded. ``settled_position`` only notes a recorded event that was found, so
-that the open rows can be read without all earlier ones: by the indexes ix_rejected_events_open and, for a few of each
-code, ix_rejected_events_open_by_code.
+A row is open until an event with its source and id is recorded after it: ``retried`` if that event has the same
+content, ``corrected`` if it has another. A person can also dismiss it. After another refusal, or a reopening, it is
+open again. The log shows if an event was recorded. ``settled_position`` only notes that such an event was found. So the
+open rows can be read without all earlier ones, by two indexes: ix_rejected_events_open, and
+ix_rejected_events_open_by_code for a few of each code.
 
 Owns: reading the tables ``rejected_events`` and ``rejection_steps``. Does not own: writing them (keeper,
 dismissals).
@@ -32,9 +32,9 @@ ALL: Final = "all"
 """The word for all states together, over HTTP and on the command line."""
 
 BEYOND: Final = "counted"
-"""The value of ``way`` in rows that only count."""
+"""The value of ``way`` in rows that only count refusals."""
 COUNTED_AT_MOST: Final = 200_000
-"""The most rejections that are read for a count, the oldest first."""
+"""The most rejections that are read for a count, beginning with the oldest."""
 
 NOT_DISMISSED: Final = "(r.dismissed_at IS NULL OR greatest(r.last_at, r.reopened_at) > r.dismissed_at)"
 UNSETTLED: Final = f"{NOT_DISMISSED} AND coalesce(r.settled_position, 0) <= r.position"
@@ -66,7 +66,9 @@ _CHOSEN: Final = """
 
 
 def _chosen_of(state: str | None) -> str:
-    """The conditions of a choice. Of open ones the index has those that are neither dismissed nor known as recorded."""
+    """Returns the conditions of a choice. For open rejections, the index has those that are neither dismissed nor noted
+    as recorded.
+    """
     return f"{_CHOSEN} AND {UNSETTLED}" if state == OPEN else _CHOSEN
 
 
@@ -96,7 +98,9 @@ WITH RECURSIVE kinds (of_code, kind) AS (
           AND (%(first_before)s::timestamptz IS NULL OR r.first_at < %(first_before)s)
         ORDER BY r.first_at, r.rejection_id LIMIT %(most)s) AS r
 )"""
-"""The unsettled rejections of each code and kind, at most so many of each, so that one kind cannot hide another."""
+"""The unsettled rejections of each code and kind. A limit for each of them ensures that one kind cannot hide
+another.
+"""
 
 
 def _counted(found: str) -> str:
@@ -186,13 +190,15 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """True if the stored text is all that was sent."""
+        """True if the stored text is complete."""
         return self.sent is not None and len(self.sent) == self.sent_bytes
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    """A filter of rejections; None: any. ``since`` (inclusive) and ``until`` (exclusive) are compared with the event's
-    time or, if it cannot be read, with the time of the first refusal; ``first_before`` always with the latter.
+    """A filter of rejections; None: any.
+
+    ``since`` (inclusive) and ``until`` (exclusive) are compared with the event's time or, if it cannot be read, with
+    the time of the first refusal. ``first_before`` is always compared with the time of the first refusal.
     """
 
     state: str | None = None
@@ -214,8 +220,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 class Count(msgspec.Struct, frozen=True, kw_only=True):
     """Rejections of one code: their number, refusals, first and last time, and amounts.
 
-    ``beyond`` of them were counted and not stored one by one, so their amounts are not known. ``used_up`` are usage
-    refused for one reason only: all credits are used up.
+    ``beyond`` of them were only counted and not stored one by one, so their amounts are unknown. ``used_up`` are
+    refusals of usage for only one reason: all credits are used up.
     """
 
     code: str
@@ -230,9 +236,9 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Rejections by code. ``complete``: false if there are more, of any code, than are read for a count.
+    """Rejections by code. ``complete``: False if there are more rejections, of any code, than the limit of a count.
 
-    ``found_recorded``: rejections read for a count of open ones whose events are recorded, which is not noted yet.
+    ``found_recorded``: rejections whose events were found recorded during a count of open ones, and are not noted yet.
     """
 
     by_code: tuple[Count, ...] = ()
@@ -241,7 +247,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True):
-    """An open rejection without its text, as it was when it was last refused."""
+    """An open rejection without its text, in its state after the last refusal."""
 
     rejection_id: str
     last_at: datetime
@@ -263,7 +269,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def span(first: date | None, last: date | None, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
-    """The moments from the beginning of a day through the end of another, in a ledger's time zone."""
+    """Returns the moments from the beginning of a day through the end of another, in a ledger's time zone."""
     after = None if last is None else last + timedelta(days=1)
     since, until = (
         None if day is None else datetime.combine(day, time(), zone).astimezone(UTC) for day in (first, after)
@@ -272,7 +278,7 @@ def span(first: date | None, last: date | None, zone: tzinfo) -> tuple[datetime 
 
 
 def rejection(connection: sa.Connection | WriteConnection, ledger: str, rejection_id: str) -> Kept:
-    """One rejection. Raises UnknownRejection."""
+    """Returns one rejection. Raises UnknownRejection."""
     found = _rows(connection, FIND_ONE, {"ledger": ledger, "id": rejection_id})
     if not found:
         raise UnknownRejection(
@@ -287,22 +293,25 @@ def rejection(connection: sa.Connection | WriteConnection, ledger: str, rejectio
 def rejections_page(
     connection: sa.Connection, ledger: str, chosen: Chosen, *, after: tuple[datetime, str], limit: int
 ) -> list[Kept]:
-    """Rejections after a (moment, id), the oldest first."""
+    """Returns rejections after a (moment, id), the oldest first."""
     parameters = {**chosen.parameters, "ledger": ledger, "at": after[0], "id": after[1], "limit": limit}
     found = _rows(connection, _PAGES[chosen.state], parameters)
     return [Kept(**dict(zip(Kept.__struct_fields__, row, strict=True))) for row in found]
 
 
 def counts(connection: sa.Connection, ledger: str, chosen: Chosen, *, most: int = COUNTED_AT_MOST) -> Counts:
-    """Number of rejections by code; of the first ``most`` that the other conditions choose, those in the state."""
+    """Counts rejections by code. It reads the first ``most`` that match the other conditions, and counts those in the
+    state.
+    """
     found = _rows(connection, _COUNTS[chosen.state], {**chosen.parameters, "ledger": ledger, "most": most})
     return _summed(found, chosen.state, complete=sum(row[1] for row in found) < most)
 
 
 def open_counts(connection: sa.Connection, ledger: str, *, most: int, first_before: datetime | None = None) -> Counts:
-    """Number of open rejections by code; of each code and kind the first ``most`` are read, however many others have.
+    """Counts open rejections by code. For each code and kind it reads the first ``most``, however many other kinds
+    have.
 
-    A kind: only counted; usage for which all credits are used up; all others.
+    The kinds are: only counted; usage for which all credits are used up; all others.
     """
     found = _rows(connection, COUNT_OLDEST, {"ledger": ledger, "most": most, "first_before": first_before})
     read: Counter[tuple[str, str]] = Counter()
@@ -327,20 +336,20 @@ def _summed(found: Sequence[Sequence[Any]], wanted: str | None, *, complete: boo
 
 
 def open_rejections(connection: sa.Connection, ledger: str, chosen: Chosen, *, limit: int) -> list[Open]:
-    """The open ones among the rejections that the other conditions choose, the oldest first."""
+    """Returns the open ones among the rejections that match the other conditions, the oldest first."""
     parameters = {**chosen.parameters, "state": OPEN, "ledger": ledger, "limit": limit}
     found = _rows(connection, _select(OPEN), parameters)
     return [Open(**dict(zip(Open.__struct_fields__, row, strict=True))) for row in found]
 
 
 def texts(connection: sa.Connection, ledger: str, rejection_ids: Sequence[str]) -> dict[str, bytes]:
-    """Texts of rejections that are not dismissed, by id."""
+    """Returns the texts of rejections that are not dismissed, by id."""
     found = _rows(connection, TEXTS, {"ledger": ledger, "ids": list(rejection_ids)})
     return {name: bytes(sent) for name, sent in found}
 
 
 def steps(connection: sa.Connection, ledger: str, rejection_id: str) -> list[Step]:
-    """The dismissals and reopenings of a rejection, oldest first."""
+    """Returns the dismissals and reopenings of a rejection, oldest first."""
     found = _rows(connection, STEPS, {"ledger": ledger, "id": rejection_id})
     return [Step(**dict(zip(Step.__struct_fields__, row, strict=True))) for row in found]
 

@@ -1,7 +1,7 @@
-"""Every table, by subject, with one metadata. The migrations build them; a test compares the two.
+"""Every table, by subject, with one metadata. The migrations build the tables; a test compares the two.
 
-Every key begins with the ledger and nothing but reports crosses ledgers, so that ledgers can be spread over servers.
-Texts, not surrogate keys, name customers, blocks and events: they are the billing system's own ids.
+Every key begins with the ledger, and only reports read several ledgers, so ledgers can be spread over servers.
+Customers, blocks and events are named by texts, not by surrogate keys: they are the billing system's own ids.
 
     the log, append-only     batches, events, entries
     the writer's memory      ledgers (the lock), wallets, wallet_parts, blocks, documents, dimension_sets, merkle_nodes
@@ -16,9 +16,10 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     refused                  rejected_events, rejection_steps
     of customers, erasable   customer_attributes, erasures
 
-A table outside the log that nothing else proves has a ``seal``: a hash of the row, by a trigger (migrations/sealing).
+A table outside the log that nothing else proves has a ``seal``: a hash of the row, made by a trigger
+(migrations/sealing).
 
-Owns: which tables are append-only, sealed and counted, and the application's role. Does not own: the declarations
+Owns: the lists of append-only, sealed and counted tables, and the application's role. Does not own: the declarations
 (``log``, ``derived``, ``general_ledgers``, ``administration``); callers import them and their conditions from here.
 """
 
@@ -42,7 +43,7 @@ from subledger.store.tables.metadata import UNSEALED
 from subledger.store.tables.metadata import metadata as metadata
 
 APP_ROLE: Final = "subledger_app"
-"""The role of everything but migrations."""
+"""The role of all programs but the migrations."""
 
 APPEND_ONLY: Final = tuple(table.name for table in LOG)
 """The log."""
@@ -50,7 +51,7 @@ APPEND_ONLY: Final = tuple(table.name for table in LOG)
 HANDED_OVER: Final = (
     "journals", "journal_exports", "journal_customers", "delivery_steps", "checkpoints", "erasures", "rejection_steps",
 )  # fmt: skip
-"""Tables outside the log whose rows are never changed either."""
+"""Tables outside the log whose rows never change either."""
 
 ONLY_FORWARD: Final = {
     "deliveries": (
@@ -73,11 +74,11 @@ COUNTED: Final = (
     "api_keys", "approvals", "checkpoints", "credential_grants", "deliveries", "erasures", "journal_exports",
     "journals", "rejected_events", "rejection_steps",
 )  # fmt: skip
-"""Tables whose rows are counted as they are added, so that a missing one is detected: see ``tallies``."""
+"""Tables whose rows are counted when they are added, so that a missing row is detected: see ``tallies``."""
 
 
 def sealed_tables() -> dict[str, tuple[str, ...]]:
-    """Every table whose rows are sealed, with the columns that the seal leaves out."""
+    """Returns every table whose rows are sealed, with the columns that the seal leaves out."""
     return {
         name: tuple(table.info.get(UNSEALED, ())) for name, table in metadata.tables.items() if "seal" in table.columns
     }

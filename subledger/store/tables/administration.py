@@ -25,17 +25,18 @@ from sqlalchemy import (
 from subledger.store.tables.metadata import ledger_column, metadata, moment_column, seal_column
 
 EVERY_LEDGER: Final = "*"
-"""In the place of a ledger's name: a key for every ledger."""
+"""The value in place of a ledger's name that means: a key for every ledger."""
 
-# A search in the text: unlike a reading of it as JSON, it fails on no text. Quotes inside of a string are escaped
-# there, and usage that is used up has no other reason (shortfalls).
+# The condition searches in the text, because reading a text as JSON could fail. Quotes inside a JSON string are
+# escaped, so they cannot match. Usage that is refused because all credits are used up has no other reason (shortfalls).
 REJECTION_KIND: Final = (
     "\nCASE\n    WHEN sent IS NULL THEN 'counted'::text\n    WHEN code = 'insufficient_credits'::text"
     """ AND strpos(problem, '"reasons":[{"reason":"used_up"'::text) > 0 THEN 'used_up'::text"""
     "\n    ELSE 'other'::text\nEND"
 )
-"""The kind of a rejection beside its code, as PostgreSQL writes the expression: it only counts others; usage for which
-all credits are used up; any other."""
+"""The kind of a rejection, in the form in which PostgreSQL writes the expression: it only counts others; usage for
+which all credits are used up; any other.
+"""
 
 approvals = Table(
     "approvals",

@@ -1,6 +1,6 @@
 """Tables that follow from the log: heads and settings of ledgers, the writer's memory, totals, hashes of the tree.
 
-A rebuild makes their rows anew from the events. Owns: the declarations. Does not own: the rows (``writing/rows.py``,
+A rebuild makes their rows again from the events. Owns: the declarations. Does not own: the rows (``writing/rows.py``,
 projections).
 """
 
@@ -28,7 +28,7 @@ from sqlalchemy import (
 from subledger.store.tables.metadata import FROZEN_AT_ONCE, ledger_column, metadata, moment_column
 
 LAPSED: Final = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"expired":true%'"""
-"""Blocks that expired and have left their wallet. The index and the statement that reads it share the condition."""
+"""The condition of blocks that expired and have left their wallet. The index and its statement share it."""
 
 POOLED: Final = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"pool":"%'"""
 """Finished blocks of breakage pools. The index and the statement that reads it share the condition."""

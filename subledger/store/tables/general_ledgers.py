@@ -157,7 +157,7 @@ deliveries = Table(
         "'failed', 'abandoned')",
         name="state",
     ),
-    # Whatever is on its way is somebody's to look at: nothing can be forgotten in the midst.
+    # A delivery on its way always has a time of its next step, so that none can be forgotten.
     CheckConstraint("due_at IS NOT NULL OR state NOT IN ('built', 'rendered', 'submitted', 'unknown')", name="due"),
     Index(
         "ux_deliveries_once",

@@ -31,7 +31,9 @@ from subledger.store.tables.metadata import FROZEN_AT_ONCE, ledger_column, metad
 WRITTEN: Final = "(e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)"
 
 MIRRORED: Final = "(e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)"
-"""Conditions on an entry ``e``: written as it is, and written with its sides swapped (``kinds.is_mirrored``)."""
+"""Conditions on an entry ``e``: one for entries with their own sides, one for entries with swapped sides
+(``kinds.is_mirrored``).
+"""
 
 DOCUMENT_ID: Final = """
 CASE type
@@ -42,15 +44,18 @@ CASE type
     WHEN 'payment.refunded'::text THEN data::jsonb ->> 'refund_id'::text
     ELSE NULL::text
 END"""
-"""The id of the document that an event records, as PostgreSQL writes the expression: a test compares the two."""
+"""The id of the document that an event records, in the form in which PostgreSQL writes the expression: a test compares
+the two.
+"""
 
 DOCUMENT_TYPES: Final = (
     "type IN ('payment.received', 'dispute.opened', 'overage.billed', 'payout.settled', 'payment.refunded')"
 )
 
 NO_USAGE: Final = "type <> 'credits.consumed'"
-"""The events that can have an effect which a second person has to allow. An index and the statement that reads it must
-have this condition letter by letter. Usage is in no index but those of its key and its position."""
+"""The events whose effect may need a second person. An index and the statement that uses it must have this condition
+letter by letter. Usage is only in the indexes of its key and its position.
+"""
 
 _TYPES: Final[dict[str, type[TypeEngine[Any]]]] = {
     "text": Text, "int2": SmallInteger, "int4": Integer, "int8": BigInteger, "numeric": Numeric, "date": Date,

@@ -1,6 +1,6 @@
-"""The one metadata of all tables, and the columns that many of them have.
+"""The common metadata of all tables, and the columns that many of them have.
 
-Owns: the names of constraints and indexes, the ledger's column, moments and seals. Does not own: any table.
+Owns: the names of constraints and indexes, the ledger's column, columns of moments and seals. Does not own: any table.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ metadata = MetaData(
 )
 
 FROZEN_AT_ONCE: Final = {"autovacuum_freeze_min_age": 0}
-"""For append-only tables: vacuum freezes a page on its first visit and need not return (subledger/SIZING.md)."""
+"""For append-only tables: vacuum freezes a page on its first visit and need not visit it again
+(subledger/SIZING.md).
+"""
 
 
 def ledger_column() -> Column[str]:
-    """The first column of every key."""
+    """Returns the first column of every key."""
     return Column("ledger", Text, primary_key=True)
 
 
 def moment_column(name: str, *, nullable: bool = False) -> Column[object]:
-    """A moment, with its time zone."""
+    """Returns a column for a moment, with its time zone."""
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
 
 def seal_column() -> Column[bytes]:
-    """The hash of a row. Columns that it leaves out, since a hash beside them covers them, are in the table's info."""
+    """Returns the column for the hash of a row. The hash leaves out columns that have a hash of their own; the table's
+    info lists them.
+    """
     return Column("seal", LargeBinary, nullable=False, comment="SHA-256 of the row, by the trigger sealed")
 
 
 UNSEALED: Final = "unsealed"
-"""The member of a table's ``info`` that names the columns its seal leaves out."""
+"""The member of a table's ``info`` that lists the columns without the seal."""

@@ -1,8 +1,8 @@
 """Writing a batch: one call of the database's function ``append_batch``.
 
-The rows for a table are a group of arrays, one a column; a group without rows is left out of the call. The events and
-entries of a big batch have been copied before, and are left out too. Called on its own, in a transaction of its own,
-the function writes only if the ledger's head is still the one that the batch was decided on.
+The rows for a table are a group of arrays, one for each column. A group without rows is left out of the call. The
+events and entries of a big batch were copied before, and are left out too. If the call is a transaction of its own, the
+function writes only if the ledger's head is still the one on which the batch was decided.
 
 Owns: the parameters of the function, whose SQL is in ``migrations/versions/0007_a_batch_in_one_call.py``. Does not own:
 their values (log, working_set, projections), hashes and the COPY of a big batch (log), and the columns
@@ -48,7 +48,7 @@ _ARRAYS: Final[dict[type[Any], type[Array]]] = {
 
 
 def _columns(table: sa.Table) -> dict[str, type[Array]]:
-    """The columns of a table but the ledger's, which is one parameter for all rows."""
+    """Returns the columns of a table without the ledger's, which is one parameter for all rows."""
     return {column.name: _ARRAYS[type(column.type)] for column in table.columns if column.name != "ledger"}
 
 
@@ -73,7 +73,7 @@ _NAMED: Final = {
 
 
 def rows_as_parameters(group: str, rows: Sequence[Iterable[Any]]) -> Parameters:
-    """The parameters of a group with these rows; none if there are no rows."""
+    """Returns the parameters of a group with these rows; none if there are no rows."""
     if not rows:
         return {}
     columns = zip(*rows, strict=True)
@@ -81,9 +81,9 @@ def rows_as_parameters(group: str, rows: Sequence[Iterable[Any]]) -> Parameters:
 
 
 def call_of(parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """The statement that calls the function with these parameters, and their values, for a RawCursor.
+    """Returns the statement that calls the function with these parameters, and their values, for a RawCursor.
 
-    Placeholders in psycopg's own style would be parsed again on every call, as a statement has more than fifty.
+    A statement has more than fifty placeholders. In psycopg's own style they would be parsed again on every call.
     """
     return _statement(tuple(parameters)), list(parameters.values())
 

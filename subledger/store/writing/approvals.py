@@ -1,7 +1,7 @@
-"""Approval requests: requested by one person, approved or refused by another.
+"""Approval requests: one person makes a request, another person approves or refuses it.
 
-Owns: the table ``approvals``, which is no part of the log: an approved request is recorded as an event, with both names
-in its decision; a waiting or refused one has no effect on the books.
+Owns: the table ``approvals``, which is not part of the log. An approved request is recorded as an event, with both
+names in its decision. A waiting or refused request has no effect on the books.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from subledger.store.tallies import count_one
 from subledger.wallet import Approval
 
 WAITING, APPROVED, REFUSED, RECORDED = "waiting", "approved", "refused", "recorded"
-"""``recorded``: the event was recorded without a second person, as the ledger no longer required one."""
+"""``recorded``: the event was recorded without a second person, because the ledger no longer required one."""
 
 MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
-"""The names of all who could act under a name at a moment: they created a key of that name, or of one of these."""
+"""Returns the names of all who could act under a name at a moment: they created a key of that name, or of one of its
+creators.
+"""
 
 
 def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[str]:  # noqa: ARG001 - a MakersFor
-    """The makers of keys for callers without keys: none."""
+    """Returns no makers, for callers without keys."""
     return ()
 
 
@@ -69,9 +71,9 @@ _effect: Final = msgspec.json.Decoder(EventEffect).decode
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True):
-    """A request for the approval of a second person, with the effect that its event had when it was requested.
+    """A request for the approval of a second person, with the effect of its event at the time of the request.
 
-    ``effect_text`` is absent from requests of a version that did not measure effects.
+    ``effect_text`` is absent from requests of versions that did not measure effects.
     """
 
     approval_id: str
@@ -109,7 +111,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True):
 
 
 def approval_id_of(event: Event) -> str:
-    """The id of the request for an event: the same event always has the same id."""
+    """Returns the id of the request for an event. The same event always has the same id."""
     return "apr-" + hashlib.sha256(f"{event.source}\x00{event.event_id}".encode()).hexdigest()[:20]
 
 
@@ -163,12 +165,12 @@ def decidable(
     made_by: Sequence[str] = (),
     makers_for: MakersFor = no_makers,
 ) -> tuple[ApprovalRequest, Approval]:
-    """A waiting request, and its approval with both names.
+    """Returns a waiting request, and its approval with both names.
 
-    ``made_by``: the makers of the checker's key, any of whom may be the caller. ``makers_for`` finds the makers of the
-    keys that could have been used for the request, any of whom may be its maker. A request without a maker's name can
-    only be refused: the person who approves it may have made it.
-    Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson.
+    ``made_by`` are the makers of the checker's key, any of whom may be the caller. ``makers_for`` finds the makers of
+    the keys that could have been used for the request, any of whom may be the requester. A request without a maker's
+    name can only be refused, because the person who approves it may have made it. Raises UnknownApproval,
+    ApprovalDecided, PersonRequired, SamePerson.
     """
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
     if row is None:
@@ -224,7 +226,7 @@ def decidable(
 
 
 def decided(approval_id: str, state: str, how: str) -> ApprovalDecided:
-    """The error for a request that no longer waits: its state, and who or what settled it."""
+    """Returns the error for a request that no longer waits: its state, and who or what settled it."""
     return ApprovalDecided(
         f"{approval_id} was {state} {how}", field="approval", expected="something that waits", found=state
     )
@@ -250,14 +252,16 @@ def settle(
 
 
 def settle_recorded(connection: WriteConnection, ledger: str, event: Event, position: int, at: datetime) -> str:
-    """Settles the request for an event that is recorded without a second person. Returns how, in words."""
+    """Settles the request for an event that is recorded without a second person. Returns the way of settling, in
+    words.
+    """
     how = f"at position {position} without a second person, as the ledger asked for none any more"
     connection.execute(DECIDE, (RECORDED, None, at, how, ledger, approval_id_of(event)))
     return how
 
 
 def read_request(connection: sa.Connection, ledger: str, approval_id: str) -> ApprovalRequest:
-    """One request. Raises UnknownApproval."""
+    """Returns one request. Raises UnknownApproval."""
     row = connection.execute(sa.text(READ_ONE), {"ledger": ledger, "id": approval_id}).one_or_none()
     if row is None:
         raise _unknown(approval_id)
@@ -271,6 +275,6 @@ def _unknown(approval_id: str) -> UnknownApproval:
 def approvals_page(
     connection: sa.Connection, ledger: str, *, state: str | None, after: tuple[datetime, str], limit: int
 ) -> Sequence[ApprovalRequest]:
-    """Requests, oldest first, after a (moment, id)."""
+    """Returns requests after a (moment, id), oldest first."""
     parameters: dict[str, Any] = {"ledger": ledger, "state": state, "at": after[0], "id": after[1], "limit": limit}
     return [ApprovalRequest(*row) for row in connection.execute(sa.text(PAGE), parameters)]

@@ -1,4 +1,4 @@
-"""PostgreSQL arrays in binary: psycopg's own encoding of a list takes longer than the statement that unnests it.
+"""PostgreSQL arrays in binary. psycopg's own encoding of a list takes longer than the statement that unnests it.
 
 Owns: the encoding of one-dimensional arrays of the types that our statements unnest. Source: PostgreSQL's array_recv,
 and the receive functions of the element types.
@@ -55,7 +55,9 @@ _ELEMENTS: Final[dict[str, Callable[[Any], bytes]]] = {
 
 
 class Array:
-    """Values of one type as a parameter; None is NULL. Each type is a class, as psycopg finds its dumper by class."""
+    """Values of one type as a parameter; None is NULL. Each type has its own class, because psycopg finds a dumper by
+    class.
+    """
 
     type: str
     oid: int

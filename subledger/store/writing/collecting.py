@@ -1,7 +1,7 @@
-"""Garbage collection, held off while a batch is recorded.
+"""Garbage collection: switched off while a batch is recorded.
 
-A batch makes tens of thousands of small values and no cycles; a collection within it would visit every wallet in memory
-and free nothing. Values without references are freed at once as always; only cycles wait for the end of the batch.
+A batch makes tens of thousands of small values and no cycles. A collection during the batch would visit every wallet in
+memory and free nothing. Values without references are still freed at once; only cycles wait for the end of the batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ _held_off = 0
 
 @contextmanager
 def collection_held_off() -> Iterator[None]:
-    """Holds off cyclic garbage collection within, in all threads; if it was off before, it stays off."""
+    """Switches cyclic garbage collection off within it, in all threads. If it was off before, it stays off
+    afterwards.
+    """
     global _held_off
     with _guard:
         was_on = gc.isenabled()

@@ -1,6 +1,7 @@
 """Command: the expiry sweep of one ledger, which records the expiry of each block whose time has passed.
 
-A sweep is safe to repeat and to run twice at once: due blocks are read under the ledger's lock, where each is due once.
+A sweep can be repeated and can run twice at once, because due blocks are read under the ledger's lock, where each is
+due once.
 
 Owns: the query of due blocks, the events of their expiries, the batches of a sweep. Does not own: the entries of an
 expiry (deciding/expiry), the sweep of every ledger and its interval (projections/close/expiry_sweeper), the number of
@@ -66,10 +67,10 @@ def expiries_to_record(
     *,
     by: str | None = None,
 ) -> list[Event]:
-    """The events of blocks that expired by ``until``, and by the ledger's now, soonest first.
+    """Returns the events of blocks that expired by ``until``, and by the ledger's now, earliest first.
 
-    Under the lock a block is due once. The ledger's position makes the id unique, as a block whose expiry is changed
-    afterwards can expire a second time.
+    Under the lock a block is due once. The id of an event contains the ledger's position, because a block whose expiry
+    is changed afterwards can expire a second time.
     """
     until = min(until, ledger_now(connection, state))
     return [

@@ -1,11 +1,12 @@
 """Details of refusals: why there were too few credits, and the event that recorded a document first.
 
-They are found for refused events alone, and after the commit: while a ledger is locked every other writer waits, and a
-customer may have thousands of open blocks. A wallet is a value, so the one of the decision can still be read. Each case
-of a batch is examined once, and all cases together examine a limited number of open blocks; a refusal beyond the limit
-says only how many credits were requested, available and missing.
+They are found only for refused events, and after the commit: while a ledger is locked every other writer waits, and a
+customer may have thousands of open blocks. A wallet is an immutable value, so the wallet of the decision can still be
+read. Each case of a batch is examined once. All cases together examine a limited number of open blocks. A refusal
+beyond the limit has only the numbers of requested, available and missing credits.
 
-Owns: these queries, and their limit. Does not own: the words (shortfalls, context), the decision, which stays as it is.
+Owns: these queries, and their limit. Does not own: the words (shortfalls, context), the decision, which does not
+change.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from subledger.store.writing.referenced_rows import find_first, find_lapsed
 from subledger.wallet import Wallet
 
 MOST_LOOKS: Final = 100_000
-"""Open blocks that are examined for the refusals of one batch: some tenths of a second. The largest call, if all of it
-is refused, has as many if its customers have ten each."""
+"""The most open blocks that are examined for the refusals of one batch: some tenths of a second. The largest call needs
+as many if all of it is refused and each customer has ten open blocks.
+"""
 
 
 class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Refusals of usage with the same reasons: of the same wallet, unit, product, moment and block."""
+    """Refusals of usage with the same reasons: the wallet, unit, product, moment and block are the same."""
 
     wallet: Wallet
     customer_known: bool
@@ -51,7 +53,7 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.customer_known and self.block_id is None
 
     def reasons(self, lapsed: list[Block]) -> tuple[Shortfall, ...]:
-        """The reasons, with regard to blocks that had left the wallet when the event was decided."""
+        """Returns the reasons. They include blocks that had left the wallet when the event was decided."""
         if not self.customer_known:
             return (UNKNOWN_CUSTOMER,)
         _, event = self.refused[0]
@@ -78,14 +80,14 @@ class Refusals:
     def add(
         self, error: SubledgerError, event: Event, wallet: Wallet, *, customer_known: bool, late: bool, position: int
     ) -> None:
-        """Takes in a refusal that may have details, with the wallet and the position at which it was decided."""
+        """Adds a refusal that may have details, with the wallet and the position at which it was decided."""
         if isinstance(error, InsufficientCredits) and is_of(event, CreditsConsumed):
             data = event.data
             key = id(wallet), data.unit, data.product, data.block_id, event.occurred_at, late
             case = self._cases.get(key)
             if case is None:
                 if self.looks and self.looks + len(wallet.blocks) > self._most_looks:
-                    return  # without its wallet, which would stay in memory; the first case is always examined
+                    return  # its wallet, which would stay in memory, is not needed; the first case is always examined
                 self.looks += len(wallet.blocks)
                 case = self._cases[key] = _Case(
                     wallet=wallet, customer_known=customer_known, late=late, position=position, refused=[]
@@ -97,7 +99,7 @@ class Refusals:
                 self._documents.append((error, document))
 
     def explained(self, connection: WriteConnection, ledger: str) -> dict[int, SubledgerError]:
-        """Finds errors with details, by the identity of those that they replace, with one query of each kind."""
+        """Returns errors with details, by the identity of the errors that they replace, with one query of each kind."""
         customers = {case.wallet.customer for case in self._cases.values() if case.lapses}
         lapsed = find_lapsed(connection, ledger, customers) if customers else {}
         found: dict[int, SubledgerError] = {}

@@ -1,12 +1,12 @@
 """Group commit: the events that callers send while a batch is being committed are the next batch.
 
-Leader and followers: the first caller that finds a ledger free writes everything that waits for it, in one batch. The
-others wait for their outcomes, and the one that has waited longest leads next. So a caller alone makes a direct call,
-each caller leads at most once, and there is no thread to start, to watch or to end. A task of an event loop must not
-block its loop, so a thread of a small pool leads for it.
+The method is leader and followers. The first caller that finds a ledger free writes all waiting events in one batch.
+The others wait for their outcomes, and the one that has waited longest leads next. So a single caller makes a direct
+call, each caller leads at most once, and no thread has to be started, watched or ended. A task of an event loop must
+not block its loop, so a thread of a small pool leads for it.
 
-Owns: the order of writing, and the requests that wait. Does not own: how a batch is recorded (recorder), the limits of
-the queue (queue).
+Owns: the order of writing, and the waiting requests. Does not own: recording a batch (recorder), the limits of the
+queue (queue).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Watch(Protocol):
         """A batch was committed, for so many callers."""
 
     def refused(self, code: str) -> None:
-        """A request was refused before it was recorded: the code of its error."""
+        """A request was refused before it was recorded. ``code`` is the code of its error."""
 
 
 class Gatherer:
-    """Records the events of many callers in common batches, each ledger by itself.
+    """Records the events of many callers in common batches. Each ledger has its own batches.
 
-    The events of a caller stay together and in order, and it gets the outcomes of its own events. Safe to share between
-    threads and event loops. Several processes may each have one: the ledger's lock decides between them.
+    The events of a caller stay together and in order, and it gets the outcomes of its own events. It can be shared
+    between threads and event loops. Several processes may each have one: the ledger's lock decides between them.
     """
 
     def __init__(self, recorder: Recorder, limits: Limits | None = None, watch: Watch | None = None) -> None:
@@ -49,8 +49,8 @@ class Gatherer:
         self._recorder = recorder
         self._watch = watch
         self._queues: dict[str, LedgerQueue] = {}
-        # One lock for every queue, as the limits are on all of them together. It is held for moments, never during a
-        # commit: every caller of every ledger needs it.
+        # All queues share one lock, because the limits are for all of them together. It is held for moments, never
+        # during a commit, because every caller of every ledger needs it.
         self._guard = threading.Lock()
         self._empty = threading.Condition(self._guard)
         self._events = self._bytes = 0
@@ -60,10 +60,11 @@ class Gatherer:
     # --- what callers do ----------------------------------------------------------------------------------
 
     def record(self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY) -> list[Outcome]:
-        """Records events together with those of other callers. Returns one outcome an input, in order, once durable.
+        """Records events together with those of other callers. Returns one outcome for each input, in order, once
+        durable.
 
-        Raises LedgerBusy, Overloaded and Stopping, and then has recorded nothing; UnknownLedger and DatabaseUnavailable
-        as the recorder does.
+        Raises LedgerBusy, Overloaded or Stopping if nothing was recorded; UnknownLedger and DatabaseUnavailable as the
+        recorder does.
         """
         if not inputs:
             return []
@@ -98,11 +99,11 @@ class Gatherer:
 
     @property
     def depth(self) -> int:
-        """The number of events that were sent and not answered yet."""
+        """The number of sent events that are not answered yet."""
         return self._events
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Accepts no more requests, and waits for those that were accepted. Returns False after ``timeout_s``."""
+        """Accepts no more requests, and waits for the accepted ones. Returns False after ``timeout_s``."""
         with self._guard:
             self._stopping = True
             for queue in self._queues.values():
@@ -139,8 +140,8 @@ class Gatherer:
     def _give_up(self, queue: LedgerQueue, request: Request) -> None:
         """Refuses a request that has waited too long.
 
-        Once its batch is being written it waits on: only the commit tells whether its events are recorded, and an error
-        would make the caller believe that they are not.
+        Once its batch is being written it must wait on. Only the commit decides if its events are recorded, and an
+        error would make the caller believe that they are not.
         """
         with self._guard:
             if request.answered or request.taken or request.leads:
@@ -158,7 +159,7 @@ class Gatherer:
         request.wake()
 
     def _leave(self, queue: LedgerQueue, request: Request) -> None:
-        """Withdraws the waiting request of a caller that is gone. If it was to lead, another one leads."""
+        """Withdraws the waiting request of a caller that has gone. If it was to lead, another request leads."""
         with self._guard:
             if not request.taken and not request.answered:
                 self._withdraw(queue, request)
@@ -181,14 +182,14 @@ class Gatherer:
     # --- leading ------------------------------------------------------------------------------------------
 
     def _appoint(self, queue: LedgerQueue, request: Request) -> None:
-        """Makes a request's caller the leader; the guard is held."""
+        """Makes a request's caller the leader. The caller of this method has the guard."""
         request.leads = True
         if isinstance(request, ThreadRequest):
             request.wake()
             return
         try:
             self._writers.submit(self._lead_for_tasks, queue)
-        except RuntimeError as error:  # the interpreter is ending, and no thread can be had
+        except RuntimeError as error:  # the interpreter is ending, so no thread can be started
             for other in queue.waiting:
                 other.fail(Stopping(f"no batch can be written any more: {error}"))
                 other.wake()
@@ -197,7 +198,7 @@ class Gatherer:
             queue.led = False
 
     def _pass_on(self, queue: LedgerQueue) -> None:
-        """Appoints the one that has waited longest, if anybody waits; the guard is held."""
+        """Appoints the request that has waited longest, if there is one. The caller of this method has the guard."""
         if queue.waiting:
             self._appoint(queue, queue.waiting[0])
             return
@@ -207,15 +208,15 @@ class Gatherer:
 
     def _lead_for_tasks(self, queue: LedgerQueue) -> None:
         with self._guard:
-            # The task that was to lead may have been cancelled since: then another request leads, or none waits.
+            # The appointed task may have been cancelled since. Then another request leads, or none waits.
             head = queue.waiting[0] if queue.waiting else None
             if not isinstance(head, TaskRequest) or not head.leads:
                 return
-            head.leads = False  # this thread leads, also if the task is cancelled from here on
+            head.leads = False  # from here on this thread leads, even if the task is cancelled
         self._lead(queue)
 
     def _lead(self, queue: LedgerQueue) -> None:
-        """Writes one batch, answers its callers, and passes the lead on."""
+        """Writes one batch, answers its callers, and appoints the next leader."""
         batch: list[Request] = []
         try:
             queue.gather(self._guard, self.limits)
@@ -231,10 +232,11 @@ class Gatherer:
                     self._pass_on(queue)
 
     def _settle(self, queue: LedgerQueue, batch: Sequence[Request]) -> None:
-        """Answers a batch, also if its leader was interrupted (Ctrl-C in the leader's thread).
+        """Answers a batch, even if its leader was interrupted (Ctrl-C in the leader's thread).
 
-        Then the batch was rolled back, or it is recorded and a second attempt finds duplicates: either way its
-        followers can wait for the next leader. They must neither hang nor fail because of somebody else's interrupt.
+        After an interrupt the batch was rolled back, or it was recorded and a second attempt finds duplicates. In both
+        cases its followers can wait for the next leader. They must neither hang nor fail because of another caller's
+        interrupt.
         """
         with self._guard:
             if batch and not batch[0].answered:
@@ -269,7 +271,8 @@ class Gatherer:
             if len(batch) == 1:
                 batch[0].fail(error)
                 return
-            # An error that nobody foresaw, from some event of the batch: only the caller of that event should get it.
+            # The error was not foreseen, and some event of the batch caused it. Only the caller of that event should
+            # get it.
             for request in batch:
                 self._write(queue, [request])
         else:
@@ -292,7 +295,7 @@ class Gatherer:
 
 
 def _own(error: SubledgerError) -> SubledgerError:
-    """A copy of an error for one of several callers: raising an error writes its traceback into it."""
+    """Returns a copy of an error for one of several callers, because raising an error writes its traceback into it."""
     copied = copy.copy(error)
     copied.__cause__ = error
     return copied

@@ -1,6 +1,6 @@
-"""A ledger's row: its head and its settings. Who has locked it may write.
+"""A ledger's row: its head and its settings. The process that has locked this row may write.
 
-Owns: locking, reading and saving that row. Does not own: what happens while it is locked (recorder, batch).
+Owns: locking, reading and saving that row. Does not own: the work under the lock (recorder, batch).
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 
 HeadKey = tuple[int, bytes, int]
 """Position, batch hash and replacements of a head. The position alone is not enough: after a restore it may have other
-content, which the hash tells; and a rebuild, which counts as a replacement, writes other rows for the same content."""
+content, which has another hash, and a rebuild, which counts as a replacement, writes other rows for the same content.
+"""
 
 
 class Head(msgspec.Struct, kw_only=True):
-    """A ledger's head, advancing through a batch. Every wallet's row has all events through ``wallets_through``.
+    """A ledger's head, advancing through a batch. Every wallet's row contains all events through ``wallets_through``.
 
-    ``recorded_at`` is the moment of the batch. ``clock`` is a time that the database's clock had passed when this
+    ``recorded_at`` is the moment of the batch. ``clock`` is a time of the database's clock. It had passed when this
     process's monotonic clock showed ``clock_read_at_s``.
     """
 
@@ -63,26 +64,27 @@ class Head(msgspec.Struct, kw_only=True):
 
     @property
     def key(self) -> HeadKey:
-        """The identity of what the ledger and its rows contain."""
+        """The identity of the content of the ledger and its rows."""
         return self.position, self.batch_hash, self.replacements
 
     def for_next_batch(self) -> Head:
-        """A copy for a batch without the lock, at the time of the database's clock as this process reckons it.
+        """Returns a copy for a batch without the lock, with this process's estimate of the database's clock.
 
-        The reckoned time is never later than the database's, as what passed on the way is not counted; unless a clock
-        was set or runs wrong. The database checks it, and does not write a batch from the future or from long ago.
+        The estimate is never later than the database's clock, because the time of the transmission is not counted. The
+        exceptions are a clock that was set or runs wrong. The database checks the time, and refuses a batch from the
+        future or from long ago.
         """
         now = self.clock + timedelta(seconds=time.monotonic() - self.clock_read_at_s)
         moment = max(now, self.recorded_at + timedelta(microseconds=1))
         return msgspec.structs.replace(self, recorded_at=moment, frontier=self.frontier.copy())
 
     def with_clock(self, clock: datetime) -> Head:
-        """The same head, with a time of the database's clock that has just arrived."""
+        """Returns the same head, with a time of the database's clock that has just arrived."""
         return msgspec.structs.replace(self, clock=clock, clock_read_at_s=time.monotonic())
 
 
 def head_of(ledger: str, row: Any) -> Head:
-    """The head from a row of ``LOCK_LEDGER``. Raises UnknownLedger if there is no row."""
+    """Returns the head from a row of ``LOCK_LEDGER``. Raises UnknownLedger if there is no row."""
     if row is None:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
     *settings, position, batch_hash, frontier, replacements, wallets_through, recorded_at = row
@@ -100,7 +102,7 @@ def head_of(ledger: str, row: Any) -> Head:
 
 
 def create(connection: WriteConnection, ledger: str) -> bool:
-    """Inserts the row of a new ledger. Returns False if there is one."""
+    """Inserts the row of a new ledger. Returns False if the ledger exists."""
     return connection.execute(NEW_LEDGER, (ledger, NO_HASH)).fetchone() is not None
 
 

@@ -1,11 +1,11 @@
-"""Loading: everything that deciding a batch may need is read before its first event is decided.
+"""Loading: all data that the decisions of a batch may need are read before its first event is decided.
 
-Decisions ask nothing of the database, and must not: a big batch copies its events into the log while it decides them,
-and the connection is busy with that copy until the last event. A batch of usage for which everything is remembered
-sends no query here.
+Decisions must not query the database: a big batch copies its events into the log while it decides them, and the
+connection is busy with that copy until the last event. A batch of usage sends no query here if the memory has
+everything.
 
-Owns: which queries a batch needs, and their order. Does not own: the queries (referenced_rows), what is remembered
-(memory), what a batch sees (working_set).
+Owns: the choice and the order of a batch's queries. Does not own: the queries (referenced_rows), the writer's memory
+(memory), the data of a batch (working_set).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from subledger.store.writing.standing import standing_at
 from subledger.store.writing.working_set import WorkingSet
 
 _ONCE_BY_THE_LOG = frozenset({"payout.settled", "payment.refunded"})
-"""Payments, invoices and disputes are documents that are loaded in any case."""
+"""Payments, invoices and disputes are documents, which are always loaded."""
 
 
 def load(
@@ -53,7 +53,8 @@ def load(
     wanted: References,
     recorded: Mapping[EventKey, FoundEvent],
 ) -> WorkingSet:
-    """Reads what deciding these events may need and the memory does not have. The ledger's lock must be held.
+    """Reads the data that the decisions about these events may need and the memory does not have. The ledger's lock
+    must be held.
 
     ``recorded`` are the events of the log under the keys of ``wanted``.
     """
@@ -85,12 +86,13 @@ def _load_requests_and_effects(
         new = [event for event in events if may_have_effect(event, head.state) and event.key not in working.recorded]
         customers = {event.customer for event in new if event.customer is not None}
         customers |= {event.data.to_customer for event in new if isinstance(event.data, CreditsTransferred)}
-    # Also if the ledger asks for nobody: then effects are not counted, and what is remembered of them must be dropped.
+    # This is done even if the ledger requires no second person. Then effects are not counted, and remembered ones must
+    # be dropped.
     memory.effects.load(connection, head.state, customers, head.recorded_at)
 
 
 def _load_ids(connection: WriteConnection, ledger: str, working: WorkingSet, events: Sequence[Event]) -> None:
-    """Reads the events that recorded the same payouts and refunds, and those invoices that are known already."""
+    """Reads the events that recorded the same payouts and refunds, and the invoices that are known already."""
     once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
     working.first.update(find_first(connection, ledger, {key for key in once if key is not None}))
     working.known_documents = {(kind, document_id) for kind, _, document_id in working.first}
@@ -102,7 +104,7 @@ def _load_ids(connection: WriteConnection, ledger: str, working: WorkingSet, eve
 def _load_references(
     connection: WriteConnection, state: LedgerState, working: WorkingSet, events: Sequence[Event], wanted: References
 ) -> None:
-    """Reads the blocks and documents that the events name, and those that these refer to in turn.
+    """Reads the blocks and documents that the events name, and the blocks and documents to which these refer.
 
     The order matters: reversed usage names the blocks that it drew on, and documents name further blocks and documents.
     """
@@ -128,7 +130,7 @@ def _load_references(
 
 
 def _expired_blocks(connection: WriteConnection, state: LedgerState, events: Sequence[Event]) -> list[FoundBlock]:
-    """The finished blocks that late usage may have been drawn from, if the ledger reclassifies late usage."""
+    """Returns the finished blocks on which late usage may draw, if the ledger reclassifies late usage."""
     usage = [event for event in events if event.type == "credits.consumed"]
     if not usage or state.late_usage != "reclassify":
         return []

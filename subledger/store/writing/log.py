@@ -1,6 +1,6 @@
 """Writing the log: events and entries, the Merkle tree, the batch chain.
 
-Owns: the way of rows into the log, their hashes and the numbers of dimensions. Does not own: the columns
+Owns: writing rows into the log, their hashes and the numbers of dimensions. Does not own: the columns
 (``subledger/store/columns.py``), decisions and entries (``deciding``, ``posting``), the transaction (recorder).
 """
 
@@ -36,7 +36,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The events of one commit. ``dimension_sets`` numbers the dimensions of its entries."""
+    """The events of one commit. ``dimension_sets`` has the numbers of its entries' dimensions."""
 
     ledger: str
     recorded_at: datetime
@@ -55,15 +55,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 FEW: Final = 200
-"""So many events or fewer are quicker as arrays, sent with the rest: a COPY costs some round trips."""
+"""So many events or fewer are faster as arrays in the call of the batch, because a COPY costs some round trips."""
 
 
 class Appending:
-    """A batch on its way into the log: events go to the server while the next ones are decided.
+    """Writes a batch into the log: events go to the server while the next ones are decided.
 
-    Few events are held back and sent with the rest of the batch, and so are all if there is no connection. Until
-    ``finish`` the connection may be in the midst of a COPY, so nothing else can be sent over it.
-    ``dimension_sets`` numbers the dimensions of entries; new ones are added, in the order of their first use.
+    If there are few events, or no connection, they are held back and sent with the rest of the batch. Until ``finish``
+    the connection may be in the middle of a COPY, so nothing else can be sent over it. ``dimension_sets`` has the
+    numbers of the entries' dimensions. New ones are added, in the order of their first use.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Appending:
         return copy
 
     def end_copy(self) -> None:
-        """Ends the copy of a big batch with its entries; the connection is free again."""
+        """Ends the copy of a big batch with its entries. The connection is free again."""
         self._stack.close()
         if self._copy is not None and self._entries:
             copy = self._start(ENTRIES)
@@ -123,7 +123,7 @@ class Appending:
         self._stack.__exit__(type(error), error, error.__traceback__)
 
     def finish(self, batch: Batch, frontier: merkle.Frontier, previous_hash: bytes) -> Parameters:
-        """The rows still to be written, and the tree with the new leaves, as parameters of the batch."""
+        """Returns the rows that are not written yet, and the tree with the new leaves, as parameters of the batch."""
         nodes = [node for leaf in self._leaves for node in frontier.append(leaf)]
         root = frontier.root()
         digest = batch_hash(

@@ -1,6 +1,6 @@
 """Posting rules of adopted policies as rows, for queries: journal lines, journals, proofs.
 
-Owns: writing the rows. Does not own: the rules (an event of the log states them, posting adds the inherited ones).
+Owns: writing the rows. Does not own: the rules (they are in an event of the log, and posting adds the inherited ones).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WHERE p.ledger = %s ORDER BY p.policy
 
 
 def save_rules(connection: WriteConnection, ledger: str, policy: int, rules: Rules) -> None:
-    """Writes the rules of a policy. It reads no answer, so that it can be sent in a pipeline."""
+    """Writes the rules of a policy. It reads no answer, so it can be part of a pipeline."""
     with connection.cursor() as cursor:
         cursor.executemany(SAVE_RULE, _rows(ledger, policy, rules))
 
@@ -38,8 +38,8 @@ def save_rules(connection: WriteConnection, ledger: str, policy: int, rules: Rul
 def save_inherited_rules(connection: WriteConnection, ledger: str) -> None:
     """Adds to every policy of a ledger the rules of entry kinds that are younger than it.
 
-    A writer calls this when it takes over a ledger, before it can post such a kind: entries whose rule has no rows
-    would be missing from journals. Until then nothing needs the rows.
+    A writer calls this when it takes over a ledger, before it can post such a kind. Otherwise entries whose rule has no
+    rows would be missing from journals. Until then the rows are not needed.
     """
     if not YOUNGER_KINDS:
         return

@@ -1,6 +1,6 @@
-"""The queue of one ledger: requests that wait to be recorded, bounded in events and bytes, and their callers.
+"""The queue of one ledger: waiting requests, limited in events and bytes, and their callers.
 
-Owns: admission, the order of waiting, how a caller is woken. Does not own: which caller writes (gathering).
+Owns: admission, the order of waiting, waking callers. Does not own: the choice of the caller that writes (gathering).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a batch and of what may wait.
+    """Limits of a batch and of waiting requests.
 
-    A request waits until it is answered. A request that finds nothing waiting is always accepted, however large it is.
-    ``waiting_s`` limits how long a request waits for its batch to begin, ``gathering_s`` how long a leader waits for
-    the callers of the last batch to come back. ``writers`` is the number of threads that lead for tasks.
+    A request waits until it is answered. If nothing else is waiting, a request is always accepted, however large it is.
+    ``waiting_s``: how long a request waits for its batch to begin. ``gathering_s``: how long a leader waits for the
+    callers of the last batch to send again. ``writers``: the number of threads that lead for tasks.
     """
 
     batch_events: Positive = 1_000
@@ -42,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(ABC):
-    """The events that one caller sends at once, and their outcomes."""
+    """The events of one call, and their outcomes."""
 
     __slots__ = ("answered", "by", "bytes", "error", "events", "inputs", "leads", "outcomes", "taken")
 
@@ -79,8 +79,8 @@ class ThreadRequest(Request):
 
     def __init__(self, inputs: Sequence[Input], by: str) -> None:
         super().__init__(inputs, by)
-        # A lock that is used as a bell: ``wait`` acquires it, ``wake`` releases it from another thread. A semaphore
-        # does the same and costs several times as much, in every call.
+        # The lock is used as a bell: ``wait`` acquires it, and ``wake`` releases it from another thread. A semaphore
+        # does the same but costs several times as much in every call.
         self._bell = threading.Lock()
         self._bell.acquire()
 
@@ -89,7 +89,7 @@ class ThreadRequest(Request):
         return self._bell.acquire(timeout=-1 if timeout_s is None else timeout_s)
 
     def wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the lock is free: the caller is awake already
+        with contextlib.suppress(RuntimeError):  # the lock is free: the caller is already awake
             self._bell.release()
 
 
@@ -108,7 +108,9 @@ class TaskRequest(Request):
 
     @staticmethod
     def wake_all(loop: asyncio.AbstractEventLoop, requests: Sequence[TaskRequest]) -> None:
-        """Wakes all tasks of a loop by one call into it: each call costs a system call and a switch of threads."""
+        """Wakes all tasks of a loop by one call into the loop. Each such call costs a system call and a switch of
+        threads.
+        """
         try:
             loop.call_soon_threadsafe(_resolve, requests)
         except RuntimeError:  # the loop is closed, and its tasks with it
@@ -122,7 +124,7 @@ def _resolve(requests: Sequence[TaskRequest]) -> None:
 
 
 class LedgerQueue:
-    """The requests that wait for one ledger. Everything but ``gather`` is called with the gatherer's guard held."""
+    """The waiting requests of one ledger. Every method but ``gather`` is called with the gatherer's guard held."""
 
     __slots__ = (
         "bytes",
@@ -159,10 +161,10 @@ class LedgerQueue:
         self.bytes -= request.bytes
 
     def gather(self, guard: threading.Lock, limits: Limits) -> None:
-        """Waits for the callers of the last batch to come back, if there were several.
+        """Waits for the callers of the last batch to send again, if there were several.
 
-        They come back one by one: the first would write a batch of one event, and the others the next batch. The wait
-        is at most half of the time that the last commit took, as a commit is all that it can save.
+        They send one by one. Without the wait the first would write a batch of one event, and the others the next
+        batch. The wait is at most half the time of the last commit, because it can save at most one commit.
         """
         with guard:
             if len(self.waiting) >= self.expected or self.events >= limits.batch_events or self.expected < 2:
@@ -174,7 +176,9 @@ class LedgerQueue:
             self.wanted = 0
 
     def take(self, most: int) -> list[Request]:
-        """The next batch: whole requests, in order, ``most`` events unless the first alone has more."""
+        """Returns the next batch: whole requests in order, at most ``most`` events unless the first request alone has
+        more.
+        """
         batch: list[Request] = []
         events = 0
         while self.waiting and (not batch or events + self.waiting[0].events <= most):
@@ -189,7 +193,7 @@ class LedgerQueue:
         self.seconds_an_event = seconds / sum(request.events for request in batch)
 
     def retry_after_s(self, limits: Limits) -> int:
-        """The time until about half of the waiting events are recorded, in whole seconds."""
+        """Returns the time until about half of the waiting events are recorded, in whole seconds."""
         return min(max(1, math.ceil(self.events * self.seconds_an_event / 2)), math.ceil(limits.waiting_s))
 
 

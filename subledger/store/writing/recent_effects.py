@@ -1,7 +1,7 @@
-"""Recent effects: those of a customer's events within the period of time for which a ledger's limits hold.
+"""Recent effects: the effects of a customer's events in the period to which a ledger's limits apply.
 
-The effects of a customer's events are read from the log once, and later batches add theirs: a customer that buys all
-day long is not read again with every purchase. They are a part of the writer's memory, and dropped with it.
+The effects of a customer's events are read from the log once, and later batches add theirs. So they are not read again
+for every purchase of a customer that buys all day. They are part of the writer's memory, and dropped with it.
 
 Owns: reading effects from the log, their sums. Does not own: the effect of an event (deciding/event_effects), the
 limits (deciding/second_person).
@@ -26,7 +26,7 @@ from subledger.store.tables import NO_USAGE
 from subledger.store.writing.arrays import TextArray
 
 MAX_CUSTOMERS: Final = 50_000
-"""Customers whose effects are remembered, at most, besides those of the batch at hand."""
+"""The most customers whose effects are remembered, besides those of the current batch."""
 _effect: Final = msgspec.json.Decoder(EventEffect).decode
 
 FIND_FIRST_SINCE: Final = """
@@ -75,19 +75,19 @@ class _Window:
 
 
 class RecentEffects:
-    """The effects of events of one ledger's customers, as far as they were read."""
+    """The effects of the events of one ledger's customers, for the customers that were loaded."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, _Window] = OrderedDict()
-        self._settings = Approvals()  # the time that counts is theirs
+        self._settings = Approvals()  # the length of the period is in these settings
 
     def load(self, connection: WriteConnection, state: LedgerState, customers: Collection[str], at: datetime) -> None:
         """Reads the effects of these customers' events in the ledger's period before ``at``, without those that a
         second person allowed.
 
-        The period goes by the time of recording, as an event can be dated back. It ends now, not at midnight: around
-        midnight two grants that are each within the limit would pass together. It counts events of all senders, as one
-        person may have the keys of several programs.
+        The period counts the time of recording, because an event can be dated back. It ends now, not at midnight:
+        otherwise two grants around midnight, each within the limit, would both pass. It counts the events of all
+        senders, because one person may have the keys of several programs.
         """
         settings = state.approvals
         if settings != self._settings:
@@ -116,7 +116,7 @@ class RecentEffects:
         return NO_EFFECT if window is None else window.total
 
     def counts(self, customer: str | None) -> bool:
-        """Returns True if a customer's effects were loaded, and so more of them are to be added."""
+        """Returns True if a customer's effects were loaded. Then new effects must be added."""
         return (customer or "") in self._windows
 
     def add(self, customer: str | None, position: int, effect: EventEffect) -> None:

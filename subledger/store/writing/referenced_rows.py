@@ -1,10 +1,10 @@
-"""The rows that events refer to: recorded events, wallets, blocks, documents. One query for each kind of reference.
+"""The rows to which events refer: recorded events, wallets, blocks, documents. Each kind of reference has one query.
 
-Every query looks its ids up one by one in an index, however large the log is, and however little the planner knows of
-it: a batch waits for these queries while it holds the ledger's lock.
+Every query looks its ids up one by one in an index, independent of the size of the log and of the planner's statistics:
+a batch waits for these queries while it has the ledger's lock.
 
-Owns: the queries, and reading their rows. Does not own: which references an event has (events/references), what a batch
-does with the rows (loading), rows that are written (rows).
+Owns: the queries, and reading their rows. Does not own: the references of an event (events/references), the use of the
+rows in a batch (loading), writing rows (rows).
 """
 
 from __future__ import annotations
@@ -97,19 +97,21 @@ ORDER BY e.position DESC
 
 
 class FoundEvent(EventRow, frozen=True, gc=False):
-    """An event of the log with its decision whole. Most are duplicates, of which only the texts are compared."""
+    """An event of the log with its complete decision. Most are duplicates, of which only the texts are compared."""
 
     @property
     def key(self) -> EventKey:
         return self.source, self.event_id
 
     def original(self) -> Original:
-        """Decodes the event and its decision, for an event that refers to it."""
+        """Decodes the event and its decision, for an event that refers to this one."""
         return Original(position=self.position, event=self.read(), decision=decode_decision(self.decision_text))
 
 
 class FoundBlock(msgspec.Struct, frozen=True, gc=False):
-    """The customer of a block; and its state if it is finished, as the state of an open one is in the wallet."""
+    """The customer of a block. If the block is finished, also its state; the state of an open block is in the
+    wallet.
+    """
 
     block_id: str
     customer: str
@@ -125,11 +127,13 @@ class FoundDocument(msgspec.Struct, frozen=True, gc=False):
 
 
 FindingEvents = list[psycopg.Cursor[tuple[Any, ...]]]
-"""Queries that have been sent; a pipeline need not have answered them yet."""
+"""Queries that have been sent. In a pipeline they may not be answered yet."""
 
 
 def find_recorded(connection: WriteConnection, ledger: str, wanted: References) -> FindingEvents:
-    """Sends the queries for events under the keys of a batch, and for the usage it reverses: one query a source."""
+    """Sends the queries for events under the keys of a batch, and for the usage it reverses: one query for each
+    source.
+    """
     by_source: dict[str, list[str]] = {}
     for source, event_id in wanted.keys | wanted.reversed:
         by_source.setdefault(source, []).append(event_id)
@@ -144,18 +148,18 @@ def read_recorded(finding: FindingEvents) -> dict[EventKey, FoundEvent]:
 
 
 def find_wallets(connection: WriteConnection, ledger: str, customers: Collection[str]) -> list[tuple[str, int, Wallet]]:
-    """Finds the wallets of customers, each with the position of the last event that its row has."""
+    """Finds the wallets of customers, each with the position of the last event in its row."""
     rows = connection.execute(FIND_WALLETS, (ledger, ledger, ledger, TextArray(customers)))
     return [(customer, position, decode_wallet(state, *parts)) for customer, position, state, *parts in rows]
 
 
 def find_blocks(connection: WriteConnection, ledger: str, block_ids: Collection[str]) -> list[FoundBlock]:
-    """Finds the blocks of some ids."""
+    """Finds blocks by their ids."""
     return _blocks(connection.execute(FIND_BLOCKS, (ledger, list(block_ids)))) if block_ids else []
 
 
 def find_invoiced_blocks(connection: WriteConnection, ledger: str, invoices: Collection[str]) -> list[FoundBlock]:
-    """Finds the blocks bought on some invoices."""
+    """Finds the blocks that were bought on some invoices."""
     return _blocks(connection.execute(FIND_INVOICED_BLOCKS, (ledger, list(invoices)))) if invoices else []
 
 
@@ -174,7 +178,7 @@ def _blocks(rows: Iterable[tuple[Any, ...]]) -> list[FoundBlock]:
 
 
 def find_documents(connection: WriteConnection, ledger: str, keys: Collection[DocumentKey]) -> list[FoundDocument]:
-    """Finds the documents of some kinds and ids."""
+    """Finds documents by their kinds and ids."""
     if not keys:
         return []
     kinds, ids = [kind for kind, _ in keys], [document_id for _, document_id in keys]
@@ -185,7 +189,7 @@ def find_documents(connection: WriteConnection, ledger: str, keys: Collection[Do
 
 
 def find_known_invoices(connection: WriteConnection, ledger: str, invoices: Collection[str]) -> set[str]:
-    """Finds those of some invoices that a block or a bill has."""
+    """Finds the invoices, of the given ones, that a block or a bill has."""
     if not invoices:
         return set()
     texts = TextArray(invoices)
@@ -193,7 +197,7 @@ def find_known_invoices(connection: WriteConnection, ledger: str, invoices: Coll
 
 
 def find_first(connection: WriteConnection, ledger: str, keys: Collection[OnceKey]) -> dict[OnceKey, First]:
-    """Finds the events that recorded some documents first, as far as they are in the log."""
+    """Finds the events in the log that recorded some documents first."""
     if not keys:
         return {}
     types = {kind: type for type, (kind, _) in DOCUMENTS.items()}
@@ -203,13 +207,13 @@ def find_first(connection: WriteConnection, ledger: str, keys: Collection[OnceKe
         FIND_FIRST, (TextArray([type for type, _ in wanted]), TextArray([name for _, name in wanted]), ledger)
     )
     found: dict[OnceKey, First] = {}
-    for type, processor, document_id, *first in rows:  # the first one last
+    for type, processor, document_id, *first in rows:  # the first one is last, and so it stays in the result
         found[once_key_of(kinds[type], processor, document_id)] = First(*first)
     return {key: first for key, first in found.items() if key in keys}
 
 
 def find_lapsed(connection: WriteConnection, ledger: str, customers: Collection[str]) -> dict[str, list[Block]]:
-    """Finds a few blocks of each customer that expired last and have left the wallet."""
+    """Finds a few blocks of each customer: the last ones that expired and have left the wallet."""
     found: dict[str, list[Block]] = {}
     for customer, state in connection.execute(FIND_LAPSED, (TextArray(customers), ledger, MOST_NAMED)):
         found.setdefault(customer, []).append(decode_block(state))

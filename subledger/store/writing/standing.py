@@ -46,7 +46,9 @@ WHERE b.ledger = %s AND b.block_id = ANY(%s)
 
 
 def _effects() -> list[tuple[str, str, int, bool]]:
-    """Every effect on a remeasured role: kind, role, sign (debits positive), and True if the role is the ledger's."""
+    """Returns every effect on a remeasured role: kind, role, sign (debits positive), and True if the role is the
+    ledger's.
+    """
     effects = []
     for kind in KINDS:
         for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
@@ -60,9 +62,9 @@ def _effects() -> list[tuple[str, str, int, bool]]:
 def standing_at(
     connection: WriteConnection, ledger: str, on: date, functional_currency: str
 ) -> dict[str | None, dict[StandingKey, Standing]]:
-    """Reads the standings by customer (None: the ledger as a whole) that are not zero in both currencies.
+    """Returns the standings by customer (None: the ledger as a whole) that are not zero in both currencies.
 
-    It reads only the entries of customers that have entries in another currency, however large the ledger is.
+    It reads only the entries of customers that have entries in another currency, independent of the size of the ledger.
     """
     customers = [customer for (customer,) in connection.execute(WITH_OTHER_CURRENCIES, (ledger,))]
     if not customers:
@@ -80,7 +82,7 @@ def standing_at(
     }
     found: dict[str | None, dict[StandingKey, Standing]] = {}
     for customer, role, currency, carried_for, amount, functional in connection.execute(STANDING, parameters):
-        # A role that is not kept apart by block has one standing for all blocks.
+        # A role without a standing for each block has one standing for all blocks.
         key = (role, currency, carried_for if role == "prepaid_liability" else subaccount_of(role, carried_for))
         so_far = found.setdefault(customer, {}).get(key, NO_STANDING)
         found[customer][key] = Standing(so_far.amount_minor + amount, so_far.functional_minor + functional)
@@ -94,7 +96,7 @@ def standing_at(
 def refundable_blocks(
     connection: WriteConnection, ledger: str, standing: dict[str | None, dict[StandingKey, Standing]]
 ) -> set[str]:
-    """Finds the blocks of these standings whose liability is owed back in money, and so is remeasured."""
+    """Finds the blocks of these standings whose liability is owed back in money. Such a liability is remeasured."""
     blocks = [block for theirs in standing.values() for role, _, block in theirs if role == "prepaid_liability"]
     if not blocks:
         return set()

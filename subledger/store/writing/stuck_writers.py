@@ -1,17 +1,17 @@
 """Writers that hold a ledger's lock and do nothing: finding them, and ending their transactions.
 
-A writer's process may be stopped, or its machine be lost, in the middle of a batch; the server then waits for the rest
-of it with the ledger locked. Between two statements the server ends such a session by itself
-(``idle_in_transaction_session_timeout``). Within a statement, mostly a COPY, it waits without a limit, as PostgreSQL
-has no setting for that. So a caller whose wait for the lock times out ends the session, and a worker does so once a
-minute.
+A writer's process may stop, or its machine may be lost, in the middle of a batch. Then the server waits for the rest of
+the batch with the ledger locked. Between two statements the server ends such a session by itself
+(``idle_in_transaction_session_timeout``). Within a statement, usually a COPY, it waits without a limit, because
+PostgreSQL has no setting for it. So a caller whose wait for the lock times out ends the session, and a worker does so
+once a minute.
 
-A writer is stuck if the server has waited for it for ``Timeouts.stuck_writer_s``, and in a pause after that its COPY
-has not moved: a batch that goes on over a slow link is not ended.
+A writer is stuck if the server has waited for it for ``Timeouts.stuck_writer_s``, and its COPY does not advance during
+another pause. So a batch that advances over a slow link is not ended.
 
 Owns: the functions ``ledger_lock_holders`` and ``end_stuck_writers`` of the database, whose text is in the migrations.
-They run as the owner, as the application's role may neither see nor end another session. Does not own: the limits
-(timeouts), the lock (recorder). On a Citus cluster the lock is another server's, and nothing is found.
+They run as the owner, because the application's role may neither see nor end another session. Does not own: the limits
+(timeouts), the lock (recorder). On a Citus cluster another server has the lock, and nothing is found.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ log = structlog.get_logger("subledger.store")
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """A session of the database that holds a ledger's lock, with the time it has held it and kept the server waiting.
+    """A session that holds a ledger's lock, with two times: how long it has held the lock, and how long the server has
+    waited for it.
 
-    ``waiting_s`` is 0 while the server works for it. ``client`` is its address, None on the server's own machine.
+    ``waiting_s`` is 0 while the server works for it. ``client`` is its address, None if it is on the server's own
+    machine.
     """
 
     pid: int
@@ -56,15 +58,15 @@ class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lock_holder(row: Any) -> LockHolder:
-    """The holder in a row of ``FIND_LOCK_HOLDERS``."""
+    """Returns the holder in a row of ``FIND_LOCK_HOLDERS``."""
     return LockHolder(**dict(zip(LockHolder.__struct_fields__, row, strict=True)))
 
 
 def end_stuck_writers(database: Database, ledger: str) -> list[int]:
-    """Ends the sessions that are stuck with a ledger's lock, and returns their process ids in the server.
+    """Ends the sessions that are stuck with a ledger's lock. Returns their process ids on the server.
 
-    The result is empty too if the database does not allow it: then the server's administrator must end them.
-    Raises DatabaseUnavailable.
+    The result is also empty if the database does not allow it. Then the server's administrator must end them. Raises
+    DatabaseUnavailable.
     """
     after_s = database.timeouts.stuck_writer_s
     parameters = {"ledger": ledger, "after_s": after_s, "pause_s": min(_PAUSE_S, after_s / 4)}

@@ -1,10 +1,10 @@
-"""The working set of a batch: what its events refer to, and what it has changed so far.
+"""The working set of a batch: the rows to which its events refer, and its changes so far.
 
-It is made anew for each batch and laid over the writer's memory: it reads what the memory has, and everything that the
-batch changes is here until the commit. So a batch that comes to nothing is taken back by dropping its working set.
+Each batch has a new working set, on top of the writer's memory. It reads from the memory, and has all changes of the
+batch until the commit. So a batch that is rolled back leaves no trace: its working set is dropped.
 
-Owns: what a batch sees and changes, and which rows that makes. Does not own: filling it (loading), what changes wallets
-(evolving), the encoding of rows (rows), what is remembered afterwards (memory).
+Owns: the data and the changes of a batch, and the choice of its rows. Does not own: filling it (loading), changing
+wallets (evolving), the encoding of rows (rows), the memory afterwards (memory).
 """
 
 from __future__ import annotations
@@ -39,24 +39,26 @@ class CustomerInBatch(msgspec.Struct, kw_only=True, gc=False):
     """A customer's wallet before and during a batch, and whether its row must be written with the batch."""
 
     before: Wallet
-    """With the finished blocks and documents that the batch recalled: their rows are compared with it."""
+    """The wallet before the batch, with the finished blocks and documents that the batch recalled: their rows are
+    compared with it.
+    """
     wallet: Wallet
     is_new: bool = False
     row_is_due: bool = False
-    """If not, the row may be left for later: all that happened to it is usage."""
+    """If False, the row may be written later, because only usage has changed the wallet."""
     events: int = 0
     last_position: int = 0
 
 
 class WorkingSet:
-    """Reads and changes of one batch. Until the commit they are known here alone."""
+    """Reads and changes of one batch. Until the commit, only this object has them."""
 
     def __init__(self, memory: LedgerMemory, recorded: Mapping[EventKey, FoundEvent]) -> None:
         memory.begin()
         self._memory = memory
         self.books = memory.books
         self.dimension_sets: dict[Dimensions, int] = memory.dimension_sets
-        # What its events refer to, as far as it was found, and what the batch itself adds.
+        # The rows to which its events refer, as far as they were found, and those that the batch itself adds.
         self.recorded: dict[EventKey, FoundEvent | RecordedEvent] = dict(recorded)
         self.originals: dict[EventKey, Original] = {}
         self.requests: dict[EventKey, ApprovalRequest | Event] = {}
@@ -65,7 +67,7 @@ class WorkingSet:
         self.standings: dict[str | None, dict[StandingKey, Standing]] = {}
         self._block_owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
-        # What the batch changes.
+        # The changes of the batch.
         self._customers: dict[str, CustomerInBatch] = {}
         self._effects: list[tuple[str | None, int, EventEffect]] = []
         self._effect_of: dict[str | None, EventEffect] = {}
@@ -76,7 +78,7 @@ class WorkingSet:
     # --- filling it -----------------------------------------------------------------------------------------
 
     def add_references(self, blocks: Iterable[FoundBlock], documents: Iterable[FoundDocument]) -> None:
-        """Takes in the blocks and documents that were found, and brings finished ones back into their wallets."""
+        """Adds the blocks and documents that were found, and brings finished ones back into their wallets."""
         finished: dict[str, dict[str, FoundBlock]] = {}
         for found in blocks:
             self._block_owners[found.block_id] = found.customer
@@ -96,14 +98,14 @@ class WorkingSet:
                     (document for document in own if isinstance(document, ReversedUsage)),
                     (document for document in own if not isinstance(document, Overage | ReversedUsage)),
                 )
-                # If the batch changes this wallet its row is due, also after usage: a writer that takes over adds usage
-                # to what the row has, and the row of before has nothing of what was recalled.
+                # If the batch changes this wallet its row is due, also after usage. A writer that takes over adds usage
+                # to the row, and the earlier row does not have the recalled blocks and documents.
                 self._customers[customer] = CustomerInBatch(before=wallet, wallet=wallet, row_is_due=True)
 
     # --- what decisions read --------------------------------------------------------------------------------
 
     def wallet(self, customer: str | None) -> Wallet:
-        """The wallet of a customer, as the batch has left it so far; an empty one for a customer that is new."""
+        """Returns the wallet of a customer after the batch so far; an empty one for a new customer."""
         if customer is None:
             return Wallet(customer="")
         changed = self._customers.get(customer)
@@ -116,7 +118,7 @@ class WorkingSet:
         return customer in self._customers or customer in self._memory.wallets
 
     def knows_id(self, kind: str, text: str) -> bool:
-        """Returns True if a customer, a block or a document that the batch names has this id already."""
+        """Returns True if a customer, block or document that the batch names already has this id."""
         if kind == "customer":
             return self.knows(text)
         if kind == "block":
@@ -124,7 +126,7 @@ class WorkingSet:
         return (kind, text) in self._document_owners or (kind, text) in self.known_documents
 
     def effect_before(self, customer: str | None) -> EventEffect:
-        """The sum of the recent effects of a customer that was loaded, with those of the batch."""
+        """Returns the sum of a loaded customer's recent effects, including those of the batch."""
         earlier, added = self._memory.effects.of(customer), self._effect_of.get(customer)
         return earlier if added is None else earlier + added
 
@@ -147,7 +149,7 @@ class WorkingSet:
         )
 
     def _context_of_usage(self, state: LedgerState) -> Context:
-        """The same context for one usage event after the other: it refers to dictionaries that grow with the batch."""
+        """Returns the same context for every usage event: it refers to dictionaries that grow with the batch."""
         context = self._usage_context
         if context is None or context.state is not state or context.books is not self.books:
             context = self._usage_context = Context(
@@ -172,7 +174,7 @@ class WorkingSet:
             self._effect_of[customer] = self._effect_of.get(customer, NO_EFFECT) + effect
 
     def add(self, recorded: RecordedEvent, wallets: Mapping[str, Wallet], books: Books) -> None:
-        """Takes in one recorded event with the wallets and books after it, for the next events of the batch."""
+        """Adds one recorded event with the wallets and books after it, for the next events of the batch."""
         event, position = recorded.event, recorded.position
         self.recorded[(event.source, event.event_id)] = recorded
         self.books = books
@@ -203,15 +205,15 @@ class WorkingSet:
     def _unchanged(self, customer: str) -> CustomerInBatch:
         known = self._memory.wallets.get(customer)
         wallet = known or Wallet(customer=customer)
-        # A new customer has no row that a later writer could add usage to.
+        # A new customer has no row to which a later writer could add usage.
         return CustomerInBatch(before=wallet, wallet=wallet, is_new=known is None, row_is_due=known is None)
 
     # --- rows -----------------------------------------------------------------------------------------------
 
     def rows(self, position: int, events: int) -> Parameters:
-        """The rows of what the batch changed, but for those that are left for later, as parameters of the batch.
+        """Returns the rows that the batch changed, without those to be written later, as parameters of the batch.
 
-        ``events`` are in the batch, the last of them at ``position``.
+        ``events`` is the number of events in the batch, ``position`` the position of the last one.
         """
         memory, changes, wallets, unwritten = self._memory, [], {}, dict[str, Unwritten]()
         for customer, changed in self._customers.items():
@@ -250,7 +252,7 @@ class WorkingSet:
         return (
             writes_every_row(events=events, behind=position - memory.wallets_through)
             or memory.has_too_many_wallets(sum(changed.is_new for changed in self._customers.values()))
-            # Another writer was here, and may be again: it would have to read the usage and add it.
+            # Another writer was active, and may be again. It would have to read the usage and add it.
             or memory.head is None
             # Usage that a row lacks is added under the closed months of the head.
             or self._moves_closed_months

@@ -1,18 +1,18 @@
-"""Write-behind: wallets whose rows are older than the log, and when their rows are written.
+"""Write-behind: wallets whose rows are older than the log, and the time at which their rows are written.
 
-Usage changes the figures of a wallet and nothing else, and updating its row is the largest part of the cost of usage.
-So in large batches the rows of wallets that were only drawn on are left as they are, and written later. Two facts in
-the database make that safe, whatever happens to the writer:
+Usage changes only the figures of a wallet, and updating its row is the largest part of the cost of usage. So large
+batches do not write the rows of wallets on which only usage drew; these rows are written later. Two facts in the
+database make that safe, whatever happens to the writer:
 
 - A wallet's row has every event of its customer through the row's own ``position``.
 - Every row has every event through the ledger's ``wallets_through``.
 
-So usage after ``wallets_through`` is all that a row can lack, and a writer that takes over adds it (``catch_up``)
-before it decides anything. Everything but usage writes its wallets at once, and so does a batch of few events, or a
-writer that was not the last one: rows are behind only while much usage arrives.
+So a row can lack only usage after ``wallets_through``. A writer that takes over adds this usage (``catch_up``) before
+it decides anything. Events other than usage write their wallets at once. So do batches of few events, and a writer that
+was not the last one. So rows are behind only while much usage arrives.
 
 Owns: the limits, and bringing wallets up to date. Does not own: the choice of rows in a batch (working_set). Usage
-never changes a block's terms, so projections that read only terms have no need of this.
+never changes a block's terms, so projections that read only terms do not need this.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from subledger.wallet import Wallet
 MAX_WRITE_THROUGH: Final = 500
 """A batch of at most so many events writes every row."""
 MAX_UNWRITTEN: Final = 50_000
-"""At most so many events are recorded before every row is written: it bounds what a writer that takes over reads."""
+"""After so many events every row is written. This limits the work of a writer that takes over."""
 MAX_UNWRITTEN_OF_CUSTOMER: Final = 256
-"""At most so many events of one customer, so that the row of one in constant use never falls far behind."""
+"""The limit for one customer, so that the row of a customer in constant use never falls far behind."""
 
 USAGE_BEHIND: Final = f"""
 -- Usage that some wallet's row may lack.
@@ -55,27 +55,30 @@ class Unwritten(msgspec.Struct, frozen=True, gc=False):
 
 
 def writes_every_row(*, events: int, behind: int) -> bool:
-    """Returns True if a batch writes every row: it has few ``events``, or rows would be far ``behind`` its last one."""
+    """Returns True if a batch writes every row: it has few ``events``, or rows would be too far ``behind`` its last
+    one.
+    """
     return events <= MAX_WRITE_THROUGH or behind > MAX_UNWRITTEN
 
 
 def is_far_behind(unwritten: Unwritten) -> bool:
-    """Returns True if the row of one customer lacks so many events that it is written, whatever the batch is."""
+    """Returns True if the row of one customer lacks so many events that every batch must write it."""
     return unwritten.events > MAX_UNWRITTEN_OF_CUSTOMER
 
 
 class CaughtUp(msgspec.Struct, kw_only=True):
-    """A wallet as its rows have it (``row``); ``wallet`` has, after ``catch_up``, the usage that they lack."""
+    """A wallet as in its rows (``row``); ``wallet`` has, after ``catch_up``, the usage that the rows lack."""
 
     row: Wallet
     wallet: Wallet
     position: int
-    """Of the wallet's last event."""
+    """The position of the wallet's last event."""
     unwritten_events: int = 0
 
 
 def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[EventRow], state: LedgerState) -> None:
-    """Adds usage, in order of position, to wallets read before it. Usage that a row has already changes nothing.
+    """Adds usage, in order of position, to wallets that were read before it. Usage that a row already has
+    changes nothing.
 
     ``state`` is the ledger's head: no month was closed or opened again since the rows of all wallets were written.
     """
@@ -97,5 +100,5 @@ def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[EventRow], state: 
 
 
 def usage_behind(connection: WriteConnection, ledger: str) -> list[EventRow]:
-    """Reads the usage for ``catch_up``; none if every row is up to date."""
+    """Returns the usage for ``catch_up``; none if every row is up to date."""
     return [EventRow(*row) for row in connection.execute(USAGE_BEHIND, {"ledger": ledger})]
