@@ -194,7 +194,9 @@ def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
 
 
 def _split(found: RevenueFigures, family: Family) -> int:
-    """Adds a family's revenue: first from its opening, then from additions; negative revenue belongs to earlier periods.
+    """Adds a family's revenue: first from its opening, then from additions.
+
+    Negative revenue belongs to earlier periods.
 
     Returns what came out of the opening.
     """
