@@ -110,8 +110,8 @@ def prove(connection: WriteConnection, ledger: str, functional_currency: str, th
 
     The trial balance balances. The liability equals the sum of the columns of all blocks, is never negative, and is
     zero without credits. Under the deposit policies it equals deposits and clearing. Money in other currencies has the
-    rate of the day. The recognised breakage of each cohort agrees with its formula. All of this holds in the currency and
-    in the functional currency.
+    rate of the day. The recognised breakage of each cohort agrees with its formula. All of this holds in the currency
+    and in the functional currency.
     """
     parameters: dict[str, Any] = {"ledger": ledger, "through": through, "functional_currency": functional_currency}
     # The rules are proved first: the other queries join totals with rules, and would leave out a total without a rule.
