@@ -19,6 +19,7 @@ import msgspec
 from subledger.errors import present
 from subledger.event_effect import NO_EFFECT, EventEffect
 from subledger.events.own_data import Approvals
+from subledger.kinds import KINDS
 from subledger.ledger import LedgerState
 from subledger.periods import duration
 from subledger.store.database import WriteConnection
@@ -28,6 +29,11 @@ from subledger.store.writing.arrays import TextArray
 MAX_CUSTOMERS: Final = 50_000
 """The most customers whose effects are remembered, besides those of the current batch."""
 _effect: Final = msgspec.json.Decoder(EventEffect).decode
+
+_GIVING: Final = ", ".join(
+    f"'{kind.name}'" for kind in KINDS if kind.column == "transferred_in" or (kind.is_usage and kind.column is None)
+)
+"""Kinds of the entries by which a customer gains credits of another, or uses credits that it does not have."""
 
 FIND_FIRST_SINCE: Final = """
 -- The first position that was recorded after a moment.
@@ -48,7 +54,7 @@ CROSS JOIN LATERAL (
     UNION ALL
     (SELECT v.position, v.decision::jsonb ->> 'effect' AS effect
      FROM (SELECT DISTINCT position FROM entries
-           WHERE ledger = %s AND customer = wanted.customer AND position >= %s AND kind IN ('overage', 'transfer_in')
+           WHERE ledger = %s AND customer = wanted.customer AND position >= %s AND kind IN ({_GIVING})
            OFFSET 0) n
      JOIN events v ON v.ledger = %s AND v.position = n.position
      WHERE (NOT v.{NO_USAGE} OR v.customer IS DISTINCT FROM wanted.customer)
