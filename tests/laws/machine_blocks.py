@@ -160,6 +160,7 @@ class BlockRules(Checks):
         currency: str,
         together: bool,
         name: str | None = None,
+        tax: int = 0,
     ) -> None:
         self.send(
             "credits.consumed",
@@ -173,11 +174,12 @@ class BlockRules(Checks):
             overage_price="0.1371" if priced else ...,
             currency=currency if priced else ...,
             unit=unit or ...,
+            tax=amount_text(tax, currency) if tax else ...,
         )
 
     @rule(
         customer=CUSTOMERS, day=DAYS, credits=CREDITS, product=PRODUCTS, shortfall=SHORTFALLS, priced=MOSTLY,
-        unit=UNITS, currency=CURRENCIES, together=TOGETHER,
+        unit=UNITS, currency=CURRENCIES, together=TOGETHER, tax=st.sampled_from((0, 0, 0, 1, 7, 150)),
     )  # fmt: skip
     def use(self, **given: Any) -> None:
         self.use_some(**given)
