@@ -386,8 +386,8 @@ class _Walker:
             about: dict[str, Any] = {"invoice_id": invoice[1].invoice_id}
             most = invoice[1].billed_minor - invoice[1].conceded_minor
         elif block is not None:
-            customer, currency, most = self.owner(block), block.currency, block.redeemed_minor - block.conceded_minor
-            tax = block.concedable_tax_minor
+            customer, currency, most = self.owner(block), block.currency, block.concedable_minor
+            tax = block.concedable_tax_in(most)
             about = {"block_id": block.block_id}
             if self.has(2) and block.invoice_id is not None:
                 about = {"invoice_id": block.invoice_id}
