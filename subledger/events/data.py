@@ -192,15 +192,17 @@ class CreditsRefunded(EventData):
 
 
 class BlockRepriced(EventData):
-    """Credits or price are added to what a block has left, from here on (ASC 606-10-25-13(a))."""
+    """Credits, price or tax are added to what a block has left, from here on (ASC 606-10-25-13(a))."""
 
     block_id: Identifier
     add_credits: SignedCredits | None = None
     add_price: SignedAmount | None = None
+    add_tax: SignedAmount | None = None
     reason: Reason
 
     def check(self) -> None:
-        check_present(bool(self.add_credits or self.add_price), "add_credits", "credits or a price are added")
+        added = bool(self.add_credits or self.add_price or self.add_tax)
+        check_present(added, "add_credits", "credits, a price or tax are added")
 
 
 class CreditsTransferred(EventData):

@@ -11,6 +11,7 @@ from typing import Final
 FIELDS: Final[dict[str, str]] = {
     "add_credits": "credits added to the block's remaining credits, or removed from them",
     "add_price": "amount added to the price, or subtracted from it",
+    "add_tax": "tax added with the price, or subtracted with it; absent: in proportion to the block's tax",
     "adjustment_id": "the processor's id of the adjustment; it is recorded once",
     "arrived_amount": "what a payout became in the bank, in another currency",
     "arrived_currency": "the currency of what arrived in the bank",
@@ -126,8 +127,8 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "block.expiry_changed": (*_BLOCK, "conceded", "exchange_rate_missing"),
     "block.repriced": (
-        *_BLOCK, "not_a_purchase", "too_many_decimals", "exceeds_receivable", *_LIVE, "insufficient_credits",
-        "exchange_rate_missing",
+        *_BLOCK, "not_a_purchase", "too_many_decimals", "exceeds_value", "exceeds_receivable", *_LIVE,
+        "insufficient_credits", "exchange_rate_missing",
     ),
     "credits.transferred": (*_BLOCK, "block_exists", *_LIVE, "insufficient_credits", "exchange_rate_missing"),
     "payment.received": (*_INVOICE, "document_exists", "wrong_currency", "exchange_rate_missing"),

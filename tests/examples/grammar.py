@@ -99,7 +99,9 @@ def _extended(words: Words) -> dict[str, Any]:
 
 
 def _repriced(words: Words) -> dict[str, Any]:
-    added = {name: text.removeprefix("+") for name in ("add_credits", "add_price") if (text := words.get(name))}
+    added = {
+        name: text.removeprefix("+") for name in ("add_credits", "add_price", "add_tax") if (text := words.get(name))
+    }
     return {"block_id": words["block_id"], "reason": "agreed", **added}
 
 
@@ -161,8 +163,9 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} {who} gives back[ {credits} of] {block_id}[ for {amount}[ {currency}]]", "credits.refunded",
      _with_amount("block_id", "credits")),
     ("{day} {who} gets {block_id} extended to {expires}", "block.expiry_changed", _extended),
-    ("{day} {who} gets {block_id} repriced by {add_credits} credits[ and {add_price}]", "block.repriced", _repriced),
-    ("{day} {who} gets {block_id} repriced by {add_price}", "block.repriced", _repriced),
+    ("{day} {who} gets {block_id} repriced by {add_credits} credits[ and {add_price}][ tax {add_tax}]",
+     "block.repriced", _repriced),
+    ("{day} {who} gets {block_id} repriced by {add_price}[ tax {add_tax}]", "block.repriced", _repriced),
     ("{day} {who} hands[ {credits} of] {block_id} to {to_customer} as {new_block_id}", "credits.transferred",
      _of("block_id", "credits", "to_customer", "new_block_id")),
     ("{day} {who} pays {amount}[ {currency}][ for {block_id}][ on invoice {invoice_id}][ through {processor}]"

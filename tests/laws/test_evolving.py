@@ -284,8 +284,14 @@ def test_nobody_is_paid_back_or_applied_more_than_is_owed(ledger: Walk) -> None:
 def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: Walk) -> None:
     received: Counter[str] = Counter()
     applied: Counter[tuple[str, str | None, str | None]] = Counter()
+    disputes: dict[str, str] = {}
     for step in ledger.steps:
         name = getattr(step.event.data, "payment_id", None)
+        if name is not None and step.event.type == "dispute.opened":
+            disputes[step.event.data.dispute_id] = name
+        for movement in step.decision.movements:
+            if movement.kind == "dispute_lost_balance":
+                received[disputes[step.event.data.dispute_id]] -= movement.amount_minor
         if name is None or not step.event.type.startswith("payment."):
             continue
         for movement in step.decision.movements:

@@ -198,6 +198,7 @@ class _Walker:
                 reason="r",
                 add_credits=(sign if self.has(8) else "") + self.some(block.remaining) if self.has(1) else ...,
                 add_price=sign + price if self.has(2) or not self.has(1) else ...,
+                add_tax=sign + self.money(self.size % 40, block.currency) if self.has(16) and self.has(32) else ...,
             )
 
     def transfer(self) -> None:
