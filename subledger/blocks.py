@@ -75,6 +75,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     otherwise, by column of its roll-forward. ``receivable_minor`` is the unpaid part of its price and tax, and
     ``receivable_from`` has the parts of it that came after the block was opened, by day; ``cancelled_minor`` the value
     whose tax was reversed with it; ``tax_taken_minor`` the tax that memos, disputes and write-offs took;
+    ``redemption_tax_minor`` the tax that was due when its credits were used, a part of ``drawn_minor``;
     ``given_up_minor`` the price and tax that disputes and write-offs took; ``conceded_minor`` the value that memos,
     disputes and write-offs conceded, the last of them ``conceded_by``; ``disputed_minor`` the amount in open disputes.
     ``processor_minor`` is what was paid through processors and not charged or paid back, ``processor`` the last one.
@@ -122,6 +123,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     cancelled_minor: int = 0
     tax_reversed_minor: int = 0
     tax_taken_minor: int = 0
+    redemption_tax_minor: int = 0
     given_up_minor: int = 0
     disputed_minor: int = 0
     conceded_minor: int = 0
@@ -173,8 +175,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def tax_remaining_minor(self) -> int:
-        """Its tax, less the tax that was reversed or taken back."""
-        return self.tax_minor - self.tax_reversed_minor - self.tax_taken_minor
+        """The tax of its sale, less the tax that was reversed or taken back."""
+        return max(self.tax_minor - self.tax_reversed_minor - self.tax_taken_minor, 0)
 
     @property
     def claim_minor(self) -> int:
@@ -200,6 +202,29 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         """The tax in proportion to a part of the price, half up; no more than remains."""
         tax = share(self.tax_minor, Decimal(amount_minor), Decimal(self.taxed_minor)) if self.taxed_minor else 0
         return max(min(tax, self.tax_remaining_minor), 0)
+
+    @property
+    def redeemed_minor(self) -> int:
+        """The revenue of the used credits: without the tax that was due with their redemption."""
+        return self.drawn_minor - self.redemption_tax_minor
+
+    @property
+    def redemption_tax_remaining(self) -> int:
+        """Tax that was due with redemption, less what memos took back of it. Such a block was sold without tax."""
+        return 0 if self.tax_minor else max(self.redemption_tax_minor - self.tax_taken_minor, 0)
+
+    @property
+    def concedable_minor(self) -> int:
+        """The revenue of used credits that a memo can concede: what was not conceded, lost or written off yet."""
+        free = self.recognised_minor - self.conceded_minor - self.redemption_tax_remaining
+        return max(min(self.redeemed_minor, free), 0)
+
+    def concedable_tax_in(self, amount_minor: int) -> int:
+        """The tax that a memo of an amount of revenue can take back: in proportion, of the sale or of redemption."""
+        if not self.redemption_tax_remaining:
+            return self.tax_in(amount_minor)
+        part, revenue = Decimal(amount_minor), Decimal(self.redeemed_minor)
+        return min(share(self.redemption_tax_minor, part, revenue) if revenue else 0, self.redemption_tax_remaining)
 
     @property
     def due_at(self) -> datetime | None:

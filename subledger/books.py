@@ -32,6 +32,11 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         index = bisect_right(self.days, day)
         return self.rates[index - 1] if index else None
 
+    def day_of(self, day: date) -> date | None:
+        """The day for which the rate of a day was set."""
+        index = bisect_right(self.days, day)
+        return self.days[index - 1] if index else None
+
     def set(self, day: date, rate: Decimal) -> Rates:
         """With the rate of a day set; the last one set for it holds."""
         index = bisect_left(self.days, day)

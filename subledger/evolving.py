@@ -130,6 +130,8 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
                 changes=changes,
                 losses_from=losses_from,
             )
+            if kind.redeems_tax:
+                block = replace(block, redemption_tax_minor=block.redemption_tax_minor + amount)
             if block.segment is not None and block.used < block.segment.used:
                 # Usage of before the repricing came back: the remaining credits are priced together from here on.
                 block = replace(block, segment=_segment_of_remainder(block))
@@ -259,6 +261,9 @@ def _without_value(
         case Effect.REVERSES_TAX if not isinstance(event.data, CreditMemoIssued):
             return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
         case Effect.REVERSES_TAX | Effect.TAKES_TAX:
+            if isinstance(event.data, CreditMemoIssued) and not block.tax_minor:
+                # Tax at redemption is a part of the value, so a memo concedes it as such.
+                block = replace(block, conceded_minor=block.conceded_minor + amount)
             return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
         case Effect.CONCEDES:
             by = event.data.dispute_id if isinstance(event.data, DisputeWon | DisputeLost) else event.event_id
@@ -439,7 +444,7 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
         case PaymentReceived() as received if received.payment_id is not None:
             payment = Payment(
                 payment_id=received.payment_id,
-                currency=received.currency,
+                currency=received.settles_currency or received.currency,
                 processor=received.processor,
                 applied=_parts(movements, Effect.APPLIES_PAYMENT),
                 open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED) - _applied_later(movements),

@@ -135,6 +135,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``opens_block``: the kind is the first entry of its block. ``is_usage``: a reversal of usage mirrors it.
     ``cancels``: the amount is cancelled from the block's price. ``gives_up``: the amount is a debt of the customer that
     is given up. ``is_exchange``: the amount is an exchange difference.
+    ``redeems_tax``: the amount is the tax in the consumed value.
 
     ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of the
     account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its
@@ -161,6 +162,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cancels: bool = False
     gives_up: bool = False
     is_exchange: bool = False
+    redeems_tax: bool = False
     effect: Effect = Effect.NONE
     result: Result = Result.EXPENSE
     recognised: tuple[tuple[str, str, int], ...] = ()
@@ -226,6 +228,9 @@ KINDS: Final[tuple[Kind, ...]] = (
           also="/ transfer_clearing", words=("handed to another customer", "taken back")),
     _kind("consumption", "credits used: revenue", loses="consumed", is_usage=True, result=Result.REVENUE,
           recognised=((BLOCK, USAGE, 1),), words=("used", "usage taken back")),
+    _kind("redemption_tax", "tax due when credits are used: a part of their value, not revenue", since=2,
+          loses="consumed", moves=f"/ {_TAX}", redeems_tax=True,
+          words=("tax on usage", "tax on usage taken back")),
     _kind("overage", "usage beyond the credits: unbilled revenue", moves="unbilled_receivable /", is_usage=True,
           result=Result.REVENUE, recognised=((OVERAGE, OTHER, 1),), overage_sign=1,
           words=("used beyond the credits", "usage beyond the credits taken back")),
@@ -289,7 +294,16 @@ KINDS: Final[tuple[Kind, ...]] = (
     _kind("balance_refunded", "an unapplied payment to be paid back", moves=f"{_BALANCE} / {_REFUNDS}",
           relieves=Relieves.DEBIT, effect=Effect.PAYS_BACK_UNAPPLIED),
     _kind("processing_fee", "the fee that the processor deducts from a payment", moves=f"/ {_CLEARING}"),
+    _kind("processor_adjustment", "a processor's fee that stands alone, or an adjustment of its balance; signed",
+          since=2, moves=f"/ {_CLEARING}"),
+    _kind("processor_tax", "tax on a processor's fees that can be recovered; signed", since=2,
+          moves=f"{_TAX} / {_CLEARING}"),
+    _kind("refund_fee", "the fee that the processor charges for a refund", since=2, moves=f"/ {_CLEARING}"),
     _kind("payout", "money that a processor pays into the bank", moves=f"cash / {_CLEARING}", relieves=Relieves.CREDIT),
+    _kind("exchange", "money in the bank that came from another currency, or went there; signed", since=2,
+          moves="cash /", relieves=Relieves.DEBIT),
+    _kind("exchange_processor", "money of a processor that came from another currency, or went there; signed", since=2,
+          moves=f"{_CLEARING} /", relieves=Relieves.DEBIT),
     _kind("refund_paid_processor", "a refund paid through a processor", moves=f"{_REFUNDS} / {_CLEARING}",
           relieves=Relieves.BOTH),
     _kind("refund_paid_cash", "a refund paid from the bank", moves=f"{_REFUNDS} / cash", relieves=Relieves.BOTH),

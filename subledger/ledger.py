@@ -45,6 +45,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     closed_through: date | None = None
     approvals: own_data.Approvals = own_data.Approvals()
     future_tolerance: str = own_data.FUTURE_TOLERANCE
+    rate_max_age_days: int = own_data.RATE_MAX_AGE_DAYS
     sandbox: bool = False
     accounting_rules: int = 1
     clock: datetime | None = None
@@ -99,6 +100,7 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 late_usage=data.late_usage,
                 approvals=data.approvals,
                 future_tolerance=data.future_tolerance,
+                rate_max_age_days=data.rate_max_age_days,
                 sandbox=data.sandbox,
                 # Settings may be recorded that were requested before an upgrade: the rules never go back.
                 accounting_rules=max(state.accounting_rules, data.accounting_rules),

@@ -11,16 +11,18 @@ from typing import Any, Final
 
 import msgspec
 
-from subledger.errors import InvalidValue, LedgerExists, SettingFixed
+from subledger.errors import InvalidValue, LedgerExists, SettingFixed, UnknownCurrency
 from subledger.events.envelope import Event, format_time, read_data
-from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.events.own_data import FUTURE_TOLERANCE, RATE_MAX_AGE_DAYS, Approvals
 from subledger.kinds import Rules
 from subledger.ledger import ACCOUNTING_RULES, LedgerState
 from subledger.money import exponent
 from subledger.own_events import MappingRows, clock_set, ledger_configured, mapping_adopted, policy_adopted
 from subledger.periods import duration, time_zone
 from subledger.posting import DEFAULT_POLICY, Policy
+from subledger.withdrawn_currencies import WITHDRAWN
 
+_MAX_RATE_AGE_DAYS: Final = 366
 _IN_A_LEDGER_ID: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -39,6 +41,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     late_usage: str = "new"
     approvals: Approvals = Approvals()
     future_tolerance: str = FUTURE_TOLERANCE
+    rate_max_age_days: int = RATE_MAX_AGE_DAYS
     sandbox: bool = False
     clock: datetime | None = None
 
@@ -55,6 +58,7 @@ class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
     on_shortfall: str | None = None
     late_usage: str | None = None
     future_tolerance: str | None = None
+    rate_max_age_days: int | None = None
     sandbox: bool | None = None
     approvals: Mapping[str, Any] = {}
 
@@ -68,9 +72,15 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
             expected="such as acme-us",
             found=ledger[:80],
         )
-    exponent(settings.currency)
+    _check_functional_currency(settings.currency)
     time_zone(settings.timezone)
-    _check_changeable(settings.entity or ledger, settings.on_shortfall, settings.late_usage, settings.future_tolerance)
+    _check_changeable(
+        settings.entity or ledger,
+        settings.on_shortfall,
+        settings.late_usage,
+        settings.future_tolerance,
+        settings.rate_max_age_days,
+    )
     settings.approvals.check()
     if settings.clock is not None and not settings.sandbox:
         raise InvalidValue(
@@ -81,7 +91,23 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
         )
 
 
-def _check_changeable(entity: str, on_shortfall: str, late_usage: str, future_tolerance: str) -> None:
+def _check_functional_currency(currency: str) -> None:
+    """Raises UnknownCurrency for what is no currency, or no longer: new books are not kept in it."""
+    exponent(currency)
+    if currency in WITHDRAWN:
+        withdrawn = WITHDRAWN[currency]
+        raise UnknownCurrency(
+            f"{currency} was a currency until {withdrawn.last_day}; create the ledger in {withdrawn.successor}, and it "
+            f"takes events in {currency} up to that day",
+            field="currency",
+            expected=withdrawn.successor,
+            found=currency,
+        )
+
+
+def _check_changeable(
+    entity: str, on_shortfall: str, late_usage: str, future_tolerance: str, rate_max_age_days: int
+) -> None:
     """Checks the settings that can change during the life of a ledger. Raises InvalidValue naming the first fault."""
     if not (1 <= len(entity) <= 200 and entity.isprintable()):
         raise InvalidValue(
@@ -102,6 +128,13 @@ def _check_changeable(entity: str, on_shortfall: str, late_usage: str, future_to
             "late_usage must be new or reclassify", field="late_usage", expected="new or reclassify", found=late_usage
         )
     duration(future_tolerance, field="future_tolerance")
+    if not 0 <= rate_max_age_days <= _MAX_RATE_AGE_DAYS:
+        raise InvalidValue(
+            "rate_max_age_days is not a number of days that a rate may be old",
+            field="rate_max_age_days",
+            expected=f"0 (a rate of the day itself) to {_MAX_RATE_AGE_DAYS}",
+            found=str(rate_max_age_days),
+        )
 
 
 def founding_events(
@@ -128,6 +161,7 @@ def founding_events(
         late_usage=settings.late_usage,
         approvals=settings.approvals,
         future_tolerance=settings.future_tolerance,
+        rate_max_age_days=settings.rate_max_age_days,
         sandbox=settings.sandbox,
         accounting_rules=ACCOUNTING_RULES,
     )
@@ -153,6 +187,7 @@ def check_same_settings(settings: LedgerSettings, state: LedgerState, *, name: s
         late_usage=state.late_usage,
         approvals=state.approvals,
         future_tolerance=state.future_tolerance,
+        rate_max_age_days=state.rate_max_age_days,
         sandbox=state.sandbox,
     )
     wanted = msgspec.structs.replace(settings, entity=settings.entity or state.ledger, clock=None)
@@ -202,6 +237,9 @@ def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
         late_usage=change.late_usage or state.late_usage,
         approvals=approvals,
         future_tolerance=state.future_tolerance if change.future_tolerance is None else change.future_tolerance,
+        rate_max_age_days=state.rate_max_age_days if change.rate_max_age_days is None else change.rate_max_age_days,
     )
-    _check_changeable(after.entity, after.on_shortfall, after.late_usage, after.future_tolerance)
+    _check_changeable(
+        after.entity, after.on_shortfall, after.late_usage, after.future_tolerance, after.rate_max_age_days
+    )
     return after

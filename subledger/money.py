@@ -21,6 +21,7 @@ import msgspec
 
 from subledger.errors import InvalidValue, TooManyDecimals, UnknownCurrency, WrongType
 from subledger.text.wording import json_type
+from subledger.withdrawn_currencies import WITHDRAWN
 
 CREDIT_PLACES: Final = 9
 PRICE_PLACES: Final = 12
@@ -46,14 +47,14 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=512)
 def exponent(currency: str) -> int:
-    """The number of decimals of an ISO 4217 currency: 0 for JPY, 2 for USD, 3 for KWD.
+    """The number of decimals of an ISO 4217 currency: 0 for JPY, 2 for USD, 3 for KWD; also of one that was withdrawn.
 
     Raises UnknownCurrency, also for codes that are no money (XAU, XXX).
     """
     try:
         places: int | None = iso4217.Currency(currency).exponent
     except ValueError:
-        places = None
+        places = WITHDRAWN[currency].places if currency in WITHDRAWN else None
     if places is None:
         raise UnknownCurrency(
             f"{currency!r} is not a currency code of ISO 4217",

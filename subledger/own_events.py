@@ -13,7 +13,7 @@ from typing import Any
 
 from subledger.errors import InvalidValue
 from subledger.events.envelope import OWN_SOURCE, Event, canonical, format_time, own_event
-from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.events.own_data import FUTURE_TOLERANCE, RATE_MAX_AGE_DAYS, Approvals
 from subledger.ledger import LedgerState
 from subledger.periods import MICROSECOND, Period
 from subledger.posting import Policy
@@ -39,6 +39,7 @@ def ledger_configured(
         "late_usage": state.late_usage,
         **({"approvals": state.approvals.document} if state.approvals != Approvals() else {}),
         **({"future_tolerance": state.future_tolerance} if state.future_tolerance != FUTURE_TOLERANCE else {}),
+        **({"rate_max_age_days": age} if (age := state.rate_max_age_days) != RATE_MAX_AGE_DAYS else {}),
         **({"sandbox": True} if state.sandbox else {}),
         **({"accounting_rules": state.accounting_rules} if state.accounting_rules != 1 else {}),
     }

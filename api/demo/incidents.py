@@ -166,7 +166,8 @@ def _script() -> list[Story]:
     for month, (euro, yen) in enumerate(_RATES, start=1):
         for base, rate in (("EUR", euro), ("JPY", yen)):
             data = {"base": base, "quote": "USD", "rate": rate, "rate_source": "demo"}
-            stories.append((f"{month:02d}-01", "exchange_rate.set", None, data))
+            # Set again for the month's end: a month is not closed with a rate that is older than a week.
+            stories += [(f"{month:02d}-{day}", "exchange_rate.set", None, data) for day in ("01", "28")]
     return stories
 
 

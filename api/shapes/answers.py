@@ -132,6 +132,7 @@ def ledger(head: LedgerHead, policy: str) -> JsonObject:
         "late_usage": state.late_usage,
         "approvals": state.approvals.document,
         "future_tolerance": state.future_tolerance,
+        "rate_max_age_days": state.rate_max_age_days,
         "accounting_rules": state.accounting_rules,
         "sandbox": state.sandbox,
         "clock": None if state.clock is None else format_time(state.clock),

@@ -39,8 +39,10 @@ SOLD: Final = {
     "written_off": "written_off", "escheated": "escheated",
 }  # fmt: skip
 """The column of a cohort for each column of a block; recognition has its own column."""
+TAXED: Final = "taxed"
+"""The column of a cohort for tax that was due at redemption: consumed, and not revenue."""
 ADDED: Final = ("sold", "granted", "repriced", "transferred")
-CANCELLED: Final = ("voided", "refunded", "charged_back", "written_off", "escheated")
+CANCELLED: Final = ("voided", "refunded", "charged_back", "written_off", "escheated", TAXED)
 
 FLOWS: Final = """
 -- Entries by the month of sale of their block and the month of the books; a transferred block has the original sale.
@@ -206,7 +208,7 @@ def _cohorts(flows: Iterable[Flow], recognised: dict[CohortMonth, Recognised]) -
     cohorts: Cohorts = {}
     for flow in flows:
         kind = KIND_BY_NAME[flow.kind]
-        column = SOLD.get(kind.column or "")
+        column = SOLD.get(kind.column or "", TAXED if kind.redeems_tax else None)
         if column is not None and flow.kind not in RECOGNITION:
             figures = cohorts.setdefault((flow.cohort, flow.currency), {})
             # A reduction is positive in its own column. A transfer adds to the cohort that receives and reduces the

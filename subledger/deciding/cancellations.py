@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from subledger import errors
-from subledger.blocks import NO_PORTION, PROMOTIONAL, ZERO, Block
+from subledger.blocks import NO_PORTION, PAID, PROMOTIONAL, ZERO, Block
 from subledger.cohorts import WHOLE
 from subledger.deciding.context import (
     Context,
@@ -42,7 +42,7 @@ from subledger.events.data import (
 )
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME
-from subledger.money import MAX_MINOR, format_credits, format_minor
+from subledger.money import MAX_MINOR, format_credits, format_minor, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 _GRANT_VOIDED: Final = {"goodwill": "goodwill_voided", "allocation": "allocation_voided"}
@@ -150,6 +150,13 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
             expected="no price",
             found=f"{data.add_price:f}",
         )
+    if data.add_tax and block.credit_kind != PAID:
+        raise errors.NotAPurchase(
+            f"block {block.block_id} was not bought and has no tax",
+            field="data.add_tax",
+            expected="no tax",
+            found=f"{data.add_tax:f}",
+        )
     credits = data.add_credits or ZERO
     amount = minor(data.add_price, block.currency, "add_price")
     # A price is lowered at most by the part that is neither recognised nor paid: more is a refund or a memo.
@@ -169,6 +176,7 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
             expected=f"together at most {format_minor(MAX_MINOR, block.currency)}",
             found=format_minor(amount, block.currency),
         )
+    tax = _tax_repriced(block, data, amount)
     not_too_many(block.credits + credits, "data.add_credits")
     is_live(block, event)
     if block.remaining + credits <= 0:
@@ -179,14 +187,39 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
             found=format_credits(credits),
             available=format_credits(block.remaining),
         )
-    movement = Movement(
-        kind="repricing",
-        block_id=block.block_id,
-        credits=credits,
-        amount_minor=amount,
-        accounting_date=dates.of_loss(block, -credits, -amount),
-    )
-    return decision(context, [movement])
+    movements = []
+    if credits or amount:
+        movements.append(
+            Movement(
+                kind="repricing",
+                block_id=block.block_id,
+                credits=credits,
+                amount_minor=amount,
+                accounting_date=dates.of_loss(block, max(-credits, ZERO), max(-amount, 0)),
+            )
+        )
+    if tax:
+        on = dates.on(block.opened_on)
+        movements.append(Movement(kind="purchase_tax", block_id=block.block_id, amount_minor=tax, accounting_date=on))
+    return decision(context, movements)
+
+
+def _tax_repriced(block: Block, data: BlockRepriced, amount: int) -> int:
+    """The tax that comes with an added price, or goes with a lowered one: as stated, else pro rata, half up.
+
+    Raises ExceedsValue, ExceedsReceivable.
+    """
+    if data.add_tax is not None:
+        tax = minor(data.add_tax, block.currency, "add_tax")
+    else:
+        tax = round_half_up(block.tax_minor * amount, block.taxed_minor) if block.taxed_minor else 0
+        tax = max(tax, -block.tax_remaining_minor)
+    remaining, unpaid = block.tax_remaining_minor, block.receivable_minor
+    sentence = f"the tax of block {block.block_id} is lowered by more than remains of it"
+    at_most(-tax, max(remaining, 0), block.currency, errors.ExceedsValue, sentence, "add_tax")
+    sentence = "price and tax are lowered by more than the part that is not paid"
+    at_most(-amount - tax, max(unpaid, 0), block.currency, errors.ExceedsReceivable, sentence, "add_price")
+    return tax
 
 
 def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context, dates: Dates) -> Decision:

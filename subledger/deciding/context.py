@@ -47,8 +47,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``owners`` has the customer of each block id that the event names, if the ledger has the block; ``document_owners``
     the customer of each payment, invoice and dispute that it names, by kind and id. ``first`` has the event that
-    recorded a payout or a refund of that id, by ``references.OnceKey``; for payments, invoices and disputes it may be
-    missing. ``standings`` are those in other currencies at the end of the period that is remeasured.
+    recorded a payout, a refund or an adjustment of that id, by ``references.OnceKey``; for payments, invoices and
+    disputes it may be missing. ``standings`` are those in other currencies at the end of the period that is remeasured.
     """
 
     state: LedgerState

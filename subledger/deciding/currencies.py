@@ -70,7 +70,7 @@ class _Meter:
         self._wallet, self._books, self._event, self._draft = wallet, books, event, draft
         self._effective, self._functional_currency = effective, functional_currency
         self._basis: dict[int | None, int] = {}
-        self.rate: Decimal | None = None
+        self._rates: dict[str, Decimal] = {}
         self.movements: list[Movement] = []
 
     def take(self, movement: Movement) -> None:
@@ -100,9 +100,14 @@ class _Meter:
         self._books = apply_to_standings(self._books, movement)
 
     def _spot(self, amount: int, currency: str) -> int:
-        if self.rate is None:
-            self.rate = rate_on(self._books, currency, self._effective, self._functional_currency)
-        return convert(amount, self.rate, currency, self._functional_currency)
+        if currency not in self._rates:
+            self._rates[currency] = rate_on(self._books, currency, self._effective, self._functional_currency)
+        return convert(amount, self._rates[currency], currency, self._functional_currency)
+
+    @property
+    def rate(self) -> Decimal | None:
+        """The exchange rate that was used first: money that changes its currency has two."""
+        return next(iter(self._rates.values()), None)
 
     # --- the amount of the entry ------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 Owns: ``decide``, the table of decisions by the class of an event's data with the entry kinds that each may post, what
 every decision has in common, and the decisions of the ledger's own events. Does not own: the decisions themselves
-(purchases, usage, expiry, cancellations, payments, disputes), functional amounts (currencies). Pure: the result depends
-on the arguments alone. A decision is stored with its event and never made again.
+(purchases, usage, expiry, cancellations, payments, processors, disputes), functional amounts (currencies). Pure: the
+result depends on the arguments alone. A decision is stored with its event and never made again.
 
 Refusals come in the order of ``errors``: references, currency, amounts, credits.
 """
@@ -19,7 +19,7 @@ import msgspec
 from subledger import errors
 from subledger.billing_documents import Standing
 from subledger.cohorts import WHOLE, month_of_issue
-from subledger.deciding import cancellations, disputes, expiry, payments, purchases, usage
+from subledger.deciding import cancellations, disputes, expiry, payments, processors, purchases, usage
 from subledger.deciding.context import Context, Dates, decision
 from subledger.deciding.currencies import StandingKey, measure, remeasure
 from subledger.deciding.estimates import with_due_breakage
@@ -210,28 +210,30 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
              "purchase", "purchase_tax", "overage_backfilled", "backfill_difference"),
         _row(of_others.CreditsGranted, purchases.grant, "promotional_grant", "goodwill", "allocation"),
         _row(of_others.CreditsConsumed, usage.consume,
-             "reinstatement", "breakage", "pooled_breakage", "consumption", "overage"),
+             "reinstatement", "breakage", "pooled_breakage", "consumption", "redemption_tax", "overage"),
         _row(of_others.CreditsExpired, expiry.expire,
              "breakage", "pooled_breakage", "void_unpaid", "tax_reversed_unpaid", "escheat"),
         _row(of_the_ledger.CreditsSwept, expiry.expire,
              "breakage", "pooled_breakage", "void_unpaid", "tax_reversed_unpaid", "escheat"),
         _row(of_others.ConsumptionReversed, usage.reverse,
-             "overage", "consumption", "breakage", "pooled_breakage", "void_unpaid", "tax_reversed_unpaid", "escheat"),
+             "overage", "consumption", "redemption_tax", "breakage", "pooled_breakage", "void_unpaid",
+             "tax_reversed_unpaid", "escheat"),
         _row(of_others.PurchaseVoided, cancellations.void,
              "void_unpaid", "void_paid", "goodwill_voided", "allocation_voided", "tax_reversed_unpaid",
              "tax_reversed_paid"),
         _row(of_others.CreditsRefunded, cancellations.refund,
              "refund_unpaid", "refund", "refund_retained", "tax_reversed_unpaid", "tax_reversed_paid"),
         _row(of_others.BlockExpiryChanged, expiry.change_expiry, "expiry_changed", "reinstatement", "pooled_breakage"),
-        _row(of_others.BlockRepriced, cancellations.reprice, "repricing"),
+        _row(of_others.BlockRepriced, cancellations.reprice, "repricing", "purchase_tax"),
         _row(of_others.CreditsTransferred, cancellations.transfer, "transfer_out", "transfer_in"),
         _row(of_others.PaymentReceived, payments.receive,
              "payment_processor", "payment_cash", "unapplied_processor", "unapplied_cash", "payment_applied",
-             "processing_fee"),
+             "exchange", "exchange_processor", "processing_fee"),
         _row(of_others.PaymentApplied, payments.apply, "payment_applied"),
         _row(of_others.PaymentRefunded, payments.pay_back,
-             "refund_paid_processor", "refund_paid_cash", "balance_refunded"),
-        _row(of_others.PayoutSettled, payments.pay_out, "payout"),
+             "refund_paid_processor", "refund_paid_cash", "balance_refunded", "refund_fee"),
+        _row(of_others.PayoutSettled, processors.pay_out, "payout", "exchange", "exchange_processor"),
+        _row(of_others.ProcessorAdjusted, processors.adjust, "processor_adjustment", "processor_tax"),
         _row(of_others.OverageBilled, payments.bill_overage, "overage_billed", "overage_tax"),
         _row(of_others.CreditMemoIssued, payments.issue_memo,
              "memo_unpaid", "memo_paid", "tax_reversed_unpaid", "tax_reversed_paid"),

@@ -150,7 +150,7 @@ def _stored(measure: Decimal) -> Decimal:
 
 def _changed_settings(state: LedgerState, data: LedgerConfigured) -> tuple[str, ...]:
     """The settings that change, such as ``approvals.voids: true to false``."""
-    others = ("entity", "on_shortfall", "late_usage", "future_tolerance")
+    others = ("entity", "on_shortfall", "late_usage", "future_tolerance", "rate_max_age_days")
     old: dict[str, object] = {name: getattr(state, name) for name in others}
     new: dict[str, object] = {name: getattr(data, name) for name in others}
     for settings, approvals in ((old, state.approvals), (new, data.approvals)):

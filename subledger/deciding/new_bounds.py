@@ -3,7 +3,8 @@
 The same event sent again is a duplicate, whatever rules came since (source and id are the idempotency key). So reading
 an event keeps to what every version has refused, and the rest is checked of new events alone, as new ids are.
 
-Owns: names, number and text of extension attributes, the text of a scope. Does not own: their types (events).
+Owns: names, number and text of extension attributes, the text of a scope, the last days of currencies for new sales
+and payments. Does not own: their types (events), the currencies that were withdrawn (withdrawn_currencies).
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any, Final
 
 import orjson
 
-from subledger.errors import InvalidEvent, InvalidValue
+from subledger.accounting_dates import effective_date_of
+from subledger.errors import InvalidEvent, InvalidValue, UnknownCurrency
 from subledger.events.data import EVENT_TYPES
 from subledger.events.envelope import ENVELOPE_COLUMNS, OWN_SOURCE, Event
+from subledger.ledger import LedgerState
 from subledger.text.wording import did_you_mean
+from subledger.withdrawn_currencies import WITHDRAWN
 
 MAX_ATTRIBUTES: Final = 64
 """Extension attributes of one event."""
@@ -32,10 +36,17 @@ MAX_SCOPE_TEXT: Final = 8_192
 _ATTRIBUTE_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
 
 
-def check_new_bounds(event: Event) -> None:
-    """Checks an event that is not recorded yet. Raises InvalidEvent, InvalidValue."""
+_BEGINNING: Final = frozenset({"credits.purchased", "credits.granted", "credits.consumed", "payment.received"})
+"""Events by which something begins in a currency. What is owed, held or unbilled in it is settled by other events."""
+
+
+def check_new_bounds(event: Event, state: LedgerState) -> None:
+    """Checks an event that is not recorded yet. Raises InvalidEvent, InvalidValue, UnknownCurrency."""
     if event.source == OWN_SOURCE:
         return
+    currency: str | None = getattr(event.data, "currency", None)
+    if currency in WITHDRAWN and event.type in _BEGINNING:
+        _check_currency(event, currency, state)
     if event.attributes_text is not None:
         _check_attributes(event.attributes_text)
     scope: list[str] | None = getattr(event.data, "scope", None)
@@ -45,6 +56,22 @@ def check_new_bounds(event: Event) -> None:
             field="data.scope",
             expected=f"at most {MAX_SCOPE_TEXT} characters together",
             found=f"{length} characters",
+        )
+
+
+def _check_currency(event: Event, currency: str, state: LedgerState) -> None:
+    """Raises UnknownCurrency if something begins in a currency on a day on which it was no currency any more."""
+    withdrawn, day = (
+        WITHDRAWN[currency],
+        effective_date_of(event.type, event.occurred_at, state.zone, state.accounting_rules),
+    )
+    if day > withdrawn.last_day:
+        raise UnknownCurrency(
+            f"{currency} was a currency until {withdrawn.last_day}, and {withdrawn.successor} followed; the event "
+            f"is of {day}",
+            field="data.currency",
+            expected=f"{withdrawn.successor}, or an event of {withdrawn.last_day} or before",
+            found=currency,
         )
 
 

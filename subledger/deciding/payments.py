@@ -1,7 +1,7 @@
-"""Payments and billing documents: payments, payouts, refunds paid, billed overage, credit memos.
+"""Payments and billing documents: payments, refunds paid, billed overage, credit memos.
 
-Owns: these decisions. Does not own: disputes and write-offs (disputes), refunds and voids of credits (cancellations).
-Pure.
+Owns: these decisions. Does not own: payouts and fees of processors (processors), disputes and write-offs (disputes),
+refunds and voids of credits (cancellations). Pure.
 """
 
 from __future__ import annotations
@@ -26,14 +26,8 @@ from subledger.deciding.context import (
     own_document,
     same_currency,
 )
-from subledger.events.data import (
-    CreditMemoIssued,
-    OverageBilled,
-    PaymentApplied,
-    PaymentReceived,
-    PaymentRefunded,
-    PayoutSettled,
-)
+from subledger.deciding.processors import exchanged, refund_fee
+from subledger.events.data import CreditMemoIssued, OverageBilled, PaymentApplied, PaymentReceived, PaymentRefunded
 from subledger.events.envelope import Event
 from subledger.money import SMALLEST_CREDITS, credits_share, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
@@ -130,10 +124,13 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     data = event.data
     receivables = _receivables(wallet, data, context)
     is_new_document(event, context)
+    # Money in another currency than its invoice is booked as what it settles there, and then exchanged.
+    currency = data.settles_currency or data.currency
     for receivable in receivables:
-        same_currency(data.currency, receivable.currency, "the receivable")
+        same_currency(currency, receivable.currency, "the receivable")
     paid, unapplied = _RECEIVED[data.processor is not None]
-    remaining = minor(data.amount, data.currency, "amount")
+    arrived = minor(data.amount, data.currency, "amount")
+    remaining = settled = arrived if currency == data.currency else minor(data.settles_amount, currency, "amount")
     received_on = dates.on()
     movements: list[Movement] = []
     later: list[Movement] = []
@@ -146,8 +143,11 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
             remaining -= part
     waits = remaining + sum(movement.amount_minor for movement in later)
     if waits:
-        movements.append(_money(unapplied, waits, data.currency, dates, processor=data.processor))
+        movements.append(_money(unapplied, waits, currency, dates, processor=data.processor))
     movements += later
+    if currency != data.currency:
+        movements.append(exchanged(-settled, currency, dates, processor=data.processor))
+        movements.append(exchanged(arrived, data.currency, dates, processor=data.processor))
     fee = minor(data.fee, data.currency, "fee")
     if fee:
         movements.append(_money("processing_fee", fee, data.currency, dates, processor=data.processor))
@@ -249,6 +249,7 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
     if amount:
         movements.append(_money("balance_refunded", amount, data.currency, dates))
         movements.append(_money(kind, amount, data.currency, dates, processor=processor))
+    movements += refund_fee(data, processor, dates)
     return decision(context, movements)
 
 
@@ -270,14 +271,6 @@ def _together(owed: RefundsOwed) -> RefundsOwed:
     """Refunds that no event names as one amount, of no block: which of them it pays is not said, so the oldest ones."""
     total = sum(refund.amount_minor for refund in owed)
     return (RefundOwed(currency=owed[0].currency, amount_minor=total),) if total else ()
-
-
-def pay_out(wallet: Wallet, event: Event[PayoutSettled], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
-    """Moves money from a processor to the bank."""
-    data = event.data
-    is_new_document(event, context)
-    amount = minor(data.amount, data.currency, "amount")
-    return decision(context, [_money("payout", amount, data.currency, dates, processor=data.processor)])
 
 
 # --- overage and concessions --------------------------------------------------------------------------------
@@ -373,7 +366,7 @@ def _consumed(receivable: _Receivable) -> int:
     """The consumed value that was not conceded, lost or written off yet."""
     of = receivable.of
     if isinstance(of, Block):
-        return max(min(of.drawn_minor, of.recognised_minor - of.conceded_minor), 0)
+        return of.concedable_minor
     return of.billed_minor - of.conceded_minor
 
 
@@ -381,6 +374,6 @@ def _tax_in(receivable: _Receivable, value: int) -> int:
     """The tax that can be taken back with a part of the value: its proportion, and no more than is left."""
     of = receivable.of
     if isinstance(of, Block):
-        return of.tax_in(value)
+        return of.concedable_tax_in(value)
     tax = round_half_up(of.tax_minor * value, of.billed_minor) if of.billed_minor else 0
     return min(tax, of.tax_minor - of.tax_taken_minor)

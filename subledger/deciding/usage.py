@@ -18,6 +18,7 @@ from subledger.billing_documents import Overage
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import Context, Dates, decision, is_not_conceded, own_block
 from subledger.deciding.expiry import lapsed
+from subledger.deciding.redemption_tax import mirrored_tax, with_redemption_tax
 from subledger.deciding.shortfalls import insufficient
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
 from subledger.events.envelope import Event
@@ -63,8 +64,10 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         )
         needed -= credits
         if not needed:
-            return decision(context, movements)
-    movements.append(_overage(wallet, event, context, dates, needed))
+            break
+    movements = with_redemption_tax(movements, wallet, event, context)
+    if needed:
+        movements.append(_overage(wallet, event, context, dates, needed))
     return decision(context, movements)
 
 
@@ -203,8 +206,10 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             movements.append(_of_overage(mirrored, wallet.state_of_overage(original.position)))
         else:
             block = wallet.state_of_block(draw.block_id or "")
-            is_not_conceded(block, given_back, "data.event_id", data.event_id)
-            movements += _of_block(mirrored, block, event, context, dates)
+            taxed = mirrored_tax(original.decision, draw, mirrored, restored)
+            back = given_back - sum(movement.amount_minor for movement in taxed)
+            is_not_conceded(block, back, "data.event_id", data.event_id)
+            movements += _of_block(mirrored, taxed, block, event, context, dates)
     return decision(context, movements, original_position=original.position)
 
 
@@ -227,20 +232,27 @@ def _of_overage(mirrored: Movement, overage: Overage) -> Movement:
 
 
 def _of_block(
-    mirrored: Movement, block: Block, event: Event[ConsumptionReversed], context: Context, dates: Dates
+    mirrored: Movement,
+    taxed: list[Movement],
+    block: Block,
+    event: Event[ConsumptionReversed],
+    context: Context,
+    dates: Dates,
 ) -> list[Movement]:
     """The mirror of a draw; if the block has expired meanwhile, the credits that come back are breakage.
 
     That is dated no earlier than the credits lapsed: usage may be reversed as of a day before the expiry.
     """
-    movements = [msgspec.structs.replace(mirrored, block_id=block.block_id)]
+    movements = [msgspec.structs.replace(mirrored, block_id=block.block_id), *taxed]
     passed = block.expires_at is not None and block.expires_at <= event.occurred_at
     if (block.expired or passed) and not block.disputes:
-        credits, amount = -mirrored.credits, -mirrored.amount_minor
+        restored = block
+        for movement in movements:
+            restored = block_after(restored, event, movement)
+        credits, amount = -mirrored.credits, -sum(movement.amount_minor for movement in movements)
         last_day = None if block.expires_at is None else last_usable_day(block.expires_at, context.state.zone)
         floor = (last_day, block.breakable_from, mirrored.accounting_date)
-        restored = block_after(block, event, movements[0])
-        functional = None if block.rate is None else -(mirrored.functional_minor or 0)
+        functional = None if block.rate is None else -sum(m.functional_minor or 0 for m in movements)
         on = dates.of_loss(restored, credits, amount, *floor)
         movements += lapsed(restored, credits, amount, on, functional)
     return movements

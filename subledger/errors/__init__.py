@@ -12,7 +12,7 @@
     │   │   └── KeyExpired  KeyRevoked
     │   └── NotAllowed  CrossSite
     ├── Refused                 well-formed, but the current books do not allow it
-    │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
+    │   ├── WrongCurrency  ExchangeRateMissing  ExchangeRateStale  OveragePriceMissing
     │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
     │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed

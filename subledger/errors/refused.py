@@ -28,6 +28,13 @@ class ExchangeRateMissing(Refused):
     retryable = True
 
 
+class ExchangeRateStale(Refused):
+    """The exchange rate of a month's last day is older than the ledger's `rate_max_age_days` allow."""
+
+    code = "exchange_rate_stale"
+    retryable = True
+
+
 class OveragePriceMissing(Refused):
     """The usage exceeds the credits, and the event names no overage price."""
 

@@ -34,6 +34,7 @@ from subledger.events.fields import (
     check_absent,
     check_disputed,
     check_one_of,
+    check_other_currency,
     check_positive,
     check_present,
     check_starts_before_expiry,
@@ -100,7 +101,7 @@ class CreditsGranted(EventData):
 
 
 class CreditsConsumed(EventData):
-    """Usage: credits drawn down."""
+    """Usage: credits drawn down. ``tax`` is due with the redemption, and is a part of the value that is drawn."""
 
     credits: Credits
     unit: Name = "credit"
@@ -110,10 +111,13 @@ class CreditsConsumed(EventData):
     overage_price: UnitPrice | None = None
     currency: Currency | None = None
     on_shortfall: Shortfall | None = None
+    tax: Amount | None = None
 
     def check(self) -> None:
         if self.overage_price is not None:
             check_present(self.currency is not None, "currency", "an overage price needs its currency")
+        if self.tax is not None and self.currency is not None:
+            minor_units(self.tax, self.currency, "tax")
 
 
 class CreditsExpired(EventData):
@@ -148,7 +152,10 @@ class BlockExpiryChanged(EventData):
 
 
 class PaymentReceived(EventData):
-    """Money came in, for a block, for an invoice, or not yet for anything."""
+    """Money came in, for a block, for an invoice, or not yet for anything.
+
+    ``settles_amount`` of ``settles_currency`` is what it is worth on an invoice in another currency.
+    """
 
     amount: Amount
     currency: Currency
@@ -157,9 +164,14 @@ class PaymentReceived(EventData):
     processor: Name | None = None
     fee: Amount | None = None
     payment_id: Identifier | None = None
+    settles_amount: Amount | None = None
+    settles_currency: Currency | None = None
 
     def check(self) -> None:
         check_positive(minor_units(self.amount, self.currency, "amount"), "amount")
+        check_other_currency(self, "settles_amount", "settles_currency")
+        if self.settles_amount is not None:
+            check_positive(self.settles_amount, "settles_amount")
         if self.fee is not None:
             minor_units(self.fee, self.currency, "fee")
             check_present(self.processor is not None, "processor", "a fee is kept by a processor")
@@ -180,15 +192,17 @@ class CreditsRefunded(EventData):
 
 
 class BlockRepriced(EventData):
-    """Credits or price are added to what a block has left, from here on (ASC 606-10-25-13(a))."""
+    """Credits, price or tax are added to what a block has left, from here on (ASC 606-10-25-13(a))."""
 
     block_id: Identifier
     add_credits: SignedCredits | None = None
     add_price: SignedAmount | None = None
+    add_tax: SignedAmount | None = None
     reason: Reason
 
     def check(self) -> None:
-        check_present(bool(self.add_credits or self.add_price), "add_credits", "credits or a price are added")
+        added = bool(self.add_credits or self.add_price or self.add_tax)
+        check_present(added, "add_credits", "credits, a price or tax are added")
 
 
 class CreditsTransferred(EventData):
@@ -221,15 +235,55 @@ class PaymentApplied(EventData):
 
 
 class PayoutSettled(EventData):
-    """A processor paid what it held into the bank."""
+    """A processor paid what it held into the bank; a negative amount is what it took from there.
 
-    amount: Amount
+    ``arrived_amount`` of ``arrived_currency`` is what it became in the bank, if that has another currency.
+    """
+
+    amount: SignedAmount
     currency: Currency
     processor: Name
     payout_id: Identifier
+    arrived_amount: SignedAmount | None = None
+    arrived_currency: Currency | None = None
 
     def check(self) -> None:
-        check_positive(minor_units(self.amount, self.currency, "amount"), "amount")
+        check_positive(abs(minor_units(self.amount, self.currency, "amount")), "amount")
+        check_other_currency(self, "arrived_amount", "arrived_currency")
+        if self.arrived_amount is not None and self.arrived_amount * self.amount <= 0:
+            raise InvalidValue(
+                "data.arrived_amount has another sign than data.amount",
+                field="data.arrived_amount",
+                expected="the sign of data.amount",
+                found=str(self.arrived_amount),
+            )
+
+
+class ProcessorAdjusted(EventData):
+    """A processor's balance changed for a reason of its own: a fee that stands alone, tax on its fees, an adjustment.
+
+    ``amount`` is what the balance changed by: a fee is negative. ``tax`` is the recoverable tax that is a part of it.
+    """
+
+    amount: SignedAmount
+    currency: Currency
+    processor: Name
+    adjustment_id: Identifier
+    kind: Literal["fee", "tax", "adjustment"]
+    tax: Amount | None = None
+
+    def check(self) -> None:
+        amount = abs(minor_units(self.amount, self.currency, "amount"))
+        check_positive(amount, "amount")
+        if self.tax is not None:
+            check_absent(self.kind == "tax", "tax", "all of the amount is tax")
+            if minor_units(self.tax, self.currency, "tax") > amount:
+                raise InvalidValue(
+                    "data.tax is more than the amount that it is a part of",
+                    field="data.tax",
+                    expected=f"at most {abs(self.amount)}",
+                    found=str(self.tax),
+                )
 
 
 class PaymentRefunded(EventData):
@@ -241,9 +295,14 @@ class PaymentRefunded(EventData):
     payment_id: Identifier | None = None
     processor: Name | None = None
     refund_id: Identifier | None = None
+    fee: Amount | None = None
 
     def check(self) -> None:
         check_positive(minor_units(self.amount, self.currency, "amount"), "amount")
+        if self.fee is not None:
+            minor_units(self.fee, self.currency, "fee")
+            named = self.processor is not None or self.payment_id is not None
+            check_present(named, "processor", "a fee is kept by a processor")
 
 
 class DisputeOpened(EventData):
@@ -402,6 +461,7 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "payment.received": PaymentReceived,
     "payment.applied": PaymentApplied,
     "payout.settled": PayoutSettled,
+    "processor.adjusted": ProcessorAdjusted,
     "payment.refunded": PaymentRefunded,
     "dispute.opened": DisputeOpened,
     "dispute.won": DisputeWon,
@@ -416,5 +476,5 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "exchange_rate.set": ExchangeRateSet,
 }
 
-LEDGER_WIDE: Final = frozenset({"payout.settled", "breakage.estimated", "exchange_rate.set"})
+LEDGER_WIDE: Final = frozenset({"payout.settled", "processor.adjusted", "breakage.estimated", "exchange_rate.set"})
 """Events of the ledger as a whole: they have no customer."""

@@ -247,6 +247,20 @@ def check_one_of(data: EventData, first: str, second: str) -> None:
     check_absent(len(given) > 1, second, f"{first} says it already")
 
 
+def check_other_currency(data: EventData, amount: str, currency: str) -> None:
+    """Checks an amount that goes with the event's own amount in another currency: both of its fields, or neither.
+
+    Raises MissingField, InvalidValue, TooManyDecimals.
+    """
+    stated, code = getattr(data, amount), getattr(data, currency)
+    if stated is None and code is None:
+        return
+    check_present(stated is not None, amount, f"{currency} is the currency of {amount}")
+    check_present(code is not None, currency, "an amount needs its currency")
+    check_absent(code == getattr(data, "currency", None), currency, "it is data.currency already")
+    minor_units(stated, code, amount)
+
+
 def minor_units(amount: Decimal, currency: str, field: str) -> int:
     """An amount in minor units of its currency. Raises TooManyDecimals."""
     return to_minor(amount, currency, field=f"data.{field}")

@@ -11,7 +11,11 @@ from typing import Final
 FIELDS: Final[dict[str, str]] = {
     "add_credits": "credits added to the block's remaining credits, or removed from them",
     "add_price": "amount added to the price, or subtracted from it",
-    "amount": "the amount of money",
+    "add_tax": "tax added with the price, or subtracted with it; absent: in proportion to the block's tax",
+    "adjustment_id": "the processor's id of the adjustment; it is recorded once",
+    "arrived_amount": "what a payout became in the bank, in another currency",
+    "arrived_currency": "the currency of what arrived in the bank",
+    "amount": "the amount of money; of processor.adjusted what the processor's balance changed by",
     "base": "the currency whose rate is set",
     "block_id": "the credit block",
     "bonus_credits": "credits on top, which share the price",
@@ -33,6 +37,7 @@ FIELDS: Final[dict[str, str]] = {
     "expires_at": "the first moment at which the credits can no longer be used; null or absent: never",
     "fee": "the part that the processor keeps, or charges",
     "invoice_id": "the invoice",
+    "kind": "the reason: a fee that the processor charges, recoverable tax on its fees, or any other adjustment",
     "new_block_id": "the id of the block that the other customer gets",
     "on_shortfall": "what to do where the credits do not suffice; absent: the ledger's setting",
     "order_id": "the order, for reference",
@@ -51,8 +56,11 @@ FIELDS: Final[dict[str, str]] = {
     "refund_id": "the id of the refund; it is recorded once",
     "refundable": "whether unused credits are owed back: then the liability is monetary",
     "scope": "the products that the credits may be used for; absent: any",
+    "settles_amount": "what the payment is worth on an invoice in another currency, and is booked as there",
+    "settles_currency": "the currency of that invoice",
     "starts_at": "the first moment at which the credits can be used; absent: the time of the event",
-    "tax": "tax on top of the amount or price, of the same currency",
+    "tax": "tax on top of the amount or price, of the same currency; of processor.adjusted the tax in the amount, of "
+    "credits.consumed the tax due at redemption, a part of the value that is drawn",
     "tax_relief": "whether the tax of what is written off is taken back from the tax authority",
     "to_customer": "the customer who gets the credits",
     "unit": "the unit that the credits count",
@@ -60,6 +68,10 @@ FIELDS: Final[dict[str, str]] = {
 }
 
 EXAMPLES: Final[dict[str, str]] = {
+    "arrived_amount": "156.00",
+    "settles_amount": "130.00",
+    "settles_currency": "EUR",
+    "adjustment_id": "txn_1Nv0",
     "base": "EUR",
     "block_id": "blk-7",
     "cohort": "2026-01",
@@ -100,7 +112,8 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     "credits.purchased": ("block_exists", "wrong_currency", "exchange_rate_missing"),
     "credits.granted": ("block_exists", "exchange_rate_missing"),
     "credits.consumed": (
-        *_BLOCK, "insufficient_credits", "overage_price_missing", "exchange_rate_missing",
+        *_BLOCK, "wrong_currency", "too_many_decimals", "exceeds_value", "insufficient_credits",
+        "overage_price_missing", "exchange_rate_missing",
     ),
     "credits.expired": (*_BLOCK, "not_yet_expired", "no_credits_left"),
     "consumption.reversed": (
@@ -114,8 +127,8 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "block.expiry_changed": (*_BLOCK, "conceded", "exchange_rate_missing"),
     "block.repriced": (
-        *_BLOCK, "not_a_purchase", "too_many_decimals", "exceeds_receivable", *_LIVE, "insufficient_credits",
-        "exchange_rate_missing",
+        *_BLOCK, "not_a_purchase", "too_many_decimals", "exceeds_value", "exceeds_receivable", *_LIVE,
+        "insufficient_credits", "exchange_rate_missing",
     ),
     "credits.transferred": (*_BLOCK, "block_exists", *_LIVE, "insufficient_credits", "exchange_rate_missing"),
     "payment.received": (*_INVOICE, "document_exists", "wrong_currency", "exchange_rate_missing"),
@@ -124,6 +137,7 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
         "exchange_rate_missing",
     ),
     "payout.settled": ("document_exists", "exchange_rate_missing"),
+    "processor.adjusted": ("document_exists", "exchange_rate_missing"),
     "payment.refunded": (
         "unknown_payment", *_BLOCK, "document_exists", "wrong_currency", "nothing_owed", "exchange_rate_missing",
     ),

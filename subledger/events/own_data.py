@@ -64,14 +64,16 @@ class Approvals(EventData):
 
 FUTURE_TOLERANCE: Final = "1d"
 """Default tolerance: the time of an event from outside may be this long after now."""
+RATE_MAX_AGE_DAYS: Final = 7
+"""Default age in days that the exchange rate of a month's last day may have."""
 
 
 class LedgerConfigured(EventData):
     """The ledger's entity and settings from here on. ``by`` is the person who changed them.
 
-    ``future_tolerance``, ``sandbox`` and ``accounting_rules`` are absent where they are the default, so that older
-    events keep their bytes. ``accounting_rules`` is the version of the rules that decisions are made by from here on
-    (``ledger.ACCOUNTING_RULES``); recorded decisions stay as they are.
+    ``future_tolerance``, ``rate_max_age_days``, ``sandbox`` and ``accounting_rules`` are absent where they are the
+    default, so that older events keep their bytes. ``accounting_rules`` is the version of the rules that decisions are
+    made by from here on (``ledger.ACCOUNTING_RULES``); recorded decisions stay as they are.
     """
 
     entity: Identifier
@@ -81,6 +83,7 @@ class LedgerConfigured(EventData):
     late_usage: Literal["reclassify", "new"]
     approvals: Approvals = Approvals()
     future_tolerance: str = FUTURE_TOLERANCE
+    rate_max_age_days: int = RATE_MAX_AGE_DAYS
     sandbox: bool = False
     accounting_rules: int = 1
     by: Identifier | None = None

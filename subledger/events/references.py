@@ -24,12 +24,14 @@ DocumentKey = tuple[str, str]
 DOCUMENTS: Final = {
     "payment.received": ("payment", "payment_id"), "dispute.opened": ("dispute", "dispute_id"),
     "overage.billed": ("invoice", "invoice_id"), "payout.settled": ("payout", "payout_id"),
-    "payment.refunded": ("refund", "refund_id"),
+    "payment.refunded": ("refund", "refund_id"), "processor.adjusted": ("adjustment", "adjustment_id"),
 }  # fmt: skip
 """Documents that are recorded once by their own id, whatever the events' ids: by event type, the kind and the field."""
 
+_OF_PROCESSORS: Final = frozenset({"payout", "adjustment"})
+
 OnceKey = tuple[str, str, str]
-"""The kind of a document, the processor whose ids they are (of payouts, else empty), and its id.
+"""The kind of a document, the processor whose ids they are (of payouts and adjustments, else empty), and its id.
 
 Ids are compared as they are: processors tell theirs apart by case. The name of a processor is the sender's own word, so
 that ``stripe`` and ``Stripe`` are one: the same payout under both would be booked into cash twice.
@@ -47,7 +49,7 @@ def once_key(type: str, data: EventData) -> OnceKey | None:
 
 def once_key_of(kind: str, processor: str | None, document_id: str) -> OnceKey:
     """The key of a document by its parts, whatever the case, width and blanks of the processor's name."""
-    if kind != "payout" or processor is None:
+    if kind not in _OF_PROCESSORS or processor is None:
         return (kind, "", document_id)
     return (kind, " ".join(unicodedata.normalize("NFKC", processor).casefold().split()), document_id)
 

@@ -17,7 +17,7 @@ NOON = "T12:00:00Z"
 Words = dict[str, str | None]
 """The value of each name of a form; None if its part is left out."""
 
-_CURRENCIES: Final = ("currency", "base")
+_CURRENCIES: Final = ("currency", "base", "arrived_currency", "settles_currency")
 _NUMBERS: Final = ("amount", "credits", "price")
 
 
@@ -99,7 +99,9 @@ def _extended(words: Words) -> dict[str, Any]:
 
 
 def _repriced(words: Words) -> dict[str, Any]:
-    added = {name: text.removeprefix("+") for name in ("add_credits", "add_price") if (text := words.get(name))}
+    added = {
+        name: text.removeprefix("+") for name in ("add_credits", "add_price", "add_tax") if (text := words.get(name))
+    }
     return {"block_id": words["block_id"], "reason": "agreed", **added}
 
 
@@ -128,6 +130,18 @@ def _paid_out(words: Words) -> dict[str, Any]:
     return _of(*names)(words) | {"payout_id": f"payout of {words['day']}"}
 
 
+def _adjusted(kind: str) -> Callable[[Words], dict[str, Any]]:
+    """The data of an adjustment of a processor's balance; what it charges lowers the balance."""
+
+    def build(words: Words) -> dict[str, Any]:
+        amount = words.get("amount") or f"-{words['charge']}"
+        adjustment_id = f"{kind} of {words['day']}: {amount}"
+        return {**_of("currency", "processor", "tax")(words), "amount": amount, "adjustment_id": adjustment_id,
+                "kind": kind}  # fmt: skip
+
+    return build
+
+
 def _rated(words: Words) -> dict[str, Any]:
     return {"base": words["base"], "quote": words["home"], "rate": words["rate"], "rate_source": "central bank"}
 
@@ -149,21 +163,26 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} {who} gives back[ {credits} of] {block_id}[ for {amount}[ {currency}]]", "credits.refunded",
      _with_amount("block_id", "credits")),
     ("{day} {who} gets {block_id} extended to {expires}", "block.expiry_changed", _extended),
-    ("{day} {who} gets {block_id} repriced by {add_credits} credits[ and {add_price}]", "block.repriced", _repriced),
-    ("{day} {who} gets {block_id} repriced by {add_price}", "block.repriced", _repriced),
+    ("{day} {who} gets {block_id} repriced by {add_credits} credits[ and {add_price}][ tax {add_tax}]",
+     "block.repriced", _repriced),
+    ("{day} {who} gets {block_id} repriced by {add_price}[ tax {add_tax}]", "block.repriced", _repriced),
     ("{day} {who} hands[ {credits} of] {block_id} to {to_customer} as {new_block_id}", "credits.transferred",
      _of("block_id", "credits", "to_customer", "new_block_id")),
     ("{day} {who} pays {amount}[ {currency}][ for {block_id}][ on invoice {invoice_id}][ through {processor}]"
-     "[ less {fee}][ ({payment_id})]", "payment.received",
-     _of("amount", "currency", "block_id", "invoice_id", "processor", "fee", "payment_id")),
+     "[ less {fee}][ ({payment_id})][, which settles {settles_amount} {settles_currency}]", "payment.received",
+     _of("amount", "currency", "block_id", "invoice_id", "processor", "fee", "payment_id", "settles_amount",
+         "settles_currency")),
     ("{day} {who} applies {amount}[ {currency}] of {payment_id} to {block_id}", "payment.applied",
      _of("amount", "currency", "payment_id", "block_id")),
     ("{day} {who} applies {amount}[ {currency}] of {payment_id} to invoice {invoice_id}", "payment.applied",
      _of("amount", "currency", "payment_id", "invoice_id")),
     ("{day} {processor} pays out {amount}[ {currency}][, {arrived_amount} {arrived_currency} arrive]", "payout.settled",
      _paid_out),
-    ("{day} {who} is paid back {amount}[ {currency}][ of {payment_id}][ for {block_id}][ through {processor}]",
-     "payment.refunded", _of("amount", "currency", "payment_id", "block_id", "processor")),
+    ("{day} {processor} charges {charge}[ {currency}][ with tax {tax}]", "processor.adjusted", _adjusted("fee")),
+    ("{day} {processor} charges tax of {charge}[ {currency}]", "processor.adjusted", _adjusted("tax")),
+    ("{day} {processor} adjusts its balance by {amount}[ {currency}]", "processor.adjusted", _adjusted("adjustment")),
+    ("{day} {who} is paid back {amount}[ {currency}][ of {payment_id}][ for {block_id}][ through {processor}]"
+     "[, fee {fee}]", "payment.refunded", _of("amount", "currency", "payment_id", "block_id", "processor", "fee")),
     ("{day} {who} disputes[ {amount}[ {currency}] of] {block_id} ({dispute_id})[, fee {fee}]", "dispute.opened",
      _with_amount("dispute_id", "block_id")),
     ("{day} {who} disputes[ {amount}[ {currency}] of] payment {payment_id} ({dispute_id})[, fee {fee}]",

@@ -73,6 +73,10 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "cross_site": ("a request with the `Origin` of another site", "Call from a program, with a key."),
     "wrong_currency": ("", "Use the currency of the block or document that the event refers to."),
     "exchange_rate_missing": ("", "Record `exchange_rate.set` for the day, then send the event again."),
+    "exchange_rate_stale": (
+        "",
+        "Record `exchange_rate.set` for one of the last days of the month, then close it again.",
+    ),
     "overage_price_missing": ("", "Add `overage_price` and `currency`, or record the purchase first."),
     "block_exists": ("", "Use a new `block_id`: an id belongs to one block, whoever bought it."),
     "unknown_block": ("", "Record the purchase first; then send the event again."),

@@ -203,3 +203,62 @@ def test_an_exports_lines_and_the_entries_behind_them_tell_their_functional_amou
     behind = client.get(f"{url}/{made['id']}/lines/{gains['line']}/entries").json()["items"]
     assert {item["amount"] for item in behind} == {"0.00"}
     assert sum(Decimal(item["functional"]["amount"]) for item in behind) == Decimal("12.00")
+
+
+def test_a_month_closes_with_a_rate_of_its_last_week_or_of_the_days_that_the_ledger_allows(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(timezone="Europe/Sofia")
+    bought = purchase("E", "10", "ann", "2026-01-05T10:00:00Z", price="10.00", currency="EUR")
+    assert all(outcome.error is None for outcome in service.record(ledger, [rate("2026-01-02", "1.10"), bought]))
+    url = f"/v1/ledgers/{ledger}"
+    refused = client.post(f"{url}/periods/2026-01/close")
+    assert refused.status_code == 422
+    assert (
+        refused.json().items()
+        >= {
+            "code": "exchange_rate_stale",
+            "retryable": True,
+            "field": "data.currency",
+            "expected": "an exchange_rate.set of base EUR from 2026-01-24 to 2026-01-31",
+            "found": "2026-01-02",
+            "detail": "the exchange rate from EUR to USD on 2026-01-31 is that of 2026-01-02, 29 days before; ledger "
+            f"{ledger} closes a month with rates of at most 7 days",
+        }.items()
+    )
+    for days, status in ((-1, 422), (367, 422), (28, 200)):
+        assert client.patch(url, json={"rate_max_age_days": days}).status_code == status
+    assert client.get(url).json()["rate_max_age_days"] == 28
+    assert client.post(f"{url}/periods/2026-01/close").status_code == 422
+    assert client.patch(url, json={"rate_max_age_days": 29}).status_code == 200
+    assert client.post(f"{url}/periods/2026-01/close").status_code == 200
+
+
+def test_a_currency_is_taken_for_the_days_on_which_it_was_one(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(timezone="Europe/Sofia")
+    lev = {"currency": "BGN", "price": "10.00", "tax": "2.00"}
+    events = [
+        rate("2025-12-01", "0.59", base="BGN"),
+        purchase("B", "10", "ann", "2025-12-31T21:59:59Z", **lev),
+        # In Sofia it is 2026, and the euro is the currency.
+        purchase("C", "10", "ann", "2025-12-31T22:00:00Z", **lev),
+        purchase("D", "10", "ann", "2023-01-01T10:00:00Z", currency="HRK", price="1.00"),
+        cloud_event("p", "payment.received", "ann", "2026-01-05T10:00:00Z", amount="1.00", currency="BGN"),
+        # What is owed in it ends in it.
+        cloud_event("v", "purchase.voided", "ann", "2026-01-05T10:00:00Z", block_id="B", reason="r"),
+    ]
+    errors = [outcome.error for outcome in service.record(ledger, events)]
+    assert [error and (error.code, error.field) for error in errors] == [
+        None,
+        None,
+        *[("unknown_currency", "data.currency")] * 3,
+        None,
+    ]
+    assert errors[2] is not None
+    assert (errors[2].expected, errors[2].found) == ("EUR, or an event of 2025-12-31 or before", "BGN")
+    balances = client.get(f"/v1/ledgers/{ledger}/trial-balance").json()
+    assert {item["balance"] for item in balances["accounts"] if item["currency"] == "BGN"} == {"0.00"}
+    refused = client.post("/v1/ledgers", json={"ledger": f"{ledger}-lev", "currency": "BGN"})
+    assert (refused.status_code, refused.json()["code"], refused.json()["expected"]) == (422, "unknown_currency", "EUR")

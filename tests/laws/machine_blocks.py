@@ -160,6 +160,7 @@ class BlockRules(Checks):
         currency: str,
         together: bool,
         name: str | None = None,
+        tax: int = 0,
     ) -> None:
         self.send(
             "credits.consumed",
@@ -173,11 +174,12 @@ class BlockRules(Checks):
             overage_price="0.1371" if priced else ...,
             currency=currency if priced else ...,
             unit=unit or ...,
+            tax=amount_text(tax, currency) if tax else ...,
         )
 
     @rule(
         customer=CUSTOMERS, day=DAYS, credits=CREDITS, product=PRODUCTS, shortfall=SHORTFALLS, priced=MOSTLY,
-        unit=UNITS, currency=CURRENCIES, together=TOGETHER,
+        unit=UNITS, currency=CURRENCIES, together=TOGETHER, tax=st.sampled_from((0, 0, 0, 1, 7, 150)),
     )  # fmt: skip
     def use(self, **given: Any) -> None:
         self.use_some(**given)
@@ -270,9 +272,11 @@ class BlockRules(Checks):
 
     @rule(
         pick=PICKS, stranger=RARELY, day=DAYS, credits=st.sampled_from((None, "5", "0.25", "-1", "-3.5")),
-        added=st.integers(-600, 900), together=TOGETHER,
+        added=st.integers(-600, 900), tax=st.one_of(st.none(), st.integers(-60, 90)), together=TOGETHER,
     )  # fmt: skip
-    def reprice(self, pick: int, stranger: bool, day: int, credits: str | None, added: int, together: bool) -> None:
+    def reprice(
+        self, pick: int, stranger: bool, day: int, credits: str | None, added: int, tax: int | None, together: bool
+    ) -> None:
         name, customer = self.block(pick, stranger)
         block = self.model.blocks.get(name)
         own = block.currency if block is not None else "USD"
@@ -288,6 +292,7 @@ class BlockRules(Checks):
             block_id=name,
             add_credits=credits or ...,
             add_price=amount_text(added, own) if added else ...,
+            add_tax=amount_text(tax, own) if tax is not None else ...,
             reason="r",
         )
 

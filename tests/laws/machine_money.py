@@ -43,15 +43,19 @@ class MoneyRules(Checks):
         where: dict[str, Any] = {"block_id": name} if named == "block" else {}
         if named == "invoice":
             where = {"invoice_id": f"i-{pick % 6}"}
+        paid = {"amount": self.money(owed or 70, share, own), "currency": own}
+        if pick % 5 == 4:  # in another currency, which settles that amount
+            other = "USD" if own != "USD" else "JPY"
+            paid = {f"settles_{name}": value for name, value in paid.items()}
+            paid |= {"amount": amount_text(pick + 30, other), "currency": other}
         self.send(
             "payment.received",
             customer,
             day,
             together,
-            amount=self.money(owed or 70, share, own),
-            currency=own,
+            **paid,
             processor=processor or ...,
-            fee=amount_text(3, own) if fee and processor else ...,
+            fee=amount_text(3, paid["currency"]) if fee and processor else ...,
             payment_id=self.new_name("pay", again, self.model.payments) if remembered else ...,
             **where,
         )
@@ -148,25 +152,49 @@ class MoneyRules(Checks):
             amount=self.money(limit, share, currency),
             currency=currency,
             processor=processor or ...,
+            fee=amount_text(pick, currency) if pick % 4 == 1 and (processor or "payment_id" in data) else ...,
             **data,
         )
 
-    @rule(pick=PICKS, day=DAYS, share=SHARES, together=TOGETHER)
-    def payout(self, pick: int, day: int, share: Fraction, together: bool) -> None:
-        """Pays out the balance of a processor, now and then more."""
+    @rule(pick=PICKS, day=DAYS, cents=st.integers(1, 900), back=RARELY, tax=SHARES, together=TOGETHER,
+          currency=st.sampled_from(("USD", "USD", "EUR", "JPY")))  # fmt: skip
+    def adjust(self, pick: int, day: int, cents: int, back: bool, tax: Fraction, together: bool, currency: str) -> None:
+        """A fee of a processor that stands alone, tax on its fees, or an adjustment; mostly lowering its balance."""
+        kind = ("fee", "tax", "adjustment")[pick % 3]
+        self.send(
+            "processor.adjusted",
+            None,
+            day,
+            together,
+            amount=("" if back else "-") + amount_text(cents, currency),
+            currency=currency,
+            processor="cards",
+            adjustment_id=f"adj{self.count}",
+            kind=kind,
+            tax=self.money(cents, min(tax, Fraction(1)), currency) if kind == "fee" else ...,
+        )
+
+    @rule(pick=PICKS, day=DAYS, share=SHARES, together=TOGETHER, back=RARELY,
+          arrives=st.sampled_from((None, None, None, "USD", "EUR", "JPY")))  # fmt: skip
+    def payout(self, pick: int, day: int, share: Fraction, together: bool, back: bool, arrives: str | None) -> None:
+        """Pays out the balance of a processor, now and then more, back, or in another currency."""
         standing = self.model.standing.items()
         held = [(place, amount) for place, (amount, _) in standing if place[0] == "processor_clearing"]
         if held:
             (_, currency, _, processor), amount = held[pick % len(held)]
+            sign = "-" if back else ""
+            changes = arrives is not None and arrives != currency
             self.send(
                 "payout.settled",
                 None,
                 day,
                 together,
-                amount=self.money(abs(amount), share, currency),
+                amount=sign + self.money(abs(amount), share, currency),
                 currency=currency,
                 processor=processor or "cards",
                 payout_id=f"out{self.count}",
+                arrived_amount=sign + amount_text(pick + 1, arrives) if changes and arrives else ...,
+                arrived_currency=arrives if changes else ...,
             )
 
     # --- overage and concessions -------------------------------------------------------------------------------
@@ -215,7 +243,8 @@ class MoneyRules(Checks):
         elif consumed and named is not None:
             block = consumed[pick % len(consumed)]
             customer, currency = block.customer, block.currency
-            limit, tax_limit = block.of("consumed")[1] - block.conceded, block.tax - block.tax_back - block.tax_taken
+            limit = block.of("consumed")[1] - block.redeemed_tax - block.conceded
+            tax_limit = block.tax + block.redeemed_tax - block.tax_back - block.tax_taken
             data = {"block_id": block.name}
             if named == "invoice" and block.invoice is not None:
                 data = {"invoice_id": block.invoice}

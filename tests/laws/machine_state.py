@@ -63,7 +63,9 @@ class State(RuleBasedStateMachine):
         self.answers: list[tuple[date, datetime, Any]] = []
 
     def begin(self, policy: str, zone: str, shortfall: str, late_usage: str) -> None:
-        self.ledger = self.new_ledger(policy=policy, on_shortfall=shortfall, timezone=zone, late_usage=late_usage)
+        self.ledger = self.new_ledger(
+            policy=policy, on_shortfall=shortfall, timezone=zone, late_usage=late_usage, rate_max_age_days=366
+        )
         self.deposits = policy != "contract_liability"
         self.zone = ZoneInfo(zone)
         self.model = Model(shortfall=shortfall, late_usage=late_usage, zone=self.zone)

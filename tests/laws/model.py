@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import HOME, Block, Draw, Pool, Refusal, Usage, half_up
+from tests.laws.model_blocks import HOME, Block, Draw, Pool, Refusal, Usage, half_up, minor
 from tests.laws.model_ending import Ending
 from tests.laws.model_money import Money
 from tests.laws.model_pools import Pools
@@ -140,9 +140,29 @@ class Model(Ending, Money, Pools):
             if part:
                 usage.draws.append(self._draw(block, part))
                 need -= part
+        if "tax" in data:
+            self._tax_at_redemption(usage.draws, data)
         if need:
             self._overage(usage, data, need)
         self.usage[usage.name] = usage
+
+    def _tax_at_redemption(self, draws: list[Draw], data: dict[str, Any]) -> None:
+        """A part of the value that is drawn is tax, in proportion to the value of each draw."""
+        taxed = [(draw, draw.block) for draw in draws if draw.money and draw.block is not None]
+        currency = taxed[0][1].currency if taxed else data.get("currency", HOME)
+        self.allow(all(block.currency == currency for _, block in taxed), "wrong_currency")
+        self.allow(data.get("currency", currency) == currency, "wrong_currency")
+        self.allow(not any(block.tax for _, block in taxed), "invalid_value")
+        tax, drawn = minor(data["tax"], currency), sum(draw.money for draw, _ in taxed)
+        self.allow(tax <= drawn, "exceeds_value")
+        value = before = 0
+        for draw, block in taxed:
+            value += draw.money
+            draw.tax = half_up(Fraction(tax * value, drawn)) - before
+            before += draw.tax
+            block.redeemed_tax += draw.tax
+            if draw.tax:
+                self.book(None, "tax_payable", draw.tax, currency)
 
     def _draw(self, block: Block, part: Fraction) -> Draw:
         if part > block.left:
@@ -180,7 +200,7 @@ class Model(Ending, Money, Pools):
         for draw in reversed(usage.draws):  # nothing comes back if a part of it was conceded
             part = min(draw.credits - draw.restored, left)
             if part > 0 and draw.block is not None:
-                money = half_up(draw.money * (draw.restored + part) / draw.credits) - draw.restored_money
+                money = draw.back(draw.restored + part)[0] - draw.restored_money
                 self.not_conceded(draw.block, money)
             left -= max(part, 0)
         for draw in reversed(usage.draws):
@@ -191,8 +211,9 @@ class Model(Ending, Money, Pools):
 
     def _restore(self, usage: Usage, draw: Draw, part: Fraction, moment: datetime) -> None:
         after = draw.restored + part
-        money = half_up(draw.money * after / draw.credits) - draw.restored_money
-        functional = half_up(draw.functional * after / draw.credits) - draw.restored_functional
+        money, functional, tax = draw.back(after)
+        money, functional = money - draw.restored_money, functional - draw.restored_functional
+        tax -= draw.back(draw.restored)[2]
         block = draw.block
         if block is None:
             money = usage.open_money if part == usage.open else min(money, usage.open_money)
@@ -203,6 +224,9 @@ class Model(Ending, Money, Pools):
                 self.book(None, "unbilled_receivable", money, usage.currency, how="both")
         else:
             block.lose("consumed", -part, -money, -functional)
+            block.redeemed_tax -= tax
+            if tax:
+                self.book("tax_payable", None, tax, block.currency)
             passed = block.expired or (block.expires is not None and block.expires <= moment)
             if passed and not block.disputes:
                 self.expire(block, part, money, functional)

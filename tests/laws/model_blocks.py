@@ -90,6 +90,7 @@ class Block:
     cancelled: int = 0
     tax_back: int = 0
     tax_taken: int = 0
+    redeemed_tax: int = 0
     given_up: int = 0
     disputed: int = 0
     conceded: int = 0
@@ -121,7 +122,11 @@ class Block:
 
     @property
     def tax_left(self) -> int:
-        return self.tax - self.tax_back - self.tax_taken
+        return max(self.tax - self.tax_back - self.tax_taken, 0)
+
+    @property
+    def redeemed_tax_left(self) -> int:
+        return 0 if self.tax else max(self.redeemed_tax - self.tax_taken, 0)
 
     @property
     def recognised(self) -> int:
@@ -145,6 +150,13 @@ class Block:
     def tax_in(self, amount: int) -> int:
         """The tax in proportion to an amount of the price."""
         return min(half_up(Fraction(self.tax * amount, self.taxed)), self.tax_left) if self.taxed else 0
+
+    def concedable_tax_in(self, amount: int) -> int:
+        """The tax that a memo on an amount of revenue may take back."""
+        revenue = self.of("consumed")[1] - self.redeemed_tax
+        if not self.redeemed_tax_left:
+            return self.tax_in(amount)
+        return min(half_up(Fraction(self.redeemed_tax * amount, revenue)) if revenue else 0, self.redeemed_tax_left)
 
     def due(self, credits: Fraction) -> int:
         """Cumulative rounding: what drawing so many credits takes, since the block was last priced."""
@@ -218,7 +230,7 @@ class Block:
         if not value or not self.tax:
             return 0
         due = half_up(Fraction(self.tax * min(self.cancelled + value, self.taxed), self.taxed)) - self.tax_back
-        return min(max(due, 0), self.tax - self.tax_back - self.tax_taken)
+        return min(max(due, 0), max(self.tax - self.tax_back - self.tax_taken, 0))
 
     def tax_given_up(self, amount: int) -> int:
         """The tax in an amount of price and tax that will not be had, cumulatively."""
@@ -242,6 +254,18 @@ class Draw:
     restored: Fraction = Fraction(0)
     restored_money: int = 0
     restored_functional: int = 0
+    tax: int = 0
+
+    @property
+    def tax_functional(self) -> int:
+        return half_up(Fraction(self.functional * self.tax, self.money)) if self.tax else 0
+
+    def back(self, credits: Fraction) -> tuple[int, int, int]:
+        """Money, functional money and tax of a part of its credits: revenue and tax are each in proportion."""
+        share = credits / self.credits
+        tax, of_tax = half_up(self.tax * share), half_up(self.tax_functional * share)
+        revenue = half_up((self.money - self.tax) * share)
+        return revenue + tax, half_up((self.functional - self.tax_functional) * share) + of_tax, tax
 
 
 @dataclass

@@ -114,16 +114,31 @@ class Ending(Positions):
         credits = Fraction(data.get("add_credits", 0))
         amount = minor(data["add_price"], block.currency) if "add_price" in data else 0
         self.allow(not amount or block.kind != "promotional", "not_a_purchase")
+        self.allow(not Fraction(data.get("add_tax", 0)) or block.kind == "paid", "not_a_purchase")
         self.allow(-amount <= min(block.carrying, block.owed), "exceeds_receivable")
+        if "add_tax" in data:
+            tax = minor(data["add_tax"], block.currency)
+        else:
+            tax = half_up(Fraction(block.tax * amount, block.taxed)) if block.taxed else 0
+            tax = max(tax, -block.tax_left)
+        self.allow(-tax <= max(block.tax_left, 0), "exceeds_value")
+        self.allow(-amount - tax <= max(block.owed, 0), "exceeds_receivable")
         self.must_be_live(block)
         self.allow(block.left + credits > 0, "insufficient_credits")
         functional = self.spot(amount, block.currency) if amount > 0 else -block.share_functional(-amount, Fraction(0))
         if amount:
             self.book(RECEIVABLE, None, amount, block.currency, block=block, how="gain", functional=functional)
-        block.gains = plus(block.gains, (credits, amount, functional))
-        block.price_what_is_left()
-        block.owed += amount
-        block.taxed += amount if block.tax else 0
+        if credits or amount:
+            block.gains = plus(block.gains, (credits, amount, functional))
+            block.price_what_is_left()
+        if tax:
+            self.book(RECEIVABLE, TAX, tax, block.currency, block=block)
+        block.owed += amount + tax
+        block.tax += tax
+        if tax:
+            block.taxed = block.gains[1]
+        elif block.tax:
+            block.taxed += amount
 
     def credits_transferred(self, _moment: datetime, data: dict[str, Any]) -> None:
         """To another customer at the same basis: every other term is inherited, nothing is to be paid."""

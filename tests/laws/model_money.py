@@ -83,16 +83,23 @@ class Money(Positions):
     def payment_received(self, _moment: datetime, data: dict[str, Any]) -> None:
         receivables = self._receivables(data)
         self.allow(data.get("payment_id") not in self.payments, "document_exists")
-        self._same_currency(data, receivables)
-        amount, fee, currency = self.amount(data), self.amount(data, "fee"), data["currency"]
+        arrived, fee = self.amount(data), self.amount(data, "fee")
+        settles = {"amount": data.get("settles_amount"), "currency": data.get("settles_currency")}
+        exchanged = settles["currency"] is not None
+        settles = settles if exchanged else {"amount": data["amount"], "currency": data["currency"]}
+        self._same_currency(settles, receivables)
+        amount, currency = self.amount(settles), settles["currency"]
         processor = data.get("processor")
         into = "cash" if processor is None else CLEARING
         parts = self._settle(receivables, amount, through=processor, debit=into, processor=processor)
         rest = amount - sum(part for _, _, part in parts)
         if rest:
             self.book(into, BALANCE, rest, currency, processor=processor)
+        if exchanged:
+            self.book(None, into, amount, currency, processor=processor, how="both")
+            self.book(into, None, arrived, data["currency"], processor=processor, how="both")
         if fee:
-            self.book(None, CLEARING, fee, currency, processor=processor)
+            self.book(None, CLEARING, fee, data["currency"], processor=processor)
         if "payment_id" in data:
             name = data["payment_id"]
             self.payments[name] = Payment(name, self.customer, currency, processor, parts, rest)
@@ -143,6 +150,8 @@ class Money(Positions):
             unapplied = min(unapplied, self._unapplied(payment))
         self.allow(amount <= sum(most for _, most in owed) + unapplied, "nothing_owed")
         processor = data.get("processor", payment.processor if payment is not None else None)
+        fee = self.amount(data, "fee")
+        self.allow(not fee or processor is not None, "invalid_value")
         source = "cash" if processor is None else CLEARING
         from_refunds, named = 0, payment is not None or block is not None
         for refund, most in owed:
@@ -161,6 +170,8 @@ class Money(Positions):
             self.book(REFUNDS, source, amount, currency, processor=processor, how="both")
             if payment is not None:
                 payment.unapplied -= amount
+        if fee:
+            self.book(None, CLEARING, fee, currency, processor=processor)
 
     def _returned(self, refund: Refund, amount: int, payment: Payment | None, processor: str | None) -> None:
         block = self.blocks[refund.of[0]] if refund.of[0] is not None else None
@@ -171,7 +182,33 @@ class Money(Positions):
             payment.returned.append((block, invoice, amount))
 
     def payout_settled(self, _moment: datetime, data: dict[str, Any]) -> None:
-        self.book("cash", CLEARING, self.amount(data), data["currency"], processor=data["processor"], how="from_credit")
+        """Money that a processor pays out; what is negative goes back to it."""
+        amount, processor = self.amount(data), data["processor"]
+        cash = (amount, data["currency"])
+        if "arrived_amount" in data:
+            cash = (minor(data["arrived_amount"], data["arrived_currency"]), data["arrived_currency"])
+        if amount > 0:
+            sides, how = ("cash", CLEARING), "from_credit"
+        else:
+            sides, how = (CLEARING, "cash"), "from_debit"
+        if "arrived_amount" not in data:
+            self.book(*sides, abs(amount), data["currency"], processor=processor, how=how)
+            return
+        for role, (part, currency) in ((CLEARING, (-amount, data["currency"])), ("cash", cash)):
+            debit, credit = (role, None) if part > 0 else (None, role)
+            self.book(debit, credit, abs(part), currency, processor=processor, how="both")
+
+    def processor_adjusted(self, _moment: datetime, data: dict[str, Any]) -> None:
+        """A fee without a payment: an expense, and the tax in it is claimed back."""
+        charged, tax = -minor(data["amount"], data["currency"]), self.amount(data, "tax")
+        if data["kind"] == "tax":
+            tax = abs(charged)
+        tax = tax if charged > 0 else -tax
+        for debit, amount in ((None, charged - tax), (TAX, tax)):
+            if amount > 0:
+                self.book(debit, CLEARING, amount, data["currency"], processor=data["processor"])
+            elif amount < 0:
+                self.book(CLEARING, debit, -amount, data["currency"], processor=data["processor"])
 
     # --- overage and concessions ----------------------------------------------------------------------------
 
@@ -209,7 +246,8 @@ class Money(Positions):
             paper = block or invoice
             assert paper is not None
             part = min(amount, self._consumed((block, invoice)))
-            parts.append(((block, invoice), part, paper.tax_in(part)))
+            most = invoice.tax_in(part) if invoice is not None else 0
+            parts.append(((block, invoice), part, block.concedable_tax_in(part) if block is not None else most))
             amount -= part
         self.allow(tax <= sum(most for _, _, most in parts), "exceeds_value")
         self.allow(not any(block.disputes for block, _ in receivables if block is not None), "block_disputed")
@@ -221,7 +259,8 @@ class Money(Positions):
     def _consumed(receivable: Receivable) -> int:
         block, invoice = receivable
         if block is not None:
-            return max(min(block.of("consumed")[1], block.recognised - block.conceded), 0)
+            free = block.recognised - block.conceded - block.redeemed_tax_left
+            return max(min(block.of("consumed")[1] - block.redeemed_tax, free), 0)
         assert invoice is not None
         return invoice.billed - invoice.conceded
 
@@ -239,6 +278,7 @@ class Money(Positions):
                 self.owe(part - unpaid, currency, block, invoice)
         paper.conceded += amount
         if block is not None:
+            block.conceded += tax if not block.tax else 0  # tax at redemption is a part of the value
             block.tax_taken += tax
         elif invoice is not None:
             invoice.tax_back += tax

@@ -29,7 +29,8 @@ LETTERS = {
     "repricing": ("F", 1), "transfer_in": ("F", 1), "transfer_out": ("F", -1), "void_unpaid": ("F", -1),
     "void_paid": ("F", -1), "refund": ("F", -1), "refund_unpaid": ("F", -1), "refund_retained": ("F", -1),
     "dispute_lost_unused": ("F", -1),
-    "write_off_unused": ("F", -1), "consumption": ("R", 1), "overage_backfilled": ("R", 1),
+    "write_off_unused": ("F", -1), "consumption": ("R", 1), "redemption_tax": ("R", 1),
+    "overage_backfilled": ("R", 1),
     "backfill_difference": ("R", 1), "pooled_breakage": ("A", 1), "escheat": ("escheated", 1),
     "breakage_estimate": ("T", 1),
 }  # fmt: skip
@@ -87,6 +88,8 @@ class Followed:
         grouped = {name: pool.grouping for name, pool in step.books.pools.by_name.items()}
         new = {name for name in grouped if grouped[name] != self.grouping.get(name)}
         self.grouping = grouped
+        # Months that a first estimate groups are no cohorts of their own any more.
+        self.lines = {key: line for key, line in self.lines.items() if key[0] not in new or key in self.sums()}
         functional = self.sums("functional")
         for key, figures in self.sums().items():
             left, issued = self.credits_of(key) != 0, functional[key]["F"]

@@ -18,6 +18,12 @@ ONCE: list[tuple[str, str | None, dict[str, Any], str]] = [
     ("payment.received", "ann", {**OWED, "payment_id": "X"}, "payment X"),
     ("payment.refunded", "ann", {**OWED, "refund_id": "X"}, "refund X"),
     ("payout.settled", None, {**OWED, "processor": "stripe", "payout_id": "X"}, "payout X of stripe"),
+    (
+        "processor.adjusted",
+        None,
+        {**OWED, "processor": "stripe", "adjustment_id": "X", "kind": "fee"},
+        "adjustment X of stripe",
+    ),
     ("dispute.opened", "ann", {**OWED, "dispute_id": "X", "payment_id": "P"}, "dispute X"),
     ("overage.billed", "ann", {**OWED, "invoice_id": "X"}, "invoice X"),
 ]

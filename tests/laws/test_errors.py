@@ -51,7 +51,7 @@ from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.pages import event_at
 from subledger.store.timeouts import Timeouts
-from tests.building import cloud_event, payment, purchase, reversal, usage
+from tests.building import cloud_event, payment, purchase, rate, reversal, usage
 from tests.conftest import NewLedger
 from tests.laws.test_events import FAULTS
 from tests.store.holding import held
@@ -421,6 +421,13 @@ def _policy_never_adopted(service: Subledger, ledger: str) -> None:
         adopted_policy(connection, ledger, 9)
 
 
+def _closed_at_an_old_rate(service: Subledger, ledger: str) -> None:
+    own, euro = f"{ledger}-euro", {"currency": "EUR", "price": "5.00"}
+    service.create_ledger(own, LedgerSettings(currency="USD"))
+    service.record(own, [rate("2026-01-02", "1.10"), purchase("E", "5", "ann", "2026-01-03", **euro)])
+    close_period(service.recorder, own, JANUARY)
+
+
 CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.UnknownLedger, lambda service, _: service.record("no-such-ledger", [use()])),
     (errors.UnknownLedger, lambda service, _: service.view("no-such-ledger").__enter__()),
@@ -451,6 +458,7 @@ CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.InvalidCursor, lambda _service, _ledger: decode_cursor("not-ours", (str,))),
     (errors.InvalidMapping, lambda _service, _ledger: parse_mapping("role,account\n")),
     (errors.PeriodOutOfOrder, lambda service, ledger: close_period(service.recorder, ledger, MARCH)),
+    (errors.ExchangeRateStale, _closed_at_an_old_rate),
     (errors.PeriodNotOver, lambda service, ledger: close_period(service.recorder, ledger, Period(2162, 1))),
     (errors.InTheFuture, lambda service, ledger: service.expire(ledger, date(2162, 1, 1))),
     (errors.SettingFixed, lambda service, ledger: service.configure_ledger(ledger, SettingsChange(sandbox=True))),

@@ -84,6 +84,10 @@ DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "credits.transferred": data_of({"block_id": IDS, "to_customer": IDS, "new_block_id": IDS}, credits=CREDITS),
     "payment.applied": data_of({"payment_id": IDS, "block_id": IDS, "amount": MONEY, "currency": CURRENCY}),
     "payout.settled": data_of({"amount": MONEY, "currency": CURRENCY, "processor": IDS, "payout_id": IDS}),
+    "processor.adjusted": data_of(
+        {"amount": MONEY, "currency": CURRENCY, "processor": IDS, "adjustment_id": IDS,
+         "kind": st.sampled_from(("fee", "tax", "adjustment"))}
+    ),
     "payment.refunded": data_of(
         {"amount": MONEY, "currency": CURRENCY}, block_id=IDS, payment_id=IDS, processor=IDS
     ),

@@ -169,17 +169,22 @@ def test_what_is_still_to_be_paid_is_what_the_receivable_entries_left(ledger: Wa
 def test_no_more_tax_is_taken_back_than_there_was(ledger: Walk) -> None:
     tax: Counter[str] = Counter()
     taken: Counter[str] = Counter()
+    restored = set()
     for step in ledger.steps:
         for movement, entry in step.moves:
             if movement.block_id is None:
                 continue
-            if entry.kind == "purchase_tax":
+            if entry.kind == "redemption_tax" and entry.amount_minor < 0:
+                restored.add(movement.block_id)
+            if entry.kind in ("purchase_tax", "redemption_tax"):
                 tax[movement.block_id] += entry.amount_minor
             elif "tax" in entry.kind and not entry.kind.startswith("fx_"):
                 taken[movement.block_id] += entry.amount_minor
         for block in blocks_of(step):
-            assert block.tax_minor == tax[block.block_id]
-            assert block.tax_reversed_minor + block.tax_taken_minor == taken[block.block_id] <= tax[block.block_id]
+            assert block.tax_minor + block.redemption_tax_minor == tax[block.block_id]
+            assert block.tax_reversed_minor + block.tax_taken_minor == taken[block.block_id]
+            # Usage that is taken back after a memo on it takes its tax along.
+            assert taken[block.block_id] <= tax[block.block_id] or block.block_id in restored
             assert block.tax_reversed_minor >= 0
             assert block.tax_taken_minor >= 0
 
@@ -279,8 +284,14 @@ def test_nobody_is_paid_back_or_applied_more_than_is_owed(ledger: Walk) -> None:
 def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: Walk) -> None:
     received: Counter[str] = Counter()
     applied: Counter[tuple[str, str | None, str | None]] = Counter()
+    disputes: dict[str, str] = {}
     for step in ledger.steps:
         name = getattr(step.event.data, "payment_id", None)
+        if name is not None and step.event.type == "dispute.opened":
+            disputes[step.event.data.dispute_id] = name
+        for movement in step.decision.movements:
+            if movement.kind == "dispute_lost_balance":
+                received[disputes[step.event.data.dispute_id]] -= movement.amount_minor
         if name is None or not step.event.type.startswith("payment."):
             continue
         for movement in step.decision.movements:

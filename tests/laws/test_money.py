@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
@@ -30,8 +31,10 @@ from subledger.money import (
     share,
     to_minor,
 )
+from subledger.withdrawn_currencies import WITHDRAWN
 
-CURRENCIES = sorted(currency.code for currency in iso4217.Currency if currency.exponent is not None)
+CURRENT = {currency.code for currency in iso4217.Currency}
+CURRENCIES = sorted({currency.code for currency in iso4217.Currency if currency.exponent is not None} | set(WITHDRAWN))
 NO_MONEY = sorted(currency.code for currency in iso4217.Currency if currency.exponent is None)
 MINOR = st.integers(0, MAX_MINOR)
 QUANTITIES = st.integers(1, int(MAX_CREDITS) * 10**9).map(lambda billionths: Decimal(billionths).scaleb(-9))
@@ -51,6 +54,16 @@ def test_exponents_are_those_of_the_standard() -> None:
         "CLF": 4,
         "UYW": 4,
     }
+
+
+def test_a_withdrawn_currency_keeps_its_decimals_and_has_a_last_day_and_a_successor() -> None:
+    assert {code: exponent(code) for code in ("BGN", "HRK", "BYR", "ITL")} == {"BGN": 2, "HRK": 2, "BYR": 0, "ITL": 0}
+    assert {code: WITHDRAWN[code].last_day for code in ("BGN", "HRK")} == {
+        "BGN": date(2025, 12, 31),
+        "HRK": date(2022, 12, 31),
+    }
+    assert not WITHDRAWN.keys() & CURRENT, "a currency of the standard's list is none that it has withdrawn"
+    assert {withdrawn.successor for withdrawn in WITHDRAWN.values()} <= CURRENT
 
 
 @pytest.mark.parametrize("code", [*NO_MONEY, "usd", "US", "EURO", "", "U$D", "USD "])

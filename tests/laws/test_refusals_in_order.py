@@ -62,7 +62,9 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
     "credits.consumed": (
         {"credits": "1", "unit": "token"},
         (_UNKNOWN,
+         (CURRENCY, {"tax": "0.10", "currency": "EUR"}),
          (AMOUNTS, {"credits": "999999999999", "overage_price": "999999999", "currency": "USD"}),
+         (AMOUNTS, {"tax": "9.00", "currency": "USD"}), (AMOUNTS, {"tax": "0.001", "currency": ...}),
          (CREDITS, {"credits": "99", "on_shortfall": "reject"}), (CREDITS, {"credits": "99"}),
          (RATE, {"credits": "99", "overage_price": "1", "currency": "JPY"})),
     ),
@@ -106,6 +108,10 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
     "payout.settled": (
         {"processor": "stripe", "payout_id": "N", **_PAID},
         ((REFERENCES, {"payout_id": "out"}), (RATE, {"currency": "JPY"})),
+    ),
+    "processor.adjusted": (
+        {"processor": "stripe", "adjustment_id": "N", "kind": "fee", **_PAID},
+        ((REFERENCES, {"adjustment_id": "fee"}), (RATE, {"currency": "JPY"})),
     ),
     "payment.refunded": (
         {"payment_id": "Y", "refund_id": "N", **_PAID},
@@ -153,7 +159,8 @@ def books() -> Case:
     """Blocks: A is in EUR and expires, X has expired used up; of the others, in USD: B is partly used, U used up, F in
     dispute, G goodwill, H goodwill used up, P promotional, O promotional used up, E escheated, Q in pool q.
 
-    Documents: payment Y, disputes D (open) and W (won), invoice V of overage, refund ``back``, payout ``out``.
+    Documents: payment Y, disputes D (open) and W (won), invoice V of overage, refund ``back``, payout ``out``,
+    adjustment ``fee``.
     """
     case = in_euro(on_shortfall="overage")
     case.buys("A", currency="EUR", tax="1.00", invoice_id="I", **UNTIL_FEBRUARY)
@@ -191,6 +198,8 @@ def books() -> Case:
     case.does("payment.received", 4, amount="5.00", currency="USD", payment_id="Y", processor="stripe")
     case.does("payment.refunded", 4, amount="1.00", currency="USD", payment_id="Y", refund_id="back")
     case.does("payout.settled", 4, None, amount="1.00", currency="USD", processor="stripe", payout_id="out")
+    fee = {"amount": "-1.00", "currency": "USD", "processor": "stripe", "adjustment_id": "fee", "kind": "fee"}
+    case.does("processor.adjusted", 4, None, **fee)
     usage = {"credits": "2", "unit": "more", "overage_price": "1.00", "currency": "USD"}
     assert case.send("settled", "credits.consumed", "ann", on(4), **usage)
     case.does("overage.billed", 5, invoice_id="V", amount="1.50", currency="USD", tax="0.10")

@@ -38,6 +38,7 @@ WEIGHTS = {
     "credits.purchased": 14, "credits.granted": 4, "credits.consumed": 40, "consumption.reversed": 4,
     "purchase.voided": 1, "credits.refunded": 2, "block.expiry_changed": 1, "block.repriced": 2,
     "credits.transferred": 3, "payment.received": 14, "payment.applied": 3, "payout.settled": 3,
+    "processor.adjusted": 2,
     "payment.refunded": 3, "dispute.opened": 3, "dispute.won": 1, "dispute.lost": 2, "receivable.written_off": 2,
     "credit_memo.issued": 2, "overage.billed": 2, "breakage.estimated": 2, "credits.escheated": 2,
     "escheat.reclaimed": 2, "escheat.remitted": 2,
@@ -302,6 +303,7 @@ class _World:
             **data,
             "overage_price": "0.31",
             "currency": self.chance.choice(self.currencies),
+            "tax": self._maybe("0.05", 0.2),
         }
 
     def _consumption_reversed(self) -> Any:
@@ -370,9 +372,19 @@ class _World:
         data = {"amount": self._amount(30_000), "currency": self.chance.choice(self.currencies)}
         return None, {**data, "processor": "cards", "payout_id": f"o{self.count}"}
 
+    def _processor_adjusted(self) -> Any:
+        sign, currency = self.chance.choice(("", "-", "-")), self.chance.choice(self.currencies)
+        kind = self.chance.choice(("fee", "fee", "tax", "adjustment"))
+        data = {"amount": f"{sign}7.{self.chance.randint(50, 99)}", "currency": currency, "kind": kind}
+        tax = self._maybe("1.10") if kind != "tax" else None
+        return None, {**data, "processor": "cards", "adjustment_id": f"a{self.count}", "tax": tax}
+
     def _payment_refunded(self) -> Any:
         customer, payment, currency = self._payment()
-        return customer, {"amount": self._amount(500), "currency": currency, "payment_id": payment}
+        return customer, {
+            "amount": self._amount(500), "currency": currency, "payment_id": payment, "processor": "cards",
+            "fee": self._maybe("0.25"),
+        }  # fmt: skip
 
     def _dispute_opened(self) -> Any:
         customer, block, currency = self._block()

@@ -21,6 +21,7 @@ LATER = "nothing was done, and the same call may succeed once the service answer
 DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.WrongCurrency: (False, "what it refers to keeps its currency"),
     errors.ExchangeRateMissing: (True, "exchange_rate.set may arrive"),
+    errors.ExchangeRateStale: (True, "exchange_rate.set may arrive"),
     errors.OveragePriceMissing: (True, "a purchase may arrive that covers the usage"),
     errors.BlockExists: (False, "the id stays taken"),
     errors.UnknownBlock: (True, "its purchase may arrive"),

@@ -539,7 +539,7 @@ def test_what_is_claimed_is_booked_after_the_escheat_whatever_came_back_since() 
 def test_a_void_of_what_was_repriced_to_nothing_takes_the_tax_with_its_credits() -> None:
     case = Case()
     case.buys("A", price="10.00", tax="1.00")
-    case.does("block.repriced", 2, block_id="A", add_price="-10.00", reason="r")
+    case.does("block.repriced", 2, block_id="A", add_price="-10.00", add_tax="0", reason="r")
     assert told(case.does("purchase.voided", 3, block_id="A", reason="r")) == [
         "01-03 void_unpaid 0 block=A credits=7",
         "01-03 tax_reversed_unpaid 100 block=A",

@@ -133,6 +133,7 @@ class _Walker:
             product="api" if self.has(1) else ...,
             block_id=block.block_id if block is not None else ...,
             on_shortfall=(..., "overage", "backfill", "reject")[self.flags >> 4 & 3],
+            tax=self.money(self.size % 40, self.currency) if self.has(2) and self.pick % 3 == 0 else ...,
         )
 
     def reverse(self) -> None:
@@ -197,6 +198,7 @@ class _Walker:
                 reason="r",
                 add_credits=(sign if self.has(8) else "") + self.some(block.remaining) if self.has(1) else ...,
                 add_price=sign + price if self.has(2) or not self.has(1) else ...,
+                add_tax=sign + self.money(self.size % 40, block.currency) if self.has(16) and self.has(32) else ...,
             )
 
     def transfer(self) -> None:
@@ -244,13 +246,16 @@ class _Walker:
         elif self.has(4) and (found := self.one(self.documents("invoice"))) is not None:
             customer, currency, open_minor = found[0], found[1].currency, found[1].receivable_minor
             about = {"invoice_id": found[1].invoice_id}
+        paid = {"amount": self.part(open_minor, currency), "currency": currency}
+        if self.has(16) and self.has(8) and self.currency != currency:
+            paid = {f"settles_{name}": value for name, value in paid.items()}
+            paid |= {"amount": self.money(self.size * 90, self.currency), "currency": self.currency}
         self.send(
             "payment.received",
             customer,
-            amount=self.part(open_minor, currency),
-            currency=currency,
+            **paid,
             processor="cards" if processor else ...,
-            fee=self.money(7, currency) if processor else ...,
+            fee=self.money(7, paid["currency"]) if processor else ...,
             payment_id=f"p{self.number}" if self.has(8) or self.has(2) else ...,
             **about,
         )
@@ -295,7 +300,26 @@ class _Walker:
             payment_id=... if found is None else found[1].payment_id,
             block_id=... if block is None or not self.has(2) else block.block_id,
             processor="cards" if self.has(4) else ...,
+            fee=self.money(3, currency) if self.has(4) and self.has(8) else ...,
         )
+
+    def adjust(self) -> None:
+        sign, kind = "" if self.has(1) else "-", ("fee", "tax", "adjustment")[self.pick % 3]
+        self.send(
+            "processor.adjusted",
+            None,
+            amount=sign + self.money(self.size, self.currency),
+            currency=self.currency,
+            processor="cards",
+            adjustment_id=f"a{self.number}",
+            kind=kind,
+            tax=self.money(self.size // 5, self.currency) if self.has(2) and kind != "tax" else ...,
+        )
+
+    def another_currency(self, name: str) -> dict[str, Any]:
+        """An amount in another currency than the step's own."""
+        other = next(currency for currency in CURRENCIES if currency != self.currency)
+        return {f"{name}_amount": self.money(self.size * 90, other), f"{name}_currency": other}
 
     def pay_out(self) -> None:
         held = self.walk.books.standing("processor_clearing", self.currency, "cards")[0]
@@ -306,6 +330,7 @@ class _Walker:
             currency=self.currency,
             processor="cards",
             payout_id=f"o{self.number}",
+            **self.another_currency("arrived") if self.has(1) else {},
         )
 
     def dispute(self) -> None:
@@ -362,8 +387,8 @@ class _Walker:
             about: dict[str, Any] = {"invoice_id": invoice[1].invoice_id}
             most = invoice[1].billed_minor - invoice[1].conceded_minor
         elif block is not None:
-            customer, currency, most = self.owner(block), block.currency, block.drawn_minor - block.conceded_minor
-            tax = block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor
+            customer, currency, most = self.owner(block), block.currency, block.concedable_minor
+            tax = block.concedable_tax_in(most)
             about = {"block_id": block.block_id}
             if self.has(2) and block.invoice_id is not None:
                 about = {"invoice_id": block.invoice_id}
@@ -478,9 +503,9 @@ class _Walker:
 
 WEIGHTS = {
     "buy": 6, "grant": 2, "use": 8, "reverse": 5, "expire": 3, "void": 1, "refund": 2, "extend": 2, "reprice": 2,
-    "transfer": 2, "escheat": 1, "from_escheat": 2, "pay": 6, "apply": 2, "pay_back": 3, "pay_out": 1, "dispute": 3,
-    "decide": 3, "write_off": 2, "memo": 3, "bill": 2, "estimate": 2, "rate": 3, "adopt": 1, "settings": 1,
-    "close": 2, "reopen": 1,
+    "transfer": 2, "escheat": 1, "from_escheat": 2, "pay": 6, "apply": 2, "pay_back": 3, "pay_out": 1, "adjust": 1,
+    "dispute": 3, "decide": 3, "write_off": 2, "memo": 3, "bill": 2, "estimate": 2, "rate": 3, "adopt": 1,
+    "settings": 1, "close": 2, "reopen": 1,
 }  # fmt: skip
 _WHAT = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from subledger.kinds import KINDS
 from tests.store.edited_copy import Edits, edited_copy
 
 TYPE, KIND = "credits.forfeited", "forfeiture"
@@ -33,7 +34,8 @@ def forfeit(wallet: Wallet, event: Event[CreditsForfeited], context: Context, da
     )
     return decision(context, [movement])
 '''
-_ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the terms", since=3, loses="expired",
+_NEXT: Final = max(kind.since for kind in KINDS) + 1
+_ROW: Final = f"""    _kind("forfeiture", "credits forfeited for a breach of the terms", since={_NEXT}, loses="expired",
           result=Result.REVENUE, recognised=((BLOCK, BREAKAGE, 1),), words=("forfeited", "brought back")),
 """
 

@@ -15,7 +15,7 @@ from projections.close.close import close_period
 from projections.configuring import account_mappings
 from projections.delivery.checklist import Checklist, checklist
 from projections.exports import exporting
-from subledger.errors import UnmappedRole
+from subledger.errors import ExchangeRateStale, UnmappedRole
 from subledger.periods import Period
 from tests.building import cloud_event, purchase
 from tests.charts import adopt_unchecked
@@ -73,6 +73,12 @@ def test_an_open_month_before_and_a_missing_rate_block(service: Subledger, new_l
         "rate", "exchange_rate.set", None, "2026-01-05T00:00:00Z", base="EUR", quote="USD", rate="1.2", rate_source="x"
     )
     service.record(ledger, [rate, buy("b-c1", customer="c1", currency="EUR")])
+    stale = looked(service, ledger)["exchange_rates"]
+    assert (stale.state, stale.evidence["code"]) == ("blocked", "exchange_rate_stale")
+    with pytest.raises(ExchangeRateStale):
+        close_period(service.recorder, ledger, JANUARY)
+    again = {**rate, "id": "again", "time": "2026-01-24T00:00:00Z"}
+    service.record(ledger, [again])
     assert states(service, ledger)["exchange_rates"] == "done"
     found = looked(service, ledger, FEBRUARY)
     assert found["months_before"].state == "blocked"

@@ -19,7 +19,7 @@ JANUARY = Period(2026, 1)
 @pytest.fixture
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     """Two customers in the books' currency, two in another; a payout of the ledger's own."""
-    ledger = new_ledger()
+    ledger = new_ledger(rate_max_age_days=31)
     rate = {"base": "EUR", "quote": "USD", "rate_source": "ECB"}
     events = [cloud_event("r1", "exchange_rate.set", None, "2026-01-01T00:00:00Z", rate="1.2", **rate)]
     for customer, currency in (("a", "USD"), ("b", "EUR"), ("c", "USD"), ("d", "EUR")):

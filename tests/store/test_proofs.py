@@ -75,7 +75,7 @@ def test_books_that_a_faulty_decision_wrote_are_not_closed(
     change: dict[str, Any],
     says: str,
 ) -> None:
-    ledger = new_ledger(policy=policy)
+    ledger = new_ledger(policy=policy, rate_max_age_days=31)
     recorded(service, ledger, *events[:-1])
     monkeypatch.setattr(batch, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
     recorded(service, ledger, events[-1])
@@ -96,7 +96,7 @@ def test_what_is_wrong_with_one_block_and_right_in_sum_is_found_by_a_verificatio
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     """A close looks at no block, so that it takes as long however many there are."""
-    ledger = new_ledger()
+    ledger = new_ledger(rate_max_age_days=31)
     recorded(service, ledger, buy(expires_at="2026-02-03T00:00:00Z"), buy("b2"))
     with monkeypatch.context() as patched:
         patched.setattr(batch, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
@@ -133,7 +133,7 @@ def _faulty(kind: str, change: Callable[[Movement], Movement]) -> Callable[[Wall
 def test_a_month_whose_money_was_not_remeasured_is_not_closed(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]], says: str
 ) -> None:
-    ledger = new_ledger()
+    ledger = new_ledger(rate_max_age_days=31)
     recorded(service, ledger, *events)
     later = RATE | {"id": "later", "time": "2026-01-20T00:00:00Z", "data": RATE["data"] | {"rate": "1.1"}}
     recorded(service, ledger, later)
@@ -149,7 +149,7 @@ def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_i
     service: Subledger, new_ledger: NewLedger, owner_url: str, before: str, after: str
 ) -> None:
     """Bought under one policy, used up under another: the liability ends at nothing under both."""
-    ledger = new_ledger(policy=before)
+    ledger = new_ledger(policy=before, rate_max_age_days=31)
     recorded(service, ledger, buy(), buy("b2"), use("use-6", "4", time="2026-01-06"))
 
     service.recorder.transact(ledger, lambda *_: [policy_event(2, after, datetime(2026, 1, 7, tzinfo=UTC))])

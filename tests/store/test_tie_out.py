@@ -27,7 +27,7 @@ Row = dict[str, str]
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     """Three months in two currencies, closed and handed over."""
-    ledger = new_ledger(policy="contract_liability")
+    ledger = new_ledger(policy="contract_liability", rate_max_age_days=90)
     events = [
         cloud_event(
             "rate",
@@ -163,7 +163,7 @@ def test_what_is_behind_a_difference_leads_to_its_entries(service: Subledger, le
 
 
 def test_what_no_journal_holds_yet_is_said(service: Subledger, new_ledger: NewLedger) -> None:
-    ledger = new_ledger(policy="contract_liability")
+    ledger = new_ledger(policy="contract_liability", rate_max_age_days=90)
     buy = cloud_event(
         "buy", "credits.purchased", "c", "2026-01-03T00:00:00Z", block_id="b", credits="1", price="1.00", currency="USD"
     )

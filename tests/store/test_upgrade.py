@@ -211,7 +211,7 @@ def test_the_id_that_a_target_answered_is_in_the_steps_after_a_downgrade_too(fre
             " ('acme', 'd', 2, now(), 'posted', 'worker', NULL)"
         )
     database.close()
-    command.downgrade(_config(fresh_database_url), "0038")
+    command.downgrade(_config(fresh_database_url), "0040")
     whole = "SELECT seal = row_seal(to_jsonb(s) - 'seal') FROM delivery_steps s"
     with psycopg.connect(fresh_database_url) as connection:
         assert connection.execute(whole).fetchall() == [(True,), (True,)]

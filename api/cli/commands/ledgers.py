@@ -15,7 +15,7 @@ from api.terminal import Json, out, print_json, table
 from projections.configuring.clock import read_clock
 from subledger.errors import InvalidInput
 from subledger.events.envelope import read_data
-from subledger.events.own_data import Approvals
+from subledger.events.own_data import RATE_MAX_AGE_DAYS, Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.reading.ledgers import ledger_head, ledger_heads, named, policy_name
@@ -89,6 +89,9 @@ def ledger_create(
     future_tolerance: Annotated[
         str, typer.Option(help="How far after now the time of an event may be, such as 36h.")
     ] = "1d",
+    rate_max_age_days: Annotated[
+        int, typer.Option(help="The maximum age of an exchange rate where a month closes, in days.")
+    ] = RATE_MAX_AGE_DAYS,
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="A ledger for trials: its own clock, no deliveries.")
     ] = False,
@@ -120,6 +123,7 @@ def ledger_create(
             grants_within=grants_within,
         ),
         future_tolerance=future_tolerance,
+        rate_max_age_days=rate_max_age_days,
         sandbox=sandbox,
         clock=None if clock is None else read_clock(clock),
     )
@@ -185,6 +189,9 @@ def ledger_configure(
     future_tolerance: Annotated[
         str | None, typer.Option(help="How far after now the time of an event may be, such as 36h.")
     ] = None,
+    rate_max_age_days: Annotated[
+        int | None, typer.Option(help="The maximum age of an exchange rate where a month closes, in days.")
+    ] = None,
     currency: Annotated[str | None, typer.Option(hidden=True)] = None,
     timezone: Annotated[str | None, typer.Option(hidden=True)] = None,
     sandbox: Annotated[bool | None, typer.Option(hidden=True)] = None,
@@ -213,6 +220,7 @@ def ledger_configure(
             grants_within=grants_within,
         ),
         future_tolerance=future_tolerance,
+        rate_max_age_days=rate_max_age_days,
         sandbox=sandbox,
     )
     service = connect()

@@ -14,7 +14,7 @@ from api.shapes import answers
 from api.shapes import approvals as approval_answers
 from projections.configuring import clock as clock_commands
 from projections.reads.clock import clock_of
-from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.events.own_data import FUTURE_TOLERANCE, RATE_MAX_AGE_DAYS, Approvals
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.store.reading.ledgers import ledger_head, ledger_heads, named, policy_name
 
@@ -35,6 +35,9 @@ class NewLedger(BaseModel):
     late_usage: Literal["reclassify", "new"] = "new"
     approvals: Approvals = Approvals()
     future_tolerance: str = Field(default=FUTURE_TOLERANCE, description="how far ahead of now events may lie")
+    rate_max_age_days: int = Field(
+        default=RATE_MAX_AGE_DAYS, description="how old the exchange rate of a month's last day may be"
+    )
     sandbox: bool = Field(default=False, description="for trials: a clock of its own, and no deliveries")
     clock: str | None = Field(default=None, description="where a sandbox's clock begins; default now")
 
@@ -68,6 +71,7 @@ class LedgerChange(BaseModel):
     on_shortfall: Literal["reject", "overage", "backfill"] | None = None
     late_usage: Literal["reclassify", "new"] | None = None
     future_tolerance: str | None = None
+    rate_max_age_days: int | None = None
     sandbox: bool | None = Field(default=None, description="for a ledger's life: another value is refused")
     approvals: ApprovalsChange = ApprovalsChange()
 

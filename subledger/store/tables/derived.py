@@ -47,6 +47,7 @@ ledgers = Table(
     Column("closed_through", Date),
     Column("approvals", Text, nullable=False, comment="what needs a second person, in canonical JSON"),
     Column("future_tolerance", Text, nullable=False, comment="how far ahead of now events may lie, such as 1d"),
+    Column("rate_max_age_days", SmallInteger, nullable=False, comment="how old a rate may be where a month closes"),
     Column("sandbox", Boolean, nullable=False, comment="has a clock of its own, and delivers nothing"),
     Column("accounting_rules", SmallInteger, nullable=False, comment="version of the rules that decide its events"),
     Column("clock", DateTime(timezone=True), comment="the now of a sandbox; NULL: that of the database"),

@@ -42,6 +42,7 @@ CASE type
     WHEN 'overage.billed'::text THEN data::jsonb ->> 'invoice_id'::text
     WHEN 'payout.settled'::text THEN data::jsonb ->> 'payout_id'::text
     WHEN 'payment.refunded'::text THEN data::jsonb ->> 'refund_id'::text
+    WHEN 'processor.adjusted'::text THEN data::jsonb ->> 'adjustment_id'::text
     ELSE NULL::text
 END"""
 """The id of the document that an event records, in the form in which PostgreSQL writes the expression: a test compares
@@ -49,7 +50,8 @@ the two.
 """
 
 DOCUMENT_TYPES: Final = (
-    "type IN ('payment.received', 'dispute.opened', 'overage.billed', 'payout.settled', 'payment.refunded')"
+    "type IN ('payment.received', 'dispute.opened', 'overage.billed', 'payout.settled', 'payment.refunded', "
+    "'processor.adjusted')"
 )
 
 NO_USAGE: Final = "type <> 'credits.consumed'"

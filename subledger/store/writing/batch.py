@@ -183,7 +183,7 @@ class Writing:
         wallet, state, position = working.wallet(event.customer), head.state, head.position + 1
         try:
             if approved is None and key not in working.requests:  # a request may be older than these rules
-                check_new_bounds(event)
+                check_new_bounds(event, state)
                 check_new_ids(event, working.knows_id)
             check_not_in_future(state, event, head.recorded_at)
             decision = decide(wallet, event, working.context(state, event))

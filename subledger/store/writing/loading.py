@@ -41,7 +41,7 @@ from subledger.store.writing.referenced_rows import (
 from subledger.store.writing.standing import standing_at
 from subledger.store.writing.working_set import WorkingSet
 
-_ONCE_BY_THE_LOG = frozenset({"payout.settled", "payment.refunded"})
+_ONCE_BY_THE_LOG = frozenset({"payout.settled", "payment.refunded", "processor.adjusted"})
 """Payments, invoices and disputes are documents, which are always loaded."""
 
 
@@ -92,7 +92,7 @@ def _load_requests_and_effects(
 
 
 def _load_ids(connection: WriteConnection, ledger: str, working: WorkingSet, events: Sequence[Event]) -> None:
-    """Reads the events that recorded the same payouts and refunds, and the invoices that are known already."""
+    """Reads the events that recorded the same payouts, refunds and adjustments, and the invoices that are known."""
     once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
     working.first.update(find_first(connection, ledger, {key for key in once if key is not None}))
     working.known_documents = {(kind, document_id) for kind, _, document_id in working.first}

@@ -1,12 +1,12 @@
 """The moment through which a ledger has answered only goes forward, and is never in the future.
 
-Revision: 0038, after 0037
+Revision: 0040, after 0039
 """
 
 from migrations.sealing import goes_forward, unguard
 
-revision = "0038"
-down_revision = "0037"
+revision = "0040"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 
