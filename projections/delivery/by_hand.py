@@ -19,7 +19,7 @@ ASKED_FOR: Final = "asked for"
 """The reason of a retry for which none is given."""
 
 TAKE: Final = f"""
--- A delivery that a person does something to: not while a worker has it in hand.
+-- Locks a delivery for an act of a person, unless a worker has claimed it.
 SELECT {COLUMNS} FROM deliveries
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
   AND (claimed_until IS NULL OR claimed_until <= now()) FOR UPDATE

@@ -51,13 +51,13 @@ from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.writing.dimension_sets import numbered_dimensions
 
 STRAYS: Final = """
--- Positions that have entries and no event.
+-- Positions that have entries but no event.
 SELECT DISTINCT n.position FROM entries n
 WHERE n.ledger = %(ledger)s
   AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = %(ledger)s AND e.position = n.position) ORDER BY 1
 """
 LAG: Final = """
--- The position through which every wallet's row is written, if the ledger writes them behind.
+-- The position through which all wallets' rows are written, if the ledger writes them behind.
 SELECT wallets_through, position FROM ledgers WHERE ledger = %s
 """
 

@@ -23,7 +23,7 @@ INSERT INTO checkpoints (ledger, size, root, note, public_key, signed_at) VALUES
 ON CONFLICT (ledger, size) DO NOTHING RETURNING size
 """
 ROOTS: Final = """
--- The roots of a ledger's log at some sizes, where a batch ends.
+-- The roots of a ledger's log at those of some sizes at which a batch ends.
 SELECT last_position, root FROM batches WHERE ledger = :ledger AND last_position = ANY(:sizes)
 """
 UNLIKE: Final = """

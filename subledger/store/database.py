@@ -31,7 +31,7 @@ _LOCK_NOT_AVAILABLE: Final = "55P03"
 _CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns of one session or of all
 
 PLANNED_FOR_ANY_LEDGER: Final = """
--- A plan serves every ledger, except on a Citus cluster: there it must name the server that has the ledger.
+-- One plan serves every ledger. The exception is a Citus cluster, where a plan must name the server of the ledger.
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false)
 WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
 """

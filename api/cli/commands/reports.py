@@ -101,7 +101,8 @@ def _of_one(
             report_tables.show(found, owner=ledger, as_of=view.as_of, functional=functional_currency)
         else:
             _write(_pieces(format, found, view, request, table), file)
-        if format in (None, "csv") and (notice := answers.due_notice(view)) is not None:  # the others say it within
+        # The other formats contain the notice.
+        if format in (None, "csv") and (notice := answers.due_notice(view)) is not None:
             (out if format is None else err).print(notice, markup=False)
     return found.ties_out
 
@@ -137,7 +138,7 @@ def _list(json_: bool) -> None:
 
 
 def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
-    """Returns the requested format, or that of the file's name; None for a table for people."""
+    """Returns the requested format, or the format of the file's name; None for a table for people."""
     requested = [format for format, is_wanted in wanted.items() if is_wanted]
     if len(requested) > 1:
         raise InvalidInput("one format at a time", field=f"--{requested[1]}", expected=f"--{requested[0]} alone")

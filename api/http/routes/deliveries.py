@@ -1,4 +1,4 @@
-"""Delivery: channels into general ledgers, and the deliveries on their way through them."""
+"""Routes of delivery: channels to general ledgers, and the deliveries on their way."""
 
 from __future__ import annotations
 

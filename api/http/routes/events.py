@@ -162,7 +162,7 @@ def recording_route() -> APIRoute:
 
 
 def _read(text: bytes) -> tuple[bool, list[Input]]:
-    """Reads a body. Returns True if it is a single event, and its events."""
+    """Reads a body. Returns its events, with True before them if it is a single event."""
     body = read_json(text, _EVENTS, loads_each)
     if not isinstance(body, list):
         return True, read_inputs([body])
@@ -179,7 +179,7 @@ def _read(text: bytes) -> tuple[bool, list[Input]]:
 def _store_rejected(
     service: Subledger, ledger: str, outcomes: list[Outcome], text: bytes, caller: str, *, single: bool
 ) -> list[Outcome]:
-    """Stores the rejected events, each with its text in the body. Returns the outcomes."""
+    """Stores the rejected events, each with its text from the body. Returns the outcomes."""
     texts = [text.strip()] if single else texts_of(text)
     return service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=caller, way=WAY)
 

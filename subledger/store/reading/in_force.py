@@ -44,8 +44,8 @@ WHERE e.ledger = :ledger AND e.position <= :through AND e.type = ANY(:types) AND
 ORDER BY e.position
 """
 MAPPING_FOR: Final = """
--- The account mapping that journals of a period were made with at a position: the last one adopted by then that holds
--- for the period.
+-- The account mapping of a period's journals at a position: the last mapping that was adopted by then and applies to
+-- the period.
 SELECT mapping, rows FROM account_mappings
 WHERE ledger = %(ledger)s AND position <= %(through)s AND (valid_from IS NULL OR valid_from <= %(period)s)
 ORDER BY mapping DESC LIMIT 1

@@ -50,7 +50,7 @@ SELECT coalesce({first_of("(SELECT first FROM days)", ledger=ledger)}, 1),
 
 
 LAST_DAY: Final = f"""
--- The recorded day that a position lies in, and the first position of that day.
+-- The day of recording of a position, and the first position of that day.
 SELECT d.day, {first_of("d.day", ledger=":ledger")} AS first
 FROM (SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day FROM batches
       WHERE ledger = :ledger AND last_position >= :position ORDER BY last_position LIMIT 1) d

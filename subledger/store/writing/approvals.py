@@ -39,13 +39,13 @@ def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[
 _COLUMNS: Final = """approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes, maker,
        requested_at, state, checker, decided_at, note, effect"""
 FIND_REQUESTS: Final = f"""
--- The requests under these keys of events.
+-- The requests for these events.
 SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
 JOIN approvals a ON a.ledger = %s AND a.source = wanted_source AND a.event_id = wanted_id
 """
 HAS_WAITING: Final = "SELECT EXISTS (SELECT FROM approvals WHERE ledger = %s AND state = 'waiting')"
 FIND_ONE: Final = f"""
--- One request, and whether its row is what it was when it was written.
+-- One request, and True if its row is unchanged since it was written.
 SELECT {_COLUMNS}, seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a WHERE ledger = %s AND approval_id = %s
 """
 ADD: Final = """
@@ -54,7 +54,7 @@ INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, cust
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'waiting')
 """
 DECIDE: Final = """
--- A decision is final; approved is what has become an event.
+-- Stores a decision, which is final. An approved request becomes an event.
 UPDATE approvals SET state = %s, checker = %s, decided_at = %s, note = %s
 WHERE ledger = %s AND approval_id = %s AND state = 'waiting'
 """
