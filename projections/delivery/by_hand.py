@@ -42,7 +42,7 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         delivery = _taken(connection, ledger, delivery_id)
         if delivery.state not in DEAD:
             raise DeliveryInHand(
-                f"delivery {delivery_id} is {delivery.state}: only a dead letter is tried again",
+                f"delivery {delivery_id} is {delivery.state}: only a dead letter can be retried",
                 field="state",
                 expected=", ".join(sorted(DEAD)),
                 found=delivery.state,
@@ -99,7 +99,7 @@ def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delive
     get_delivery(connection, ledger, delivery_id)  # raises UnknownDelivery: TAKE cannot tell it from a claimed one
     found = connection.execute(TAKE, key).fetchone()
     if found is None:
-        raise DeliveryInHand(f"a worker has delivery {delivery_id} in hand: ask again in a while")
+        raise DeliveryInHand(f"a worker is processing delivery {delivery_id}; try again in a minute")
     return delivery_of(found)
 
 

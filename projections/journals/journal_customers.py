@@ -78,7 +78,7 @@ def check_stored(connection: AnyConnection, ledger: str, period: Period, number:
     found = stored_hash(connection, ledger=ledger, period=str(period), number=number)
     if found != expected:
         raise IntegrityFault(
-            f"the customer attributes stored with journal {ledger}-{period}-{number} are not those it was made with",
+            f"the customer attributes stored with journal {ledger}-{period}-{number} were changed after it was made",
             expected=expected,
             found=found,
         )

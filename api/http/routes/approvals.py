@@ -21,7 +21,7 @@ from subledger.store.writing.approvals import approvals_page, read_request
 
 router = Router(prefix="/v1/ledgers/{ledger}/approvals", tags=["approvals"])
 
-ApprovalId = Annotated[str, Path(description="What waits", examples=["apr-0123456789abcdef0123"])]
+ApprovalId = Annotated[str, Path(description="The request", examples=["apr-0123456789abcdef0123"])]
 _START = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -38,7 +38,8 @@ def page(
     service: Service,
     ledger: LedgerId,
     state: Annotated[
-        Literal["waiting", "approved", "refused", "recorded"] | None, Query(description="Only these; default all")
+        Literal["waiting", "approved", "refused", "recorded"] | None,
+        Query(description="Only requests in this state; default all"),
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,

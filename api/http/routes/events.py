@@ -267,7 +267,7 @@ def proof(service: Service, ledger: LedgerId, position: Position) -> dict[str, A
 def checkpoint(
     service: Service,
     ledger: LedgerId,
-    size: Annotated[int | None, Query(ge=1, le=2**62, description="One that was signed at this size")] = None,
+    size: Annotated[int | None, Query(ge=1, le=2**62, description="The size at which it was signed")] = None,
 ) -> Response:
     """A signed tree head as a C2SP checkpoint: origin, size, root, signature. By default it is for the whole log."""
     database = service.database
@@ -282,7 +282,9 @@ def consistency_proof(
     service: Service,
     ledger: LedgerId,
     from_: Annotated[int, Query(alias="from", ge=1, le=2**62, description="The size of the earlier tree")],
-    to: Annotated[int | None, Query(ge=1, le=2**62, description="Of the later one; default the log")] = None,
+    to: Annotated[
+        int | None, Query(ge=1, le=2**62, description="The size of the later tree; default the whole log")
+    ] = None,
 ) -> dict[str, Any]:
     """The consistency proof between two sizes of the log (RFC 6962, 2.1.2).
 

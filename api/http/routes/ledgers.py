@@ -34,9 +34,9 @@ class NewLedger(BaseModel):
     on_shortfall: Literal["reject", "overage", "backfill"] = "reject"
     late_usage: Literal["reclassify", "new"] = "new"
     approvals: Approvals = Approvals()
-    future_tolerance: str = Field(default=FUTURE_TOLERANCE, description="how far ahead of now events may lie")
-    sandbox: bool = Field(default=False, description="for trials: a clock of its own, and no deliveries")
-    clock: str | None = Field(default=None, description="where a sandbox's clock begins; default now")
+    future_tolerance: str = Field(default=FUTURE_TOLERANCE, description="how far after now the time of an event may be")
+    sandbox: bool = Field(default=False, description="a ledger for trials: its own clock, no deliveries")
+    clock: str | None = Field(default=None, description="the first time of a sandbox's clock; default now")
 
 
 class ApprovalsChange(BaseModel):
@@ -68,7 +68,7 @@ class LedgerChange(BaseModel):
     on_shortfall: Literal["reject", "overage", "backfill"] | None = None
     late_usage: Literal["reclassify", "new"] | None = None
     future_tolerance: str | None = None
-    sandbox: bool | None = Field(default=None, description="for a ledger's life: another value is refused")
+    sandbox: bool | None = Field(default=None, description="cannot be changed: another value is refused")
     approvals: ApprovalsChange = ApprovalsChange()
 
 

@@ -153,7 +153,7 @@ class Dynamics(connector.Connector):
         if answer.status_code == 400 and "not found" in answer.text.lower():
             return None
         if answer.status_code != 200:
-            raise Unclear(f"Dynamics does not say: {refusal(answer)}")
+            raise Unclear(f"Dynamics gave no clear answer: {refusal(answer)}")
         status = value_of(answer)
         return None if status in _NOT_KNOWN else status
 

@@ -86,10 +86,10 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
         connector.check_url(self.url)
         if bool(self.user) != bool(self.password):
             missing = "password" if self.user else "user"
-            raise InvalidInput("a user has a password", field=missing, expected="both, or neither")
+            raise InvalidInput("a user needs a password", field=missing, expected="both, or neither")
         if bool(self.user) == bool(self.token):
             raise InvalidInput(
-                "a channel to SAP has a user with a password, or a token", field="token", expected="one of them"
+                "a channel to SAP needs a user with a password, or a token", field="token", expected="one of them"
             )
 
 
@@ -162,7 +162,7 @@ class Sap(connector.Connector):
         else:
             raise Unclear(f"SAP has shown {len(items)} of {told['__count']} items of {reference}")
         if any(item["DocumentReferenceID"] != reference for item in items):
-            raise Unclear(f"{self.settings.items_path} does not heed the filter: it shows other references")
+            raise Unclear(f"{self.settings.items_path} ignores the filter: it returns other references")
         return items
 
     def _call(
