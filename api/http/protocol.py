@@ -145,7 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_lingering(self) -> bool:
         return self._left_to_discard is not None
 
-    # --- answers that wait to be read ---------------------------------------------------------------------------
+    # --- unread answers -----------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -195,7 +195,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
-    # --- what arrives -------------------------------------------------------------------------------------------
+    # --- incoming bytes -----------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         view = memoryview(data)

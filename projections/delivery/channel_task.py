@@ -1,7 +1,7 @@
 """Task of a worker: delivering what is due on a channel.
 
-Owns: the subject of such a job (a ledger's channel), and the list of channels with due deliveries. Does not own: the
-queue (external/jobs), the steps of a delivery (sending), the time at which one is due (outbox).
+Owns: the subject of these jobs (a ledger's channel), and the list of channels with due deliveries. Does not own: the
+queue (external/jobs), the steps of a delivery (sending), the time at which a delivery is due (outbox).
 """
 
 from __future__ import annotations

@@ -260,7 +260,7 @@ class _Attempt:
             reason="accepted, and not posted for too long: post it there" if late else found.reason,
         )
 
-    # --- what could not be done -----------------------------------------------------------------------------------
+    # --- failed attempts ------------------------------------------------------------------------------------------
 
     def _put_off(self, error: Exception) -> None:
         """Puts off an attempt that ended before anything was sent. The delivery keeps its state."""

@@ -62,13 +62,13 @@ def show(service: Service, ledger: LedgerId, approval: ApprovalId) -> dict[str, 
 
 @router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])
 def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller, makers: Makers) -> dict[str, Any]:
-    """Approves a request: its event is recorded now, with the names of the requester and the approver.
+    """Approves a request. Its event is recorded now, with the names of the requester and the approver.
 
-    The answer has the customer, block, amount, reason and effect that were approved. If the effect is greater by now
-    than the list shows, nothing is recorded (`effect_changed`).
+    The answer has the approved customer, block, amount, reason and effect. If the effect is now greater than in the
+    list, nothing is recorded (`effect_changed`).
 
-    The requester cannot approve, nor can a key that the requester created, nor the creator of the requester's key. If
-    the books do not allow the event any more the answer has the reason, and the request still waits.
+    The requester cannot approve. Nor can a key that the requester created, nor the creator of the requester's key. If
+    the books do not allow the event any more, the answer has the reason, and the request still waits.
     """
     outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:

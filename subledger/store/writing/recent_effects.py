@@ -75,7 +75,7 @@ class _Window:
 
 
 class RecentEffects:
-    """The effects of the events of one ledger's customers, for the customers that were loaded."""
+    """The effects of the events of those customers of one ledger that were loaded."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, _Window] = OrderedDict()
