@@ -39,7 +39,7 @@ def save_inherited_rules(connection: WriteConnection, ledger: str) -> None:
     """Adds to every policy of a ledger the rules of entry kinds that are younger than it.
 
     A writer calls this when it takes over a ledger, before it can post such a kind. Otherwise entries whose rule has no
-    rows would be missing from journals. Until then the rows are not needed.
+    rows would be missing from journals.
     """
     if not YOUNGER_KINDS:
         return
