@@ -207,8 +207,8 @@ class _Verification:
             findings.breach(breach)
         for breach in schema_faults(driver(self._connection)):
             findings.breach(breach)
-        # If the log cannot be replayed to its end, the derived rows are unknown. Every one of them would differ, and
-        # thousands of differences would hide the one in the log.
+        # If the log cannot be replayed to its end, the correct derived rows are unknown. Every stored row would differ,
+        # and thousands of differences would hide the one in the log.
         if not replayable:
             return findings
         for found in self._derived(parts):
