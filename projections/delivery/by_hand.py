@@ -50,8 +50,8 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         state = State.BUILT if delivery.payload_hash is None else State.RENDERED
         if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
             state = State.UNKNOWN  # The target may have it: it may have been on its way when a person took it out.
-        # Since it was abandoned, its journal may have gone to the same general ledger another way. Two deliveries of
-        # one journal would be posted twice.
+        # Since a person took it out, its journal may have gone to the same general ledger another way. Two deliveries
+        # of one journal would be posted twice.
         if delivery.state is State.ABANDONED:
             parameters = {
                 name: getattr(delivery, name) for name in ("ledger", "destination", "number", "export_id", "channel")

@@ -283,7 +283,8 @@ def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
 
 @contextmanager
 def without_nested_loops(connection: WriteConnection) -> Iterator[None]:
-    """Plans the statements within it without nested loops, for statements over most of a ledger; inside a transaction.
+    """Plans the statements of its context without nested loops; inside a transaction. It is for statements over most of
+    a ledger.
 
     The server may have no statistics of the ledger, for example after recording a large file or after a crash. Then it
     expects a row or two, and would scan all entries of the ledger once for each of its events.

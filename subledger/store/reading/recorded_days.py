@@ -1,7 +1,7 @@
 """Log positions by the day of their recording: the date of ``recorded_at`` in UTC, as in day totals.
 
 Day totals have the day on which entries were recorded, and entries are found by position. These SQL expressions lead
-from one to the other, with one look into the batches each. Owns: the expressions, and the days whose totals count
+from one to the other. Each needs one look into the batches. Owns: the expressions, and the days whose totals count
 completely in a view. Does not own: day totals (projections).
 """
 
