@@ -156,7 +156,7 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
 
 
 def check_delivered_one_way(connection: WriteConnection, parameters: Mapping[str, Any]) -> None:
-    """Locks the journal, and checks that it goes to its general ledger in no other format and by no other channel.
+    """Locks the journal. Checks that no other format and no other channel brings it to the same general ledger.
 
     Raises DeliveredOtherwise.
     """
@@ -247,8 +247,8 @@ def move(
     Raises ClaimLost.
     """
     check_step(delivery.state, state)
-    # While a claim is kept the delivery is due at once. Nobody else takes it before the claim ends; if this worker
-    # dies, the next one takes it up then, instead of never.
+    # While a claim is kept the delivery is due at once. No other worker takes it before the claim ends. If this worker
+    # dies, the next one takes it up after that end; otherwise nobody ever would.
     wait_s = 0.0 if keep else wait_s
     key = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
     with database.write() as connection:

@@ -26,8 +26,8 @@ WAITING, APPROVED, REFUSED, RECORDED = "waiting", "approved", "refused", "record
 """``recorded``: the event was recorded without a second person, because the ledger no longer required one."""
 
 MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
-"""Returns the names of all who could act under a name at a moment: they created a key of that name, or of one of its
-creators.
+"""Returns everybody who could act under a name at a moment: the creators of a key of that name, and the creators of
+their keys.
 """
 
 
@@ -167,8 +167,8 @@ def decidable(
 ) -> tuple[ApprovalRequest, Approval]:
     """Returns a waiting request, and its approval with both names.
 
-    ``made_by`` are the makers of the checker's key, any of whom may be the caller. ``makers_for`` finds the makers of
-    the keys that could have been used for the request, any of whom may be the requester. A request without a maker's
+    ``made_by``: the makers of the checker's key. Each of them may be the caller. ``makers_for`` finds the makers of the
+    keys with which the request could have been made. Each of them may be the requester. A request without a maker's
     name can only be refused, because the person who approves it may have made it. Raises UnknownApproval,
     ApprovalDecided, PersonRequired, SamePerson.
     """
