@@ -22,6 +22,7 @@ from api.limits import MAX_EVENTS, MAX_EVENTS_BODY, MAX_VALUES_OF_ROWS
 from api.service import Subledger, read_inputs
 from api.shapes import answers
 from api.shapes import events as event_answers
+from projections.reads.date_reasons import reasons_of
 from subledger.errors import EventConflict, InvalidInput, InvalidJson, InvalidValue, TooLarge
 from subledger.events.data import EVENT_TYPES
 from subledger.events.own_data import RESERVED_TYPES
@@ -228,7 +229,8 @@ def page(
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit)
-    items = [event_answers.event(stored, rules, functional_currency) for stored in found]
+        reasons = reasons_of(connection, ledger, [stored.row.position for stored in found])
+    items = [event_answers.event(stored, rules, functional_currency, reasons) for stored in found]
     return answers.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
 
@@ -238,7 +240,9 @@ def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
-        return event_answers.event(event_at(connection, ledger, position), rules, functional_currency)
+        found = event_at(connection, ledger, position)
+        reasons = reasons_of(connection, ledger, [position])
+    return event_answers.event(found, rules, functional_currency, reasons)
 
 
 @router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])
