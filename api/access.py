@@ -153,14 +153,14 @@ class KeyDesk:
 
 
 FIND_KEYS: Final = f"""
--- The keys of these hashes; one row of nulls where none of them is known, but some key exists.
+-- The keys with these hashes. If none of them is known but some key exists, one row of nulls.
 SELECT k.key_hash, k.key_id, k.ledger, k.role, k.name, {STATE},
        coalesce(k.last_used_at > now() - interval '1 minute', false)
 FROM (SELECT 1 FROM api_keys LIMIT 1) AS existing
 LEFT JOIN api_keys k ON k.key_hash = ANY(%b)
 """
 NOTE_USE: Final = """
--- At most once a minute a key, over all servers.
+-- At most once a minute for each key, over all servers.
 UPDATE api_keys SET last_used_at = %(at)s
 WHERE key_id = ANY(%(key_ids)s) AND (last_used_at IS NULL OR last_used_at <= %(before)s)
 """

@@ -64,12 +64,12 @@ WHERE (%(scope)s = '*' OR ledger = %(scope)s) AND (created_at, key_id) > (%(at)s
 ORDER BY created_at, key_id LIMIT %(limit)s
 """
 NAMES: Final = """
--- Every name with a key, first those that an admin of this ledger, or of every one, is shown.
+-- Every name with a key. First are the names that an admin of this ledger, or of every ledger, may see.
 SELECT name, bool_or(%(scope)s = '*' OR ledger IN (%(scope)s, '*')) AS is_shown FROM api_keys
 GROUP BY name ORDER BY is_shown DESC, name
 """
 CREATED: Final = """
--- The names of those who made a key, or one of those that it replaces.
+-- The creators of a key, and of the keys that it replaces.
 WITH RECURSIVE replaced (created_by, replaces) AS (
     SELECT created_by, replaces FROM api_keys WHERE key_id = %(key_id)s
     UNION
@@ -78,7 +78,7 @@ WITH RECURSIVE replaced (created_by, replaces) AS (
 SELECT DISTINCT created_by FROM replaced WHERE created_by IS NOT NULL
 """
 CREATORS: Final = """
--- Every name with a key, and who made one of it; the last column is whether the key was in force at a moment.
+-- Every name with a key, and the creator of one of its keys. The last column is True if that key was valid at a moment.
 SELECT DISTINCT name, created_by, created_at <= %(at)s AND (revoked_at IS NULL OR revoked_at > %(at)s)
     AND (expires_at IS NULL OR expires_at > %(at)s)
 FROM api_keys WHERE created_by IS NOT NULL

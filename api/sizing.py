@@ -116,6 +116,6 @@ def figures_of(bench: dict[str, Any] | None, **given: float | None) -> Figures:
             value = (max if unit == "bytes" else min)(measured, default=None)
         if value is None:
             option = "--" + name.replace("_", "-")
-            raise MissingField(f"nothing says {name}", field=option, expected=f"{option}, or --bench FILE with {goal}")
+            raise MissingField(f"{name} is missing", field=option, expected=f"{option}, or --bench FILE with {goal}")
         found[name] = value
     return Figures(**found)

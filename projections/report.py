@@ -7,7 +7,7 @@ report (a function of a view of the books and a request that returns a ``Report`
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -94,3 +94,8 @@ MakeReport = Callable[[View, ReportRequest], Report]
 def closing(view: View, request: ReportRequest) -> View:
     """Returns the view at the end of the requested range: the books through ``to_date``."""
     return view if request.to_date is None else msgspec.structs.replace(view, as_of=request.to_date)
+
+
+def end_of_day_before(view: View, day: date) -> View:
+    """Returns the view as of the day before."""
+    return msgspec.structs.replace(view, as_of=day - timedelta(days=1))

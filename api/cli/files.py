@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import IO, BinaryIO, Final
+
+from api.terminal import out
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -77,3 +80,13 @@ def _new_file(path: Path, replaced: Path) -> BinaryIO:
     if mode is not None:
         os.fchmod(descriptor, mode)  # the umask must not change it
     return os.fdopen(descriptor, "wb")
+
+
+def write(pieces: Iterable[str], file: Path | None) -> None:
+    """Prints text, or writes it to a file as ``written_whole`` does and prints the file's name. Raises OSError."""
+    if file is None:
+        sys.stdout.writelines(pieces)
+        return
+    with written_whole(file) as opened:
+        opened.writelines(piece.encode() for piece in pieces)
+    out.print(str(file))

@@ -47,7 +47,7 @@ _COLUMNS: Final = {"invoice_no", "kind", "customer_id", "first_at", "amount_gbp"
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """An invoice, or a part of a cancellation, without an event, with the reason."""
+    """An invoice, or a part of a cancellation, that becomes no event; and the reason."""
 
     invoice_no: str
     amount: str

@@ -234,7 +234,7 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
 
 
 def _free_name(service: Subledger, base: str) -> str:
-    """``demo``, or ``demo-2`` if that exists: a ledger is append-only, so a new run gets a new ledger."""
+    """Returns ``demo``, or ``demo-2`` if that ledger exists: a ledger is append-only, so a new run gets a new one."""
     number, name = 1, base
     while _exists(service, name):
         number += 1

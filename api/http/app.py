@@ -25,6 +25,7 @@ from api.http.cross_site import SameSiteOnly
 from api.http.problems import problem, status_of
 from api.http.routes import (
     approvals,
+    change_report,
     customers,
     deliveries,
     events,
@@ -130,10 +131,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 _ROUTES: Final = (
-    ledgers, keys, policies, approvals, customers, events, rejected, reads, reports, joint_reports, periods, exports,
-    targets, tie_out, deliveries, monitors, operations, reference,
+    ledgers, keys, policies, approvals, customers, events, rejected, reads, change_report, reports, joint_reports,
+    periods, exports, targets, tie_out, deliveries, monitors, operations, reference,
 )  # fmt: skip
-"""The modules of calls, in the order of the OpenAPI document."""
+"""The modules of calls, in the order of the OpenAPI document. A path is tried in this order: one with a name for all
+reports comes after those of a single one.
+"""
 
 
 def create_app(

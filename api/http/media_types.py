@@ -64,7 +64,9 @@ def _has_body(headers: Headers) -> bool:
 
 
 def _content_type(headers: Headers) -> tuple[str, str]:
-    """Returns the media type and the charset, empty if not given. Two headers give a type that no call accepts."""
+    """Returns the media type and the charset, empty if not given. If the header is sent twice, no call accepts the
+    result.
+    """
     media_type, *parameters = ", ".join(headers.getlist("content-type")).split(";")
     charsets = [value.strip().strip('"') for name, _, value in map(_parted, parameters) if name.startswith("charset")]
     return media_type.strip().lower(), next((charset for charset in charsets if charset not in _UTF_8), "")

@@ -43,7 +43,7 @@ _STATUS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
 
 
 def status_of(error: errors.SubledgerError) -> int:
-    """Returns the HTTP status of an error; 500 if no input caused it."""
+    """Returns the HTTP status of an error. It is 500 for a fault of the books or the server."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 

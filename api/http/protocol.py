@@ -1,11 +1,10 @@
-"""The HTTP protocol of the server, with bounds on everything that happens before the application gets a request.
+"""The HTTP protocol of the server, with limits on everything that happens before the application gets a request.
 
-uvicorn's protocol (on httptools) has no bound on the size of a request's line and headers, nor on the time until they
-are complete, nor on the number of pipelined requests, nor on the time in which a client reads an answer. Here each has
-a bound. A request beyond a bound is answered by a problem document, if that is still possible, and the connection is
-closed.
+uvicorn's protocol (on httptools) does not limit the size of a request's line and headers, the time until they are
+complete, the number of pipelined requests, or the time in which a client reads an answer. Here each has a limit. A
+request beyond a limit is answered by a problem document, if that is still possible, and the connection is closed.
 
-When the server stops, complete requests are carried out and answered. Incomplete ones are answered at once with the
+When the server stops, complete requests are carried out and answered. Incomplete ones are answered immediately with the
 error that the server is stopping, because the rest of them may never arrive.
 
 Owns: bytes, headers and time until a request's headers are complete; connections; the time in which answers are read.
@@ -30,7 +29,7 @@ from api.limits import HttpLimits
 from subledger import errors
 
 _PIECE: Final = 16 << 10
-"""Bytes that are parsed between two checks of the bounds."""
+"""Bytes that are parsed between two checks of the limits."""
 _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 1 << 20
 """Bytes (and seconds) that are still read and discarded after the last answer of a connection. Closing a connection
@@ -65,15 +64,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     times: ClassVar[HttpLimits]
     waiting: ClassVar[dict[BoundedProtocol, None]]
-    """The connections without a current request, the one that has waited longest first."""
+    """The connections without a current request. The first one has waited longest."""
     unread: ClassVar[dict[BoundedProtocol, None]]
-    """The connections with answers that the client has not read, the one that has waited longest first."""
+    """The connections with answers that the client has not read. The first one has waited longest."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._behind, self.app = self.app, self._answer
         self._parsing = "nothing"  # or head, body
-        self._raw = self._of_body = 0  # bytes of the request that is parsed
+        self._raw = self._of_body = 0  # bytes of the current request
         self._refusal: errors.SubledgerError | None = None
         self._left_to_discard: int | None = None  # a number once the connection is about to be closed
         self._patience: TimerHandle | None = None
@@ -104,13 +103,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _forget(self) -> None:
-        """Removes this connection from those that can be closed to make room for another."""
+        """Removes this connection from the list of those that can be closed to make room for another."""
         self.waiting.pop(self, None)
         self.unread.pop(self, None)
 
     @property
     def _has_call(self) -> bool:
-        """True while a request is being answered or waits for its turn; ``cycle`` is the last one that arrived."""
+        """True while a request is being answered or waits for its turn; ``cycle`` is the last request that arrived."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait_if_idle(self) -> None:
@@ -121,7 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called once when the server begins to stop."""
         self._is_stopping = True
         if self._has_call:
-            self.cycle.message_event.set()  # a call that waits for a body checks again: see _answer
+            self.cycle.message_event.set()  # this wakes a call that waits for a body: see _answer
         elif self._parsing == "head":
             self._refuse(STOPPING)
             return
@@ -146,7 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_lingering(self) -> bool:
         return self._left_to_discard is not None
 
-    # --- answers that wait to be read ---------------------------------------------------------------------------
+    # --- unread answers -----------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -196,7 +195,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
-    # --- what arrives -------------------------------------------------------------------------------------------
+    # --- incoming bytes -----------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         view = memoryview(data)
@@ -215,7 +214,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._check(len(piece))
 
     def _check(self, size: int) -> None:
-        """Checks the size of line and headers: the parser reports a header only at its end, however long it is."""
+        """Checks the size of line and headers during parsing: the parser reports a header only at its end, however long
+        it is.
+        """
         self._raw += size
         if self._parsing == "head" and self._raw > limits.MAX_HEAD + _PIECE:
             self._refuse(TOO_LARGE_HEAD)
@@ -323,14 +324,14 @@ class BoundedProtocol(HttpToolsProtocol):
             await self.flow.drain()
 
     def _check_stopping(self, cycle: RequestResponseCycle) -> None:
-        """Raises Stopping if the server stops and the rest of the body would have to be waited for."""
+        """Raises Stopping if the server stops and the rest of the body has not arrived."""
         if self._is_stopping and cycle.more_body and not cycle.response_started and not cycle.disconnected:
             raise errors.Stopping(
                 "the server is stopping, and the body is not complete", expected="the same call, once more"
             )
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # overrides uvicorn's
-        """Answers a request that the parser refuses; uvicorn's ``msg`` says less than our refusal and is not used."""
+        """Answers a request that the parser refuses. uvicorn's ``msg`` is not used, because our refusal says more."""
         self._refuse(self._refusal or INVALID)
 
     def _refuse(self, error: errors.SubledgerError) -> None:
@@ -358,7 +359,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """Pauses reading requests while earlier answers are not read by the client."""
+    """Pauses reading requests while the client has not read earlier answers."""
 
     def resume_reading(self) -> None:
         if not self.write_paused:

@@ -45,7 +45,9 @@ def _field(name: str, schema: JsonObject, model: type[EventData]) -> JsonObject:
 
 
 def _meaning(name: str, *, required: bool) -> str:
-    """Returns a field's meaning in this type, without the words for an absent value if the field is required."""
+    """Returns a field's meaning in this type. If the field is required, the words about an absent value are left
+    out.
+    """
     if required:
         return FIELDS[name].partition("; absent: ")[0].replace("; null or absent: ", "; null: ")
     return FIELDS[name] + ("; absent: all remaining ones" if name == "credits" else "")

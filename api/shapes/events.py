@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from api.shapes.answers import JsonObject, money, sides
-from subledger.events.envelope import OWN_SOURCE, format_time
+from projections.reads.date_reasons import REASON_IN_WORDS, DatedBecause, DateReason, Reasons
+from projections.reads.recorded_by import person_of
+from subledger.events.envelope import format_time
 from subledger.kinds import Entry, Rules
 from subledger.money import format_credits, format_minor
 from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
@@ -38,8 +40,11 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObj
     }
 
 
-def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str) -> JsonObject:
-    """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash."""
+def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str, reasons: Reasons) -> JsonObject:
+    """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash.
+
+    ``reasons`` are those of the dates of its entries, and may have others.
+    """
     row = stored.row
     received: JsonObject = {
         "specversion": "1.0",
@@ -64,9 +69,20 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
         "occurred_at": format_time(row.occurred_at),
         **_who_and_why(row.source, received["data"], json.loads(row.decision_text)),
         "decision": json.loads(row.decision_text),
-        "entries": [_entry(entry, rules, functional_currency) for entry in stored.entries],
+        "entries": [
+            _entry(entry, rules, functional_currency, reasons[row.position, entry.number]) for entry in stored.entries
+        ],
         "leaf": bytes(row.leaf).hex(),
     }
+
+
+def late_date(event: JsonObject, entry: JsonObject) -> str | None:
+    """Returns the reason why an entry is booked on another day than its event's, as a sentence for people."""
+    reason = DateReason(entry["date_reason"])
+    if reason is DateReason.OWN_DAY:
+        return None
+    words = REASON_IN_WORDS[reason].format(closed_through=entry["closed_through"])
+    return f"of {entry['effective_date']}, recorded {event['recorded_at']}: {words}"
 
 
 def _who_and_why(source: str, data: Any, decision: Any) -> JsonObject:
@@ -75,14 +91,12 @@ def _who_and_why(source: str, data: Any, decision: Any) -> JsonObject:
     ``who``: the user of one of the ledger's own events; requester and approver of an event that needed a second person.
     ``why``: the reason in the event's data.
     """
-    approval = decision.get("approval") if isinstance(decision, dict) else None
-    person = f"by {data['by']}" if source == OWN_SOURCE and data.get("by") else None
-    if approval:
-        person = f"requested by {approval['maker']}, approved by {approval['checker']}"
-    return {"who": person, "why": data.get("reason")}
+    approval = (decision.get("approval") if isinstance(decision, dict) else None) or {}
+    who = person_of(source, data.get("by"), approval.get("maker"), approval.get("checker"))
+    return {"who": who, "why": data.get("reason")}
 
 
-def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> JsonObject:
+def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str, dated: DatedBecause) -> JsonObject:
     return {
         "number": entry.number,
         "kind": entry.kind,
@@ -96,6 +110,8 @@ def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> J
         "cohort": entry.dimensions.cohort or None,
         "accounting_date": entry.accounting_date.isoformat(),
         "effective_date": entry.effective_date.isoformat(),
+        "date_reason": dated.reason.value,
+        "closed_through": None if dated.closed_through is None else dated.closed_through.isoformat(),
         "lines": [
             {
                 "account": item.account,

@@ -138,7 +138,7 @@ def answer(
     request = read_query(name, report, query)
     as_of = query.as_of or request.to_date
     with service.view(ledger, as_of=as_of, known_at=query.known_at, customer=request.customer) as view:
-        _check_range(request, view)
+        check_range(request, view)
         made = report.make(view, request)
         yield msgspec.structs.replace(made, tables=(*made.tables, periods_behind(view, request))), view, request
 
@@ -165,15 +165,15 @@ def read_query(name: str, report: Offered, query: ReportQuery) -> ReportRequest:
             found=by[:80],
         )
     return ReportRequest(
-        from_date=_day(query.from_, "from", last=False),
-        to_date=_day(query.to, "to", last=True),
+        from_date=read_day(query.from_, "from", last=False),
+        to_date=read_day(query.to, "to", last=True),
         customer=query.customer,
         by=by,
         months=query.months,
     )
 
 
-def _day(text: str | None, field: str, *, last: bool) -> date | None:
+def read_day(text: str | None, field: str, *, last: bool) -> date | None:
     """Returns a day; of a month, its first or last day. Raises InvalidValue."""
     if text is None:
         return None
@@ -189,7 +189,8 @@ def _day(text: str | None, field: str, *, last: bool) -> date | None:
     )
 
 
-def _check_range(request: ReportRequest, view: View) -> None:
+def check_range(request: ReportRequest, view: View) -> None:
+    """Checks that the range ends by ``as_of`` and does not begin after its end. Raises InvalidValue."""
     end = request.to_date or view.as_of
     if request.to_date is not None and request.to_date > view.as_of:
         raise InvalidValue(
@@ -246,8 +247,8 @@ def tables_as_json(report: Report, functional: str) -> JsonObject:
     """Returns the rows of the first table as ``items``, the other tables under their names, and the ties."""
     first, *others = report.tables
     return {
-        "items": _objects(first, functional),
-        **{table.name: _objects(table, functional) for table in others},
+        "items": objects(first, functional),
+        **{table.name: objects(table, functional) for table in others},
         "ties": [tie_as_json(tie) for tie in report.ties],
     }
 
@@ -262,7 +263,8 @@ def tie_as_json(tie: Tie) -> JsonObject:
     }
 
 
-def _objects(table: Table, functional: str) -> list[JsonObject]:
+def objects(table: Table, functional: str) -> list[JsonObject]:
+    """Returns the rows of a table as JSON objects."""
     names = [column.name for column in table.columns]
     return [dict(zip(names, cells, strict=True)) for cells in cells_of(table, functional)]
 
@@ -319,6 +321,11 @@ def table_of(report: Report, name: str | None) -> Table:
 def csv_lines(table: Table, functional: str) -> Iterator[str]:
     """Yields a table as CSV (RFC 4180), column names first; None is an empty cell."""
     yield _csv_line([spreadsheet_text(column.name) for column in table.columns])
+    yield from csv_rows(table, functional)
+
+
+def csv_rows(table: Table, functional: str) -> Iterator[str]:
+    """Yields the rows of a table as CSV, without the column names."""
     for cells in cells_of(table, functional):
         yield _csv_line([_harmless(cell, column) for cell, column in zip(cells, table.columns, strict=True)])
 

@@ -25,7 +25,7 @@ from subledger.store.reading.queries import rows
 from subledger.store.writing.rows import load_books
 
 TOTALS_WITHOUT_RULE: Final = """
--- Kinds in the day totals that their policy has no rule for; kinds that move nothing have none.
+-- Kinds in the day totals without a rule in their policy; kinds that move nothing have none.
 SELECT d.policy, d.kind FROM ledger_days d
 WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
   AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
@@ -59,8 +59,8 @@ ORDER BY accounting_date, policy, kind LIMIT 1
 """
 CONTROL_FAULTS: Final = """
 -- Currencies whose liability is negative, differs from deposits and clearing, differs from the sum of the blocks'
--- columns, or is not zero without credits; in the currency and the functional one. Under several policies deposits and
--- clearing are equal; only if all are deposit policies, they equal the liability too.
+-- columns, or is not zero without credits; in the currency and in the functional one. Under several policies deposits
+-- and clearing are equal. They also equal the liability only if all policies are deposit policies.
 WITH rules AS (
     SELECT r.policy, r.kind,
            sum((r.credit = 'prepaid_liability')::int - (r.debit = 'prepaid_liability')::int) AS liability,

@@ -22,7 +22,7 @@ from subledger.periods import Period
 from subledger.store.reading.queries import AnyConnection, rows
 
 WITHOUT_DOCUMENTS: Final = """
--- Journals of a period that come to no document in a general ledger's format.
+-- Journals of a period that have no document in a general ledger's format.
 SELECT number FROM journal_exports
 WHERE ledger = %(ledger)s AND period = %(period)s AND format = %(format)s AND NOT detail
   AND postings IS NOT NULL AND postings::json -> 'documents' -> 0 IS NULL

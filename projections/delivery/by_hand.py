@@ -19,7 +19,7 @@ ASKED_FOR: Final = "asked for"
 """The reason of a retry for which none is given."""
 
 TAKE: Final = f"""
--- A delivery that a person does something to: not while a worker has it in hand.
+-- Locks a delivery for an act of a person, unless a worker has claimed it.
 SELECT {COLUMNS} FROM deliveries
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
   AND (claimed_until IS NULL OR claimed_until <= now()) FOR UPDATE
@@ -42,7 +42,7 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         delivery = _taken(connection, ledger, delivery_id)
         if delivery.state not in DEAD:
             raise DeliveryInHand(
-                f"delivery {delivery_id} is {delivery.state}: only a dead letter is tried again",
+                f"delivery {delivery_id} is {delivery.state}: only a dead letter can be retried",
                 field="state",
                 expected=", ".join(sorted(DEAD)),
                 found=delivery.state,
@@ -50,8 +50,8 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         state = State.BUILT if delivery.payload_hash is None else State.RENDERED
         if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
             state = State.UNKNOWN  # The target may have it: it may have been on its way when a person took it out.
-        # Since it was abandoned, its journal may have gone to the same general ledger another way. Two deliveries of
-        # one journal would be posted twice.
+        # Since a person took it out, its journal may have gone to the same general ledger another way. Two deliveries
+        # of one journal would be posted twice.
         if delivery.state is State.ABANDONED:
             parameters = {
                 name: getattr(delivery, name) for name in ("ledger", "destination", "number", "export_id", "channel")
@@ -99,7 +99,7 @@ def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delive
     get_delivery(connection, ledger, delivery_id)  # raises UnknownDelivery: TAKE cannot tell it from a claimed one
     found = connection.execute(TAKE, key).fetchone()
     if found is None:
-        raise DeliveryInHand(f"a worker has delivery {delivery_id} in hand: ask again in a while")
+        raise DeliveryInHand(f"a worker is processing delivery {delivery_id}; try again in a minute")
     return delivery_of(found)
 
 

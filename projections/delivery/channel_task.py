@@ -1,7 +1,7 @@
-"""Task of a worker: delivering what is due on a channel.
+"""Task of a worker: delivering the due deliveries of a channel.
 
-Owns: the subject of such a job (a ledger's channel), and the list of channels with due deliveries. Does not own: the
-queue (external/jobs), the steps of a delivery (sending), the time at which one is due (outbox).
+Owns: the subject of these jobs (a ledger's channel), and the list of channels with due deliveries. Does not own: the
+queue (external/jobs), the steps of a delivery (sending), the time at which a delivery is due (outbox).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def channel_subject(ledger: str, channel: str) -> Subject:
 
 
 def channel_task(database: Database) -> Task:
-    """The task that delivers what is due on a channel."""
+    """The task that delivers the due deliveries of a channel."""
 
     def run(subject: Subject, stop: Stop) -> Again | None:
         try:

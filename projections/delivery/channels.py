@@ -27,7 +27,7 @@ from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows
 
 FIND_CHANNEL: Final = """
--- One channel of a ledger, or all of them, but for those that were dropped.
+-- One channel of a ledger, or all of them, without the dropped ones.
 SELECT channel, connector, format, settings, changed_at, changed_by FROM delivery_channels
 WHERE ledger = %(ledger)s AND (%(channel)s::text IS NULL OR channel = %(channel)s) AND dropped_at IS NULL
 ORDER BY channel
@@ -49,12 +49,12 @@ UPDATE delivery_channels SET dropped_at = now(), dropped_by = %(by)s
 WHERE ledger = %(ledger)s AND channel = %(channel)s AND dropped_at IS NULL
 """
 DROPPED: Final = """
--- The channels of a ledger that were dropped and not made again, and by whom.
+-- The channels of a ledger that were dropped and not created again, with the person.
 SELECT channel, connector, format, changed_at, changed_by, dropped_at, dropped_by FROM delivery_channels
 WHERE ledger = %(ledger)s AND dropped_at IS NOT NULL ORDER BY channel
 """
 TURN: Final = """
--- How long until the next call may be made, in seconds; others who ask wait for the answer.
+-- Seconds until the next call is allowed. Other workers that ask wait for this answer.
 SELECT extract(epoch FROM greatest(free_at - now(), interval '0')) FROM delivery_channels
 WHERE ledger = %(ledger)s AND channel = %(channel)s FOR UPDATE
 """
@@ -63,7 +63,7 @@ UPDATE delivery_channels SET free_at = now() + make_interval(secs => %(next_s)s)
 WHERE ledger = %(ledger)s AND channel = %(channel)s
 """
 HOLD_OFF: Final = """
--- The target takes no more calls for a while: nobody makes one.
+-- The target takes no more calls for a while, so no worker makes one.
 UPDATE delivery_channels
 SET free_at = greatest(free_at, now() + make_interval(secs => %(wait_s)s))
 WHERE ledger = %(ledger)s AND channel = %(channel)s

@@ -36,18 +36,18 @@ class ClaimLost(Exception):
 
 
 HOLD_JOURNAL: Final = """
--- Two who put the journal into the outbox in two forms do so one after the other.
+-- Makes two callers that add the journal in two formats come one after the other.
 SELECT 1 FROM journals WHERE ledger = %(ledger)s AND period = %(period)s AND number = %(number)s FOR UPDATE
 """
 OTHERWISE: Final = """
--- Deliveries of the same journal to the same general ledger that are of another export, or another channel's.
+-- Deliveries of the same journal to the same general ledger that belong to another export or another channel.
 SELECT delivery_id, export_id FROM deliveries
 WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(period)s AND number = %(number)s
   AND (export_id <> %(export_id)s OR channel <> %(channel)s) AND state <> 'abandoned'
 LIMIT 1
 """
 STILL_ARRIVING: Final = """
--- Until when a submission of the journal that was taken out since may still arrive there.
+-- The moment until which a submission of the journal may still arrive, if its delivery was taken out meanwhile.
 SELECT max(submitted_at) + make_interval(secs => %(settle_s)s) FROM deliveries
 WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(period)s AND number = %(number)s
   AND state = 'abandoned'
@@ -65,7 +65,7 @@ INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, ex
 VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s, %(erp_id)s)
 """
 DUE: Final = """
--- The first delivery of a channel that something was due for by a moment, and that nobody has in hand.
+-- The first delivery of a channel that was due by a moment and that no worker has claimed.
 SELECT delivery_id FROM deliveries
 WHERE ledger = %(ledger)s AND channel = %(channel)s AND destination = %(destination)s AND due_at <= %(due_by)s
   AND (claimed_until IS NULL OR claimed_until <= now())
@@ -77,13 +77,13 @@ WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
 RETURNING {COLUMNS}, now()
 """
 NEXT_DUE: Final = """
--- When something is next due on a channel, as far as nobody has it in hand, and in how many seconds that is.
+-- The next time at which a delivery of a channel is due and not claimed, and the seconds until then.
 SELECT min(greatest(due_at, coalesce(claimed_until, due_at))),
        extract(epoch FROM min(greatest(due_at, coalesce(claimed_until, due_at))) - now()) FROM deliveries
 WHERE ledger = %(ledger)s AND channel = %(channel)s AND destination = %(destination)s AND due_at IS NOT NULL
 """
 MOVE: Final = f"""
--- What a delivery has become, by the worker that has it in hand. Seconds from now; NULL for none.
+-- Changes a delivery for the worker that has claimed it. Seconds are from now; NULL for none.
 UPDATE deliveries
 SET state = %(state)s, attempts = %(attempts)s, looks = %(looks)s, steps = steps + 1, reason = %(reason)s,
     due_at = now() + make_interval(secs => %(wait_s)s), erp_id = coalesce(%(erp_id)s, erp_id),
@@ -156,7 +156,7 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
 
 
 def check_delivered_one_way(connection: WriteConnection, parameters: Mapping[str, Any]) -> None:
-    """Locks the journal, and checks that it goes to its general ledger in no other format and by no other channel.
+    """Locks the journal. Checks that no other format and no other channel brings it to the same general ledger.
 
     Raises DeliveredOtherwise.
     """
@@ -247,8 +247,8 @@ def move(
     Raises ClaimLost.
     """
     check_step(delivery.state, state)
-    # While a claim is kept the delivery is due at once. Nobody else takes it before the claim ends; if this worker
-    # dies, the next one takes it up then, instead of never.
+    # While a claim is kept the delivery is due at once. No other worker takes it before the claim ends. If this worker
+    # dies, the next one takes it up after that end; otherwise nobody ever would.
     wait_s = 0.0 if keep else wait_s
     key = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
     with database.write() as connection:

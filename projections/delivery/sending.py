@@ -2,8 +2,8 @@
 
 Every delivery is looked up before it is sent: the target may already have it, for example after a restore of our
 database. Then the state ``submitted`` is committed, and only then is the delivery sent. So if a worker dies, the state
-shows that the target may have it. A delivery without a clear answer is looked up until the target has it, or until the
-time is over in which it could still arrive. Only then is it sent again.
+shows that the target may have it. A delivery without a clear answer is looked up until the target has it or it can no
+longer arrive there. It is sent again only if it can no longer arrive.
 """
 
 from __future__ import annotations
@@ -200,9 +200,9 @@ class _Attempt:
 
     def _count(self, error: Exception) -> None:
         """Counts an attempt that certainly failed. A request of the target to wait is not an attempt."""
-        # This is only for errors after which certainly nothing was sent. After an unclear error the delivery is
-        # ``unknown``, and waits for the time in which it could still arrive. Here it would be sent again without that
-        # wait.
+        # This method is only for errors after which certainly nothing was sent. After an unclear error the delivery is
+        # ``unknown``, and waits for the time in which it could still arrive. This method would send it again without
+        # that wait.
         attempts = self._delivery.attempts + (not isinstance(error, Throttled))
         if attempts >= self._settings.attempts:
             self._move(State.FAILED, reason=f"{attempts} attempts came to nothing, the last: {error}")
@@ -260,7 +260,7 @@ class _Attempt:
             reason="accepted, and not posted for too long: post it there" if late else found.reason,
         )
 
-    # --- what could not be done -----------------------------------------------------------------------------------
+    # --- failed attempts ------------------------------------------------------------------------------------------
 
     def _put_off(self, error: Exception) -> None:
         """Puts off an attempt that ended before anything was sent. The delivery keeps its state."""

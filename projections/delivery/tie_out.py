@@ -172,7 +172,7 @@ def _without_repeats(found: list[Theirs]) -> list[Theirs]:
         key = (row.account, row.period, row.balance is None)
         if key in seen:
             raise InvalidInput(
-                f"account {row.account} stands twice in {row.period}",
+                f"account {row.account} has two rows in {row.period}",
                 field="account",
                 expected="one row for an account and month",
                 found=row.account,

@@ -1,4 +1,4 @@
-"""Tie-out over a channel: reading the general ledger's trial balance, and reconciling what was delivered.
+"""Tie-out over a channel: reading the general ledger's trial balance, and reconciling the deliveries.
 
 Owns: reading the trial balance. Does not own: the comparison (tie_out), the calls to a general ledger (connectors).
 """

@@ -35,7 +35,7 @@ _OF_PAIRS: Final = {
 _PREFIXES: Final = {DEPOSIT: "DEP", JOURNAL: "JE", APPLICATION: "APP"}
 
 OPENED: Final = """
--- The blocks whose purchase is in a journal, which makes their first deposit.
+-- The blocks whose purchase is in a journal. The purchase makes their first deposit.
 SELECT b.block_id FROM blocks b
 JOIN entries e ON e.ledger = b.ledger AND e.position = b.opened_at_position AND e.block_id = b.block_id
 WHERE b.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s

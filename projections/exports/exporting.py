@@ -118,7 +118,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
         found = find_export(writing, journal.ledger, name)
     # Two callers render the same bytes, unless the settings changed between them. The first stored export counts.
     if found is None or (form.target is None and found.content_hash != made.content_hash):
-        raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
+        raise IntegrityFault(f"export {name} was rendered twice with different content", export_id=name)
     return found
 
 

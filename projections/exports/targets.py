@@ -19,7 +19,7 @@ from subledger.store.database import Database
 from subledger.store.reading.queries import AnyConnection, rows
 
 FIND_SETTINGS: Final = """
--- The stored settings of a target; no row if none are.
+-- The stored settings of a target; no row if none were set.
 SELECT settings FROM export_targets WHERE ledger = %(ledger)s AND target = %(target)s
 """
 FIND_CHANGE: Final = """

@@ -38,9 +38,9 @@ _PAIRED, _PLAIN = 1, 2
 class _Balances(msgspec.Struct):
     """One block in the books: its balances after each accounting date, its columns, and how it was posted.
 
-    ``functional`` is prepaid_liability at the head in the functional currency, net debit. ``posted`` is _PAIRED if its
-    carrying amount was moved under policies with the deposit accounts, _PLAIN if it was moved under policies without
-    them; both bits if both.
+    ``functional`` is prepaid_liability at the head in the functional currency, net debit. ``posted`` has two bits:
+    _PAIRED if the carrying amount was moved under policies with the deposit accounts, _PLAIN if it was moved under
+    policies without them.
     """
 
     currency: str

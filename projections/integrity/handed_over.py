@@ -2,9 +2,7 @@
 
 A journal equals the sum of its entries. The journals of a period follow each other without a gap. A reversal reverses
 exactly one journal, and is followed by a re-issue. So every entry of a cut that has ended is in exactly one journal in
-force (ACCOUNTING section 8,
-       number 9). Every file has the bytes that were exported. An approval equals the event that it
-became.
+force. Every file has the bytes that were exported. An approved request equals the event that was recorded for it.
 
 An export of an open month ends a cut, which the log records (``period.cut``). So a missing journal is found even if all
 rows about it were deleted. A closed month is different: its journal is made by its first export, which is no event. So
@@ -124,7 +122,7 @@ def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Ite
 def _cut_and_gone(
     connection: sa.Connection, ledger: str, journals: Iterable[Journal], broken: Container[str]
 ) -> Iterator[Breach]:
-    """Yields the cuts by interim exports that have no journal: both are written in one commit."""
+    """Yields the cuts of interim exports without a journal. A cut and its journal are written in one commit."""
     ends = {(str(journal.period), journal.to_cut) for journal in journals if journal.correction is None}
     for cut, (type, data) in enumerate(connection.execute(sa.text(CUTS), {"ledger": ledger}), start=1):
         period = msgspec.json.decode(data)["period"]
@@ -238,7 +236,7 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
 
 
 def approval_faults(connection: sa.Connection, ledger: str, recorded: dict[str, tuple[Any, ...]]) -> Iterator[Breach]:
-    """Compares approved requests with the events that they became (``recorded``, by the id of the approval).
+    """Compares approved requests with the events that were recorded for them (``recorded``, by the id of the approval).
 
     Requests that wait or were refused have no event in the log.
     """

@@ -25,7 +25,7 @@ from subledger.kinds import Dimensions
 from subledger.store.columns import stored_entry
 
 RULES_IN_USE: Final = """
--- The policies under which some kinds have a rule, or have been posted.
+-- The policies that have a rule for some kinds, or entries of them.
 SELECT policy, kind FROM posting_rules WHERE ledger = :ledger AND kind = ANY(:kinds)
 UNION SELECT policy, kind FROM ledger_days WHERE ledger = :ledger AND kind = ANY(:kinds)
 """

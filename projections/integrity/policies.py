@@ -31,10 +31,10 @@ TRANSFERS: Final = "transfer_clearing"
 class Moves(msgspec.Struct, frozen=True, kw_only=True):
     """The accounts that an entry of one kind moves under one policy.
 
-    The first four are debits less credits of an account. ``sign`` is +1 if the kind adds to its block;
-    ``functional_sign`` is the same for the functional amount, the only one that a remeasurement of the liability moves.
-    ``sides`` are the monetary roles that it moves, debits +1. ``paired`` is true if the policy uses customer_deposits
-    and credits_clearing beside the liability.
+    Each of the first four is the debits less the credits of an account. ``sign`` is +1 if the kind adds to its block.
+    ``functional_sign`` is the same for the functional amount; a remeasurement of the liability moves only this amount.
+    ``sides`` are the monetary roles that the entry moves, debits +1. ``paired`` is True if the policy uses
+    customer_deposits and credits_clearing beside the liability.
     """
 
     liability: int = 0
@@ -64,7 +64,7 @@ class Policies:
         return moves
 
     def adopt(self, adopted: PolicyAdopted) -> Iterator[Breach]:
-        """Takes a policy's rules; yields those that would make the books wrong."""
+        """Takes a policy's rules. Yields those that would make the books wrong."""
         rules = self.rules[adopted.policy] = rules_from(adopted.rules)
         name = f"policy {adopted.policy}"
         digest = hashlib.sha256(rfc8785.dumps(adopted.rules)).hexdigest()
@@ -156,7 +156,7 @@ def rule_faults(rules: Rules) -> Iterator[RuleFault]:
 
 
 def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
-    """Yields the accounts with fixed treatment that the rule of a kind moves wrongly."""
+    """Yields the accounts that the rule of a kind moves wrongly, of those in which a policy has no choice."""
     pairs = rules[kind.name]
     if not (kind.has_amount and pairs):
         if bool(pairs) != kind.has_amount:

@@ -154,7 +154,7 @@ def _breach(name: str, statement: str, expected: object, found: object, check: s
     return Breach(check=check, message=f"{name} {statement}", subject=name, expected=expected, found=found)
 
 
-# --- what the writer remembers ----------------------------------------------------------------------------------
+# --- balances in the wallets ------------------------------------------------------------------------------------
 
 
 def _receivables(replay: Replayer) -> dict[PositionKey, object]:

@@ -1,7 +1,7 @@
-"""Check of the database's guards: triggers, constraints, functions and rights must be those of the migrations.
+"""Check of the database's guards: triggers, constraints, functions and rights must equal those of the migrations.
 
-Owns: the comparison. Does not own: the facts (store.schema_facts). Other objects in the database are ignored, but our
-tables may have no trigger, rule or constraint that the migrations do not create: it could change rows that are written.
+Owns: the comparison. Does not own: the facts (store.schema_facts). Other objects in the database are ignored. But our
+tables may have no trigger, rule or constraint that the migrations do not create, because it could change written rows.
 An additional index is allowed if it is not unique: operators add such indexes to read faster.
 """
 

@@ -46,7 +46,7 @@ WHERE s.ledger = :ledger
 ORDER BY s.delivery_id, s.step
 """
 SENT: Final = """
--- Deliveries whose payload does not match its hash; without a payload, the export's file is what is sent.
+-- Deliveries whose payload does not match its hash. Without a payload, the export's file is sent.
 SELECT d.delivery_id, d.payload_hash AS kept, encode(sha256(d.payload), 'hex') AS found FROM deliveries d
 WHERE d.ledger = :ledger AND d.payload IS NOT NULL AND d.payload_hash IS DISTINCT FROM encode(sha256(d.payload), 'hex')
 UNION ALL
@@ -57,7 +57,7 @@ WHERE d.ledger = :ledger AND d.payload IS NULL AND d.payload_hash IS NOT NULL
 ORDER BY 1
 """
 TARGET_IDS: Final = """
--- Deliveries with another id of the target than the last one that their steps brought.
+-- Deliveries whose target id differs from the last one in their steps.
 SELECT d.delivery_id, d.erp_id AS kept, s.erp_id AS found FROM deliveries d
 LEFT JOIN LATERAL (
     SELECT erp_id FROM delivery_steps WHERE ledger = :ledger AND delivery_id = d.delivery_id AND erp_id IS NOT NULL
@@ -67,7 +67,7 @@ WHERE d.ledger = :ledger AND d.erp_id IS DISTINCT FROM s.erp_id
 ORDER BY d.delivery_id
 """
 DISMISSALS: Final = """
--- Rejections whose dismissal is not the last one of their steps, or is none of them.
+-- Rejections whose dismissal is not the last one in their steps, or is not in their steps.
 SELECT r.rejection_id, r.dismissed_at, max(s.done_at) AS found FROM rejected_events r
 LEFT JOIN rejection_steps s ON s.ledger = :ledger AND s.rejection_id = r.rejection_id AND s.action = 'dismissed'
 WHERE r.ledger = :ledger AND (r.dismissed_at IS NOT NULL OR s.done_at IS NOT NULL)
@@ -78,7 +78,7 @@ HAVING max(s.done_at) IS DISTINCT FROM r.dismissed_at
 ORDER BY r.rejection_id
 """
 REOPENINGS: Final = """
--- Rejections whose reopening is not the last one of their steps.
+-- Rejections whose reopening is not the last one in their steps.
 SELECT r.rejection_id, r.reopened_at, max(s.done_at) AS found FROM rejected_events r
 LEFT JOIN rejection_steps s ON s.ledger = :ledger AND s.rejection_id = r.rejection_id AND s.action = 'reopened'
 WHERE r.ledger = :ledger AND (r.reopened_at IS NOT NULL OR s.done_at IS NOT NULL)
@@ -93,7 +93,7 @@ WHERE s.ledger = :ledger
 ORDER BY s.rejection_id
 """
 SETTLED: Final = """
--- Rejections that are noted as recorded at a position at which no event of their key is.
+-- Rejections that are noted as recorded at a position whose event has another key.
 SELECT r.rejection_id, r.settled_position FROM rejected_events r
 WHERE r.ledger = :ledger AND r.settled_position IS NOT NULL AND NOT EXISTS (
     SELECT FROM events e WHERE e.ledger = :ledger AND e.position = r.settled_position AND e.source = r.source
@@ -101,7 +101,8 @@ WHERE r.ledger = :ledger AND r.settled_position IS NOT NULL AND NOT EXISTS (
 ORDER BY r.rejection_id
 """
 AHEAD: Final = """
--- Rejections at a position or a moment that the ledger has not come to. A day later, as a clock may have been set back.
+-- Rejections at a position or a moment that the ledger has not reached. One day is allowed, because a clock may have
+-- been set back.
 SELECT r.rejection_id, r.position, r.settled_position,
        greatest(r.first_at, r.last_at, r.text_at, r.dismissed_at, r.reopened_at) AS last, l.position AS head,
        greatest(r.settled_position, r.position) > l.position AS is_beyond

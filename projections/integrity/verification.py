@@ -51,13 +51,13 @@ from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.writing.dimension_sets import numbered_dimensions
 
 STRAYS: Final = """
--- Positions that have entries and no event.
+-- Positions that have entries but no event.
 SELECT DISTINCT n.position FROM entries n
 WHERE n.ledger = %(ledger)s
   AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = %(ledger)s AND e.position = n.position) ORDER BY 1
 """
 LAG: Final = """
--- The position through which every wallet's row is written, if the ledger writes them behind.
+-- The position through which all wallets' rows are written, if the ledger writes them behind.
 SELECT wallets_through, position FROM ledgers WHERE ledger = %s
 """
 
@@ -207,8 +207,8 @@ class _Verification:
             findings.breach(breach)
         for breach in schema_faults(driver(self._connection)):
             findings.breach(breach)
-        # If the log cannot be replayed to its end, the derived rows are unknown. Every one of them would differ, and
-        # thousands of differences would hide the one in the log.
+        # If the log cannot be replayed to its end, the correct derived rows are unknown. Every stored row would differ,
+        # and thousands of differences would hide the one in the log.
         if not replayable:
             return findings
         for found in self._derived(parts):

@@ -43,7 +43,8 @@ class EntryBehind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ENTRIES_OF_PAIRS: Final = f"""
--- The entries that move amounts through some pairs, in a period and an interval of cuts; a kind may do so twice.
+-- The entries that move amounts through some pairs, in a period and an interval of cuts. A kind may have two such
+-- pairs.
 SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e.block_id, e.accounting_date,
        e.effective_date, abs(e.amount_minor) * moves.times, e.currency, abs(e.functional_minor) * moves.times
 FROM entries e

@@ -24,7 +24,7 @@ from subledger.store.database import WriteConnection
 from subledger.store.reading.queries import AnyConnection, rows
 
 STORE_CUSTOMERS: Final = """
--- Stores the attributes that a mapping names, for the customers of a journal to be made; a customer without any has no
+-- Stores the attributes that a mapping names, for the customers of a new journal. A customer without attributes has no
 -- row.
 INSERT INTO journal_customers (ledger, period, number, customer, attributes)
 SELECT %(ledger)s, %(period)s, %(number)s, a.customer, used.attributes
@@ -41,7 +41,7 @@ WHERE a.ledger = %(ledger)s AND used.attributes IS NOT NULL AND a.customer IN (
 )
 """
 STORED: Final = """
--- The attributes of customers that a journal was made with.
+-- The attributes of customers that are stored with a journal.
 SELECT customer, attributes::text FROM journal_customers
 WHERE ledger = %(ledger)s AND period = %(period)s AND number = %(number)s ORDER BY customer COLLATE "C"
 """
@@ -78,7 +78,7 @@ def check_stored(connection: AnyConnection, ledger: str, period: Period, number:
     found = stored_hash(connection, ledger=ledger, period=str(period), number=number)
     if found != expected:
         raise IntegrityFault(
-            f"the customer attributes stored with journal {ledger}-{period}-{number} are not those it was made with",
+            f"the customer attributes stored with journal {ledger}-{period}-{number} were changed after it was made",
             expected=expected,
             found=found,
         )

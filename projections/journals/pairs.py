@@ -45,7 +45,7 @@ HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 # Attributes are looked up by key, once for each customer and kind. A join could be slow: the rows were written a moment
 # ago, so the planner has no statistics about them, and may compare each row with each.
 PAIRS_OF_ENTRIES: Final = f"""
--- The same from the entries: also by customer, by block, and by the attributes of customers that a journal stores.
+-- The same pairs from the entries: also by customer, by block, and by the stored attributes of customers.
 WITH of_customers AS MATERIALIZED (
     SELECT e.ledger, e.currency, e.dimension_set, e.policy, e.kind, e.customer,
            CASE WHEN %(by_block)s THEN e.block_id END AS block_id,

@@ -94,9 +94,7 @@ def _journal(ledger: str, row: Sequence[Any]) -> Journal:
     )
     if journal.content_hash != content_hash:
         raise IntegrityFault(
-            f"journal {journal.name} is not what it was when it was made",
-            expected=content_hash,
-            found=journal.content_hash,
+            f"journal {journal.name} was changed after it was made", expected=content_hash, found=journal.content_hash
         )
     return journal
 

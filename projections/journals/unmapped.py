@@ -20,7 +20,7 @@ from subledger.periods import Period
 from subledger.store.reading.queries import AnyConnection, rows
 
 MOVED: Final = """
--- What moved in a period, as a mapping looks at it.
+-- The combinations that moved in a period, by the fields on which a mapping depends.
 SELECT DISTINCT moved.role, s.product, s.credit_kind, d.currency, ''
 FROM ledger_days d
 JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
@@ -32,7 +32,7 @@ WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(la
 ORDER BY 1, 2, 3, 4
 """
 MOVED_BY_CUSTOMERS: Final = """
--- The same with what the customers have now of some attributes: one pass over the month's entries.
+-- The same, with the current values of some attributes of customers. This is one pass over the month's entries.
 WITH of_customers AS (
     SELECT DISTINCT e.ledger, e.policy, e.kind, e.currency, e.dimension_set, e.customer FROM entries e
     WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s

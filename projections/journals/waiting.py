@@ -14,7 +14,7 @@ from subledger.periods import Period
 from subledger.store.reading.queries import AnyConnection, rows
 
 LAST_JOURNAL: Final = """
--- The number of a period's latest journal, and the last cut in any of them; corrections have the cuts of earlier ones.
+-- The number of a period's latest journal, and the last cut in any of its journals: a correction has earlier cuts.
 SELECT max(number), max(to_cut) FROM journals WHERE ledger = %(ledger)s AND period = %(period)s HAVING count(*) > 0
 """
 ENTRIES_AFTER: Final = """

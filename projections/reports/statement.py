@@ -7,16 +7,15 @@ kinds), a block's figures (``blocks``), the printed form.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlalchemy import text
 
 from projections.reads.blocks import BlockView, customer_blocks
-from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing, end_of_day_before
 from projections.report_inputs import control_balances, ties_of
 from subledger.blocks import ZERO
 from subledger.errors import MissingField
@@ -82,11 +81,6 @@ def statement(view: View, request: ReportRequest) -> Report:
         ties=_ties(rows, books, {} if before is None else control_balances(before, request.customer)),
         notes=("Values are the unused part of the price. A credit's value is its share of the price of its block.",),
     )
-
-
-def end_of_day_before(view: View, day: date) -> View:
-    """Returns the view as of the day before."""
-    return msgspec.structs.replace(view, as_of=day - timedelta(days=1))
 
 
 def _blocks(view: View, customer: str) -> Iterable[BlockView]:

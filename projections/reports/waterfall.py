@@ -45,7 +45,8 @@ ADDED: Final = ("sold", "granted", "repriced", "transferred")
 CANCELLED: Final = ("voided", "refunded", "charged_back", "written_off", "escheated", TAXED)
 
 FLOWS: Final = """
--- Entries by the month of sale of their block and the month of the books; a transferred block has the original sale.
+-- Entries by the month of sale of their block and by accounting month. A transferred block has the month of the
+-- original sale.
 WITH RECURSIVE openings AS MATERIALIZED (
     SELECT position, kind, block_id, accounting_date FROM entries
     WHERE ledger = :ledger AND position <= :position AND accounting_date <= :as_of AND kind = ANY(:openings)

@@ -116,7 +116,7 @@ class Calls:
 
     def _check_time(self) -> None:
         if self.begin_by is not None and time.monotonic() > self.begin_by:
-            raise NotSent("it took too long to come to this call: it is left to a later attempt")
+            raise NotSent("the attempt was delayed for too long, so this call is left to a later attempt")
 
     def clean(self, text: str) -> str:
         """A text for the record: without secrets, and without characters that the database cannot store."""
@@ -213,7 +213,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if status in (401, 403):
         raise NotAuthorised(f"{host} answered {status}: check the channel's credentials and the role behind them")
     if 300 <= status < 400:
-        raise NotSent(f"{host} answered {status}: it is somewhere else, {response.headers.get('Location', '')[:200]}")
+        raise NotSent(f"{host} answered {status}: it redirects to {response.headers.get('Location', '')[:200]}")
     if status >= 500 or status in _UNCLEAR_STATUS:
         raise Unclear(f"{host} answered {status}", answer=response.text)
     return response

@@ -27,7 +27,7 @@ SHARED: Final = "SUBLEDGER_CREDENTIALS_SHARED"
 """If it is 1, every ledger may use every credential: for an installation whose ledgers have the same administrators."""
 
 FIND: Final = """
--- A row if a ledger may use a credential.
+-- Returns a row if a ledger may use a credential.
 SELECT 1 FROM credential_grants
 WHERE ledger = %(ledger)s AND credential = %(credential)s AND revoked_at IS NULL
 """
@@ -41,7 +41,7 @@ UPDATE credential_grants SET revoked_at = %(at)s, revoked_by = %(by)s
 WHERE ledger = %(ledger)s AND credential = %(credential)s AND revoked_at IS NULL
 """
 LIST: Final = """
--- What a ledger was granted, also what it no longer is.
+-- All grants of a ledger, including revoked ones.
 SELECT ledger, credential, granted_at, granted_by, revoked_at, revoked_by FROM credential_grants
 WHERE ledger = %(ledger)s ORDER BY credential, granted_at
 """

@@ -23,7 +23,7 @@ INSERT INTO checkpoints (ledger, size, root, note, public_key, signed_at) VALUES
 ON CONFLICT (ledger, size) DO NOTHING RETURNING size
 """
 ROOTS: Final = """
--- The roots of a ledger's log at some sizes, where a batch ends.
+-- The root of a ledger's log for each of some sizes at which a batch ends.
 SELECT last_position, root FROM batches WHERE ledger = :ledger AND last_position = ANY(:sizes)
 """
 UNLIKE: Final = """
@@ -73,6 +73,6 @@ def keep_signed(connection: WriteConnection, ledger: str, signed: Signed) -> Non
 
 
 def roots_at(connection: sa.Connection, ledger: str, sizes: Sequence[int]) -> dict[int, bytes]:
-    """Returns the roots of the log at those of these sizes at which a batch ends."""
+    """Returns the root of the log for each of these sizes at which a batch ends."""
     rows = connection.execute(sa.text(ROOTS), {"ledger": ledger, "sizes": list(sizes)})
     return {row.last_position: bytes(row.root) for row in rows}

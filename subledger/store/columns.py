@@ -33,8 +33,8 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
-    """Other facts of a column: its name if it differs from the field's, NULL that only the table allows, its
-    comment.
+    """Other facts of a column: its name if it differs from the field's; True if the table allows NULL and the field
+    does not; its comment.
     """
 
     column: str
@@ -102,7 +102,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
         )
 
     def event(self, data: Any = None) -> Event:
-        """Returns the event with the given data; computing its hash needs no data."""
+        """Returns the event with the given data. None is enough for its hash, which is made of the stored texts."""
         return Event(
             source=self.source,
             event_id=self.event_id,
@@ -198,7 +198,9 @@ class LogColumn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A table of the log: its columns after the ledger, and those that are its key together with the ledger."""
+    """A table of the log. It has its columns after the ledger, and names the columns that form the key together with
+    the ledger.
+    """
 
     name: str
     key: tuple[str, ...]
@@ -226,7 +228,9 @@ class LogTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _annotations(hint: Any) -> Iterator[Any]:
-    """Yields the annotations of a field's type, from the outside in; the type None if the field may be None."""
+    """Yields the annotations of a field's type, from the outside in. If the field may be None, the type None is among
+    them.
+    """
     if get_origin(hint) is Annotated:
         inner, *annotations = get_args(hint)
         yield from annotations

@@ -23,15 +23,15 @@ from subledger.store.full_duplex import Connection, SilentServer
 from subledger.store.tables import APP_ROLE
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts, without_client_check
 
-# SQLSTATE classes after which the same call may succeed. They are: connection, resources, operator intervention;
-# serialization failures and deadlocks; and a session that the server ended because its transaction was idle for too
-# long.
+# SQLSTATE classes after which the same call may succeed: connection (08), resources (53), operator intervention (57),
+# serialization failures and deadlocks (40). The last code is for a session that the server ended because its
+# transaction was idle for too long.
 _RETRYABLE: Final = ("08", "53", "57", "40", "25P03")
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns of one session or of all
 
 PLANNED_FOR_ANY_LEDGER: Final = """
--- A plan serves every ledger, except on a Citus cluster: there it must name the server that has the ledger.
+-- One plan serves every ledger. The exception is a Citus cluster, where a plan must name the server of the ledger.
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false)
 WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
 """
@@ -91,8 +91,8 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, timeouts: Timeouts | None = None) -> None:
         self.url = url
         self.timeouts = limits = timeouts or Timeouts()
-        # Posting rules by their content hash, cached for readers. The key is not ledger and number: after a restore the
-        # same number may name other rules, but the same content is always the same rules.
+        # Posting rules, cached for readers by their content hash. A key of ledger and number would be wrong: after a
+        # restore the same number may name other rules, but the same content is always the same rules.
         self.rules: dict[str, Rules] = {}
         # The settings of each ledger at its last read. They are a guess, and used only if the row of the answer
         # confirms them.
@@ -153,7 +153,7 @@ class Database:
 
     @contextmanager
     def _patient(self, connection: WriteConnection) -> Iterator[None]:
-        """Gives each answer within the time limit of a reader."""
+        """Waits for each answer up to the time limit of a reader."""
         usual_s = connection.silence_s
         connection.silence_s = self.timeouts.idle_reader_s + self.timeouts.lock_timeout_s
         try:
@@ -174,9 +174,9 @@ class Database:
             try:
                 with self._patient(connection) if at_length else nullcontext():
                     yield connection
-                # connection.transaction() is not used. If a transaction were already open, it would be a savepoint in
-                # that one, and returning the connection to the pool would roll back events that we have reported as
-                # durable.
+                # connection.transaction() is not used. If a transaction were already open, it would only make a
+                # savepoint in that one. Returning the connection to the pool would then roll back events that we have
+                # reported as durable.
                 connection.commit()
             except BaseException:
                 if not connection.closed:
@@ -272,7 +272,7 @@ def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
     """Refuses a pooled connection that is lost, or on which the server has sent a message. The pool then makes a new
     one.
 
-    A test statement instead of this look would cost a round trip each time.
+    A test statement would do the same, but would cost a round trip each time.
     """
     poll = select.poll()
     if not connection.closed:
@@ -283,7 +283,8 @@ def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
 
 @contextmanager
 def without_nested_loops(connection: WriteConnection) -> Iterator[None]:
-    """Plans the statements within it without nested loops, for statements over most of a ledger; inside a transaction.
+    """Plans the statements of its context without nested loops; inside a transaction. It is for statements over most of
+    a ledger.
 
     The server may have no statistics of the ledger, for example after recording a large file or after a crash. Then it
     expects a row or two, and would scan all entries of the ledger once for each of its events.

@@ -8,7 +8,7 @@ pipeline calls ``flush`` once after its last command and then waits to read, but
 
 So every wait of such a connection goes through ``sending_and_receiving``, which follows this rule:
 
-    nothing is waited for without reading what arrives, and without sending what is unsent
+    every wait also reads the bytes that arrive, and sends the unsent bytes
 
 With this rule neither side waits for the other for ever. The server waits to write only until we read, and we always
 read. It waits to read only until we send, and we always send. This does not depend on any size or on the speed of the

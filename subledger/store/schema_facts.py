@@ -40,7 +40,7 @@ FROM ours o JOIN pg_constraint c ON c.conrelid = o.oid AND c.contype <> 'n'
 UNION ALL
 SELECT format('index %%s%%s%%s', pg_get_indexdef(i.indexrelid),
               CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE ' invalid' END,
-              -- Functions, operators and classes of operators that neither the server nor an extension brought.
+              -- Functions, operators and operator classes that belong neither to the server nor to an extension.
               (SELECT string_agg(' runs ' || pg_describe_object(d.refclassid, d.refobjid, 0), '')
                FROM pg_depend d
                WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
@@ -90,7 +90,7 @@ SELECT format('role owns %%s', c.oid::regclass) FROM pg_class c
 WHERE c.relowner = (SELECT oid FROM pg_roles WHERE rolname = %(role)s) AND c.relpersistence <> 't'
 """
 VIEW_FACTS: Final = """
--- The definitions of views, whose spelling differs from one version of PostgreSQL to another.
+-- The definitions of views, whose spelling depends on the version of PostgreSQL.
 SELECT format('view %%s on=%%s sha256=%%s', c.relname, %(major)s::int, encode(sha256(convert_to(
               regexp_replace(pg_get_viewdef(c.oid), '[[:space:]]+', ' ', 'g'), 'UTF8')), 'hex'))
 FROM pg_class c

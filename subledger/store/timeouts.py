@@ -33,9 +33,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     and the writer gives up after the same silence of the server. It must be longer than the largest batch takes to
     send: 120 s are enough for 30 MB at 2.5 Mbit/s.
     ``idle_reader_s``: the same for a connection without a ledger's lock. Reports, exports and verifications work
-    between two fetches of one snapshot, and nobody waits for them; but a forgotten snapshot holds up vacuum. The server
-    may be silent as long in one statement of a close, an export or a single question: on a large ledger one takes
-    minutes.
+    between two fetches of one snapshot, and nobody waits for them; but a forgotten snapshot holds up vacuum. In one
+    statement of a close, an export or a single question the server may be silent for the same time: on a large ledger
+    such a statement takes minutes.
     ``link_timeout_s``: the longest time without an acknowledgement before a link counts as lost: a machine was switched
     off, or a firewall dropped the connection. Without it the server would hold a lost writer's lock for two hours.
     ``client_check_s``: the interval at which the server checks, within a statement, that its client is still connected.

@@ -71,6 +71,7 @@ GET    /v1/ledgers/{ledger}/trial-balance                             reader
 GET    /v1/ledgers/{ledger}/journal-lines                             reader
 GET    /v1/ledgers/{ledger}/reports                                   reader
 GET    /v1/ledgers/{ledger}/reports/integrity                         reader
+GET    /v1/ledgers/{ledger}/reports/changes                           reader
 GET    /v1/ledgers/{ledger}/reports/{name}                            reader
 GET    /v1/ledgers/{ledger}/periods                                   reader
 GET    /v1/ledgers/{ledger}/periods/{period}/checklist                reader

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
@@ -23,6 +22,7 @@ from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from tests.charts import another_chart
 from tests.laws.machine_checks import Checks
 from tests.laws.machine_state import CUSTOMERS
+from tests.store.tampering import past_triggers
 
 PERIODS = st.sampled_from(("2026-01", "2026-01", "2026-02", "2026-03")).map(Period.parse)
 CHARTS = {
@@ -83,9 +83,9 @@ class LedgerRules(Checks):
 
     @rule(days=st.integers(1, 3))
     def let_days_go_by(self, days: int) -> None:
-        """The promise of an answer puts what follows after it."""
+        """The promise of an answer puts what follows after it; the database refuses one that has not come."""
         self.flush()
-        with psycopg.connect(self.service.database.url) as owner:
+        with past_triggers(self.service.database.url, "ledgers") as owner:
             owner.execute(
                 "UPDATE ledgers SET answered_through = greatest(recorded_at, answered_through)"
                 " + make_interval(days => %s) WHERE ledger = %s",

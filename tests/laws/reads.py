@@ -77,6 +77,7 @@ NOW: Final = {
 
 MIDDLE: Final = date(2026, 1, 10)
 """A day in the middle of what the histories book."""
+LONG_BEFORE: Final = "2020-01-01T00:00:00Z"
 NOW_WITHIN: Final = {"in_force": "whether a policy is the one in force now"}
 """Members of what is kept, or of an item of a list that grows, that say how it stands now, and why."""
 
@@ -131,8 +132,8 @@ class Reads:
 
     @property
     def with_a_moment(self) -> list[str]:
-        """The routes that take ``known_at``."""
-        return [route for route, takes in self.routes.items() if "known_at" in takes]
+        """The routes that take ``known_at``, or two moments."""
+        return [route for route, takes in self.routes.items() if takes & {"known_at", "to_known_at"}]
 
     def ask(self, asked: Asking) -> Answer:
         answer = self.client.get(asked.path, params=asked.parameters)
@@ -167,6 +168,8 @@ class Reads:
                     places = {"ledger": ledger, "customer": customer, "block_id": chance.choice(blocks), **report.place}
                     parameters = {"as_of": moment.as_of.isoformat(), "known_at": format_time(moment.known_at)}
                     parameters |= report.parameters(moment, customers, chance)
+                    if "to_known_at" in self.routes[route]:
+                        parameters |= _two_moments(parameters.pop("known_at"), customers, chance)
                     if "{ledger}" not in route:
                         parameters |= chance.choice(({"ledger": ledger}, {"entity": ledger}))
                     yield Asking(route, _path(route, places), parameters)
@@ -176,7 +179,7 @@ class Reads:
         if "{name}" not in route:
             return [Offer()]
         listed = self.client.get(_path(route.removesuffix("/{name}"), {"ledger": ledger})).json()["items"]
-        return [msgspec.convert(each, Offer) for each in listed]
+        return [offer for each in listed if "known_at" in (offer := msgspec.convert(each, Offer)).takes]
 
     def kept(self, ledger: str, position: int, blocks: Sequence[str], chance: Random) -> Iterator[Asking]:
         """The reads that name no moment and may be asked again."""
@@ -222,6 +225,17 @@ class Offer(msgspec.Struct, frozen=True):
         if self.formats:
             asked["format"] = chance.choice(("json", "json", *self.formats))
         return asked
+
+
+def _two_moments(known_at: str, customers: Sequence[str], chance: Random) -> dict[str, str]:
+    """Parameters of what was recorded until a moment: since long before, or since itself; in some form."""
+    asked = {"from_known_at": chance.choice((LONG_BEFORE, LONG_BEFORE, known_at)), "to_known_at": known_at}
+    asked["format"] = chance.choice(("json", "json", "csv", "html"))
+    if chance.random() < 0.3:
+        asked["customer"] = chance.choice(customers)
+    if chance.random() < 0.3:
+        asked["account"] = chance.choice(("prepaid_liability", "usage_revenue"))
+    return asked
 
 
 def _path(route: str, places: dict[str, str]) -> str:

@@ -239,7 +239,7 @@ def test_a_journal_that_was_changed_is_refused(
     journals(service, ledger, JANUARY)
     with past_triggers(owner_url, "journals") as connection:
         connection.execute("UPDATE journals SET lines = replace(lines, '10000', '10001') WHERE ledger = %s", (ledger,))
-    with database.read() as connection, pytest.raises(IntegrityFault, match="is not what it was"):
+    with database.read() as connection, pytest.raises(IntegrityFault, match="was changed after it was made"):
         journals_of(connection, ledger, JANUARY)
 
 

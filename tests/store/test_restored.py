@@ -26,6 +26,7 @@ from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exporting import export
 from projections.integrity import verify
 from projections.reads import blocks
+from projections.reads.date_reasons import reasons_of
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period
 from subledger.posting import shipped_policy
@@ -141,7 +142,9 @@ def told(service: Subledger, *, position: int | None = None) -> dict[str, Any]:
     if position is not None:
         with service.database.read() as connection:
             rules = rules_of(service.database, connection, "acme")
-            found["event"] = event_answers.event(event_at(connection, "acme", position), rules, "USD")
+            found["event"] = event_answers.event(
+                event_at(connection, "acme", position), rules, "USD", reasons_of(connection, "acme", [position])
+            )
     return found
 
 

@@ -47,7 +47,7 @@ from tests.building import cloud_event, usage
 from tests.conftest import NewLedger
 from tests.laws.machine_state import EXAMPLES
 from tests.scratch_database import scratch_database
-from tests.store.tampering import differences
+from tests.store.tampering import differences, past_triggers
 
 CUSTOMERS = ("ann", "bob")
 
@@ -249,8 +249,8 @@ class Reading(RuleBasedStateMachine):
 
     @rule(days=st.integers(1, 3))
     def days_go_by(self, days: int) -> None:
-        """The promise of an answer puts what follows after it."""
-        with psycopg.connect(self.url) as owner:
+        """The promise of an answer puts what follows after it; the database refuses one that has not come."""
+        with past_triggers(self.url, "ledgers") as owner:
             owner.execute(
                 "UPDATE ledgers SET answered_through = greatest(recorded_at, answered_through)"
                 " + make_interval(days => %s) WHERE ledger = %s",

@@ -1,4 +1,6 @@
-"""Commands that grant and revoke credentials for a ledger's channels: for the operator alone; HTTP has no such call."""
+"""Commands that grant and revoke credentials for a ledger's channels. Only the operator can do this; HTTP has no such
+call.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deliveries on the command line: delivering a month, and what became of each delivery."""
+"""Deliveries on the command line: delivering a month, and the state of each delivery."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def deliver(
 
 
 def _work(service: Subledger, ledger: str, names: list[str], own: set[str], wait: float) -> None:
-    """Delivers until all are delivered or cannot be, or the time is over; does not wait for approvals in the target."""
+    """Delivers until every delivery has ended or the time is over. It does not wait for approvals in the target."""
     until = time.monotonic() + wait
     with service.database.read() as connection:
         found = [channels.get_channel(connection, ledger, name) for name in names]
@@ -99,7 +99,7 @@ def _work(service: Subledger, ledger: str, names: list[str], own: set[str], wait
 
 
 def _rests(service: Subledger, channel: Channel, until: float) -> bool:
-    """True if nothing more becomes due on a channel before the time is over."""
+    """True if no more deliveries become due on a channel before the time is over."""
     with service.database.read() as connection:
         due = outbox.next_due(connection, channel)
     return due is None or due[1] > until - time.monotonic()

@@ -87,7 +87,7 @@ def export(
 @exports_app.command("list")
 def exports_list(
     ledger: LedgerOption,
-    period: Annotated[str | None, typer.Option(help="One month's alone, such as 2026-01.", metavar="PERIOD")] = None,
+    period: Annotated[str | None, typer.Option(help="Only this month, such as 2026-01.", metavar="PERIOD")] = None,
     json_: Json = False,
 ) -> None:
     """Lists exports, in order of id.

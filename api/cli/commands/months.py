@@ -131,7 +131,7 @@ def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False)
 
 
 def _evidence(evidence: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns evidence as the lines of a table cell, without empty values; of a list of things, a line for each."""
+    """Returns evidence as the lines of a table cell, without empty values. Each item of a list is one line."""
     lines: list[str] = []
     for name, value in evidence.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):

@@ -23,6 +23,7 @@ from api.shapes.event_types import event_types
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, table
 from projections.reads import balances as balance_reads
 from projections.reads import blocks as block_reads
+from projections.reads.date_reasons import reasons_of
 from subledger import errors
 from subledger.events.data import EVENT_TYPES
 from subledger.events.fields import parse_time
@@ -74,7 +75,9 @@ def events(
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit)
-    _print_events([event_answers.event(stored, rules, functional_currency) for stored in found], limit, json_)
+        reasons = reasons_of(connection, ledger, [stored.row.position for stored in found])
+    items = [event_answers.event(stored, rules, functional_currency, reasons) for stored in found]
+    _print_events(items, limit, json_)
 
 
 def _print_types(type: str | None, json_: bool) -> None:
@@ -114,8 +117,9 @@ def history(
         state = ledger_head(connection, ledger).state
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block, limit=10_000)
+        reasons = reasons_of(connection, ledger, [stored.row.position for stored in found])
         due = due_expiries(connection, state, now=now, block=block)
-    items = [event_answers.event(stored, rules, state.functional_currency) for stored in found]
+    items = [event_answers.event(stored, rules, state.functional_currency, reasons) for stored in found]
     _print_events(items, 10_000, json_, answers.due(due))
     if not json_ and (notice := answers.due_sentence(due, state, now)) is not None:
         out.print(notice, markup=False)
@@ -134,6 +138,8 @@ def _print_events(items: list[JsonObject], limit: int, json_: bool, more: JsonOb
         for entry in item["entries"]:
             credits = f" {entry['credits']} {entry['unit']}" if entry["unit"] else ""
             out.print(f"    {entry['accounting_date']} {entry['kind']}{credits} {entry['block_id'] or ''}")
+            if (sentence := event_answers.late_date(item, entry)) is not None:
+                out.print(f"        {sentence}")
             for line in entry["lines"]:
                 indent = "" if line["side"] == "debit" else "    "
                 amounts = f"{line['amount']:>14} {line['side']}{_functional(entry, line)}"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from api import terminal
-from api.cli.files import written_whole
+from api.cli.change_report import moments, print_changes, refuse
+from api.cli.files import write
 from api.settings import connect
-from api.shapes import answers, joint_reports, report_pages, report_tables, reports
+from api.shapes import answers, change_report, joint_reports, report_pages, report_tables, reports
 from api.terminal import Json, err, out, parse_day, print_json, table
 from projections.report import Report, ReportRequest
 from subledger.errors import InvalidInput
@@ -57,6 +57,19 @@ def report(
     table_: Annotated[str | None, typer.Option("--table", help="The table that --csv prints.")] = None,
     file: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the reports and exit.")] = False,
+    between: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Of changes: the two moments, such as 2026-02-03T09:00:00Z now.", metavar="T T"),
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Of changes: only this account, such as usage_revenue.", metavar="A")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Of changes: the maximum number of entries; default 100.")
+    ] = None,
+    cursor: Annotated[
+        str | None, typer.Option(help="Of changes, with --json: `next` of the page before.", metavar="C")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Prints a report and compares it with the trial balance. The exit code is 1 if they differ.
@@ -64,6 +77,7 @@ def report(
     Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
     Example: subledger report statement --ledger acme --customer cust-42 --out statement.html
     Example: subledger report trial-balance --entity US01 --as-of 2026-03-31
+    Example: subledger report changes --ledger acme --as-of 2026-01-31 --between 2026-02-03T09:00:00Z now
     """
     if list_:
         _list(json_)
@@ -74,18 +88,29 @@ def report(
     format = _format({"json": json_, "csv": csv, "html": html}, file)
     if table_ is not None and format != "csv":
         raise InvalidInput("--table goes with --csv", field="--table", expected="--csv", found=table_)
+    day = parse_day(as_of, "as-of")
+    of_changes = {"--between": between, "--account": account, "--limit": limit, "--cursor": cursor}
+    if name == change_report.NAME:
+        refuse({"--known-at": known_at, "--by": by, "--months": months, "--entity": entity}, f"report {name}")
+        chosen = change_report.ChangesQuery(
+            **moments(between), from_=from_, to=to, as_of=day, customer=customer, account=account, cursor=cursor
+        )
+        if not print_changes(ledger or (), chosen, limit, format, table_, file):
+            raise typer.Exit(terminal.DIFFERENCE)
+        return
+    refuse(of_changes, f"report {name}")
     query = reports.ReportQuery(
         from_=from_,
         to=to,
-        as_of=parse_day(as_of, "as-of"),
+        as_of=day,
         customer=customer,
         by=by,
         months=months,
         known_at=None if known_at is None else parse_time(known_at, field="known-at"),
     )
     if entity is not None or ledger is None or len(ledger) != 1:
-        chosen = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
-        ties_out = _joint(name, query, chosen, format, table_, file)
+        of_ledgers = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
+        ties_out = _joint(name, query, of_ledgers, format, table_, file)
     else:
         ties_out = _of_one(name, query, ledger[0], format, table_, file)
     if not ties_out:
@@ -100,8 +125,9 @@ def _of_one(
             functional_currency = view.functional_currency
             report_tables.show(found, owner=ledger, as_of=view.as_of, functional=functional_currency)
         else:
-            _write(_pieces(format, found, view, request, table), file)
-        if format in (None, "csv") and (notice := answers.due_notice(view)) is not None:  # the others say it within
+            write(_pieces(format, found, view, request, table), file)
+        # The other formats contain the notice.
+        if format in (None, "csv") and (notice := answers.due_notice(view)) is not None:
             (out if format is None else err).print(notice, markup=False)
     return found.ties_out
 
@@ -121,14 +147,14 @@ def _joint(
     if format is None:
         joint_reports.show(found)
     elif format == "csv":
-        _write(joint_reports.csv_lines(found, table), file)
+        write(joint_reports.csv_lines(found, table), file)
     else:
-        _write([terminal.json_text(joint_reports.as_json(found))], file)
+        write([terminal.json_text(joint_reports.as_json(found))], file)
     return found.ties_out
 
 
 def _list(json_: bool) -> None:
-    items = [reports.listing(name) for name in reports.REPORTS]
+    items = [*(reports.listing(name) for name in reports.REPORTS), change_report.LISTING]
     if json_:
         print_json({"items": items, "next": None})
         return
@@ -137,7 +163,7 @@ def _list(json_: bool) -> None:
 
 
 def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
-    """Returns the requested format, or that of the file's name; None for a table for people."""
+    """Returns the requested format, or the format of the file's name; None for a table for people."""
     requested = [format for format, is_wanted in wanted.items() if is_wanted]
     if len(requested) > 1:
         raise InvalidInput("one format at a time", field=f"--{requested[1]}", expected=f"--{requested[0]} alone")
@@ -162,12 +188,3 @@ def _pieces(format: str, found: Report, view: View, request: ReportRequest, tabl
     else:
         answer: dict[str, Any] = reports.as_json(found, view, request)
         yield terminal.json_text(answer)
-
-
-def _write(pieces: Iterable[str], file: Path | None) -> None:
-    if file is None:
-        sys.stdout.writelines(pieces)
-        return
-    with written_whole(file) as opened:
-        opened.writelines(piece.encode() for piece in pieces)
-    out.print(str(file))

@@ -21,7 +21,7 @@ from subledger.store.writing.approvals import approvals_page, read_request
 
 router = Router(prefix="/v1/ledgers/{ledger}/approvals", tags=["approvals"])
 
-ApprovalId = Annotated[str, Path(description="What waits", examples=["apr-0123456789abcdef0123"])]
+ApprovalId = Annotated[str, Path(description="The request", examples=["apr-0123456789abcdef0123"])]
 _START = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -38,7 +38,8 @@ def page(
     service: Service,
     ledger: LedgerId,
     state: Annotated[
-        Literal["waiting", "approved", "refused", "recorded"] | None, Query(description="Only these; default all")
+        Literal["waiting", "approved", "refused", "recorded"] | None,
+        Query(description="Only requests in this state; default all"),
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -61,13 +62,13 @@ def show(service: Service, ledger: LedgerId, approval: ApprovalId) -> dict[str, 
 
 @router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])
 def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller, makers: Makers) -> dict[str, Any]:
-    """Approves a request: its event is recorded now, with the names of the requester and the approver.
+    """Approves a request. Its event is recorded now, with the names of the requester and the approver.
 
-    The answer has the customer, block, amount, reason and effect that were approved. If the effect is greater by now
-    than the list shows, nothing is recorded (`effect_changed`).
+    The answer has the approved customer, block, amount, reason and effect. If the effect is now greater than in the
+    list, nothing is recorded (`effect_changed`).
 
-    The requester cannot approve, nor can a key that the requester created, nor the creator of the requester's key. If
-    the books do not allow the event any more the answer has the reason, and the request still waits.
+    The requester cannot approve. Nor can a key that the requester created, nor the creator of the requester's key. If
+    the books do not allow the event any more, the answer has the reason, and the request still waits.
     """
     outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:

@@ -1,4 +1,4 @@
-"""Delivery: channels into general ledgers, and the deliveries on their way through them."""
+"""Routes of delivery: channels to general ledgers, and the deliveries on their way."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Because(BaseModel):
 def every_channel(
     service: Service,
     ledger: LedgerId,
-    dropped: Annotated[bool, Query(description="Those that were taken away, and by whom")] = False,
+    dropped: Annotated[bool, Query(description="Only dropped channels, with the user who dropped each")] = False,
 ) -> dict[str, Any]:
     """The channels of a ledger. Credentials are shown by name, never by value."""
     with service.database.read() as connection:
@@ -109,7 +109,7 @@ def every(
     ledger: LedgerId,
     limit: Limit = 100,
     cursor: Cursor = None,
-    state: Annotated[list[State] | None, Query(description="In one of these states")] = None,
+    state: Annotated[list[State] | None, Query(description="Only in one of these states")] = None,
     channel: Annotated[str | None, Query(max_length=60, pattern=r"^[^\x00]+$")] = None,
     period: str | None = None,
 ) -> dict[str, Any]:

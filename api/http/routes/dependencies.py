@@ -189,8 +189,8 @@ async def _known_at(
 
 
 KnownAt = Annotated[datetime | None, Depends(_known_at)]
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many items a page has at most")]
-Cursor = Annotated[str | None, Query(description="`next` of the page before", max_length=2000)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number of items in a page")]
+Cursor = Annotated[str | None, Query(description="`next` of the previous page", max_length=2000)]
 Text = Annotated[str | None, Query(max_length=MAX_ID, pattern=r"^[^\x00]+$")]
 
 

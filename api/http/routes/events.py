@@ -22,6 +22,7 @@ from api.limits import MAX_EVENTS, MAX_EVENTS_BODY, MAX_VALUES_OF_ROWS
 from api.service import Subledger, read_inputs
 from api.shapes import answers
 from api.shapes import events as event_answers
+from projections.reads.date_reasons import reasons_of
 from subledger.errors import EventConflict, InvalidInput, InvalidJson, InvalidValue, TooLarge
 from subledger.events.data import EVENT_TYPES
 from subledger.events.own_data import RESERVED_TYPES
@@ -162,7 +163,7 @@ def recording_route() -> APIRoute:
 
 
 def _read(text: bytes) -> tuple[bool, list[Input]]:
-    """Reads a body. Returns True if it is a single event, and its events."""
+    """Reads a body. Returns its events, with True before them if it is a single event."""
     body = read_json(text, _EVENTS, loads_each)
     if not isinstance(body, list):
         return True, read_inputs([body])
@@ -179,7 +180,7 @@ def _read(text: bytes) -> tuple[bool, list[Input]]:
 def _store_rejected(
     service: Subledger, ledger: str, outcomes: list[Outcome], text: bytes, caller: str, *, single: bool
 ) -> list[Outcome]:
-    """Stores the rejected events, each with its text in the body. Returns the outcomes."""
+    """Stores the rejected events, each with its text from the body. Returns the outcomes."""
     texts = [text.strip()] if single else texts_of(text)
     return service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=caller, way=WAY)
 
@@ -228,7 +229,8 @@ def page(
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit)
-    items = [event_answers.event(stored, rules, functional_currency) for stored in found]
+        reasons = reasons_of(connection, ledger, [stored.row.position for stored in found])
+    items = [event_answers.event(stored, rules, functional_currency, reasons) for stored in found]
     return answers.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
 
@@ -238,7 +240,9 @@ def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any
     with service.database.read() as connection:
         functional_currency = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
-        return event_answers.event(event_at(connection, ledger, position), rules, functional_currency)
+        found = event_at(connection, ledger, position)
+        reasons = reasons_of(connection, ledger, [position])
+    return event_answers.event(found, rules, functional_currency, reasons)
 
 
 @router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])
@@ -267,7 +271,7 @@ def proof(service: Service, ledger: LedgerId, position: Position) -> dict[str, A
 def checkpoint(
     service: Service,
     ledger: LedgerId,
-    size: Annotated[int | None, Query(ge=1, le=2**62, description="One that was signed at this size")] = None,
+    size: Annotated[int | None, Query(ge=1, le=2**62, description="The size at which it was signed")] = None,
 ) -> Response:
     """A signed tree head as a C2SP checkpoint: origin, size, root, signature. By default it is for the whole log."""
     database = service.database
@@ -282,7 +286,9 @@ def consistency_proof(
     service: Service,
     ledger: LedgerId,
     from_: Annotated[int, Query(alias="from", ge=1, le=2**62, description="The size of the earlier tree")],
-    to: Annotated[int | None, Query(ge=1, le=2**62, description="Of the later one; default the log")] = None,
+    to: Annotated[
+        int | None, Query(ge=1, le=2**62, description="The size of the later tree; default the whole log")
+    ] = None,
 ) -> dict[str, Any]:
     """The consistency proof between two sizes of the log (RFC 6962, 2.1.2).
 

@@ -60,7 +60,7 @@ def create(
 def every(
     service: Service,
     ledger: LedgerId,
-    period: Annotated[str | None, Query(description="One month's alone", examples=["2026-01"])] = None,
+    period: Annotated[str | None, Query(description="Only this month", examples=["2026-01"])] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:

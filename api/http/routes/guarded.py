@@ -50,7 +50,7 @@ def takes_body(bound: Bound, types: tuple[str, ...] = JSON) -> Callable[[Endpoin
 
 
 class GuardedRoute(APIRoute):
-    """A route behind its right and its bounds."""
+    """A route whose right, address and body are checked first."""
 
     def get_route_handler(self) -> Handler:
         right = _right_of(self.dependant, self.path)
@@ -87,7 +87,7 @@ class GuardedRoute(APIRoute):
         """
 
     def answering(self) -> Handler:
-        """The handler behind the guard, which is FastAPI's."""
+        """FastAPI's handler, which runs after the checks."""
         return super().get_route_handler()
 
 

@@ -64,7 +64,7 @@ def one(
     ] = None,
     ledger: Annotated[
         list[Annotated[str, Query(max_length=64, pattern=r"^[^\x00]+$")]] | None,
-        Query(description="Or these ledgers, once each", max_length=1000, examples=[["acme-1", "acme-2"]]),
+        Query(description="Or these ledgers, each given once", max_length=1000, examples=[["acme-1", "acme-2"]]),
     ] = None,
     from_: Annotated[str | None, Query(alias="from", description="First accounting date, or its month")] = None,
     to: Annotated[str | None, Query(description="Last accounting date or month, inclusive; default as_of")] = None,

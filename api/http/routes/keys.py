@@ -33,14 +33,14 @@ class NewKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    ledger: str = Field(max_length=64, pattern=r"^[^\x00]+$", description="The ledger, or * for every one")
+    ledger: str = Field(max_length=64, pattern=r"^[^\x00]+$", description="The ledger, or * for every ledger")
     role: Literal["reader", "writer", "controller", "admin"]
     name: str | None = Field(
         default=None,
         max_length=200,
         description="The name of a person or program, by default the caller's: one name is one person",
     )
-    expires_at: str | None = Field(default=None, description="The key is refused from this moment on; never by default")
+    expires_at: str | None = Field(default=None, description="The key ends at this moment; by default it never ends")
 
 
 class Rotation(BaseModel):
@@ -70,7 +70,7 @@ def create(
 ) -> dict[str, Any]:
     """Creates a key. Only this answer shows its secret, `key`."""
     if scope not in (EVERY_LEDGER, body.ledger):
-        raise NotAllowed(f"this key makes keys of ledger {scope} alone", expected=scope, found=body.ledger)
+        raise NotAllowed(f"this key can create only keys of ledger {scope}", expected=scope, found=body.ledger)
     if body.ledger != EVERY_LEDGER:
         with service.database.read() as connection:
             ledger_head(connection, body.ledger)

@@ -34,12 +34,12 @@ class NewLedger(BaseModel):
     on_shortfall: Literal["reject", "overage", "backfill"] = "reject"
     late_usage: Literal["reclassify", "new"] = "new"
     approvals: Approvals = Approvals()
-    future_tolerance: str = Field(default=FUTURE_TOLERANCE, description="how far ahead of now events may lie")
+    future_tolerance: str = Field(default=FUTURE_TOLERANCE, description="how far after now the time of an event may be")
     rate_max_age_days: int = Field(
         default=RATE_MAX_AGE_DAYS, description="how old the exchange rate of a month's last day may be"
     )
-    sandbox: bool = Field(default=False, description="for trials: a clock of its own, and no deliveries")
-    clock: str | None = Field(default=None, description="where a sandbox's clock begins; default now")
+    sandbox: bool = Field(default=False, description="a ledger for trials: its own clock, no deliveries")
+    clock: str | None = Field(default=None, description="the first time of a sandbox's clock; default now")
 
 
 class ApprovalsChange(BaseModel):
@@ -72,7 +72,7 @@ class LedgerChange(BaseModel):
     late_usage: Literal["reclassify", "new"] | None = None
     future_tolerance: str | None = None
     rate_max_age_days: int | None = None
-    sandbox: bool | None = Field(default=None, description="for a ledger's life: another value is refused")
+    sandbox: bool | None = Field(default=None, description="cannot be changed: another value is refused")
     approvals: ApprovalsChange = ApprovalsChange()
 
 

@@ -122,7 +122,7 @@ def reverse_journal(
     return export_answers.reversed_journal(made, handed_over)
 
 
-MonthFrom = Annotated[str | None, Query(description="A month: of its journals", examples=["2026-03"])]
+MonthFrom = Annotated[str | None, Query(description="The month of the journals", examples=["2026-03"])]
 
 
 @router.get("/mapping", dependencies=[needs(Access.READER)])

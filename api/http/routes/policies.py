@@ -61,7 +61,9 @@ def policies(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cur
 
 @router.get("/{number}", dependencies=[needs(Access.READER)])
 def policy(
-    service: Service, ledger: LedgerId, number: Annotated[int, Path(ge=1, le=_MOST, description="As entries name it")]
+    service: Service,
+    ledger: LedgerId,
+    number: Annotated[int, Path(ge=1, le=_MOST, description="The policy's number in entries")],
 ) -> dict[str, Any]:
     """One policy with its rules: the account pairs, debit / credit, of each entry kind."""
     with service.database.read() as connection:

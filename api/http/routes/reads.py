@@ -22,6 +22,7 @@ from projections import integrity
 from projections.monitors.mismatch import keep_verified
 from projections.reads import blocks
 from projections.reads.customers import customers_page
+from projections.reads.date_reasons import reasons_of
 from projections.replay.resumable import manifests
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
@@ -95,8 +96,9 @@ def history(
         state = ledger_head(connection, ledger).state
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block_id, after=after, limit=limit)
+        reasons = reasons_of(connection, ledger, [stored.row.position for stored in found])
         due = due_expiries(connection, state, now=datetime.now(UTC), block=block_id)
-    items = [event_answers.event(stored, rules, state.functional_currency) for stored in found]
+    items = [event_answers.event(stored, rules, state.functional_currency, reasons) for stored in found]
     page = answers.page(items, [items[-1]["position"]] if len(items) == limit else None)
     return {**page, **answers.due(due)}
 

@@ -68,9 +68,10 @@ async def _of(
     source: Text = None,
     id: Text = None,
     sender: Text = None,
-    way: Annotated[Text, Query(description="Only those that came so: http, file:NAME, stdin, retry")] = None,
+    way: Annotated[Text, Query(description="Only those received through: http, file:NAME, stdin, retry")] = None,
     from_: Annotated[
-        date | None, Query(alias="from", description="Of events from this day on; undated ones by when they came")
+        date | None,
+        Query(alias="from", description="Of events from this day on; undated ones by the time they were received"),
     ] = None,
     to: Annotated[date | None, Query(description="Through this day")] = None,
 ) -> dict[str, Any]:

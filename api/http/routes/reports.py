@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from api.access import Access
 from api.http.routes.dependencies import AsOf, KnownAt, LedgerId, Service, check_day, needs
 from api.http.routes.guarded import Router
-from api.shapes import report_pages, reports
+from api.shapes import change_report, report_pages, reports
 from subledger.errors import InvalidValue
 from subledger.events.fields import MAX_ID
 from subledger.store.reading.ledgers import ledger_head
@@ -60,7 +60,7 @@ def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """The reports with their parameters, and the formats. The integrity report has its own route."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    return {"items": [reports.listing(name) for name in reports.REPORTS], "next": None}
+    return {"items": [*(reports.listing(name) for name in reports.REPORTS), change_report.LISTING], "next": None}
 
 
 @router.get("/{name}", responses=RESPONSES, response_class=JSONResponse)

@@ -45,7 +45,9 @@ class TheirBooks(BaseModel):
 
     rows: list[TheirRow] | None = Field(default=None, max_length=100_000)
     csv: str | None = Field(default=None, max_length=MAX_TIE_OUT_BODY)
-    accounts: list[str] = Field(default=[], description="Compare these alone; else all that only the sub-ledger feeds")
+    accounts: list[str] = Field(
+        default=[], description="Compare only these accounts; default: accounts to which only the sub-ledger posts"
+    )
 
 
 @router.post("", dependencies=[needs(Access.READER)])
@@ -72,7 +74,7 @@ def compare(
 class TheirChannel(TheirBooks):
     """The rows of the general ledger, or a CSV file. Without them the general ledger is called."""
 
-    periods: list[str] = Field(default=[], description="Ask for these months; else for all that were delivered")
+    periods: list[str] = Field(default=[], description="Request these months; default all delivered months")
 
 
 @of_channel.post("", dependencies=[needs(Access.CONTROLLER)])

@@ -173,7 +173,9 @@ class Connector(ABC):
         file. Raises NotSent and Unclear as ``look_up`` does.
         """
         raise NotSupportedYet(
-            f"{self.name} is not asked for its trial balance: give it as a CSV file", field="channel", found=self.name
+            f"{self.name} cannot be asked for its trial balance; give it as a CSV file",
+            field="channel",
+            found=self.name,
         )
 
 

@@ -196,7 +196,7 @@ def _write_part(folder: ImportFolder, shipment: connector.Shipment) -> None:
         folder.remove(_receipt(shipment))
         folder.write(part, shipment.payload)
         if not _same(folder, part, shipment):
-            raise NotSent(f"{part} is not what was written: is the disk full?")
+            raise NotSent(f"{part} has other bytes than were written; the disk may be full")
     folder.write(_receipt(shipment), _receipt_text(shipment))
 
 

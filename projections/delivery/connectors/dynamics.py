@@ -11,8 +11,8 @@ fail, so only one worker should serve the channel.
 
 Documented: the actions, their bodies and statuses; the token; ``cross-company``. Seen in working integrations: the
 header of an upload, status 400 with *not found* for unknown ids, the text of errors, the fields of
-``LedgerJournalHeaders`` and ``LedgerJournalLines``. To be tried in a sandbox: if both entities still show journals that
-are posted; the length of an execution's id (60 here); if an import checks the period. If it does not, a journal of a
+``LedgerJournalHeaders`` and ``LedgerJournalLines``. To be tried in a sandbox: if both entities still show posted
+journals; the length of an execution's id (60 here); if an import checks the period. Without this check a journal of a
 closed period is accepted, and not posted until the period is open.
 
 Sources: Microsoft, "Data management package REST API" (data-management-api), "Open Data Protocol (OData)" on cross-
@@ -153,7 +153,7 @@ class Dynamics(connector.Connector):
         if answer.status_code == 400 and "not found" in answer.text.lower():
             return None
         if answer.status_code != 200:
-            raise Unclear(f"Dynamics does not say: {refusal(answer)}")
+            raise Unclear(f"Dynamics gave no clear answer: {refusal(answer)}")
         status = value_of(answer)
         return None if status in _NOT_KNOWN else status
 

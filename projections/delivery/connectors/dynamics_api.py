@@ -69,7 +69,7 @@ class DynamicsApi:
         for _ in range(_PAGES):
             answer = self._call("GET", url)
             if answer.status_code != 200:
-                raise Unclear(f"Dynamics does not say: {refusal(answer)}")
+                raise Unclear(f"Dynamics gave no clear answer: {refusal(answer)}")
             page = answer.json()
             yield from page["value"]
             url = page.get("@odata.nextLink") or ""

@@ -144,7 +144,7 @@ class Intacct(connector.Connector):
             result = self._run(f"look up {query}", function, once=False)
             data = result.find("data")
             if result.findtext("status") != "success" or data is None:
-                raise Unclear(f"Intacct does not say: {_refusal(result)}")
+                raise Unclear(f"Intacct gave no clear answer: {_refusal(result)}")
             found.extend(data)
             if int(data.get("numremaining") or 0) == 0:
                 return found
@@ -220,7 +220,7 @@ class Intacct(connector.Connector):
             raise NotAuthorised(f"Intacct does not take the user: {_refusal(response)}")
         result = response.find("operation/result")
         if result is None or result.findtext("status") not in ("success", "failure", "aborted"):
-            raise Unclear(f"Intacct does not say what became of it: {_refusal(response)}")
+            raise Unclear(f"Intacct does not report the result: {_refusal(response)}")
         return result
 
 
@@ -252,7 +252,7 @@ def _found(shipment: connector.Shipment, batch: Element, total: connector.Total)
         return connector.Found(erp_id=erp_id, state="posted", totals=totals)
     if state.lower() in _WAITING:
         return connector.Found(erp_id=erp_id, state="accepted", totals=totals, reason=_WAITING[state.lower()])
-    raise Unclear(f"Intacct has it as {state[:60]!r}, and we do not know what that is")
+    raise Unclear(f"Intacct shows the journal in the unknown state {state[:60]!r}")
 
 
 def _total(shipment: connector.Shipment, entries: list[Element]) -> connector.Total:

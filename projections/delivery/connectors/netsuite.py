@@ -118,7 +118,7 @@ class NetSuite(connector.Connector):
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
-            raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
+            raise Unclear(f"NetSuite gave no clear answer: {_refusal(answer)}")
         record: dict[str, Any] = answer.json()
         return record
 
@@ -138,7 +138,7 @@ class NetSuite(connector.Connector):
                 headers={"Prefer": "transient"},
             )
             if answer.status_code != 200:
-                raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
+                raise Unclear(f"NetSuite gave no clear answer: {_refusal(answer)}")
             page = answer.json()
             found += [_moved(row, currency) for row in page["items"]]
             if not page["hasMore"]:

@@ -82,11 +82,13 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
         connector.check_url(self.url)
         if bool(self.token) == bool(self.user and self.password):
             raise InvalidInput(
-                "a user with its password, or a token", field="password", expected="user and password, or token"
+                "a channel to Oracle needs a user with a password, or a token",
+                field="password",
+                expected="user and password, or token",
             )
         if re.fullmatch("[0-9]{1,3}", self.framework_version, re.ASCII) is None:
             raise InvalidInput(
-                "framework_version is a number",
+                "framework_version must be a number",
                 field="framework_version",
                 expected="such as 4",
                 found=self.framework_version[:60],
@@ -241,7 +243,7 @@ class Oracle(connector.Connector):
     def _items(self, path: str, query: str) -> tuple[list[dict[str, Any]], bool]:
         answer = self._call("GET", f"{path}?{query}")
         if answer.status_code != 200:
-            raise Unclear(f"Oracle does not say: {_refusal(answer)}")
+            raise Unclear(f"Oracle gave no clear answer: {_refusal(answer)}")
         content = answer.json()
         return content["items"], content.get("hasMore", False)
 

@@ -152,7 +152,7 @@ class QuickBooks(connector.Connector):
             query = f"select * from JournalEntry where {condition} startposition {start} maxresults {_PAGE}"
             answer = self._call("GET", "query", {"query": query})
             if answer.status_code != 200:
-                raise Unclear(f"QuickBooks does not say: {answer.status_code} {answer.text[:500]}")
+                raise Unclear(f"QuickBooks gave no clear answer: {answer.status_code} {answer.text[:500]}")
             page = answer.json()["QueryResponse"].get("JournalEntry", [])
             entries |= {str(entry["Id"]): entry for entry in page}
             if len(page) < _PAGE:

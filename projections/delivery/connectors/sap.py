@@ -1,9 +1,9 @@
 """SAP S/4HANA: the SOAP service *Journal Entry – Post (Synchronous)*, one call for each document; looked up through
 OData.
 
-SAP answers 200 in either case. A document is posted if its confirmation has a number. It is refused if the confirmation
-has no number and the log has an error. Otherwise it is looked up. SAP accepts the same document any number of times:
-neither the message's id nor the reference prevents a second posting. So only the look-up does.
+SAP answers 200 even if it does not post. A document is posted if its confirmation has a number. It is refused if the
+confirmation has no number and the log has an error. Otherwise it is looked up. SAP accepts the same document any number
+of times: neither the message's id nor the reference prevents a second posting. Only the look-up prevents it.
 
 The look-up uses company code and reference alone. The company code decides the fiscal year of a posting date, and a
 look-up in a wrong year would find nothing. SAP reverses documents and never deletes them. A reversed document counts as
@@ -11,12 +11,12 @@ absent, so a wrong document is corrected by reversing it and retrying. Two docum
 rejection. Sums are compared in the document's currency and in company code currency, because SAP converts missing
 amounts itself.
 
-Seen in several working integrations: the service's path in the cloud, the message, its confirmation and log, the number
-that is all zeros. From SAP's generated client: fields and key of the look-up's entity. To be tried: if credits have a
-sign there (it is taken from the debit/credit code); if the lines of document splitting are absent (otherwise the sums
-differ, and that is a rejection); how a parked document is shown (by its category); paths on premise, which are
-settings. ``API_JOURNALENTRYITEMBASIC_SRV`` is not suitable: its items do not name their document. Another service is
-suitable, also with a custom view, if it has the fields of ``_FIELDS``.
+Seen in several working integrations: the service's path in the cloud, the message, its confirmation and log, a number
+of zeros for a document that was not posted. From SAP's generated client: fields and key of the look-up's entity. To be
+tried: if credits have a sign there (the sign is taken from the debit/credit code); if the lines of document splitting
+are absent (otherwise the sums differ, and that is a rejection); how a parked document is shown (it is recognised by its
+category); paths on premise, which are settings. ``API_JOURNALENTRYITEMBASIC_SRV`` is not suitable: its items do not
+name their document. Another service is suitable, also with a custom view, if it has the fields of ``_FIELDS``.
 
 Sources: SAP community, "Guidelines for API Journal Entry – Post" (13421397); SAP Cloud SDK, operational-accounting-
 document-item-cube-service; SOAP 1.1, section 4.4; OData 2.0 URI conventions.
@@ -86,10 +86,10 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
         connector.check_url(self.url)
         if bool(self.user) != bool(self.password):
             missing = "password" if self.user else "user"
-            raise InvalidInput("a user has a password", field=missing, expected="both, or neither")
+            raise InvalidInput("a user needs a password", field=missing, expected="both, or neither")
         if bool(self.user) == bool(self.token):
             raise InvalidInput(
-                "a channel to SAP has a user with a password, or a token", field="token", expected="one of them"
+                "a channel to SAP needs a user with a password, or a token", field="token", expected="one of them"
             )
 
 
@@ -162,7 +162,7 @@ class Sap(connector.Connector):
         else:
             raise Unclear(f"SAP has shown {len(items)} of {told['__count']} items of {reference}")
         if any(item["DocumentReferenceID"] != reference for item in items):
-            raise Unclear(f"{self.settings.items_path} does not heed the filter: it shows other references")
+            raise Unclear(f"{self.settings.items_path} ignores the filter: it returns other references")
         return items
 
     def _call(
@@ -182,7 +182,7 @@ class Sap(connector.Connector):
         return self.calls.send(method, url, headers=headers, content=content, auth=auth)
 
 
-# --- what is there --------------------------------------------------------------------------------------------------
+# --- documents in SAP -----------------------------------------------------------------------------------------------
 
 
 def _found(erp_id: str, items: list[Item], document: Document, functional: str) -> connector.Found:
@@ -227,7 +227,7 @@ def _sums(items: list[Item], currency: str, functional: str) -> Sums:
     return sums["S"][0], sums["H"][0], sums["S"][1], sums["H"][1]
 
 
-# --- what SAP answers -----------------------------------------------------------------------------------------------
+# --- SAP's answers --------------------------------------------------------------------------------------------------
 
 
 def _confirmed(envelope: ElementTree.Element, reference: str) -> connector.Accepted | connector.Rejected:

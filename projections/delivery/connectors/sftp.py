@@ -123,12 +123,12 @@ class Sftp(Drop):
         try:
             transport.start_client(timeout=settings.timeout_s)
         except paramiko.ssh_exception.IncompatiblePeer as error:
-            raise NotAuthorised(f"{settings.host} has no host key of the kinds that are set: {error}") from error
+            raise NotAuthorised(f"{settings.host} has no host key of the kinds in the settings: {error}") from error
         shown = transport.get_remote_server_key()
         if shown not in known:
             raise NotAuthorised(
-                f"{settings.host} shows another host key than is set, {shown.get_name()} {shown.fingerprint}: "
-                "do not send anything before you know why"
+                f"{settings.host} shows another host key than the configured one: {shown.get_name()} "
+                f"{shown.fingerprint}; do not send anything before you know why"
             )
 
     def _log_in(self, transport: paramiko.Transport) -> None:

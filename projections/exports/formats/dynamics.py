@@ -276,7 +276,7 @@ def _line_bodies(rendering: target.Rendering, batch: Batch) -> list[dict[str, An
     return bodies
 
 
-# --- what a line says ---------------------------------------------------------------------------------------------
+# --- accounts and texts of a line ---------------------------------------------------------------------------------
 
 
 def company(rendering: target.Rendering) -> str:

@@ -54,14 +54,14 @@ _DESCRIPTION: Final = 30
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a company in Intacct.
 
-    ``journal``: the journal's symbol. ``state``: in which a journal is sent; *Submitted* if the company uses approvals.
-    ``location``: of lines without one from a dimension; if absent, the ledger's entity; if empty, none.
-    ``base_location``: the entity with which lines are balanced (*BASELOCATION_NO*, *SOURCEENTITY*); empty for none.
-    ``multi_currency``: True if the company has several currencies, so that lines name theirs. ``rate_type``: the
-    exchange rate type of these lines; empty for a rate of 1. ``dimensions``: our dimension to theirs, by the gateway's
-    name, also *GLDIM…*. ``customers``: their ids of customers, for lines by customer; other customers are only in the
-    text. ``export_field``: the id of a custom field of journals for the export's id, for XML; empty for none.
-    ``date_format``: the one chosen on the import's screen, for CSV.
+    ``journal``: the journal's symbol. ``state``: the state in which a journal is sent; *Submitted* if the company uses
+    approvals. ``location``: the location of lines that have none from a dimension (if absent: the ledger's entity; if
+    empty: none). ``base_location``: the entity with which lines are balanced (*BASELOCATION_NO*, *SOURCEENTITY*); empty
+    for none. ``multi_currency``: True if the company has several currencies, so that lines name theirs. ``rate_type``:
+    the exchange rate type of these lines; empty for a rate of 1. ``dimensions``: our dimension to theirs, by the
+    gateway's name, also *GLDIM…*. ``customers``: their ids of customers, for lines by customer; other customers are
+    only in the text. ``export_field``: the id of a custom field of journals for the export's id, for XML; empty for
+    none. ``date_format``: the format that was chosen on the import's screen, for CSV.
     """
 
     journal: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] = "GJ"

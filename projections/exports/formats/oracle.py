@@ -7,10 +7,11 @@ uses the first 25 characters of it, and 50 of a batch's name. Journals in a fore
 beside the entered ones (conversion type *User*), so Oracle converts nothing. The references of a line are copied to
 GL_IMPORT_REFERENCES.
 
-Documented: columns 1 to 95, in four sources that agree; the format of dates; a blank creation date silently loads
-nothing. Columns 96 to 149 are in two sources. Line ends are LF: the loader would take a CR for part of the last column,
-a number, unless the column ``END`` is last. Not certain, and therefore settings: that column; the conversion rate
-beside converted amounts (a working extract has 1). Oracle does not refuse a file that it has already loaded.
+Documented: columns 1 to 95 (four sources agree); the format of dates; a file with a blank creation date loads nothing,
+silently. Columns 96 to 149 are in two sources. Line ends are LF, because the loader would take a CR for part of the
+last column, which is a number, unless the column ``END`` is last. Not certain, and therefore settings: the column
+``END``; the conversion rate beside converted amounts (a working extract has 1). Oracle does not refuse a file that it
+has already loaded.
 
 Sources: Oracle, "Tables and Views for Financials", GL_INTERFACE (24D); CCS–ERP data mapping guide (22C); Oracle General
 Ledger user guide on REFERENCE1 and REFERENCE4.

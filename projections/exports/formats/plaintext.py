@@ -9,9 +9,9 @@ currency and recompute both. The sum of quantities is an account's balance in th
 bal -B``, Beancount's ``weight``) is its functional balance over all currencies.
 
 Some entries move only the functional amount (remeasurement, settlement, a cent of rounding). They have no quantity to
-price, and for both programs 0 at any price is 0. So such a posting is in the functional currency, marked
-``functional-of``. Without the marked postings, the quantities in the functional currency are the balances of that
-currency alone.
+price, and for both programs 0 at any price is 0. So such a posting is in the functional currency, with the mark
+``functional-of``. The quantities in the functional currency without this mark are the balances of what was posted in
+that currency.
 
 Beancount accepts an entry that is off by less than half a unit of its last digit. So a journal is proved to balance
 exactly before it is written. Beancount stores a total price per unit, with 28 digits, so round its weights to the minor

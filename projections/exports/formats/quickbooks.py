@@ -41,9 +41,9 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     For CSV: ``account_names`` has the full names (``Parent:Sub``) by account number. An account without one has its
     name in the mapping, or else its number. ``customer_names`` has the names of customers.
 
-    Lines by customer name the customers that have an id or name here; the text of the line names the others.
-    ``dimensions`` maps our dimensions to class or location. ``adjustment`` marks entries as adjusting. ``date_format``
-    and ``delimiter`` are those that the import expects in the company's country.
+    Lines by customer name the customers that have an id or name in these settings; the text of the line names the
+    others. ``dimensions`` maps our dimensions to class or location. ``adjustment`` marks entries as adjusting.
+    ``date_format`` and ``delimiter`` are those that the import expects in the company's country.
     """
 
     accounts: dict[str, str] = msgspec.field(default_factory=dict)

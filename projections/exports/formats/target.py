@@ -136,7 +136,7 @@ def check_one_to_one(dimensions: Mapping[str, str]) -> None:
         ours = sorted(name for name, value in dimensions.items() if value == theirs)
         if len(ours) > 1:
             raise InvalidInput(
-                f"{' and '.join(ours)} are both {theirs}",
+                f"{' and '.join(ours)} have the same target dimension {theirs}",
                 field="dimensions",
                 expected="one dimension each",
                 found=theirs,

@@ -50,7 +50,7 @@ STOPPING = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0)
 STOP_TIMEOUT_S = sum(patience_s for _, patience_s in STOPPING) + 5.0
 
 
-# --- what callers use ---------------------------------------------------------------------------------------
+# --- interface for callers ----------------------------------------------------------------------------------
 
 
 def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:

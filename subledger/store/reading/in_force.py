@@ -1,7 +1,7 @@
 """Settings, posting rules and account mapping of a ledger in force at a position.
 
-Each is adopted by an event and applies from there on. An answer as known at a position uses those adopted through that
-position, never the current ones: a later adoption must not change an earlier answer.
+An event adopts settings, rules or a mapping, which apply from there on. An answer as known at a position uses those
+adopted through that position, never the current ones: a later adoption must not change an earlier answer.
 
 Owns: these three reads, and the cache of posting rules. Does not own: changing any of them (recorder), the accounts in
 a mapping (projections), points in time (views).
@@ -44,8 +44,8 @@ WHERE e.ledger = :ledger AND e.position <= :through AND e.type = ANY(:types) AND
 ORDER BY e.position
 """
 MAPPING_FOR: Final = """
--- The account mapping that journals of a period were made with at a position: the last one adopted by then that holds
--- for the period.
+-- The account mapping of a period's journals at a position: the last mapping that was adopted by then and applies to
+-- the period.
 SELECT mapping, rows FROM account_mappings
 WHERE ledger = %(ledger)s AND position <= %(through)s AND (valid_from IS NULL OR valid_from <= %(period)s)
 ORDER BY mapping DESC LIMIT 1

@@ -40,7 +40,7 @@ JOIN batches b ON b.ledger = l.ledger AND b.last_position = l.position
 LEFT JOIN posting_policies p ON p.ledger = l.ledger AND p.policy = l.policy
 """
 EXISTS: Final = """
--- One row if there is a ledger.
+-- Returns one row if there is a ledger.
 SELECT 1 FROM ledgers WHERE ledger = :ledger
 """
 

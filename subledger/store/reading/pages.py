@@ -22,7 +22,7 @@ from subledger.store.decision_text import decision_sql
 from subledger.store.reading.recorded_days import recorded_between
 
 EVENTS: Final = f"""
--- Recorded events with their decisions whole, and the moment of their batch.
+-- Recorded events with their complete decisions, and the moment of their batch.
 SELECT {columns.EVENTS.selected("e", decision=decision_sql(":ledger"))}, b.recorded_at
 FROM events e
 JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= e.position

@@ -1,7 +1,7 @@
 """Log positions by the day of their recording: the date of ``recorded_at`` in UTC, as in day totals.
 
 Day totals have the day on which entries were recorded, and entries are found by position. These SQL expressions lead
-from one to the other, with one look into the batches each. Owns: the expressions, and the days whose totals count
+from one to the other. Each needs one look into the batches. Owns: the expressions, and the days whose totals count
 completely in a view. Does not own: day totals (projections).
 """
 
@@ -50,7 +50,7 @@ SELECT coalesce({first_of("(SELECT first FROM days)", ledger=ledger)}, 1),
 
 
 LAST_DAY: Final = f"""
--- The recorded day that a position lies in, and the first position of that day.
+-- The day of recording of a position, and the first position of that day.
 SELECT d.day, {first_of("d.day", ledger=":ledger")} AS first
 FROM (SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day FROM batches
       WHERE ledger = :ledger AND last_position >= :position ORDER BY last_position LIMIT 1) d

@@ -47,7 +47,7 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     known_at: datetime
     now: datetime
-    """The ledger's now; that of a sandbox is its clock."""
+    """The ledger's now; for a sandbox, the time of its clock."""
     due: Due | None = None
     """Expiries due by the end of ``as_of`` and by now, which a sweep would record. None if the question has a
     ``known_at``, because its answer never changes.
@@ -156,8 +156,8 @@ WHERE l.ledger = %(ledger)s
 _ADOPTED: Final = ADOPTED.replace("%(through)s", "(SELECT position FROM v)")
 # These are two statements, because Citus cannot send an UPDATE that reads the clock to the server of the ledger.
 DUE_EXPIRIES: Final = """
--- The number of open blocks of a ledger, of a customer, or of one id that have expired by a moment, and the first of
--- them; none without a moment.
+-- The number of open blocks of a ledger, of a customer, or of one id that have expired by a moment, and the time of the
+-- first expiry. Nothing is due without a moment.
 SELECT count(*)::integer AS due, min(expires_at) AS due_since FROM (
     SELECT expires_at FROM blocks b
     WHERE b.ledger = %(ledger)s AND b.is_open AND b.expires_at <= %(due_by)s::timestamptz
@@ -167,11 +167,11 @@ SELECT count(*)::integer AS due, min(expires_at) AS due_since FROM (
 ) AS due_blocks
 """
 MAY_ANSWER: Final = """
--- The latest moment that a ledger may be asked about; waits for the batch in flight.
+-- The latest moment about which a ledger may be asked. The statement waits for a running batch.
 SELECT greatest(clock_timestamp(), answered_through) FROM ledgers WHERE ledger = %s FOR UPDATE
 """
 PROMISE: Final = """
--- No batch may be recorded at or before a moment that has been answered.
+-- Ensures that no batch is recorded at or before a moment for which an answer was given.
 UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledger = %s
 """
 

@@ -34,12 +34,12 @@ SETTLED_AT_ONCE: Final = 10_000
 _NEVER: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 LOCK: Final = """
--- Locks rejections. Returns the database's clock, and the last moment that each of them has.
+-- Locks rejections. Returns the database's clock, and the last moment in each of the rows.
 SELECT clock_timestamp(), greatest(last_at, dismissed_at, reopened_at) FROM rejected_events
 WHERE ledger = %s AND rejection_id = ANY(%s) ORDER BY rejection_id FOR UPDATE
 """
 DISMISS: Final = f"""
--- Dismisses rejections that are open and were not refused since they were seen.
+-- Dismisses rejections that are open and were not refused again since they were shown.
 UPDATE rejected_events r SET dismissed_at = %(now)s, dismissed_by = %(by)s, dismissed_reason = %(reason)s
 FROM unnest(%(ids)s::text[], %(moments)s::timestamptz[]) AS seen (id, at)
 WHERE r.ledger = %(ledger)s AND r.rejection_id = seen.id AND r.last_at = seen.at AND {UNSETTLED}
@@ -56,7 +56,7 @@ INSERT INTO rejection_steps (ledger, rejection_id, done_at, action, done_by, rea
 SELECT %s, step.id, %s, %s, %s, %s FROM unnest(%s::text[]) AS step (id)
 """
 SETTLE: Final = f"""
--- Notes which of the first unsettled rejections, of each code, are recorded since. What is locked is left for the next
+-- Notes which of the first unsettled rejections, of each code, were recorded since. Locked rows are left for the next
 -- time.
 {OLDEST_OF_EACH_CODE}, found AS (
     SELECT r.rejection_id, e.position FROM rejected_events r

@@ -50,8 +50,8 @@ _SIXTEENTH: Final = 16
 
 HEAD: Final = "SELECT position, clock_timestamp() FROM ledgers WHERE ledger = %s"
 NEW: Final = """
--- How many rejections of a ledger are new since a moment, so many at most, to how many earlier ones the text was added
--- since, and the bytes of all these texts.
+-- The number of new rejections of a ledger since a moment, up to a limit; the number of earlier ones whose text was
+-- added since; and the bytes of all these texts.
 WITH new AS (
     SELECT octet_length(sent) AS bytes FROM rejected_events WHERE ledger = %(ledger)s AND first_at >= %(since)s
     LIMIT %(most)s
@@ -63,12 +63,12 @@ SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM added),
        (SELECT coalesce(sum(bytes), 0)::bigint FROM (SELECT bytes FROM new UNION ALL SELECT bytes FROM added) AS texts)
 """
 KNOWN: Final = """
--- Which of some rejections are kept already, with the bytes of their text, and if that is all of it.
+-- Those of some rejections that are stored already, with the bytes of their text, and True if the text is complete.
 SELECT rejection_id, coalesce(octet_length(sent), 0), octet_length(sent) IS NOT DISTINCT FROM sent_bytes
 FROM rejected_events WHERE ledger = %s AND rejection_id = ANY(%s)
 """
 KEEP: Final = """
--- New rejections, and those that were refused once more.
+-- Inserts new rejections, and counts repeated refusals.
 INSERT INTO rejected_events (ledger, rejection_id, content_hash, sent, sent_bytes, source, event_id, type, customer,
     occurred_at, data_hash, amount_minor, currency, credits, unit, sender, way, first_at, code, problem, position,
     last_at, attempts)
@@ -82,7 +82,7 @@ SET attempts = rejected_events.attempts + excluded.attempts, code = excluded.cod
 RETURNING rejection_id, attempts
 """
 ADD_TEXT: Final = """
--- Texts of rejections that are kept without all of theirs: of the same content, maybe written otherwise.
+-- Adds texts to rejections without a complete text. A text has the same content, but its bytes may differ.
 UPDATE rejected_events r SET sent = new.sent, sent_bytes = new.sent_bytes, text_at = r.last_at
 FROM unnest(%s::text[], %s::bytea[], %s::bigint[]) AS new (id, sent, sent_bytes)
 WHERE r.ledger = %s AND r.rejection_id = new.id AND octet_length(r.sent) < r.sent_bytes

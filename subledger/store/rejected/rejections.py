@@ -42,7 +42,7 @@ UNSETTLED: Final = f"{NOT_DISMISSED} AND coalesce(r.settled_position, 0) <= r.po
 RECORDED_SINCE: Final = "e.source = r.source AND e.event_id = r.event_id AND e.position > r.position"
 
 _KEPT: Final = f"""
--- Rejections beside the event of their key that was recorded after they were refused last, if there is one.
+-- Rejections beside the event with their key that was recorded after their last refusal, if there is one.
 SELECT r.rejection_id, r.content_hash, r.sent, r.sent_bytes, r.source, r.event_id, r.type, r.customer, r.occurred_at,
        r.data_hash, r.amount_minor, r.currency, r.credits, r.unit, r.sender, r.way, r.first_at, r.code, r.problem,
        r.position, r.last_at, r.attempts, r.dismissed_at, r.dismissed_by, r.dismissed_reason,
@@ -74,7 +74,7 @@ def _chosen_of(state: str | None) -> str:
 
 def _page(state: str | None) -> str:
     return f"""
--- A page of rejections, those refused first first.
+-- A page of rejections, in the order of their first refusal.
 SELECT * FROM ({_FOUND} {_chosen_of(state)}
   AND (r.first_at, r.rejection_id) > (%(at)s::timestamptz, %(id)s::text)) AS found
 WHERE %(state)s::text IS NULL OR found.state = %(state)s
@@ -125,13 +125,14 @@ def _count_by_code(state: str | None) -> str:
 
 _FOUND_KIND: Final = f"{_KEPT}, {REJECTION_KIND} AS kind\nFROM rejected_events r {_EVENT}\nWHERE r.ledger = %(ledger)s"
 COUNT_OLDEST: Final = f"""
--- The unsettled rejections that were refused first of each code and kind, counted as others are.
+-- The unsettled rejections of each code and kind with the earliest first refusal, counted like all others.
 {OLDEST_OF_EACH_CODE}{_counted(f"{_KEPT}, {REJECTION_KIND} AS kind FROM oldest r {_EVENT}")}"""
 
 
 def _select(state: str | None) -> str:
     return f"""
--- The open ones among some rejections, without their texts. What was refused together is in the order of its time.
+-- The open ones among some rejections, without their texts. Those that were refused together are in the order of their
+-- time.
 SELECT found.rejection_id, found.last_at, found.credits, found.unit, found.amount_minor, found.currency,
        found.sent IS NOT NULL AND octet_length(found.sent) = found.sent_bytes, found.sent_bytes
 FROM ({_FOUND} {_chosen_of(state)}) AS found

@@ -34,8 +34,8 @@ REJECTION_KIND: Final = (
     """ AND strpos(problem, '"reasons":[{"reason":"used_up"'::text) > 0 THEN 'used_up'::text"""
     "\n    ELSE 'other'::text\nEND"
 )
-"""The kind of a rejection, in the form in which PostgreSQL writes the expression: it only counts others; usage for
-which all credits are used up; any other.
+"""The kind of a rejection, in the form in which PostgreSQL writes the expression. The kinds are: a row that only counts
+others; usage for which all credits are used up; any other.
 """
 
 approvals = Table(

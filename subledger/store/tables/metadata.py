@@ -41,4 +41,4 @@ def seal_column() -> Column[bytes]:
 
 
 UNSEALED: Final = "unsealed"
-"""The member of a table's ``info`` that lists the columns without the seal."""
+"""The member of a table's ``info`` that lists the columns that the seal leaves out."""

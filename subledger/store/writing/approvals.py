@@ -26,8 +26,8 @@ WAITING, APPROVED, REFUSED, RECORDED = "waiting", "approved", "refused", "record
 """``recorded``: the event was recorded without a second person, because the ledger no longer required one."""
 
 MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
-"""Returns the names of all who could act under a name at a moment: they created a key of that name, or of one of its
-creators.
+"""Returns everybody who could act under a name at a moment: the creators of a key of that name, and the creators of
+their keys.
 """
 
 
@@ -39,13 +39,13 @@ def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[
 _COLUMNS: Final = """approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes, maker,
        requested_at, state, checker, decided_at, note, effect"""
 FIND_REQUESTS: Final = f"""
--- The requests under these keys of events.
+-- The requests for these events.
 SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
 JOIN approvals a ON a.ledger = %s AND a.source = wanted_source AND a.event_id = wanted_id
 """
 HAS_WAITING: Final = "SELECT EXISTS (SELECT FROM approvals WHERE ledger = %s AND state = 'waiting')"
 FIND_ONE: Final = f"""
--- One request, and whether its row is what it was when it was written.
+-- One request, and True if its row is unchanged since it was written.
 SELECT {_COLUMNS}, seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a WHERE ledger = %s AND approval_id = %s
 """
 ADD: Final = """
@@ -54,7 +54,7 @@ INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, cust
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'waiting')
 """
 DECIDE: Final = """
--- A decision is final; approved is what has become an event.
+-- Stores a decision, which is final. An approved request becomes an event.
 UPDATE approvals SET state = %s, checker = %s, decided_at = %s, note = %s
 WHERE ledger = %s AND approval_id = %s AND state = 'waiting'
 """
@@ -167,8 +167,8 @@ def decidable(
 ) -> tuple[ApprovalRequest, Approval]:
     """Returns a waiting request, and its approval with both names.
 
-    ``made_by`` are the makers of the checker's key, any of whom may be the caller. ``makers_for`` finds the makers of
-    the keys that could have been used for the request, any of whom may be the requester. A request without a maker's
+    ``made_by``: the makers of the checker's key. Each of them may be the caller. ``makers_for`` finds the makers of the
+    keys with which the request could have been made. Each of them may be the requester. A request without a maker's
     name can only be refused, because the person who approves it may have made it. Raises UnknownApproval,
     ApprovalDecided, PersonRequired, SamePerson.
     """

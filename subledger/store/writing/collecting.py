@@ -17,7 +17,7 @@ _held_off = 0
 
 @contextmanager
 def collection_held_off() -> Iterator[None]:
-    """Switches cyclic garbage collection off within it, in all threads. If it was off before, it stays off
+    """Switches cyclic garbage collection off during its context, in all threads. If it was off before, it stays off
     afterwards.
     """
     global _held_off

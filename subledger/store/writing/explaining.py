@@ -87,7 +87,7 @@ class Refusals:
             case = self._cases.get(key)
             if case is None:
                 if self.looks and self.looks + len(wallet.blocks) > self._most_looks:
-                    return  # its wallet, which would stay in memory, is not needed; the first case is always examined
+                    return  # the wallet is left out, because it would stay in memory; the first case is always examined
                 self.looks += len(wallet.blocks)
                 case = self._cases[key] = _Case(
                     wallet=wallet, customer_known=customer_known, late=late, position=position, refused=[]

@@ -57,7 +57,7 @@ class Gatherer:
         self._stopping = False
         self._writers = ThreadPoolExecutor(self.limits.writers, thread_name_prefix="writer")
 
-    # --- what callers do ----------------------------------------------------------------------------------
+    # --- interface for callers ----------------------------------------------------------------------------
 
     def record(self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY) -> list[Outcome]:
         """Records events together with those of other callers. Returns one outcome for each input, in order, once
@@ -113,7 +113,7 @@ class Gatherer:
             self._writers.shutdown(wait=False)
         return done
 
-    # --- coming and going ---------------------------------------------------------------------------------
+    # --- joining and leaving a queue ----------------------------------------------------------------------
 
     def _join(self, ledger: str, request: Request) -> LedgerQueue:
         """Puts a request into its ledger's queue, as the leader if the ledger is free."""

@@ -19,7 +19,8 @@ from subledger.store.database import WriteConnection
 NO_HASH: Final = bytes(32)
 
 LOCK_LEDGER: Final = f"""
--- The right to write: one writer a ledger. recorded_at is taken after the lock, so it never runs backwards.
+-- Takes the right to write: a ledger has one writer at a time. recorded_at is read after the lock, so it never goes
+-- backwards.
 SELECT {", ".join(SETTINGS)},
        position, batch_hash, frontier, replacements, wallets_through,
        greatest(clock_timestamp(), recorded_at + interval '1 microsecond',

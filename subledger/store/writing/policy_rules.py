@@ -14,16 +14,16 @@ from subledger.posting import rules_from
 from subledger.store.database import WriteConnection
 
 SAVE_RULE: Final = """
--- One pair of one kind under a policy that is being adopted.
+-- One pair of one kind under a newly adopted policy.
 INSERT INTO posting_rules (ledger, policy, kind, pair, debit, credit) VALUES (%s, %s, %s, %s, %s, %s)
 """
 INHERIT_RULE: Final = """
--- One pair of a kind that is younger than its policy; what an earlier writer has written stays as it is.
+-- One pair of a kind that is younger than its policy. Rows of an earlier writer do not change.
 INSERT INTO posting_rules (ledger, policy, kind, pair, debit, credit) VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
 ADOPTED_RULES: Final = """
--- The policies that a ledger has adopted, as their events state them.
+-- The policies that a ledger has adopted, from its events.
 SELECT p.policy, e.data FROM posting_policies p JOIN events e ON e.ledger = p.ledger AND e.position = p.position
 WHERE p.ledger = %s ORDER BY p.policy
 """
@@ -39,7 +39,7 @@ def save_inherited_rules(connection: WriteConnection, ledger: str) -> None:
     """Adds to every policy of a ledger the rules of entry kinds that are younger than it.
 
     A writer calls this when it takes over a ledger, before it can post such a kind. Otherwise entries whose rule has no
-    rows would be missing from journals. Until then the rows are not needed.
+    rows would be missing from journals.
     """
     if not YOUNGER_KINDS:
         return

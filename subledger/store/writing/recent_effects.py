@@ -40,10 +40,10 @@ FIND_FIRST_SINCE: Final = """
 SELECT first_position FROM batches WHERE ledger = %s AND recorded_at > %s ORDER BY recorded_at LIMIT 1
 """
 FIND_EFFECTS: Final = f"""
--- The effects of events of these customers from a position on that no second person allowed: of their own events that
--- are not usage, and of those by which they gained credits of somebody else or used credits that they did not have. The
--- first condition is that of the index ix_events_customer, and OFFSET 0 keeps the planner to one look into an index for
--- each customer: nothing of others is read, however much the ledger has.
+-- The effects of these customers' events from a position on, without those that a second person allowed. They are the
+-- effects of the customer's own events other than usage, and of events by which the customer gained credits of somebody
+-- else or used credits without having them. The first condition is that of the index ix_events_customer. OFFSET 0
+-- limits the planner to one look into an index for each customer, so the time does not grow with the ledger.
 SELECT e.position, wanted.customer, e.effect
 FROM unnest(%b::text[]) AS wanted (customer)
 CROSS JOIN LATERAL (
@@ -81,7 +81,7 @@ class _Window:
 
 
 class RecentEffects:
-    """The effects of the events of one ledger's customers, for the customers that were loaded."""
+    """The effects of the events of those customers of one ledger that were loaded."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, _Window] = OrderedDict()

@@ -34,8 +34,8 @@ EventKey = tuple[str, str]
 """The source and the id of an event."""
 
 FIND_EVENTS: Final = f"""
--- The events recorded under these ids of a source: duplicates, and usage that is reversed. One look into the index for
--- each: LIMIT keeps the planner from reading the whole log instead.
+-- The events recorded under these ids of a source: duplicates, and usage that is reversed. Each needs one look into the
+-- index; LIMIT prevents the planner from reading the whole log instead.
 SELECT {EVENTS.selected("e", decision=decision_sql("%s"))}
 FROM unnest(%b::text[]) AS wanted (event_id)
 CROSS JOIN LATERAL (
@@ -44,7 +44,7 @@ CROSS JOIN LATERAL (
 ) e
 """
 FIND_WALLETS: Final = f"""
--- The wallets of these customers, each as of the position of its last event that its rows have.
+-- The wallets of these customers, each with the position of the last event in its rows.
 SELECT w.customer, w.position, w.state, {parts_sql("%s")}
 FROM wallets w WHERE w.ledger = %s AND w.customer = ANY(%b)
 """
@@ -57,13 +57,13 @@ FIND_INVOICED_BLOCKS: Final = """
 SELECT block_id, customer, is_open, state FROM blocks WHERE ledger = %s AND invoice_id = ANY(%s)
 """
 FIND_EXPIRED_BLOCKS: Final = """
--- Finished blocks of these customers that expired after a moment: late usage may have happened before.
+-- Finished blocks of these customers that expired after a moment. Late usage may have happened before their expiry.
 SELECT block_id, customer, is_open, state FROM blocks
 WHERE ledger = %s AND customer = ANY(%s) AND NOT is_open AND expires_at > %s
 """
 FIND_LAPSED: Final = f"""
--- The blocks of these customers that expired last, a few of each: the reason why there are no credits. Condition and
--- order are those of the index ix_blocks_lapsed, so no others are read, however many have finished.
+-- The last expired blocks of these customers, a few of each: they are the reason for missing credits. Condition and
+-- order are those of the index ix_blocks_lapsed, so no others are read, however many blocks have finished.
 SELECT wanted.customer, b.state FROM unnest(%b::text[]) AS wanted (customer)
 CROSS JOIN LATERAL (
     SELECT state FROM blocks
@@ -77,15 +77,15 @@ SELECT d.kind, d.document_id, d.customer, d.state FROM unnest(%b::text[], %b::te
 JOIN documents d ON d.ledger = %s AND d.kind = wanted.kind AND d.document_id = wanted.document_id
 """
 FIND_KNOWN_INVOICES: Final = """
--- Those of these invoices that a block or a bill has.
+-- The invoices, of the given ones, that a block or a bill has.
 SELECT invoice_id FROM blocks WHERE ledger = %s AND invoice_id = ANY(%b)
 UNION
 SELECT document_id FROM documents WHERE ledger = %s AND kind = 'invoice' AND document_id = ANY(%b)
 """
 FIND_FIRST: Final = f"""
 -- The events that recorded documents of these types and ids, the first one last. The condition and the expression are
--- those of the index ix_events_document, which is a part of the log: what is recorded once needs no other memory.
--- OFFSET 0 keeps the planner to one look into the index for each, whatever it believes of the log.
+-- those of the index ix_events_document, an index of the log, so no other memory of recorded documents is needed.
+-- OFFSET 0 limits the planner to one look into the index for each document, whatever its statistics are.
 SELECT wanted.type, e.processor, wanted.document_id, e.position, e.source, e.event_id
 FROM unnest(%b::text[], %b::text[]) AS wanted (type, document_id)
 CROSS JOIN LATERAL (

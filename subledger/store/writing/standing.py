@@ -14,7 +14,7 @@ from subledger.kinds import KINDS, LEDGER_ROLES, REMEASURED_ROLES
 from subledger.store.database import WriteConnection
 
 STANDING: Final = """
--- Standings in other currencies than the books', through a day, by what they are carried for.
+-- Standings in other currencies than the functional one, through a day, by block, customer or processor.
 SELECT CASE WHEN k.of_ledger THEN NULL ELSE e.customer END AS customer, k.role, e.currency,
        coalesce(CASE WHEN k.role = 'processor_clearing' THEN nullif(d.processor, '')
                      WHEN k.of_ledger THEN NULL ELSE e.block_id END, '') AS carried_for,
@@ -28,11 +28,11 @@ WHERE e.ledger = %(ledger)s AND e.currency <> %(functional_currency)s AND e.acco
 GROUP BY 1, 2, 3, 4
 """
 WITH_OTHER_CURRENCIES: Final = """
--- The customers that have entries in another currency than the books'; empty for the ledger as a whole.
+-- The customers that have entries in another currency than the functional one; an empty text is the ledger as a whole.
 SELECT customer FROM other_currencies WHERE ledger = %s ORDER BY customer
 """
 REFUNDABLE: Final = """
--- Which of these blocks were bought refundable.
+-- The blocks, of the given ones, that were bought as refundable.
 SELECT b.block_id FROM blocks b
 LEFT JOIN wallet_parts p
     ON p.ledger = b.ledger AND p.customer = b.customer AND p.kind = 'block' AND p.part_id = b.block_id

@@ -29,11 +29,12 @@ _PAUSE_S: Final = 5.0
 """The time for which a writer that seems stuck is watched before it is ended."""
 
 FIND_LOCK_HOLDERS: Final = """
--- Who holds the ledger's lock: for how long, and how long the server has waited for them.
+-- The sessions that hold the ledger's lock, with the time they have held it and the time the server has waited for
+-- them.
 SELECT pid, held_s, waiting_s, state, application, client FROM ledger_lock_holders(%(ledger)s)
 """
 END_STUCK_WRITERS: Final = """
--- Ends the sessions that hold the ledger's lock and let the server wait.
+-- Ends the sessions that hold the ledger's lock and keep the server waiting.
 SELECT pid, held_s
 FROM end_stuck_writers(%(ledger)s, make_interval(secs => %(after_s)s), make_interval(secs => %(pause_s)s))
 """

@@ -75,7 +75,7 @@ class WorkingSet:
         self._moves_closed_months = False
         self._usage_context: Context | None = None
 
-    # --- filling it -----------------------------------------------------------------------------------------
+    # --- loading --------------------------------------------------------------------------------------------
 
     def add_references(self, blocks: Iterable[FoundBlock], documents: Iterable[FoundDocument]) -> None:
         """Adds the blocks and documents that were found, and brings finished ones back into their wallets."""
@@ -102,7 +102,7 @@ class WorkingSet:
                 # to the row, and the earlier row does not have the recalled blocks and documents.
                 self._customers[customer] = CustomerInBatch(before=wallet, wallet=wallet, row_is_due=True)
 
-    # --- what decisions read --------------------------------------------------------------------------------
+    # --- reads of decisions ---------------------------------------------------------------------------------
 
     def wallet(self, customer: str | None) -> Wallet:
         """Returns the wallet of a customer after the batch so far; an empty one for a new customer."""
@@ -165,7 +165,7 @@ class WorkingSet:
             return None
         return self.originals.get(key) or found.original()
 
-    # --- what is recorded -----------------------------------------------------------------------------------
+    # --- changes by recorded events -------------------------------------------------------------------------
 
     def add_effect(self, customer: str | None, position: int, effect: EventEffect) -> None:
         """Adds the effect of an event that is recorded at a position without a second person."""

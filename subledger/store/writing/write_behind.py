@@ -38,7 +38,7 @@ MAX_UNWRITTEN_OF_CUSTOMER: Final = 256
 """The limit for one customer, so that the row of a customer in constant use never falls far behind."""
 
 USAGE_BEHIND: Final = f"""
--- Usage that some wallet's row may lack.
+-- Usage that the row of some wallet may lack.
 SELECT {EVENTS.selected("e", decision=decision_sql("%(ledger)s"))}
 FROM events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
 WHERE e.ledger = %(ledger)s AND e.type = 'credits.consumed'
