@@ -35,7 +35,8 @@ def test_no_more_is_owed_of_a_block_than_was_received_for_it(ledger: Walk) -> No
             if block.block_id not in others and block.credit_kind == PAID:
                 assert block.claim_minor >= block.receivable_minor >= 0, block
                 assert block.recognised_minor >= block.conceded_minor >= 0, block
-                assert block.disputed_minor >= 0 and (block.disputes or not block.disputed_minor), block
+                assert block.disputed_minor >= 0, block
+                assert block.disputes or not block.disputed_minor, block
 
 
 @for_every_walk
