@@ -13,7 +13,7 @@ Each file makes the comparison named here and owns the checks beside it; a diffe
     pools         recognised breakage with the formula;    pool
                   no balance at a cohort's end
     positions     money owed and owned with the entries    position, receivable, unbilled, dispute,
-                                                           unclaimed, payment
+                                                           unclaimed, payment, refund
     reversals     reversals with their originals           reversal
     totals        the books as a whole                     trial_balance, control
     handed_over   journals, their files and approvals      journals, journal_exports, approvals

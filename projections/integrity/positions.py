@@ -71,6 +71,7 @@ class PositionLaws:
         yield from _against("unbilled", _unbilled(replay), self._amounts("unbilled_receivable"))
         yield from _against("dispute", _disputed(replay), self._amounts("disputes_receivable"))
         yield from _against("unclaimed", _unclaimed(replay), self._amounts("unclaimed_property"))
+        yield from _against("refund", _refunds(replay), self._amounts("refunds_payable"))
         yield from _freezes(replay)
         yield from self._payments(replay)
 
@@ -194,6 +195,15 @@ def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
         if amount:
             unclaimed[customer, "unclaimed_property", block.currency, block_id] = -amount
     return unclaimed
+
+
+def _refunds(replay: Replayer) -> dict[PositionKey, object]:
+    """Refunds that are owed, of all blocks and invoices of a customer."""
+    owed: Counter[PositionKey] = Counter()
+    for customer, wallet in replay.wallets.items():
+        for refund in wallet.refunds_owed:
+            owed[customer, "refunds_payable", refund.currency, ""] -= refund.amount_minor
+    return {key: amount for key, amount in owed.items() if amount}
 
 
 def _freezes(replay: Replayer) -> Iterator[Breach]:

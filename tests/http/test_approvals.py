@@ -495,6 +495,8 @@ def test_a_change_of_the_second_persons_settings_waits_and_the_second_person_see
 
 def test_the_second_person_is_answered_with_what_was_approved(books: str, ann: Person, bob: Person) -> None:
     url = f"/v1/ledgers/{books}"
+    paid = {"block_id": "B", "amount": "5.00", "currency": "USD"}
+    assert ann.post(f"{url}/events", cloud_event("paid", "payment.received", "cust", NOON, **paid))[0] == 200
     back = {"block_id": "B", "credits": "4", "reason": "a complaint"}
     _, answer = ann.post(f"{url}/events", cloud_event("back", "credits.refunded", "cust", NOON, **back))
     approval = answer["results"][0]["approval_id"]

@@ -219,6 +219,7 @@ def test_recognised_breakage_is_never_more_than_what_may_still_expire(
         ledger,
         buy("A", "40", "ann", "2026-01-01T12:00:00Z", price="40.00"),
         buy("B", "60", "bob", "2026-01-01T12:00:00Z", price="60.00", escheat_class="CA"),
+        at_noon("paid", "payment.received", "bob", "2026-01-02", block_id="B", amount="60.00", currency="USD"),
         _expects("one", "2026-01-02", expected_breakage_rate="0.4"),
         usage("u1", "30", "ann", "2026-01-10T12:00:00Z"),
         at_noon("gone", "credits.escheated", "bob", "2026-02-10", block_id="B"),

@@ -53,7 +53,7 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
     ]
     rest = [
         at_noon("3", "credits.purchased", "dora", "01-20", block_id="D", credits="40", price="40.00", **usd),
-        at_noon("4", "block.repriced", "ann", "02-15", block_id="A", add_price="20.00", reason="r"),
+        at_noon("4", "block.repriced", "ann", "02-15", block_id="A", add_price="20.00", add_tax="0", reason="r"),
         at_noon("5", "credits.purchased", "bob", "03-01", block_id="B", credits="30", price="30.00", **usd),
         at_noon(
             "6",

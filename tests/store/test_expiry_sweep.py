@@ -252,8 +252,10 @@ def test_over_several_ledgers_what_is_due_is_added_up(service: Subledger) -> Non
 
 def test_what_is_frozen_by_a_dispute_is_not_due(service: Subledger) -> None:
     ledger = trial(service, "frozen", buy("A", expires_at=NOW - timedelta(days=1)))
+    paid = {"amount": "10.00", "currency": "USD", "block_id": "A", "processor": "cards"}
+    payment = cloud_event("p", "payment.received", "ann", "2030-05-04T00:00:00Z", **paid)
     opened = cloud_event("d", "dispute.opened", "ann", "2030-05-05T00:00:00Z", dispute_id="D", block_id="A")
-    assert service.record(ledger, [opened])[0].error is None
+    assert [outcome.error for outcome in service.record(ledger, [payment, opened])] == [None, None]
     with service.view(ledger) as view:
         assert view.due is not None
         assert view.due.count == 0

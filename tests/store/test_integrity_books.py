@@ -411,7 +411,11 @@ WALLET_FAULTS: dict[str, tuple[list[Document], WalletFault, str, str, str, str]]
         "0",
     ),
     "what a state is owed": (
-        [buy(escheat_class="DE-3y"), _event("credits.escheated", "01-06", block_id="b")],
+        [
+            buy(escheat_class="DE-3y"),
+            pay("pay", "10.00", time="2026-01-05", block_id="b"),
+            _event("credits.escheated", "01-06", block_id="b"),
+        ],
         _block_fault("credits.escheated", claimed_minor=1),
         "unclaimed",
         "unclaimed_property USD b of c differs from its entries",
