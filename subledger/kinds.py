@@ -327,6 +327,8 @@ KINDS: Final[tuple[Kind, ...]] = (
           moves=f"/ {_RECEIVABLE}", gives_up=True, words=("cancelled, not paid", "cancellation taken back")),
     _kind("write_off_used", "a receivable written off: its used part", moves=f"/ {_RECEIVABLE}",
           gives_up=True, effect=Effect.CONCEDES, result=Result.LOSS),
+    _kind("write_off_overage", "an invoice of overage written off: its revenue", since=2, moves=f"/ {_RECEIVABLE}",
+          gives_up=True, effect=Effect.CONCEDES, result=Result.LOSS),
     _kind("write_off_tax", "a receivable written off: its tax, with tax relief", moves=f"{_TAX} / {_RECEIVABLE}",
           relieves=Relieves.BOTH, gives_up=True, effect=Effect.TAKES_TAX),
     _kind("write_off_tax_borne", "a receivable written off: its tax, without tax relief", moves=f"/ {_RECEIVABLE}",

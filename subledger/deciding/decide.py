@@ -2,8 +2,8 @@
 
 Owns: ``decide``, the table of decisions by the class of an event's data with the entry kinds that each may post, what
 every decision has in common, and the decisions of the ledger's own events. Does not own: the decisions themselves
-(purchases, usage, expiry, cancellations, payments, processors, disputes), functional amounts (currencies). Pure: the
-result depends on the arguments alone. A decision is stored with its event and never made again.
+(purchases, usage, expiry, cancellations, payments, processors, disputes, write_offs), functional amounts (currencies).
+Pure: the result depends on the arguments alone. A decision is stored with its event and never made again.
 
 Refusals come in the order of ``errors``: references, currency, amounts, credits.
 """
@@ -19,7 +19,7 @@ import msgspec
 from subledger import errors
 from subledger.billing_documents import Standing
 from subledger.cohorts import WHOLE, month_of_issue
-from subledger.deciding import cancellations, disputes, expiry, payments, processors, purchases, usage
+from subledger.deciding import cancellations, disputes, expiry, payments, processors, purchases, usage, write_offs
 from subledger.deciding.context import Context, Dates, decision
 from subledger.deciding.currencies import StandingKey, measure, remeasure
 from subledger.deciding.estimates import with_due_breakage
@@ -237,8 +237,8 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
         _row(of_others.OverageBilled, payments.bill_overage, "overage_billed", "overage_tax"),
         _row(of_others.CreditMemoIssued, payments.issue_memo,
              "memo_unpaid", "memo_paid", "tax_reversed_unpaid", "tax_reversed_paid"),
-        _row(of_others.ReceivableWrittenOff, disputes.write_off,
-             "write_off_unused", "write_off_used", "write_off_tax", "write_off_tax_borne"),
+        _row(of_others.ReceivableWrittenOff, write_offs.write_off,
+             "write_off_unused", "write_off_used", "write_off_overage", "write_off_tax", "write_off_tax_borne"),
         _row(of_others.DisputeOpened, disputes.open_dispute, "dispute_opened", "dispute_fee"),
         _row(of_others.DisputeWon, disputes.win_dispute,
              "dispute_lost_balance", "dispute_lost_refund", "dispute_lost_unused", "dispute_lost_used",

@@ -1,6 +1,7 @@
-"""Write-offs and disputes: receivables that will not be collected.
+"""Disputes: payments that a customer takes back, and what is lost with them.
 
-Owns: these decisions. Does not own: payments (payments). Pure.
+Owns: these decisions, and how a loss is divided into tax, unused and used value. Does not own: payments (payments),
+write-offs (write_offs). Pure.
 """
 
 from __future__ import annotations
@@ -17,39 +18,19 @@ from subledger.deciding.context import (
     at_most,
     decision,
     is_new_document,
-    is_not_disputed,
     minor,
     own_block,
     own_document,
     same_currency,
     was_bought,
 )
-from subledger.events.data import DisputeLost, DisputeOpened, DisputeWon, ReceivableWrittenOff
+from subledger.events.data import DisputeLost, DisputeOpened, DisputeWon
 from subledger.events.envelope import Event
 from subledger.money import SMALLEST_CREDITS, credits_share, format_minor, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 
-def write_off(wallet: Wallet, event: Event[ReceivableWrittenOff], context: Context, dates: Dates) -> Decision:
-    """Gives a receivable up: its tax pro rata, then unused value (its credits are cancelled), then used value."""
-    data = event.data
-    block = own_block(wallet, data.block_id, context)
-    amount = block.receivable_minor if data.amount is None else minor(data.amount, block.currency, "amount")
-    sentence = f"the write-off exceeds the open receivable of block {block.block_id}"
-    at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, sentence)
-    if amount <= 0:
-        raise errors.ExceedsReceivable(
-            f"block {block.block_id} has no open receivable",
-            field="data.block_id",
-            expected="an open receivable",
-            found=format_minor(block.receivable_minor, block.currency),
-        )
-    is_not_disputed(block)
-    tax_kind = "write_off_tax" if data.tax_relief else "write_off_tax_borne"
-    return decision(context, _given_up(block, amount, ("write_off_unused", "write_off_used", tax_kind), dates))
-
-
-def _given_up(
+def given_up(
     block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates, after: date | None = None
 ) -> list[Movement]:
     """The loss of an amount of a block's price and tax: its tax pro rata, then unused value, then used value.
@@ -246,14 +227,22 @@ def _lost(part: DocumentPart, amount: int, wallet: Wallet, dispute: Dispute, dat
     amount -= refund
     if part.block_id is not None:
         kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
-        return movements + _given_up(wallet.state_of_block(part.block_id), amount, kinds, dates, dispute.opened_on)
+        return movements + given_up(wallet.state_of_block(part.block_id), amount, kinds, dates, dispute.opened_on)
     invoice = wallet.state_of_document(Invoice, part.invoice_id or "")
-    tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
-    tax = max(tax, amount - (invoice.billed_minor - invoice.conceded_minor))  # no more than was billed is conceded
-    tax = min(tax, invoice.tax_minor - invoice.tax_taken_minor)
+    tax = tax_in_loss(invoice, amount)
     on = dates.on(dispute.opened_on, invoice.invoiced_on)
     pieces = (("dispute_lost_used", amount - tax), ("dispute_lost_tax", tax))
     return movements + [_loss(kind, piece, part, dispute, on) for kind, piece in pieces if piece]
+
+
+def tax_in_loss(invoice: Invoice, amount: int) -> int:
+    """The tax in an amount of an invoice of overage that is lost: in proportion, and no more than is left.
+
+    Nor so little that more revenue would be conceded than was billed.
+    """
+    tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
+    tax = max(tax, amount - (invoice.billed_minor - invoice.conceded_minor))
+    return min(tax, invoice.tax_minor - invoice.tax_taken_minor)
 
 
 def _loss(kind: str, amount: int, part: DocumentPart, dispute: Dispute, on: date) -> Movement:

@@ -27,13 +27,20 @@ from subledger.deciding.context import (
     same_currency,
 )
 from subledger.deciding.processors import exchanged, refund_fee
-from subledger.events.data import CreditMemoIssued, OverageBilled, PaymentApplied, PaymentReceived, PaymentRefunded
+from subledger.events.data import (
+    CreditMemoIssued,
+    OverageBilled,
+    PaymentApplied,
+    PaymentReceived,
+    PaymentRefunded,
+    ReceivableWrittenOff,
+)
 from subledger.events.envelope import Event
 from subledger.money import SMALLEST_CREDITS, credits_share, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 
-class _Receivable(msgspec.Struct, frozen=True, kw_only=True):
+class Receivable(msgspec.Struct, frozen=True, kw_only=True):
     """A receivable that can be paid: of a block, or of an invoice of overage."""
 
     of: Block | Invoice
@@ -73,9 +80,9 @@ class _Receivable(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _receivables(
-    wallet: Wallet, data: PaymentReceived | PaymentApplied | CreditMemoIssued, context: Context
-) -> tuple[_Receivable, ...]:
+def receivables_of(
+    wallet: Wallet, data: PaymentReceived | PaymentApplied | CreditMemoIssued | ReceivableWrittenOff, context: Context
+) -> tuple[Receivable, ...]:
     """The receivables that an event's ``block_id`` or ``invoice_id`` names, oldest first; none if it names neither.
 
     Raises UnknownBlock, BlockOfAnotherCustomer, UnknownInvoice.
@@ -89,14 +96,14 @@ def _receivables(
                 expected=str(block.invoice_id),
                 found=data.invoice_id,
             )
-        return (_Receivable(of=block),)
+        return (Receivable(of=block),)
     if data.invoice_id is None:
         return ()
     blocks = sorted(wallet.blocks.on_invoice(data.invoice_id), key=lambda block: block.opened_at_position)
-    found = tuple(_Receivable(of=block) for block in blocks)
+    found = tuple(Receivable(of=block) for block in blocks)
     invoice = wallet.document(Invoice, data.invoice_id)
     if invoice is not None:
-        found += (_Receivable(of=invoice),)
+        found += (Receivable(of=invoice),)
     if not found:
         raise errors.UnknownInvoice(
             f"customer {wallet.customer} has no invoice {data.invoice_id}",
@@ -122,7 +129,7 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     Money is in the books on the day it arrives. What it pays of a receivable that begins later is unapplied until then.
     """
     data = event.data
-    receivables = _receivables(wallet, data, context)
+    receivables = receivables_of(wallet, data, context)
     is_new_document(event, context)
     # Money in another currency than its invoice is booked as what it settles there, and then exchanged.
     currency = data.settles_currency or data.currency
@@ -154,7 +161,7 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     return decision(context, movements)
 
 
-def _parts_by_day(receivable: _Receivable, amount: int) -> list[tuple[date, int]]:
+def _parts_by_day(receivable: Receivable, amount: int) -> list[tuple[date, int]]:
     """The parts of a receivable that an amount pays, by the day from which each is owed; first days first."""
     parts = []
     for on, owed in receivable.of.receivable_days():
@@ -191,7 +198,7 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
     """Applies an unapplied part of a payment to a block or an invoice."""
     data = event.data
     payment = own_document(wallet, Payment, data.payment_id, context)
-    receivables = _receivables(wallet, data, context)
+    receivables = receivables_of(wallet, data, context)
     same_currency(data.currency, payment.currency, "the payment")
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
@@ -316,7 +323,7 @@ def _billed(overage: Overage, amount: int, data: OverageBilled, dates: Dates) ->
 def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context, dates: Dates) -> Decision:
     """Concedes a part of the price of consumed value: from the open receivable first, the rest is owed back."""
     data = event.data
-    receivables = _receivables(wallet, data, context)
+    receivables = receivables_of(wallet, data, context)
     if not receivables:
         raise errors.MissingField(
             "a credit memo names the block or the invoice that it concedes on",
@@ -362,7 +369,7 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
     return decision(context, movements)
 
 
-def _consumed(receivable: _Receivable) -> int:
+def _consumed(receivable: Receivable) -> int:
     """The consumed value that was not conceded, lost or written off yet."""
     of = receivable.of
     if isinstance(of, Block):
@@ -370,7 +377,7 @@ def _consumed(receivable: _Receivable) -> int:
     return of.billed_minor - of.conceded_minor
 
 
-def _tax_in(receivable: _Receivable, value: int) -> int:
+def _tax_in(receivable: Receivable, value: int) -> int:
     """The tax that can be taken back with a part of the value: its proportion, and no more than is left."""
     of = receivable.of
     if isinstance(of, Block):

@@ -343,12 +343,16 @@ class DisputeLost(_DisputeClosed):
 
 
 class ReceivableWrittenOff(EventData):
-    """A receivable is given up: its tax, its unused value and its used value, in this order."""
+    """A receivable is given up, of a block or of an invoice: its tax, its unused and its used value, in this order."""
 
-    block_id: Identifier
+    block_id: Identifier | None = None
+    invoice_id: Identifier | None = None
     amount: Amount | None = None
     tax_relief: bool = True
     reason: Reason
+
+    def check(self) -> None:
+        check_one_of(self, "block_id", "invoice_id")
 
 
 class CreditMemoIssued(EventData):

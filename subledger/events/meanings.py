@@ -154,7 +154,8 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
         "exchange_rate_missing",
     ),
     "receivable.written_off": (
-        *_BLOCK, "too_many_decimals", "exceeds_receivable", "block_disputed", "exchange_rate_missing",
+        *_INVOICE, "wrong_currency", "too_many_decimals", "exceeds_receivable", "block_disputed",
+        "exchange_rate_missing",
     ),
     "credit_memo.issued": (
         "missing_field", *_INVOICE, "wrong_currency", "exceeds_value", "block_disputed", "exchange_rate_missing",

@@ -54,7 +54,7 @@ def once_key_of(kind: str, processor: str | None, document_id: str) -> OnceKey:
     return (kind, " ".join(unicodedata.normalize("NFKC", processor).casefold().split()), document_id)
 
 
-_OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_memo.issued"})
+_OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_memo.issued", "receivable.written_off"})
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):

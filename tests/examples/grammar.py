@@ -106,7 +106,7 @@ def _repriced(words: Words) -> dict[str, Any]:
 
 
 def _written_off(words: Words) -> dict[str, Any]:
-    data = _of("block_id", "amount")(words) | {"reason": "bankrupt"}
+    data = _of("block_id", "invoice_id", "amount")(words) | {"reason": "bankrupt"}
     return data | ({"tax_relief": False} if words["relief"] is not None else {})
 
 
@@ -192,6 +192,8 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} dispute {dispute_id} of {who} is lost[ for {amount}[ {currency}]][, fee {fee}]", "dispute.lost",
      _with_amount("dispute_id")),
     ("{day} [{amount} of ]what {who} owes for {block_id} is written off[, without {relief} relief]",
+     "receivable.written_off", _written_off),
+    ("{day} [{amount} of ]what {who} owes on invoice {invoice_id} is written off[, without {relief} relief]",
      "receivable.written_off", _written_off),
     ("{day} {who} gets a credit memo of {amount}[ {currency}][ tax {tax}][ for {block_id}][ on invoice {invoice_id}]",
      "credit_memo.issued", _memo),

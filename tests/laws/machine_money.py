@@ -274,12 +274,21 @@ class MoneyRules(Checks):
         amount: Any = ...
         if share is not None and block is not None:
             amount = self.money(block.owed, share, block.currency)
+        where = {"block_id": name}
+        invoices = list(self.model.invoices.values())
+        if invoices and pick % 3 == 0:
+            invoice = invoices[pick % len(invoices)]
+            customer = "carol" if stranger else invoice.customer
+            amount = ... if share is None else self.money(invoice.owed or 1, share, invoice.currency)
+            where = {"invoice_id": invoice.name}
+        elif pick % 7 == 1:
+            where = {"invoice_id": f"i-{pick % 6}"}
         self.send(
             "receivable.written_off",
             customer,
             day,
             together,
-            block_id=name,
+            **where,
             amount=amount,
             reason="r",
             tax_relief=... if relief is None else relief,

@@ -286,12 +286,38 @@ class Money(Positions):
     # --- write-offs and disputes ----------------------------------------------------------------------------
 
     def receivable_written_off(self, _moment: datetime, data: dict[str, Any]) -> None:
-        block = self.own(data["block_id"])
-        amount = minor(data["amount"], block.currency) if "amount" in data else block.owed
-        self.allow(0 < amount <= block.owed, "exceeds_receivable")
-        self.allow(not block.disputes, "block_disputed")
-        self._give_up(block, amount, "written_off", RECEIVABLE, data.get("tax_relief", True))
-        block.owed -= amount
+        """What is owed for a block, or on an invoice: its blocks first, then its overage."""
+        receivables = self._receivables(data)
+        papers = [block or invoice for block, invoice in receivables]
+        currency = papers[0].currency
+        self.allow(all(paper.currency == currency for paper in papers), "wrong_currency")
+        owed = sum(max(paper.owed, 0) for paper in papers)
+        amount = minor(data["amount"], currency) if "amount" in data else owed
+        self.allow(0 < amount <= owed, "exceeds_receivable")
+        relief = data.get("tax_relief", True)
+        for block, invoice in receivables:
+            paper = block or invoice
+            part = min(amount, max(paper.owed, 0))
+            if not part:
+                continue
+            amount -= part
+            if block is not None:
+                self.allow(not block.disputes, "block_disputed")
+                self._give_up(block, part, "written_off", RECEIVABLE, relief)
+            else:
+                self._give_up_overage(invoice, part, relief)
+            paper.owed -= part
+
+    def _give_up_overage(self, invoice: Invoice, amount: int, relief: bool) -> None:
+        tax = half_up(Fraction(amount * invoice.tax, invoice.billed + invoice.tax))
+        tax = min(max(tax, amount - (invoice.billed - invoice.conceded)), invoice.tax - invoice.tax_back)
+        if amount - tax:
+            self.book(None, RECEIVABLE, amount - tax, invoice.currency)
+        if tax:
+            side, how = (TAX, "both") if relief else (None, "spot")
+            self.book(side, RECEIVABLE, tax, invoice.currency, how=how)
+        invoice.conceded += amount - tax
+        invoice.tax_back += tax
 
     def _give_up(self, block: Block, amount: int, column: str, credit: str, relief: bool = True) -> None:
         """Its tax pro rata, then what was not used (and its credits in proportion), then what was."""

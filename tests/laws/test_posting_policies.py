@@ -330,7 +330,7 @@ def test_a_policy_file_at_its_bounds_is_read() -> None:
 
 
 def test_a_policy_file_reads_as_it_is_written() -> None:
-    policy = parse_policy((HEAD + EVERY).replace("overage = [", 'overage = ["refunds_payable / cash", '))
+    policy = parse_policy((HEAD + EVERY).replace("\noverage = [", '\noverage = ["refunds_payable / cash", '))
     assert (policy.name, policy.version, policy.description) == ("mine", 1, "d")
     paid = AccountPair("cash", "customer_balance")
     assert policy.rules == dict.fromkeys(NAMES, (paid,)) | {"overage": (AccountPair("refunds_payable", "cash"), paid)}

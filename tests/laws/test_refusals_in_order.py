@@ -131,7 +131,8 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
     ),
     "receivable.written_off": (
         {"block_id": "B", "amount": "1.00", "reason": "r"},
-        (_UNKNOWN, _MUCH, (AMOUNTS, {"amount": "0.001"}), (CREDITS, {"block_id": "F"})),
+        (_UNKNOWN, (REFERENCES, {"block_id": ..., "invoice_id": "Z"}), _MUCH, (AMOUNTS, {"amount": "0.001"}),
+         (CREDITS, {"block_id": "F"})),
     ),
     "credit_memo.issued": (
         {"block_id": "B", "reason": "r", **_PAID},

@@ -39,9 +39,9 @@ WEIGHTS = {
     "purchase.voided": 1, "credits.refunded": 2, "block.expiry_changed": 1, "block.repriced": 2,
     "credits.transferred": 3, "payment.received": 14, "payment.applied": 3, "payout.settled": 3,
     "processor.adjusted": 2,
-    "payment.refunded": 3, "dispute.opened": 3, "dispute.won": 1, "dispute.lost": 2, "receivable.written_off": 2,
-    "credit_memo.issued": 2, "overage.billed": 2, "breakage.estimated": 2, "credits.escheated": 2,
-    "escheat.reclaimed": 2, "escheat.remitted": 2,
+    "payment.refunded": 3, "dispute.opened": 8, "dispute.won": 5, "dispute.lost": 5, "receivable.written_off": 2,
+    "credit_memo.issued": 2, "overage.billed": 2, "breakage.estimated": 2, "credits.escheated": 4,
+    "escheat.reclaimed": 5, "escheat.remitted": 2,
 }  # fmt: skip
 
 
@@ -229,6 +229,7 @@ class _World:
         self.payments: list[tuple[str, str, str]] = []
         self.disputes: list[tuple[str, str]] = []
         self.escheated: list[tuple[str, str, str]] = []
+        self.invoices: list[tuple[str, str]] = []
 
     def month(self, period: Period, count: int) -> list[dict[str, Any]]:
         start = datetime(period.year, period.month, 1, tzinfo=UTC)
@@ -388,11 +389,15 @@ class _World:
 
     def _dispute_opened(self) -> Any:
         customer, block, currency = self._block()
+        about = {"block_id": block}
+        if self.payments and self.chance.random() < 0.6:
+            customer, payment, currency = self._payment()
+            about = {"payment_id": payment}
         dispute = f"d{self.count}"
         self.disputes.append((customer, dispute))
         return customer, {
             "dispute_id": dispute,
-            "block_id": block,
+            **about,
             "amount": self._maybe("1.00", 0.3),
             "currency": currency,
             "fee": "15.00",
@@ -406,7 +411,11 @@ class _World:
 
     def _receivable_written_off(self) -> Any:
         customer, block, _ = self._block()
-        return customer, {"block_id": block, "tax_relief": self.chance.random() < 0.5, "reason": "r"}
+        data = {"tax_relief": self.chance.random() < 0.5, "reason": "r"}
+        if self.invoices and self.chance.random() < 0.4:
+            customer, invoice = self.chance.choice(self.invoices)
+            return customer, {"invoice_id": invoice, "amount": "0.15", **data}
+        return customer, {"block_id": block, **data}
 
     def _credit_memo_issued(self) -> Any:
         customer, block, currency = self._block()
@@ -414,7 +423,8 @@ class _World:
 
     def _overage_billed(self) -> Any:
         data = {"amount": self._amount(900), "currency": self.chance.choice(self.currencies)}
-        return self.chance.choice(CUSTOMERS), {**data, "invoice_id": f"v{self.count}", "tax": self._maybe("0.20")}
+        self.invoices.append((self.chance.choice(CUSTOMERS), f"v{self.count}"))
+        return self.invoices[-1][0], {**data, "invoice_id": self.invoices[-1][1], "tax": self._maybe("0.20")}
 
     def _breakage_estimated(self) -> Any:
         currency = self.chance.choice(self.currencies)

@@ -123,17 +123,21 @@ class _Walker:
         )
 
     def use(self) -> None:
-        block = self.a_block() if self.has(4) and self.has(8) else None
+        block, currency = self.a_block() if self.has(4) and self.has(8) else None, self.currency
+        voucher = self.a_block(lambda block: block.remaining and block.price_minor and not block.tax_minor)
+        taxed = voucher is not None and self.has(2) and self.pick % 2 == 0
+        if voucher is not None and taxed:
+            block, currency = voucher, voucher.currency
         self.send(
             "credits.consumed",
             self.somebody if block is None else self.owner(block),
             credits=f"{self.size / 4:.2f}",
-            overage_price="0" if self.pick % 7 == 6 else "0.0123" if self.currency != "JPY" else "3.21",
-            currency=self.currency,
+            overage_price="0" if self.pick % 7 == 6 else "0.0123" if currency != "JPY" else "3.21",
+            currency=currency,
             product="api" if self.has(1) else ...,
             block_id=block.block_id if block is not None else ...,
             on_shortfall=(..., "overage", "backfill", "reject")[self.flags >> 4 & 3],
-            tax=self.money(self.size % 40, self.currency) if self.has(2) and self.pick % 3 == 0 else ...,
+            tax=self.money(self.size % 40, currency) if taxed else ...,
         )
 
     def reverse(self) -> None:
@@ -369,7 +373,17 @@ class _Walker:
         )
 
     def write_off(self) -> None:
-        if (block := self.a_block(lambda block: block.receivable_minor)) is not None:
+        invoice = self.one([(w, d) for w, d in self.documents("invoice") if d.receivable_minor])
+        if invoice is not None and self.has(4):
+            self.send(
+                "receivable.written_off",
+                invoice[0],
+                invoice_id=invoice[1].invoice_id,
+                reason="r",
+                amount=self.part(invoice[1].receivable_minor, invoice[1].currency) if self.has(1) else ...,
+                tax_relief=self.has(2),
+            )
+        elif (block := self.a_block(lambda block: block.receivable_minor)) is not None:
             self.send(
                 "receivable.written_off",
                 self.owner(block),
