@@ -286,7 +286,7 @@ class Money(Positions):
     # --- write-offs and disputes ----------------------------------------------------------------------------
 
     def receivable_written_off(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """What is owed for a block, or on an invoice: its blocks first, then its overage."""
+        """Gives up the receivable of a block, or of an invoice: its blocks first, then its overage."""
         receivables = self._receivables(data)
         papers = [block or invoice for block, invoice in receivables]
         currency = papers[0].currency
