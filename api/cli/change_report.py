@@ -66,6 +66,7 @@ def print_changes(
         if format is None:
             first = found.with_lines(many)
             report_tables.show(first, owner=ledger, as_of=found.view.as_of, functional=found.view.functional_currency)
+            out.print(answers.moment_sentence(found.view))
         elif format != "csv":
             write([_document(found, format, many)], file)
         if format in (None, "csv") and (notice := answers.due_notice(found.view)) is not None:

@@ -158,6 +158,14 @@ def moment(at: PointInTime) -> JsonObject:
     return {"as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position, **due(at.due)}
 
 
+def moment_sentence(at: PointInTime) -> str:
+    """Returns the point in time of an answer for people, with the zone of its days and times."""
+    return (
+        f"As of {at.as_of} as known at {format_time(at.known_at)}, position {at.position}. "
+        f"Days are of the time zone {at.zone.key}; times are UTC."
+    )
+
+
 def due(found: Due | None) -> JsonObject:
     """Returns ``due_expiries`` and ``due_since`` if expiries are due, otherwise nothing.
 

@@ -91,6 +91,7 @@ class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
             "to_known_at": format_time(self.to_known_at),
             "to_position": self.view.position,
             **answers.due(self.view.due),
+            "timezone": self.view.zone.key,
             "from": None if self.request.from_date is None else self.request.from_date.isoformat(),
             "to": (self.request.to_date or self.view.as_of).isoformat(),
             "customer": self.request.customer,

@@ -91,7 +91,8 @@ def _header(report: Report, view: View, request: ReportRequest, of: str) -> str:
 def _footer(report: Report, view: View) -> str:
     notice = due_notice(view)
     notes = "".join(f"<p>{_text(note)}</p>" for note in (*report.notes, *([] if notice is None else [notice])))
-    return f"<footer>{notes}<p>Ledger {_text(view.ledger)}, position {view.position}.</p></footer>"
+    zone = f"Days are of the time zone {view.zone.key}; times are UTC."
+    return f"<footer>{notes}<p>Ledger {_text(view.ledger)}, position {view.position}. {_text(zone)}</p></footer>"
 
 
 Cell = tuple[str, Any]
@@ -202,7 +203,7 @@ def _statement(report: Report, view: View, request: ReportRequest) -> str:
     statement = as_json(report, view, request)
     parts = [
         _header(report, view, request, f"{request.customer} · {view.settings.entity}"),
-        f"<section><h2>Summary</h2>{_summary(statement['items'])}</section>",
+        f"<section><h2>Summary</h2>{_summary(statement['items'], statement['totals'])}</section>",
     ]
     if statement["due"]:
         rows = [("", [("", due["what"]), ("figure", due["amount"]), ("", due["currency"])]) for due in statement["due"]]
@@ -217,7 +218,7 @@ def _statement(report: Report, view: View, request: ReportRequest) -> str:
     return "\n".join([*parts, _footer(report, view)])
 
 
-def _summary(blocks: list[dict[str, Any]]) -> str:
+def _summary(blocks: list[dict[str, Any]], totals: list[dict[str, Any]]) -> str:
     head = [
         ("", "credit block"),
         ("", "unit"),
@@ -248,6 +249,21 @@ def _summary(blocks: list[dict[str, Any]]) -> str:
         )
         for block in blocks
     ]
+    rows += [
+        (
+            "balance",
+            [
+                ("", "total"),
+                ("", total["unit"]),
+                *(("figure", total[f"{s}_credits"]) for s in stages),
+                ("figure", total["closing_value"]),
+                ("", total["currency"]),
+                ("", ""),
+                ("", ""),
+            ],
+        )
+        for total in totals
+    ]
     return _grid(head, rows)
 
 
@@ -262,7 +278,9 @@ def _block(block: dict[str, Any], movements: list[dict[str, Any]]) -> str:
     ]
     rows = [_balance(block, "opening")]
     for moved in movements:
-        cells = [("", moved["date"]), ("", moved["what"]), ("", moved["product"])]
+        late = moved["effective_date"] != moved["date"]
+        what = f"{moved['what']}, of {moved['effective_date']}" if late else moved["what"]
+        cells = [("", moved["date"]), ("", what), ("", moved["product"])]
         cells += [("figure", moved["credits"]), ("figure", moved["value"]), ("id", moved["event_id"])]
         rows.append(("", cells))
     rows.append(_balance(block, "closing"))

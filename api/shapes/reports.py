@@ -232,6 +232,7 @@ def as_json(report: Report, view: View, request: ReportRequest) -> JsonObject:
         "report": report.name,
         "title": report.title,
         **answers.moment(view),
+        "timezone": view.zone.key,
         "from": None if request.from_date is None else request.from_date.isoformat(),
         "to": (request.to_date or view.as_of).isoformat(),
         "customer": request.customer,

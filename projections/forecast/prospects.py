@@ -1,4 +1,4 @@
-"""Prospects of a ledger: the expected use of its open blocks, all of its consumption, and its purchases.
+"""Expectations of a ledger: the use of its open blocks, all of its consumption, and its purchases.
 
 Owns: how both forecasts fit together. Does not own: the run-off of the open blocks (``runoff``), the forecast of the
 ledger's sums (``monthly``). All consumption is that of the open blocks and that of credits yet to be bought. If the
@@ -31,7 +31,7 @@ MEASURES: Final = (CONSUMPTION, BREAKAGE, TOTAL)
 
 
 class Prospect(msgspec.Struct, kw_only=True):
-    """The expectation in one currency: of the open blocks, and of all consumption and purchases, month by month.
+    """Expectations in one currency: of the open blocks, and of all consumption and purchases, month by month.
 
     ``total`` is the consumption of the open blocks and of credits yet to be bought; never less than that of the open
     blocks. ``paces`` is the mean monthly consumption of the last months: of the run rate, and of the last month alone.

@@ -1,7 +1,7 @@
 """Reports of accounts: the trial balance, and the debits and credits of each month.
 
-Owns: the two tables. Does not own: the balances (``balances``), the exported journals (``journals``): the summary of a
-month contains all its entries in the view, exported or not.
+Owns: the two reports. Does not own: the balances (``balances``), totals and presentation (``presentation``), the
+exported journals (``journals``): the summary of a month contains all its entries in the view, exported or not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import text
 from projections.account_mapping.mapping import mapping_at
 from projections.reads import balances
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.reports.presentation import NOTE, presentation_table, totals_table
 from subledger.accounts import CHART_ORDER
 from subledger.periods import Period
 from subledger.store.reading.recorded_days import recorded_before
@@ -65,8 +66,11 @@ def trial_balance(view: View, request: ReportRequest) -> Report:
                 columns=(Column("account"), *(Column(side, "functional") for side in sides)),
                 rows=over_all,
             ),
+            totals_table(("currency",), (((row[1],), (*row[2:4], *row[6:8])) for row in rows), functional_currency),
+            presentation_table(accounts, functional_currency),
         ),
         ties=_ties(((row[1], row[2], row[3]) for row in rows), functional_currency, over_all),
+        notes=(NOTE,),
     )
 
 
@@ -114,7 +118,12 @@ def summary(view: View, request: ReportRequest) -> Report:
     return Report(
         name="summary",
         title="Debits and credits by month",
-        tables=(Table(name="summary", columns=columns, rows=rows),),
+        tables=(
+            Table(name="summary", columns=columns, rows=rows),
+            totals_table(
+                ("period", "currency"), (((key[0], key[_CURRENCY]), sums) for key, sums in lines), functional_currency
+            ),
+        ),
         ties=_ties(
             ((key[_CURRENCY], debit, credit) for key, (debit, credit, *_) in lines),
             functional_currency,

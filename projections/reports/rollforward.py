@@ -87,9 +87,24 @@ def rollforward(view: View, request: ReportRequest) -> Report:
                 columns=_credit_columns(request.by),
                 rows=tuple(_credit_rows(by_unit, months, request.by)),
             ),
+            *(_totals(found, rules, months, functional_currency) if request.by else ()),
         ),
         ties=_ties(end, request, found, rows),
         notes=_notes(request.by),
+    )
+
+
+def _totals(
+    found: Iterable[EntryTotal], rules: dict[int, Rules], months: list[Period], functional_currency: str
+) -> tuple[Table, Table]:
+    """Returns the roll-forward of value and of credits over all groups."""
+    together = [msgspec.structs.replace(total, key="") for total in found]
+    rolls = [_roll(together, rules, grouped_by) for grouped_by in ("currency", "unit")]
+    rows = tuple(_value_rows(rolls[0], months, None, functional_currency))
+    credits = tuple(_credit_rows(rolls[1], months, None))
+    return (
+        Table(name="totals", columns=_value_columns(None), rows=rows),
+        Table(name="total_credits", columns=_credit_columns(None), rows=credits),
     )
 
 

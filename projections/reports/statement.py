@@ -14,11 +14,13 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
+from projections.reads import date_reasons
 from projections.reads.blocks import BlockView, customer_blocks
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing, end_of_day_before
 from projections.report_inputs import control_balances, ties_of
 from subledger.blocks import ZERO
 from subledger.errors import MissingField
+from subledger.events.envelope import format_time
 from subledger.kinds import GAINS, KIND_BY_NAME, KINDS, LOSSES
 from subledger.store.reading.views import View
 
@@ -36,13 +38,17 @@ _ALL: Final = 2**31 - 1
 ADDED, USED, EXPIRED = GAINS, ("consumed",), ("expired",)
 ENDED: Final = tuple(column for column in LOSSES if column not in (*USED, *EXPIRED))
 
-MOVEMENTS: Final = """
--- A customer's entries of some kinds in a range of accounting dates, with the events they come from.
+MOVEMENTS: Final = f"""
+-- A customer's entries of some kinds in a range of accounting dates, with the events they come from, the moments of
+-- their batches, and the reasons of their dates.
 SELECT n.accounting_date, n.position, n.kind, n.block_id, n.unit, n.credits, n.amount_minor, n.currency, d.product,
-       e.source, e.event_id
+       e.source, e.event_id, n.effective_date, {date_reasons.REASON} AS reason,
+       {date_reasons.CLOSED_THROUGH} AS closed_through, b.recorded_at
 FROM entries n
 JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
 JOIN events e ON e.ledger = n.ledger AND e.position = n.position
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= n.position
+              ORDER BY b.last_position LIMIT 1) b ON true
 WHERE n.ledger = :ledger AND n.customer = :customer AND n.position <= :position
   AND n.accounting_date BETWEEN :from_date AND :as_of AND n.kind = ANY(:kinds)
 ORDER BY n.accounting_date, n.position, n.number
@@ -66,6 +72,7 @@ def statement(view: View, request: ReportRequest) -> Report:
             "as_of": end.as_of,
             "from_date": request.from_date or date.min,
             "kinds": list(WORDS),
+            **date_reasons.parameters_of(end.connection, end.ledger, through=end.position),
         },
     ).all()
     touched = {row.block_id for row in moved}
@@ -77,7 +84,13 @@ def statement(view: View, request: ReportRequest) -> Report:
     return Report(
         name="statement",
         title="Statement of credits",
-        tables=(_block_table(rows), _movement_table(moved), _overage_table(moved), _due_table(books)),
+        tables=(
+            _block_table(rows),
+            _movement_table(moved),
+            _overage_table(moved),
+            _due_table(books),
+            _total_table(rows),
+        ),
         ties=_ties(rows, books, {} if before is None else control_balances(before, request.customer)),
         notes=("Values are the unused part of the price. A credit's value is its share of the price of its block.",),
     )
@@ -92,19 +105,39 @@ def _blocks(view: View, customer: str) -> Iterable[BlockView]:
 
 
 def _block_table(rows: tuple[tuple[Any, ...], ...]) -> Table:
-    stages = ("opening", "added", "used", "expired", "ended", "closing")
     columns = (
         Column("block_id"),
         Column("credit_kind"),
         Column("unit"),
-        *(Column(f"{stage}_credits", "credits") for stage in stages),
+        *(Column(f"{stage}_credits", "credits") for stage in _STAGES),
         Column("currency"),
-        *(Column(f"{stage}_value", "money") for stage in stages),
+        *(Column(f"{stage}_value", "money") for stage in _STAGES),
         Column("starts_on", "date"),
         Column("expires_on", "date"),
         Column("status"),
     )
     return Table(name="blocks", columns=columns, rows=rows)
+
+
+_STAGES: Final = ("opening", "added", "used", "expired", "ended", "closing")
+
+
+def _total_table(rows: Iterable[tuple[Any, ...]]) -> Table:
+    """Returns the sums of the blocks by unit and currency."""
+    names = [column.name for column in _block_table(()).columns]
+    figures = [*(f"{stage}_credits" for stage in _STAGES), *(f"{stage}_value" for stage in _STAGES)]
+    at = [names.index(name) for name in figures]
+    sums: dict[tuple[str, str], list[Any]] = {}
+    for row in rows:
+        key = row[names.index("unit")], row[names.index("currency")]
+        before = sums.get(key, [0] * len(at))
+        sums[key] = [sum_ + row[index] for sum_, index in zip(before, at, strict=True)]
+    columns = (
+        Column("unit"),
+        Column("currency"),
+        *(Column(name, "credits" if name.endswith("_credits") else "money") for name in figures),
+    )
+    return Table(name="totals", columns=columns, rows=tuple((*key, *sums[key]) for key in sorted(sums)))
 
 
 def _block_row(now: BlockView, before: BlockView | None, zone: ZoneInfo) -> tuple[Any, ...]:
@@ -153,6 +186,7 @@ def _movement_table(moved: Iterable[Any]) -> Table:
         Column("source"),
         Column("event_id"),
         Column("position", "integer"),
+        *_DATED,
     )
     rows = []
     for row in moved:
@@ -171,6 +205,7 @@ def _movement_table(moved: Iterable[Any]) -> Table:
                     row.source,
                     row.event_id,
                     row.position,
+                    *_dated(row),
                 )
             )
     return Table(name="movements", columns=columns, rows=tuple(rows))
@@ -189,6 +224,7 @@ def _overage_table(moved: Iterable[Any]) -> Table:
         Column("source"),
         Column("event_id"),
         Column("position", "integer"),
+        *_DATED,
     )
     rows = []
     for row in moved:
@@ -206,9 +242,23 @@ def _overage_table(moved: Iterable[Any]) -> Table:
                     row.source,
                     row.event_id,
                     row.position,
+                    *_dated(row),
                 )
             )
     return Table(name="overage", columns=columns, rows=tuple(rows))
+
+
+_DATED: Final = (
+    Column("effective_date", "date"),
+    Column("date_reason"),
+    Column("closed_through", "date"),
+    Column("recorded_at"),
+)
+
+
+def _dated(row: Any) -> tuple[Any, ...]:
+    dated = date_reasons.dated_because(row.reason, row.closed_through)
+    return row.effective_date, dated.reason.value, dated.closed_through, format_time(row.recorded_at)
 
 
 def _word(row: Any) -> str:

@@ -173,6 +173,21 @@ def test_the_history_of_a_block_explains_the_date_of_a_late_fact(
     ]
 
 
+def test_a_statement_explains_the_date_of_a_late_fact(client: TestClient, example: Example) -> None:
+    asked = {"customer": "ann", "as_of": "2026-02-28", "known_at": example.last}
+    found = get_report(client, example.ledger, "statement", **asked)
+    columns = ("date", "what", "value", "effective_date", "date_reason", "closed_through")
+    assert columns_of(found["movements"], *columns) == lines_of("""
+        2026-01-10  bought      100.00  2026-01-10  own_day       -
+        2026-01-20  used        -10.00  2026-01-20  own_day       -
+        2026-02-01  used         -5.00  2026-01-25  month_closed  2026-01-31
+        2026-02-20  used         -3.00  2026-02-20  own_day       -
+        2026-02-20  usage taken back  3.00  2026-02-10  mirrors       -
+    """)
+    path = f"/v1/ledgers/{example.ledger}/reports/statement"
+    assert "used, of 2026-01-25" in client.get(path, params={**asked, "format": "html"}).text
+
+
 # --- forms ----------------------------------------------------------------------------------------------------------
 
 

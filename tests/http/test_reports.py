@@ -57,6 +57,54 @@ def test_a_roll_forward_is_told_apart(client: TestClient, ledgers: dict[str, str
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+def test_a_trial_balance_has_totals_and_what_is_presented_net(
+    client: TestClient, ledgers: dict[str, str], policy: str
+) -> None:
+    found = get_march(client, ledgers[policy], "trial-balance")
+    [total] = found["totals"]
+    assert (total["currency"], total["debit"]) == ("USD", total["credit"])
+    assert (total["debit_functional"], total["credit_functional"]) == (total["debit"], total["credit"])
+    columns = ("line", "account", "less", "balance", "deducted", "presented")
+    net = "deposits and clearing, net  customer_deposits  credits_clearing  2.00  2.00  0.00"
+    assert columns_of(found["presentation"], *columns).splitlines() == [
+        "contract and refund liability  prepaid_liability  breakage_recognized  2.00  0.00  2.00",
+        *([] if policy == "contract_liability" else [net]),
+    ]
+    assert "report performance shows both" in found["notes"][0]
+    assert found["timezone"] == "UTC"
+
+
+def test_the_summary_has_totals_by_month(client: TestClient, ledgers: dict[str, str]) -> None:
+    found = get_march(client, ledgers["contract_liability"], "summary")
+    columns = ("period", "currency", "debit", "credit")
+    assert columns_of(found["totals"], *columns) == lines_of("""
+        2026-01  USD  110.00  110.00
+        2026-02  USD  173.00  173.00
+        2026-03  USD  113.00  113.00
+    """)
+
+
+@pytest.mark.parametrize("by", ["credit_kind", "customer", "product"])
+def test_a_grouped_roll_forward_has_the_totals_of_the_ungrouped_one(
+    client: TestClient, ledgers: dict[str, str], by: str
+) -> None:
+    ledger = ledgers["customer_deposits"]
+    whole, grouped = get_march(client, ledger, "rollforward"), get_march(client, ledger, "rollforward", by=by)
+    assert (grouped["totals"], grouped["total_credits"]) == (whole["items"], whole["credits"])
+    assert "totals" not in whole
+
+
+def test_a_statement_has_totals_by_unit_and_currency(client: TestClient, ledgers: dict[str, str]) -> None:
+    found = get_march(client, ledgers["customer_deposits"], "statement", customer="bob", **{"from": "2026-03"})
+    columns = ("unit", "currency", "opening_credits", "added_credits", "used_credits", "closing_credits")
+    values = ("opening_value", "added_value", "used_value", "closing_value")
+    assert columns_of(found["totals"], *columns, *values) == lines_of("""
+        credit  USD  150  10  150  10  20.00  2.00  20.00  2.00
+    """)
+    assert {row["date_reason"] for row in (*found["movements"], *found["overage"])} == {"own_day"}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_waterfall_leads_from_the_month_of_sale_to_the_months_of_revenue(
     client: TestClient, ledgers: dict[str, str], policy: str
 ) -> None:

@@ -124,6 +124,7 @@ def _of_one(
         if format is None:
             functional_currency = view.functional_currency
             report_tables.show(found, owner=ledger, as_of=view.as_of, functional=functional_currency)
+            out.print(answers.moment_sentence(view))
         else:
             write(_pieces(format, found, view, request, table), file)
         # The other formats contain the notice.
