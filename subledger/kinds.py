@@ -135,7 +135,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``opens_block``: the kind is the first entry of its block. ``is_usage``: a reversal of usage mirrors it.
     ``cancels``: the amount is cancelled from the block's price. ``gives_up``: the amount is a debt of the customer that
     is given up. ``is_exchange``: the amount is an exchange difference.
-    ``redeems_tax``: the amount is the tax in the consumed value.
+    ``redeems_tax``: the amount is the tax in the consumed value. ``signed``: the amount has either sign by itself, so a
+    negative one is no mirror.
 
     ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of the
     account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its
@@ -163,6 +164,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gives_up: bool = False
     is_exchange: bool = False
     redeems_tax: bool = False
+    signed: bool = False
     effect: Effect = Effect.NONE
     result: Result = Result.EXPENSE
     recognised: tuple[tuple[str, str, int], ...] = ()
@@ -221,7 +223,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     _kind("allocation", "credits included in another plan, at a share of its price", gains="granted", opens_block=True,
           result=Result.SHARE, words=("included in a plan", "inclusion taken back")),
     _kind("repricing", "credits or price added to a block", gains="repriced", moves=f"{_RECEIVABLE} /",
-          words=("terms changed: added", "terms changed: taken off")),
+          words=("terms changed: added", "terms changed: taken off"), signed=True),
     _kind("transfer_in", "credits received from another customer, at the same carrying amount", gains="transferred_in",
           also="transfer_clearing /", opens_block=True, words=("taken over from another customer", "handed back")),
     _kind("transfer_out", "credits transferred to another customer, at their carrying amount", loses="transferred",
@@ -243,7 +245,7 @@ KINDS: Final[tuple[Kind, ...]] = (
           words=("paid for earlier usage", "earlier usage taken back")),
     _kind("backfill_difference", "the price of a block's credits above the overage price", loses="consumed",
           result=Result.REVENUE, recognised=((BLOCK, OTHER, 1),),
-          words=("price difference of earlier usage", "price difference of earlier usage")),
+          words=("price difference of earlier usage", "price difference of earlier usage"), signed=True),
     _kind("breakage", "credits that expired unused", loses="expired", result=Result.REVENUE,
           recognised=((BLOCK, BREAKAGE, 1),), words=("expired", "expiry taken back")),
     _kind("pooled_breakage", "credits that expired unused; their breakage was estimated for their pool",
@@ -252,7 +254,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     _kind("reinstatement", "expired credits restored: breakage mirrored", gains="expired", result=Result.REVENUE,
           recognised=((BLOCK, BREAKAGE, -1),), words=("brought back after expiry", "expired again")),
     _kind("breakage_estimate", "breakage of a pool, in proportion to redeemed credits; signed: a true-up",
-          also="breakage_recognized /", result=Result.REVENUE, recognised=((POOL, BREAKAGE, 1),)),
+          also="breakage_recognized /", result=Result.REVENUE, recognised=((POOL, BREAKAGE, 1),), signed=True),
     _kind("escheat", "an unused remainder that goes to a state, never to revenue", loses="escheated",
           moves="/ unclaimed_property", words=("turned over as unclaimed property", "turned back")),
     _kind("escheat_reclaimed", "an escheated remainder reclaimed by its customer",
@@ -295,15 +297,15 @@ KINDS: Final[tuple[Kind, ...]] = (
           relieves=Relieves.DEBIT, effect=Effect.PAYS_BACK_UNAPPLIED),
     _kind("processing_fee", "the fee that the processor deducts from a payment", moves=f"/ {_CLEARING}"),
     _kind("processor_adjustment", "a processor's fee that stands alone, or an adjustment of its balance; signed",
-          since=2, moves=f"/ {_CLEARING}"),
+          since=2, moves=f"/ {_CLEARING}", signed=True),
     _kind("processor_tax", "tax on a processor's fees that can be recovered; signed", since=2,
-          moves=f"{_TAX} / {_CLEARING}"),
+          moves=f"{_TAX} / {_CLEARING}", signed=True),
     _kind("refund_fee", "the fee that the processor charges for a refund", since=2, moves=f"/ {_CLEARING}"),
     _kind("payout", "money that a processor pays into the bank", moves=f"cash / {_CLEARING}", relieves=Relieves.CREDIT),
     _kind("exchange", "money in the bank that came from another currency, or went there; signed", since=2,
-          moves="cash /", relieves=Relieves.DEBIT),
+          moves="cash /", relieves=Relieves.DEBIT, signed=True),
     _kind("exchange_processor", "money of a processor that came from another currency, or went there; signed", since=2,
-          moves=f"{_CLEARING} /", relieves=Relieves.DEBIT),
+          moves=f"{_CLEARING} /", relieves=Relieves.DEBIT, signed=True),
     _kind("refund_paid_processor", "a refund paid through a processor", moves=f"{_REFUNDS} / {_CLEARING}",
           relieves=Relieves.BOTH),
     _kind("refund_paid_cash", "a refund paid from the bank", moves=f"{_REFUNDS} / cash", relieves=Relieves.BOTH),

@@ -55,10 +55,8 @@ REASON_IN_WORDS: Final = {
     DateReason.CAUSE_IS_LATER: "it follows from something of this day",
 }
 """The reasons for people."""
-_SIGNED: Final = ("repricing", "backfill_difference", "breakage_estimate")
-"""Kinds with an amount of either sign: a negative one is no mirror. Exchange differences are the others."""
-_ENDS: Final = ("breakage", "pooled_breakage", "escheat")
-"""Kinds that take what a block has left. They wait for its end, not for a gain."""
+_ENDS: Final = ("expired", "escheated")
+"""Columns of kinds that take what a block has left. They wait for its end, not for a gain."""
 
 CLOSES: Final = """
 -- Closes and reopenings of months through a position. The condition on credits.consumed follows from the one before it;
@@ -116,6 +114,6 @@ def parameters_of(connection: AnyConnection, ledger: str, *, through: int) -> di
     return {
         "closed_at": closed_at,
         "closed": closed,
-        "signed_kinds": [kind.name for kind in KINDS if kind.is_exchange or kind.name in _SIGNED],
-        "block_kinds": [kind.name for kind in KINDS if kind.column is not None and kind.name not in _ENDS],
+        "signed_kinds": [kind.name for kind in KINDS if kind.is_exchange or kind.signed],
+        "block_kinds": [k.name for k in KINDS if k.column is not None and not (k.column in _ENDS and k.sign < 0)],
     }
