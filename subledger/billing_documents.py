@@ -111,8 +111,8 @@ def refunds_after(
 ) -> RefundsOwed:
     """The refunds owed after an amount came to be owed (positive) or was paid (negative).
 
-    A payment takes what is owed of its own block or invoice; beyond that, the oldest refunds. Recorded refunds of
-    before refunds were told apart name none.
+    A payment takes what is owed of its own block or invoice; beyond that, the oldest refunds, and those that a dispute
+    holds last. Recorded refunds of before refunds were told apart name none.
     """
     if amount > 0:
         for index, refund in enumerate(owed):
@@ -122,7 +122,10 @@ def refunds_after(
         new = RefundOwed(block_id=block_id, invoice_id=invoice_id, currency=currency, amount_minor=amount)
         return (*owed, new)
     paid, left = -amount, list(owed)
-    own = sorted(range(len(left)), key=lambda index: not left[index].is_of(block_id, invoice_id, currency))
+    own = sorted(
+        range(len(left)),
+        key=lambda index: (not left[index].is_of(block_id, invoice_id, currency), left[index].disputes > 0),
+    )
     for index in own:
         if left[index].currency == currency:
             part = min(paid, left[index].amount_minor)

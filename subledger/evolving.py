@@ -497,6 +497,8 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                     frozen = block.frozen if disputes else ZERO
                     wallet = _with_block(wallet, replace(block, disputes=disputes, frozen=frozen))
                 wallet = _with_held_refunds(wallet, part, -1)
+                if _is_balance(part):
+                    wallet = _with_held_balance(wallet, dispute.currency, -part.amount_minor)
             won = _parts(movements, Effect.WINS_DISPUTE)
             won = tuple(replace(part, amount_minor=-part.amount_minor) for part in won)
             wallet = _with_disputed(wallet, dispute, won)
@@ -518,6 +520,8 @@ def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
     for part in dispute.parts:
         owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
         wallet = _with_held_refunds(wallet, part, 1)
+        if _is_balance(part):
+            wallet = _with_held_balance(wallet, dispute.currency, part.amount_minor)
         if part.block_id is None:
             continue
         block, amount = wallet.state_of_block(part.block_id), max(part.amount_minor - owed, 0)
@@ -530,6 +534,17 @@ def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
 
 def _key(part: DocumentPart) -> tuple[str | None, str | None]:
     return (part.block_id, part.invoice_id)
+
+
+def _is_balance(part: DocumentPart) -> bool:
+    """True for the unapplied part of a payment."""
+    return part.block_id is None and part.invoice_id is None
+
+
+def _with_held_balance(wallet: Wallet, currency: str, change: int) -> Wallet:
+    """The wallet of whose unapplied money open disputes hold more, or less: it is not paid back meanwhile."""
+    held = {**wallet.balance_held, currency: wallet.balance_held.get(currency, 0) + change}
+    return replace(wallet, balance_held={name: amount for name, amount in sorted(held.items()) if amount})
 
 
 def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Wallet:

@@ -121,7 +121,8 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``carry`` has, by currency, the fraction of a minor unit by which overage is priced but not posted yet.
     ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency;
-    ``refunds_owed`` has of which blocks and invoices the refunds among them are.
+    ``refunds_owed`` has of which blocks and invoices the refunds among them are; ``balance_held`` has, by currency, the
+    unapplied amounts that open disputes hold.
     """
 
     customer: str
@@ -132,6 +133,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     carry: dict[str, Decimal] = {}
     standings: Standings = {}
     refunds_owed: RefundsOwed = ()
+    balance_held: dict[str, int] = {}
 
     def block(self, block_id: str) -> Block | None:
         """The block of this id, or None if the wallet does not have it."""
@@ -174,6 +176,10 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def standing(self, role: str, currency: str, block_id: str | None = None) -> Standing:
         """The standing of a role in a currency, debits positive."""
         return self.standings.get(standing_name(role, currency, block_id), NO_STANDING)
+
+    def free_balance(self, currency: str) -> int:
+        """The unapplied amount of a currency that no open dispute holds."""
+        return max(-self.standing("customer_balance", currency)[0] - self.balance_held.get(currency, 0), 0)
 
     def refund_owed(self, block_id: str | None, invoice_id: str | None) -> int:
         """The amount that is owed back of a block or an invoice, and not paid."""

@@ -279,6 +279,7 @@ def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: da
 def escheat(wallet: Wallet, event: Event[CreditsEscheated], context: Context, dates: Dates) -> Decision:
     """Gives the remainder to a state, before its expiry; never revenue (ASC 606-10-55-48, last sentence)."""
     block = own_block(wallet, event.data.block_id, context)
+    was_bought(block)
     is_live(block, event)
     on = dates.of_loss(block, block.remaining, block.carrying_minor)
     return decision(context, escheated(block, block.remaining, block.carrying_minor, on))

@@ -14,7 +14,7 @@ import msgspec
 
 from subledger import errors
 from subledger.accounting_dates import accounting_date
-from subledger.billing_documents import AnyDocument, Standing
+from subledger.billing_documents import AnyDocument, Invoice, Standing
 from subledger.blocks import PAID, PROMOTIONAL, Block
 from subledger.books import Books
 from subledger.deciding.currencies import StandingKey
@@ -214,8 +214,18 @@ def is_live(block: Block, event: Event) -> None:
     is_not_disputed(block)
 
 
-def is_not_disputed(block: Block) -> None:
-    """Raises BlockDisputed: a disputed block is frozen until the dispute ends."""
+def is_not_disputed(of: Block | Invoice) -> None:
+    """Raises BlockDisputed: a disputed block is frozen until the dispute ends, and so is a disputed invoice."""
+    if isinstance(of, Invoice):
+        if of.disputed_minor:
+            raise errors.BlockDisputed(
+                f"invoice {of.invoice_id} is disputed, and frozen until the dispute ends",
+                field="data.invoice_id",
+                expected="an invoice without a dispute",
+                found=of.invoice_id,
+            )
+        return
+    block = of
     if block.disputes:
         raise errors.BlockDisputed(
             f"block {block.block_id} is disputed, and frozen until the dispute ends",

@@ -107,7 +107,7 @@ def _disputable(
     """
     if data.payment_id is not None:
         payment = own_document(wallet, Payment, data.payment_id, context)
-        unapplied = max(min(payment.unapplied_minor, -wallet.standing("customer_balance", payment.currency)[0]), 0)
+        unapplied = max(min(payment.unapplied_minor, wallet.free_balance(payment.currency)), 0)
         parts = [DocumentPart(amount_minor=unapplied)]
         for block_id, invoice_id in dict.fromkeys((part.block_id, part.invoice_id) for part in payment.applied):
             amount = min(payment.applied_to(block_id, invoice_id), _received(wallet, block_id, invoice_id))

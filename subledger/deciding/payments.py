@@ -25,6 +25,7 @@ from subledger.deciding.context import (
     own_block,
     own_document,
     same_currency,
+    was_bought,
 )
 from subledger.deciding.processors import exchanged, refund_fee
 from subledger.events.data import (
@@ -234,7 +235,7 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
         same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = minor(data.amount, data.currency, "amount")
     owed = _owed(wallet, payment, block, data.currency)
-    unapplied = max(-wallet.standing("customer_balance", data.currency)[0], 0)
+    unapplied = wallet.free_balance(data.currency)
     if payment is not None:
         unapplied = min(unapplied, payment.unapplied_minor)
     total = sum(refund.amount_minor for refund in owed)
@@ -331,6 +332,8 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
             expected="block_id or invoice_id",
         )
     for receivable in receivables:
+        if receivable.block is not None:
+            was_bought(receivable.block)
         same_currency(data.currency, receivable.currency, "the consumed value")
     amount = minor(data.amount, data.currency, "amount")
     tax = minor(data.tax, data.currency, "tax")
@@ -350,8 +353,7 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
         "tax",
     )
     for receivable in receivables:
-        if receivable.block is not None:
-            is_not_disputed(receivable.block)
+        is_not_disputed(receivable.of)
     movements = []
     for receivable, part, most in parts:
         part_tax = min(tax, most)

@@ -44,7 +44,7 @@ def with_redemption_tax(
     at_most(tax, drawn, currency, errors.ExceedsValue, "the tax exceeds the value that the usage draws", "tax")
     found, cumulated, before = [], 0, 0
     for movement in movements:
-        if not tax or movement not in draws:
+        if not (tax and movement.kind == "consumption" and movement.amount_minor):
             found.append(movement)
             continue
         cumulated += movement.amount_minor
@@ -91,15 +91,22 @@ def _check_sold_without_tax(blocks: list[Block]) -> None:
         )
 
 
-def mirrored_tax(original: Decision, draw: Movement, mirrored: Movement, restored: Decimal) -> list[Movement]:
+def taxes_by_block(original: Decision) -> dict[str | None, list[Movement]]:
+    """The tax of recorded usage, by the block that was drawn."""
+    found: dict[str | None, list[Movement]] = {}
+    for movement in original.movements:
+        if movement.kind == _TAX:
+            found.setdefault(movement.block_id, []).append(movement)
+    return found
+
+
+def mirrored_tax(taxes: list[Movement], draw: Movement, mirrored: Movement, restored: Decimal) -> list[Movement]:
     """The mirror of the tax of a draw, in proportion to its credits that come back, cumulatively.
 
     ``restored`` are the credits of the draw that came back before.
     """
     found = []
-    for taxed in original.movements:
-        if taxed.kind != _TAX or taxed.block_id != draw.block_id:
-            continue
+    for taxed in taxes:
         after = restored - mirrored.credits
 
         def back(amount: int, after: Decimal = after) -> int:

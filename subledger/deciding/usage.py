@@ -18,7 +18,7 @@ from subledger.billing_documents import Overage
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import Context, Dates, decision, is_not_conceded, own_block
 from subledger.deciding.expiry import lapsed
-from subledger.deciding.redemption_tax import mirrored_tax, with_redemption_tax
+from subledger.deciding.redemption_tax import mirrored_tax, taxes_by_block, with_redemption_tax
 from subledger.deciding.shortfalls import insufficient
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
 from subledger.events.envelope import Event
@@ -182,6 +182,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             remaining=format_credits(remaining),
         )
     movements: list[Movement] = []
+    taxes = taxes_by_block(original.decision)
     for draw in reversed(draws):
         restored, restored_minor, restored_functional = already.of(draw.block_id)
         credits = min(draw.credits - restored, wanted)
@@ -206,7 +207,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             movements.append(_of_overage(mirrored, wallet.state_of_overage(original.position)))
         else:
             block = wallet.state_of_block(draw.block_id or "")
-            taxed = mirrored_tax(original.decision, draw, mirrored, restored)
+            taxed = mirrored_tax(taxes.get(draw.block_id, []), draw, mirrored, restored)
             back = given_back - sum(movement.amount_minor for movement in taxed)
             is_not_conceded(block, back, "data.event_id", data.event_id)
             movements += _of_block(mirrored, taxed, block, event, context, dates)

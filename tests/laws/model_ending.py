@@ -170,6 +170,7 @@ class Ending(Positions):
     # --- unclaimed property ---------------------------------------------------------------------------------
 
     def credits_escheated(self, _moment: datetime, data: dict[str, Any]) -> None:
+        self.allow(self.own(data["block_id"]).kind in ("paid", "promotional"), "not_a_purchase")
         block = self.live(data["block_id"])
         self._escheat(block, block.left, block.carrying)
 

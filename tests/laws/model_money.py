@@ -127,6 +127,14 @@ class Money(Positions):
         """The part that a payment left over and nobody disputes."""
         return payment.unapplied + payment.applied_to((None, None))
 
+    def _free_balance(self, currency: str) -> int:
+        """What was left over of payments, less what is in dispute."""
+        mine = [
+            d for d in self.disputes.values() if (d.customer, d.currency, d.decided) == (self.customer, currency, False)
+        ]
+        held = sum(amount for d in mine for block, invoice, amount in d.parts if block is None and invoice is None)
+        return max(-self.stands(BALANCE, currency) - held, 0)
+
     def payment_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
         """Paid back: first what is owed, of the payment and the block that are named; then what was never applied."""
         currency, payment = data["currency"], None
@@ -145,7 +153,7 @@ class Money(Positions):
             most = refund.amount if payment is None else min(refund.amount, payment.applied_to(refund.of))
             if most > 0:
                 owed.append((refund, most))
-        unapplied = max(-self.stands(BALANCE, currency), 0)
+        unapplied = self._free_balance(currency)
         if payment is not None:
             unapplied = min(unapplied, self._unapplied(payment))
         self.allow(amount <= sum(most for _, most in owed) + unapplied, "nothing_owed")
@@ -238,6 +246,8 @@ class Money(Positions):
         """A concession on what was consumed: off what is still to be paid, the rest is owed back."""
         receivables = self._receivables(data)
         self.allow(bool(receivables), "missing_field")
+        blocks = [block for block, _ in receivables if block is not None]
+        self.allow(all(block.kind in ("paid", "promotional") for block in blocks), "not_a_purchase")
         self._same_currency(data, receivables)
         amount, tax, currency = self.amount(data), self.amount(data, "tax"), data["currency"]
         self.allow(amount <= sum(map(self._consumed, receivables)), "exceeds_value")
@@ -250,7 +260,8 @@ class Money(Positions):
             parts.append(((block, invoice), part, block.concedable_tax_in(part) if block is not None else most))
             amount -= part
         self.allow(tax <= sum(most for _, _, most in parts), "exceeds_value")
-        self.allow(not any(block.disputes for block, _ in receivables if block is not None), "block_disputed")
+        self.allow(not any(block.disputes for block in blocks), "block_disputed")
+        self.allow(not any(invoice.disputed for _, invoice in receivables if invoice is not None), "block_disputed")
         for receivable, part, most in parts:
             self._concede(receivable, part, min(tax, most), currency)
             tax -= min(tax, most)
@@ -342,7 +353,7 @@ class Money(Positions):
     def dispute_opened(self, _moment: datetime, data: dict[str, Any]) -> None:
         if "payment_id" in data:
             payment = self._payment(data)
-            left_over = min(self._unapplied(payment), -self.stands(BALANCE, payment.currency))
+            left_over = min(self._unapplied(payment), self._free_balance(payment.currency))
             parts: list[Part] = [(None, None, max(left_over, 0))]
             for block_, invoice, _ in merged(payment.parts):
                 most = min(payment.applied_to(names(block_, invoice)), self._not_disputed((block_, invoice)))

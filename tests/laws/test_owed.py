@@ -90,3 +90,63 @@ def test_a_block_that_was_refunded_and_paid_back_has_nothing_left_to_dispute() -
     block = case.wallets["ann"].block("A")
     assert isinstance(block, Block)
     assert (block.received_minor, block.available) == (500, 0)
+
+
+def _paid(case: Case, block_id: str, amount: str, payment_id: str) -> None:
+    case.buys(block_id, price=amount, credits="100")
+    case.does(
+        "payment.received", 2, amount=amount, currency="USD", block_id=block_id, payment_id=payment_id, processor="x"
+    )
+
+
+def test_unapplied_money_in_a_dispute_is_not_paid_back_meanwhile() -> None:
+    case = Case()
+    for payment_id, amount in (("P", "100.00"), ("Q", "50.00")):
+        case.does("payment.received", 2, amount=amount, currency="USD", payment_id=payment_id, processor="x")
+    case.does("dispute.opened", 3, dispute_id="D", payment_id="P")
+    error = case.is_refused("payment.refunded", 4, amount="50.01", currency="USD")
+    assert (error.code, error.expected) == ("nothing_owed", "at most 50.00")
+    case.does("payment.refunded", 4, amount="50.00", currency="USD")
+    assert case.is_refused("dispute.opened", 5, dispute_id="E", payment_id="Q").code == "exceeds_payment"
+    case.does("dispute.won", 6, dispute_id="D", amount="60.00", currency="USD")
+    assert case.is_refused("payment.refunded", 7, amount="60.01", currency="USD").code == "nothing_owed"
+    case.does("payment.refunded", 7, amount="60.00", currency="USD")
+    assert case.wallet("ann").balance_held == {}
+    assert case.wallet("ann").standing("customer_balance", "USD")[0] == 0
+
+
+def test_a_refund_that_names_nothing_pays_no_refund_that_a_dispute_holds() -> None:
+    case = Case()
+    _paid(case, "A", "100.00", "P")
+    _paid(case, "B", "40.00", "Q")
+    case.uses("60", 3, block_id="A")
+    for block_id in ("A", "B"):
+        case.does("credits.refunded", 4, block_id=block_id)
+    case.does("dispute.opened", 5, dispute_id="D", payment_id="P")
+    case.does("payment.refunded", 6, amount="40.00", currency="USD", refund_id="R", processor="x")
+    assert case.is_refused("payment.refunded", 7, amount="0.01", currency="USD").code == "nothing_owed"
+    assert [(r.block_id, r.amount_minor) for r in case.wallet("ann").refunds_owed] == [("A", 4000)]
+    case.does("dispute.lost", 8, dispute_id="D")
+    assert case.wallet("ann").refunds_owed == ()
+
+
+def test_an_invoice_in_a_dispute_is_not_conceded_meanwhile() -> None:
+    case = Case(on_shortfall="overage")
+    case.uses("100", 2, overage_price="1.00", currency="USD")
+    case.does("overage.billed", 3, invoice_id="V", amount="100.00", currency="USD")
+    case.does("payment.received", 4, amount="100.00", currency="USD", invoice_id="V", payment_id="P", processor="x")
+    case.does("dispute.opened", 5, dispute_id="D", payment_id="P")
+    memo = {"invoice_id": "V", "amount": "100.00", "currency": "USD", "reason": "r"}
+    error = case.is_refused("credit_memo.issued", 6, **memo)
+    assert (error.code, error.field, error.found) == ("block_disputed", "data.invoice_id", "V")
+    case.does("dispute.lost", 8, dispute_id="D")
+    assert case.is_refused("credit_memo.issued", 9, **memo).code == "exceeds_value"
+
+
+def test_what_nobody_bought_is_neither_given_to_a_state_nor_conceded() -> None:
+    case = Case()
+    case.does("credits.granted", 1, block_id="G", credits="100", reason="goodwill", value="100.00", currency="USD")
+    assert case.is_refused("credits.escheated", 2, block_id="G").code == "not_a_purchase"
+    case.uses("100", 2)
+    memo = {"block_id": "G", "amount": "100.00", "currency": "USD", "reason": "r"}
+    assert case.is_refused("credit_memo.issued", 3, **memo).code == "not_a_purchase"

@@ -43,6 +43,7 @@ class StoredWallet(
     carry: dict[str, Decimal] = {}
     standings: Standings = {}
     refunds_owed: RefundsOwed = ()
+    balance_held: dict[str, int] = {}
 
 
 _wallet = msgspec.json.Decoder(StoredWallet)
@@ -99,6 +100,7 @@ def _stored_wallet(wallet: Wallet) -> StoredWallet:
         carry=wallet.carry,
         standings=wallet.standings,
         refunds_owed=wallet.refunds_owed,
+        balance_held=wallet.balance_held,
     )
 
 
@@ -128,6 +130,7 @@ def decode_wallet(text: str, blocks: Iterable[str] = (), overages: Iterable[str]
         carry=stored.carry,
         standings=stored.standings,
         refunds_owed=stored.refunds_owed,
+        balance_held=stored.balance_held,
     )
 
 
