@@ -190,7 +190,7 @@ def test_the_history_of_a_block_explains_the_date_of_a_late_fact(
     ]
 
 
-def test_a_statement_explains_the_date_of_a_late_fact(client: TestClient, example: Example) -> None:
+def test_a_statement_explains_the_date_of_a_late_fact(command: Any, client: TestClient, example: Example) -> None:
     asked = {"customer": "ann", "as_of": "2026-02-28", "known_at": example.last}
     found = get_report(client, example.ledger, "statement", **asked)
     columns = ("date", "what", "value", "effective_date", "date_reason", "closed_through")
@@ -203,6 +203,9 @@ def test_a_statement_explains_the_date_of_a_late_fact(client: TestClient, exampl
     """)
     path = f"/v1/ledgers/{example.ledger}/reports/statement"
     assert "used, of 2026-01-25" in client.get(path, params={**asked, "format": "html"}).text
+    shown = ("statement", "--ledger", example.ledger, "--known-at", example.last, "--to")
+    assert "month_closed" in command(*shown, "2026-02-28", "--customer", "ann").stdout
+    assert "own_day" not in command(*shown, "2026-01-31", "--customer", "ann").stdout
 
 
 # --- forms ----------------------------------------------------------------------------------------------------------
