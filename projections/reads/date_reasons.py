@@ -57,6 +57,8 @@ REASON_IN_WORDS: Final = {
 """The reasons for people."""
 _SIGNED: Final = ("repricing", "backfill_difference", "breakage_estimate")
 """Kinds with an amount of either sign: a negative one is no mirror. Exchange differences are the others."""
+_MIRRORS: Final = ("reinstatement", "dispute_won")
+"""Kinds that mirror an entry of another kind: breakage, and a dispute opened."""
 _ENDS: Final = ("breakage", "pooled_breakage", "escheat")
 """Kinds that take what a block has left. They wait for its end, not for a gain."""
 
@@ -77,8 +79,9 @@ CLOSED_THROUGH: Final = """
 REASON: Final = f"""
     CASE WHEN n.accounting_date <= n.effective_date THEN '{DateReason.OWN_DAY}'
          WHEN n.accounting_date = {CLOSED_THROUGH} + 1 THEN '{DateReason.MONTH_CLOSED}'
-         WHEN (n.amount_minor < 0 OR (n.amount_minor = 0 AND (n.functional_minor < 0 OR n.credits < 0)))
-              AND NOT n.kind = ANY(:signed_kinds) THEN '{DateReason.MIRRORS}'
+         WHEN n.kind = ANY(:mirror_kinds) OR (
+              (n.amount_minor < 0 OR (n.amount_minor = 0 AND (n.functional_minor < 0 OR n.credits < 0)))
+              AND NOT n.kind = ANY(:signed_kinds)) THEN '{DateReason.MIRRORS}'
          WHEN n.kind = ANY(:block_kinds) THEN '{DateReason.BLOCK_GAINED_LATER}'
          ELSE '{DateReason.CAUSE_IS_LATER}' END
 """
@@ -117,5 +120,6 @@ def parameters_of(connection: AnyConnection, ledger: str, *, through: int) -> di
         "closed_at": closed_at,
         "closed": closed,
         "signed_kinds": [kind.name for kind in KINDS if kind.is_exchange or kind.name in _SIGNED],
+        "mirror_kinds": list(_MIRRORS),
         "block_kinds": [kind.name for kind in KINDS if kind.column is not None and kind.name not in _ENDS],
     }
