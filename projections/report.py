@@ -22,12 +22,14 @@ class Column(msgspec.Struct, frozen=True):
     ``money`` (minor units of the row's ``currency``), or ``functional`` (minor units of the ledger's currency).
     A value can be None: no value. ``added_by`` is ``sum`` or ``max``: how figures of several ledgers are combined.
     ``zero_says``: the column is shown to people also if all its values are zero, because zero is information here.
+    ``of_late``: it is shown to people only if a row of the table is booked on another day than that of its event.
     """
 
     name: str
     holds: str = "text"
     added_by: str = "sum"
     zero_says: bool = False
+    of_late: bool = False
 
 
 def stated(name: str) -> Column:

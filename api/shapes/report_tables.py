@@ -6,6 +6,7 @@ from rich.text import Text
 
 from api import terminal
 from api.shapes.reports import cells_of, tie_as_json
+from projections.reads.date_reasons import DateReason
 from projections.report import Column, Report, Table
 
 
@@ -55,11 +56,17 @@ def informative_columns(table: Table, functional: str) -> list[int]:
     return [at for at in range(len(table.columns)) if _is_informative(table, at, functional)]
 
 
+def _has_late_rows(table: Table, reason: int) -> bool:
+    return any(row[reason] != DateReason.OWN_DAY for row in table.rows)
+
+
 def _is_informative(table: Table, at: int, functional: str) -> bool:
     """True if a column has a figure that is not already in the column in the row's own currency."""
     column = table.columns[at]
     names = [each.name for each in table.columns]
     if column.name == "functional_currency":
+        return False
+    if column.of_late and not _has_late_rows(table, names.index("date_reason")):
         return False
     # Without a column of currencies, the functional figures are the only ones.
     if column.holds == "functional" and "currency" in names:

@@ -55,6 +55,8 @@ REASON_IN_WORDS: Final = {
     DateReason.CAUSE_IS_LATER: "it follows from something of this day",
 }
 """The reasons for people."""
+_MIRRORS: Final = ("reinstatement", "dispute_won")
+"""Kinds that mirror an entry of another kind: breakage, and a dispute opened."""
 _ENDS: Final = ("expired", "escheated")
 """Columns of kinds that take what a block has left. They wait for its end, not for a gain."""
 
@@ -75,8 +77,9 @@ CLOSED_THROUGH: Final = """
 REASON: Final = f"""
     CASE WHEN n.accounting_date <= n.effective_date THEN '{DateReason.OWN_DAY}'
          WHEN n.accounting_date = {CLOSED_THROUGH} + 1 THEN '{DateReason.MONTH_CLOSED}'
-         WHEN (n.amount_minor < 0 OR (n.amount_minor = 0 AND (n.functional_minor < 0 OR n.credits < 0)))
-              AND NOT n.kind = ANY(:signed_kinds) THEN '{DateReason.MIRRORS}'
+         WHEN n.kind = ANY(:mirror_kinds) OR (
+              (n.amount_minor < 0 OR (n.amount_minor = 0 AND (n.functional_minor < 0 OR n.credits < 0)))
+              AND NOT n.kind = ANY(:signed_kinds)) THEN '{DateReason.MIRRORS}'
          WHEN n.kind = ANY(:block_kinds) THEN '{DateReason.BLOCK_GAINED_LATER}'
          ELSE '{DateReason.CAUSE_IS_LATER}' END
 """
@@ -115,5 +118,6 @@ def parameters_of(connection: AnyConnection, ledger: str, *, through: int) -> di
         "closed_at": closed_at,
         "closed": closed,
         "signed_kinds": [kind.name for kind in KINDS if kind.is_exchange or kind.signed],
+        "mirror_kinds": list(_MIRRORS),
         "block_kinds": [k.name for k in KINDS if k.column is not None and not (k.column in _ENDS and k.sign < 0)],
     }

@@ -24,17 +24,27 @@ Key = tuple[int, int]
 """Position and number of an entry."""
 
 LINES: Final = f"""
--- A page of the entries between two positions, each with its event, the moment of its batch, the person behind it, and
--- the reason of its date.
-SELECT n.position, n.number, e.type, e.event_id, e.source, e.data::jsonb ->> 'by' AS by,
-       e.decision::jsonb #>> '{{approval,maker}}' AS maker, e.decision::jsonb #>> '{{approval,checker}}' AS checker,
-       n.customer, n.block_id, n.policy, n.kind, n.effective_date, n.accounting_date, {date_reasons.REASON} AS reason,
-       {date_reasons.CLOSED_THROUGH} AS closed_through, b.recorded_at, n.currency, n.amount_minor, n.functional_minor
-FROM entries n JOIN events e ON e.ledger = n.ledger AND e.position = n.position
-JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= n.position
-              ORDER BY b.last_position LIMIT 1) b ON true
-WHERE {MOVING} AND (n.position, n.number) > (:page_position, :page_number)
-ORDER BY n.position, n.number LIMIT :limit
+-- A page of the entries between two positions, each with the reason of its date, its event, the moment of its batch and
+-- the person behind it. Each event is read once, as the decision of a large draw is long.
+WITH page AS MATERIALIZED (
+    SELECT n.position, n.number, n.customer, n.block_id, n.policy, n.kind, n.effective_date, n.accounting_date,
+           {date_reasons.REASON} AS reason, {date_reasons.CLOSED_THROUGH} AS closed_through, n.currency,
+           n.amount_minor, n.functional_minor
+    FROM entries n
+    WHERE {MOVING} AND (n.position, n.number) > (:page_position, :page_number)
+    ORDER BY n.position, n.number LIMIT :limit
+), facts AS MATERIALIZED (
+    SELECT e.position, e.type, e.event_id, e.source, e.data::jsonb ->> 'by' AS by,
+           e.decision::jsonb #>> '{{approval,maker}}' AS maker,
+           e.decision::jsonb #>> '{{approval,checker}}' AS checker, b.recorded_at
+    FROM events e
+    JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= e.position
+                  ORDER BY b.last_position LIMIT 1) b ON true
+    WHERE e.ledger = :ledger AND e.position = ANY(ARRAY(SELECT DISTINCT position FROM page))
+)
+SELECT page.*, facts.type, facts.event_id, facts.source, facts.by, facts.maker, facts.checker, facts.recorded_at
+FROM page JOIN facts ON facts.position = page.position
+ORDER BY page.position, page.number
 """
 _LINE_COLUMNS: Final = (
     Column("position", "integer"),

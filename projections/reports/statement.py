@@ -249,10 +249,10 @@ def _overage_table(moved: Iterable[Any]) -> Table:
 
 
 _DATED: Final = (
-    Column("effective_date", "date"),
-    Column("date_reason"),
-    Column("closed_through", "date"),
-    Column("recorded_at"),
+    Column("effective_date", "date", of_late=True),
+    Column("date_reason", of_late=True),
+    Column("closed_through", "date", of_late=True),
+    Column("recorded_at", of_late=True),
 )
 
 

@@ -31,9 +31,10 @@ from api.service import Subledger
 from api.shapes import change_report
 from projections.close.close import close_period
 from subledger.events.envelope import format_time
+from subledger.events.own_data import Approvals
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
-from tests.building import noon, purchase, recorded, reversal, usage
+from tests.building import cloud_event, noon, purchase, recorded, reversal, usage
 from tests.conftest import NewLedger
 from tests.reading import columns_of, csv_rows, get_report, lines_of
 
@@ -127,6 +128,22 @@ def test_a_line_says_when_it_was_recorded_and_by_whom(client: TestClient, exampl
     assert line["position"] == found["to_position"]
 
 
+def test_a_line_names_the_two_people_behind_an_approved_event(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(policy="contract_liability", approvals=Approvals(voids=True))
+    recorded(service, ledger, purchase("A", "10"))
+    first = now_of(service, ledger)
+    void = cloud_event("void-1", "purchase.voided", "ann", noon("2026-01-12"), block_id="A", reason="wrong customer")
+    [waiting] = service.record(ledger, [void], by="maria")
+    assert waiting.approval_id is not None
+    service.decide_approval(ledger, waiting.approval_id, by="peter", allow=True)
+    found = get_report(client, ledger, "changes", from_known_at=first)
+    assert {(row["event_id"], row["who"]) for row in found["items"]} == {
+        ("void-1", "requested by maria, approved by peter")
+    }
+
+
 def test_a_month_that_was_closed_at_the_first_moment_has_not_changed(client: TestClient, example: Example) -> None:
     found = get_report(client, example.ledger, "changes", **{**example.asked, "as_of": "2026-01-31"})
     assert (found["items"], found["event_types"], found["next"]) == ([], [], None)
@@ -173,7 +190,7 @@ def test_the_history_of_a_block_explains_the_date_of_a_late_fact(
     ]
 
 
-def test_a_statement_explains_the_date_of_a_late_fact(client: TestClient, example: Example) -> None:
+def test_a_statement_explains_the_date_of_a_late_fact(command: Any, client: TestClient, example: Example) -> None:
     asked = {"customer": "ann", "as_of": "2026-02-28", "known_at": example.last}
     found = get_report(client, example.ledger, "statement", **asked)
     columns = ("date", "what", "value", "effective_date", "date_reason", "closed_through")
@@ -186,6 +203,9 @@ def test_a_statement_explains_the_date_of_a_late_fact(client: TestClient, exampl
     """)
     path = f"/v1/ledgers/{example.ledger}/reports/statement"
     assert "used, of 2026-01-25" in client.get(path, params={**asked, "format": "html"}).text
+    shown = ("statement", "--ledger", example.ledger, "--known-at", example.last, "--to")
+    assert "month_closed" in command(*shown, "2026-02-28", "--customer", "ann").stdout
+    assert "own_day" not in command(*shown, "2026-01-31", "--customer", "ann").stdout
 
 
 # --- forms ----------------------------------------------------------------------------------------------------------

@@ -192,6 +192,8 @@ def test_the_reason_of_a_date_is_right_for_every_entry(
             assert row["accounting_date"] == through + timedelta(days=1)
         elif in_closed:
             assert row["accounting_date"] > through + timedelta(days=1)
+        if row["kind"] in ("reinstatement", "dispute_won"):
+            assert row["date_reason"] in (DateReason.OWN_DAY, DateReason.MONTH_CLOSED, DateReason.MIRRORS)
     assert {row["date_reason"] for row in listed} >= {DateReason.OWN_DAY, DateReason.MONTH_CLOSED}
 
 

@@ -24,7 +24,7 @@ from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from tests.laws.test_judges import CUSTOMERS, World
 from tests.scratch_database import scratch_database
-from tests.store.tampering import LEDGER, differences
+from tests.store.tampering import LEDGER, differences, past_triggers
 from tests.store.test_balances import figures, of_lines
 
 Superuser = psycopg.Connection[tuple[Any, ...]]
@@ -47,7 +47,8 @@ def recorded(server_url: str) -> Iterator[tuple[Subledger, Superuser]]:
             for day in range(DAYS):
                 # The promise of an answer puts what follows after it: so days go by.
                 moment = start.replace(hour=1) + timedelta(days=day)
-                superuser.execute("UPDATE ledgers SET answered_through = %s", (moment,))
+                with past_triggers(url, "ledgers") as owner:
+                    owner.execute("UPDATE ledgers SET answered_through = %s", (moment,))
                 part = (
                     events[sum(sizes[:day]) : sum(sizes[: day + 1])] if day < DAYS - 1 else events[sum(sizes[:day]) :]
                 )

@@ -181,6 +181,7 @@ def balances(
         print_json(answer)
         return
     _print_balances(answer, customer or ledger, functional=functional)
+    out.print(answers.moment_sentence(view))
     print_notice(view)
 
 
