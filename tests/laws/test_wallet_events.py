@@ -179,11 +179,11 @@ def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> No
         drawn_functional=514,
     )
     assert (now.credits, now.price_minor, now.price_functional) == (9, 1500, 1850)
-    assert (now.tax_minor, now.taxed_minor, now.receivable_minor) == (190, 1500, 1690)
+    assert (now.tax_minor, now.taxed_minor, now.receivable_minor) == (285, 1500, 1785)
     assert now.losses_from == date(2026, 1, 8)
     less = case.does("block.repriced", 9, block_id="A", add_price="-2.00", reason="r")
     [now] = after(less).blocks
-    assert (now.taxed_minor, now.price_minor, now.receivable_minor) == (1300, 1300, 1490)
+    assert (now.tax_minor, now.taxed_minor, now.price_minor, now.receivable_minor) == (247, 1300, 1300, 1547)
     assert now.segment is not None
     assert (now.segment.credits, now.segment.price_minor) == (6, 871)
     untaxed = case.buys("B", 9)
