@@ -30,7 +30,7 @@ from subledger.store.database import Database, driver
 from subledger.store.distribution import is_distributed
 from subledger.store.timeouts import Timeouts
 from subledger.store.writing.collecting import collection_held_off
-from subledger.store.writing.rows import decode_wallet, encode_state
+from subledger.store.writing.rows import decode_wallet, encode_state, has_rows
 from subledger.wallet import Wallet
 
 EVENTS_A_WORKER: Final = 50_000
@@ -142,11 +142,8 @@ def database_snapshot(database: Database) -> Iterator[DatabaseSnapshot]:
 # --- values sent to another process -----------------------------------------------------------------------------------
 
 _KEPT_AS_TEXT: Final[dict[str, Callable[[str], Any]]] = {
-    "Wallet": decode_wallet,
-    **{
-        type.__name__: msgspec.json.Decoder(type).decode
-        for type in (Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort)
-    },
+    type.__name__: msgspec.json.Decoder(type).decode
+    for type in (Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort)
 }
 
 
@@ -163,7 +160,17 @@ def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
     return _from_text, (value.__class__.__name__, encode_state(value))
 
 
-for _type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort):
+def _wallet_as_texts(wallet: Wallet) -> tuple[Any, ...]:
+    """Pickles a wallet as the texts of its rows: those of its blocks and overages too, if they have rows."""
+    parts = [
+        [encode_state(value) for value in values] if has_rows(values) else []
+        for values in (wallet.blocks, wallet.overages)
+    ]
+    return decode_wallet, (encode_state(wallet), *parts)
+
+
+copyreg.pickle(Wallet, _wallet_as_texts)
+for _type in (Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool, Cohort):
     copyreg.pickle(_type, _as_text)
 
 
