@@ -114,6 +114,9 @@ def test_what_a_wallet_holds_is_found_by_its_name_and_nothing_else_is() -> None:
     with pytest.raises(IntegrityFault) as fault:
         HELD.state_of_overage(4)
     assert fault.value.facts["position"] == 4
+    with pytest.raises(IntegrityFault) as fault:
+        HELD.state_of_block("Z")
+    assert fault.value.facts["block_id"] == "Z"
 
 
 # --- what is finished leaves, and comes back ----------------------------------------------------------------------

@@ -441,6 +441,23 @@ def test_a_backfill_pays_the_oldest_overage_first_and_only_overage_that_its_bloc
     ], "what is paid is not paid again"
 
 
+def test_a_backfill_goes_on_to_the_last_credit_and_no_further() -> None:
+    case = Case(on_shortfall="backfill")
+    for _ in range(3):
+        case.uses("1", 2, overage_price="0.50", currency="USD")
+    assert told(case.buys("A", 3, credits="2", price="1.00")) == [
+        "01-03 purchase 100 block=A credits=2",
+        "01-03 overage_backfilled 50 block=A credits=1 overage=1",
+        "01-03 overage_backfilled 50 block=A credits=1 overage=2",
+    ]
+
+
+def test_a_fee_is_in_the_currency_of_its_payment() -> None:
+    case = in_euro()
+    step = case.does("payment.received", 3, amount="5.00", currency="EUR", processor="x", fee="0.25")
+    assert [(m.kind, m.amount_minor, m.currency) for m in step.decision.movements][-1] == ("processing_fee", 25, "EUR")
+
+
 def test_an_overage_at_the_blocks_own_price_is_backfilled_without_a_difference() -> None:
     case = Case(on_shortfall="backfill")
     case.uses("2", 10, overage_price="0.10", currency="USD")
