@@ -128,7 +128,7 @@ class Money(Positions):
         return payment.unapplied + payment.applied_to((None, None))
 
     def _free_balance(self, currency: str) -> int:
-        """What was left over of payments, less what is in dispute."""
+        """The unapplied money of payments, less the part in open disputes."""
         mine = [
             d for d in self.disputes.values() if (d.customer, d.currency, d.decided) == (self.customer, currency, False)
         ]
