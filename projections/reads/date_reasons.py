@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, text
 
-from subledger.kinds import KINDS
+from subledger.kinds import KINDS, Effect, Kind
 from subledger.periods import Period
 from subledger.store.reading.queries import AnyConnection, rows
 
@@ -55,8 +55,6 @@ REASON_IN_WORDS: Final = {
     DateReason.CAUSE_IS_LATER: "it follows from something of this day",
 }
 """The reasons for people."""
-_MIRRORS: Final = ("reinstatement", "dispute_won")
-"""Kinds that mirror an entry of another kind: breakage, and a dispute opened."""
 _ENDS: Final = ("expired", "escheated")
 """Columns of kinds that take what a block has left. They wait for its end, not for a gain."""
 
@@ -107,6 +105,11 @@ def dated_because(reason: str, closed_through: date | None) -> DatedBecause:
     return DatedBecause(reason=DateReason(reason), closed_through=closed_through if is_closed else None)
 
 
+def _mirrors(kind: Kind) -> bool:
+    """True for a kind that mirrors entries of another kind: breakage, or a dispute opened."""
+    return kind.effect is Effect.WINS_DISPUTE or (kind.column in _ENDS and kind.sign > 0)
+
+
 def parameters_of(connection: AnyConnection, ledger: str, *, through: int) -> dict[str, Any]:
     """Returns the parameters of the SQL above, for entries through a position."""
     closed_at, closed = [], []
@@ -118,6 +121,6 @@ def parameters_of(connection: AnyConnection, ledger: str, *, through: int) -> di
         "closed_at": closed_at,
         "closed": closed,
         "signed_kinds": [kind.name for kind in KINDS if kind.is_exchange or kind.signed],
-        "mirror_kinds": list(_MIRRORS),
+        "mirror_kinds": [kind.name for kind in KINDS if _mirrors(kind)],
         "block_kinds": [k.name for k in KINDS if k.column is not None and not (k.column in _ENDS and k.sign < 0)],
     }
