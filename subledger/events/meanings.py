@@ -158,14 +158,15 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
         "exchange_rate_missing",
     ),
     "credit_memo.issued": (
-        "missing_field", *_INVOICE, "wrong_currency", "exceeds_value", "block_disputed", "exchange_rate_missing",
+        "missing_field", *_INVOICE, "not_a_purchase", "wrong_currency", "exceeds_value", "block_disputed",
+        "exchange_rate_missing",
     ),
     "overage.billed": ("document_exists", "exceeds_overage", "exchange_rate_missing"),
     "breakage.estimated": (
         "unknown_cohort", "cohorts_fixed", "wrong_currency", "estimate_too_high", "estimate_too_low",
         "exchange_rate_missing",
     ),
-    "credits.escheated": (*_BLOCK, *_LIVE, "exchange_rate_missing"),
+    "credits.escheated": (*_BLOCK, "not_a_purchase", *_LIVE, "exchange_rate_missing"),
     "escheat.reclaimed": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
     "escheat.remitted": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
     "exchange_rate.set": ("wrong_currency",),

@@ -40,8 +40,8 @@ WEIGHTS = {
     "credits.transferred": 3, "payment.received": 14, "payment.applied": 3, "payout.settled": 3,
     "processor.adjusted": 2,
     "payment.refunded": 3, "dispute.opened": 8, "dispute.won": 5, "dispute.lost": 5, "receivable.written_off": 2,
-    "credit_memo.issued": 2, "overage.billed": 2, "breakage.estimated": 2, "credits.escheated": 4,
-    "escheat.reclaimed": 5, "escheat.remitted": 2,
+    "credit_memo.issued": 2, "overage.billed": 2, "breakage.estimated": 2, "credits.escheated": 6,
+    "escheat.reclaimed": 5, "escheat.remitted": 6,
 }  # fmt: skip
 
 
@@ -228,6 +228,7 @@ class _World:
         self.uses: list[tuple[str, str]] = []
         self.payments: list[tuple[str, str, str]] = []
         self.disputes: list[tuple[str, str]] = []
+        self.paid: list[tuple[str, str, str]] = []
         self.escheated: list[tuple[str, str, str]] = []
         self.invoices: list[tuple[str, str]] = []
 
@@ -347,6 +348,7 @@ class _World:
         customer, block, currency = self._block()
         payment, processor = f"p{self.count}", self._maybe("cards")
         self.payments.append((customer, payment, currency))
+        self.paid.append((customer, block, currency))
         return customer, {
             "amount": self._amount(25_000),
             "currency": currency,
@@ -436,7 +438,7 @@ class _World:
         return None, {"pool": f"pool-{currency}", **expected, "currency": currency, "evidence": "e"}
 
     def _credits_escheated(self) -> Any:
-        self.escheated.append(self._block())
+        self.escheated.append(self.chance.choice(self.paid[-6:]) if self.paid else self._block())
         customer, block, _ = self.escheated[-1]
         return customer, {"block_id": block}
 
