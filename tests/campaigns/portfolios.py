@@ -154,7 +154,8 @@ def _holding(bought: Bought, at: int) -> Holding:
         starts_at=_moment(bought.opened),
         expires_at=_moment(bought.expires),
         opened_at_position=at + 1,
-        last_gain_date=bought.opened,
+        opened_on=bought.opened,
+        losses_from=bought.opened,
     )
     months = sorted(bought.moved)
     return Holding(
@@ -163,7 +164,7 @@ def _holding(bought: Bought, at: int) -> Holding:
         starts_on=bought.opened,
         months=months,
         moved=[bought.moved[month] for month in months],
-        expiries=[(date.min, bought.expires if bought.expires.year < 9000 else NEVER)],
+        expiries=[(date.min, bought.expires - timedelta(days=1) if bought.expires.year < 9000 else NEVER)],
     )
 
 
