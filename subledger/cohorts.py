@@ -37,7 +37,7 @@ def cohort_of(issued: str, grouping: Grouping | None) -> str:
     year, _, part = issued.partition("-")
     if grouping == "year":
         return year
-    if grouping == "quarter" and not part.startswith("Q"):
+    if grouping == "quarter" and part.isdecimal():
         return f"{year}-Q{(int(part) + 2) // 3}"
     return issued
 

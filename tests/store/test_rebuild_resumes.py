@@ -253,11 +253,11 @@ def test_what_is_kept_of_another_log_is_not_used_though_it_is_as_long(
     service.record(LEDGER, [grant("lost", customer="c1"), grant("lost-too", customer="of-the-lost")])
     other.record(LEDGER, [grant("since", customer="c1"), grant("since-too", customer="of-the-other")])
     # Told of by the last share: what was recorded last is in what is kept.
-    done = _interrupted(service, tmp_path / "kept", 90)
+    done = _interrupted(service, tmp_path / "kept", 93)
     healthy = dump(other, LEDGER)
     _empty(other)
     counts = _resumed(other, tmp_path / "kept")
-    assert (counts.resumed_from, done) == (0, 90)
+    assert (counts.resumed_from, done) == (0, 93)
     assert dump(other, LEDGER) == healthy
     assert differences(other) == []
 
@@ -308,7 +308,7 @@ SPOILT: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("how", SPOILT)
 def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_path: Path, how: str) -> None:
     service, _ = own
-    _interrupted(service, tmp_path / "whole", 88)
+    _interrupted(service, tmp_path / "whole", 91)
     healthy = dump(service, LEDGER)
     names = _left(tmp_path / "whole" / "running")
     assert names == ["chain", "manifest", "share-0", "share-1", "share-2"]
@@ -318,7 +318,7 @@ def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_
         file.write_bytes(SPOILT[how](file.read_bytes()))
         _empty(service)
         counts = _resumed(service, tmp_path / name)
-        assert (counts.resumed_from == 88) is (name == "chain"), name
+        assert (counts.resumed_from == 91) is (name == "chain"), name
         assert (counts.resumed_from == 0) is (name == "manifest"), name
         assert dump(service, LEDGER) == healthy
         assert differences(service) == []
@@ -346,10 +346,10 @@ def _over_the_damage(service: Subledger, directory: Path) -> int:
 @pytest.mark.parametrize(
     ("table", "statement"),
     [
-        ("events", "UPDATE events SET data = replace(data, '2026-01', '2026-02') WHERE position = 88"),
-        ("events", "UPDATE events SET attributes = '{}' WHERE position = 88"),
-        ("events", "DELETE FROM events WHERE position = 88"),
-        ("batches", "UPDATE batches SET root = sha256('x') WHERE last_position = 88"),
+        ("events", "UPDATE events SET data = replace(data, '2026-01', '2026-02') WHERE position = 91"),
+        ("events", "UPDATE events SET attributes = '{}' WHERE position = 91"),
+        ("events", "DELETE FROM events WHERE position = 91"),
+        ("batches", "UPDATE batches SET root = sha256('x') WHERE last_position = 91"),
     ],
 )
 def test_going_on_never_goes_past_a_damage(
@@ -364,11 +364,11 @@ def test_going_on_never_goes_past_a_damage(
     monkeypatch.setattr(folding, "SAVED_EVERY", saved_every)
     tamper(url, table, statement)
     before = dump(service, LEDGER)
-    assert _over_the_damage(service, tmp_path) == 88
+    assert _over_the_damage(service, tmp_path) == 91
     for _ in range(2):
         with pytest.raises(IntegrityFault) as refused:
             _resumed(service, tmp_path / "kept")
-        assert refused.value.facts["position"] == 88
+        assert refused.value.facts["position"] == 91
         assert _left(tmp_path / "kept") == ["lock"], "the next one reads everything"
         assert dump(service, LEDGER) == before
 
@@ -377,8 +377,8 @@ def test_going_on_never_goes_past_a_damage(
     ("table", "column", "changed", "position"),
     [
         ("events", "attributes", "'{}'", 70),
-        ("events", "data", "replace(data, '2026-01', '2026-02')", 88),  # the close: every share folds it, one hashes it
-        ("batches", "root", "sha256('x')", 88),
+        ("events", "data", "replace(data, '2026-01', '2026-02')", 91),  # the close: every share folds it, one hashes it
+        ("batches", "root", "sha256('x')", 91),
     ],
 )
 def test_a_damage_that_was_met_and_put_right_leaves_no_trace_in_what_goes_on(
