@@ -67,14 +67,11 @@ class ReversedUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.restored.get(block_id or "", NO_PORTION)
 
 
-class DocumentPart(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,
-    rename={"block_id": "block", "invoice_id": "invoice", "amount_minor": "amount"},
-):
+_PART: Final = {"block_id": "block", "invoice_id": "invoice", "amount_minor": "amount"}
+"""Names of the fields of a part, and of a refund, in what is stored."""
+
+
+class DocumentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
     """A part of a payment or of a dispute: the block or the invoice that it is for."""
 
     block_id: str | None = None
@@ -82,14 +79,7 @@ class DocumentPart(
     amount_minor: int
 
 
-class RefundOwed(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,
-    rename={"block_id": "block", "invoice_id": "invoice", "amount_minor": "amount"},
-):
+class RefundOwed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
     """An amount that is owed back to the customer, of a block or an invoice; ``disputes`` counts those that hold it."""
 
     block_id: str | None = None

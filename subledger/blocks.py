@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from subledger.availability import Changes, Portion, first_day, first_draw, least_credits
 from subledger.lapses import Lapse, Lapses
@@ -340,6 +341,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     def value_of(self, credits: Decimal) -> int:
         """Returns the carrying amount of ``credits``, in proportion to the remaining credits."""
         return self.carrying_minor if credits == self.remaining else share(self.carrying_minor, credits, self.remaining)
+
+    def breakable_after(self, on: date) -> Block:
+        """The block of which nothing is breakage before a day."""
+        return replace(self, breakable_from=on if self.breakable_from is None else max(self.breakable_from, on))
+
+    def paid_through(self, processor: str | None, amount: int) -> Block:
+        """The block that a processor's money paid for, or that was charged or paid back through one (negative)."""
+        through = max(self.processor_minor + amount, 0)
+        return replace(self, processor=processor or self.processor, processor_minor=through)
 
     def status(self, at: datetime) -> BlockStatus:
         """The status at a moment, by the events recorded so far."""

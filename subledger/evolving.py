@@ -1,30 +1,19 @@
 """Evolving: the change of a wallet by a decision, movement by movement.
 
-Owns: ``evolve``, and the effect of each kind of movement on a block, an overage, a billing document. Does not own: the
-values (wallet, billing_documents), the decision (deciding), the ledger's own books (books). Pure and total: replaying a
-log gives the same wallets.
+Owns: ``evolve``, and the effect of each kind of movement on a block and an overage. Does not own: payments, invoices
+and disputes (evolving_documents), the values (wallet, billing_documents), the decision (deciding), the ledger's own
+books (books). Pure and total: replaying a log gives the same wallets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 
 from msgspec.structs import replace
 
 from subledger import lapses as lapses_of
 from subledger.availability import Change, Changes, Portion, negative, remembered, with_change
-from subledger.billing_documents import (
-    BillingDocument,
-    Dispute,
-    DocumentPart,
-    Invoice,
-    Overage,
-    Payment,
-    moved,
-    refunds_after,
-    standing_name,
-)
+from subledger.billing_documents import Overage, moved, refunds_after, standing_name
 from subledger.blocks import NO_PORTION, PAID, ZERO, Block, Segment
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
@@ -35,16 +24,12 @@ from subledger.events.data import (
     CreditsGranted,
     CreditsPurchased,
     DisputeLost,
-    DisputeOpened,
     DisputeWon,
-    OverageBilled,
-    PaymentApplied,
     PaymentReceived,
-    PaymentRefunded,
 )
 from subledger.events.envelope import Event
+from subledger.evolving_documents import remember_document
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
-from subledger.money import credits_share
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
 
@@ -69,7 +54,7 @@ def evolve(
         if decision.original_position is not None:
             wallet = _remember_reversal(wallet, decision, decision.original_position)
         if type(event.data) is not CreditsConsumed:  # usage makes no document, and is nearly everything
-            wallet = _remember_document(wallet, event, decision, functional_currency)
+            wallet = remember_document(wallet, event, decision, functional_currency)
     return wallet
 
 
@@ -100,11 +85,11 @@ def _apply(
     if movement.block_id is None:
         return wallet
     if kind.opens_block:
-        return _with_block(wallet, _new_block(event, decision, movement, position, functional_currency))
+        return wallet.with_block(_new_block(event, decision, movement, position, functional_currency))
     block = wallet.state_of_block(movement.block_id)
     if movement.kind == "overage_backfilled":
         wallet = _settle(wallet, event, movement)
-    return _with_block(wallet, _changed(block, event, movement, kind, closed_through))
+    return wallet.with_block(_changed(block, event, movement, kind, closed_through))
 
 
 def block_after(block: Block, event: Event, movement: Movement) -> Block:
@@ -152,9 +137,9 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
         case None:
             block = _without_value(block, event, movement, kind.effect, closed_through)
     if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE:
-        block = replace(_paid_through(block, None, -amount), disputed_minor=block.disputed_minor - amount)
+        block = replace(block.paid_through(None, -amount), disputed_minor=block.disputed_minor - amount)
     if kind.debit_role == "refunds_payable" and kind.credit_role == "processor_clearing":
-        block = _paid_through(block, None, -amount)
+        block = block.paid_through(None, -amount)
     if kind.gives_up:
         block = replace(block, given_up_minor=block.given_up_minor + amount)
     if kind.cancels:
@@ -240,11 +225,6 @@ def _owing(block: Block, amount: int, on: date) -> Block:
     return replace(block, receivable_minor=block.receivable_minor + amount, receivable_from=days)
 
 
-def _breakable_from(block: Block, on: date) -> Block:
-    """A block of which nothing is breakage before a day."""
-    return replace(block, breakable_from=on if block.breakable_from is None else max(block.breakable_from, on))
-
-
 def _without_value(
     block: Block, event: Event, movement: Movement, effect: Effect, closed_through: date | None
 ) -> Block:
@@ -254,7 +234,7 @@ def _without_value(
         case Effect.CHANGES_EXPIRY:
             expires_at = event.data.expires_at if isinstance(event.data, BlockExpiryChanged) else block.expires_at
             passed = expires_at is not None and expires_at <= event.occurred_at
-            block = _breakable_from(block, movement.accounting_date)
+            block = block.breakable_after(movement.accounting_date)
             return replace(block, expires_at=expires_at, expired=block.expired and passed)
         case Effect.TAXES:
             return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
@@ -273,7 +253,7 @@ def _without_value(
         case Effect.OPENS_DISPUTE:
             return replace(block, disputes=block.disputes + 1, disputed_minor=block.disputed_minor + amount)
         case Effect.APPLIES_PAYMENT if isinstance(event.data, PaymentReceived) and event.data.processor is not None:
-            return _paid_through(block, event.data.processor, amount)
+            return block.paid_through(event.data.processor, amount)
         case Effect.WINS_DISPUTE:
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:
@@ -283,12 +263,6 @@ def _without_value(
             changes, losses_from = _dated(block, by_day, closed_through)
             return replace(block, price_functional=worth, changes=changes, losses_from=losses_from)
     return block
-
-
-def _paid_through(block: Block, processor: str | None, amount: int) -> Block:
-    """A block that a processor's money paid for, or that was charged or paid back through one (negative)."""
-    through = max(block.processor_minor + amount, 0)
-    return replace(block, processor=processor or block.processor, processor_minor=through)
 
 
 def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
@@ -364,11 +338,6 @@ def _with_refunds(wallet: Wallet, movement: Movement, kind: Kind, functional_cur
     return replace(wallet, refunds_owed=refunds)
 
 
-def _with_block(wallet: Wallet, changed: Block) -> Wallet:
-    """The wallet with one block replaced or added, still in draw order."""
-    return replace(wallet, blocks=wallet.blocks.with_value(changed))
-
-
 def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
     """The wallet with new overage, or with a part of its overage reversed."""
     if movement.credits > 0:
@@ -432,185 +401,3 @@ def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wal
     return replace(
         wallet, reversed_usages=wallet.reversed_usages.with_value(replace(reversed_usage, restored=restored))
     )
-
-
-# --- payments, invoices, disputes ---------------------------------------------------------------------------
-
-
-def _remember_document(wallet: Wallet, event: Event, decision: Decision, functional_currency: str) -> Wallet:
-    """The wallet with the payments, invoices and disputes that later events may refer to."""
-    movements = decision.movements
-    match event.data:
-        case PaymentReceived() as received if received.payment_id is not None:
-            payment = Payment(
-                payment_id=received.payment_id,
-                currency=received.settles_currency or received.currency,
-                processor=received.processor,
-                applied=_parts(movements, Effect.APPLIES_PAYMENT),
-                open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED) - _applied_later(movements),
-                received_on=min(movement.accounting_date for movement in movements),
-            )
-            wallet = _with_document(wallet, payment)
-        case PaymentApplied() | PaymentRefunded() as spent if spent.payment_id is not None:
-            payment = wallet.state_of_document(Payment, spent.payment_id)
-            applied = _parts(movements, Effect.APPLIES_PAYMENT)
-            amount = sum(part.amount_minor for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
-            returned = tuple(
-                DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
-                for m in movements
-                if KIND_BY_NAME[m.kind].debit_role == "refunds_payable" and (m.block_id or m.invoice_id)
-            )
-            changed = replace(
-                payment,
-                applied=payment.applied + applied,
-                returned=payment.returned + returned,
-                open_minor=payment.open_minor - amount,
-            )
-            wallet = _with_document(wallet, changed)
-            if payment.processor is not None and isinstance(spent, PaymentApplied):
-                for part in applied:
-                    if part.block_id is not None:
-                        block = wallet.state_of_block(part.block_id)
-                        paid = _paid_through(block, payment.processor, part.amount_minor)
-                        wallet = _with_block(wallet, paid)
-        case OverageBilled() as billed:
-            invoiced_on = max(movement.accounting_date for movement in movements)
-            invoice = Invoice(invoice_id=billed.invoice_id, currency=billed.currency, invoiced_on=invoiced_on)
-            wallet = _with_document(wallet, invoice)
-        case DisputeOpened() as opened:
-            dispute = Dispute(
-                dispute_id=opened.dispute_id,
-                currency=movements[0].currency or functional_currency,
-                processor=movements[0].processor,
-                payment_id=opened.payment_id,
-                parts=_parts(movements, Effect.OPENS_DISPUTE),
-                opened_on=max(movement.accounting_date for movement in movements),
-            )
-            wallet = _with_document(_with_disputed(_frozen(wallet, dispute), dispute, dispute.parts), dispute)
-        case DisputeWon() | DisputeLost() as ended:
-            dispute = wallet.state_of_document(Dispute, ended.dispute_id)
-            ended_on = max(movement.accounting_date for movement in movements)
-            for part in dispute.parts:
-                if part.block_id is not None:
-                    block = _breakable_from(wallet.state_of_block(part.block_id), ended_on)
-                    disputes = block.disputes - 1
-                    frozen = block.frozen if disputes else ZERO
-                    wallet = _with_block(wallet, replace(block, disputes=disputes, frozen=frozen))
-                wallet = _with_held_refunds(wallet, part, -1)
-                if _is_balance(part):
-                    wallet = _with_held_balance(wallet, dispute.currency, -part.amount_minor)
-            won = _parts(movements, Effect.WINS_DISPUTE)
-            won = tuple(replace(part, amount_minor=-part.amount_minor) for part in won)
-            wallet = _with_disputed(wallet, dispute, won)
-            if dispute.payment_id is not None:
-                wallet = _without_balance(wallet, dispute.payment_id, movements)
-            decided = "won" if isinstance(ended, DisputeWon) else "lost"
-            wallet = _with_document(wallet, replace(dispute, decided=decided))
-    for movement in movements:
-        if movement.invoice_id is not None and KIND_BY_NAME[movement.kind].debit_role != "refunds_payable":
-            wallet = _with_document(wallet, _invoiced(wallet, movement))
-    return wallet
-
-
-def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
-    """The wallet in which a new dispute freezes its blocks: credits in proportion to the claim, and refunds owed.
-
-    What is owed back already is disputed first: no credits stand behind it.
-    """
-    for part in dispute.parts:
-        owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
-        wallet = _with_held_refunds(wallet, part, 1)
-        if _is_balance(part):
-            wallet = _with_held_balance(wallet, dispute.currency, part.amount_minor)
-        if part.block_id is None:
-            continue
-        block, amount = wallet.state_of_block(part.block_id), max(part.amount_minor - owed, 0)
-        # A block that is disputed whole is frozen with all that comes back to it.
-        whole = amount >= block.claim_minor
-        frozen = block.credits if whole else credits_share(block.remaining, amount, block.claim_minor)
-        wallet = _with_block(wallet, replace(block, frozen=min(block.frozen + frozen, block.credits)))
-    return wallet
-
-
-def _key(part: DocumentPart) -> tuple[str | None, str | None]:
-    return (part.block_id, part.invoice_id)
-
-
-def _is_balance(part: DocumentPart) -> bool:
-    """True for the unapplied part of a payment."""
-    return part.block_id is None and part.invoice_id is None
-
-
-def _with_held_balance(wallet: Wallet, currency: str, change: int) -> Wallet:
-    """The wallet of whose unapplied money open disputes hold more, or less: it is not paid back meanwhile."""
-    held = {**wallet.balance_held, currency: wallet.balance_held.get(currency, 0) + change}
-    return replace(wallet, balance_held={name: amount for name, amount in sorted(held.items()) if amount})
-
-
-def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Wallet:
-    """The wallet whose refunds of a part are held by a dispute more, or less: they are not paid meanwhile."""
-    refunds = tuple(
-        replace(r, disputes=max(r.disputes + change, 0)) if (r.block_id, r.invoice_id) == _key(part) else r
-        for r in wallet.refunds_owed
-    )
-    return wallet if refunds == wallet.refunds_owed else replace(wallet, refunds_owed=refunds)
-
-
-def _without_balance(wallet: Wallet, payment_id: str, movements: tuple[Movement, ...]) -> Wallet:
-    """The wallet whose disputed payment has lost of its unapplied part."""
-    lost = sum(movement.amount_minor for movement in movements if movement.kind == "dispute_lost_balance")
-    if not lost:
-        return wallet
-    payment = wallet.state_of_document(Payment, payment_id)
-    disputed = (*payment.disputed, DocumentPart(amount_minor=-lost))
-    return _with_document(wallet, replace(payment, disputed=disputed, open_minor=payment.open_minor - lost))
-
-
-def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[DocumentPart, ...]) -> Wallet:
-    """The wallet whose disputed payment, if one was named, knows of these parts."""
-    if dispute.payment_id is None:
-        return wallet
-    payment = wallet.state_of_document(Payment, dispute.payment_id)
-    return _with_document(wallet, replace(payment, disputed=payment.disputed + parts))
-
-
-def _with_effect(movements: tuple[Movement, ...], effect: Effect) -> Iterator[Movement]:
-    return (movement for movement in movements if KIND_BY_NAME[movement.kind].effect is effect)
-
-
-def _parts(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPart, ...]:
-    return tuple(
-        DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
-        for m in _with_effect(movements, effect)
-    )
-
-
-def _sum(movements: tuple[Movement, ...], effect: Effect) -> int:
-    return sum(movement.amount_minor for movement in _with_effect(movements, effect))
-
-
-def _applied_later(movements: tuple[Movement, ...]) -> int:
-    """The part of a payment that waits for the day of its invoice, and is applied then by the same event."""
-    return sum(movement.amount_minor for movement in movements if movement.kind == "payment_applied")
-
-
-def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
-    """The invoice of billed overage after a movement on it."""
-    invoice = wallet.state_of_document(Invoice, movement.invoice_id or "")
-    kind, amount = KIND_BY_NAME[movement.kind], movement.amount_minor
-    owed = (kind.debit_role == "accounts_receivable") - (kind.credit_role == "accounts_receivable")
-    takes_tax = kind.effect in (Effect.REVERSES_TAX, Effect.TAKES_TAX)
-    disputed = (kind.debit_role == "disputes_receivable") - (kind.credit_role == "disputes_receivable")
-    return replace(
-        invoice,
-        billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
-        tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
-        conceded_minor=invoice.conceded_minor + (amount if kind.effect is Effect.CONCEDES else 0),
-        tax_taken_minor=invoice.tax_taken_minor + (amount if takes_tax else 0),
-        disputed_minor=invoice.disputed_minor + amount * disputed,
-        receivable_minor=invoice.receivable_minor + owed * amount,
-    )
-
-
-def _with_document(wallet: Wallet, changed: BillingDocument) -> Wallet:
-    return replace(wallet, documents=wallet.documents.with_value(changed))

@@ -177,6 +177,14 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The standing of a role in a currency, debits positive."""
         return self.standings.get(standing_name(role, currency, block_id), NO_STANDING)
 
+    def with_block(self, changed: Block) -> Wallet:
+        """The wallet with one block replaced or added, still in draw order."""
+        return replace(self, blocks=self.blocks.with_value(changed))
+
+    def with_document(self, changed: BillingDocument) -> Wallet:
+        """The wallet with one document replaced or added."""
+        return replace(self, documents=self.documents.with_value(changed))
+
     def free_balance(self, currency: str) -> int:
         """The unapplied amount of a currency that no open dispute holds."""
         return max(-self.standing("customer_balance", currency)[0] - self.balance_held.get(currency, 0), 0)

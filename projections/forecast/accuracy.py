@@ -27,12 +27,7 @@ class Compared(NamedTuple):
     is_within: int | None
 
 
-_TRIAL_COLUMNS: Final = (
-    Column("made_on", "date"),
-    Column("months", "integer"),
-    Column("currency"),
-    Column("what"),
-    stated("opening"),
+BESIDE_ACTUAL: Final = (
     stated("forecast"),
     stated("low"),
     stated("high"),
@@ -42,6 +37,15 @@ _TRIAL_COLUMNS: Final = (
     stated("run_rate"),
     stated("last_month"),
     stated("nothing_used"),
+)
+"""Columns of a forecast beside the actual amount, with the simpler methods."""
+_TRIAL_COLUMNS: Final = (
+    Column("made_on", "date"),
+    Column("months", "integer"),
+    Column("currency"),
+    Column("what"),
+    stated("opening"),
+    *BESIDE_ACTUAL,
 )
 
 

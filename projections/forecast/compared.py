@@ -9,27 +9,14 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Final
 
-from projections.forecast.accuracy import Compared, accuracy_table
+from projections.forecast.accuracy import BESIDE_ACTUAL, Compared, accuracy_table
 from projections.forecast.backtest import FORECAST, LAST_MONTH, NOTHING_USED, RUN_RATE, Actuals, actuals_of
 from projections.forecast.bands import Band, Bands, within
 from projections.forecast.holdings import Holding, last_whole_month, month_number, month_of
 from projections.forecast.prospects import BREAKAGE, MEASURES, Prospect
-from projections.report import Column, Table, stated
+from projections.report import Column, Table
 
-COMPARED: Final = (
-    Column("period"),
-    Column("currency"),
-    Column("what"),
-    stated("forecast"),
-    stated("low"),
-    stated("high"),
-    stated("actual"),
-    stated("error"),
-    Column("within", "integer"),
-    stated("run_rate"),
-    stated("last_month"),
-    stated("nothing_used"),
-)
+COMPARED: Final = (Column("period"), Column("currency"), Column("what"), *BESIDE_ACTUAL)
 
 
 def compared_tables(

@@ -1,0 +1,202 @@
+"""Evolving documents: the change of a wallet's payments, invoices and disputes by a decision.
+
+Owns: what later events may ask of a document, and what a dispute holds until it is decided. Does not own: the effect of
+movements on blocks and overages (evolving), the values (billing_documents). Pure and total, as evolving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from subledger.billing_documents import Dispute, DocumentPart, Invoice, Payment
+from subledger.blocks import ZERO
+from subledger.events.data import (
+    DisputeLost,
+    DisputeOpened,
+    DisputeWon,
+    OverageBilled,
+    PaymentApplied,
+    PaymentReceived,
+    PaymentRefunded,
+)
+from subledger.events.envelope import Event
+from subledger.kinds import KIND_BY_NAME, Effect
+from subledger.money import credits_share
+from subledger.wallet import Decision, Movement, Wallet
+
+
+def remember_document(wallet: Wallet, event: Event, decision: Decision, functional_currency: str) -> Wallet:
+    """The wallet with the payments, invoices and disputes that later events may refer to."""
+    movements = decision.movements
+    match event.data:
+        case PaymentReceived() as received if received.payment_id is not None:
+            payment = Payment(
+                payment_id=received.payment_id,
+                currency=received.settles_currency or received.currency,
+                processor=received.processor,
+                applied=_parts(movements, Effect.APPLIES_PAYMENT),
+                open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED) - _applied_later(movements),
+                received_on=min(movement.accounting_date for movement in movements),
+            )
+            wallet = wallet.with_document(payment)
+        case PaymentApplied() | PaymentRefunded() as spent if spent.payment_id is not None:
+            payment = wallet.state_of_document(Payment, spent.payment_id)
+            applied = _parts(movements, Effect.APPLIES_PAYMENT)
+            amount = sum(part.amount_minor for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
+            returned = tuple(
+                DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
+                for m in movements
+                if KIND_BY_NAME[m.kind].debit_role == "refunds_payable" and (m.block_id or m.invoice_id)
+            )
+            changed = replace(
+                payment,
+                applied=payment.applied + applied,
+                returned=payment.returned + returned,
+                open_minor=payment.open_minor - amount,
+            )
+            wallet = wallet.with_document(changed)
+            if payment.processor is not None and isinstance(spent, PaymentApplied):
+                for part in applied:
+                    if part.block_id is not None:
+                        block = wallet.state_of_block(part.block_id)
+                        paid = block.paid_through(payment.processor, part.amount_minor)
+                        wallet = wallet.with_block(paid)
+        case OverageBilled() as billed:
+            invoiced_on = max(movement.accounting_date for movement in movements)
+            invoice = Invoice(invoice_id=billed.invoice_id, currency=billed.currency, invoiced_on=invoiced_on)
+            wallet = wallet.with_document(invoice)
+        case DisputeOpened() as opened:
+            dispute = Dispute(
+                dispute_id=opened.dispute_id,
+                currency=movements[0].currency or functional_currency,
+                processor=movements[0].processor,
+                payment_id=opened.payment_id,
+                parts=_parts(movements, Effect.OPENS_DISPUTE),
+                opened_on=max(movement.accounting_date for movement in movements),
+            )
+            wallet = _with_disputed(_frozen(wallet, dispute), dispute, dispute.parts).with_document(dispute)
+        case DisputeWon() | DisputeLost() as ended:
+            dispute = wallet.state_of_document(Dispute, ended.dispute_id)
+            ended_on = max(movement.accounting_date for movement in movements)
+            for part in dispute.parts:
+                if part.block_id is not None:
+                    block = wallet.state_of_block(part.block_id).breakable_after(ended_on)
+                    disputes = block.disputes - 1
+                    frozen = block.frozen if disputes else ZERO
+                    wallet = wallet.with_block(replace(block, disputes=disputes, frozen=frozen))
+                wallet = _with_held_refunds(wallet, part, -1)
+                if _is_balance(part):
+                    wallet = _with_held_balance(wallet, dispute.currency, -part.amount_minor)
+            won = _parts(movements, Effect.WINS_DISPUTE)
+            won = tuple(replace(part, amount_minor=-part.amount_minor) for part in won)
+            wallet = _with_disputed(wallet, dispute, won)
+            if dispute.payment_id is not None:
+                wallet = _without_balance(wallet, dispute.payment_id, movements)
+            decided = "won" if isinstance(ended, DisputeWon) else "lost"
+            wallet = wallet.with_document(replace(dispute, decided=decided))
+    for movement in movements:
+        if movement.invoice_id is not None and KIND_BY_NAME[movement.kind].debit_role != "refunds_payable":
+            wallet = wallet.with_document(_invoiced(wallet, movement))
+    return wallet
+
+
+def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
+    """The wallet in which a new dispute freezes its blocks: credits in proportion to the claim, and refunds owed.
+
+    What is owed back already is disputed first: no credits stand behind it.
+    """
+    for part in dispute.parts:
+        owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
+        wallet = _with_held_refunds(wallet, part, 1)
+        if _is_balance(part):
+            wallet = _with_held_balance(wallet, dispute.currency, part.amount_minor)
+        if part.block_id is None:
+            continue
+        block, amount = wallet.state_of_block(part.block_id), max(part.amount_minor - owed, 0)
+        # A block that is disputed whole is frozen with all that comes back to it.
+        whole = amount >= block.claim_minor
+        frozen = block.credits if whole else credits_share(block.remaining, amount, block.claim_minor)
+        wallet = wallet.with_block(replace(block, frozen=min(block.frozen + frozen, block.credits)))
+    return wallet
+
+
+def _key(part: DocumentPart) -> tuple[str | None, str | None]:
+    return (part.block_id, part.invoice_id)
+
+
+def _is_balance(part: DocumentPart) -> bool:
+    """True for the unapplied part of a payment."""
+    return part.block_id is None and part.invoice_id is None
+
+
+def _with_held_balance(wallet: Wallet, currency: str, change: int) -> Wallet:
+    """The wallet of whose unapplied money open disputes hold more, or less: it is not paid back meanwhile."""
+    held = {**wallet.balance_held, currency: wallet.balance_held.get(currency, 0) + change}
+    return replace(wallet, balance_held={name: amount for name, amount in sorted(held.items()) if amount})
+
+
+def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Wallet:
+    """The wallet whose refunds of a part are held by a dispute more, or less: they are not paid meanwhile."""
+    refunds = tuple(
+        replace(r, disputes=max(r.disputes + change, 0)) if (r.block_id, r.invoice_id) == _key(part) else r
+        for r in wallet.refunds_owed
+    )
+    return wallet if refunds == wallet.refunds_owed else replace(wallet, refunds_owed=refunds)
+
+
+def _without_balance(wallet: Wallet, payment_id: str, movements: tuple[Movement, ...]) -> Wallet:
+    """The wallet whose disputed payment has lost of its unapplied part."""
+    lost = sum(movement.amount_minor for movement in movements if movement.kind == "dispute_lost_balance")
+    if not lost:
+        return wallet
+    payment = wallet.state_of_document(Payment, payment_id)
+    disputed = (*payment.disputed, DocumentPart(amount_minor=-lost))
+    return wallet.with_document(replace(payment, disputed=disputed, open_minor=payment.open_minor - lost))
+
+
+def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[DocumentPart, ...]) -> Wallet:
+    """The wallet whose disputed payment, if one was named, knows of these parts."""
+    if dispute.payment_id is None:
+        return wallet
+    payment = wallet.state_of_document(Payment, dispute.payment_id)
+    return wallet.with_document(replace(payment, disputed=payment.disputed + parts))
+
+
+def _with_effect(movements: tuple[Movement, ...], effect: Effect) -> Iterator[Movement]:
+    return (movement for movement in movements if KIND_BY_NAME[movement.kind].effect is effect)
+
+
+def _parts(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPart, ...]:
+    return tuple(
+        DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
+        for m in _with_effect(movements, effect)
+    )
+
+
+def _sum(movements: tuple[Movement, ...], effect: Effect) -> int:
+    return sum(movement.amount_minor for movement in _with_effect(movements, effect))
+
+
+def _applied_later(movements: tuple[Movement, ...]) -> int:
+    """The part of a payment that waits for the day of its invoice, and is applied then by the same event."""
+    return sum(movement.amount_minor for movement in movements if movement.kind == "payment_applied")
+
+
+def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
+    """The invoice of billed overage after a movement on it."""
+    invoice = wallet.state_of_document(Invoice, movement.invoice_id or "")
+    kind, amount = KIND_BY_NAME[movement.kind], movement.amount_minor
+    owed = (kind.debit_role == "accounts_receivable") - (kind.credit_role == "accounts_receivable")
+    takes_tax = kind.effect in (Effect.REVERSES_TAX, Effect.TAKES_TAX)
+    disputed = (kind.debit_role == "disputes_receivable") - (kind.credit_role == "disputes_receivable")
+    return replace(
+        invoice,
+        billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
+        tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
+        conceded_minor=invoice.conceded_minor + (amount if kind.effect is Effect.CONCEDES else 0),
+        tax_taken_minor=invoice.tax_taken_minor + (amount if takes_tax else 0),
+        disputed_minor=invoice.disputed_minor + amount * disputed,
+        receivable_minor=invoice.receivable_minor + owed * amount,
+    )
