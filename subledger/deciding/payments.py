@@ -204,7 +204,7 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
     amount = minor(data.amount, data.currency, "amount")
-    unapplied = min(payment.unapplied_minor, -wallet.standing("customer_balance", data.currency)[0])
+    unapplied = min(payment.unapplied_minor, wallet.free_balance(data.currency))
     at_most(
         amount, unapplied, data.currency, errors.ExceedsPayment, "the amount exceeds the unapplied part of the payment"
     )

@@ -116,7 +116,7 @@ class Money(Positions):
         self.allow(payment.currency == data["currency"], "wrong_currency")
         self._same_currency(data, receivables)
         amount = self.amount(data)
-        unapplied = min(self._unapplied(payment), -self.stands(BALANCE, payment.currency))
+        unapplied = min(self._unapplied(payment), self._free_balance(payment.currency))
         self.allow(amount <= unapplied, "exceeds_payment")
         self.allow(amount <= sum((b or i).owed for b, i in receivables), "exceeds_receivable")
         payment.parts += self._settle(receivables, amount, through=payment.processor, debit=BALANCE, how="both")

@@ -108,6 +108,9 @@ def test_unapplied_money_in_a_dispute_is_not_paid_back_meanwhile() -> None:
     assert (error.code, error.expected) == ("nothing_owed", "at most 50.00")
     case.does("payment.refunded", 4, amount="50.00", currency="USD")
     assert case.is_refused("dispute.opened", 5, dispute_id="E", payment_id="Q").code == "exceeds_payment"
+    case.buys("A", 5, price="50.00", credits="50")
+    applied = {"payment_id": "Q", "amount": "0.01", "currency": "USD", "block_id": "A"}
+    assert case.is_refused("payment.applied", 5, **applied).code == "exceeds_payment", "it was paid back"
     case.does("dispute.won", 6, dispute_id="D", amount="60.00", currency="USD")
     assert case.is_refused("payment.refunded", 7, amount="60.01", currency="USD").code == "nothing_owed"
     case.does("payment.refunded", 7, amount="60.00", currency="USD")
