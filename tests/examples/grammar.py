@@ -75,10 +75,6 @@ def _taken_back(words: Words) -> dict[str, Any]:
     return {"event_id": words["used"], "reason": "correction", **_not_all(words)}
 
 
-def _undone(words: Words) -> dict[str, Any]:
-    return {"event_id": words["undone"], "reason": "a mistake"}
-
-
 def _not_all(words: Words) -> dict[str, Any]:
     return {} if words["credits"] == "all" else {"credits": words["credits"]}
 
@@ -157,7 +153,6 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ with tax {tax}][ ({id})]"
      "[, {on_shortfall} at {overage_price}[ {currency}]]", "credits.consumed", _used),
     ("{day} {who} takes back {credits} of {used}", "consumption.reversed", _taken_back),
-    ("{day} {undone}[ of {who}] is undone", "event.reversed", _undone),
     ("{day} {who} cancels[ {credits} of] {block_id}", "purchase.voided",
      lambda w: {**_of("block_id", "credits")(w), "reason": "cancelled"}),
     ("{day} {who} gives back[ {credits} of] {block_id}[ for {amount}[ {currency}]]", "credits.refunded",

@@ -10,13 +10,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from projections.close.close import close_period
-from projections.reports import breakage_estimates
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
@@ -341,49 +339,6 @@ def test_an_answer_stays_when_a_first_estimate_groups_the_months_later(
     recorded(service, ledger, usage("u2", "45", "ann", "2026-03-15T12:00:00Z"))
     [found] = get_report(client, ledger, "pools", to="2026-03")["items"]
     assert (found["recognised"], found["due_by_formula"]) == ("10.00", "10.00")
-
-
-def test_what_was_recorded_before_cohorts_is_taken_as_posted_and_the_line_goes_on_from_there(
-    client: TestClient, service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """100 of 1,000 expected: 450 redeemed, 50.00 posted, whatever the formula was then; from there on 900, 100.00."""
-    ledger = new_ledger()
-    outcomes = service.record(
-        ledger,
-        [
-            buy("A", "1000", "ann", "2026-01-01T12:00:00Z", price="1000.00"),
-            _expects("one", "2026-01-02", expected_breakage="100.00"),
-            usage("u1", "450", "ann", "2026-01-10T12:00:00Z"),
-            usage("u2", "450", "ann", "2026-02-10T12:00:00Z"),
-        ],
-    )
-    before = get_report(client, ledger, "pools", to="2026-02")
-    for outcome in outcomes[1:]:
-        position = outcome.position
-        monkeypatch.setattr(breakage_estimates, "position_of_new_rules", lambda _end, position=position: position)
-        assert get_report(client, ledger, "pools", to="2026-02") == before
-    [pool] = before["items"]
-    assert (pool["cohort"], pool["due_by_formula"], pool["recognised"]) == (None, "100.00", "100.00")
-
-
-def test_a_pool_of_before_cohorts_is_one_by_itself_in_every_view(
-    client: TestClient, service: Subledger, owner_url: str, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A purchase of March was recorded before there were cohorts, one of February since: February shows one pool."""
-    ledger = new_ledger()
-    _, outcome = recorded(
-        service,
-        ledger,
-        buy("A", "1000", "ann", "2026-03-01T12:00:00Z", price="1000.00"),
-        buy("B", "100", "bob", "2026-02-01T12:00:00Z", price="100.00"),
-    )
-    with psycopg.connect(owner_url) as connection:
-        of_march = "UPDATE dimension_sets SET cohort = '' WHERE ledger = %s AND cohort = '2026-03'"
-        connection.execute(of_march, (ledger,))
-    monkeypatch.setattr(breakage_estimates, "position_of_new_rules", lambda _end: outcome.position)
-    for month in ("2026-02", "2026-03"):
-        [pool] = get_report(client, ledger, "pools", to=month)["items"]
-        assert pool["cohort"] is None
 
 
 def test_who_asked_for_an_estimate_and_who_allowed_it_are_shown(client: TestClient, service: Subledger) -> None:

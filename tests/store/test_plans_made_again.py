@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
@@ -55,9 +56,9 @@ def test_a_journal_whose_plan_is_made_again_after_a_stuck_writer_was_ended_is_ad
     ended: list[int] = []
     following = making.next_journal
 
-    def counted(*arguments: object) -> object:
+    def counted(*arguments: Any) -> Any:
         plans.append(arguments)
-        return following(*arguments)  # type: ignore[arg-type]
+        return following(*arguments)
 
     with closing(psycopg.connect(scratch_url)) as stuck, closing(Database(scratch_url, timeouts=ENDING)) as ending:
         stuck.execute("LOCK TABLE journals IN SHARE MODE")

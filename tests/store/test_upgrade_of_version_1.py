@@ -7,7 +7,9 @@ from datetime import date
 
 import psycopg
 import pytest
+from fastapi.testclient import TestClient
 
+from api.http.app import create_app
 from api.service import Subledger, upgrade_database
 from projections import integrity
 from projections.replay.rebuild import rebuild
@@ -15,6 +17,7 @@ from subledger.ledger import ACCOUNTING_RULES
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_heads
 from tests.building import cloud_event
+from tests.reading import get_report
 from tests.store.version_1 import EVENTS, load_version_1
 
 
@@ -94,4 +97,24 @@ def test_an_upgraded_ledger_goes_on_where_it_was(upgraded: Subledger) -> None:
             ("breakage", date(2026, 2, 1), -1, -33),
             ("consumption", date(2026, 1, 25), 1, 33),
         ]
+    assert integrity.verify(upgraded.database, "acme").differences == []
+
+
+def test_a_pool_of_before_cohorts_is_one_by_itself_in_every_view_and_its_line_goes_on(upgraded: Subledger) -> None:
+    """What was posted before is taken as posted; a purchase of an earlier month than the first one is no cohort."""
+    pooled = {"pool": "prepaid", "currency": "USD", "credits": "100", "price": "100.00"}
+    events = [
+        cloud_event("b-1", "credits.purchased", "bob", "2026-06-01T12:00:00Z", block_id="N", **pooled),
+        cloud_event("b-2", "credits.purchased", "cy", "2025-12-20T12:00:00Z", block_id="E", **pooled),
+        cloud_event("b-3", "credits.consumed", "bob", "2026-06-10T12:00:00Z", credits="40", block_id="N"),
+    ]
+    assert [outcome.error for outcome in upgraded.record("acme", events)] == [None] * 3
+    app = create_app(upgraded, open_on_loopback=True)
+    client = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000))
+    for month in ("2025-12", "2026-02", "2026-04", "2026-06"):
+        report = get_report(client, "acme", "pools", to=month)
+        [pool] = report["items"]
+        assert pool["cohort"] is None
+        assert pool["due_by_formula"] == pool["recognised"], month
+        assert all(tie["report"] == tie["trial_balance"] for tie in report["ties"])
     assert integrity.verify(upgraded.database, "acme").differences == []

@@ -40,7 +40,7 @@ def steps(seed: int, length: int) -> list[Event]:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 2, 4])  # walks with long batches in which no month is closed
 def test_rows_written_behind_are_in_the_end_what_rows_written_at_once_are(
     seed: int, service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None]
 ) -> None:
@@ -61,7 +61,7 @@ def test_rows_written_behind_are_in_the_end_what_rows_written_at_once_are(
         lags.append(lag(service, behind))
         if chance.random() < 0.1:
             assert differences(service, behind) == []
-    assert max(lags) > 0, "nothing was left behind"
+    assert max(lags) > 20, "nothing was left behind"
     left_behind(1000)
     last = [give(f"last-{seed}")]
     for ledger in (at_once, behind):
