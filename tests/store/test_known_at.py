@@ -233,6 +233,7 @@ def test_before_a_ledger_was_founded_nothing_was_known_of_it(service: Subledger,
     named = [what for what in told if what.endswith((" of ann", " of bob", " of cid"))]
     assert {told.pop(what) for what in named} == {"unknown_customer"}
     for what, answer in told.items():
+        answer = answer.replace(ledger, "")  # a name by chance, in which a block's may occur
         assert "b1" not in answer, what
         assert "10.00" not in answer, what
 

@@ -101,7 +101,7 @@ def test_an_upgraded_ledger_goes_on_where_it_was(upgraded: Subledger) -> None:
 
 
 def test_a_pool_of_before_cohorts_is_one_by_itself_in_every_view_and_its_line_goes_on(upgraded: Subledger) -> None:
-    """What was posted before is taken as posted; a purchase of an earlier month than the first one is no cohort."""
+    """Postings of before are kept as they are; a purchase of a month before the first cohort opens none."""
     pooled = {"pool": "prepaid", "currency": "USD", "credits": "100", "price": "100.00"}
     events = [
         cloud_event("b-1", "credits.purchased", "bob", "2026-06-01T12:00:00Z", block_id="N", **pooled),
