@@ -13,6 +13,7 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
+from subledger.accounting_dates import accounting_date
 from subledger.billing_documents import NO_STANDING, Standing, Standings, standing_name
 from subledger.events.data import BreakageEstimated, ExchangeRateSet
 from subledger.events.envelope import Event
@@ -68,16 +69,26 @@ def changes_books(event: Event, decision: Decision) -> bool:
     return any(movement.currency is not None or movement.pool is not None for movement in decision.movements)
 
 
-def evolve_books(books: Books, event: Event, decision: Decision, *, effective: date, functional_currency: str) -> Books:
-    """The books after a decision; ``effective`` is the event's effective date."""
+def evolve_books(
+    books: Books,
+    event: Event,
+    decision: Decision,
+    *,
+    effective: date,
+    functional_currency: str,
+    closed_through: date | None,
+) -> Books:
+    """The books after a decision; ``effective`` is the event's effective date, ``closed_through`` that of before it."""
     data = event.data
     if isinstance(data, ExchangeRateSet):
         rates = books.rates.get(data.base, Rates()).set(effective, data.rate)
         return replace(books, rates={**books.rates, data.base: rates})
     if isinstance(data, BreakageEstimated):
-        books = replace(books, pools=with_estimate(books.pools, data, decision.grouping))
+        on = accounting_date(effective, closed_through)
+        books = replace(books, pools=with_estimate(books.pools, data, decision.grouping, on))
     if any(movement.pool is not None for movement in decision.movements):
-        books = replace(books, pools=after_movements(books.pools, decision.movements, functional_currency))
+        pools = after_movements(books.pools, decision.movements, functional_currency, closed_through)
+        books = replace(books, pools=pools)
     for movement in decision.movements:
         books = apply_to_standings(books, movement)
     return books

@@ -1,26 +1,27 @@
-"""The days of recognised breakage: a change of a cohort's breakage is dated by what causes it.
+"""The days of recognised breakage: T of a cohort is a function of its days, in whatever order they were recorded.
 
-Recognised breakage is what redemption has earned along the line, and what expiries force beyond that. What a redemption
-earns is dated when the credits were redeemed, however late that is recorded; every other change of the line is not
-dated before what was recorded of the line already, so that no view has less than nothing. What expiries force is dated
-when the credits expired; what is earned later for an earlier day is forced no more from the day on from which expiries
-force anything. So the order in which usage is recorded changes no month, and nothing is forced before the credits could
-no longer be used.
+On each day the steps have one order: an estimate holds from the beginning of the day; what is issued, cancelled or
+escheated sets an anchor; then purchases redeem what they pay for of earlier overage; then credits are redeemed, and
+expire. An event that changes a day makes breakage due on that day and on the later ones: the anchors of these days are
+set anew, and what T differs from what was posted is posted day by day. So it does not matter when a usage, a purchase
+or an expiry is recorded, and A ≤ T ≤ F − R − S holds in the view of every day.
+
+Nothing is recognised on a day on which only something was issued. A purchase that is recorded late may move breakage of
+redemptions on its own and on later days, as far as their line would have been another one.
 
 Owns: the days. Does not own: the amounts (pools), the entries (deciding/estimates). Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from itertools import groupby
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from subledger.breakage_line import Estimate
-from subledger.kinds import KIND_BY_NAME
+from subledger.cohort_days import Day, Days, day_of, forgotten, place_of, with_change
 from subledger.pools import Cohort
 from subledger.wallet import Movement
 
@@ -33,159 +34,176 @@ class BreakageChange(NamedTuple):
     functional_minor: int
 
 
-class _Course:
-    """The breakage of a cohort, step by step, and its changes by day."""
+def with_days(cohort: Cohort, changes: Iterable[Day]) -> tuple[Cohort, date | None]:
+    """A cohort with changes of some days, and the first of these days: from there on its breakage may be another one.
 
-    def __init__(self, cohort: Cohort) -> None:
-        self._earned = cohort.on_line()
-        self._due = cohort.due() if cohort.expired_minor or not cohort.credits else self._earned
-        self._forced_on, self._expired_on, self._moved_on = cohort.forced_on, cohort.expired_on, cohort.moved_on
-        self._is_usage = False
-        self._changes: dict[date, tuple[int, int]] = {}
-
-    def earns(self, cohort: Cohort, on: date, *, at_end: bool = False, redeemed: bool = False) -> None:
-        """Takes a change that no expiry causes; ``redeemed`` if credits were redeemed on this day.
-
-        ``at_end`` of a decision: before that, credits do not tell whether the cohort has ended.
-        """
-        earned = cohort.on_line()
-        due = earned
-        if at_end or cohort.expired_minor:
-            due = cohort.due() if at_end else cohort.line_or_expired()
-        more = (earned[0] - self._earned[0], earned[1] - self._earned[1])
-        self._is_usage |= redeemed
-        if not redeemed or more[0] < 0:
-            on = max(on, self._moved_on or on)
-        self._add(on, more)
-        forced = (due[0] - self._due[0] - more[0], due[1] - self._due[1] - more[1])
-        forced_on = max(on, self._forced_on or self._expired_on or on)
-        self._add(forced_on, forced)
-        self._go_on(earned, due, forced_on)
-
-    def expires(self, cohort: Cohort, on: date) -> None:
-        """Takes a change by an expiry, or by its reversal: for late usage, or else as credits are reinstated."""
-        due = cohort.line_or_expired()
-        more = (due[0] - self._due[0], due[1] - self._due[1])
-        if more[0] > 0 and self._forced_on is not None:
-            self._forced_on = min(self._forced_on, on)
-        elif more[0] < 0:
-            on = max(on, self._forced_on or on, on if self._is_usage else self._moved_on or on)
-        self._add(on, more)
-        self._expired_on = max(on, self._expired_on or on)
-        self._go_on(cohort.on_line(), due, on)
-
-    def _add(self, on: date, change: tuple[int, int]) -> None:
-        amount, functional = self._changes.get(on, (0, 0))
-        self._changes[on] = (amount + change[0], functional + change[1])
-
-    def _go_on(self, earned: tuple[int, int], due: tuple[int, int], on: date) -> None:
-        self._earned, self._due = earned, due
-        self._forced_on = (self._forced_on or on) if due[0] > earned[0] else None
-
-    def end(self, cohort: Cohort) -> tuple[Cohort, tuple[BreakageChange, ...]]:
-        """The cohort, which knows its days, and the changes in order of day."""
-        changes = tuple(BreakageChange(on, *change) for on, change in sorted(self._changes.items()) if any(change))
-        return replace(cohort, forced_on=self._forced_on, expired_on=self._expired_on), changes
-
-
-class _NoCourse(_Course):
-    """The same of a cohort of which nothing has expired, if nobody asks for its breakage: it has no days to remember.
-
-    Nearly all events are of this sort when a log is replayed.
+    Nothing is added to a day that is forgotten: it counts on the last one of them.
     """
+    lines_from: date | None = None
+    first: date | None = None
+    for change in changes:
+        if cohort.forgotten_through is not None and change.on < cohort.forgotten_through:
+            change = change._replace(on=cohort.forgotten_through)
+        days, number = with_change(cohort.days, change)
+        known = None if len(days) > len(cohort.days) else cohort.days[number]
+        if number < len(days) - 1 or _changes_line(known, days[number]):
+            lines_from = change.on if lines_from is None else min(lines_from, change.on)
+        first = change.on if first is None else min(first, change.on)
+        cohort = replace(cohort.plus(change), days=days)
+    return (cohort if lines_from is None else _with_lines(cohort, place_of(cohort.days, lines_from)[0])), first
 
-    def __init__(self, cohort: Cohort) -> None:
-        pass
 
-    def earns(self, cohort: Cohort, on: date, *, at_end: bool = False, redeemed: bool = False) -> None:
-        pass
+def _changes_line(before: Day | None, after: Day) -> bool:
+    """True if the last day may need another anchor than it has: it depends on what was before the day alone."""
+    if before is None:
+        return after.turns or after.estimate is not None
+    return (
+        before.turns != after.turns
+        or before.estimate is not after.estimate
+        or bool(before.backfilled_minor or after.backfilled_minor)
+    )
 
-    def end(self, cohort: Cohort) -> tuple[Cohort, tuple[BreakageChange, ...]]:
-        return cohort, ()
+
+def _with_lines(cohort: Cohort, first: int) -> Cohort:
+    """The cohort with the anchors of its days from one on set anew."""
+    days, point = list(cohort.days), before_day(cohort, first)
+    for number in range(first, len(days)):
+        day = days[number]
+        after = _after(point, day)
+        if not _is_posted(cohort, day):
+            anchor = None if after.anchor is point.anchor else after.anchor
+            days[number] = day._replace(anchor=anchor)
+        point = after
+    return replace(cohort, days=tuple(days), estimate=point.estimate, anchor=point.anchor)
 
 
-def after_movements_of(
-    cohort: Cohort, movements: Sequence[Movement], *, turns: bool, asked: bool
-) -> tuple[Cohort, tuple[BreakageChange, ...]]:
-    """A cohort after the movements of one decision on it, at least one, and the breakage that they make due if asked.
+def before_day(cohort: Cohort, number: int) -> Cohort:
+    """The cohort as it was before one of its days: its figures, its estimate and its anchor."""
+    for day in cohort.days[number:]:
+        cohort = cohort.plus(day, -1)
+    earlier = cohort.days[:number]
+    estimates = (day.estimate for day in reversed(earlier) if day.estimate is not None)
+    anchors = (day.anchor for day in reversed(earlier) if day.anchor is not None)
+    return replace(cohort, estimate=next(estimates, cohort.start_estimate), anchor=next(anchors, cohort.start_anchor))
 
-    ``turns`` if they change what is issued or escheated: then the line gets an anchor before them.
+
+def _after(point: Cohort, day: Day) -> Cohort:
+    """The cohort after a day, in the order of the steps of a day."""
+    if _is_posted(point, day):
+        anchor, estimate = day.anchor or point.anchor, day.estimate or point.estimate
+        return replace(point.plus(day), anchor=anchor, estimate=estimate)
+    if day.estimate is not None:
+        point = point.estimated(day.estimate)
+    if not day.turns:
+        return point.plus(day)
+    point = point.anchored()
+    if day.backfilled_minor > 0:
+        of_purchases = Day(
+            day.on, day.issued_minor, day.issued_functional, day.backfilled_minor, escheated_minor=day.escheated_minor
+        )
+        limited = point.plus(of_purchases).limited()
+        return limited.plus(of_purchases, -1).plus(day)
+    return point.plus(day)
+
+
+def _is_posted(cohort: Cohort, day: Day) -> bool:
+    return cohort.posted_through is not None and day.on <= cohort.posted_through
+
+
+def due_from(cohort: Cohort, first: date) -> tuple[BreakageChange, ...]:
+    """The breakage that is due on each day from ``first`` on, less what was posted, if anything differs.
+
+    What should have been posted earlier is of the first of these days.
     """
-    is_old = movements[-1].cohort is None
-    asked = asked or bool(cohort.expired_minor) or any(_step(movement)[0] for movement in movements)
-    course = _Course(cohort) if asked else _NoCourse(cohort)
-    if turns:
-        cohort = cohort.anchored()
-    moving = []
+    number, _ = place_of(cohort.days, first)
+    if number < len(cohort.days) - 1:
+        return tuple(_differences(cohort, number))
+    due, functional = cohort.due()
+    change = (due - cohort.recognised_minor, functional - cohort.recognised_functional)
+    return (BreakageChange(cohort.days[-1].on, *change),) if any(change) else ()
+
+
+def _differences(cohort: Cohort, number: int) -> Iterator[BreakageChange]:
+    point, more, more_functional = before_day(cohort, number), 0, 0
+    for day in cohort.days[number:]:
+        point = _after(point, day)
+        is_kept = cohort.posted_through is not None and day.on < cohort.posted_through
+        due, functional = point.within_bounds() if is_kept else point.due()
+        amount = due - point.recognised_minor - more
+        amount_functional = functional - point.recognised_functional - more_functional
+        if amount or amount_functional:
+            yield BreakageChange(day.on, amount, amount_functional)
+        more, more_functional = more + amount, more_functional + amount_functional
+
+
+# --- what an event changes --------------------------------------------------------------------------------------------
+
+
+def after_movements_of(cohort: Cohort, movements: Sequence[Movement]) -> tuple[Cohort, date | None]:
+    """A cohort after the movements of one decision on it, and the first day that they change."""
+    changes: dict[date, Day] = {}
+    moves = False
     for movement in movements:
-        if KIND_BY_NAME[movement.kind].column is None:
-            cohort = _moved(cohort, movement)
-        else:
-            moving.append(movement)
-    last = max((movement.accounting_date for movement in moving), default=None)
-    if last is None:
-        return (cohort.as_posted() if is_old else _posted(cohort, movements)), ()
-    for (expires, on), of_day in groupby(sorted(moving, key=_step), key=_step):
-        redeemed_before = cohort.redeemed_minor
-        for movement in of_day:
-            cohort = _moved(cohort, movement)
-        if expires:
-            course.expires(cohort, on)
-        else:
-            redeemed = cohort.redeemed_minor > redeemed_before
-            course.earns(cohort, on, redeemed=redeemed)
-            last = on
-    if turns:
-        cohort = cohort.settled()
-    if is_old:
-        cohort = cohort.as_posted()
-    if turns or is_old or not cohort.credits:
-        course.earns(cohort, last, at_end=True)
-    return course.end(cohort)
+        change = day_of(movement)
+        moves = moves or movement.kind != "breakage_estimate"
+        known = changes.get(change.on)
+        changes[change.on] = change if known is None else known.plus(change)
+    if moves and cohort.was_estimated_last:
+        cohort = replace(cohort, was_estimated_last=False)
+    if movements[-1].cohort is None:
+        return as_posted(with_sums(cohort, changes.values())), None
+    return with_days(cohort, changes.values())
 
 
-def after_estimate(cohort: Cohort, estimate: Estimate) -> Cohort:
-    """A cohort after a new estimate.
-
-    Without credits it has posted nothing, and its line has changed: no later change is before what was posted.
-    """
-    cohort = cohort.estimated(estimate)
-    forces = cohort.due_minor() > cohort.on_line()[0]
-    if cohort.credits:
-        return replace(cohort, forced_on=(cohort.forced_on or cohort.expired_on) if forces else None)
-    latest = max(filter(None, (cohort.moved_on, cohort.expired_on)), default=None)
-    return replace(cohort, moved_on=latest, forced_on=latest if forces else None)
+def after_estimate(cohort: Cohort, estimate: Estimate, on: date) -> Cohort:
+    """A cohort with an estimate that is in force from a day on, until the next one."""
+    cohort, _ = with_days(cohort, [Day(on, estimate=estimate)])
+    return replace(cohort, was_estimated_last=True)
 
 
-def catch_up(before: Cohort, after: Cohort, on: date) -> tuple[BreakageChange, ...]:
-    """The breakage that an estimate dated ``on`` makes due: not before what it counts was redeemed or has expired.
-
-    A cohort without credits has the breakage that has expired, before and after.
-    """
-    if not before.credits:
-        return ()
-    course = _Course(before)
-    course.earns(after, on, at_end=True)
-    return course.end(after)[1]
-
-
-def _posted(cohort: Cohort, movements: Sequence[Movement]) -> Cohort:
-    """A cohort after the entries of an estimate: no later change of the line is before them."""
-    for movement in movements:
-        if movement.kind == "breakage_estimate":
-            cohort = replace(cohort, moved_on=max(movement.accounting_date, cohort.moved_on or date.min))
+def with_sums(cohort: Cohort, changes: Iterable[Day]) -> Cohort:
+    """A cohort with changes of some days that set no anchors."""
+    for change in changes:
+        cohort = replace(cohort.plus(change), days=with_change(cohort.days, change)[0])
     return cohort
 
 
-def _step(movement: Movement) -> tuple[bool, date]:
-    return KIND_BY_NAME[movement.kind].column == "expired", movement.accounting_date
+def as_posted(cohort: Cohort) -> Cohort:
+    """The cohort after an event that was recorded before there were cohorts: its line starts from what was posted."""
+    anchor = cohort.posted_anchor()
+    days = tuple(day._replace(anchor=None, estimate=None) for day in cohort.days)
+    if not days:
+        return replace(cohort, anchor=anchor, start_anchor=anchor, start_estimate=cohort.estimate)
+    days = (*days[:-1], days[-1]._replace(anchor=anchor, estimate=cohort.estimate))
+    return replace(cohort, days=days, anchor=anchor, start_anchor=None, posted_through=days[-1].on)
 
 
-def _moved(cohort: Cohort, movement: Movement) -> Cohort:
-    kind = KIND_BY_NAME[movement.kind]
-    functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
-    cohort = cohort.moved(kind, amount=movement.amount_minor, functional=functional, credits=movement.credits)
-    if kind.column in (None, "expired"):
+def remembered(cohort: Cohort, closed_through: date | None) -> Cohort:
+    """The cohort without the days that need not be told apart any more."""
+    number = forgotten(cohort.days, closed_through)
+    if not number:
         return cohort
-    on = movement.accounting_date
-    return replace(cohort, moved_on=max(on, cohort.moved_on or on))
+    gone, days = cohort.days[:number], cohort.days[number:]
+    estimates = (day.estimate for day in reversed(gone) if day.estimate is not None)
+    anchors = (day.anchor for day in reversed(gone) if day.anchor is not None)
+    posted = cohort.posted_through
+    return replace(
+        cohort,
+        days=days,
+        start_estimate=next(estimates, cohort.start_estimate),
+        start_anchor=next(anchors, cohort.start_anchor),
+        forgotten_through=gone[-1].on,
+        posted_through=None if posted is None or posted <= gone[-1].on else posted,
+    )
+
+
+def together(cohort: Cohort, other: Cohort) -> Cohort:
+    """Two cohorts as one, neither of which has an estimate yet: so nothing but what has expired is recognised."""
+    through = max(filter(None, (cohort.forgotten_through, other.forgotten_through)), default=None)
+    days: Days = ()
+    for day in (*cohort.days, *other.days):
+        if through is None or day.on > through:
+            days, _ = with_change(days, day._replace(anchor=None))
+    cohort = cohort.with_sums_of(other)
+    cohort = replace(cohort, days=days, anchor=None, start_anchor=None, forgotten_through=through)
+    return _with_lines(cohort, 0) if days else cohort

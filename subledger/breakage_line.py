@@ -60,10 +60,6 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     T0 is kept twice: ``recognised_minor`` without regard to what had expired, ``with_expired_minor`` with it. What is
     reinstated since (``expired_minor`` had expired) takes from the one down to the other. ``proportional_minor`` is
     what was in proportion to R0, if T0 was less because no more could break: reversals below R0 lead back along that.
-
-    ``issued_minor``, ``issued_functional`` and ``escheated_minor`` are those of before the event that set the anchor,
-    ``backfilled_minor`` is what that event redeemed before R0, and ``previous`` is the anchor before it: if the event
-    is taken back right away, the line is again what it was.
     """
 
     redeemed_minor: int = 0
@@ -73,11 +69,6 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     with_expired_functional: int = 0
     expired_minor: int = 0
     proportional_minor: int = 0
-    backfilled_minor: int = 0
-    issued_minor: int = 0
-    issued_functional: int = 0
-    escheated_minor: int = 0
-    previous: Anchor | None = None
 
     def start(self, expired: int) -> tuple[int, int]:
         """T0 in both currencies, if ``expired`` is expired now."""

@@ -8,20 +8,28 @@ a cohort (pools), the days of its breakage (breakage_days), the names of cohorts
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from subledger.breakage_days import BreakageChange, after_estimate, after_movements_of
+from subledger.breakage_days import (
+    BreakageChange,
+    after_estimate,
+    after_movements_of,
+    as_posted,
+    due_from,
+    remembered,
+    together,
+)
 from subledger.breakage_line import Estimate
 from subledger.cohorts import WHOLE, Grouping, cohort_of
 from subledger.errors import present
 from subledger.events.data import BreakageEstimated
-from subledger.kinds import KIND_BY_NAME
 from subledger.money import to_minor
-from subledger.pools import Cohort, Pool, changes_line
+from subledger.pools import Cohort, Pool
 from subledger.wallet import Movement
 
 CohortKey = tuple[str, str]
@@ -60,8 +68,8 @@ class Pools(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 # --- estimates --------------------------------------------------------------------------------------------------------
 
 
-def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | None) -> Pools:
-    """The pools with the estimate of an event, of every cohort that it goes for.
+def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | None, on: date) -> Pools:
+    """The pools with the estimate of an event, of every cohort that it goes for, from an accounting day on.
 
     ``grouping`` is None for an event that was recorded before there were cohorts. Its pool is one cohort by itself, and
     its line starts from where the event left it.
@@ -71,15 +79,15 @@ def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | No
     pool = replace(pool, versions=pool.versions + 1)
     estimate = estimate_of(data, pool.versions)
     if data.cohort is None and is_rate(data):
-        pool = replace(pool, estimate=estimate)
+        pool = pool.with_estimate(on, estimate)
     cohorts = dict(pools.cohorts.get(data.pool, {}))
     for name in estimated_cohorts(pools, data):
         cohort = cohorts.get(name) or Cohort(pool=pool.pool, cohort=name, currency=pool.currency)
         own = replace(estimate, issued_minor=cohort.issued_minor)
         if grouping is None:
-            cohorts[name] = replace(cohort, estimate=own).as_posted()
+            cohorts[name] = as_posted(replace(cohort, estimate=own))
         elif not (is_rate(data) and data.cohort is None and misfit(cohort, own)):
-            cohorts[name] = after_estimate(cohort, own)
+            cohorts[name] = after_estimate(cohort, own, on)
     return replace(pools, by_name={**pools.by_name, pool.pool: pool}, cohorts={**pools.cohorts, pool.pool: cohorts})
 
 
@@ -102,7 +110,12 @@ def cohorts_without(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
     """The names of the cohorts that keep an older estimate, or none, as the latest one of their pool does not fit."""
     latest = pools.by_name[data.pool].versions
     cohorts = (pools.cohort((data.pool, name)) for name in estimated_cohorts(pools, data))
-    return tuple(each.cohort for each in cohorts if each.estimate is None or each.estimate.version != latest)
+    return tuple(each.cohort for each in cohorts if not _has_version(each, latest))
+
+
+def _has_version(cohort: Cohort, version: int) -> bool:
+    estimates = (cohort.start_estimate, *(day.estimate for day in cohort.days))
+    return any(estimate is not None and estimate.version == version for estimate in estimates)
 
 
 def estimated_cohorts(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
@@ -136,7 +149,7 @@ def with_grouping(pools: Pools, name: str, currency: str, grouping: Grouping) ->
             continue
         grouped[month] = Cohort(pool=name, cohort=month, currency=pool.currency)
         into = grouped.get(whole) or Cohort(pool=name, cohort=whole, currency=pool.currency)
-        grouped[whole] = into.with_figures_of(cohort)
+        grouped[whole] = together(into, cohort)
     return replace(
         pools,
         by_name={**pools.by_name, name: replace(pool, grouping=grouping)},
@@ -162,29 +175,37 @@ def estimate_of(data: BreakageEstimated, version: int) -> Estimate:
 # --- movements --------------------------------------------------------------------------------------------------------
 
 
-def after_movements(pools: Pools, movements: Sequence[Movement], functional_currency: str) -> Pools:
-    """The pools after the movements of one decision."""
-    return with_breakage_due(pools, movements, functional_currency, asked=False)[0]
+def after_movements(
+    pools: Pools, movements: Sequence[Movement], functional_currency: str, closed_through: date | None
+) -> Pools:
+    """The pools after the movements of one decision. Days of closed months need not be told apart any more."""
+    for of_cohort in _by_cohort(pools, movements).values():
+        pools = _with_pool_of(pools, of_cohort[0], functional_currency)
+        cohort, _ = after_movements_of(pools.cohort(pools.key_of(of_cohort[0])), of_cohort)
+        pools = pools.with_cohort(remembered(cohort, closed_through))
+    return pools
 
 
 def with_breakage_due(
-    pools: Pools, movements: Sequence[Movement], functional_currency: str, *, asked: bool = True
+    pools: Pools, movements: Sequence[Movement], functional_currency: str
 ) -> tuple[Pools, dict[CohortKey, tuple[BreakageChange, ...]]]:
-    """The pools after the movements of one decision, and the breakage that they make due, by cohort and day, if asked.
+    """The pools after the movements of one decision, and the breakage that they make due, by cohort and day."""
+    due: dict[CohortKey, tuple[BreakageChange, ...]] = {}
+    for of_cohort in _by_cohort(pools, movements).values():
+        pools = _with_pool_of(pools, of_cohort[0], functional_currency)
+        key = pools.key_of(of_cohort[0])
+        cohort, first = after_movements_of(pools.cohort(key), of_cohort)
+        due[key] = () if first is None else due_from(cohort, first)
+        pools = pools.with_cohort(cohort)
+    return pools, due
 
-    A cohort gets a new anchor before them if they change what is issued or escheated, all together: a transfer takes
-    out and brings in, so the line stays.
-    """
+
+def _by_cohort(pools: Pools, movements: Sequence[Movement]) -> dict[CohortKey, list[Movement]]:
     of_cohorts: dict[CohortKey, list[Movement]] = {}
     for movement in movements:
         if movement.pool is not None:
-            pools = _with_pool_of(pools, movement, functional_currency)
             of_cohorts.setdefault(pools.key_of(movement), []).append(movement)
-    due: dict[CohortKey, tuple[BreakageChange, ...]] = {}
-    for key, of_cohort in of_cohorts.items():
-        cohort, due[key] = after_movements_of(pools.cohort(key), of_cohort, turns=_turn(of_cohort), asked=asked)
-        pools = pools.with_cohort(cohort)
-    return pools, due
+    return of_cohorts
 
 
 def _with_pool_of(pools: Pools, movement: Movement, functional_currency: str) -> Pools:
@@ -200,17 +221,7 @@ def _with_pool_of(pools: Pools, movement: Movement, functional_currency: str) ->
     if cohort in pools.cohorts.get(pool, {}):
         return pools
     of_pool = pools.by_name[pool]
-    return pools.with_cohort(Cohort(pool=pool, cohort=cohort, currency=of_pool.currency, estimate=of_pool.estimate))
-
-
-def _turn(movements: Sequence[Movement]) -> bool:
-    """True if movements on a cohort together change what is issued, or what has escheated."""
-    issued = escheated = 0
-    for movement in movements:
-        kind = KIND_BY_NAME[movement.kind]
-        if changes_line(kind):
-            if kind.column == "escheated":
-                escheated += kind.sign * movement.amount_minor
-            else:
-                issued += kind.sign * movement.amount_minor
-    return bool(issued or escheated)
+    begun = Cohort(pool=pool, cohort=cohort, currency=of_pool.currency)
+    for on, estimate in of_pool.estimates:
+        begun = after_estimate(begun, estimate, on)
+    return pools.with_cohort(begun)

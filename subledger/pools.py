@@ -18,22 +18,28 @@ from msgspec.structs import replace
 
 from subledger.blocks import ZERO
 from subledger.breakage_line import NOTHING_EXPECTED, ORIGIN, Anchor, Estimate, Expected, Line
+from subledger.cohort_days import Day, Days
 from subledger.cohorts import WHOLE, Grouping
-from subledger.kinds import Kind
 from subledger.money import round_half_up
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A breakage pool. ``grouping`` is set by its first estimate; until then each month of issue is a cohort.
 
-    ``estimate`` is the rate of cohorts that begin from now on; ``versions`` is the number of its estimates so far.
+    ``estimates`` are the rates of cohorts that begin from now on, each from a day on; ``versions`` is the number of its
+    estimates so far.
     """
 
     pool: str
     currency: str
     grouping: Grouping | None = None
-    estimate: Estimate | None = None
+    estimates: tuple[tuple[date, Estimate], ...] = ()
     versions: int = 0
+
+    def with_estimate(self, on: date, estimate: Estimate) -> Pool:
+        """The pool with a rate from a day on; of two of the same day the later recorded one holds."""
+        others = [each for each in self.estimates if each[0] != on]
+        return replace(self, estimates=tuple(sorted([*others, (on, estimate)], key=lambda each: each[0])))
 
 
 class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -43,8 +49,11 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ``redeemed_minor`` (R) to date, backfill included; ``expired_minor`` (A) expired and was retained;
     ``recognised_minor`` (T) has been posted as breakage so far. ``credits`` remain in its blocks.
 
-    ``moved_on`` is the latest accounting date of a movement of F, of R or of what escheated, ``expired_on`` that of a
-    movement of A. ``forced_on`` is the day from which expiries force more breakage than the line.
+    ``days`` are what changed on each day that is remembered. ``start_estimate`` and ``start_anchor`` were in force
+    before them; what is recorded for an earlier day is of ``forgotten_through``. Days before ``posted_through`` keep
+    the breakage that was posted before there were cohorts, within its bounds.
+
+    ``was_estimated_last``: nothing has been recorded of its blocks since its latest estimate.
     """
 
     pool: str
@@ -61,9 +70,12 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     expired_functional: int = 0
     recognised_functional: int = 0
     anchor: Anchor | None = None
-    moved_on: date | None = None
-    expired_on: date | None = None
-    forced_on: date | None = None
+    days: Days = ()
+    start_estimate: Estimate | None = None
+    start_anchor: Anchor | None = None
+    forgotten_through: date | None = None
+    posted_through: date | None = None
+    was_estimated_last: bool = False
 
     @property
     def name(self) -> str:
@@ -75,17 +87,6 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         """True if credits were issued and none are left."""
         return not self.credits and any(
             (self.issued_minor, self.redeemed_minor, self.expired_minor, self.escheated_minor)
-        )
-
-    @property
-    def was_estimated_last(self) -> bool:
-        """True if nothing has been issued, redeemed, expired or cancelled since its latest estimate."""
-        anchor = self._anchor
-        now = (self.redeemed_minor, self.expired_minor)
-        return (
-            self.estimate is not None
-            and anchor.previous is None
-            and now == (anchor.redeemed_minor, anchor.expired_minor)
         )
 
     # --- what is due --------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
         It is A, exactly, once no block of the cohort has credits.
         """
-        return self.line_or_expired_minor() if self.credits else self.expired_minor
+        return max(self.expired_minor, self._line().at(self._start())) if self.credits else self.expired_minor
 
     def due_functional(self) -> int:
         """T in the functional currency: at the cohort's average rate of the day, and what expired where T is A."""
@@ -125,33 +126,25 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         due = self.due_minor()
         return due, self._functional_of(due)
 
-    def line_or_expired_minor(self) -> int:
-        """T of a cohort that has credits."""
-        return max(self.expired_minor, self._line().at(self._start()))
-
-    def line_or_expired(self) -> tuple[int, int]:
-        """The same in both currencies."""
-        due = self.line_or_expired_minor()
-        return due, self._functional_of(due)
-
-    def on_line(self) -> tuple[int, int]:
-        """The breakage that redemption has earned, without regard to what has expired, in both currencies.
-
-        It is not more than T; expiries force the rest.
-        """
-        earned = self._line().at(self._anchor.recognised_minor)
-        return earned, self._functional(earned, 0)
+    def within_bounds(self) -> tuple[int, int]:
+        """What has been posted, but not below A and not above F − R − S, in both currencies."""
+        posted, functional = self.recognised_minor, self.recognised_functional
+        due = max(min(posted, self._line().room()), self.expired_minor) if self.credits else self.expired_minor
+        if due == posted:
+            return due, functional
+        if due == self.expired_minor:
+            return due, self.expired_functional
+        return due, round_half_up(functional * due, posted) if posted > 0 else self._functional_of(due)
 
     # --- anchors ------------------------------------------------------------------------------------------------------
 
     def anchored(self) -> Cohort:
-        """The cohort with a new anchor where it stands, before an event that changes what is issued or escheated."""
+        """The cohort with a new anchor where it stands, before what is issued or escheated changes."""
         line = self._line()
         return self._with_anchor(
             line.at(self._anchor.recognised_minor),
             line.at(self._start()),
             proportional=line.unlimited(self._anchor.recognised_minor),
-            previous=self._anchor,
         )
 
     def estimated(self, estimate: Estimate) -> Cohort:
@@ -160,12 +153,12 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         line = cohort._line()
         proportional = line.in_proportion(self.redeemed_minor)
         recognised = min(proportional, line.room())
-        return cohort._with_anchor(recognised, recognised, proportional=proportional, previous=None)
+        return cohort._with_anchor(recognised, recognised, proportional=proportional)
 
-    def as_posted(self) -> Cohort:
-        """The cohort with a new anchor at what has been posted: events recorded before there were lines end so."""
+    def posted_anchor(self) -> Anchor:
+        """An anchor at what has been posted."""
         has_expired = self.recognised_minor == self.expired_minor
-        anchor = Anchor(
+        return Anchor(
             redeemed_minor=self.redeemed_minor,
             recognised_minor=0 if has_expired else self.recognised_minor,
             recognised_functional=0 if has_expired else self.recognised_functional,
@@ -173,29 +166,9 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             with_expired_functional=self.recognised_functional,
             expired_minor=self.expired_minor,
         )
-        return replace(self, anchor=anchor)
 
-    def settled(self) -> Cohort:
-        """The cohort after the movements of an event that set an anchor.
-
-        If it took the last such event back, the line is that of before. An anchor knows the one before it, and no more.
-        """
-        last = self._anchor.previous
-        if last is None or last.previous is None:
-            return self._limited()
-        before = (
-            last.redeemed_minor - last.backfilled_minor, last.expired_minor, last.escheated_minor, last.issued_minor,
-            last.issued_functional,
-        )  # fmt: skip
-        now = (
-            self.redeemed_minor, self.expired_minor, self.escheated_minor, self.issued_minor, self.issued_functional,
-        )  # fmt: skip
-        if now == before:
-            return replace(self, anchor=None if last.previous == ORIGIN else last.previous)
-        return replace(self, anchor=replace(self._anchor, previous=replace(last, previous=None)))._limited()
-
-    def _limited(self) -> Cohort:
-        """The cohort of which a purchase that pays for earlier overage recognises no more than in proportion to that.
+    def limited(self) -> Cohort:
+        """The cohort of which purchases that pay for earlier overage recognise no more than in proportion to that.
 
         A line that starts low rises fast, towards what is expected of all that is issued: no purchase earns that.
         """
@@ -206,22 +179,11 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         most_earned, most_due = anchor.recognised_minor + most, self._start() + most
         if backfilled <= 0 or (earned <= most_earned and due <= most_due):
             return self
-        cohort = self._with_anchor(
-            min(earned, most_earned),
-            min(due, most_due),
-            proportional=line.in_proportion(self.redeemed_minor),
-            previous=anchor.previous,
+        return self._with_anchor(
+            min(earned, most_earned), min(due, most_due), proportional=line.in_proportion(self.redeemed_minor)
         )
-        before = replace(
-            cohort._anchor,
-            backfilled_minor=backfilled,
-            issued_minor=anchor.issued_minor,
-            issued_functional=anchor.issued_functional,
-            escheated_minor=anchor.escheated_minor,
-        )
-        return replace(cohort, anchor=before)
 
-    def _with_anchor(self, recognised: int, due: int, *, proportional: int, previous: Anchor | None) -> Cohort:
+    def _with_anchor(self, recognised: int, due: int, *, proportional: int) -> Cohort:
         """The cohort with an anchor at what is redeemed now; it is T0 without and with regard to what has expired."""
         with_expired = max(due, self.expired_minor)
         anchor = Anchor(
@@ -232,50 +194,29 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             with_expired_functional=self._functional_of(with_expired),
             expired_minor=self.expired_minor,
             proportional_minor=proportional if proportional > recognised else 0,
-            issued_minor=self.issued_minor if previous is not None else 0,
-            issued_functional=self.issued_functional if previous is not None else 0,
-            escheated_minor=self.escheated_minor if previous is not None else 0,
-            previous=previous,
         )
         return replace(self, anchor=anchor)
 
-    # --- movements ----------------------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------------
 
-    def moved(self, kind: Kind, *, amount: int, functional: int, credits: Decimal) -> Cohort:
-        """The cohort after a movement on one of its blocks, or of its breakage."""
-        if kind.name == "breakage_estimate":
-            return replace(
-                self,
-                recognised_minor=self.recognised_minor + amount,
-                recognised_functional=self.recognised_functional + functional,
-            )
-        cohort = replace(self, credits=self.credits + kind.sign * credits)
-        match kind.column:
-            case "consumed":
-                return replace(cohort, redeemed_minor=cohort.redeemed_minor + amount)
-            case "expired":
-                sign = -kind.sign
-                return replace(
-                    cohort,
-                    expired_minor=cohort.expired_minor + sign * amount,
-                    expired_functional=cohort.expired_functional + sign * functional,
-                )
-            case "escheated":
-                return replace(cohort, escheated_minor=cohort.escheated_minor + amount)
-            case None:
-                return cohort
+    def plus(self, day: Day, sign: int = 1) -> Cohort:
+        """The cohort with the sums of a day added, or taken off; its line stays."""
         return replace(
-            cohort,
-            issued_minor=cohort.issued_minor + kind.sign * amount,
-            issued_functional=cohort.issued_functional + kind.sign * functional,
+            self,
+            issued_minor=self.issued_minor + sign * day.issued_minor,
+            issued_functional=self.issued_functional + sign * day.issued_functional,
+            redeemed_minor=self.redeemed_minor + sign * day.redeemed_minor,
+            expired_minor=self.expired_minor + sign * day.expired_minor,
+            expired_functional=self.expired_functional + sign * day.expired_functional,
+            escheated_minor=self.escheated_minor + sign * day.escheated_minor,
+            credits=self.credits + sign * day.credits,
+            recognised_minor=self.recognised_minor + sign * day.recognised_minor,
+            recognised_functional=self.recognised_functional + sign * day.recognised_functional,
         )
 
-    def with_figures_of(self, other: Cohort) -> Cohort:
-        """The cohort with the figures of another one added, neither of which has an estimate yet."""
-        figures = {name: getattr(self, name) + getattr(other, name) for name in _FIGURES}
-        days = {name: _later(getattr(self, name), getattr(other, name)) for name in _DAYS}
-        first = min((day for day in (self.forced_on, other.forced_on) if day is not None), default=None)
-        return replace(self, **figures, **days, forced_on=first, anchor=None)
+    def with_sums_of(self, other: Cohort) -> Cohort:
+        """The cohort with all figures of another one added."""
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in _SUMS})
 
     @property
     def _anchor(self) -> Anchor:
@@ -303,17 +244,4 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         return functional + round_half_up((amount - start) * self.issued_functional, self.issued_minor)
 
 
-_FIGURES: Final = tuple(
-    name for name in Cohort.__struct_fields__ if name.endswith(("_minor", "_functional", "credits"))
-)
-
-_DAYS: Final = ("moved_on", "expired_on")
-
-
-def _later(day: date | None, other: date | None) -> date | None:
-    return max((each for each in (day, other) if each is not None), default=None)
-
-
-def changes_line(kind: Kind) -> bool:
-    """True if movements of this kind change what is issued or escheated, and so need a new anchor."""
-    return kind.column not in (None, "consumed", "expired")
+_SUMS: Final = tuple(sorted({*Day._fields} & {*Cohort.__struct_fields__} - {"estimate", "anchor"}))

@@ -37,7 +37,14 @@ class LedgerReplayer:
         effective = self.state.effective_date_of(event)
         functional_currency = self.state.functional_currency
         before = self.books
-        self.books = evolve_books(before, event, decision, effective=effective, functional_currency=functional_currency)
+        self.books = evolve_books(
+            before,
+            event,
+            decision,
+            effective=effective,
+            functional_currency=functional_currency,
+            closed_through=self.state.closed_through,
+        )
         for kind, document_id, customer, state in rows_of_books(before, self.books):
             self.rows["documents"][(kind, document_id)] = (customer, state)
         self.state = evolve_ledger(self.state, event)

@@ -13,7 +13,7 @@ from datetime import date
 import msgspec
 
 from subledger import errors
-from subledger.breakage_days import BreakageChange, catch_up
+from subledger.breakage_days import BreakageChange, due_from
 from subledger.cohorts import Grouping, grouping_of
 from subledger.deciding.context import Context, Dates, same_currency
 from subledger.errors import present
@@ -21,7 +21,6 @@ from subledger.events.data import BreakageEstimated
 from subledger.events.envelope import Event
 from subledger.money import format_minor
 from subledger.pooling import (
-    CohortKey,
     Pools,
     cohorts_without,
     estimate_of,
@@ -46,10 +45,10 @@ def with_due_breakage(draft: Decision, event: Event, context: Context, dates: Da
     if isinstance(data, BreakageEstimated):
         grouping = _grouping(pools, data)
         before = with_grouping(pools, data.pool, data.currency, grouping)
-        pools = _estimated(pools, before, data, grouping)
+        pools = _estimated(pools, before, data, grouping, dates.on())
         kept = cohorts_without(pools, data)
         due = {
-            (data.pool, name): _catch_up(before, pools, (data.pool, name), dates.on())
+            (data.pool, name): due_from(pools.cohort((data.pool, name)), dates.on())
             for name in estimated_cohorts(pools, data)
             if name not in kept
         }
@@ -59,32 +58,15 @@ def with_due_breakage(draft: Decision, event: Event, context: Context, dates: Da
     estimates = [
         movement
         for key, changes in due.items()
-        for movement in _entries(pools.cohort(key), changes, dates.on(), functional_currency)
+        for movement in _entries(pools.cohort(key), changes, functional_currency)
     ]
     return msgspec.structs.replace(draft, movements=draft.movements + tuple(estimates))
 
 
-def _catch_up(before: Pools, after: Pools, key: CohortKey, on: date) -> tuple[BreakageChange, ...]:
-    pool, name = key
-    cohort = before.cohorts.get(pool, {}).get(name)
-    return () if cohort is None else catch_up(cohort, after.cohort(key), on)
-
-
-def _entries(
-    cohort: Cohort, changes: Sequence[BreakageChange], on: date, functional_currency: str
-) -> Iterator[Movement]:
-    """The entries that take the recognised breakage of a cohort to what is due, day by day.
-
-    What was not due before this decision, or should have been posted by it, is of the latest day: books of before there
-    were cohorts may need that.
-    """
+def _entries(cohort: Cohort, changes: Sequence[BreakageChange], functional_currency: str) -> Iterator[Movement]:
+    """The entries that take the recognised breakage of a cohort to what is due, day by day."""
     foreign = cohort.currency != functional_currency
-    rest = cohort.due_minor() - cohort.recognised_minor - sum(change.amount_minor for change in changes)
-    rest_functional = cohort.due_functional() - cohort.recognised_functional
-    rest_functional -= sum(change.functional_minor for change in changes)
-    latest = changes[-1] if changes else BreakageChange(on, 0, 0)
-    latest = BreakageChange(latest.on, latest.amount_minor + rest, latest.functional_minor + rest_functional)
-    for day, amount, of_day in (*changes[:-1], latest):
+    for day, amount, of_day in changes:
         functional = of_day if foreign else None
         # An average rate that moves may turn the functional side: an entry has one direction, so it takes two.
         turned = functional is not None and amount * functional < 0
@@ -134,7 +116,7 @@ def _grouping(pools: Pools, data: BreakageEstimated) -> Grouping:
     return named
 
 
-def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: Grouping) -> Pools:
+def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: Grouping, on: date) -> Pools:
     """The pools with a new estimate; ``grouped`` are those before it, in cohorts.
 
     Raises UnknownCohort, WrongCurrency, EstimateTooHigh, EstimateTooLow.
@@ -156,7 +138,7 @@ def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: 
             expected=f"one of {', '.join(sorted(cohorts)[:12])}" if cohorts else "absent",
             found=data.cohort,
         )
-    pools = with_estimate(pools, data, grouping)
+    pools = with_estimate(pools, data, grouping, on)
     rates = [rate for rate in (data.expected_breakage_rate, data.expected_escheat_rate) if rate is not None]
     if sum(rates) >= 1 or not (is_rate(data) or names):
         raise _too_high(data)

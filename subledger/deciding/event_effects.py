@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from subledger.accounting_dates import accounting_date
 from subledger.blocks import ZERO, Block
 from subledger.books import Books
 from subledger.deciding.gains import Gains, carrying, effect_of_usage, functional_amount, major
@@ -104,7 +105,7 @@ def effect_of(
     scale = exponent(state.functional_currency)
     credits = sum((mine.free_credits(event, state) for mine in gained.values()), ZERO)
     value = sum((mine.free_value(event, state) for mine in gained.values()), ZERO)
-    advanced = max(sums.advanced, _expected_breakage_added(event, decision, books), 0)
+    advanced = max(sums.advanced, _expected_breakage_added(event, decision, books, state), 0)
     back = max(sums.refunds, 0) + max(sums.to_states, 0) + sums.paid_to_states
     owed_back = sums.refunds > 0 or sums.to_states > 0
     return EventEffect(
@@ -117,7 +118,7 @@ def effect_of(
     )
 
 
-def _expected_breakage_added(event: Event, decision: Decision, books: Books) -> int:
+def _expected_breakage_added(event: Event, decision: Decision, books: Books, state: LedgerState) -> int:
     """The breakage that an estimate adds to the lifetime breakage of its cohorts, in the functional currency.
 
     The catch-up alone is nothing while nothing is redeemed: an estimate would pull its revenue forward redemption by
@@ -126,7 +127,9 @@ def _expected_breakage_added(event: Event, decision: Decision, books: Books) -> 
     data = event.data
     if not isinstance(data, BreakageEstimated):
         return 0
-    pools = with_estimate(books.pools, data, decision.grouping)
+    pools = with_estimate(
+        books.pools, data, decision.grouping, accounting_date(state.effective_date_of(event), state.closed_through)
+    )
     before = books.pools.cohorts.get(data.pool, {})
     added = Fraction(0)
     for name in estimated_cohorts(pools, data):

@@ -13,6 +13,7 @@ from projections.reads import balances, blocks
 from projections.replay import rebuild
 from tests.laws.machine_state import State
 from tests.laws.model_blocks import HOME, NOTHING, Figures, plus
+from tests.laws.model_pools import UNISSUED, Sums, by_day
 
 MONETARY = (
     "cash", "processor_clearing", "disputes_receivable", "accounts_receivable", "unbilled_receivable",
@@ -66,7 +67,26 @@ SELECT account, currency,
        coalesce(sum(functional_minor) FILTER (WHERE side = 'credit'), 0)
 FROM journal_lines WHERE ledger = %s AND accounting_date <= %s AND position <= %s GROUP BY account, currency
 """
+BACKFILL = ("overage_backfilled", "backfill_difference")
 Place = tuple[str, str, str, str]
+
+
+def _of_pool(entry: Entry) -> Sums:
+    """What an entry on a block changes of its cohort."""
+    if entry.kind == "redemption_tax":
+        return Sums(redeemed=entry.amount)
+    column, sign = COLUMNS.get(entry.kind, ("", 1))
+    amount, credits = sign * entry.amount, -sign * Fraction(entry.credits)
+    match column:
+        case "gained":
+            return Sums(issued=amount, credits=-credits)
+        case "consumed":
+            return Sums(redeemed=amount, credits=credits, backfilled=amount if entry.kind in BACKFILL else 0)
+        case "expired":
+            return Sums(expired=amount, credits=credits)
+        case "escheated":
+            return Sums(escheated=amount, credits=credits)
+    return Sums(issued=-amount if column in UNISSUED else 0, credits=credits if column else Fraction(0))
 
 
 class Checks(State):
@@ -243,25 +263,37 @@ class Checks(State):
             assert found.get(place, (0, 0))[0] == block.owed
 
     def pools_are_as_the_model_says(self, entries: list[Entry]) -> None:
-        """Recognised breakage is the line's, cohort by cohort; what has not expired is on breakage_recognized."""
-        recognised: Counter[tuple[str, str]] = Counter()
-        standing: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
+        """Recognised breakage is the line's on every day, cohort by cohort; what has not expired is on
+        breakage_recognized."""
+        days: defaultdict[tuple[str, str], defaultdict[date, Sums]] = defaultdict(lambda: defaultdict(Sums))
+        recognised: defaultdict[tuple[str, str], Counter[date]] = defaultdict(Counter)
+        functional: Counter[tuple[str, str]] = Counter()
         for entry in entries:
-            if entry.pool and entry.kind in ("breakage_estimate", "pooled_breakage"):
-                sign = 1 if entry.kind == "breakage_estimate" else -1
-                whole = len(entry.cohort) != 7 or "Q" in entry.cohort  # not a month of issue, but a cohort
-                key = (entry.pool, entry.cohort if whole else self.model.cohort_of(entry.pool, entry.cohort))
-                recognised[key] += entry.amount if sign == 1 else 0
-                held = standing[key]
-                standing[key] = (held[0] + sign * entry.amount, held[1] + sign * entry.functional)
+            if not entry.pool:
+                continue
+            whole = len(entry.cohort) != 7 or "Q" in entry.cohort  # not a month of issue, but a cohort
+            key = (entry.pool, entry.cohort if whole else self.model.cohort_of(entry.pool, entry.cohort))
+            if entry.kind == "breakage_estimate":
+                recognised[key][entry.accounting_date] += entry.amount
+                functional[key] += entry.functional
+            else:
+                days[key][entry.accounting_date] = days[key][entry.accounting_date].plus(_of_pool(entry))
+                functional[key] -= entry.functional if entry.kind == "pooled_breakage" else 0
         for pool in self.model.pools.values():
             for name, line in pool.cohorts.items():
-                key, due = (pool.name, name), line.recognised()
-                assert recognised.pop(key, 0) == due, (key, recognised, due)
-                assert standing[key][0] == due - line.sums.expired
-                if not line.sums.has_credits:
-                    assert standing[key] == (0, 0), (key, "a cohort ends at zero in both currencies")
-        assert not any(recognised.values()), (recognised, "breakage of a cohort that there is not")
+                key, total = (pool.name, name), 0
+                posted, changes = recognised.pop(key, Counter()), days[key]
+                sums = Sums()
+                for change in changes.values():
+                    sums = sums.plus(change)
+                assert sums[:5] == line.sums[:5], (key, sums, line.sums)
+                due = by_day(changes, line.estimates)
+                for day in sorted({*due, *posted}):
+                    total += posted[day]
+                    assert total == due[day] or self.reopened_long_ago, (key, day, posted, due)
+                if not line.sums.credits:
+                    assert (total - sums.expired, functional[key]) == (0, 0), (key, "zero in both currencies")
+        assert not any(any(each.values()) for each in recognised.values()), "breakage of a cohort that there is not"
 
     def books_balance(self, entries: list[Entry]) -> None:
         """Debits are credits, in each currency and in the functional one; and lines are what entries stand for."""

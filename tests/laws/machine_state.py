@@ -58,6 +58,7 @@ class State(RuleBasedStateMachine):
         super().__init__()
         self.service, self.new_ledger = service, new_ledger
         self.count, self.sound, self.checked = 0, False, 0
+        self.closed_at_most, self.reopened_long_ago = date.min, False
         self.sent: list[tuple[dict[str, Any], int]] = []
         self.waiting: list[dict[str, Any]] = []
         self.answers: list[tuple[date, datetime, Any]] = []

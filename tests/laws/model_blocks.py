@@ -385,10 +385,10 @@ class Estimate:
 
 @dataclass
 class Pool:
-    """A pool: its currency, how its months are grouped, the rate of new cohorts, and its cohorts by name."""
+    """A pool: its currency, how its months are grouped, the rates of new cohorts by day, and its cohorts by name."""
 
     name: str
     currency: str
     grouping: str | None = None
-    estimate: Estimate | None = None
+    estimates: dict[date, Estimate] = field(default_factory=dict)
     cohorts: dict[str, Any] = field(default_factory=dict)

@@ -1,22 +1,24 @@
-"""The plain model: breakage pools by cohort, summed from their blocks after each event.
+"""The plain model: breakage pools by cohort, computed anew from the sums of each accounting day.
 
 From ACCOUNTING section 5, with what it leaves open:
 
+- On each day, in this order: an estimate; what is issued, cancelled or escheated, all together; what purchases redeem
+  of earlier overage; what else is redeemed; what expires.
 - A line has two starts: what was earned by redemption alone, and T0, which has the floor of what had expired. What is
   reinstated takes from T0 down to what was earned, unit by unit.
 - Below R0, after reversals, the line leads back to the origin: T0 × R / R0. Where T0 was less than the line, as no more
   could break, or the line was flat, it leads back along E × R / (F − E − S) of then, and what was not recognised comes
   back by no more than what is reversed. So R = 0 and A = 0 gives T = 0.
-- An event that issues and redeems, a purchase that pays for earlier overage, recognises no more than E × dR / (F − E −
-  S), and a new line begins there.
+- Purchases that pay for earlier overage recognise no more than E × dR / (F − E − S), and a new line begins there.
 - A rate goes for every cohort there is; where it does not fit one that has credits, that one keeps its estimate. A rate
   of breakage with an amount of escheat is an amount.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from math import floor
 from typing import Any, NamedTuple
@@ -29,44 +31,47 @@ WHOLE = ""
 
 
 class Sums(NamedTuple):
-    """F, R, A, what has escheated, whether any credits are left, and F in the functional currency."""
+    """F, R, A, what has escheated, the credits that are left; and the part of R that purchases redeem at once."""
 
     issued: int = 0
     redeemed: int = 0
     expired: int = 0
     escheated: int = 0
-    has_credits: bool = False
-    functional: int = 0
+    credits: Fraction = Fraction(0)
+    backfilled: int = 0
 
-    def same_as(self, other: Sums) -> bool:
-        return (*self[:4], self.functional) == (*other[:4], other.functional)
+    def plus(self, other: Sums) -> Sums:
+        return Sums(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 NOTHING = Sums()
 
 
 class Anchor(NamedTuple):
-    """The start of a line: ``before`` are the sums before the event that set it, R0 and A0 those of ``at``; what was
-    earned there, T0, and what would have been earned if any amount could break."""
+    """The start of a line: R0 and A0 are those of ``at``; what was earned there, T0, and what would have been earned if
+    any amount could break."""
 
-    before: Sums
     at: Sums
     earned: int
     due: int
     unlimited: int
 
 
+ORIGIN = Anchor(NOTHING, 0, 0, 0)
+
+
 @dataclass
 class Line:
-    """The recognised breakage of a cohort."""
+    """The recognised breakage of a cohort, day by day; ``estimates`` are in force from a day on."""
 
     sums: Sums = NOTHING
     estimate: Estimate | None = None
-    anchors: list[Anchor] = field(default_factory=lambda: [Anchor(NOTHING, NOTHING, 0, 0, 0)])
+    estimates: dict[date, Estimate] = field(default_factory=dict)
+    anchor: Anchor = ORIGIN
 
     @property
     def has_ended(self) -> bool:
-        return any(self.sums[:4]) and not self.sums.has_credits
+        return any(self.sums[:4]) and not self.sums.credits
 
     def expected(self) -> tuple[Fraction, Fraction]:
         breakage, escheat = (Fraction(0), Fraction(0)) if self.estimate is None else self.estimate.at(self.sums.issued)
@@ -83,7 +88,7 @@ class Line:
 
     def unlimited(self, start: int) -> int:
         """T0 + (E − T0) × (R − R0) / (F − S − E − R0), or T0 × R / R0, whatever can break."""
-        anchor, redeemed = self.anchors[-1], self.sums.redeemed
+        anchor, redeemed = self.anchor, self.sums.redeemed
         if redeemed < anchor.at.redeemed:
             return half_up(Fraction(max(anchor.unlimited, start) * redeemed, anchor.at.redeemed))
         breakage, escheat = self.expected()
@@ -94,55 +99,53 @@ class Line:
 
     def is_flat(self, start: int) -> bool:
         breakage, escheat = self.expected()
-        return breakage <= start or self.sums.issued - escheat - breakage <= self.anchors[-1].at.redeemed
+        return breakage <= start or self.sums.issued - escheat - breakage <= self.anchor.at.redeemed
 
     def on_line(self, start: int) -> int:
-        back = self.anchors[-1].at.redeemed - self.sums.redeemed
+        back = self.anchor.at.redeemed - self.sums.redeemed
         if back > 0:
             return min(self.unlimited(start), start + back, self.room())
         return min(start if self.is_flat(start) else self.unlimited(start), self.room())
 
     def start(self) -> int:
         """T0, as far as what had expired is still expired."""
-        anchor = self.anchors[-1]
+        anchor = self.anchor
         reinstated = max(anchor.at.expired - self.sums.expired, 0)
         return max(anchor.earned, anchor.due - reinstated) if self.sums.expired else anchor.earned
 
     def earned(self) -> int:
         """L, of T = L + X: earned by redemption. Expiries force X."""
-        return self.on_line(self.anchors[-1].earned)
+        return self.on_line(self.anchor.earned)
 
     def recognised(self) -> int:
         """T: at least A, and A in the end."""
-        if not self.sums.has_credits:
+        if not self.sums.credits:
             return self.sums.expired
         return max(self.on_line(self.start()), self.sums.expired)
 
-    def anchor(self) -> Anchor:
+    def here(self) -> Anchor:
         due = max(self.on_line(self.start()), self.sums.expired)
-        return Anchor(self.sums, self.sums, self.earned(), due, self.unlimited(self.anchors[-1].earned))
+        return Anchor(self.sums, self.earned(), due, self.unlimited(self.anchor.earned))
 
-    def follow(self, sums: Sums) -> None:
-        """An event that changes what is issued or escheated leaves T, and sets an anchor before it; one that takes such
-        an event back right away leaves the line as it was."""
-        turns = (sums.issued, sums.escheated) != (self.sums.issued, self.sums.escheated)
-        if turns:
-            self.anchors.append(self.anchor())
-        self.sums = sums
-        if turns and len(self.anchors) > 2 and self.anchors[-2].before.same_as(sums):
-            self.anchors = self.anchors[-3:-2]
-        elif turns:
-            self.anchors = self.anchors[-2:]
+    def follow(self, change: Sums, estimate: Estimate | None = None) -> None:
+        """The changes of a day."""
+        if estimate is not None:
+            self.catch_up(estimate)
+        after = self.sums.plus(change)
+        if change.issued or change.escheated or change.backfilled:
+            self.anchor = self.here()
+        if change.backfilled > 0:
+            self.sums = self.sums.plus(Sums(change.issued, change.backfilled, 0, change.escheated))
             self.limit()
+        self.sums = after
 
     def limit(self) -> None:
         """A purchase recognises breakage in proportion to what it redeems at once."""
-        anchor, redeemed = self.anchors[-1], self.sums.redeemed - self.anchors[-1].at.redeemed
+        redeemed = self.sums.redeemed - self.anchor.at.redeemed
         most = self.in_proportion(redeemed)
-        earned, due = anchor.earned + most, self.start() + most
-        if redeemed > 0 and (self.earned() > earned or self.on_line(self.start()) > due):
-            self.anchors[-1] = Anchor(
-                anchor.before,
+        earned, due = self.anchor.earned + most, self.start() + most
+        if self.earned() > earned or self.on_line(self.start()) > due:
+            self.anchor = Anchor(
                 self.sums,
                 min(self.earned(), earned),
                 max(min(self.on_line(self.start()), due), self.sums.expired),
@@ -153,7 +156,7 @@ class Line:
         self.estimate = estimate
         unlimited = self.in_proportion(self.sums.redeemed)
         earned = min(unlimited, self.room())
-        self.anchors = [Anchor(NOTHING, self.sums, earned, max(earned, self.sums.expired), unlimited)]
+        self.anchor = Anchor(self.sums, earned, max(earned, self.sums.expired), unlimited)
 
     def fits(self, estimate: Estimate) -> str | None:
         """The code with which an estimate is refused, if it does not fit."""
@@ -163,6 +166,15 @@ class Line:
         if breakage + escheat >= self.sums.issued:
             return "estimate_too_high"
         return "estimate_too_low" if breakage < self.sums.expired else None
+
+
+def by_day(days: Mapping[date, Sums], estimates: Mapping[date, Estimate]) -> dict[date, int]:
+    """T at the end of each day, computed anew."""
+    line, found = Line(), {}
+    for day in sorted({*days, *estimates}):
+        line.follow(days.get(day, NOTHING), estimates.get(day))
+        found[day] = line.recognised()
+    return found
 
 
 class Pools(Positions):
@@ -199,8 +211,7 @@ class Pools(Positions):
                 sums.redeemed + block.of("consumed")[1],
                 sums.expired + block.of("expired")[1],
                 sums.escheated + block.of("escheated")[1],
-                sums.has_credits or block.left > 0,
-                sums.functional + block.gains[2] - sum(block.of(column)[2] for column in UNISSUED),
+                sums.credits + block.left,
             )
         return found
 
@@ -208,10 +219,9 @@ class Pools(Positions):
         """After each event: every cohort knows what its blocks have become."""
         for name, pool in self.pools.items():
             for cohort, sums in self._sums(name).items():
-                line = pool.cohorts.get(cohort)
-                if line is None:
-                    line = pool.cohorts[cohort] = Line(estimate=pool.estimate)
-                line.follow(sums)
+                if cohort not in pool.cohorts:
+                    pool.cohorts[cohort] = Line(estimates=dict(pool.estimates))
+                pool.cohorts[cohort].sums = sums
 
     def breakage_estimated(self, _moment: datetime, data: dict[str, Any]) -> None:
         currency, name, cohort = data["currency"], data["pool"], data.get("cohort")
@@ -227,8 +237,6 @@ class Pools(Positions):
             pool.grouping = grouping
             pool.cohorts = pool.cohorts if grouping == "month" else {}
             self.follow_pools()
-            for line in pool.cohorts.values() if grouping != "month" else ():
-                line.anchors = line.anchors[:1]
         names = [cohort] if cohort is not None else [WHOLE] if grouping == "none" else sorted(pool.cohorts)
         self.allow(by_rate or len(names) < 2, "unknown_cohort")
         self.allow(pool.currency == currency, "wrong_currency")
@@ -236,16 +244,17 @@ class Pools(Positions):
         rates = sum(Fraction(data.get(f"expected_{what}_rate", 0)) for what in ("breakage", "escheat"))
         self.allow(rates < 1 and (by_rate or any(name in pool.cohorts for name in names)), "estimate_too_high")
         lines = [pool.cohorts.setdefault(each, Line()) for each in names]
-        judged = [line for line in lines if not by_rate or (line.sums.has_credits and line.sums.issued)]
+        judged = [line for line in lines if not by_rate or (line.sums.credits and line.sums.issued)]
         codes = [line.fits(self._estimate(data, line.sums.issued)) for line in judged]
         if codes and None not in codes:
             self.allow(False, str(next(code for code in codes if code)))
+        on = self.day if self.closed is None else max(self.day, self.closed + timedelta(days=1))
         for line in lines:
             made = self._estimate(data, line.sums.issued)
             if line not in judged or line.fits(made) is None:
-                line.catch_up(made)
+                line.estimates[on] = made
         if by_rate and cohort is None:
-            pool.estimate = self._estimate(data, 0)
+            pool.estimates[on] = self._estimate(data, 0)
 
     def _estimate(self, data: dict[str, Any], issued: int) -> Estimate:
         def rate(field: str) -> Fraction | None:
@@ -261,7 +270,3 @@ class Pools(Positions):
             amount("expected_escheat"),
             rate("expected_escheat_rate"),
         )
-
-    def recognised(self, pool: Pool) -> int:
-        """T of all cohorts."""
-        return sum(line.recognised() for line in pool.cohorts.values())

@@ -93,7 +93,8 @@ def test_a_log_in_which_a_payout_was_recorded_twice_is_replayed_as_it_is() -> No
     paid = case.does("payout.settled", 5, None, amount="2.00", currency="EUR", processor="stripe", payout_id="X")
     again = msgspec.structs.replace(paid.event, event_id="again")
     twice = evolve_books(
-        case.books, again, paid.decision, effective=date(2026, 1, 5), functional_currency=case.state.functional_currency
-    )
+        case.books, again, paid.decision, effective=date(2026, 1, 5),
+        functional_currency=case.state.functional_currency, closed_through=None,
+    )  # fmt: skip
     before = case.books.standing("cash", "EUR")
     assert twice.standing("cash", "EUR") == (2 * before[0], 2 * before[1])

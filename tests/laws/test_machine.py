@@ -17,6 +17,7 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from api.service import Subledger
 from projections.close.close import close_period, reopen_period
 from projections.reads import balances
+from subledger.cohort_days import MAY_BE_REOPENED
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
 from subledger.periods import Period
 from subledger.store.writing.expiry_sweep import sweep
@@ -117,6 +118,7 @@ class Machine(BlockRules, MoneyRules):
         assert closed.position == self.position
         self.check_books()
         self.model.closed = period.last_day
+        self.closed_at_most = max(self.closed_at_most, period.last_day)
 
     def take_over_what_was_remeasured(self, last_day: date) -> None:
         """The books say by how much; the law is where that leads to: amount × rate of the day, position by position."""
@@ -154,6 +156,8 @@ class Machine(BlockRules, MoneyRules):
         else:
             assert allowed
             self.model.closed = period.first_day - timedelta(days=1)
+            if period.first_day <= self.closed_at_most - MAY_BE_REOPENED:
+                self.reopened_long_ago = True
             self.position += 1
 
     # --- repetition and questions ----------------------------------------------------------------------------

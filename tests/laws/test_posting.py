@@ -152,7 +152,10 @@ def test_a_replay_of_what_was_decided_gives_the_same_wallets_books_and_entries(l
             assert not kept[customer].reversed_usages
             assert not kept[customer].documents
         effective = state.effective_date_of(event)
-        books = evolve_books(books, event, stored, effective=effective, functional_currency=HOME)
+        closed_through = state.closed_through
+        books = evolve_books(
+            books, event, stored, effective=effective, functional_currency=HOME, closed_through=closed_through
+        )
         assert books == step.books
         assert state == step.before
         assert post(event, stored, before=state, wallets=recalled) == step.entries

@@ -106,7 +106,14 @@ class Walk:
                 closed_through=before.closed_through,
             )
         effective = before.effective_date_of(event)
-        self.books = evolve_books(self.books, event, decision, effective=effective, functional_currency=HOME)
+        self.books = evolve_books(
+            self.books,
+            event,
+            decision,
+            effective=effective,
+            functional_currency=HOME,
+            closed_through=before.closed_through,
+        )
         self.state = evolve_ledger(before, event)
         if event.type in ("credits.purchased", "credits.granted"):
             self.owners[event.data.block_id] = event.customer or ""

@@ -269,7 +269,14 @@ class Writing:
         functional_currency, books = state.functional_currency, working.books
         if changes_books(event, decision):
             effective = state.effective_date_of(event)
-            books = evolve_books(books, event, decision, effective=effective, functional_currency=functional_currency)
+            books = evolve_books(
+                books,
+                event,
+                decision,
+                effective=effective,
+                functional_currency=functional_currency,
+                closed_through=state.closed_through,
+            )
         entries = post(event, decision, before=state, wallets=wallets)
         recorded = RecordedEvent(position=position, event=event, decision=decision, entries=entries)
         # Head, working set and log move together. Nothing above changes them, so an event that cannot be evolved or

@@ -1,0 +1,126 @@
+"""Days of a cohort: the sums of its figures by accounting day, with the estimate and the anchor of each day.
+
+A view of a day has the entries dated through that day, in whatever order they were recorded. So that recognised
+breakage is a function of the days, a cohort remembers what changed on each of them. Owns: these sums, and how many days
+are remembered. Does not own: the arithmetic of a cohort (pools), what is due day by day (breakage_days).
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from subledger.availability import REMEMBERED
+from subledger.blocks import ZERO
+from subledger.breakage_line import Anchor, Estimate
+from subledger.kinds import KIND_BY_NAME
+from subledger.wallet import Movement
+
+BACKFILL: Final = frozenset({"overage_backfilled", "backfill_difference"})
+"""Entry kinds of redemption by a purchase that pays for earlier overage."""
+
+MAY_BE_REOPENED: Final = timedelta(days=62)
+"""Days of closed months are remembered this long: the last two months may be opened again."""
+
+
+class Day(NamedTuple):
+    """Changes of a cohort on an accounting day, in minor units; ``recognised_minor`` is what was posted of it.
+
+    ``backfilled_minor`` is the part of ``redeemed_minor`` that purchases paid for at once. ``estimate`` is in force
+    from the beginning of the day. ``anchor`` is the one in force at its end, if the day set one.
+    """
+
+    on: date
+    issued_minor: int = 0
+    issued_functional: int = 0
+    redeemed_minor: int = 0
+    backfilled_minor: int = 0
+    expired_minor: int = 0
+    expired_functional: int = 0
+    escheated_minor: int = 0
+    credits: Decimal = ZERO
+    recognised_minor: int = 0
+    recognised_functional: int = 0
+    estimate: Estimate | None = None
+    anchor: Anchor | None = None
+
+    @property
+    def turns(self) -> bool:
+        """True if the day changes what is issued or escheated, so that the line gets an anchor before its redemptions.
+
+        All changes of the day count together: a transfer takes out and brings in, so the line stays.
+        """
+        return bool(self.issued_minor or self.escheated_minor or self.backfilled_minor)
+
+    def plus(self, other: Day) -> Day:
+        """The day with more changes, of whatever day; of two estimates the other one holds."""
+        return Day(
+            self.on,
+            self.issued_minor + other.issued_minor,
+            self.issued_functional + other.issued_functional,
+            self.redeemed_minor + other.redeemed_minor,
+            self.backfilled_minor + other.backfilled_minor,
+            self.expired_minor + other.expired_minor,
+            self.expired_functional + other.expired_functional,
+            self.escheated_minor + other.escheated_minor,
+            self.credits + other.credits,
+            self.recognised_minor + other.recognised_minor,
+            self.recognised_functional + other.recognised_functional,
+            other.estimate or self.estimate,
+            self.anchor,
+        )
+
+
+Days = tuple[Day, ...]
+"""Days of a cohort in order, at most one of each date."""
+
+
+def day_of(movement: Movement) -> Day:
+    """What a movement on a block of a cohort, or of its breakage, changes on its day."""
+    kind, on, amount = KIND_BY_NAME[movement.kind], movement.accounting_date, movement.amount_minor
+    functional = amount if movement.functional_minor is None else movement.functional_minor
+    if kind.name == "breakage_estimate":
+        return Day(on, recognised_minor=amount, recognised_functional=functional)
+    credits = kind.sign * movement.credits
+    match kind.column:
+        case "consumed":
+            backfilled = amount if kind.name in BACKFILL else 0
+            return Day(on, redeemed_minor=amount, backfilled_minor=backfilled, credits=credits)
+        case "expired":
+            sign = -kind.sign
+            return Day(on, expired_minor=sign * amount, expired_functional=sign * functional, credits=credits)
+        case "escheated":
+            return Day(on, escheated_minor=amount, credits=credits)
+        case None:
+            return Day(on, credits=credits)
+    return Day(on, kind.sign * amount, kind.sign * functional, credits=credits)
+
+
+def place_of(days: Days, on: date) -> tuple[int, bool]:
+    """The number of a day among others, and True if it is there already."""
+    number = len(days)
+    while number and days[number - 1].on > on:
+        number -= 1
+    return (number - 1, True) if number and days[number - 1].on == on else (number, False)
+
+
+def with_change(days: Days, change: Day) -> tuple[Days, int]:
+    """The days with one more change, and the number of its day."""
+    number, is_there = place_of(days, change.on)
+    if is_there:
+        return (*days[:number], days[number].plus(change), *days[number + 1 :]), number
+    return (*days[:number], change, *days[number:]), number
+
+
+def forgotten(days: Days, closed_through: date | None) -> int:
+    """The number of days that are not told apart any more: of months long closed, and long before the last one."""
+    if not days:
+        return 0
+    until = days[-1].on - REMEMBERED
+    if closed_through is not None:
+        until = max(until, closed_through - MAY_BE_REOPENED)
+    number = 0
+    while number < len(days) and days[number].on <= until:
+        number += 1
+    return number
