@@ -145,11 +145,15 @@ def after_movements_of(cohort: Cohort, movements: Sequence[Movement]) -> tuple[C
     moves = False
     for movement in movements:
         change = day_of(movement)
+        if change is None:
+            continue
         moves = moves or movement.kind != "breakage_estimate"
         known = changes.get(change.on)
         changes[change.on] = change if known is None else known.plus(change)
     if moves and cohort.was_estimated_last:
         cohort = replace(cohort, was_estimated_last=False)
+    if not changes:
+        return cohort, None
     if movements[-1].cohort is None:
         return as_posted(with_sums(cohort, changes.values())), None
     return with_days(cohort, changes.values())

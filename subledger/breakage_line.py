@@ -54,7 +54,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
         return (amount * issued, self.issued_minor) if amount and self.issued_minor else (0, 1)
 
 
-class Anchor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Anchor(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """The point from which recognised breakage follows a line: R0 is ``redeemed_minor``.
 
     T0 is kept twice: ``recognised_minor`` without regard to what had expired, ``with_expired_minor`` with it. What is

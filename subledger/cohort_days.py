@@ -76,8 +76,8 @@ Days = tuple[Day, ...]
 """Days of a cohort in order, at most one of each date."""
 
 
-def day_of(movement: Movement) -> Day:
-    """What a movement on a block of a cohort, or of its breakage, changes on its day."""
+def day_of(movement: Movement) -> Day | None:
+    """What a movement on a block of a cohort, or of its breakage, changes on its day; None if it changes no figure."""
     kind, on, amount = KIND_BY_NAME[movement.kind], movement.accounting_date, movement.amount_minor
     functional = amount if movement.functional_minor is None else movement.functional_minor
     if kind.name == "breakage_estimate":
@@ -93,7 +93,7 @@ def day_of(movement: Movement) -> Day:
         case "escheated":
             return Day(on, escheated_minor=amount, credits=credits)
         case None:
-            return Day(on, credits=credits)
+            return None
     return Day(on, kind.sign * amount, kind.sign * functional, credits=credits)
 
 

@@ -57,7 +57,7 @@ class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version of a pool's estimate as recorded, with its maker and checker if a second person approved it.
 
     ``cohort`` is None if it named none. ``grouping`` is that of the pool, None if the event was recorded before there
-    were cohorts.
+    were cohorts. ``kept`` are the cohorts that it does not fit, and that keep their estimate.
     """
 
     pool: str
@@ -74,11 +74,7 @@ class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str
     maker: str | None
     checker: str | None
-
-    @property
-    def is_for_all(self) -> bool:
-        """True for a rate of all cohorts that have not ended."""
-        return self.cohort is None and self.breakage_rate is not None and self.grouping != "none"
+    kept: tuple[str, ...] = ()
 
     @property
     def is_for_the_only_one(self) -> bool:
@@ -117,6 +113,7 @@ def recorded_estimates(end: View) -> list[EstimateVersion]:
                 evidence=data.evidence,
                 maker=None if approval is None else approval.maker,
                 checker=None if approval is None else approval.checker,
+                kept=decision.kept_estimates,
             )
         )
     return found

@@ -2,15 +2,16 @@
 
 Owns: the formula (ASC 606-10-55-48, IFRS 15 B46) by which the report of pools checks the entries. It shares no
 arithmetic with ``subledger.pools``, which decided the entries: if one of the two is wrong, the report does not tie.
-Does not own: the events of a cohort from the log (``breakage_steps``), the estimates as recorded
+Does not own: the days of a cohort from the log (``breakage_steps``), the estimates as recorded
 (``breakage_estimates``), the report (``breakage_pools``).
 
 Of a cohort F is issued and not cancelled, R redeemed, A expired, E expected breakage, S expected escheat, T recognised.
-An event that changes F, or what has escheated, leaves T, and an estimate sets it to min(E × R / (F − E − S), F − R −
-S). From there, (R0, T0), T = T0 + (E − T0) × (R − R0) / (F − S − E − R0), where E > T0 and the divisor is positive; not
-below A and not above F − R − S; and A once no block of the cohort has credits. Below R0, after reversals, the line
-leads back to the origin. What was recorded before there were cohorts was decided by another formula, and is taken as
-posted; the line of its pool goes on from there.
+T follows the days, in whatever order they were recorded. On each day an estimate sets T to min(E × R / (F − E − S),
+F − R − S); what changes F, or what has escheated, leaves T; then credits are redeemed, first those that purchases pay
+for at once, and expire. From the last of the first two, (R0, T0), T = T0 + (E − T0) × (R − R0) / (F − S − E − R0),
+where E > T0 and the divisor is positive; not below A and not above F − R − S; and A once no block of the cohort has
+credits. Below R0, after reversals, the line leads back to the origin. What was recorded before there were cohorts was
+decided by another formula, and is taken as posted; the line of its pool goes on from there.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ class CohortFigures(msgspec.Struct, kw_only=True):
     credits: Decimal = ZERO
     issued_functional: int = 0
     expired_functional: int = 0
+    backfilled: int = 0
+
+    def plus(self, other: CohortFigures) -> CohortFigures:
+        """Returns the sums of two figures; ``backfilled`` is the part of R that purchases pay for at once."""
+        fields = self.__struct_fields__
+        return CohortFigures(**{name: getattr(self, name) + getattr(other, name) for name in fields})
 
     def expected(self, estimate: EstimateVersion | None, issued_then: int) -> tuple[Fraction, Fraction]:
         """Returns E and S for the amount issued now: estimated amounts are scaled from the amount issued then."""
@@ -51,65 +58,76 @@ class CohortFigures(msgspec.Struct, kw_only=True):
 
 
 class _Point(msgspec.Struct, frozen=True, kw_only=True):
-    """The start of a line: the figures there, and those ``before`` the event that set it.
+    """The start of a line, and the figures there.
 
     ``earned`` is T without regard to what had expired, ``due`` is T, each in both currencies; ``unlimited`` is what
     would have been earned if any amount could break.
     """
 
     figures: CohortFigures = msgspec.field(default_factory=CohortFigures)
-    before: CohortFigures = msgspec.field(default_factory=CohortFigures)
     earned: tuple[int, int] = (0, 0)
     due: tuple[int, int] = (0, 0)
     unlimited: int = 0
 
 
 class Line:
-    """The recognised breakage of one cohort, event by event."""
+    """The recognised breakage of one cohort, day by day."""
 
     def __init__(self) -> None:
         self.estimate: EstimateVersion | None = None
         self.issued_then = 0
         self._figures = CohortFigures()
-        self._starts: list[_Point] = [_Point()]
+        self._point = _Point()
 
-    def as_posted(self, figures: CohortFigures, recognised: tuple[int, int]) -> tuple[int, int]:
-        """T after events of before there were cohorts: what they posted."""
-        self._figures = figures
+    def take_over(self, estimate: EstimateVersion, issued_then: int) -> None:
+        """Takes an estimate of before there were cohorts: it set T by another formula."""
+        self.estimate, self.issued_then = estimate, issued_then
+
+    def as_posted(self, figures: CohortFigures, recognised: tuple[int, int]) -> None:
+        """Starts the line at what was posted before there were cohorts; ``figures`` are those of then."""
         earned = (0, 0) if recognised[0] == figures.expired else recognised
-        self._starts = [_Point(figures=figures, before=CohortFigures(), earned=earned, due=recognised)]
-        return recognised
+        self._point = _Point(figures=figures, earned=earned, due=recognised)
 
-    def go_on(self, figures: CohortFigures, *, turns: bool) -> tuple[int, int]:
-        """Returns T after an event; ``turns`` if it changes what is issued or escheated."""
-        if turns:
-            self._starts = [*self._starts[-2:], self._here(self._figures)]
-        self._figures = figures
-        if turns and len(self._starts) == 3 and _same(figures, self._starts[-2].before):
-            self._starts = self._starts[:1]  # it takes back the event before it
-        elif turns:
-            self._limit()
-        return self.recognised()
-
-    def estimated(self, estimate: EstimateVersion) -> tuple[int, int]:
-        """Returns T after an estimate that may be for this cohort.
-
-        An amount of the only cohort is for none that begins later. A rate of all is not for a cohort with credits that
-        it does not fit: the remainder is to be redeemed, and what has expired does not come back.
-        """
+    def keeps(self, change: CohortFigures, posted: tuple[int, int]) -> tuple[int, int]:
+        """Returns T after a day of before there were cohorts: what was posted, within its bounds."""
+        self._figures = self._figures.plus(change)
         figures = self._figures
-        begun = any((figures.issued, figures.redeemed, figures.expired, figures.escheated))
-        if not begun and estimate.is_for_the_only_one:
-            return self.recognised()
-        breakage, escheat = figures.expected(estimate, figures.issued)
-        fits = figures.expired <= breakage < figures.issued - escheat
-        if figures.credits and not fits and estimate.is_for_all:
-            return self.recognised()
-        self.estimate, self.issued_then = estimate, figures.issued
-        unlimited = self._in_proportion(figures.redeemed)
-        recognised = min(unlimited, _room(figures, escheat))
-        self._starts = [self._point(CohortFigures(), (recognised, recognised), unlimited)]
+        most = max(floor(figures.issued - figures.redeemed - self._expected()[1]), 0)
+        due = max(min(posted[0], most), figures.expired) if figures.credits else figures.expired
+        if due == posted[0]:
+            return posted
+        if due == figures.expired or posted[0] <= 0:
+            return due, figures.expired_functional
+        return due, _nearest(posted[1] * due, posted[0])
+
+    def follow(self, change: CohortFigures) -> tuple[int, int]:
+        """Returns T after the changes of a day, after its estimate."""
+        if change.issued or change.escheated or change.backfilled:
+            self._point = self._here()
+        before = self._figures
+        if change.backfilled > 0:
+            issues = (change.issued, change.issued_functional, change.escheated)
+            self._figures = before.plus(
+                CohortFigures(
+                    issued=issues[0], issued_functional=issues[1], escheated=issues[2], redeemed=change.backfilled
+                )
+            )
+            self._limit()
+        self._figures = before.plus(change)
         return self.recognised()
+
+    def follow_posted(self, change: CohortFigures) -> tuple[int, int]:
+        """Returns T after the last day of before there were cohorts: the line goes on from what was posted."""
+        self._figures = self._figures.plus(change)
+        return self.recognised()
+
+    def estimated(self, estimate: EstimateVersion, issued_then: int) -> None:
+        """Sets T by an estimate at the beginning of its day; ``issued_then`` was issued when it was recorded."""
+        self.estimate, self.issued_then = estimate, issued_then
+        figures = self._figures
+        unlimited = self._in_proportion(figures.redeemed)
+        recognised = min(unlimited, _room(figures, self._expected()[1]))
+        self._point = self._point_at((recognised, recognised), unlimited)
 
     def recognised(self) -> tuple[int, int]:
         """Returns T: not below what has expired, and that once no credits are left."""
@@ -119,13 +137,13 @@ class Line:
             return figures.expired, figures.expired_functional
         return on_line, self._in_functional(on_line, self._start())
 
-    def _here(self, before: CohortFigures) -> _Point:
+    def _here(self) -> _Point:
         """Returns the start of a line where the cohort stands."""
-        earned = self._starts[-1].earned[0]
+        earned = self._point.earned[0]
         amounts = (self._on_line(earned), self._on_line(self._start()[0]))
-        return self._point(before, amounts, self._unlimited(earned))
+        return self._point_at(amounts, self._unlimited(earned))
 
-    def _point(self, before: CohortFigures, amounts: tuple[int, int], unlimited: int) -> _Point:
+    def _point_at(self, amounts: tuple[int, int], unlimited: int) -> _Point:
         """Returns the start of a line at what is redeemed now; ``amounts`` are T without and with what has expired."""
         figures, (earned, due) = self._figures, amounts
         in_functional = figures.expired_functional
@@ -133,15 +151,14 @@ class Line:
             in_functional = self._in_functional(due, self._start())
         return _Point(
             figures=figures,
-            before=before,
-            earned=(earned, self._in_functional(earned, self._starts[-1].earned)),
+            earned=(earned, self._in_functional(earned, self._point.earned)),
             due=(max(due, figures.expired), in_functional),
             unlimited=unlimited,
         )
 
     def _limit(self) -> None:
         """A purchase that pays for earlier overage recognises in proportion to that, and a new line begins there."""
-        start, figures = self._starts[-1], self._figures
+        start, figures = self._point, self._figures
         redeemed = figures.redeemed - start.figures.redeemed
         if redeemed <= 0:
             return
@@ -149,11 +166,11 @@ class Line:
         earned, due = self._on_line(start.earned[0]), self._on_line(self._start()[0])
         limited = (min(earned, start.earned[0] + step), min(due, self._start()[0] + step))
         if limited != (earned, due):
-            self._starts[-1] = self._point(start.before, limited, self._in_proportion(figures.redeemed))
+            self._point = self._point_at(limited, self._in_proportion(figures.redeemed))
 
     def _start(self) -> tuple[int, int]:
         """T0: what had expired at the start counts as far as it is still expired."""
-        start, expired = self._starts[-1], self._figures.expired
+        start, expired = self._point, self._figures.expired
         amount = start.due[0] - max(start.figures.expired - expired, 0)
         if not expired or amount <= start.earned[0]:
             return start.earned
@@ -173,7 +190,7 @@ class Line:
 
     def _ahead(self, start: int) -> int | None:
         """Returns the line from ``start`` to E, if it leads upwards."""
-        figures, at = self._figures, self._starts[-1].figures.redeemed
+        figures, at = self._figures, self._point.figures.redeemed
         breakage, escheat = self._expected()
         to_be_redeemed = figures.issued - escheat - breakage - at
         if breakage <= start or to_be_redeemed <= 0:
@@ -182,7 +199,7 @@ class Line:
 
     def _unlimited(self, start: int) -> int:
         """Returns the line whatever can break: where it is flat, what is in proportion; below R0, a share of that."""
-        figures, point = self._figures, self._starts[-1]
+        figures, point = self._figures, self._point
         if figures.redeemed < point.figures.redeemed:
             return _nearest(max(point.unlimited, start) * figures.redeemed, point.figures.redeemed)
         ahead = self._ahead(start)
@@ -190,7 +207,7 @@ class Line:
 
     def _on_line(self, start: int) -> int:
         room = _room(self._figures, self._expected()[1])
-        reversed_since = self._starts[-1].figures.redeemed - self._figures.redeemed
+        reversed_since = self._point.figures.redeemed - self._figures.redeemed
         if reversed_since > 0:
             return min(self._unlimited(start), start + reversed_since, room)
         ahead = self._ahead(start)
@@ -208,14 +225,6 @@ class Line:
 
 def _room(figures: CohortFigures, escheat: Fraction) -> int:
     return max(floor(figures.issued - figures.redeemed - escheat), 0)
-
-
-def _same(figures: CohortFigures, others: CohortFigures) -> bool:
-    return (
-        figures.issued, figures.issued_functional, figures.escheated, figures.redeemed, figures.expired,
-    ) == (
-        others.issued, others.issued_functional, others.escheated, others.redeemed, others.expired,
-    )  # fmt: skip
 
 
 def _nearest(numerator: int, denominator: int) -> int:

@@ -29,7 +29,7 @@ from projections.reports.breakage_estimates import (
     EstimateVersion,
     recorded_estimates,
 )
-from projections.reports.breakage_steps import DEDUCTIONS, EARLIER, ESTIMATE, LATER, Step, steps_of
+from projections.reports.breakage_steps import DEDUCTIONS, EARLIER, ESTIMATE, Effect, Step, effects_of, steps_of
 from subledger.cohorts import WHOLE
 from subledger.kinds import GAINS, KIND_BY_NAME, Rules, effect
 from subledger.money import round_half_up
@@ -42,8 +42,8 @@ NOTES: Final = (
     "escheated, at which R0 was redeemed and T0 recognised, it is T0 + (E − T0) × (redeemed − R0) / (F − S − E − R0), "
     "not below expired and not above F − redeemed − S. F is net_issued; E and S are the expected breakage and the "
     "expected escheat for the amount issued now. An estimate sets it to E × redeemed / (F − E − S). A purchase "
-    "recognises nothing. It is equal to expired once the cohort has no credits. due_by_formula is computed anew, event "
-    "by event in the order of recording.",
+    "recognises nothing. It is equal to expired once the cohort has no credits. due_by_formula is computed anew, day "
+    "by day, in whatever order the days were recorded.",
     "finished shows blocks without credits: what of their value expired, beside what the estimate in force expects. "
     "Credits that are used up come before those that expire, so while a cohort has credits, fewer seem to expire. The "
     "monitor compares what can still become of a whole cohort.",
@@ -61,11 +61,9 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
     for estimate in estimates:
         if not any(pool == estimate.pool for pool, _ in cohorts):
             cohorts[estimate.pool, WHOLE] = CohortBalances(currency=estimate.currency)
-    steps = []
-    if cohorts:
-        steps = steps_of(end, request, estimates, names, names.new_rules)
-        steps = [step for step in steps if step.key in cohorts]
-    in_force = _in_force(estimates, steps, end.as_of)
+    effects = effects_of(end, estimates, names) if cohorts else []
+    steps = [step for step in steps_of(end, request, effects, names) if step.key in cohorts] if cohorts else []
+    in_force = _in_force([effect for effect in effects if effect.key in cohorts], end.as_of)
     rows = tuple(
         _cohort_row(key, cohort, in_force.get(key), _due_to_date(cohort, steps, key), functional_currency)
         for key, cohort in sorted(cohorts.items())
@@ -76,7 +74,7 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
         tables=(
             Table(name="pools", columns=_COHORT_COLUMNS, rows=rows, lists_items=True),
             finished_table(end, names, cohorts, in_force),
-            _estimates_table(estimates, steps, end.as_of, functional_currency),
+            _estimates_table(estimates, effects, end.as_of, functional_currency),
             _rollforward_table(found, names, cohorts, steps, rules, functional_currency),
             _liability_table(found, rules, functional_currency),
         ),
@@ -85,20 +83,16 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
     )
 
 
-def _in_force(estimates: Iterable[EstimateVersion], steps: Iterable[Step], as_of: date) -> dict[CohortKey, InForce]:
-    """Returns the estimate in force at the end of the view, by cohort."""
-    versions = {(made.pool, made.version): made for made in estimates if made.booked_on <= as_of}
-    found: dict[CohortKey, InForce] = {}
-    for step in steps:
-        made = versions.get((step.key[0], step.version or 0))
-        if made is not None:
-            found[step.key] = InForce(estimate=made, issued_then=step.issued)
-    return found
+def _in_force(effects: Iterable[Effect], as_of: date) -> dict[CohortKey, InForce]:
+    """Returns the estimate in force at the end of the view, by cohort: the latest by its day, then as recorded."""
+    made = [effect for effect in effects if effect.estimate.booked_on <= as_of]
+    made.sort(key=lambda effect: (effect.estimate.booked_on, effect.estimate.version))
+    return {effect.key: InForce(estimate=effect.estimate, issued_then=effect.issued) for effect in made}
 
 
 def _due_to_date(cohort: CohortBalances, steps: Iterable[Step], key: CohortKey) -> tuple[int, int]:
     """Returns T of a cohort by the formula for the events booked through the view, in both currencies."""
-    missing = [step.missing for step in steps if step.key == key and step.month != LATER]
+    missing = [step.missing for step in steps if step.key == key]
     return (
         cohort.recognised[0] + sum(amount for amount, _ in missing),
         cohort.recognised[1] + sum(functional for _, functional in missing),
@@ -211,7 +205,7 @@ def _cohort_row(
 
 
 def _estimates_table(
-    estimates: Iterable[EstimateVersion], steps: Iterable[Step], as_of: date, functional_currency: str
+    estimates: Iterable[EstimateVersion], effects: Iterable[Effect], as_of: date, functional_currency: str
 ) -> Table:
     """Returns every version of every estimate, with its change of the breakage recognised to date (a true-up)."""
     columns = (
@@ -234,10 +228,9 @@ def _estimates_table(
         Column("functional_currency"),
         Column("changed_by_functional", "functional"),
     )
-    effects: dict[tuple[str, int], list[Step]] = {}
-    for step in steps:
-        if step.version is not None:
-            effects.setdefault((step.key[0], step.version), []).append(step)
+    of_versions: dict[tuple[str, int], list[Effect]] = {}
+    for of_cohort in effects:
+        of_versions.setdefault((of_cohort.estimate.pool, of_cohort.estimate.version), []).append(of_cohort)
     rows = tuple(
         (
             made.pool,
@@ -253,15 +246,15 @@ def _estimates_table(
             made.evidence,
             made.maker,
             made.checker,
-            sum(step.before[0] for step in effect),
-            sum(step.posted[0] for step in effect),
-            sum(step.due[0] for step in effect),
+            sum(each.before for each in of_version),
+            sum(each.posted[0] for each in of_version),
+            sum(each.after for each in of_version),
             functional_currency,
-            sum(step.posted[1] for step in effect),
+            sum(each.posted[1] for each in of_version),
         )
         for made in sorted(estimates, key=lambda made: (made.pool, made.version))
         if made.booked_on <= as_of
-        for effect in (effects.get((made.pool, made.version), ()),)
+        for of_version in (of_versions.get((made.pool, made.version), ()),)
     )
     return Table(name="estimates", columns=columns, rows=rows, lists_items=True)
 
@@ -322,9 +315,8 @@ def _missing_by_month(steps: Iterable[Step]) -> dict[CohortMonth, int]:
     """Returns by cohort and month what should have been recognised more by the formula, if booked in the view."""
     found: dict[CohortMonth, int] = {}
     for step in steps:
-        if step.month != LATER:
-            key = (step.key, step.month)
-            found[key] = found.get(key, 0) + step.missing[0]
+        key = (step.key, step.month)
+        found[key] = found.get(key, 0) + step.missing[0]
     return found
 
 

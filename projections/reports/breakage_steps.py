@@ -1,13 +1,12 @@
-"""The events of every cohort from the log, with the breakage that the formula makes due beside what they posted.
+"""The days of every cohort from the log, with the breakage that the formula makes due beside what was posted.
 
-T follows the order of recording. An event posts its change of T on the days of what causes it; the formula checks the
-amounts, and what is missing is of the month in which the event posted last. Owns: these steps. Does not own: the
-formula (``breakage_formula``), the cohort of a movement (deciding), the report (``breakage_pools``).
+T follows the days, in whatever order they were recorded. Owns: these days, and what an estimate changed. Does not own:
+the formula (``breakage_formula``), the cohort of a movement (deciding), the report (``breakage_pools``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 from itertools import groupby
@@ -25,144 +24,179 @@ from subledger.store.reading.views import View
 ESTIMATE: Final = "breakage_estimate"
 DEDUCTIONS: Final = ("voided", "refunded", "transferred", "charged_back", "written_off")
 """The columns of a block that reduce the issued amount."""
-EARLIER, LATER = "earlier", "later"
-"""Values used instead of a month: before the requested range, and after the view."""
+EARLIER: Final = "earlier"
+"""Value used instead of a month before the requested range."""
 
-STEPS: Final = """
--- The figures of every cohort after the last event of each month of the books, before and after each event that changes
--- what is issued or escheated, and before and after each estimate.
+MOVED: Final = """
+-- The figures of every cohort that its entries change.
 WITH moved AS (
-    SELECT d.pool, c.cohort, n.position,
-           max(n.accounting_date) FILTER (WHERE n.kind = 'breakage_estimate') AS posted_on,
-           max(n.accounting_date) AS moved_on, NULL::int AS version,
-           sum(n.amount_minor) FILTER (WHERE n.kind = 'breakage_estimate') AS posted_minor,
-           sum(n.functional_minor) FILTER (WHERE n.kind = 'breakage_estimate') AS posted_functional,
-           sum(k.issued * n.amount_minor) AS issued, sum(k.issued * n.functional_minor) AS issued_functional,
-           sum(k.redeemed * n.amount_minor) AS redeemed,
-           sum(k.expired * n.amount_minor) AS expired, sum(k.expired * n.functional_minor) AS expired_functional,
-           sum(k.escheated * n.amount_minor) AS escheated, sum(k.held * n.credits) AS credits
-    FROM unnest(CAST(:kinds AS text[]), CAST(:issued AS int[]), CAST(:redeemed AS int[]), CAST(:expired AS int[]),
-                CAST(:escheated AS int[]), CAST(:held AS int[]))
-         AS k (kind, issued, redeemed, expired, escheated, held)
+    SELECT d.pool, c.cohort, n.position, n.accounting_date, n.kind = 'breakage_estimate' AS is_posted,
+           n.amount_minor, n.functional_minor, n.credits, k.issued, k.redeemed, k.backfilled, k.expired, k.escheated,
+           k.held
+    FROM unnest(CAST(:kinds AS text[]), CAST(:issued AS int[]), CAST(:redeemed AS int[]), CAST(:backfilled AS int[]),
+                CAST(:expired AS int[]), CAST(:escheated AS int[]), CAST(:held AS int[]))
+         AS k (kind, issued, redeemed, backfilled, expired, escheated, held)
     JOIN entries n ON n.kind = k.kind
     JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
     JOIN unnest(CAST(:of_pools AS text[]), CAST(:issued_in AS text[]), CAST(:cohorts AS text[]))
          AS c (pool, issued_in, cohort) ON c.pool = d.pool AND c.issued_in = d.cohort
     WHERE n.ledger = :ledger AND n.position <= :position AND d.pool <> ''
-    GROUP BY d.pool, c.cohort, n.position
-    UNION ALL
-    SELECT e.pool, e.cohort, e.position, NULL, e.booked_on, e.version, 0, 0, 0, 0, 0, 0, 0, 0, 0
-    FROM unnest(CAST(:estimated AS text[]), CAST(:estimated_cohorts AS text[]), CAST(:positions AS bigint[]),
-                CAST(:booked AS date[]), CAST(:versions AS int[])) AS e (pool, cohort, position, booked_on, version)
-), per_event AS (
-    SELECT pool, cohort, position, max(version) AS version, coalesce(max(posted_on), max(moved_on)) AS booked_on,
-           coalesce(sum(posted_minor), 0) AS posted_minor, coalesce(sum(posted_functional), 0) AS posted_functional,
-           sum(issued) AS issued, sum(issued_functional) AS issued_functional, sum(redeemed) AS redeemed,
-           sum(expired) AS expired, sum(expired_functional) AS expired_functional, sum(escheated) AS escheated,
-           sum(credits) AS credits, sum(issued) <> 0 OR sum(escheated) <> 0 AS turns
-    FROM moved GROUP BY pool, cohort, position
-), in_months AS (
-    SELECT *, CASE WHEN booked_on > :as_of THEN 'later' WHEN booked_on < :from_date THEN 'earlier'
-                   ELSE to_char(booked_on, 'YYYY-MM') END AS month
-    FROM per_event
-), standing AS (
-    SELECT pool, cohort, position, version, month, turns, posted_minor, posted_functional,
-           sum(posted_minor) OVER so_far AS all_posted, sum(posted_functional) OVER so_far AS all_posted_functional,
-           sum(issued) OVER so_far AS issued, sum(issued_functional) OVER so_far AS issued_functional,
-           sum(redeemed) OVER so_far AS redeemed, sum(expired) OVER so_far AS expired,
-           sum(expired_functional) OVER so_far AS expired_functional, sum(escheated) OVER so_far AS escheated,
-           sum(credits) OVER so_far AS credits, lead(month) OVER so_far AS next_month,
-           lead(version) OVER so_far AS next_version, lead(turns) OVER so_far AS next_turns,
-           lead(position) OVER so_far >= :new_rules AND position < :new_rules AS is_last_before
-    FROM in_months WINDOW so_far AS (PARTITION BY pool, cohort ORDER BY position)
-)
-SELECT * FROM standing
-WHERE month IS DISTINCT FROM next_month OR version IS NOT NULL OR next_version IS NOT NULL OR is_last_before
-   OR position >= :new_rules AND turns OR next_turns AND position >= :new_rules
-ORDER BY pool, cohort, position
+)"""
+
+DAYS: Final = (
+    MOVED
+    + """
+-- The changes of every cohort by day; of before there were cohorts apart.
+SELECT pool, cohort, accounting_date, position < :new_rules AS is_old,
+       coalesce(sum(amount_minor) FILTER (WHERE is_posted), 0) AS posted_minor,
+       coalesce(sum(functional_minor) FILTER (WHERE is_posted), 0) AS posted_functional,
+       sum(issued * amount_minor) AS issued, sum(issued * functional_minor) AS issued_functional,
+       sum(redeemed * amount_minor) AS redeemed, sum(backfilled * amount_minor) AS backfilled,
+       sum(expired * amount_minor) AS expired, sum(expired * functional_minor) AS expired_functional,
+       sum(escheated * amount_minor) AS escheated, sum(held * credits) AS credits
+FROM moved GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
+)
+EFFECTS: Final = (
+    MOVED
+    + """, per_event AS (
+    SELECT pool, cohort, position, NULL::int AS version, sum(issued * amount_minor) AS issued, 1 AS entries,
+           coalesce(sum(amount_minor) FILTER (WHERE is_posted AND accounting_date <= :as_of), 0) AS posted,
+           coalesce(sum(functional_minor) FILTER (WHERE is_posted AND accounting_date <= :as_of), 0) AS functional
+    FROM moved GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT *, 0, 0, 0, 0
+    FROM unnest(CAST(:estimated AS text[]), CAST(:estimated_cohorts AS text[]), CAST(:positions AS bigint[]),
+                CAST(:versions AS int[]))
+), at_positions AS (
+    SELECT pool, cohort, position, max(version) AS version, sum(issued) AS issued, sum(entries) AS entries,
+           sum(posted) AS posted, sum(functional) AS functional
+    FROM per_event GROUP BY 1, 2, 3
+), standing AS (
+    -- An estimate issues nothing, so what is issued after it was issued before.
+    SELECT pool, cohort, position, version, posted, functional, sum(issued) OVER so_far AS issued,
+           sum(entries) OVER so_far - entries > 0 AS has_begun, sum(posted) OVER so_far AS recognised
+    FROM at_positions WINDOW so_far AS (PARTITION BY pool, cohort ORDER BY position)
+)
+SELECT * FROM standing WHERE version IS NOT NULL ORDER BY pool, cohort, position
+"""
+)
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """The formula before and after some events of a cohort in one month; ``version`` if the event is its estimate.
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """An estimate of a cohort, and the breakage that it posted, in both currencies, within the view.
 
-    ``before`` and ``due`` are T before and after the events; ``posted`` is the amount that the last event posted, and
-    ``missing`` what all of them should have posted more. Each is in the pool's currency and in the functional currency.
-    ``issued`` is F after them.
+    ``issued`` is F when it was recorded, ``before`` and ``after`` is what had been posted by then.
     """
 
     key: CohortKey
-    month: str
-    version: int | None
+    estimate: EstimateVersion
     issued: int
-    before: tuple[int, int]
-    due: tuple[int, int]
+    before: int
     posted: tuple[int, int]
+    after: int
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What is missing of the breakage of a cohort on a day by the formula, in both currencies."""
+
+    key: CohortKey
+    month: str
     missing: tuple[int, int]
 
 
-def steps_of(
-    end: View, request: ReportRequest, estimates: Sequence[EstimateVersion], names: CohortNames, new_rules: int
-) -> list[Step]:
-    """Returns T by the formula through every cohort's events.
-
-    ``new_rules`` is the position from which events were decided cohort by cohort.
-    """
-    parameters = _step_parameters(end, request, estimates, names) | {"new_rules": new_rules}
-    rows = end.connection.execute(text(STEPS), parameters).all()
+def effects_of(end: View, estimates: Sequence[EstimateVersion], names: CohortNames) -> list[Effect]:
+    """Returns the estimates of every cohort; none of those that it does not fit, or that began after an amount."""
     versions = {(estimate.pool, estimate.version): estimate for estimate in estimates}
+    rows = end.connection.execute(text(EFFECTS), _parameters(end, names) | _estimated(estimates, names))
     return [
-        step
-        for key, of_cohort in groupby(rows, key=lambda row: (row.pool, row.cohort))
-        for step in _along(Line(), key, of_cohort, versions, new_rules)
+        Effect(
+            key=(row.pool, row.cohort),
+            estimate=made,
+            issued=int(row.issued),
+            before=int(row.recognised - row.posted),
+            posted=(int(row.posted), int(row.functional)),
+            after=int(row.recognised),
+        )
+        for row in rows
+        for made in (versions[row.pool, row.version],)
+        if row.cohort not in made.kept and (row.has_begun or not made.is_for_the_only_one)
     ]
 
 
+def steps_of(end: View, request: ReportRequest, effects: Sequence[Effect], names: CohortNames) -> list[Step]:
+    """Returns by cohort and day of the view what is missing by the formula."""
+    rows = end.connection.execute(text(DAYS), _parameters(end, names) | {"new_rules": names.new_rules}).all()
+    of_cohorts = {key: list(group) for key, group in groupby(rows, key=lambda row: (row.pool, row.cohort))}
+    found = []
+    for key, of_cohort in of_cohorts.items():
+        made = [effect for effect in effects if effect.key == key]
+        for day, missing in _along(of_cohort, made, names.new_rules, end.as_of):
+            month = EARLIER if day < (request.from_date or date.min) else f"{day:%Y-%m}"
+            found.append(Step(key=key, month=month, missing=missing))
+    return found
+
+
 def _along(
-    line: Line, key: CohortKey, rows: Iterator[Any], versions: Mapping[tuple[str, int], EstimateVersion], new_rules: int
-) -> Iterator[Step]:
-    before, missed = (0, 0), (0, 0)
+    rows: Sequence[Any], effects: Sequence[Effect], new_rules: int, as_of: date
+) -> Iterator[tuple[date, tuple[int, int]]]:
+    """Yields by day what is missing; days of before there were cohorts keep what they posted."""
+    line, old = Line(), [row for row in rows if row.is_old]
+    kept_until = max((row.accounting_date for row in old), default=date.min)
+    before = [effect for effect in effects if effect.estimate.position < new_rules]
+    if before and not old:
+        line.take_over(before[-1].estimate, before[-1].issued)
+    estimated = {effect.estimate.booked_on: effect for effect in effects if effect.estimate.position >= new_rules}
+    changes: dict[date, CohortFigures] = {}
+    posted: dict[date, tuple[int, int]] = {}
     for row in rows:
-        figures, version = _figures(row), row.version
-        if row.position < new_rules:
-            now = line.as_posted(figures, (int(row.all_posted), int(row.all_posted_functional)))
-            if version is not None:
-                line.estimate, line.issued_then = versions[key[0], version], figures.issued
+        day = row.accounting_date
+        changes[day] = changes.get(day, CohortFigures()).plus(_figures(row))
+        posted[day] = _plus(posted.get(day, (0, 0)), (int(row.posted_minor), int(row.posted_functional)))
+    all_posted = missed = (0, 0)
+    for day in sorted(each for each in {*changes, *estimated} if each <= as_of):
+        all_posted = _plus(all_posted, posted.get(day, (0, 0)))
+        change = changes.get(day, CohortFigures())
+        if day < kept_until:
+            due = line.keeps(change, all_posted)
+        elif old and day == kept_until:
+            if before:
+                line.take_over(before[-1].estimate, before[-1].issued)
+            line.as_posted(*_sums(old))
+            due = line.follow_posted(change)
         else:
-            now = line.go_on(figures, turns=row.turns)
-            if version is not None:
-                now = line.estimated(versions[key[0], version])
-                version = version if line.estimate is versions[key[0], version] else None
-        posted = (int(row.posted_minor), int(row.posted_functional))
-        missing = (now[0] - int(row.all_posted), now[1] - int(row.all_posted_functional))
-        yield Step(
-            key=key,
-            month=row.month,
-            version=version,
-            issued=figures.issued,
-            before=before,
-            due=now,
-            posted=posted,
-            missing=(missing[0] - missed[0], missing[1] - missed[1]),
-        )
-        before, missed = now, missing
+            made = estimated.get(day)
+            if made is not None:
+                line.estimated(made.estimate, made.issued)
+            due = line.follow(change)
+        missing = (due[0] - all_posted[0], due[1] - all_posted[1])
+        yield day, (missing[0] - missed[0], missing[1] - missed[1])
+        missed = missing
 
 
-def _step_parameters(
-    end: View, request: ReportRequest, estimates: Sequence[EstimateVersion], names: CohortNames
-) -> dict[str, Any]:
+def _sums(rows: Sequence[Any]) -> tuple[CohortFigures, tuple[int, int]]:
+    """Returns the figures of some rows together, and what they posted."""
+    figures, posted = CohortFigures(), (0, 0)
+    for row in rows:
+        figures = figures.plus(_figures(row))
+        posted = _plus(posted, (int(row.posted_minor), int(row.posted_functional)))
+    return figures, posted
+
+
+def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
+
+
+def _parameters(end: View, names: CohortNames) -> dict[str, Any]:
+    return {"ledger": end.ledger, "position": end.position, "as_of": end.as_of, **FACTORS, **names.parameters}
+
+
+def _estimated(estimates: Sequence[EstimateVersion], names: CohortNames) -> dict[str, Any]:
     estimated = [(estimate, cohort) for estimate in estimates for cohort in names.of_estimate(estimate)]
     return {
-        "ledger": end.ledger,
-        "position": end.position,
-        "as_of": end.as_of,
-        "from_date": request.from_date or date.min,
-        **FACTORS,
-        **names.parameters,
         "estimated": [estimate.pool for estimate, _ in estimated],
         "estimated_cohorts": [cohort for _, cohort in estimated],
         "positions": [estimate.position for estimate, _ in estimated],
-        "booked": [estimate.booked_on for estimate, _ in estimated],
         "versions": [estimate.version for estimate, _ in estimated],
     }
 
@@ -178,6 +212,7 @@ def _factors() -> dict[str, list[Any]]:
         "kinds": [kind.name for kind in kinds],
         "issued": signs(*GAINS, *DEDUCTIONS, gains=1),
         "redeemed": signs("consumed"),
+        "backfilled": [int(kind.name in ("overage_backfilled", "backfill_difference")) for kind in kinds],
         "expired": signs("expired"),
         "escheated": signs("escheated"),
         "held": [kind.sign for kind in kinds],
@@ -191,6 +226,7 @@ def _figures(row: Any) -> CohortFigures:
     return CohortFigures(
         issued=int(row.issued),
         redeemed=int(row.redeemed),
+        backfilled=int(row.backfilled),
         expired=int(row.expired),
         escheated=int(row.escheated),
         credits=Decimal(row.credits),

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from projections.reports import breakage_formula
 from projections.reports.breakage_estimates import EstimateVersion
 from projections.reports.breakage_formula import CohortFigures
+from subledger.cohort_days import Day
 from subledger.cohorts import cohort_of, grouping_of, month_of_issue
 from subledger.events.data import BreakageEstimated
 from subledger.pooling import Pools, after_movements, estimated_cohorts, with_estimate
@@ -421,7 +422,7 @@ def test_a_line_by_hand(acts: Sequence[Act], recognised: int) -> None:
 # --- the same, computed for the report --------------------------------------------------------------------------------
 
 
-def figures_of(held: Cohort) -> CohortFigures:
+def figures_of(held: Day) -> CohortFigures:
     return CohortFigures(
         issued=held.issued_minor,
         redeemed=held.redeemed_minor,
@@ -430,6 +431,7 @@ def figures_of(held: Cohort) -> CohortFigures:
         credits=held.credits,
         issued_functional=held.issued_functional,
         expired_functional=held.expired_functional,
+        backfilled=held.backfilled_minor,
     )
 
 
@@ -444,17 +446,17 @@ def version(number: int, breakage: str, escheat: str) -> EstimateVersion:
 @given(st.lists(st.tuples(ACT, st.integers(80, 120)), min_size=1, max_size=40))
 def test_the_report_computes_the_same_line_in_both_currencies(acts: Sequence[tuple[Act, int]]) -> None:
     told, line = Told(), breakage_formula.Line()
-    line.estimated(version(1, "0.1", "0.05"))
+    line.estimated(version(1, "0.1", "0.05"), 0)
     for number, (act, rate) in enumerate([(FIRST, 110), *acts], start=2):
-        before = told.sums
         told.rate = Fraction(rate, 100)
         told.does(act)
-        if act[0] == "estimate":
-            found = line.estimated(version(number, f"0.{act[2] % 60:02d}", f"0.{act[3] % 30:02d}"))
-        else:
-            turns = (told.sums.issued, told.sums.escheated) != (before.issued, before.escheated)
-            found = line.go_on(figures_of(told.cohort), turns=turns)
-        assert found == (told.cohort.recognised_minor, told.cohort.recognised_functional)
+        of_day = told.cohort.days[-1]
+        if of_day.on == told.on:
+            if act[0] == "estimate":
+                made = version(number, f"0.{act[2] % 60:02d}", f"0.{act[3] % 30:02d}")
+                line.estimated(made, told.cohort.issued_minor)
+            line.follow(figures_of(of_day))
+        assert line.recognised() == (told.cohort.recognised_minor, told.cohort.recognised_functional)
 
 
 # --- pools of before there were cohorts ------------------------------------------------------------------------------
