@@ -122,7 +122,7 @@ def test_each_version_of_an_estimate_shows_what_it_changed(client: TestClient, l
 
 
 def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
-    """Usage of February is recorded after March's: each posts what it changes T by, on its own date."""
+    """Usage of February is recorded after March's: the breakage of both months is as if it had come in time."""
     ledger = new_ledger()
     recorded(
         service,
@@ -140,12 +140,12 @@ def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledge
     # 450 × 100 / 900 = 50.00; at 200: 450 × 200 / 800 = 112.50.
     assert _told(before, "rollforward", *columns) == "2026-03  112.50  112.50  112.50"
     after = get_report(client, ledger, "pools", to="2026-03")
-    # 490 × 200 / 800 = 122.50: 10.00 more, which is February's.
-    assert _told(after, "rollforward", *columns) == "2026-02  10.00  10.00  10.00\n2026-03  112.50  112.50  122.50"
+    # 490 × 200 / 800 = 122.50 in the end. In February 100.00 were expected: 40 × 100 / 900 = 4.44.
+    assert _told(after, "rollforward", *columns) == "2026-02  4.44  4.44  4.44\n2026-03  118.06  118.06  122.50"
     february = get_report(client, ledger, "pools", to="2026-02")
-    # The estimate of 20 % was known when February's usage was recorded: the formula goes by the order of recording.
+    # The estimate of 200.00 is in force from 20 March on, whenever February's usage is recorded.
     [pool] = february["items"]
-    assert (pool["redeemed"], pool["due_by_formula"], pool["recognised"]) == ("40.00", "10.00", "10.00")
+    assert (pool["redeemed"], pool["due_by_formula"], pool["recognised"]) == ("40.00", "4.44", "4.44")
 
 
 def test_a_late_estimate_is_booked_on_the_first_open_day(
