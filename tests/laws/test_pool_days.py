@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from random import Random
+from zoneinfo import ZoneInfo
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from subledger.kinds import KIND_BY_NAME
+from subledger.periods import Period
 from tests.laws.case import Case, on
 
 HALF_A_DAY = timedelta(hours=12)
@@ -33,7 +35,7 @@ def buys(case: Case, block_id: str, day: int, amount: int, **changes: str) -> No
 
 def balances(case: Case) -> dict[date, tuple[int, int]]:
     """breakage_recognized and prepaid_liability in the view of every day."""
-    changes = {date(2026, 1, 1) + timedelta(days=number): Counter[str]() for number in range(150)}
+    changes = {date(2026, 1, 1) + timedelta(days=number): Counter[str]() for number in range(400)}
     for entry in case.entries:
         kind, of_day = KIND_BY_NAME[entry.kind], changes[entry.accounting_date]
         if entry.kind == "breakage_estimate":
@@ -111,7 +113,7 @@ def test_an_expiry_swept_after_later_usage_is_of_its_month() -> None:
 Fact = tuple[int, str, int, int]
 """A day, what happened on it, the block that it is on, and a number that varies it."""
 WHAT = ("use", "use", "use", "use", "use", "void", "estimate")
-ALL = (*WHAT, "reprice", "extend", "expire", "reverse")
+ALL = (*WHAT, "reprice", "extend", "expire", "reverse", "close", "reopen")
 NUMBERS = st.integers(1, 30)
 BOUGHT = st.lists(st.tuples(st.integers(2, 70), NUMBERS), min_size=1, max_size=4)
 
@@ -148,6 +150,17 @@ def records(case: Case, fact: Fact) -> bool:
         step = case.send(
             name, "breakage.estimated", None, at, pool="p", currency="USD", evidence="e", expected_breakage_rate=rate
         )
+    elif what == "close":
+        closed = case.state.closed_through
+        period = Period(2026, 1) if closed is None else Period.of(closed + timedelta(days=1))
+        step = case.own(
+            name, "period.closed", None, period.end(ZoneInfo("UTC")) - timedelta(microseconds=1), period=str(period)
+        )
+    elif what == "reopen":
+        if case.state.closed_through is None:
+            return False
+        period = Period.of(case.state.closed_through)
+        step = case.own(name, "period.reopened", None, at, period=str(period), reason="r")
     elif what == "extend":
         until = on(day + size).isoformat()
         step = case.send(name, "block.expiry_changed", "ann", at, block_id=block, expires_at=until, reason="r")
@@ -168,8 +181,10 @@ def test_no_view_has_less_than_nothing_in_any_order_of_recording(
         if left and number % 3 == 0:
             block, (day, size) = left.pop(0)
             records(case, (day, "buy", block, size))
+        closed_through = case.state.closed_through or date.min
         if records(case, fact):
             assert_views(case)
+            assert all(entry.accounting_date > closed_through for entry in case.steps[-1].entries)
 
 
 @given(st.sampled_from(["month", "quarter", "none"]), BOUGHT, facts_of(WHAT), st.randoms(use_true_random=False))

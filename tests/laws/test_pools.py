@@ -24,7 +24,7 @@ from projections.reports.breakage_formula import CohortFigures
 from subledger.cohort_days import Day
 from subledger.cohorts import cohort_of, grouping_of, month_of_issue
 from subledger.events.data import BreakageEstimated
-from subledger.pooling import Pools, after_movements, estimated_cohorts, with_estimate
+from subledger.pooling import Pools, after_movements, estimated_cohorts, with_breakage_due, with_estimate
 from subledger.pools import Cohort
 from subledger.wallet import Movement
 from tests.laws.model_blocks import Estimate, half_up
@@ -501,6 +501,35 @@ def test_the_line_of_a_pool_of_before_cohorts_is_the_one_it_was_on() -> None:
     back = after_movements(pools, [new("pooled_breakage", -60, "")], "USD", None)
     assert back.cohort(("p", "")).due_minor() == 0, "what it was besides is not known any more; redemption goes to 100"
     assert after_movements(back, [new("consumption", 450, "")], "USD", None).cohort(("p", "")).due_minor() == 100
+
+
+def test_usage_of_before_cohorts_that_comes_late_takes_no_day_below_nothing() -> None:
+    """Of 100.00, 30 % are expected: 20.00 used on 1 January earn 8.57; 70.00 more are used on 3 January, and 10.00 may
+    break. That was posted before there were cohorts, and stays. Of 500.00 nothing is recognised on 5 January.
+
+    9.00 more, used on 2 January, leave 1.00 on 3 January. On 5 January the line goes on from 10.00 at 90.00:
+    10 + (180 − 10) × 9 / (600 − 180 − 90) = 14.64.
+    """
+
+    def moved(kind: str, day: int, amount: int, cohort: str | None) -> Movement:
+        credits = Decimal(0 if kind == "breakage_estimate" else amount)
+        on = date(2026, 1, day)
+        return Movement(kind=kind, accounting_date=on, amount_minor=amount, credits=credits, pool="p", cohort=cohort)
+
+    pools = recorded_before((), rate="0.3")
+    for movements in (
+        (moved("purchase", 1, 10_000, None),),
+        (moved("consumption", 1, 2_000, None), moved("breakage_estimate", 1, 857, None)),
+        (moved("consumption", 3, 7_000, None), moved("breakage_estimate", 3, 143, None)),
+        (moved("purchase", 5, 50_000, None),),
+    ):
+        pools = after_movements(pools, movements, "USD", None)
+    _, due = with_breakage_due(pools, [moved("consumption", 2, 900, "")], "USD")
+    [changes] = due.values()
+    assert [(f"{change.on:%d}", change.amount_minor) for change in changes] == [("03", -900), ("05", 1364)]
+    _, due = with_breakage_due(pools, [moved("consumption", 6, 900, "")], "USD")
+    [[change]] = due.values()
+    assert (change.on, change.amount_minor) == (date(2026, 1, 6), 464), "nothing is taken back: 464 = 1364 − 900"
 
 
 def test_months_of_before_the_first_estimate_are_added_up_by_it() -> None:
