@@ -274,10 +274,10 @@ class Checks(State):
             whole = len(entry.cohort) != 7 or "Q" in entry.cohort  # not a month of issue, but a cohort
             key = (entry.pool, entry.cohort if whole else self.model.cohort_of(entry.pool, entry.cohort))
             if entry.kind == "breakage_estimate":
-                recognised[key][entry.accounting_date] += entry.amount
+                recognised[key][entry.on] += entry.amount
                 functional[key] += entry.functional
             else:
-                days[key][entry.accounting_date] = days[key][entry.accounting_date].plus(_of_pool(entry))
+                days[key][entry.on] = days[key][entry.on].plus(_of_pool(entry))
                 functional[key] -= entry.functional if entry.kind == "pooled_breakage" else 0
         for pool in self.model.pools.values():
             for name, line in pool.cohorts.items():
