@@ -77,7 +77,7 @@ Days = tuple[Day, ...]
 
 
 def day_of(movement: Movement) -> Day | None:
-    """What a movement on a block of a cohort, or of its breakage, changes on its day; None if it changes no figure."""
+    """The changes by a movement on a block of a cohort, or of its breakage; None if it changes no figure."""
     kind, on, amount = KIND_BY_NAME[movement.kind], movement.accounting_date, movement.amount_minor
     functional = amount if movement.functional_minor is None else movement.functional_minor
     if kind.name == "breakage_estimate":

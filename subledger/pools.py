@@ -127,7 +127,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         return due, self._functional_of(due)
 
     def within_bounds(self) -> tuple[int, int]:
-        """What has been posted, but not below A and not above F − R − S, in both currencies."""
+        """The breakage that was posted, but not below A and not above F − R − S, in both currencies."""
         posted, functional = self.recognised_minor, self.recognised_functional
         due = max(min(posted, self._line().room()), self.expired_minor) if self.credits else self.expired_minor
         if due == posted:

@@ -98,7 +98,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """What is missing of the breakage of a cohort on a day by the formula, in both currencies."""
+    """Breakage of a cohort that is missing on a day by the formula, in both currencies."""
 
     key: CohortKey
     month: str

@@ -72,7 +72,7 @@ Place = tuple[str, str, str, str]
 
 
 def _of_pool(entry: Entry) -> Sums:
-    """What an entry on a block changes of its cohort."""
+    """The changes of a cohort by an entry on one of its blocks."""
     if entry.kind == "redemption_tax":
         return Sums(redeemed=entry.amount)
     column, sign = COLUMNS.get(entry.kind, ("", 1))

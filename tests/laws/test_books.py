@@ -108,7 +108,7 @@ class Followed:
         return sum((each for name in self.months_of(key) for each in self.issues[name].values()), Counter[str]())
 
     def days(self, key: tuple[str, str]) -> tuple[dict[date, Sums], Counter[date]]:
-        """What changed by day, and what was posted."""
+        """The changes by day, and what was posted."""
         found: dict[date, Sums] = {}
         posted: Counter[date] = Counter()
         for name in self.months_of(key):
