@@ -48,7 +48,12 @@ NO_PORTION: Final = Portion(ZERO, 0, 0)
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The basis of a repriced block: its price and credits since the repricing, and the figures of earlier draws."""
+    """The basis of a repriced block since a moment: its price and credits then, and the figures of earlier draws.
+
+    It begins at ``since``, in the books on ``day``; None for the opening of the block. ``added`` are the credits and value that came with it, a
+    part of its credits and price, or what came back of usage of ``gives_back_from``; ``days`` has its draws by day.
+    ``corrected`` is True if its draws were priced again.
+    """
 
     credits: Decimal
     price_minor: int
@@ -56,6 +61,12 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     used: Decimal
     drawn_minor: int
     drawn_functional: int = 0
+    since: datetime | None = None
+    day: date | None = None
+    added: Portion | None = None
+    gives_back_from: datetime | None = None
+    days: Changes = ()
+    corrected: bool = False
 
 
 _STORED_AS: Final = {"disposed": "gone", "losses_from": "gained_on", "last_breakage_date": "broken_on"}
@@ -87,6 +98,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     ``changes``, all of them since that day, allow it (``loss_day``); its breakage not before ``breakable_from``, when
     its expiry was last moved or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages and
     escheats; ``lapses`` has the credits that expired, by the day of their breakage.
+
+    If it was repriced, ``segment`` is the one that holds now, and ``earlier`` has those before.
     """
 
     block_id: str
@@ -135,6 +148,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     frozen: Decimal = ZERO
     expired: bool = False
     disputes: int = 0
+    earlier: tuple[Segment, ...] = ()
     segment: Segment | None = None
 
     @property

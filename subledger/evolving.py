@@ -12,9 +12,10 @@ from datetime import date
 from msgspec.structs import replace
 
 from subledger import lapses as lapses_of
+from subledger import segments
 from subledger.availability import Change, Changes, Portion, negative, remembered, with_change
 from subledger.billing_documents import Overage, moved, refunds_after, standing_name
-from subledger.blocks import NO_PORTION, PAID, ZERO, Block, Segment
+from subledger.blocks import NO_PORTION, PAID, ZERO, Block
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
     BlockExpiryChanged,
@@ -106,6 +107,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
     )
     match kind.column:
         case "consumed":
+            undrawn = block
             changes, losses_from = _dated(block, by_day, closed_through)
             block = replace(
                 block,
@@ -117,11 +119,10 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
             )
             if kind.redeems_tax:
                 block = replace(block, redemption_tax_minor=block.redemption_tax_minor + amount)
-            if block.segment is not None and block.used < block.segment.used:
-                # Usage of before the repricing came back: the remaining credits are priced together from here on.
-                block = replace(block, segment=_segment_of_remainder(block))
+            if block.segment is not None:
+                block = _in_segments(undrawn, block, event, movement, by_day, closed_through)
         case "repriced":
-            block = _repriced(block, movement)
+            block = _repriced(block, event, movement, by_day, closed_through)
         case str() as column:
             before = block.disposed.get(column, NO_PORTION)
             after = Portion(
@@ -164,30 +165,39 @@ def _dated(block: Block, change: Change, closed_through: date | None) -> tuple[C
     return after, losses_from if last_gain is None else max(losses_from, last_gain)
 
 
-def _repriced(block: Block, movement: Movement) -> Block:
+def _in_segments(
+    before: Block, block: Block, event: Event, movement: Movement, by_day: Change, closed_through: date | None
+) -> Block:
+    """A repriced block whose segments know of a draw, a mirror or a correction."""
+    back, given_back = movement.segments_back, Portion(*by_day[1:])
+    if movement.used_at is not None and not movement.credits:
+        if KIND_BY_NAME[movement.kind].redeems_tax:  # it follows the credits, which began the segment
+            back = segments.segments_back(block, event.occurred_at)
+        return segments.with_more_given_back(block, back, given_back)
+    # Without its moment it came back under earlier rules, from before the segment.
+    earlier = not back and block.segment is not None and block.used < block.segment.used
+    if movement.used_at is not None or earlier:
+        used_at = movement.used_at or block.starts_at
+        return segments.with_segment(before, block, event.occurred_at, by_day.on, given_back, used_at=used_at)
+    change = Change(by_day.on, *negative(given_back))
+    corrects = not movement.credits and movement.kind == "consumption"
+    return segments.with_draw(block, change, back, corrects=corrects, closed_through=closed_through)
+
+
+def _repriced(block: Block, event: Event, movement: Movement, by_day: Change, closed_through: date | None) -> Block:
     """A block with a new segment: the remaining and the added credits and price, counted anew."""
-    block = replace(
+    changes, losses_from = _dated(block, by_day, closed_through)
+    repriced = replace(
         block,
         credits=block.credits + movement.credits,
         price_minor=block.price_minor + movement.amount_minor,
         price_functional=block.price_functional + (movement.functional_minor or 0),
         taxed_minor=block.taxed_minor + movement.amount_minor if block.tax_minor else 0,
-        # The price of a draw is that of the new segment, so no draw is dated before it.
-        losses_from=max(block.losses_from, movement.accounting_date),
-        changes=tuple(change for change in block.changes if change.on > movement.accounting_date),
+        losses_from=losses_from,
+        changes=changes,
     )
-    return replace(block, segment=_segment_of_remainder(block))
-
-
-def _segment_of_remainder(block: Block) -> Segment:
-    return Segment(
-        credits=block.remaining,
-        price_minor=block.carrying_minor,
-        price_functional=block.carrying_functional,
-        used=block.used,
-        drawn_minor=block.drawn_minor,
-        drawn_functional=block.drawn_functional,
-    )
+    added = Portion(*by_day[1:])
+    return segments.with_segment(block, repriced, event.occurred_at, by_day.on, added, used_at=None)
 
 
 def _broken(block: Block, event: Event, movement: Movement, sign: int) -> Block:

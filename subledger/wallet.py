@@ -11,7 +11,7 @@ invoices and disputes are always recalled.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, TypeVar
 
@@ -58,7 +58,9 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     setting may change later. ``policy`` is set if it is not the decision's: a reversal mirrors the entries of the
     usage under the policy of that day. ``cohort`` is the month of issue of a pooled block, or the cohort whose breakage
     is estimated; it is empty if the pool is one cohort by itself, None if the movement was recorded before there were
-    cohorts.
+    cohorts. ``segments_back``: a draw is not of the block's current price, but of so many segments before.
+    ``used_at``: the moment of usage that comes back in a later segment of its block, where it begins a segment: what
+    the block has from there on is priced together.
     """
 
     kind: str
@@ -77,6 +79,8 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     cohort: str | None = None
     processor: str | None = None
     invoice_id: str | None = None
+    segments_back: int = 0
+    used_at: datetime | None = None
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -73,7 +73,7 @@ class Drawn(msgspec.Struct, gc=False):
 
 
 def is_plain_draw(decision: Decision) -> bool:
-    """True if usage only drew on open blocks: then its movements only increase their used credits."""
+    """True if usage only drew on open blocks, at their current price: its movements only increase their used credits."""
     if (
         not decision.movements
         or decision.original_position is not None
@@ -87,6 +87,7 @@ def is_plain_draw(decision: Decision) -> bool:
             or m.block_id is None
             or m.credits <= 0
             or m.amount_minor < 0
+            or m.segments_back
             or m.customer is not None
             or m.invoice_id is not None
         ):

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from subledger import errors
 from subledger.blocks import NO_PORTION, PAID, PROMOTIONAL, ZERO, Block
@@ -30,7 +31,9 @@ from subledger.deciding.context import (
     tax_of,
     was_bought,
 )
+from subledger.deciding.currencies import convert, rate_on
 from subledger.deciding.expiry import escheated
+from subledger.deciding.repricing import corrected_draws
 from subledger.events.data import (
     BlockRepriced,
     CreditsEscheated,
@@ -198,10 +201,23 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
                 accounting_date=dates.of_loss(block, max(-credits, ZERO), max(-amount, 0)),
             )
         )
+        worth = replace(movements[0], functional_minor=_worth(block, amount, event, context))
+        movements += corrected_draws(block, [worth], event, dates)
     if tax:
         on = dates.on(block.opened_on)
         movements.append(Movement(kind="purchase_tax", block_id=block.block_id, amount_minor=tax, accounting_date=on))
     return decision(context, movements)
+
+
+def _worth(block: Block, amount: int, event: Event[BlockRepriced], context: Context) -> int | None:
+    """An added price in the functional currency: at the rate of its day; a lowered one at the block's own."""
+    if block.rate is None or not amount:
+        return None
+    if amount < 0:
+        return -block.functional_part(ZERO, -amount)
+    home = context.state.functional_currency
+    rate = rate_on(context.books, block.currency, context.state.effective_date_of(event), home)
+    return convert(amount, rate, block.currency, home)
 
 
 def _tax_repriced(block: Block, data: BlockRepriced, amount: int) -> int:

@@ -19,12 +19,14 @@ from subledger.blocks import ZERO, Block
 from subledger.deciding.context import Context, Dates, decision, is_not_conceded, own_block
 from subledger.deciding.expiry import lapsed
 from subledger.deciding.redemption_tax import mirrored_tax, taxes_by_block, with_redemption_tax
+from subledger.deciding.repricing import corrected_draws, draw_before, in_segment
 from subledger.deciding.shortfalls import insufficient
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
 from subledger.events.envelope import Event
 from subledger.evolving import block_after
 from subledger.kinds import USAGE_KINDS
 from subledger.money import MAX_MINOR, format_credits, share
+from subledger.segments import most_drawable, segments_back
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
 
@@ -38,18 +40,30 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
     late = context.state.late_usage == "reclassify"
     needed = data.credits
     movements: list[Movement] = []
+    corrected: list[Movement] = []
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
         # What expired of a disputed block stays as it is until the dispute ends.
         late_credits = block.expired_credits if late and not block.disputes else ZERO
         credits = min(block.available + late_credits, needed)
+        back = segments_back(block, event.occurred_at) if block.segment is not None else 0
+        if back:
+            credits = most_drawable(block, back, credits)
         if not credits:
             continue
+        if back:
+            before, draw = draw_before(block, back, credits, event, dates)
+            corrected += before
+            movements.append(draw)
+            needed -= credits
+            if not needed:
+                break
+            continue
         if late and block.lapses and not block.disputes:
-            back = _breakage_taken_back(block, credits, event, dates)
-            movements += back
-            for movement in back:
+            unbroken = _breakage_taken_back(block, credits, event, dates)
+            movements += unbroken
+            for movement in unbroken:
                 block = block_after(block, event, movement)
         on, amount, functional = block.draw_on(dates.on(), credits)
         movements.append(
@@ -65,7 +79,7 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         needed -= credits
         if not needed:
             break
-    movements = with_redemption_tax(movements, wallet, event, context)
+    movements = corrected + with_redemption_tax(movements, wallet, event, context)
     if needed:
         movements.append(_overage(wallet, event, context, dates, needed))
     return decision(context, movements)
@@ -170,7 +184,8 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             found=original.event.type,
         )
     already = wallet.reversed_usage(original.position)
-    draws = [m for m in original.decision.movements if m.kind in USAGE_KINDS]
+    # A correction of other usage, which the usage made, stays: what comes back is priced again where it must be.
+    draws = [m for m in original.decision.movements if m.kind in USAGE_KINDS and m.credits]
     remaining = sum((d.credits - already.of(d.block_id).credits for d in draws), ZERO)
     wanted = data.credits if data.credits is not None else remaining
     if wanted > remaining or not remaining:
@@ -207,6 +222,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             movements.append(_of_overage(mirrored, wallet.state_of_overage(original.position)))
         else:
             block = wallet.state_of_block(draw.block_id or "")
+            mirrored = in_segment(mirrored, block, original.event.occurred_at, event.occurred_at)
             taxed = mirrored_tax(taxes.get(draw.block_id, []), draw, mirrored, restored)
             back = given_back - sum(movement.amount_minor for movement in taxed)
             is_not_conceded(block, back, "data.event_id", data.event_id)
@@ -245,6 +261,7 @@ def _of_block(
     That is dated no earlier than the credits lapsed: usage may be reversed as of a day before the expiry.
     """
     movements = [msgspec.structs.replace(mirrored, block_id=block.block_id), *taxed]
+    movements += corrected_draws(block, movements, event, dates)
     passed = block.expires_at is not None and block.expires_at <= event.occurred_at
     if (block.expired or passed) and not block.disputes:
         restored = block

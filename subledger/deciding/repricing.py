@@ -1,0 +1,137 @@
+"""Usage of before a repricing that is recorded after it, usage that is taken back since, and what they change.
+
+Owns: these draws, and the correcting draws of the days since. Does not own: the sums (segments), the other rules of
+usage (usage), the repricing itself (cancellations). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from subledger.availability import Portion
+from subledger.blocks import Block
+from subledger.deciding.context import Dates
+from subledger.events.data import CreditsConsumed
+from subledger.events.envelope import Event
+from subledger.evolving import block_after
+from subledger.segments import Correction, corrections, lapse_to_take_back, late_draw, segments_back, timeline
+from subledger.wallet import Movement
+
+
+def draw_before(
+    block: Block, back: int, credits: Decimal, event: Event[CreditsConsumed], dates: Dates
+) -> tuple[list[Movement], Movement]:
+    """A draw at the price of an earlier segment; and, to be booked before it, what it changes of what is booked.
+
+    That is breakage that it takes back, and the draws of later segments, of which each has less value to draw from.
+    """
+    drawn = late_draw(block, back, credits)
+    draw = _draw(block, drawn, dates, back)
+    fixes = corrections(block_after(block, event, draw), back - 1)
+    movements: list[Movement] = []
+    now = block
+    lacking = credits - block.remaining
+    if lacking > 0:
+        for movement in _unbroken(block, lapse_to_take_back(block, lacking, drawn, fixes), dates):
+            movements.append(movement)
+            now = block_after(now, event, movement)
+    for correction in fixes:
+        movement = _correcting(block, correction, dates)
+        movements.append(movement)
+        now = block_after(now, event, movement)
+    functional = drawn.functional_minor
+    if block.rate is not None and block.refundable:
+        functional = now.functional_part(credits, drawn.amount_minor)
+    on = now.loss_day(dates.on(), credits, drawn.amount_minor)
+    return movements, replace(draw, accounting_date=on, functional_minor=None if block.rate is None else functional)
+
+
+def _draw(block: Block, drawn: Portion, dates: Dates, back: int) -> Movement:
+    return Movement(
+        kind="consumption",
+        block_id=block.block_id,
+        credits=drawn.credits,
+        amount_minor=drawn.amount_minor,
+        accounting_date=dates.on(),
+        functional_minor=None if block.rate is None else drawn.functional_minor,
+        segments_back=back,
+    )
+
+
+def _unbroken(block: Block, part: Portion, dates: Dates) -> list[Movement]:
+    """The mirror of breakage of credits that were used before they broke, the last breakage first."""
+    movements: list[Movement] = []
+    for lapse in reversed(block.lapses):
+        credits = min(lapse.credits, part.credits)
+        if lapse.back_on is not None or not credits:
+            continue
+        piece = Portion(
+            credits,
+            min(part.amount_minor, lapse.amount_minor) if credits < part.credits else part.amount_minor,
+            min(part.functional_minor, lapse.functional_minor) if credits < part.credits else part.functional_minor,
+        )
+        part = Portion(
+            part.credits - credits,
+            part.amount_minor - piece.amount_minor,
+            part.functional_minor - piece.functional_minor,
+        )
+        movements.append(
+            Movement(
+                kind="breakage" if block.pool is None else "pooled_breakage",
+                block_id=block.block_id,
+                credits=-credits,
+                amount_minor=-piece.amount_minor,
+                accounting_date=dates.on(lapse.on),
+                functional_minor=None if block.rate is None else -piece.functional_minor,
+            )
+        )
+    return movements
+
+
+def _correcting(block: Block, correction: Correction, dates: Dates) -> Movement:
+    """A draw of no credits that corrects the value of the draws of a day, up or down."""
+    return Movement(
+        kind="consumption",
+        block_id=block.block_id,
+        amount_minor=correction.amount_minor,
+        accounting_date=dates.on(correction.on),
+        functional_minor=None if block.rate is None else correction.functional_minor,
+        segments_back=correction.back,
+        used_at=correction.used_at,
+    )
+
+
+def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, dates: Dates) -> list[Movement]:
+    """The corrections of draws that are due after movements on a block: those of days after what they change.
+
+    A segment whose draws were priced again gives back what they cost now, not what was stored with the usage.
+    """
+    after = block
+    for movement in movements:
+        after = block_after(after, event, movement)
+    if after.segment is None:
+        return []
+    used_at = next((movement.used_at for movement in movements if movement.used_at is not None), None)
+    if used_at is not None or any(movement.kind == "repricing" for movement in movements):
+        first = segments_back(after, event.occurred_at)
+        source = first if used_at is None else segments_back(after, used_at)
+        if timeline(after)[-1 - source].corrected:
+            first = source
+    else:
+        first = next((movement.segments_back for movement in movements), 0)
+        first -= not timeline(after)[-1 - first].corrected
+    return [_correcting(block, correction, dates) for correction in corrections(after, first)] if first >= 0 else []
+
+
+def in_segment(mirrored: Movement, block: Block, used_at: datetime, at: datetime) -> Movement:
+    """The mirror of a draw of a moment, told of which segment it is; since a later one, it begins a segment itself."""
+    if block.segment is None:
+        return mirrored
+    back = segments_back(block, used_at)
+    if back == segments_back(block, at):
+        return replace(mirrored, segments_back=back)
+    return replace(mirrored, used_at=used_at)
