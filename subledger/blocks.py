@@ -50,9 +50,9 @@ NO_PORTION: Final = Portion(ZERO, 0, 0)
 class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The basis of a repriced block since a moment: its price and credits then, and the figures of earlier draws.
 
-    It begins at ``since``, in the books on ``day``; None for the opening of the block. ``added`` are the credits and value that came with it, a
-    part of its credits and price, or what came back of usage of ``gives_back_from``; ``days`` has its draws by day.
-    ``corrected`` is True if its draws were priced again.
+    It begins at ``since``, in the books on ``day``; None for the opening of the block. ``added`` are the credits and
+    value that came with it, a part of its credits and price: by a repricing, or back from usage of
+    ``gives_back_from``. ``days`` has its draws by day; ``corrected`` is True if they were priced again.
     """
 
     credits: Decimal

@@ -44,8 +44,8 @@ class _Figures(NamedTuple):
     left: Portion
 
 
-def _figures(block: Block) -> list[_Figures]:
-    """The figures of each segment. Credits that expired count as left: late usage takes back their breakage."""
+def _figures(block: Block, *, with_expired: bool = False) -> list[_Figures]:
+    """The figures of each segment. Credits that expired count as left if late usage takes back their breakage."""
     segments = timeline(block)
     ends = [_end_before(segment) for segment in segments[1:]]
     ends.append(Portion(block.used, block.drawn_minor, block.drawn_functional))
@@ -53,7 +53,8 @@ def _figures(block: Block) -> list[_Figures]:
         minus(Portion(segment.credits, segment.price_minor, segment.price_functional), _added(segment))
         for segment in segments[1:]
     ]
-    lefts.append(_plus(block.left, block.disposed.get("expired", NO_PORTION)))
+    expired = block.disposed.get("expired", NO_PORTION) if with_expired else NO_PORTION
+    lefts.append(_plus(block.left, expired))
     return [
         _Figures(minus(end, _baseline(segment)), left) for segment, end, left in zip(segments, ends, lefts, strict=True)
     ]
@@ -64,7 +65,7 @@ def late_draw(block: Block, back: int, credits: Decimal) -> Portion:
 
     The last credits of a later segment take all its value, and none takes more than every later segment has.
     """
-    drawn, left = (figures := _figures(block))[-1 - back]
+    drawn, left = (figures := _figures(block, with_expired=credits > block.remaining))[-1 - back]
     later = figures[-back:]
     parts = []
     for index in (1, 2):
@@ -92,14 +93,16 @@ class Correction(NamedTuple):
     used_at: datetime | None = None
 
 
-def corrections(block: Block, back: int) -> list[Correction]:
+def corrections(block: Block, back: int, *, with_expired: bool = False) -> list[Correction]:
     """The corrections that price the draws of the last segments again, ``back`` segments back and since.
 
     The value of a segment is spread over the credits that were drawn in it and those that were left, by cumulative
-    rounding in the order of days. What a correction takes from a segment, the next one lacks.
+    rounding in the order of days. What a correction takes from a segment, the next one lacks. ``with_expired``: the
+    draw that is corrected for takes back breakage.
     """
     found: list[Correction] = []
-    segments, shift, figures = timeline(block), NO_PORTION, _figures(block)
+    segments, shift = timeline(block), NO_PORTION
+    figures = _figures(block, with_expired=with_expired)
     first = len(segments) - 1 - back
     for number in range(first, len(segments)):
         segment, (drawn, left) = segments[number], figures[number]
@@ -158,7 +161,10 @@ def _by_day(block: Block, days: Changes, drawn: Portion, left: Portion) -> list[
             functional = 0
         elif block.refundable:
             # Such a block is carried at the rates of its month ends: a part of a draw is at the rate of that draw.
-            functional = round_half_up(drawn.functional_minor * amount, drawn.amount_minor) if drawn.amount_minor else 0
+            after = corrected[0] + amount
+            functional = -corrected[1]
+            if drawn.amount_minor:
+                functional += round_half_up(drawn.functional_minor * after, drawn.amount_minor)
         else:
             functional = share(worth, so_far.credits, credits) - so_far.functional_minor - corrected[1]
         corrected = (corrected[0] + amount, corrected[1] + functional)

@@ -73,7 +73,7 @@ class Drawn(msgspec.Struct, gc=False):
 
 
 def is_plain_draw(decision: Decision) -> bool:
-    """True if usage only drew on open blocks, at their current price: its movements only increase their used credits."""
+    """True if usage only drew on open blocks, at their price of now: it only increases their used credits."""
     if (
         not decision.movements
         or decision.original_position is not None

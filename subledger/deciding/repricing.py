@@ -31,10 +31,10 @@ def draw_before(
     """
     drawn = late_draw(block, back, credits)
     draw = _draw(block, drawn, dates, back)
-    fixes = corrections(block_after(block, event, draw), back - 1)
+    lacking = credits - block.remaining
+    fixes = corrections(block_after(block, event, draw), back - 1, with_expired=lacking > 0)
     movements: list[Movement] = []
     now = block
-    lacking = credits - block.remaining
     if lacking > 0:
         for movement in _unbroken(block, lapse_to_take_back(block, lacking, drawn, fixes), dates):
             movements.append(movement)

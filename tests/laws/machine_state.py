@@ -61,6 +61,8 @@ class State(RuleBasedStateMachine):
         self.closed_at_most, self.reopened_long_ago = date.min, False
         self.sent: list[tuple[dict[str, Any], int]] = []
         self.waiting: list[dict[str, Any]] = []
+        self.repriced: set[str | None] = set()
+        self.last_day = 0
         self.answers: list[tuple[date, datetime, Any]] = []
 
     def begin(self, policy: str, zone: str, shortfall: str, late_usage: str) -> None:
@@ -85,6 +87,11 @@ class State(RuleBasedStateMachine):
 
     def send(self, type: str, customer: str | None, day: int, together: bool, **data: Any) -> None:
         self.count += 1
+        # What prices a block again as of before draws that are recorded depends on their days: see test_repricing_order.
+        if type == "block.repriced" or (type == "consumption.reversed" and customer in self.repriced):
+            day = max(day, self.last_day)
+            self.repriced.add(customer)
+        self.last_day = max(day, self.last_day)
         data = {name: value for name, value in data.items() if value is not ...}
         self.waiting.append(cloud_event(f"e{self.count}", type, customer, moment(day).isoformat(), **data))
         if not together:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import HOME, Block, Draw, Pool, Refusal, Usage, half_up, minor
+from tests.laws.model_blocks import HOME, NOTHING, Block, Draw, Figures, Pool, Refusal, Usage, half_up, minor, minus
 from tests.laws.model_ending import Ending
 from tests.laws.model_money import Money
 from tests.laws.model_pools import Pools
@@ -134,11 +134,11 @@ class Model(Ending, Money, Pools):
         candidates.sort(
             key=lambda b: (b.scope is None, b.priority, b.expires or never, b.kind != "promotional", b.starts, b.name)
         )
-        usage = Usage(self.event_id, self.customer, product, [], unit)
+        usage = Usage(self.event_id, self.customer, product, [], unit, moment=moment)
         for block in candidates:
-            part = min(self._to_be_had(block), need)
+            part = block.drawable(block.at(moment), min(self._to_be_had(block), need))
             if part:
-                usage.draws.append(self._draw(block, part))
+                usage.draws.append(self._draw(block, part, moment))
                 need -= part
         if "tax" in data:
             self._tax_at_redemption(usage.draws, data)
@@ -164,11 +164,34 @@ class Model(Ending, Money, Pools):
             if draw.tax:
                 self.book(None, "tax_payable", draw.tax, currency)
 
-    def _draw(self, block: Block, part: Fraction) -> Draw:
+    def _draw(self, block: Block, part: Fraction, moment: datetime) -> Draw:
+        number = block.at(moment)
+        if number + 1 < len(block.segments):
+            return self._draw_late(block, part, number)
         if part > block.left:
             block.unbreak(part - block.left)
         money = block.cost(part)
         functional = block.lose("consumed", part, money, block.cost_functional(part, money))
+        return Draw(block, part, money, self.on(), functional)
+
+    def _draw_late(self, block: Block, part: Fraction, number: int) -> Draw:
+        """Usage of before a repricing: at its price then; later usage is priced again with what it leaves."""
+        lacking = part - block.left
+        _, money, functional = block.late_cost(number, part)
+        if lacking > 0:  # all that was left goes, and the rest of what expired keeps its share
+            block.use(part, money, functional, number)
+            block.price_again(number + 1, expired=True)
+            lost = block.of("expired")
+            block.lost["expired"] = plus(lost, (-lacking, block.carrying, block.carrying_functional))
+            return Draw(block, part, money, self.on(), functional)
+        block.use(part, money, functional, number)
+        block.price_again(number + 1)
+        if block.refundable and block.currency != HOME:  # at the carrying amount of the day
+            block.use(Fraction(0), -money, -functional, number)
+            functional = block.share_functional(money, part)
+            if part == block.left + part and money == block.carrying:
+                functional = block.carrying_functional
+            block.use(Fraction(0), money, functional, number)
         return Draw(block, part, money, self.on(), functional)
 
     def _overage(self, usage: Usage, data: dict[str, Any], need: Fraction) -> None:
@@ -223,18 +246,28 @@ class Model(Ending, Money, Pools):
             if money:
                 self.book(None, "unbilled_receivable", money, usage.currency, how="both")
         else:
-            block.lose("consumed", -part, -money, -functional)
+            fixed = self._back(block, usage, (part, money, functional), moment)
             block.redeemed_tax -= tax
             if tax:
                 self.book("tax_payable", None, tax, block.currency)
             passed = block.expired or (block.expires is not None and block.expires <= moment)
             if passed and not block.disputes:
-                self.expire(block, part, money, functional)
+                self.expire(block, part, money - fixed[1], functional - fixed[2])
         draw.restored, draw.restored_money, draw.restored_functional = (
             after,
             draw.restored_money + money,
             draw.restored_functional + functional,
         )
+
+    def _back(self, block: Block, usage: Usage, back: Figures, moment: datetime) -> Figures:
+        """Usage comes back to its segment, or begins one. Returns what is corrected of other usage then."""
+        number, now = block.at(usage.moment), block.at(moment)
+        if number == now:
+            block.use(*minus(NOTHING, back), number)
+            return block.price_again(number if block.segments[number].corrected else number + 1)
+        block.lost["consumed"] = minus(block.of("consumed"), back)
+        begun = block.begin(moment, back, usage.moment)
+        return block.price_again(number if block.segments[number].corrected else begun)
 
     # --- the ledger itself ----------------------------------------------------------------------------------
 

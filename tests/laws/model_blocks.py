@@ -53,16 +53,23 @@ def plus(a: Figures, b: Figures) -> Figures:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
+def minus(a: Figures, b: Figures) -> Figures:
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
 @dataclass
 class Segment:
-    """A block at its purchase or last repricing, with the draws before."""
+    """A block since its purchase or a repricing: what it had then, what of it was added, and what was drawn since.
 
-    credits: Fraction
-    price: int
-    price_functional: int
-    used: Fraction = Fraction(0)
-    drawn: int = 0
-    drawn_functional: int = 0
+    A reversal of usage of ``used_at``, an earlier segment, begins a segment too. ``corrected``: drawn at another price.
+    """
+
+    start: Figures
+    since: datetime | None = None
+    added: Figures = NOTHING
+    used_at: datetime | None = None
+    drawn: Figures = NOTHING
+    corrected: bool = False
 
 
 @dataclass
@@ -100,10 +107,10 @@ class Block:
     frozen: Fraction = Fraction(0)
     through: int = 0
     processor: str | None = None
-    segment: Segment = field(init=False)
+    segments: list[Segment] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.segment = Segment(*self.gains)
+        self.segments = [Segment(self.gains)]
 
     def of(self, column: str) -> Figures:
         return self.lost.get(column, NOTHING)
@@ -160,15 +167,14 @@ class Block:
 
     def due(self, credits: Fraction) -> int:
         """Cumulative rounding: what drawing so many credits takes, since the block was last priced."""
-        used, drawn, _ = self.of("consumed")
-        s = self.segment
-        return max(half_up(s.price * (used - s.used + credits) / s.credits) - (drawn - s.drawn), 0)
+        return self._due(1, credits)
 
     def due_functional(self, credits: Fraction) -> int:
-        used, _, drawn = self.of("consumed")
-        s = self.segment
-        due = half_up(s.price_functional * (used - s.used + credits) / s.credits) - (drawn - s.drawn_functional)
-        return max(due, 0)
+        return self._due(2, credits)
+
+    def _due(self, money: int, credits: Fraction) -> int:
+        s = self.segments[-1]
+        return max(half_up(s.start[money] * (s.drawn[0] + credits) / s.start[0]) - int(s.drawn[money]), 0)
 
     def cost(self, credits: Fraction) -> int:
         """The amount of a draw; the last credit takes the remainder."""
@@ -200,14 +206,101 @@ class Block:
         """Credits and value leave the block. Returns the functional amount."""
         if functional is None:
             functional = self.share_functional(money, credits)
-        self.lost[column] = plus(self.of(column), (credits, money, functional))
-        if self.of("consumed")[0] < self.segment.used:  # used before the last repricing, and taken back since
-            self.price_what_is_left()
+        if column == "consumed":
+            self.use(credits, money, functional)
+        else:
+            self.lost[column] = plus(self.of(column), (credits, money, functional))
         return functional
 
-    def price_what_is_left(self) -> None:
-        used, drawn, drawn_functional = self.of("consumed")
-        self.segment = Segment(self.left, self.carrying, self.carrying_functional, used, drawn, drawn_functional)
+    # --- segments --------------------------------------------------------------------------------------------
+
+    def at(self, moment: datetime) -> int:
+        """The segment of a moment."""
+        return sum(s.since is None or s.since <= moment for s in self.segments) - 1
+
+    def end(self, number: int, expired: bool = False) -> Figures:
+        """What is left at the end of a segment; what expired too, if it is used after all."""
+        if number + 1 < len(self.segments):
+            after = self.segments[number + 1]
+            return minus(after.start, after.added)
+        left = (self.left, self.carrying, self.carrying_functional)
+        return plus(left, self.of("expired")) if expired else left
+
+    def drawable(self, number: int, credits: Fraction) -> Fraction:
+        """Of these credits, those that were there in a segment: what later ones added was not."""
+        for s in self.segments[number + 1 :]:
+            credits = min(credits, s.start[0] - max(s.added[0], Fraction(0)))
+        return max(credits, Fraction(0))
+
+    def use(self, credits: Fraction, money: int, functional: int, number: int | None = None) -> None:
+        """Usage, or its mirror, of a segment: those after it begin with as much less."""
+        used = (credits, money, functional)
+        self.lost["consumed"] = plus(self.of("consumed"), used)
+        number = len(self.segments) - 1 if number is None else number
+        self.segments[number].drawn = plus(self.segments[number].drawn, used)
+        for later in self.segments[number + 1 :]:
+            later.start = minus(later.start, used)
+
+    def late_cost(self, number: int, credits: Fraction) -> Figures:
+        """The price of credits in an earlier segment; the last credits of a later one have all that it has."""
+        expired = credits > self.left
+        parts = []
+        for money in (1, 2):
+            drawn, left = self.segments[number].drawn, self.end(number, expired)
+            rest = int(left[money])
+            if credits < left[0]:
+                due = half_up((drawn[money] + left[money]) * (drawn[0] + credits) / (drawn[0] + left[0]))
+                rest = min(max(due - int(drawn[money]), 0), rest)
+            for later in range(number + 1, len(self.segments)):
+                whole = plus(self.segments[later].drawn, self.end(later, expired))
+                rest = int(whole[money]) if credits >= whole[0] else min(rest, int(whole[money]))
+            parts.append(rest)
+        return credits, parts[0], parts[1] if self.currency != HOME else parts[0]
+
+    def begin(self, since: datetime, added: Figures, used_at: datetime | None = None) -> int:
+        """A segment begins with what is left and what is added, or comes back of usage."""
+        number = self.at(since) + 1
+        for later in self.segments[number:]:
+            later.start = plus(later.start, added)
+        self.segments.insert(number, Segment(NOTHING, since, added, used_at))
+        self.segments[number].start = self.end(number)
+        return number
+
+    def price_again(self, first: int, expired: bool = False) -> Figures:
+        """Spreads the value of each segment from one on over what was used in it and what was left."""
+        total = NOTHING
+        for number in range(first, len(self.segments)):
+            s = self.segments[number]
+            if s.used_at is not None and (source := max(self._before(number, s.used_at), 0)) >= first:
+                whole = plus(self.segments[source].drawn, self.end(source, expired))
+                more = minus(self._part(whole, s.added[0], s.added, s.added), s.added)
+                self.give_back(number, more)
+                total = minus(total, more)
+            whole = plus(s.drawn, self.end(number, expired))
+            if whole[0]:
+                fix = minus(self._part(whole, s.drawn[0], s.drawn, s.drawn), s.drawn)
+                self.use(Fraction(0), fix[1], fix[2], number)
+                s.corrected = s.corrected or any(fix)
+                total = plus(total, fix)
+        return total
+
+    def _before(self, number: int, moment: datetime) -> int:
+        return sum(s.since is None or s.since <= moment for s in self.segments[:number]) - 1
+
+    def _part(self, whole: Figures, credits: Fraction, of: Figures, was: Figures) -> Figures:
+        money = half_up(whole[1] * credits / whole[0]) if whole[0] else was[1]
+        if self.currency == HOME:
+            return credits, money, money
+        if self.refundable:
+            return credits, money, was[2] + (half_up(Fraction(of[2] * (money - was[1]), of[1])) if of[1] else 0)
+        return credits, money, half_up(whole[2] * credits / whole[0]) if whole[0] else was[2]
+
+    def give_back(self, number: int, more: Figures) -> None:
+        """More came back with the segment that a reversal began."""
+        self.lost["consumed"] = minus(self.of("consumed"), more)
+        self.segments[number].added = plus(self.segments[number].added, more)
+        for s in self.segments[number:]:
+            s.start = plus(s.start, more)
 
     def unbreak(self, credits: Fraction) -> None:
         """Of what expired, as much comes back as a draw of it and of all that is left will take."""
@@ -280,6 +373,7 @@ class Usage:
     backfill: bool = False
     settled: Fraction = Fraction(0)
     settled_money: int = 0
+    moment: datetime = datetime.min
 
     @property
     def overage(self) -> Draw | None:

@@ -108,7 +108,7 @@ class Ending(Positions):
             if block.of("expired")[0]:
                 block.unbreak(block.of("expired")[0])
 
-    def block_repriced(self, _moment: datetime, data: dict[str, Any]) -> None:
+    def block_repriced(self, moment: datetime, data: dict[str, Any]) -> None:
         """A new segment. Less can be asked for only as far as it is neither recognised nor paid."""
         block = self.own(data["block_id"])
         credits = Fraction(data.get("add_credits", 0))
@@ -130,7 +130,7 @@ class Ending(Positions):
             self.book(RECEIVABLE, None, amount, block.currency, block=block, how="gain", functional=functional)
         if credits or amount:
             block.gains = plus(block.gains, (credits, amount, functional))
-            block.price_what_is_left()
+            block.price_again(block.begin(moment, (credits, amount, functional)))
         if tax:
             self.book(RECEIVABLE, TAX, tax, block.currency, block=block)
         block.owed += amount + tax

@@ -22,7 +22,7 @@ CREDITS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """What happens on a day: usage, a repricing, or a reversal of the usage of a number."""
+    """A fact of a day: usage, a repricing, or a reversal of the usage of a number."""
 
     day: int
     what: str
@@ -132,7 +132,7 @@ def test_late_usage_draws_at_the_price_of_its_day(currency: str) -> None:
     case.uses("100", 31)
     assert entries(case) == ["01-31 consumption 100 10000"]
     [block] = case.wallets["ann"].blocks
-    assert (block.remaining, block.carrying_minor) == (100, 1000)
+    assert (block.remaining, block.carrying_minor) == (Decimal(100), 1000)
     case.uses("50", 40)
     assert entries(case) == ["02-09 consumption 50 500"]
 
@@ -158,7 +158,7 @@ def test_draws_of_after_the_repricing_are_corrected_on_their_days() -> None:
     case.uses("50", 31)  # 60.00 for the 150 credits of February and March
     assert entries(case) == ["02-10 consumption 0 -1500", "03-01 consumption 0 -750", "01-31 consumption 50 5000"]
     [block] = case.wallets["ann"].blocks
-    assert (block.remaining, block.carrying_minor, block.drawn_minor) == (0, 0, 11000)
+    assert (block.remaining, block.carrying_minor, block.drawn_minor) == (Decimal(0), 0, 11000)
     assert_views(case)
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from subledger.availability import Change
+from subledger.availability import Change, Portion
 from subledger.billing_documents import Dispute, DocumentPart, Invoice, Overage, Payment
 from subledger.blocks import Block, Segment
 from subledger.errors import IntegrityFault
@@ -177,10 +177,16 @@ def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> No
         used=Decimal(3),
         drawn_minor=429,
         drawn_functional=514,
+        since=on(8),
+        day=date(2026, 1, 8),
+        added=Portion(Decimal(2), 500, 650),
     )
     assert (now.credits, now.price_minor, now.price_functional) == (9, 1500, 1850)
     assert (now.tax_minor, now.taxed_minor, now.receivable_minor) == (285, 1500, 1785)
-    assert now.losses_from == date(2026, 1, 8)
+    assert now.losses_from == date(2026, 1, 5), "usage of before the repricing is dated as it happened"
+    [opening] = now.earlier
+    assert (opening.since, opening.credits, opening.price_minor, opening.used) == (None, 7, 1000, 0)
+    assert opening.days == (Change(date(2026, 1, 6), Decimal(3), 429, 514),)
     less = case.does("block.repriced", 9, block_id="A", add_price="-2.00", reason="r")
     [now] = after(less).blocks
     assert (now.tax_minor, now.taxed_minor, now.price_minor, now.receivable_minor) == (247, 1300, 1300, 1547)
@@ -561,17 +567,23 @@ def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left
         used=Decimal(3),
         drawn_minor=429,
         drawn_functional=514,
+        since=on(3),
+        day=date(2026, 1, 3),
+        added=Portion(Decimal(0), 500, 600),
     )
-    assert now.segment == before
+    assert now.segment == replace(before, days=(Change(date(2026, 1, 4), Decimal(2), 536, 643),))
     [now] = after(case.takes_back(since, 5)).blocks
-    assert (now.used, now.segment) == (3, before), "what was used since comes back at its own price"
+    days = (Change(date(2026, 1, 4), Decimal(2), 536, 643), Change(date(2026, 1, 5), Decimal(-2), -536, -643))
+    assert (now.used, now.segment) == (3, replace(before, days=days)), "what was used since comes back at its own price"
     case.buys("B", 1, unit="token")
     case.does("block.repriced", 5, block_id="B", add_price="5.00", reason="r")
     used = case.uses("2", 5, unit="token")
     case.does("credits.refunded", 5, block_id="B", credits="1")
     other = after(case.takes_back(used, 5)).block("B")
     assert other is not None
-    assert other.segment == Segment(credits=Decimal(7), price_minor=1500, used=Decimal(0), drawn_minor=0)
+    segment = other.segment
+    assert segment is not None
+    assert (segment.credits, segment.price_minor, segment.used, segment.drawn_minor) == (7, 1500, 0, 0)
     [now, _] = sorted(after(case.takes_back(usage, 6, credits="1")).blocks, key=lambda block: block.block_id)
     assert now.segment == Segment(
         credits=Decimal(5),
@@ -580,6 +592,10 @@ def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left
         used=Decimal(2),
         drawn_minor=286,
         drawn_functional=343,
+        since=on(6),
+        day=date(2026, 1, 6),
+        added=Portion(Decimal(1), 143, 171),
+        gives_back_from=on(2),
     )
 
 
