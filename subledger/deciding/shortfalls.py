@@ -18,6 +18,7 @@ from subledger.errors import InsufficientCredits
 from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event, format_time
 from subledger.money import format_credits
+from subledger.segments import most_drawable, segments_back, timeline
 
 MOST_NAMED: Final = 10
 """Blocks, products or units that a reason names; the credits are those of all blocks."""
@@ -26,9 +27,10 @@ MOST_NAMED: Final = 10
 class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     """Credits that the usage could not draw, for one reason.
 
-    ``reason`` is ``expired``, ``not_started``, ``disputed`` (frozen), ``other_unit``, ``other_product``; or, without
-    credits, ``used_up`` or ``unknown_customer``. ``blocks`` are the first ``MOST_NAMED``; ``at`` is the last expiry, or
-    the first start, of all of them; ``names`` the first units, or products that the blocks may be used for.
+    ``reason`` is ``expired``, ``not_started`` (also what a later repricing added), ``disputed`` (frozen),
+    ``other_unit``, ``other_product``; or, without credits, ``used_up`` or ``unknown_customer``. ``blocks`` are the
+    first ``MOST_NAMED``; ``at`` is the last expiry, or the first start, of all of them; ``names`` the first units, or
+    products that the blocks may be used for.
     """
 
     reason: str
@@ -82,7 +84,7 @@ def shortfalls_of(blocks: Iterable[Block], event: Event[CreditsConsumed], *, lat
     for block in blocks:
         reason, credits = _shortfall(block, event, late=late)
         if credits > 0:
-            found.setdefault(reason, _Sum()).add(reason, block, credits)
+            found.setdefault(reason, _Sum()).add(reason, block, credits, event.occurred_at)
     return tuple(found[reason].shortfall(reason) for reason in _ORDER if reason in found)
 
 
@@ -100,12 +102,15 @@ def _shortfall(block: Block, event: Event[CreditsConsumed], *, late: bool) -> tu
     if block.scope is not None and data.product not in block.scope:
         return "other_product", credits
     if block.disputes:
-        drawable = block.admits(unit=data.unit, product=data.product, at=at)
-        return "disputed", credits - block.available if drawable else credits
+        admitted = block.admits(unit=data.unit, product=data.product, at=at)
+        return "disputed", credits - block.available if admitted else credits
     if at < block.starts_at:
         return "not_started", credits
     if block.expires_at is not None and block.expires_at <= at:
         return "expired", credits
+    if back := segments_back(block, at):
+        drawable = block.remaining + (block.expired_credits if late else ZERO)
+        return "not_started", drawable - most_drawable(block, back, drawable)
     # The usage happened before the expiry: the remaining credits are drawn, and expired ones only if late usage may.
     return "expired", escheated if late else lapsed
 
@@ -118,7 +123,7 @@ class _Sum(msgspec.Struct, kw_only=True):
     at: datetime | None = None
     names: dict[str, None] = {}
 
-    def add(self, reason: str, block: Block, credits: Decimal) -> None:
+    def add(self, reason: str, block: Block, credits: Decimal, at: datetime) -> None:
         self.credits += credits
         if len(self.blocks) < MOST_NAMED:
             self.blocks.append(block.block_id)
@@ -126,7 +131,9 @@ class _Sum(msgspec.Struct, kw_only=True):
             if block.expires_at is not None:
                 self.at = block.expires_at if self.at is None else max(self.at, block.expires_at)
         elif reason == "not_started":
-            self.at = block.starts_at if self.at is None else min(self.at, block.starts_at)
+            starts = [block.starts_at, *(s.since for s in timeline(block) if s.since is not None)]
+            first = min(start for start in starts if start > at)
+            self.at = first if self.at is None else min(self.at, first)
         elif reason == "other_unit":
             self._name((block.unit,))
         elif reason == "other_product":

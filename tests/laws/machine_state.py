@@ -87,7 +87,7 @@ class State(RuleBasedStateMachine):
 
     def send(self, type: str, customer: str | None, day: int, together: bool, **data: Any) -> None:
         self.count += 1
-        # What prices a block again as of before draws that are recorded depends on their days: see test_repricing_order.
+        # What prices a block anew as of before recorded draws depends on their days: see test_repricing_order.
         if type == "block.repriced" or (type == "consumption.reversed" and customer in self.repriced):
             day = max(day, self.last_day)
             self.repriced.add(customer)

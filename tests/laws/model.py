@@ -12,7 +12,20 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import HOME, NOTHING, Block, Draw, Figures, Pool, Refusal, Usage, half_up, minor, minus
+from tests.laws.model_blocks import (
+    HOME,
+    NOTHING,
+    Block,
+    Draw,
+    Figures,
+    Pool,
+    Refusal,
+    Usage,
+    half_up,
+    minor,
+    minus,
+    plus,
+)
 from tests.laws.model_ending import Ending
 from tests.laws.model_money import Money
 from tests.laws.model_pools import Pools
@@ -134,7 +147,7 @@ class Model(Ending, Money, Pools):
         candidates.sort(
             key=lambda b: (b.scope is None, b.priority, b.expires or never, b.kind != "promotional", b.starts, b.name)
         )
-        usage = Usage(self.event_id, self.customer, product, [], unit, moment=moment)
+        usage = Usage(self.event_id, self.customer, product, [], moment, unit)
         for block in candidates:
             part = block.drawable(block.at(moment), min(self._to_be_had(block), need))
             if part:
@@ -188,9 +201,8 @@ class Model(Ending, Money, Pools):
         block.price_again(number + 1)
         if block.refundable and block.currency != HOME:  # at the carrying amount of the day
             block.use(Fraction(0), -money, -functional, number)
-            functional = block.share_functional(money, part)
-            if part == block.left + part and money == block.carrying:
-                functional = block.carrying_functional
+            whole = money == block.carrying
+            functional = block.carrying_functional if whole else block.share_functional(money, part)
             block.use(Fraction(0), money, functional, number)
         return Draw(block, part, money, self.on(), functional)
 

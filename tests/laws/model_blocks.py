@@ -367,13 +367,13 @@ class Usage:
     customer: str
     product: str | None
     draws: list[Draw]
+    moment: datetime
     unit: str = "credit"
     currency: str = HOME
     price: Fraction = Fraction(0)
     backfill: bool = False
     settled: Fraction = Fraction(0)
     settled_money: int = 0
-    moment: datetime = datetime.min
 
     @property
     def overage(self) -> Draw | None:

@@ -7,12 +7,15 @@ has the same revenue, rounding units apart, and no view of the block shows less 
 from __future__ import annotations
 
 import dataclasses
+from datetime import date
 from decimal import Decimal
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from subledger.deciding.shortfalls import shortfalls_of
 from tests.laws.case import Case, in_euro, on
 from tests.laws.test_recording_lag import assert_equal, assert_views, balances
 from tests.laws.walk import Step
@@ -180,3 +183,64 @@ def test_a_repricing_that_is_recorded_late_holds_for_the_usage_of_after_it() -> 
     case.does("block.repriced", 32, block_id="A", add_credits="100", add_price="10.00", reason="r")
     assert entries(case) == ["02-01 repricing 100 1000", "02-09 consumption 0 -2250"]
     assert_views(case)
+
+
+def test_a_refusal_states_when_the_added_credits_begin() -> None:
+    case = hundred()
+    late = case.uses("1", 31).event
+    [reason] = shortfalls_of(case.wallets["ann"].blocks, late, late=True)
+    assert reason.document == {
+        "reason": "not_started", "credits": "100", "blocks": ["A"], "at": "2026-02-01T12:00:00Z",
+    }  # fmt: skip
+
+
+def test_what_was_voided_since_keeps_its_value_and_late_usage_takes_no_more_than_is_there() -> None:
+    case = hundred()
+    case.does("purchase.voided", 40, block_id="A", credits="150", reason="r")
+    case.uses("50", 31)
+    [block] = case.wallets["ann"].blocks
+    assert (block.remaining, block.carrying_minor, block.drawn_minor) == (Decimal(0), 0, 11000 - 8250)
+    assert_views(case)
+
+
+def test_a_repricing_downwards_between_leaves_no_view_below_nothing() -> None:
+    case = in_euro()
+    case.buys("A", credits="100", price="100.00")
+    case.does("block.repriced", 32, block_id="A", add_credits="-60", add_price="-50.00", reason="r")
+    case.uses("30", 40)
+    case.uses("10", 31)
+    # 40.00 are left for the 30 credits of February, which had cost 37.50.
+    assert entries(case) == ["02-09 consumption 0 250", "01-31 consumption 10 1000"]
+    assert_views(case)
+    case.is_refused("credits.consumed", 31, credits="1")
+
+
+def test_late_usage_of_a_closed_month_and_its_corrections_are_of_the_first_open_day() -> None:
+    case = hundred()
+    case.uses("100", 41)
+    case.state = replace(case.state, closed_through=date(2026, 2, 28))
+    case.uses("50", 31)
+    assert entries(case) == ["03-01 consumption 0 -1500", "03-01 consumption 50 5000"]
+
+
+def test_a_pooled_block_takes_back_its_own_kind_of_breakage() -> None:
+    case = Case()
+    case.does("breakage.estimated", 1, None, pool="p", currency="USD", expected_breakage_rate="0.10", evidence="e")
+    case.buys("A", credits="100", price="100.00", pool="p", expires_at=on(60).isoformat())
+    case.does("block.repriced", 32, block_id="A", add_credits="100", add_price="10.00", reason="r")
+    case.uses("100", 41)
+    case.own("x", "credits.expired", "ann", on(60), block_id="A")
+    case.uses("50", 31)
+    kinds = {e.kind: e.amount_minor for e in case.steps[-1].entries if e.kind != "breakage_estimate" and e.credits}
+    assert kinds == {"pooled_breakage": -3500, "consumption": 5000}
+    [block] = case.wallets["ann"].blocks
+    assert (block.carrying_minor, block.expired_minor) == (0, 2000)
+
+
+def test_tax_at_redemption_is_of_the_late_usage_and_not_of_what_it_corrects() -> None:
+    case = hundred()
+    case.uses("100", 41)
+    case.uses("50", 31, tax="9.50", currency="USD")
+    assert entries(case) == [
+        "02-10 consumption 0 -1500", "01-31 consumption 50 4050", "01-31 redemption_tax 0 950",
+    ]  # fmt: skip
