@@ -219,7 +219,7 @@ class Block:
         return sum(s.since is None or s.since <= moment for s in self.segments) - 1
 
     def end(self, number: int, expired: bool = False) -> Figures:
-        """What is left at the end of a segment; what expired too, if it is used after all."""
+        """The remainder at the end of a segment; with what expired, if that is used after all."""
         if number + 1 < len(self.segments):
             after = self.segments[number + 1]
             return minus(after.start, after.added)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from subledger.deciding.shortfalls import shortfalls_of
 from tests.laws.case import Case, in_euro, on
-from tests.laws.test_recording_lag import assert_equal, assert_views, balances
+from tests.laws.test_recording_lag import assert_equal, assert_views, balances, entries
 from tests.laws.walk import Step
 
 CREDITS = 40
@@ -122,11 +122,6 @@ def hundred(**changes: str) -> Case:
     case.buys("A", credits="100", **{"price": "100.00", **changes})
     case.does("block.repriced", 32, block_id="A", add_credits="100", add_price="10.00", reason="r")
     return case
-
-
-def entries(case: Case) -> list[str]:
-    """The entries of the last event."""
-    return [f"{e.accounting_date:%m-%d} {e.kind} {e.credits:f} {e.amount_minor}" for e in case.steps[-1].entries]
 
 
 @pytest.mark.parametrize("currency", ["USD", "EUR"])
