@@ -24,7 +24,7 @@ from subledger.blocks import ZERO, Block
 from subledger.books import Books
 from subledger.deciding.gains import Gains, carrying, effect_of_usage, functional_amount, major
 from subledger.event_effect import EventEffect
-from subledger.events.data import BreakageEstimated, ConsumptionReversed, CreditsConsumed, CreditsExpired
+from subledger.events.data import BlockRepriced, BreakageEstimated, ConsumptionReversed, CreditsConsumed, CreditsExpired
 from subledger.events.envelope import Event
 from subledger.events.own_data import CreditsSwept, LedgerConfigured
 from subledger.kinds import KIND_BY_NAME, Effect, Kind
@@ -168,7 +168,12 @@ def _word(value: object) -> str:
 
 
 def _advances(event: Event, kind: Kind) -> bool:
-    """True for revenue without usage: what is kept of a refund, and what a new estimate recognises at once."""
+    """True for revenue without usage: what is kept of a refund, and what a new estimate recognises at once.
+
+    Also what a repricing of an earlier day adds to the price of credits that are used already.
+    """
+    if isinstance(event.data, BlockRepriced):
+        return kind.column == "consumed"
     if kind.name == "breakage_estimate":
         return isinstance(event.data, BreakageEstimated)
     return kind.column == "refunded" and bool(kind.recognised)

@@ -146,7 +146,7 @@ class Checks(State):
         last: dict[str | None, date] = {}
         dates = defaultdict(list)
         for entry in entries:
-            if entry.type == "credits.consumed" and entry.kind in ("consumption", "overage"):
+            if entry.type == "credits.consumed" and entry.kind in ("consumption", "overage") and entry.credits:
                 functional = entry.functional if entry.block is not None else 0
                 found[entry.event].append((entry.block, Fraction(entry.credits), entry.amount, functional))
                 dates[entry.event].append((entry.on, last.get(entry.block, entry.on)))
@@ -166,7 +166,7 @@ class Checks(State):
         rest: Counter[tuple[str, str | None, str, str]] = Counter()
         for entry in entries:
             usage = original.get(entry.event, entry.event)
-            if usage in whole and entry.kind in ("consumption", "overage"):
+            if usage in whole and entry.kind in ("consumption", "overage") and entry.credits:
                 for account, side in self.effects(entry):
                     rest[usage, entry.block, account, "currency"] += side * entry.amount
                     rest[usage, entry.block, account, "functional"] += side * entry.functional

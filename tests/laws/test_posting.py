@@ -247,12 +247,13 @@ def test_what_was_drawn_last_comes_back_first_at_the_money_that_was_stored(ledge
     restored: defaultdict[tuple[int, str | None], list[Any]] = defaultdict(lambda: [Decimal(0), 0, 0])
     for step in ledger.steps:
         if step.event.type == "credits.consumed":
-            drawn[step.position] = [m for m in step.decision.movements if m.kind in ("consumption", "overage")]
+            draws = [m for m in step.decision.movements if m.kind in ("consumption", "overage")]
+            drawn[step.position] = [m for m in draws if m.credits]  # others correct draws of a repriced block
         original = step.decision.original_position
         if original is None:
             continue
         for movement in step.decision.movements:
-            if movement.kind not in ("consumption", "overage"):
+            if movement.kind not in ("consumption", "overage") or not movement.credits:
                 continue
             back = restored[original, movement.block_id]
             back[0] -= movement.credits
@@ -283,7 +284,7 @@ def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> Non
         if step.event.type not in ("credits.consumed", "consumption.reversed"):
             continue
         for entry in step.entries:
-            if entry.kind in ("consumption", "overage"):
+            if entry.kind in ("consumption", "overage") and entry.credits:
                 left[usage] += entry.credits
                 for line in expand(
                     entry.kind, entry.amount_minor, entry.functional_minor, EVERY_RULES[entry.policy - 1]
