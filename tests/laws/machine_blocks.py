@@ -279,7 +279,7 @@ class BlockRules(Checks):
     ) -> None:
         name, customer = self.block(pick, stranger)
         block = self.model.blocks.get(name)
-        own = block.currency if block is not None else "USD"
+        own = block.currency if block is not None else "JPY"  # of a block that waits: no decimals fit any currency
         if block is not None and block.kind == "promotional" and day % 4:
             added = 0
         if not added and credits is None:
