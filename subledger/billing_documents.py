@@ -197,7 +197,10 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dispute"):
-    """A dispute with its parts, opened on ``opened_on``; ``decided`` is ``won`` or ``lost`` once it is."""
+    """A dispute with its parts, opened on ``opened_on``; ``decided`` is ``won`` or ``lost`` once it is.
+
+    ``called_back`` has the transferred credits that it froze: the block and the customer who had them.
+    """
 
     dispute_id: str
     currency: str
@@ -206,6 +209,7 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     parts: tuple[DocumentPart, ...]
     decided: str | None = None
     opened_on: date = date.min
+    called_back: tuple[tuple[str, str, Decimal], ...] = ()
 
     document_kind: ClassVar[str] = "dispute"
 

@@ -94,6 +94,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is the number of disputes that
     are open, which freeze ``frozen`` of its credits.
 
+    A transfer leaves the purchase where it is: ``origin`` is the block that was bought, and ``payer`` its customer, if
+    that is another block; ``handed`` has the blocks to which its own credits were transferred, with their customers.
+
     Its accounting dates: it was opened on ``opened_on``; its losses are not dated before ``losses_from``, and only if
     ``changes``, all of them since that day, allow it (``loss_day``); its breakage not before ``breakable_from``, when
     its expiry was last moved or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages and
@@ -150,6 +153,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     disputes: int = 0
     earlier: tuple[Segment, ...] = ()
     segment: Segment | None = None
+    origin: str | None = None
+    payer: str | None = None
+    handed: tuple[tuple[str, str], ...] = ()
 
     @property
     def remaining(self) -> Decimal:
@@ -195,7 +201,12 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def claim_minor(self) -> int:
-        """Price and tax that are owed or were paid for: all but what was cancelled, conceded, lost or escheated."""
+        """Price and tax that are owed or were paid for: all but what was cancelled, conceded, lost or escheated.
+
+        Of a transferred block nothing is owed: all of it is the bought block's.
+        """
+        if self.origin is not None:
+            return 0
         escheated = self.disposed.get("escheated", NO_PORTION).amount_minor
         unused = sum(self.disposed.get(column, NO_PORTION).amount_minor for column in ("charged_back", "written_off"))
         kept = self.price_minor - self.cancelled_minor - escheated - unused - self.conceded_minor

@@ -19,11 +19,13 @@ from subledger.blocks import NO_PORTION, PAID, ZERO, Block
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
     BlockExpiryChanged,
+    ConsumptionReversed,
     CreditMemoIssued,
     CreditsConsumed,
-    CreditsEscheated,
+    CreditsExpired,
     CreditsGranted,
     CreditsPurchased,
+    CreditsTransferred,
     DisputeLost,
     DisputeWon,
     PaymentReceived,
@@ -90,7 +92,12 @@ def _apply(
     block = wallet.state_of_block(movement.block_id)
     if movement.kind == "overage_backfilled":
         wallet = _settle(wallet, event, movement)
-    return wallet.with_block(_changed(block, event, movement, kind, closed_through))
+    block = _changed(block, event, movement, kind, closed_through)
+    new = decision.new_block
+    if new is not None and kind.name == "transfer_out" and new.origin == block.block_id and movement.credits > 0:
+        holder = event.data.to_customer if isinstance(event.data, CreditsTransferred) else wallet.customer
+        block = replace(block, handed=(*block.handed, (new.block_id, holder)))
+    return wallet.with_block(block)
 
 
 def block_after(block: Block, event: Event, movement: Movement) -> Block:
@@ -135,6 +142,8 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
             block = replace(block, disposed=disposed, changes=changes, losses_from=losses_from)
             if column in ("expired", "escheated"):
                 block = _broken(block, event, movement, -sign)
+            if column == "transferred" and isinstance(event.data, CreditsExpired) and block.origin is not None:
+                block = replace(block, expired=True)  # its value went to a state, by way of the bought block
         case None:
             block = _without_value(block, event, movement, kind.effect, closed_through)
     if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE:
@@ -208,9 +217,19 @@ def _broken(block: Block, event: Event, movement: Movement, sign: int) -> Block:
         block = _with_lapses(block, event, on, Portion(credits, amount, functional))
     if credits <= 0 or isinstance(event.data, CreditsConsumed):
         return block  # whether the block is expired was set by the change of its expiry, if there was one
-    early = isinstance(event.data, CreditsEscheated)  # the block lives on, should usage of it be taken back
     last_breakage_date = max(block.last_breakage_date or on, on)
-    return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or not early)
+    return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or _expires(block, event))
+
+
+def _expires(block: Block, event: Event) -> bool:
+    """True if the breakage of an event is this block's expiry: not of credits that were transferred, nor early escheat.
+
+    A block that escheated early lives on, should usage of it be taken back.
+    """
+    data = event.data
+    if isinstance(data, ConsumptionReversed):
+        return block.expires_at is not None and block.expires_at <= event.occurred_at
+    return isinstance(data, CreditsExpired | BlockExpiryChanged) and data.block_id == block.block_id
 
 
 def _with_lapses(block: Block, event: Event, on: date, broke: Portion) -> Block:

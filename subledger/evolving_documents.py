@@ -74,7 +74,12 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                 processor=movements[0].processor,
                 payment_id=opened.payment_id,
                 parts=_parts(movements, Effect.OPENS_DISPUTE),
-                opened_on=max(movement.accounting_date for movement in movements),
+                opened_on=max(movement.accounting_date for movement in movements if movement.kind != "transfer_out"),
+                called_back=tuple(
+                    (m.block_id or "", m.customer or wallet.customer, m.credits)
+                    for m in movements
+                    if m.kind == "transfer_out" and m.credits > 0
+                ),
             )
             wallet = _with_disputed(_frozen(wallet, dispute), dispute, dispute.parts).with_document(dispute)
         case DisputeWon() | DisputeLost() as ended:
@@ -107,6 +112,7 @@ def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
 
     What is owed back already is disputed first: no credits stand behind it.
     """
+    called_back = {block_id for block_id, _, _ in dispute.called_back}
     for part in dispute.parts:
         owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
         wallet = _with_held_refunds(wallet, part, 1)
@@ -118,6 +124,8 @@ def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
         # A block that is disputed whole is frozen with all that comes back to it.
         whole = amount >= block.claim_minor
         frozen = block.credits if whole else credits_share(block.remaining, amount, block.claim_minor)
+        if not called_back.isdisjoint(block_id for block_id, _ in block.handed):
+            frozen = block.credits if whole else block.remaining  # credits were called back, as it had too few
         wallet = wallet.with_block(replace(block, frozen=min(block.frozen + frozen, block.credits)))
     return wallet
 

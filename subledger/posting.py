@@ -22,6 +22,7 @@ import msgspec
 import rfc8785
 
 from subledger.accounts import ROLE_BY_NAME
+from subledger.blocks import Block
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
 from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event
@@ -218,6 +219,21 @@ def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapp
     )
 
 
+def _block_of(block_id: str, customer: str, event: Event, decision: Decision, wallets: Mapping[str, Wallet]) -> Block:
+    """The terms of a block of a movement. Of another customer, whose wallet is not at hand, a transfer has them."""
+    wallet = wallets.get(customer)
+    if wallet is not None:
+        return wallet.state_of_block(block_id)
+    if decision.new_block is not None:
+        return decision.new_block
+    own = wallets[event.customer or ""]
+    for movement in decision.movements:
+        block = None if movement.block_id is None else own.block(movement.block_id)
+        if block is not None and (block.origin == block_id or block_id in dict(block.handed)):
+            return block
+    raise IntegrityFault(f"block {block_id} of customer {customer} has no state", block_id=block_id)
+
+
 def _entry(
     number: int,
     movement: Movement,
@@ -231,8 +247,8 @@ def _entry(
     wallet = wallets.get(customer) if customer is not None else None
     usage = event.data if isinstance(event.data, CreditsConsumed) else None
     unit, credit_kind = None, ""
-    if movement.block_id is not None and wallet is not None:
-        block = wallet.state_of_block(movement.block_id)
+    if movement.block_id is not None and customer is not None:
+        block = _block_of(movement.block_id, customer, event, decision, wallets)
         credit_kind = block.credit_kind
         unit = block.unit if movement.credits else None
     elif movement.credits and wallet is not None:

@@ -23,7 +23,7 @@ from projections.integrity.positions import PositionKey, PositionLaws
 from projections.replay.comparing import compare_customers
 from projections.replay.customers import Replayer
 from projections.replay.findings import Breach, Findings
-from projections.replay.log_stream import TRANSFER, Members, RecordedDays, Share, read_log, recorded_at, stream
+from projections.replay.log_stream import OF_SEVERAL, Members, RecordedDays, Share, read_log, recorded_at, stream
 from projections.replay.resumable import SAVED_EVERY, Part, load
 from projections.replay.totals import Totals
 from projections.replay.workers import Advance
@@ -190,7 +190,7 @@ class ShareVerification:
                 found=repr(failure),
             )
         if not mine:
-            if logged.type == TRANSFER and self._replayable:
+            if logged.type in OF_SEVERAL and self._replayable:
                 self._other_side(logged, rows)
             return
         entries = tuple(stored_entry(row, self._numbering.get(row.dimension_set, UNKNOWN)) for row in rows)
@@ -260,7 +260,7 @@ class ShareVerification:
         functional_currency = self._folded.state.functional_currency
         for entry in entries:
             yield from self._policies.entry_faults(entry, functional_currency)
-        if event.type == TRANSFER:
+        if event.type in OF_SEVERAL:
             entries = tuple(entry for entry in entries if self._folded.is_mine(entry.customer))
         yield from self._blocks.take(entries)
         self._positions.take(event, entries)

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from projections.replay.derived_tables import Key
-from projections.replay.log_stream import TRANSFER, WHOLE, Members, Share
+from projections.replay.log_stream import WHOLE, Members, Share
 from projections.replay.plain_draws import (
     MOST_RUNS,
     USAGE,
@@ -248,9 +248,8 @@ class Replayer:
                 if self._lagging_after is not None and position > self._lagging_after:
                     self._remember_earlier(customer)
                 wallet = self._recalled(self.wallets.get(customer, wallet), event, decision)
-            elif not mine or event.type != TRANSFER:
+            else:
                 continue  # of another share: it takes no part in this one
-            # The other side of a transfer is made from nothing, only so that its entries can be posted.
             wallets[customer] = evolve(
                 wallet,
                 event,

@@ -26,7 +26,11 @@ from subledger.store.database import driver, without_nested_loops
 from subledger.store.decision_text import text_of_plain_draw
 
 CHUNK: Final = 1_000
-TRANSFER: Final = "credits.transferred"
+OF_SEVERAL: Final = (
+    "credits.transferred", "purchase.voided", "credits.refunded", "credits.escheated", "credits.expired",
+    "consumption.reversed", "receivable.written_off", "dispute.opened", "dispute.won", "dispute.lost",
+)  # fmt: skip
+"""Types of events that may change two customers' wallets: the holder's of credits, and that of who bought them."""
 
 _ONCE: Final = {
     name: f"CASE WHEN n.number IS NULL OR n.number = 1 THEN e.{name} END" for name in ("data", "attributes", "decision")
@@ -81,6 +85,9 @@ EVERYTHING: Final = 2**62
 _names = count()
 
 
+_OF_SEVERAL: Final = ", ".join(f"'{type}'" for type in OF_SEVERAL)
+
+
 class Share(msgspec.Struct, frozen=True, order=True):
     """One of ``of`` shares of a ledger's customers, numbered from 0. The first also has all that no customer owns."""
 
@@ -92,7 +99,7 @@ class Share(msgspec.Struct, frozen=True, order=True):
         """The SQL condition on an event ``e`` that this share must read."""
         if self.of == 1:
             return "true"
-        return f"({self.rows('e.customer')} OR e.customer IS NULL OR e.type = '{TRANSFER}')"
+        return f"({self.rows('e.customer')} OR e.customer IS NULL OR e.type IN ({_OF_SEVERAL}))"
 
     def rows(self, customer: str) -> str:
         """Returns the SQL condition on a row with its customer in a column."""

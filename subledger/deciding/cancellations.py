@@ -23,6 +23,7 @@ from subledger.deciding.context import (
     credits_of,
     decision,
     is_live,
+    is_not_disputed,
     minor,
     new_block_id,
     not_too_many,
@@ -32,8 +33,9 @@ from subledger.deciding.context import (
     was_bought,
 )
 from subledger.deciding.currencies import convert, rate_on
-from subledger.deciding.expiry import escheated
+from subledger.deciding.expiry import of_a_state
 from subledger.deciding.repricing import corrected_draws
+from subledger.deciding.transferred import bought, bought_block, handed_back
 from subledger.events.data import (
     BlockRepriced,
     CreditsEscheated,
@@ -56,6 +58,7 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
     """Cancels remaining credits with their tax pro rata: from the open receivable first, the rest is owed back."""
     block = own_block(wallet, event.data.block_id, context)
     is_live(block, event)
+    is_not_disputed(bought(block, wallet, context).block)
     credits = credits_of(block, event.data.credits)
     value = block.value_of(credits)
     on = dates.of_loss(block, credits, value)
@@ -63,11 +66,13 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
     if granted is not None:
         taken = Movement(kind=granted, block_id=block.block_id, amount_minor=value, credits=credits, accounting_date=on)
         return decision(context, [taken])
+    movements, of = handed_back(bought(block, wallet, context), block, None, (credits, value, None), on, event)
+    block = of.block
     # Of a block that was repriced to nothing, the tax goes with its credits.
     whole = credits == block.remaining and not block.taxed_minor
     tax = block.tax_remaining_minor if whole else tax_of(block, value)
     back = _given_back(block, value, tax, ("void_unpaid", "void_paid"), on, dates.on(block.opened_on))
-    return decision(context, with_credits(back, block, credits, on, "void_unpaid"))
+    return decision(context, movements + of.of_payer(with_credits(back, block, credits, on, "void_unpaid")))
 
 
 def _given_back(block: Block, value: int, tax: int, kinds: tuple[str, str], on: date, tax_on: date) -> list[Movement]:
@@ -121,6 +126,7 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         f"the refund exceeds the carrying amount of block {block.block_id}",
     )
     is_live(block, event)
+    is_not_disputed(bought(block, wallet, context).block)
     credits = credits_of(block, data.credits)
     value = block.value_of(credits)
     amount = value if wanted is None else wanted
@@ -132,6 +138,8 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         f"the refund exceeds the carrying amount of these credits of block {block.block_id}",
     )
     on = dates.of_loss(block, credits, value)
+    movements, of = handed_back(bought(block, wallet, context), block, None, (credits, value, None), on, event)
+    block = of.block
     back = _given_back(block, amount, tax_of(block, amount), ("refund_unpaid", "refund"), on, dates.on(block.opened_on))
     taken = [movement for movement in back if KIND_BY_NAME[movement.kind].column is not None]
     if value > amount:
@@ -139,13 +147,20 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
             Movement(kind="refund_retained", block_id=block.block_id, amount_minor=value - amount, accounting_date=on)
         )
     taxes = [movement for movement in back if movement not in taken]
-    return decision(context, with_credits(taken, block, credits, on, "refund") + taxes)
+    return decision(context, movements + of.of_payer(with_credits(taken, block, credits, on, "refund") + taxes))
 
 
 def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates: Dates) -> Decision:
     """Adds credits or price to the remaining credits: a new segment, prospective (ASC 606-10-25-13(a))."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
+    if block.origin is not None:
+        raise errors.NotAPurchase(
+            f"block {block.block_id} was transferred, and its price is that of block {block.origin}",
+            field="data.block_id",
+            expected="a bought block; credits are added to a transferred one by another purchase",
+            found=block.block_id,
+        )
     if data.add_price and block.credit_kind == PROMOTIONAL:
         raise errors.NotAPurchase(
             f"block {block.block_id} is promotional and has no price",
@@ -239,16 +254,28 @@ def _tax_repriced(block: Block, data: BlockRepriced, amount: int) -> int:
 
 
 def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context, dates: Dates) -> Decision:
-    """Moves credits to another customer at the same basis; the new block inherits every other term."""
+    """Moves credits to another customer at the same basis; the new block inherits every other term.
+
+    Credits that were transferred before go back to the bought block first: it knows all that it handed out.
+    """
     data = event.data
     block = own_block(wallet, data.block_id, context)
     new_block_id(context, data.new_block_id, "new_block_id")
     is_live(block, event)
+    is_not_disputed(bought(block, wallet, context).block)
     credits = credits_of(block, data.credits)
     amount = block.value_of(credits)
     on = dates.of_loss(block, credits, amount)
+    movements, of = handed_back(bought(block, wallet, context), block, None, (credits, amount, None), on, event)
     out = Movement(
-        kind="transfer_out", block_id=block.block_id, credits=credits, amount_minor=amount, accounting_date=on
+        kind="transfer_out",
+        block_id=of.block.block_id,
+        credits=credits,
+        amount_minor=amount,
+        accounting_date=on,
+        customer=of.payer,
+        # What came back goes out again, to the minor unit of the functional currency.
+        functional_minor=movements[0].functional_minor if movements else None,
     )
     taken = Movement(
         kind="transfer_in",
@@ -262,7 +289,11 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
         customer=data.to_customer,
     )
     # The basis in the functional currency is measured with the movements; evolving then gives it to the new block.
-    return decision(context, [out, taken], new_block=new_block(block, data.new_block_id, credits, amount, on))
+    new = new_block(block, data.new_block_id, credits, amount, on)
+    if block.credit_kind == PAID:
+        payer = of.payer or wallet.customer
+        new = msgspec.structs.replace(new, origin=of.block.block_id, payer=payer)
+    return decision(context, [*movements, out, taken], new_block=new)
 
 
 def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: date) -> Block:
@@ -297,8 +328,10 @@ def escheat(wallet: Wallet, event: Event[CreditsEscheated], context: Context, da
     block = own_block(wallet, event.data.block_id, context)
     was_bought(block)
     is_live(block, event)
+    is_not_disputed(bought(block, wallet, context).block)
     on = dates.of_loss(block, block.remaining, block.carrying_minor)
-    return decision(context, escheated(block, block.remaining, block.carrying_minor, on))
+    of_state = of_a_state(block, (block.remaining, block.carrying_minor, None), on, wallet, event, context)
+    return decision(context, of_state)
 
 
 def reclaim_escheat(wallet: Wallet, event: Event[EscheatReclaimed], context: Context, dates: Dates) -> Decision:
@@ -315,7 +348,7 @@ def _from_escheat(
     kind: str, wallet: Wallet, data: EscheatReclaimed | EscheatRemitted, context: Context, dates: Dates
 ) -> Decision:
     """A movement of an escheated amount that is still unclaimed. Raises WrongCurrency, ExceedsValue."""
-    block = own_block(wallet, data.block_id, context)
+    block = bought_block(wallet, data.block_id, context)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = minor(data.amount, block.currency, "amount")
     unclaimed = block.disposed.get("escheated", NO_PORTION).amount_minor - block.claimed_minor

@@ -5,7 +5,7 @@ Owns: ``Context``, and the refusals of references, currencies and amounts. Does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -42,6 +42,10 @@ class First(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
+def _no_other_wallet(customer: str) -> Wallet:
+    raise errors.IntegrityFault(f"the wallet of {customer} was not loaded for another customer's event")
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The facts that a decision may depend on besides the wallet.
 
@@ -49,6 +53,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     the customer of each payment, invoice and dispute that it names, by kind and id. ``first`` has the event that
     recorded a payout, a refund or an adjustment of that id, by ``references.OnceKey``; for payments, invoices and
     disputes it may be missing. ``standings`` are those in other currencies at the end of the period that is remeasured.
+    ``wallet_of`` has the wallets of other customers, who bought credits that the event's customer holds, or hold those
+    that it bought.
     """
 
     state: LedgerState
@@ -58,6 +64,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     original: Original | None = None
     books: Books = Books()
     standings: Mapping[StandingKey, Standing] = {}
+    wallet_of: Callable[[str], Wallet] = _no_other_wallet
 
 
 class Dates(msgspec.Struct, frozen=True, gc=False):

@@ -52,22 +52,37 @@ def rate_on(books: Books, currency: str, day: date, functional_currency: str) ->
 
 
 def measure(
-    wallet: Wallet, books: Books, event: Event, draft: Decision, *, effective: date, functional_currency: str
+    wallet: Wallet,
+    books: Books,
+    event: Event,
+    draft: Decision,
+    *,
+    effective: date,
+    functional_currency: str,
+    wallet_of: Callable[[str], Wallet],
 ) -> Decision:
     """A decision with the functional amounts of its movements, and the settlement differences they lead to."""
-    meter = _Meter(wallet, books, event, draft, effective, functional_currency)
+    meter = _Meter(wallet, books, event, draft, effective, functional_currency, wallet_of)
     for movement in draft.movements:
         meter.take(movement)
     return replace(draft, movements=tuple(meter.movements), rate=meter.rate)
 
 
 class _Meter:
-    """The wallet and the books as they move with each movement of one decision."""
+    """The wallets and the books as they move with each movement of one decision."""
 
     def __init__(
-        self, wallet: Wallet, books: Books, event: Event, draft: Decision, effective: date, functional_currency: str
+        self,
+        wallet: Wallet,
+        books: Books,
+        event: Event,
+        draft: Decision,
+        effective: date,
+        functional_currency: str,
+        wallet_of: Callable[[str], Wallet],
     ) -> None:
-        self._wallet, self._books, self._event, self._draft = wallet, books, event, draft
+        self._wallets, self._wallet_of = {wallet.customer: wallet}, wallet_of
+        self._own, self._books, self._event, self._draft = wallet.customer, books, event, draft
         self._effective, self._functional_currency = effective, functional_currency
         self._basis: dict[int | None, int] = {}
         self._rates: dict[str, Decimal] = {}
@@ -95,8 +110,11 @@ class _Meter:
     def _add(self, movement: Movement) -> None:
         self.movements.append(movement)
         draft = replace(self._draft, rate=self.rate)
-        if movement.customer is None:
-            self._wallet = apply_movement(self._wallet, self._event, draft, movement, self._functional_currency)
+        if movement.kind != "transfer_in":  # nothing that follows depends on the block that it makes
+            wallet = self._wallet(movement)
+            self._wallets[wallet.customer] = apply_movement(
+                wallet, self._event, draft, movement, self._functional_currency
+            )
         self._books = apply_to_standings(self._books, movement)
 
     def _spot(self, amount: int, currency: str) -> int:
@@ -131,8 +149,14 @@ class _Meter:
             return 0  # credits alone, or a date: no rate is needed
         return self._spot(movement.amount_minor, currency)
 
+    def _wallet(self, movement: Movement) -> Wallet:
+        """The wallet of a movement's customer."""
+        customer = self._own if movement.customer is None else movement.customer
+        found = self._wallets.get(customer)
+        return self._wallet_of(customer) if found is None else found
+
     def _block(self, movement: Movement) -> Block:
-        return self._wallet.state_of_block(movement.block_id or "")
+        return self._wallet(movement).state_of_block(movement.block_id or "")
 
     def _backfilled(self, movement: Movement) -> int:
         """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
@@ -194,7 +218,7 @@ class _Meter:
     def _current(self, movement: Movement, currency: str, role: str) -> Standing:
         if role in LEDGER_ROLES:
             return self._books.standing(role, currency, movement.processor)
-        return self._wallet.standing(role, currency, movement.block_id)
+        return self._wallet(movement).standing(role, currency, movement.block_id)
 
 
 def _measured(kind: Kind) -> tuple[str, int] | None:

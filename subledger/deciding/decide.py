@@ -65,6 +65,7 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
             draft,
             effective=dates.effective,
             functional_currency=state.functional_currency,
+            wallet_of=context.wallet_of,
         )
     _check_bounds(draft)
     decided = with_due_breakage(draft, event, context, dates) if pooled else draft
@@ -103,7 +104,8 @@ def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context
     """
     currency, pool, cohort = movement.currency, movement.pool, movement.cohort
     if movement.block_id is not None:
-        block = wallet.block(movement.block_id)
+        theirs = wallet if movement.customer in (None, wallet.customer) else context.wallet_of(movement.customer or "")
+        block = theirs.block(movement.block_id)
         if block is not None:
             currency, pool, cohort = block.currency, block.pool, block.cohort or WHOLE
         elif movement.pool is None and movement.customer is None:
@@ -212,17 +214,18 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
         _row(of_others.CreditsConsumed, usage.consume,
              "reinstatement", "breakage", "pooled_breakage", "consumption", "redemption_tax", "overage"),
         _row(of_others.CreditsExpired, expiry.expire,
-             "breakage", "pooled_breakage", "void_unpaid", "tax_reversed_unpaid", "escheat"),
+             "breakage", "pooled_breakage", "transfer_out", "void_unpaid", "tax_reversed_unpaid", "escheat"),
         _row(of_the_ledger.CreditsSwept, expiry.expire,
-             "breakage", "pooled_breakage", "void_unpaid", "tax_reversed_unpaid", "escheat"),
+             "breakage", "pooled_breakage", "transfer_out", "void_unpaid", "tax_reversed_unpaid", "escheat"),
         _row(of_others.ConsumptionReversed, usage.reverse,
-             "overage", "consumption", "redemption_tax", "breakage", "pooled_breakage", "void_unpaid",
-             "tax_reversed_unpaid", "escheat"),
+             "overage", "consumption", "redemption_tax", "breakage", "pooled_breakage", "transfer_out",
+             "void_unpaid", "tax_reversed_unpaid", "escheat"),
         _row(of_others.PurchaseVoided, cancellations.void,
-             "void_unpaid", "void_paid", "goodwill_voided", "allocation_voided", "tax_reversed_unpaid",
+             "transfer_out", "void_unpaid", "void_paid", "goodwill_voided", "allocation_voided", "tax_reversed_unpaid",
              "tax_reversed_paid"),
         _row(of_others.CreditsRefunded, cancellations.refund,
-             "refund_unpaid", "refund", "refund_retained", "tax_reversed_unpaid", "tax_reversed_paid"),
+             "transfer_out", "refund_unpaid", "refund", "refund_retained", "tax_reversed_unpaid",
+             "tax_reversed_paid"),
         _row(of_others.BlockExpiryChanged, expiry.change_expiry, "expiry_changed", "reinstatement", "pooled_breakage"),
         _row(of_others.BlockRepriced, cancellations.reprice, "repricing", "purchase_tax"),
         _row(of_others.CreditsTransferred, cancellations.transfer, "transfer_out", "transfer_in"),
@@ -238,15 +241,17 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
         _row(of_others.CreditMemoIssued, payments.issue_memo,
              "memo_unpaid", "memo_paid", "tax_reversed_unpaid", "tax_reversed_paid"),
         _row(of_others.ReceivableWrittenOff, write_offs.write_off,
-             "write_off_unused", "write_off_used", "write_off_overage", "write_off_tax", "write_off_tax_borne"),
-        _row(of_others.DisputeOpened, disputes.open_dispute, "dispute_opened", "dispute_fee"),
+             "transfer_out", "write_off_unused", "write_off_used", "write_off_overage", "write_off_tax",
+             "write_off_tax_borne"),
+        _row(of_others.DisputeOpened, disputes.open_dispute, "dispute_opened", "transfer_out", "dispute_fee"),
         _row(of_others.DisputeWon, disputes.win_dispute,
              "dispute_lost_balance", "dispute_lost_refund", "dispute_lost_unused", "dispute_lost_used",
-             "dispute_lost_tax", "dispute_won", "dispute_fee"),
+             "dispute_lost_tax", "dispute_won", "transfer_out", "dispute_fee"),
         _row(of_others.DisputeLost, disputes.lose_dispute,
              "dispute_lost_balance", "dispute_lost_refund", "dispute_lost_unused", "dispute_lost_used",
-             "dispute_lost_tax", "dispute_won", "dispute_fee"),
-        _row(of_others.CreditsEscheated, cancellations.escheat, "void_unpaid", "tax_reversed_unpaid", "escheat"),
+             "dispute_lost_tax", "dispute_won", "transfer_out", "dispute_fee"),
+        _row(of_others.CreditsEscheated, cancellations.escheat,
+             "transfer_out", "void_unpaid", "tax_reversed_unpaid", "escheat"),
         _row(of_others.EscheatReclaimed, cancellations.reclaim_escheat, "escheat_reclaimed"),
         _row(of_others.EscheatRemitted, cancellations.remit_escheat, "escheat_remitted"),
         _row(of_others.BreakageEstimated, _nothing),

@@ -19,37 +19,48 @@ from subledger.deciding.context import (
     decision,
     is_new_document,
     minor,
-    own_block,
     own_document,
     same_currency,
     was_bought,
 )
+from subledger.deciding.transferred import bought_block, handed_again, recalled, with_transferred
 from subledger.events.data import DisputeLost, DisputeOpened, DisputeWon
 from subledger.events.envelope import Event
+from subledger.evolving import block_after
 from subledger.money import SMALLEST_CREDITS, credits_share, format_minor, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 
 def given_up(
-    block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates, after: date | None = None
+    block: Block,
+    amount: int,
+    kinds: tuple[str, str, str],
+    wallet: Wallet,
+    event: Event,
+    context: Context,
+    dates: Dates,
+    after: date | None = None,
 ) -> list[Movement]:
     """The loss of an amount of a block's price and tax: its tax pro rata, then unused value, then used value.
 
-    ``after`` is the date of the dispute that is lost.
+    Unused value that was transferred comes back first. ``after`` is the date of the dispute that is lost.
     """
     # Never less tax than leaves the rest within value: memos may have conceded value without its tax.
     least = amount - (block.claim_minor - block.tax_remaining_minor)
     tax = max(min(max(_tax_given_up(block, amount), least), block.tax_remaining_minor, amount), 0)
-    unused = min(amount - tax, block.carrying_minor)
-    credits = ZERO
+    whole = with_transferred(block, wallet, context)
+    unused = min(amount - tax, whole.carrying_minor)
+    credits, back = ZERO, list[Movement]()
     if unused:
-        whole = unused == block.carrying_minor
-        credits = block.remaining if whole else credits_share(block.remaining, unused, block.carrying_minor)
-        credits = min(credits, block.remaining if whole else block.remaining - SMALLEST_CREDITS)
+        all_of_it = unused == whole.carrying_minor
+        credits = whole.remaining if all_of_it else credits_share(whole.remaining, unused, whole.carrying_minor)
+        back, block = recalled(block, credits, unused, wallet, context, event, dates, after)
+        all_of_it = unused == block.carrying_minor and (all_of_it or not block.handed)
+        credits = block.remaining if all_of_it else min(credits, block.remaining - SMALLEST_CREDITS)
     fact, loss = dates.on(block.opened_on, after), dates.of_loss(block, credits, unused, after)
     used = amount - tax - unused
     parts = ((kinds[0], unused, credits, loss), (kinds[1], used, ZERO, fact), (kinds[2], tax, ZERO, fact))
-    return [
+    return back + [
         Movement(
             kind=kind,
             block_id=block.block_id,
@@ -93,6 +104,7 @@ def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, 
         piece = min(amount, part.amount_minor)
         if piece:
             movements.append(_disputed("dispute_opened", part, piece, currency, processor, dates.on()))
+            movements += _called_back(part, piece, wallet, event, context, dates)
             amount -= piece
     return decision(context, movements + _dispute_fee(data.fee, currency, processor, dates))
 
@@ -114,7 +126,7 @@ def _disputable(
             parts.append(DocumentPart(block_id=block_id, invoice_id=invoice_id, amount_minor=max(amount, 0)))
         return tuple(parts), payment.currency, payment.processor
     block_id = errors.present(data.block_id, "a dispute of nothing is refused when the event is read")
-    block = own_block(wallet, block_id, context)
+    block = bought_block(wallet, block_id, context)
     was_bought(block)
     amount = min(_received(wallet, block_id, None), block.processor_minor - block.disputed_minor)
     return (DocumentPart(block_id=block_id, amount_minor=max(amount, 0)),), block.currency, block.processor
@@ -158,13 +170,13 @@ def win_dispute(wallet: Wallet, event: Event[DisputeWon], context: Context, date
     """
     dispute = _open_dispute(wallet, event.data, context)
     lost = dispute.amount_minor - _decided_amount(event.data, dispute)
-    return _end_dispute(dispute, wallet, event.data, context, dates, lost=lost)
+    return _end_dispute(dispute, wallet, event, context, dates, lost=lost)
 
 
 def lose_dispute(wallet: Wallet, event: Event[DisputeLost], context: Context, dates: Dates) -> Decision:
     """Loses a dispute: tax pro rata, then unused value, then used value. The part that is not lost comes back."""
     dispute = _open_dispute(wallet, event.data, context)
-    return _end_dispute(dispute, wallet, event.data, context, dates, lost=_decided_amount(event.data, dispute))
+    return _end_dispute(dispute, wallet, event, context, dates, lost=_decided_amount(event.data, dispute))
 
 
 def _decided_amount(data: DisputeWon | DisputeLost, dispute: Dispute) -> int:
@@ -178,18 +190,59 @@ def _decided_amount(data: DisputeWon | DisputeLost, dispute: Dispute) -> int:
 
 
 def _end_dispute(
-    dispute: Dispute, wallet: Wallet, data: DisputeWon | DisputeLost, context: Context, dates: Dates, *, lost: int
+    dispute: Dispute,
+    wallet: Wallet,
+    event: Event[DisputeWon] | Event[DisputeLost],
+    context: Context,
+    dates: Dates,
+    *,
+    lost: int,
 ) -> Decision:
+    data = event.data
     movements: list[Movement] = []
     on = dates.on(dispute.opened_on)  # what comes back mirrors what was withdrawn
     for part in dispute.parts:
         piece = min(lost, part.amount_minor)
-        movements += _lost(part, piece, wallet, dispute, dates) if piece else []
+        movements += _lost(part, piece, dispute, wallet, event, context, dates) if piece else []
         if part.amount_minor > piece:
             rest = part.amount_minor - piece
             movements.append(_disputed("dispute_won", part, rest, dispute.currency, dispute.processor, on))
         lost -= piece
+    movements += _called_back_no_longer(dispute, movements, wallet, event, dates)
     return decision(context, movements + _dispute_fee(data.fee, dispute.currency, dispute.processor, dates))
+
+
+def _called_back_no_longer(
+    dispute: Dispute, ended: list[Movement], wallet: Wallet, event: Event, dates: Dates
+) -> list[Movement]:
+    """Transferred credits that the dispute called back go to their holders again, as far as they were not lost."""
+    movements: list[Movement] = []
+    for block_id in dict.fromkeys(part.block_id for part in dispute.parts if part.block_id is not None):
+        block = wallet.state_of_block(block_id)
+        for movement in ended:
+            if movement.block_id == block_id:
+                block = block_after(block, event, movement)
+        back = [part for part in dispute.called_back if part[0] in {name for name, _ in block.handed}]
+        if back:
+            on = block.loss_day(dates.on(dispute.opened_on), block.remaining, block.carrying_minor)
+            movements += handed_again(block, back, wallet, event, on)
+    return movements
+
+
+def _called_back(
+    part: DocumentPart, amount: int, wallet: Wallet, event: Event, context: Context, dates: Dates
+) -> list[Movement]:
+    """Calls transferred credits back that a dispute freezes, as far as the bought block does not have them itself."""
+    if part.block_id is None:
+        return []
+    block = wallet.state_of_block(part.block_id)
+    whole, claim = with_transferred(block, wallet, context), block.claim_minor
+    disputed = amount - wallet.refund_owed(part.block_id, None)
+    if not block.handed or disputed <= 0 or not claim:
+        return []
+    if disputed >= claim:
+        return recalled(block, whole.remaining, whole.carrying_minor, wallet, context, event, dates)[0]
+    return recalled(block, credits_share(whole.remaining, disputed, claim), 0, wallet, context, event, dates)[0]
 
 
 def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Context) -> Dispute:
@@ -217,7 +270,9 @@ def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Conte
     return dispute
 
 
-def _lost(part: DocumentPart, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
+def _lost(
+    part: DocumentPart, amount: int, dispute: Dispute, wallet: Wallet, event: Event, context: Context, dates: Dates
+) -> list[Movement]:
     """The loss of a part of a dispute: a refund that is owed of it first, as that needs no paying any more."""
     on = dates.on(dispute.opened_on)
     if part.block_id is None and part.invoice_id is None:
@@ -227,7 +282,8 @@ def _lost(part: DocumentPart, amount: int, wallet: Wallet, dispute: Dispute, dat
     amount -= refund
     if part.block_id is not None:
         kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
-        return movements + given_up(wallet.state_of_block(part.block_id), amount, kinds, dates, dispute.opened_on)
+        block = wallet.state_of_block(part.block_id)
+        return movements + given_up(block, amount, kinds, wallet, event, context, dates, dispute.opened_on)
     invoice = wallet.state_of_document(Invoice, part.invoice_id or "")
     tax = tax_in_loss(invoice, amount)
     on = dates.on(dispute.opened_on, invoice.invoiced_on)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from subledger import errors
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import Context, Dates, decision, has_credits_left, is_not_conceded, own_block
+from subledger.deciding.transferred import bought, handed_back, with_transferred
 from subledger.events.data import BlockExpiryChanged, CreditsExpired
 from subledger.events.envelope import Event, format_time
 from subledger.money import round_half_up
@@ -32,17 +33,20 @@ def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates
         )
     has_credits_left(block)
     on = dates.of_loss(block, block.remaining, block.carrying_minor, block.breakable_from)
-    return decision(context, lapsed(block, block.remaining, block.carrying_minor, on))
+    return decision(context, lapsed(block, (block.remaining, block.carrying_minor, None), on, wallet, event, context))
 
 
-def lapsed(block: Block, credits: Decimal, amount: int, on: date, functional: int | None = None) -> list[Movement]:
+def lapsed(
+    block: Block, part: tuple[Decimal, int, int | None], on: date, wallet: Wallet, event: Event, context: Context
+) -> list[Movement]:
     """Credits of a block that are lost with their expiry: breakage, or a state's.
 
-    ``functional`` is the amount in the functional currency, where it is not the block's share.
+    ``part`` has the credits, their amount, and that in the functional currency, where it is not the block's share.
     """
     kind = breakage_kind(block)
     if kind == "escheat":
-        return escheated(block, credits, amount, on, functional)
+        return of_a_state(block, part, on, wallet, event, context)
+    credits, amount, functional = part
     lost = Movement(
         kind=kind,
         block_id=block.block_id,
@@ -52,6 +56,14 @@ def lapsed(block: Block, credits: Decimal, amount: int, on: date, functional: in
         functional_minor=functional,
     )
     return [lost]
+
+
+def of_a_state(
+    block: Block, part: tuple[Decimal, int, int | None], on: date, wallet: Wallet, event: Event, context: Context
+) -> list[Movement]:
+    """The remainder of a block that goes to a state, as its payer's; if it was transferred, by way of its purchase."""
+    movements, of = handed_back(bought(block, wallet, context), block, None, part, on, event)
+    return movements + of.of_payer(escheated(of.block, *part[:2], on, part[2]))
 
 
 def escheated(block: Block, credits: Decimal, amount: int, on: date, functional: int | None = None) -> list[Movement]:
@@ -108,7 +120,7 @@ def change_expiry(wallet: Wallet, event: Event[BlockExpiryChanged], context: Con
     changed_on = dates.on(block.opened_on)
     movements = [Movement(kind="expiry_changed", block_id=block.block_id, accounting_date=changed_on)]
     if block.expired_credits and (expires_at is None or expires_at > event.occurred_at):
-        is_not_conceded(block, block.expired_minor, "data.block_id", block.block_id)
+        is_not_conceded(with_transferred(block, wallet, context), block.expired_minor, "data.block_id", block.block_id)
         pooled = block.pool is not None
         sign = -1 if pooled else 1  # a pool's breakage is mirrored; revenue has a kind of its own for it
         movements.append(

@@ -22,12 +22,12 @@ from subledger.deciding.context import (
     is_new_document,
     is_not_disputed,
     minor,
-    own_block,
     own_document,
     same_currency,
     was_bought,
 )
 from subledger.deciding.processors import exchanged, refund_fee
+from subledger.deciding.transferred import bought_block, with_transferred
 from subledger.events.data import (
     CreditMemoIssued,
     OverageBilled,
@@ -89,7 +89,7 @@ def receivables_of(
     Raises UnknownBlock, BlockOfAnotherCustomer, UnknownInvoice.
     """
     if data.block_id is not None:
-        block = own_block(wallet, data.block_id, context)
+        block = bought_block(wallet, data.block_id, context)
         if data.invoice_id is not None and block.invoice_id != data.invoice_id:
             raise errors.UnknownInvoice(
                 f"block {data.block_id} is not on invoice {data.invoice_id}",
@@ -227,7 +227,7 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
     payment: Payment | None = None
     if data.payment_id is not None:
         payment = own_document(wallet, Payment, data.payment_id, context)
-    block = own_block(wallet, data.block_id, context) if data.block_id is not None else None
+    block = bought_block(wallet, data.block_id, context) if data.block_id is not None else None
     is_new_document(event, context)
     if payment is not None:
         same_currency(data.currency, payment.currency, "the payment")
@@ -337,12 +337,12 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
         same_currency(data.currency, receivable.currency, "the consumed value")
     amount = minor(data.amount, data.currency, "amount")
     tax = minor(data.tax, data.currency, "tax")
-    consumed = [_consumed(receivable) for receivable in receivables]
+    consumed = [_consumed(receivable, wallet, context) for receivable in receivables]
     at_most(amount, sum(consumed), data.currency, errors.ExceedsValue, "the credit memo exceeds the consumed value")
     parts, remaining = [], amount
     for receivable, value in zip(receivables, consumed, strict=True):
         part = min(remaining, value)
-        parts.append((receivable, part, _tax_in(receivable, part)))
+        parts.append((receivable, part, _tax_in(receivable, part, wallet, context)))
         remaining -= part
     at_most(
         tax,
@@ -371,18 +371,18 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
     return decision(context, movements)
 
 
-def _consumed(receivable: Receivable) -> int:
+def _consumed(receivable: Receivable, wallet: Wallet, context: Context) -> int:
     """The consumed value that was not conceded, lost or written off yet."""
     of = receivable.of
     if isinstance(of, Block):
-        return of.concedable_minor
+        return with_transferred(of, wallet, context).concedable_minor
     return of.billed_minor - of.conceded_minor
 
 
-def _tax_in(receivable: Receivable, value: int) -> int:
+def _tax_in(receivable: Receivable, value: int, wallet: Wallet, context: Context) -> int:
     """The tax that can be taken back with a part of the value: its proportion, and no more than is left."""
     of = receivable.of
     if isinstance(of, Block):
-        return of.concedable_tax_in(value)
+        return with_transferred(of, wallet, context).concedable_tax_in(value)
     tax = round_half_up(of.tax_minor * value, of.billed_minor) if of.billed_minor else 0
     return min(tax, of.tax_minor - of.tax_taken_minor)

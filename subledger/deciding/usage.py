@@ -21,6 +21,7 @@ from subledger.deciding.expiry import lapsed
 from subledger.deciding.redemption_tax import mirrored_tax, taxes_by_block, with_redemption_tax
 from subledger.deciding.repricing import corrected_draws, draw_before, in_segment
 from subledger.deciding.shortfalls import insufficient
+from subledger.deciding.transferred import with_transferred
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
 from subledger.events.envelope import Event
 from subledger.evolving import block_after
@@ -198,6 +199,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
         )
     movements: list[Movement] = []
     taxes = taxes_by_block(original.decision)
+    restored_value: dict[str, int] = {}
     for draw in reversed(draws):
         restored, restored_minor, restored_functional = already.of(draw.block_id)
         credits = min(draw.credits - restored, wanted)
@@ -225,8 +227,10 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             mirrored = in_segment(mirrored, block, original.event.occurred_at, event.occurred_at)
             taxed = mirrored_tax(taxes.get(draw.block_id, []), draw, mirrored, restored)
             back = given_back - sum(movement.amount_minor for movement in taxed)
-            is_not_conceded(block, back, "data.event_id", data.event_id)
-            movements += _of_block(mirrored, taxed, block, event, context, dates)
+            whole = with_transferred(block, wallet, context)
+            restored_value[whole.block_id] = restored_value.get(whole.block_id, 0) + back
+            is_not_conceded(whole, restored_value[whole.block_id], "data.event_id", data.event_id)
+            movements += _of_block(mirrored, taxed, block, wallet, event, context, dates)
     return decision(context, movements, original_position=original.position)
 
 
@@ -252,6 +256,7 @@ def _of_block(
     mirrored: Movement,
     taxed: list[Movement],
     block: Block,
+    wallet: Wallet,
     event: Event[ConsumptionReversed],
     context: Context,
     dates: Dates,
@@ -272,5 +277,5 @@ def _of_block(
         floor = (last_day, block.breakable_from, mirrored.accounting_date)
         functional = None if block.rate is None else -sum(m.functional_minor or 0 for m in movements)
         on = dates.of_loss(restored, credits, amount, *floor)
-        movements += lapsed(restored, credits, amount, on, functional)
+        movements += lapsed(restored, (credits, amount, functional), on, wallet, event, context)
     return movements

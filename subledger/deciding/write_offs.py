@@ -54,7 +54,8 @@ def write_off(wallet: Wallet, event: Event[ReceivableWrittenOff], context: Conte
             movements += _of_overage(receivable.of, part, tax_kind, dates)
         else:
             is_not_disputed(receivable.of)
-            movements += given_up(receivable.of, part, ("write_off_unused", "write_off_used", tax_kind), dates)
+            kinds = ("write_off_unused", "write_off_used", tax_kind)
+            movements += given_up(receivable.of, part, kinds, wallet, event, context, dates)
     return decision(context, movements)
 
 

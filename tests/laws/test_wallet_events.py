@@ -157,9 +157,12 @@ def test_a_transfer_leaves_the_terms_with_the_new_customer_and_nothing_to_be_pai
             opened_at_position=3,
             opened_on=date(2026, 1, 6),
             losses_from=date(2026, 1, 6),
+            origin="A",
+            payer="ann",
         ),
     )
     [old] = after(step).blocks
+    assert old.handed == (("N", "bob"),)
     assert (old.disposed, old.receivable_minor) == ({"transferred": (Decimal(3), 429, 515)}, 1000)
 
 

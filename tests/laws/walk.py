@@ -159,6 +159,7 @@ class Walk:
             original=original,
             books=self.books,
             standings=standing,
+            wallet_of=self.wallet,
         )
 
     def standing(self, on: date) -> dict[str | None, dict[StandingKey, Standing]]:

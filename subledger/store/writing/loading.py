@@ -66,7 +66,7 @@ def load(
         day, functional_currency = Period.parse(period).last_day, head.state.functional_currency
         working.standings = standing_at(connection, memory.ledger, day, functional_currency)
     memory.load_wallets(connection, wanted.customers)
-    _load_references(connection, head.state, working, events, wanted)
+    _load_references(connection, head.state, memory, working, events, wanted)
     return working
 
 
@@ -102,7 +102,12 @@ def _load_ids(connection: WriteConnection, ledger: str, working: WorkingSet, eve
 
 
 def _load_references(
-    connection: WriteConnection, state: LedgerState, working: WorkingSet, events: Sequence[Event], wanted: References
+    connection: WriteConnection,
+    state: LedgerState,
+    memory: LedgerMemory,
+    working: WorkingSet,
+    events: Sequence[Event],
+    wanted: References,
 ) -> None:
     """Reads the blocks and documents that the events name, and the blocks and documents to which these refer.
 
@@ -127,6 +132,41 @@ def _load_references(
     found_blocks += find_invoiced_blocks(connection, ledger, wanted.invoices)
     found_blocks += _expired_blocks(connection, state, events)
     working.add_references(found_blocks, found_documents)
+    _load_transferred(connection, memory, working, wanted, found_blocks)
+
+
+def _load_transferred(
+    connection: WriteConnection,
+    memory: LedgerMemory,
+    working: WorkingSet,
+    wanted: References,
+    found_blocks: Sequence[FoundBlock],
+) -> None:
+    """Reads the bought blocks behind the blocks that were found, and those to which their credits were transferred.
+
+    Money is decided at the bought block, and for all that came out of it; each may be another customer's.
+    """
+    named: set[str] = set()
+    if any(not isinstance(working.recorded.get(key), FoundEvent) for key in wanted.reversed):
+        # Usage that this batch records may draw on any open block of its customer, and be reversed in the batch.
+        for customer in wanted.customers:
+            named |= {block.origin for block in working.wallet(customer).blocks if block.origin is not None}
+            named |= {block_id for block in working.wallet(customer).blocks for block_id, _ in block.handed}
+    known = {found.block_id for found in found_blocks}
+    while True:
+        memory.load_wallets(connection, {found.customer for found in found_blocks})
+        working.add_references(found_blocks, ())
+        for found in found_blocks:
+            block = found.finished or working.wallet(found.customer).block(found.block_id)
+            if block is not None:
+                named |= {block_id for block_id, _ in block.handed}
+                named |= {block.origin} if block.origin is not None else set()
+        named -= known
+        if not named:
+            return
+        known |= named
+        found_blocks = find_blocks(connection, memory.ledger, named)
+        named = set()
 
 
 def _expired_blocks(connection: WriteConnection, state: LedgerState, events: Sequence[Event]) -> list[FoundBlock]:

@@ -146,6 +146,7 @@ class WorkingSet:
             original=original,
             books=self.books,
             standings=self.standings.get(event.customer, {}) if self.standings else {},
+            wallet_of=self.wallet,
         )
 
     def _context_of_usage(self, state: LedgerState) -> Context:
@@ -153,7 +154,11 @@ class WorkingSet:
         context = self._usage_context
         if context is None or context.state is not state or context.books is not self.books:
             context = self._usage_context = Context(
-                state=state, owners=self._block_owners, document_owners=self._document_owners, books=self.books
+                state=state,
+                owners=self._block_owners,
+                document_owners=self._document_owners,
+                books=self.books,
+                wallet_of=self.wallet,
             )
         return context
 

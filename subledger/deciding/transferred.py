@@ -1,0 +1,205 @@
+"""Transferred credits: their purchase stays with the block that was bought, and with its payer.
+
+A transfer moves credits and their value, and nothing else. What ends unused value gives it back to the bought block
+first, and is then decided there: its receivable, its tax, what was received for it and its documents are all in one
+place. So a transfer changes who draws, and no total.
+
+Owns: the bought block behind a block, what its purchase comes to with all transfers, giving credits back to it. Does
+not own: the transfer itself (cancellations). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace
+
+from subledger import errors
+from subledger.blocks import NO_PORTION, ZERO, Block
+from subledger.deciding.context import Context, Dates, own_block
+from subledger.events.envelope import Event
+from subledger.evolving import block_after
+from subledger.money import SMALLEST_CREDITS, credits_share
+from subledger.wallet import Movement, Wallet
+
+
+class Bought(msgspec.Struct, frozen=True, kw_only=True):
+    """A block that was bought, and the customer who owes, paid and is owed for it; None if that is the event's own."""
+
+    block: Block
+    payer: str | None
+
+    def of_payer(self, movements: Iterable[Movement]) -> list[Movement]:
+        """The movements of the bought block, as the payer's."""
+        return [replace(movement, customer=self.payer) for movement in movements]
+
+
+def bought(block: Block, wallet: Wallet, context: Context) -> Bought:
+    """The bought block behind a block of the event's customer: itself, if it was not transferred."""
+    if block.origin is None:
+        return Bought(block=block, payer=None)
+    payer = block.payer or wallet.customer
+    origin = _wallet_of(payer, wallet, context).state_of_block(block.origin)
+    return Bought(block=origin, payer=None if payer == wallet.customer else payer)
+
+
+def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
+    """The bought block of which an event about money names a part, of the event's customer.
+
+    Raises UnknownBlock, BlockOfAnotherCustomer.
+    """
+    owner = context.owners.get(block_id)
+    held = None if owner is None else _wallet_of(owner, wallet, context).block(block_id)
+    if held is None or held.origin is None:
+        return own_block(wallet, block_id, context)
+    if held.payer != wallet.customer:
+        raise errors.BlockOfAnotherCustomer(
+            f"block {block_id} was bought by another customer than {wallet.customer}",
+            field="data.block_id",
+            expected=f"a block that {wallet.customer} bought",
+            found=block_id,
+        )
+    return wallet.state_of_block(held.origin)
+
+
+def handed_back(
+    of: Bought, block: Block, holder: str | None, part: tuple[Decimal, int, int | None], on: date, event: Event
+) -> tuple[list[Movement], Bought]:
+    """Gives credits of a transferred block back to the bought one; the movements, and the bought block after them.
+
+    ``part`` has credits, amount, and the functional amount where it is not the block's share. ``holder`` is None for
+    the event's customer. Of a block that was bought itself, nothing moves.
+    """
+    if of.block.block_id == block.block_id:
+        return [], of
+    credits, amount, functional = part
+    if block.rate is not None and functional is None:
+        functional = block.functional_part(credits, amount)
+    given = Movement(
+        kind="transfer_out",
+        block_id=block.block_id,
+        credits=credits,
+        amount_minor=amount,
+        functional_minor=functional,
+        accounting_date=on,
+        customer=holder,
+    )
+    taken = replace(
+        given,
+        block_id=of.block.block_id,
+        credits=-credits,
+        amount_minor=-amount,
+        functional_minor=None if functional is None else -functional,
+        customer=of.payer,
+    )
+    return [given, taken], replace(of, block=block_after(of.block, event, taken))
+
+
+# --- all that came out of a purchase ------------------------------------------------------------------------
+
+
+def with_transferred(block: Block, wallet: Wallet, context: Context) -> Block:
+    """The bought block behind a block as it would be without transfers: with what was drawn and broke of all of them.
+
+    Only its sums have a meaning, not its days.
+    """
+    whole = bought(block, wallet, context).block
+    for held, _ in held_of(whole, wallet, context):
+        expired, merged = held.disposed.get("expired", NO_PORTION), whole.disposed.get("expired", NO_PORTION)
+        returned, out = held.disposed.get("transferred", NO_PORTION), whole.disposed["transferred"]
+        whole = replace(
+            whole,
+            used=whole.used + held.used,
+            drawn_minor=whole.drawn_minor + held.drawn_minor,
+            redemption_tax_minor=whole.redemption_tax_minor + held.redemption_tax_minor,
+            disposed={
+                **whole.disposed,
+                "expired": merged._replace(
+                    credits=merged.credits + expired.credits, amount_minor=merged.amount_minor + expired.amount_minor
+                ),
+                "transferred": out._replace(
+                    credits=out.credits - held.credits + returned.credits,
+                    amount_minor=out.amount_minor - held.price_minor + returned.amount_minor,
+                ),
+            },
+        )
+    return whole
+
+
+def held_of(block: Block, wallet: Wallet, context: Context) -> Iterator[tuple[Block, str | None]]:
+    """The blocks to which credits of a bought block were transferred, with their holders (None: the event's own)."""
+    for block_id, holder in block.handed:
+        held = _wallet_of(holder, wallet, context).state_of_block(block_id)
+        yield held, None if holder == wallet.customer else holder
+
+
+def recalled(
+    block: Block,
+    credits: Decimal,
+    amount: int,
+    wallet: Wallet,
+    context: Context,
+    event: Event,
+    dates: Dates,
+    after: date | None = None,
+) -> tuple[list[Movement], Block]:
+    """Gives back what a bought block of the event's customer lacks of some credits and value: oldest transfers first.
+
+    Returns the movements, and the bought block after them.
+    """
+    movements: list[Movement] = []
+    of = Bought(block=block, payer=None)
+    for held, holder in held_of(block, wallet, context):
+        lacking, value = credits - of.block.remaining, amount - of.block.carrying_minor
+        if not held.remaining or (lacking <= 0 and value <= 0):
+            continue
+        part, worth = held.remaining, held.carrying_minor
+        if lacking < part and value < worth:
+            for_value = credits_share(part, value, worth) if value > 0 else ZERO
+            part = min(max(lacking, for_value, SMALLEST_CREDITS), part - SMALLEST_CREDITS)
+            worth = max(held.value_of(part), value) if part > 0 else 0
+        if part <= 0:
+            part, worth = held.remaining, held.carrying_minor
+        on = dates.of_loss(held, part, worth, after)
+        back, of = handed_back(of, held, holder, (part, worth, None), on, event)
+        movements += back
+    return movements, of.block
+
+
+def handed_again(
+    block: Block, parts: Iterable[tuple[str, str, Decimal]], wallet: Wallet, event: Event, on: date
+) -> list[Movement]:
+    """Gives credits that a dispute had called back to their holders again, as far as the bought block has them."""
+    movements: list[Movement] = []
+    for block_id, holder, credits in parts:
+        part = min(credits, block.remaining)
+        if part <= 0:
+            continue
+        amount = block.value_of(part)
+        functional = None if block.rate is None else block.functional_part(part, amount)
+        out = Movement(
+            kind="transfer_out",
+            block_id=block.block_id,
+            credits=part,
+            amount_minor=amount,
+            functional_minor=functional,
+            accounting_date=on,
+        )
+        back = replace(
+            out,
+            block_id=block_id,
+            credits=-part,
+            amount_minor=-amount,
+            functional_minor=None if functional is None else -functional,
+            customer=None if holder == wallet.customer else holder,
+        )
+        movements += [out, back]
+        block = block_after(block, event, out)
+    return movements
+
+
+def _wallet_of(customer: str, wallet: Wallet, context: Context) -> Wallet:
+    return wallet if customer == wallet.customer else context.wallet_of(customer)
