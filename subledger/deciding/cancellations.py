@@ -46,6 +46,7 @@ from subledger.events.data import (
     PurchaseVoided,
 )
 from subledger.events.envelope import Event
+from subledger.evolving import block_after
 from subledger.kinds import KIND_BY_NAME
 from subledger.money import MAX_MINOR, format_credits, format_minor, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
@@ -138,16 +139,40 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         f"the refund exceeds the carrying amount of these credits of block {block.block_id}",
     )
     on = dates.of_loss(block, credits, value)
-    movements, of = handed_back(bought(block, wallet, context), block, None, (credits, value, None), on, event)
-    block = of.block
+    if block.origin is None:
+        return decision(context, _refunded(block, credits, amount, value - amount, on, dates))
+    # What is kept is revenue of the credits that were held; what is given back is the purchase's.
+    of, kept = bought(block, wallet, context), []
+    if value > amount:
+        kept = [_retained(block, value - amount, ZERO if amount else credits, on)]
+        block = block_after(block, event, kept[0])
+        if not amount:
+            return decision(context, kept)
+    movements, of = handed_back(of, block, None, (credits, amount, None), on, event)
+    return decision(context, kept + movements + of.of_payer(_refunded(of.block, credits, amount, 0, on, dates)))
+
+
+def _retained(block: Block, amount: int, credits: Decimal, on: date) -> Movement:
+    """The value of refunded credits that is kept."""
+    return Movement(
+        kind="refund_retained",
+        block_id=block.block_id,
+        amount_minor=amount,
+        credits=credits,
+        accounting_date=on,
+        functional_minor=None if block.rate is None else block.functional_part(credits, amount),
+        currency=block.currency,
+    )
+
+
+def _refunded(block: Block, credits: Decimal, amount: int, kept: int, on: date, dates: Dates) -> list[Movement]:
+    """The refund of credits of a bought block, with the tax of the amount; ``kept`` is the value that is retained."""
     back = _given_back(block, amount, tax_of(block, amount), ("refund_unpaid", "refund"), on, dates.on(block.opened_on))
     taken = [movement for movement in back if KIND_BY_NAME[movement.kind].column is not None]
-    if value > amount:
-        taken.append(
-            Movement(kind="refund_retained", block_id=block.block_id, amount_minor=value - amount, accounting_date=on)
-        )
     taxes = [movement for movement in back if movement not in taken]
-    return decision(context, movements + of.of_payer(with_credits(taken, block, credits, on, "refund") + taxes))
+    if kept:
+        taken.append(Movement(kind="refund_retained", block_id=block.block_id, amount_minor=kept, accounting_date=on))
+    return with_credits(taken, block, credits, on, "refund") + taxes
 
 
 def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates: Dates) -> Decision:

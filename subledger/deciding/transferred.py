@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from subledger import errors
+from subledger.availability import Portion
 from subledger.blocks import NO_PORTION, ZERO, Block
 from subledger.deciding.context import Context, Dates, own_block
 from subledger.events.envelope import Event
@@ -108,25 +109,31 @@ def with_transferred(block: Block, wallet: Wallet, context: Context) -> Block:
     """
     whole = bought(block, wallet, context).block
     for held, _ in held_of(whole, wallet, context):
-        expired, merged = held.disposed.get("expired", NO_PORTION), whole.disposed.get("expired", NO_PORTION)
-        returned, out = held.disposed.get("transferred", NO_PORTION), whole.disposed["transferred"]
         whole = replace(
             whole,
             used=whole.used + held.used,
             drawn_minor=whole.drawn_minor + held.drawn_minor,
             redemption_tax_minor=whole.redemption_tax_minor + held.redemption_tax_minor,
-            disposed={
-                **whole.disposed,
-                "expired": merged._replace(
-                    credits=merged.credits + expired.credits, amount_minor=merged.amount_minor + expired.amount_minor
-                ),
-                "transferred": out._replace(
-                    credits=out.credits - held.credits + returned.credits,
-                    amount_minor=out.amount_minor - held.price_minor + returned.amount_minor,
-                ),
-            },
+            disposed=_disposed(whole, held),
         )
     return whole
+
+
+def _disposed(whole: Block, held: Block) -> dict[str, Portion]:
+    """What left a bought block and the credits that another one holds; what one handed to the other left neither."""
+    disposed = dict(whole.disposed)
+    for column, part in held.disposed.items():
+        before = disposed.get(column, NO_PORTION)
+        disposed[column] = Portion(
+            before.credits + part.credits,
+            before.amount_minor + part.amount_minor,
+            before.functional_minor + part.functional_minor,
+        )
+    credits, amount, functional = disposed["transferred"]
+    disposed["transferred"] = Portion(
+        credits - held.credits, amount - held.price_minor, functional - held.price_functional
+    )
+    return disposed
 
 
 def held_of(block: Block, wallet: Wallet, context: Context) -> Iterator[tuple[Block, str | None]]:
