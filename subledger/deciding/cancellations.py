@@ -317,7 +317,8 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
     new = new_block(block, data.new_block_id, credits, amount, on)
     if block.credit_kind == PAID:
         payer = of.payer or wallet.customer
-        new = msgspec.structs.replace(new, origin=of.block.block_id, payer=payer)
+        taxed = amount if of.block.tax_minor else 0  # usage of it states no tax, as it was due with the sale
+        new = msgspec.structs.replace(new, origin=of.block.block_id, payer=payer, taxed_minor=taxed)
     return decision(context, [*movements, out, taken], new_block=new)
 
 

@@ -82,7 +82,7 @@ def _check_one_currency(blocks: list[Block], currency: str) -> None:
 
 def _check_sold_without_tax(blocks: list[Block]) -> None:
     """Raises InvalidValue if usage with tax draws on a block that was sold with tax."""
-    for block in (block for block in blocks if block.tax_minor):
+    for block in (block for block in blocks if block.tax_minor or (block.origin is not None and block.taxed_minor)):
         raise errors.InvalidValue(
             f"data.tax of usage that draws on block {block.block_id}, which was sold with tax",
             field="data.tax",

@@ -165,7 +165,7 @@ class Model(Ending, Money, Pools):
         currency = taxed[0][1].currency if taxed else data.get("currency", HOME)
         self.allow(all(block.currency == currency for _, block in taxed), "wrong_currency")
         self.allow(data.get("currency", currency) == currency, "wrong_currency")
-        self.allow(not any(block.tax for _, block in taxed), "invalid_value")
+        self.allow(not any(block.tax or block.sold_with_tax for _, block in taxed), "invalid_value")
         tax, drawn = minor(data["tax"], currency), sum(draw.money for draw, _ in taxed)
         self.allow(tax <= drawn, "exceeds_value")
         value = before = 0

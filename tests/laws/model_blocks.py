@@ -107,6 +107,10 @@ class Block:
     frozen: Fraction = Fraction(0)
     through: int = 0
     processor: str | None = None
+    origin: Block | None = field(default=None, repr=False, compare=False)
+    """The block that was bought, if this one was made by a transfer."""
+    handed: list[Block] = field(default_factory=list, repr=False, compare=False)
+    sold_with_tax: bool = False
     segments: list[Segment] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +118,15 @@ class Block:
 
     def of(self, column: str) -> Figures:
         return self.lost.get(column, NOTHING)
+
+    @property
+    def bought(self) -> Block:
+        return self.origin or self
+
+    @property
+    def family(self) -> list[Block]:
+        """All that came out of a purchase, the bought block first."""
+        return [self.bought, *self.bought.handed]
 
     @property
     def left(self) -> Fraction:
@@ -133,7 +146,7 @@ class Block:
 
     @property
     def redeemed_tax_left(self) -> int:
-        return 0 if self.tax else max(self.redeemed_tax - self.tax_taken, 0)
+        return 0 if self.tax else max(sum(block.redeemed_tax for block in self.family) - self.tax_taken, 0)
 
     @property
     def recognised(self) -> int:
@@ -160,10 +173,11 @@ class Block:
 
     def concedable_tax_in(self, amount: int) -> int:
         """The tax that a memo on an amount of revenue may take back."""
-        revenue = self.of("consumed")[1] - self.redeemed_tax
         if not self.redeemed_tax_left:
             return self.tax_in(amount)
-        return min(half_up(Fraction(self.redeemed_tax * amount, revenue)) if revenue else 0, self.redeemed_tax_left)
+        redeemed = sum(block.redeemed_tax for block in self.family)
+        revenue = sum(block.of("consumed")[1] for block in self.family) - redeemed
+        return min(half_up(Fraction(redeemed * amount, revenue)) if revenue else 0, self.redeemed_tax_left)
 
     def due(self, credits: Fraction) -> int:
         """Cumulative rounding: what drawing so many credits takes, since the block was last priced."""
@@ -456,6 +470,7 @@ class Dispute:
     parts: list[Part]
     payment: str | None = None
     decided: bool = False
+    called_back: list[tuple[Block, Fraction]] = field(default_factory=list)
 
 
 @dataclass

@@ -29,6 +29,11 @@ class Ending(Positions):
 
     def _escheat(self, block: Block, credits: Fraction, money: int, functional: int | None = None) -> None:
         """Takes what was not paid off the receivable, with its tax; of the rest the value is the state's."""
+        if block.origin is not None:
+            back = self.hand_back(block, credits, money, functional)
+            with self.of_payer(block) as bought:
+                self._escheat(bought, credits, money, None if functional is None else back)
+            return
         tax = block.tax_in(money)
         unpaid = min(block.owed, money + tax)
         value = half_up(Fraction(money * unpaid, money + tax)) if unpaid else 0
@@ -58,12 +63,14 @@ class Ending(Positions):
         if block.kind in ("goodwill", "allocation"):
             block.lose("voided", credits, value)
             return
-        whole = credits == block.left and not block.taxed
-        tax = block.tax_left if whole else block.tax_of(value)
-        self._lose_both("voided", block, credits, value)
-        self.give_back(block, value, tax)
-        block.cancelled += value
-        block.tax_back += tax
+        self.hand_back(block, credits, value)
+        with self.of_payer(block) as bought:
+            whole = credits == bought.left and not bought.taxed
+            tax = bought.tax_left if whole else bought.tax_of(value)
+            self._lose_both("voided", bought, credits, value)
+            self.give_back(bought, value, tax)
+            bought.cancelled += value
+            bought.tax_back += tax
 
     @staticmethod
     def _lose_both(column: str, block: Block, credits: Fraction, value: int) -> None:
@@ -86,15 +93,22 @@ class Ending(Positions):
         value = block.value(credits)
         amount = minor(data["amount"], block.currency) if "amount" in data else value
         self.allow(amount <= value, "exceeds_value")
-        if amount or not value:
-            self._lose_both("refunded", block, credits, amount)
-            credits = Fraction(0)
-        if value - amount:
-            block.lose("refunded", credits, value - amount)
-        tax = block.tax_of(amount)
-        self.give_back(block, amount, tax)
-        block.cancelled += amount
-        block.tax_back += tax
+        if block.origin is not None and value - amount:  # what is kept is kept of the credits that were held
+            block.lose("refunded", Fraction(0) if amount else credits, value - amount)
+            if not amount:
+                return
+            value = amount
+        self.hand_back(block, credits, amount)
+        with self.of_payer(block) as bought:
+            if amount or not value:
+                self._lose_both("refunded", bought, credits, amount)
+                credits = Fraction(0)
+            if value - amount:
+                bought.lose("refunded", credits, value - amount)
+            tax = bought.tax_of(amount)
+            self.give_back(bought, amount, tax)
+            bought.cancelled += amount
+            bought.tax_back += tax
 
     def block_expiry_changed(self, moment: datetime, data: dict[str, Any]) -> None:
         block = self.own(data["block_id"])
@@ -111,6 +125,7 @@ class Ending(Positions):
     def block_repriced(self, moment: datetime, data: dict[str, Any]) -> None:
         """A new segment. Less can be asked for only as far as it is neither recognised nor paid."""
         block = self.own(data["block_id"])
+        self.allow(block.origin is None, "not_a_purchase")
         credits = Fraction(data.get("add_credits", 0))
         amount = minor(data["add_price"], block.currency) if "add_price" in data else 0
         self.allow(not amount or block.kind != "promotional", "not_a_purchase")
@@ -141,15 +156,16 @@ class Ending(Positions):
             block.taxed += amount
 
     def credits_transferred(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """To another customer at the same basis: every other term is inherited, nothing is to be paid."""
+        """To another customer at the same basis: every other term is inherited, and the purchase stays where it is."""
         block = self.own(data["block_id"])
         self.allow(data["new_block_id"] not in self.blocks, "block_exists")
         self.must_be_live(block)
         credits = Fraction(data["credits"]) if "credits" in data else block.left
         self.allow(credits <= block.left, "insufficient_credits")
         money = block.value(credits)
-        functional = block.lose("transferred", credits, money)
-        self.blocks[data["new_block_id"]] = Block(
+        bought = block.bought
+        functional = bought.lose("transferred", credits, money, self.hand_back(block, credits, money))
+        new = self.blocks[data["new_block_id"]] = Block(
             name=data["new_block_id"],
             customer=data["to_customer"],
             kind=block.kind,
@@ -165,7 +181,11 @@ class Ending(Positions):
             pool=block.pool,
             month=block.month,
             escheat_class=block.escheat_class,
+            origin=bought if block.kind == "paid" else None,
+            sold_with_tax=bool(bought.tax),
         )
+        if block.kind == "paid":
+            bought.handed.append(new)
 
     # --- unclaimed property ---------------------------------------------------------------------------------
 
@@ -175,7 +195,7 @@ class Ending(Positions):
         self._escheat(block, block.left, block.carrying)
 
     def _from_the_state(self, data: dict[str, Any]) -> tuple[Block, int]:
-        block = self.own(data["block_id"])
+        block = self.paid(data["block_id"])
         self.allow(data["currency"] == block.currency, "wrong_currency")
         amount = self.amount(data)
         self.allow(amount <= block.of("escheated")[1] - block.claimed, "exceeds_value")

@@ -43,7 +43,7 @@ class Money(Positions):
     def _receivables(self, data: dict[str, Any]) -> list[Receivable]:
         """The block named; or everything on the invoice named, oldest first, its overage last."""
         if "block_id" in data:
-            return [(self.own(data["block_id"]), None)]
+            return [(self.paid(data["block_id"]), None)]
         if "invoice_id" not in data:
             return []
         name = data["invoice_id"]
@@ -140,7 +140,7 @@ class Money(Positions):
         currency, payment = data["currency"], None
         if "payment_id" in data:
             payment = self._payment(data)
-        block = self.own(data["block_id"]) if "block_id" in data else None
+        block = self.paid(data["block_id"]) if "block_id" in data else None
         self.allow(payment is None or payment.currency == currency, "wrong_currency")
         self.allow(block is None or block.currency == currency, "wrong_currency")
         amount = self.amount(data)
@@ -270,8 +270,8 @@ class Money(Positions):
     def _consumed(receivable: Receivable) -> int:
         block, invoice = receivable
         if block is not None:
-            free = block.recognised - block.conceded - block.redeemed_tax_left
-            return max(min(block.of("consumed")[1] - block.redeemed_tax, free), 0)
+            free = sum(part.recognised for part in block.family) - block.conceded - block.redeemed_tax_left
+            return max(min(sum(part.of("consumed")[1] - part.redeemed_tax for part in block.family), free), 0)
         assert invoice is not None
         return invoice.billed - invoice.conceded
 
@@ -334,12 +334,16 @@ class Money(Positions):
         """Its tax pro rata, then what was not used (and its credits in proportion), then what was."""
         tax = block.tax_given_up(amount)
         block.given_up += amount
-        unused = min(amount - tax, block.carrying)
+        left, carrying = sum(part.left for part in block.family), sum(part.carrying for part in block.family)
+        unused = min(amount - tax, carrying)
         used = amount - tax - unused
         if unused:
-            credits = block.left
+            credits = left
+            if unused < carrying:
+                credits = min(to_nine_places(left * unused / carrying), left - NANO)
+            self.recall(block, credits, unused)
             if unused < block.carrying:
-                credits = min(to_nine_places(block.left * unused / block.carrying), block.left - NANO)
+                credits = min(credits, block.left - NANO)
             block.lose(column, credits, unused)
             self.book(None, credit, unused, block.currency, block=block, how="both")
         block.conceded += used
@@ -360,7 +364,7 @@ class Money(Positions):
                 parts.append((block_, invoice, max(most, 0)))
             currency, processor = payment.currency, payment.processor
         else:
-            block = self.own(data["block_id"])
+            block = self.paid(data["block_id"])
             self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
             most = min(self._not_disputed((block, None)), block.through - block.disputed)
             parts, currency, processor = [(block, None, max(most, 0))], block.currency, block.processor
@@ -370,32 +374,44 @@ class Money(Positions):
         amount = minor(data["amount"], currency) if "amount" in data else total
         self.allow(0 < amount <= total, "exceeds_payment")
         disputed: list[Part] = []
+        called_back: list[tuple[Block, Fraction]] = []
         for block_, invoice, whole in parts:
             part = min(amount, whole)
             if part:
                 self.book(DISPUTED, CLEARING, part, currency, block=block_, processor=processor, how="from_credit")
                 disputed.append((block_, invoice, part))
                 amount -= part
-                self._freeze(block_, invoice, part)
+                called_back += self._freeze(block_, invoice, part)
         name = data["dispute_id"]
         self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed, data.get("payment_id"))
+        self.disputes[name].called_back = called_back
         if "payment_id" in data:
             self.payments[data["payment_id"]].disputed += disputed
         self._fee(data, self.disputes[name])
 
-    def _freeze(self, block: Block | None, invoice: Invoice | None, amount: int) -> None:
+    def _freeze(self, block: Block | None, invoice: Invoice | None, amount: int) -> list[tuple[Block, Fraction]]:
         """Refunds that are owed are disputed first; what is disputed beyond them freezes credits in proportion."""
         claimed = max(amount - self.owed_back(block, invoice), 0)
         self._hold((block, invoice), 1)
+        called_back = []
         if block is not None:
-            share = block.left
-            if claimed >= block.claim:
+            whole, before = claimed >= block.claim, {held.name: held.left for held in block.handed}
+            if claimed and block.claim:
+                left, carrying = sum(part.left for part in block.family), sum(part.carrying for part in block.family)
+                self.recall(
+                    block, left if whole else to_nine_places(left * claimed / block.claim), carrying if whole else 0
+                )
+            called_back = [(b, before[b.name] - b.left) for b in block.handed if b.left < before[b.name]]
+            if whole:
                 share = block.gains[0]
+            elif called_back:
+                share = block.left
             else:
                 share = min(to_nine_places(block.left * claimed / block.claim), block.gains[0])
             block.frozen = min(block.frozen + share, block.gains[0])
             block.disputes += 1
         self._dispute((block, invoice), amount)
+        return called_back
 
     def _hold(self, receivable: Receivable, change: int) -> None:
         for refund in self.refunds:
@@ -467,6 +483,12 @@ class Money(Positions):
             self._hold((block, invoice), -1)
             if block is not None and not block.disputes:
                 block.frozen = Fraction(0)
+        for held, credits in dispute.called_back:
+            part = min(credits, held.bought.left)
+            if part > 0:
+                money = held.bought.value(part)
+                functional = held.bought.lose("transferred", part, money)
+                held.lose("transferred", -part, -money, -functional)
         self._fee(data, dispute)
 
     def _lose(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:

@@ -8,13 +8,15 @@ loss, which the model does not follow: the trial balance has it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import Any
 
 from tests.laws.model_blocks import (
     HOME,
+    NANO,
     PLACES,
     Block,
     Dispute,
@@ -27,6 +29,7 @@ from tests.laws.model_blocks import (
     half_up,
     minor,
     names,
+    to_nine_places,
 )
 
 OF_LEDGER = ("cash", "tax_payable", "processor_clearing")
@@ -69,6 +72,45 @@ class Positions:
             raise Refusal("block_of_another_customer")
         return block
 
+    def paid(self, name: str) -> Block:
+        """The bought block of which money names a part: of the customer who bought it."""
+        block = self.blocks.get(name)
+        if block is None or block.origin is None:
+            return self.own(name)
+        self.allow(block.origin.customer == self.customer, "block_of_another_customer")
+        return block.origin
+
+    @contextmanager
+    def of_payer(self, block: Block) -> Iterator[Block]:
+        """The bought block behind a block; meanwhile entries are its customer's."""
+        holder, self.customer = self.customer, block.bought.customer
+        yield block.bought
+        self.customer = holder
+
+    @staticmethod
+    def hand_back(block: Block, credits: Fraction, money: int, functional: int | None = None) -> int:
+        """Credits and value go back to the bought block. Returns the functional amount."""
+        if block.origin is None:
+            return block.share_functional(money, credits) if functional is None else functional
+        functional = block.lose("transferred", credits, money, functional)
+        block.origin.lose("transferred", -credits, -money, -functional)
+        return functional
+
+    def recall(self, block: Block, credits: Fraction, money: int) -> None:
+        """What a bought block lacks of credits and value comes back, of the oldest transfers first."""
+        for held in block.handed:
+            lacking, value = credits - block.left, money - block.carrying
+            if not held.left or (lacking <= 0 and value <= 0):
+                continue
+            part, worth = held.left, held.carrying
+            if lacking < part and value < worth:
+                for_value = to_nine_places(held.left * value / worth) if value > 0 else Fraction(0)
+                part = min(max(lacking, for_value, NANO), held.left - NANO)
+                worth = max(held.value(part), value) if part > 0 else 0
+            if part <= 0:
+                part, worth = held.left, held.carrying
+            self.hand_back(held, part, worth)
+
     def live(self, name: str) -> Block:
         """A block that something may be done with besides using it."""
         block = self.own(name)
@@ -80,6 +122,7 @@ class Positions:
             raise Refusal("no_credits_left")
         if block.disputes:
             raise Refusal("block_disputed")
+        self.allow(not block.bought.disputes, "block_disputed")
 
     def owe(self, amount: int, currency: str, block: Block | None, invoice: Invoice | None = None) -> None:
         """More is owed back of a block or an invoice."""
@@ -96,7 +139,8 @@ class Positions:
 
     def not_conceded(self, block: Block, amount: int) -> None:
         """Value does not come back that a memo, a write-off or a lost dispute compensated already."""
-        self.allow(amount <= max(block.recognised - block.conceded, 0) or not block.conceded, "conceded")
+        recognised, conceded = sum(part.recognised for part in block.family), block.bought.conceded
+        self.allow(amount <= max(recognised - conceded, 0) or not conceded, "conceded")
 
     def owed_back(self, block: Block | None, invoice: Invoice | None) -> int:
         of = names(block, invoice)
