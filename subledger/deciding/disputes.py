@@ -128,8 +128,8 @@ def _disputable(
     block_id = errors.present(data.block_id, "a dispute of nothing is refused when the event is read")
     block = bought_block(wallet, block_id, context)
     was_bought(block)
-    amount = min(_received(wallet, block_id, None), block.processor_minor - block.disputed_minor)
-    return (DocumentPart(block_id=block_id, amount_minor=max(amount, 0)),), block.currency, block.processor
+    amount = min(_received(wallet, block.block_id, None), block.processor_minor - block.disputed_minor)
+    return (DocumentPart(block_id=block.block_id, amount_minor=max(amount, 0)),), block.currency, block.processor
 
 
 def _received(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
@@ -257,7 +257,7 @@ def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Conte
         )
     for field, named, of in (
         ("payment_id", data.payment_id, {dispute.payment_id}),
-        ("block_id", data.block_id, {part.block_id for part in dispute.parts}),
+        ("block_id", data.block_id, _blocks_of(dispute, wallet)),
     ):
         if named is not None and named not in of:
             raise errors.UnknownDispute(
@@ -268,6 +268,12 @@ def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Conte
             )
     same_currency(data.currency, dispute.currency, "the disputed amount")
     return dispute
+
+
+def _blocks_of(dispute: Dispute, wallet: Wallet) -> set[str]:
+    """The ids of the blocks that a dispute is about, with those to which their credits were transferred."""
+    blocks = [wallet.state_of_block(part.block_id) for part in dispute.parts if part.block_id is not None]
+    return {block.block_id for block in blocks} | {block_id for block in blocks for block_id, _ in block.handed}
 
 
 def _lost(

@@ -24,7 +24,16 @@ from subledger.blocks import ZERO, Block
 from subledger.books import Books
 from subledger.deciding.gains import Gains, carrying, effect_of_usage, functional_amount, major
 from subledger.event_effect import EventEffect
-from subledger.events.data import BlockRepriced, BreakageEstimated, ConsumptionReversed, CreditsConsumed, CreditsExpired
+from subledger.events.data import (
+    BlockRepriced,
+    BreakageEstimated,
+    ConsumptionReversed,
+    CreditsConsumed,
+    CreditsExpired,
+    DisputeLost,
+    DisputeOpened,
+    DisputeWon,
+)
 from subledger.events.envelope import Event
 from subledger.events.own_data import CreditsSwept, LedgerConfigured
 from subledger.kinds import KIND_BY_NAME, Effect, Kind
@@ -41,6 +50,10 @@ _TAKEN_BACK: Final = frozenset({"voided", "refunded"})
 """Columns of a block: what was sold or given, and what of it is taken back."""
 _BY_THE_TERMS: Final = (CreditsExpired, CreditsSwept, ConsumptionReversed)
 """Events by which credits go to a state because they have expired: their terms say so, and no person decides it."""
+
+
+_DISPUTES: Final = (DisputeOpened, DisputeWon, DisputeLost)
+"""Events that call transferred credits back and give them back again: nobody is given any."""
 
 
 class _Measures(msgspec.Struct):
@@ -98,7 +111,8 @@ def effect_of(
         if kind.is_exchange:
             continue
         customer = movement.customer or event.customer
-        if customer is not None:
+        called_back = kind.column == "transferred" and isinstance(event.data, _DISPUTES)
+        if customer is not None and not called_back:
             gained[customer].add(movement, kind, before[customer], after[customer], state)
         sums.add(event, movement, kind)
     changes = [change for change in _moved_expiries(event, decision, before, after, state, now) if change is not None]

@@ -120,7 +120,7 @@ def with_transferred(block: Block, wallet: Wallet, context: Context) -> Block:
 
 
 def _disposed(whole: Block, held: Block) -> dict[str, Portion]:
-    """What left a bought block and the credits that another one holds; what one handed to the other left neither."""
+    """Losses of a bought block and of the credits that another one holds, without those from one to the other."""
     disposed = dict(whole.disposed)
     for column, part in held.disposed.items():
         before = disposed.get(column, NO_PORTION)

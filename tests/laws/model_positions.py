@@ -97,7 +97,7 @@ class Positions:
         return functional
 
     def recall(self, block: Block, credits: Fraction, money: int) -> None:
-        """What a bought block lacks of credits and value comes back, of the oldest transfers first."""
+        """Gives a bought block back what it lacks of credits and value, of the oldest transfers first."""
         for held in block.handed:
             lacking, value = credits - block.left, money - block.carrying
             if not held.left or (lacking <= 0 and value <= 0):

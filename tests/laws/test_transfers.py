@@ -42,8 +42,12 @@ class Told(Case):
     def holder(self) -> str:
         return self.owners[self.held[-1]]
 
+    def named(self, n: int) -> str:
+        """A block of the purchase: money may name any of them."""
+        return self.held[n % len(self.held)]
+
     def acts(self, act: Act) -> bool | None:
-        """Does one thing; True if it is recorded. None if it does not concern what was bought."""
+        """Sends one event; returns True if it is recorded, and None if it is a transfer."""
         what, n = act
         money = {"amount": f"{n}.00", "currency": "USD"}
         match what:
@@ -57,7 +61,9 @@ class Told(Case):
                 self.sent += 1
                 return None
             case "pay":
-                return self.tries("payment.received", block_id="A", payment_id=f"P{self.sent}", processor="x", **money)
+                return self.tries(
+                    "payment.received", block_id=self.named(n), payment_id=f"P{self.sent}", processor="x", **money
+                )
             case "use":
                 done = self.tries("credits.consumed", self.holder, credits=str(n), block_id=self.held[-1])
                 if done:
@@ -74,9 +80,9 @@ class Told(Case):
                 return self.tries("credits.escheated", self.holder, block_id=self.held[-1])
             case "memo":
                 tax = f"{n / 5:.2f}"
-                return self.tries("credit_memo.issued", block_id="A", tax=tax, reason="r", **money)
+                return self.tries("credit_memo.issued", block_id=self.named(n), tax=tax, reason="r", **money)
             case "write off":
-                return self.tries("receivable.written_off", block_id="A", reason="r", amount=money["amount"])
+                return self.tries("receivable.written_off", block_id=self.named(n), reason="r", amount=money["amount"])
             case "pay back":
                 return self.tries("payment.refunded", processor="x", **money)
             case "take back" if self.usage:
@@ -92,17 +98,17 @@ class Told(Case):
                 self.sent += 1
                 return False
             case "dispute":
-                return self._disputes(**money)
+                return self._disputes(n, **money)
             case "dispute all":
-                return self._disputes()
+                return self._disputes(n)
             case "lose" | "win":
                 ended = "dispute.lost" if what == "lose" else "dispute.won"
                 return self.tries(ended, dispute_id=f"D{max(self.disputes - 1, 0)}")
             case _:
                 raise ValueError(what)
 
-    def _disputes(self, **money: Any) -> bool:
-        opened = self.tries("dispute.opened", block_id="A", dispute_id=f"D{self.disputes}", **money)
+    def _disputes(self, n: int, **money: Any) -> bool:
+        opened = self.tries("dispute.opened", block_id=self.named(n), dispute_id=f"D{self.disputes}", **money)
         self.disputes += opened
         return opened
 
@@ -133,7 +139,7 @@ def history(seed: int) -> Iterator[Act]:
     chance = random.Random(seed)
     yield "pay", chance.choice((6, 30, 60, 120, 120))
     for _ in range(12):
-        yield chance.choice(WHAT), chance.choice((5, 10, 20, 30, 60))
+        yield chance.choice(WHAT), chance.choice((5, 6, 10, 15, 20, 30, 31, 60))
 
 
 @pytest.mark.parametrize("to", ["ann", "bob"])
