@@ -68,6 +68,8 @@ def given_up(
             credits=gone,
             accounting_date=on,
             currency=block.currency,
+            # Transferred credits may go back to their holders after this, in proportion to what then remains.
+            functional_minor=block.functional_part(gone, part) if gone and block.rate is not None else None,
         )
         for kind, part, gone, on in parts
         if part
