@@ -140,8 +140,13 @@ def test_a_block_is_expired_from_its_breakage_until_its_expiry_is_moved(ledger: 
     for step in ledger.steps:
         for movement in step.decision.movements:
             broken = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
-            if broken and step.event.type != "credits.escheated":
-                expired.add(movement.block_id or "")
+            if broken and step.event.type == "consumption.reversed":
+                [block] = [block for block in blocks_of(step) if block.block_id == movement.block_id]
+                if block.expires_at is not None and block.expires_at <= step.event.occurred_at:
+                    expired.add(block.block_id)
+            elif broken and step.event.type != "credits.escheated":
+                # The value of a transferred block escheats at the block that was bought, which need not have expired.
+                expired.add(step.event.data.block_id)
             if movement.kind == "expiry_changed":
                 until = step.event.data.expires_at
                 if until is None or until > step.event.occurred_at:
