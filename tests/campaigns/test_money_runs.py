@@ -19,10 +19,11 @@ after a write-off. ``make money`` shows how they differ."""
 
 BY_BLOCK = frozenset({
     "dispute.opened", "dispute.won", "dispute.lost", "escheat.reclaimed", "escheat.remitted", "credit_memo.issued",
-    "payment.applied",
+    "payment.applied", "payment.refunded",
 })  # fmt: skip
 """Types in which the model takes a transferred block for its own share of the purchase, and the product for all of it:
-to the product a dispute, a memo, a reclaimed amount or a payment for one block of a purchase means the purchase."""
+to the product a dispute, a memo, a reclaimed amount or a payment for one block of a purchase means the purchase, so a
+payment can be paid back of any of it."""
 
 RUNS = {
     "without transfers": frozenset(WEIGHTS) - NOT_YET - {"credits.transferred"},
