@@ -17,9 +17,6 @@ from subledger.breakage_line import Anchor, Estimate
 from subledger.kinds import KIND_BY_NAME
 from subledger.wallet import Movement
 
-BACKFILL: Final = frozenset({"overage_backfilled", "backfill_difference"})
-"""Entry kinds of redemption by a purchase that pays for earlier overage."""
-
 MAY_BE_REOPENED: Final = timedelta(days=62)
 """Days of closed months are remembered this long: the last two months may be opened again."""
 
@@ -85,7 +82,7 @@ def day_of(movement: Movement) -> Day | None:
     credits = kind.sign * movement.credits
     match kind.column:
         case "consumed":
-            backfilled = amount if kind.name in BACKFILL else 0
+            backfilled = amount if kind.backfills else 0
             return Day(on, redeemed_minor=amount, backfilled_minor=backfilled, credits=credits)
         case "expired":
             sign = -kind.sign

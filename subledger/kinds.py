@@ -135,8 +135,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``opens_block``: the kind is the first entry of its block. ``is_usage``: a reversal of usage mirrors it.
     ``cancels``: the amount is cancelled from the block's price. ``gives_up``: the amount is a debt of the customer that
     is given up. ``is_exchange``: the amount is an exchange difference.
-    ``redeems_tax``: the amount is the tax in the consumed value. ``signed``: the amount has either sign by itself, so a
-    negative one is no mirror.
+    ``redeems_tax``: the amount is the tax in the consumed value. ``backfills``: a purchase pays for earlier usage with
+    it. ``signed``: the amount has either sign by itself, so a negative one is no mirror.
 
     ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of the
     account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its
@@ -164,6 +164,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gives_up: bool = False
     is_exchange: bool = False
     redeems_tax: bool = False
+    backfills: bool = False
     signed: bool = False
     effect: Effect = Effect.NONE
     result: Result = Result.EXPENSE
@@ -242,9 +243,9 @@ KINDS: Final[tuple[Kind, ...]] = (
     _kind("overage_tax", "tax on invoiced overage", moves=f"{_RECEIVABLE} / {_TAX}"),
     _kind("overage_backfilled", "unbilled overage paid with a later block", loses="consumed",
           moves="/ unbilled_receivable", recognised=((BLOCK, OTHER, 1), (OVERAGE, OTHER, -1)), overage_sign=-1,
-          words=("paid for earlier usage", "earlier usage taken back")),
+          backfills=True, words=("paid for earlier usage", "earlier usage taken back")),
     _kind("backfill_difference", "the price of a block's credits above the overage price", loses="consumed",
-          result=Result.REVENUE, recognised=((BLOCK, OTHER, 1),),
+          result=Result.REVENUE, recognised=((BLOCK, OTHER, 1),), backfills=True,
           words=("price difference of earlier usage", "price difference of earlier usage"), signed=True),
     _kind("breakage", "credits that expired unused", loses="expired", result=Result.REVENUE,
           recognised=((BLOCK, BREAKAGE, 1),), words=("expired", "expiry taken back")),

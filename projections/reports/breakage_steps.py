@@ -212,7 +212,7 @@ def _factors() -> dict[str, list[Any]]:
         "kinds": [kind.name for kind in kinds],
         "issued": signs(*GAINS, *DEDUCTIONS, gains=1),
         "redeemed": signs("consumed"),
-        "backfilled": [int(kind.name in ("overage_backfilled", "backfill_difference")) for kind in kinds],
+        "backfilled": [int(kind.backfills) for kind in kinds],
         "expired": signs("expired"),
         "escheated": signs("escheated"),
         "held": [kind.sign for kind in kinds],

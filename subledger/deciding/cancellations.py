@@ -23,6 +23,7 @@ from subledger.deciding.context import (
     credits_of,
     decision,
     is_live,
+    is_not_conceded,
     is_not_disputed,
     minor,
     new_block_id,
@@ -34,8 +35,8 @@ from subledger.deciding.context import (
 )
 from subledger.deciding.currencies import convert, rate_on
 from subledger.deciding.expiry import of_a_state
-from subledger.deciding.repricing import corrected_draws
-from subledger.deciding.transferred import bought, bought_block, handed_back
+from subledger.deciding.repricing import corrected_down, corrected_draws
+from subledger.deciding.transferred import bought, bought_block, handed_back, with_transferred
 from subledger.events.data import (
     BlockRepriced,
     CreditsEscheated,
@@ -242,7 +243,10 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
             )
         )
         worth = replace(movements[0], functional_minor=_worth(block, amount, event, context))
-        movements += corrected_draws(block, [worth], event, dates)
+        corrections = corrected_draws(block, [worth], event, dates)
+        whole = with_transferred(block, wallet, context)
+        is_not_conceded(whole, corrected_down(corrections), "data.block_id", block.block_id)
+        movements += corrections
     if tax:
         on = dates.on(block.opened_on)
         movements.append(Movement(kind="purchase_tax", block_id=block.block_id, amount_minor=tax, accounting_date=on))

@@ -6,7 +6,7 @@ usage (usage), the repricing itself (cancellations). Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -125,6 +125,11 @@ def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, d
         first = next((movement.segments_back for movement in movements), 0)
         first -= not timeline(after)[-1 - first].corrected
     return [_correcting(block, correction, dates) for correction in corrections(after, first)] if first >= 0 else []
+
+
+def corrected_down(movements: Iterable[Movement]) -> int:
+    """The revenue that the corrections among some movements take back, less what they add."""
+    return -sum(m.amount_minor for m in movements if m.kind == "consumption" and not m.credits)
 
 
 def in_segment(mirrored: Movement, block: Block, used_at: datetime, at: datetime) -> Movement:

@@ -19,7 +19,7 @@ from subledger.blocks import ZERO, Block
 from subledger.deciding.context import Context, Dates, decision, is_not_conceded, own_block
 from subledger.deciding.expiry import lapsed
 from subledger.deciding.redemption_tax import mirrored_tax, taxes_by_block, with_redemption_tax
-from subledger.deciding.repricing import corrected_draws, draw_before, in_segment
+from subledger.deciding.repricing import corrected_down, corrected_draws, draw_before, in_segment
 from subledger.deciding.shortfalls import insufficient
 from subledger.deciding.transferred import with_transferred
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
@@ -226,11 +226,12 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             block = wallet.state_of_block(draw.block_id or "")
             mirrored = in_segment(mirrored, block, original.event.occurred_at, event.occurred_at)
             taxed = mirrored_tax(taxes.get(draw.block_id, []), draw, mirrored, restored)
-            back = given_back - sum(movement.amount_minor for movement in taxed)
+            of_block = _of_block(mirrored, taxed, block, wallet, event, context, dates)
+            back = given_back - sum(movement.amount_minor for movement in taxed) + corrected_down(of_block)
             whole = with_transferred(block, wallet, context)
             restored_value[whole.block_id] = restored_value.get(whole.block_id, 0) + back
             is_not_conceded(whole, restored_value[whole.block_id], "data.event_id", data.event_id)
-            movements += _of_block(mirrored, taxed, block, wallet, event, context, dates)
+            movements += of_block
     return decision(context, movements, original_position=original.position)
 
 

@@ -128,7 +128,7 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     "block.expiry_changed": (*_BLOCK, "conceded", "exchange_rate_missing"),
     "block.repriced": (
         *_BLOCK, "not_a_purchase", "too_many_decimals", "exceeds_value", "exceeds_receivable", *_LIVE,
-        "insufficient_credits", "exchange_rate_missing",
+        "insufficient_credits", "conceded", "exchange_rate_missing",
     ),
     "credits.transferred": (*_BLOCK, "block_exists", *_LIVE, "insufficient_credits", "exchange_rate_missing"),
     "payment.received": (*_INVOICE, "document_exists", "wrong_currency", "exchange_rate_missing"),
