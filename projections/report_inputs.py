@@ -44,6 +44,7 @@ KEYS: Final = {
     None: "''",
     "product": "d.product",
     "credit_kind": "d.credit_kind",
+    "refundable": "d.refundable",
     "pool": "d.pool",
     "cohort": "d.pool || chr(31) || d.cohort",
     "customer": "coalesce(t.customer, '')",

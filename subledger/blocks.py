@@ -22,6 +22,7 @@ ZERO = Decimal(0)
 
 PAID = "paid"
 PROMOTIONAL = "promotional"
+REFUNDABLE = "true"
 
 
 class BlockStatus(StrEnum):
@@ -81,7 +82,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     ``expires_at`` is exclusive; None means never. ``scope`` lists the products it may pay for; None means any.
     ``rate`` is the exchange rate it was bought at, None in the functional currency, where the ``…_functional``
     figures stay 0. ``cohort`` is the month in which a pooled block, or the block that it was transferred from, was
-    opened; None if that was before there were cohorts.
+    opened; None if that was before there were cohorts. ``refundable_apart``: it is refundable, and its entries have
+    that as a dimension; False if it was opened before entries had it, so that all entries of a block have the same.
 
     ``used`` and ``drawn_minor`` are net of reversals; ``disposed`` has the credits and value that left the block
     otherwise, by column of its roll-forward. ``receivable_minor`` is the unpaid part of its price and tax, and
@@ -118,6 +120,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     priority: int = 50
     scope: tuple[str, ...] | None = None
     refundable: bool = False
+    refundable_apart: bool = False
     pool: str | None = None
     cohort: str | None = None
     escheat_class: str | None = None
@@ -156,6 +159,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     origin: str | None = None
     payer: str | None = None
     handed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def refundable_dimension(self) -> str:
+        """The dimension ``refundable`` of its entries."""
+        return REFUNDABLE if self.refundable_apart else ""
 
     @property
     def remaining(self) -> Decimal:

@@ -29,6 +29,7 @@ _entry_head = Struct(">HHqqiii").pack
 
 NULL: Final = b"\x00"
 _COHORT: Final = b"\x02"
+_REFUNDABLE: Final = b"\x03"
 _PRESENT: Final = tuple(b"\x01" + _length(size) for size in range(512))
 
 
@@ -56,10 +57,12 @@ def _credits(quantity: Decimal) -> bytes:
 
 @lru_cache(maxsize=1 << 12)
 def _dimensions(of: Dimensions) -> bytes:
-    # A cohort is written only if there is one: the bytes of entries without stay what they were, and no text begins
-    # with its tag, so that it cannot be taken for another one.
-    cohort = _COHORT + _text(of.cohort) if of.cohort else b""
-    return _text(of.product) + _text(of.credit_kind) + _text(of.pool) + cohort + _text(of.processor)
+    # Later dimensions are written only if there are any: the bytes of entries without stay what they were, and no text
+    # begins with their tags, so that they cannot be taken for another one.
+    later = _COHORT + _text(of.cohort) if of.cohort else b""
+    if of.refundable:
+        later += _REFUNDABLE + _text(of.refundable)
+    return _text(of.product) + _text(of.credit_kind) + _text(of.pool) + later + _text(of.processor)
 
 
 def encode(ledger: str, position: int, event: Event, decision_text: str, entries: tuple[Entry, ...]) -> bytes:

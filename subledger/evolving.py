@@ -331,6 +331,7 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
     return replace(
         opened,
         refundable=data.refundable,
+        refundable_apart=movement.refundable,
         pool=data.pool,
         cohort=movement.cohort,
         escheat_class=data.escheat_class,

@@ -395,13 +395,18 @@ Rules = Mapping[str, tuple[AccountPair, ...]]
 
 
 class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Dimensions of a total besides the account. Empty text if one does not apply."""
+    """Dimensions of a total besides the account. Empty text if one does not apply.
+
+    ``refundable`` is ``"true"`` for entries of a refundable block, which is owed back in money; empty for all others,
+    and for the entries of a block that was opened before entries had this dimension.
+    """
 
     product: str = ""
     credit_kind: str = ""
     pool: str = ""
     processor: str = ""
     cohort: str = ""
+    refundable: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):

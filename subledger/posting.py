@@ -246,10 +246,10 @@ def _entry(
     customer = movement.customer or (event.customer if movement.kind != "breakage_estimate" else None)
     wallet = wallets.get(customer) if customer is not None else None
     usage = event.data if isinstance(event.data, CreditsConsumed) else None
-    unit, credit_kind = None, ""
+    unit, credit_kind, refundable = None, "", ""
     if movement.block_id is not None and customer is not None:
         block = _block_of(movement.block_id, customer, event, decision, wallets)
-        credit_kind = block.credit_kind
+        credit_kind, refundable = block.credit_kind, block.refundable_dimension
         unit = block.unit if movement.credits else None
     elif movement.credits and wallet is not None:
         overage = wallet.overage(movement.overage_position) if movement.overage_position is not None else None
@@ -275,6 +275,6 @@ def _entry(
         effective_date=effective,
         cut=before.open_cut,
         dimensions=_dimensions(
-            product or "", credit_kind, movement.pool or "", movement.processor or "", movement.cohort or ""
+            product or "", credit_kind, movement.pool or "", movement.processor or "", movement.cohort or "", refundable
         ),
     )

@@ -60,7 +60,8 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     is estimated; it is empty if the pool is one cohort by itself, None if the movement was recorded before there were
     cohorts. ``segments_back``: a draw is not of the block's current price, but of so many segments before.
     ``used_at``: the moment of usage that comes back in a later segment of its block, where it begins a segment: what
-    the block has from there on is priced together.
+    the block has from there on is priced together. ``refundable``: the opening of a refundable block, whose entries
+    have that as a dimension.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     invoice_id: str | None = None
     segments_back: int = 0
     used_at: datetime | None = None
+    refundable: bool = False
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):

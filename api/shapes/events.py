@@ -37,6 +37,7 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObj
         "pool": entry.dimensions.pool or None,
         "cohort": entry.dimensions.cohort or None,
         "processor": entry.dimensions.processor or None,
+        "refundable": bool(entry.dimensions.refundable),
     }
 
 

@@ -73,6 +73,7 @@ def exported_line(line: JournalLine, functional_currency: str) -> JsonObject:
         "credit_kind": line.credit_kind or None,
         "pool": line.pool or None,
         "processor": line.processor or None,
+        "refundable": bool(line.refundable),
         "entries": line.entries,
     }
 
@@ -170,6 +171,7 @@ def _line(posted: DocumentSet, document: Document, line: DocumentLine, functiona
         "credit_kind": line.credit_kind or None,
         "pool": line.pool or None,
         "processor": line.processor or None,
+        "refundable": bool(line.refundable),
         "customer": line.customer or None,
         "block_id": line.block_id or None,
         "entries": sum(posted.pairs[index].entries for index in line.pairs),

@@ -1,12 +1,13 @@
 """The account mapping: which GL account of the company's books a role becomes, at export.
 
-A mapping is a list of rows: a role, optionally a product, a credit kind, a currency and attributes of the customer's
-(``customer.segment``), and the account they go to. An empty cell means any. The most specific row wins: a named product
-counts more than a named credit kind, that more than a named currency, and that more than a named attribute; of several
-attributes the first in order of name counts most. A customer without an attribute matches an empty cell alone.
-Columns beyond these are dimensions of the company's own (department, class, location); they go with the account into
-the journals. The cell ``{customer.region}`` of a dimension is what the customer has of that attribute; where that is
-nothing, there is no such dimension.
+A mapping is a list of rows: a role, optionally a product, a credit kind, ``refundable``, a currency and attributes of
+the customer's (``customer.segment``), and the account they go to. An empty cell means any. The most specific row wins:
+a named product counts more than a named credit kind, that more than ``refundable``, that more than a named currency,
+and that more than a named attribute; of several attributes the first in order of name counts most. The row of
+``refundable`` true is for the entries of refundable blocks, that of false for all other entries. A customer without an
+attribute matches an empty cell alone. Columns beyond these are dimensions of the company's own (department, class,
+location); they go with the account into the journals. The cell ``{customer.region}`` of a dimension is what the
+customer has of that attribute; where that is nothing, there is no such dimension.
 
 Owns: resolving a role to an account, and the mappings of a ledger. Does not own: adopting one (configuring/
 account_mappings), reading and checking rows (rows), the attributes of customers (customer_attributes,
@@ -20,17 +21,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from projections.account_mapping.rows import (
     CUSTOMER,
-    FIXED_COLUMNS,
     KEY_COLUMNS,
+    NOT_REFUNDABLE,
     attribute_in,
     attributes_in,
     checked_rows,
+    is_dimension,
     read_rows,
 )
 from subledger.errors import IntegrityFault, UnmappedRole
@@ -55,9 +57,9 @@ class GLAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Candidate(msgspec.Struct, frozen=True):
-    """A row with its key: the cells of product, credit kind and currency, then those of attributes."""
+    """A row with its key: the cells of product, credit kind, refundable and currency, then those of attributes."""
 
-    cells: tuple[str, str, str]
+    cells: tuple[str, ...]
     attributes: Attributes
     row: dict[str, str]
 
@@ -80,7 +82,7 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def dimensions(self) -> tuple[str, ...]:
         """The names of the company's own dimensions, in order."""
-        return tuple(sorted({column for row in self.rows for column in row if _is_dimension(column)}))
+        return tuple(sorted({column for row in self.rows for column in row if is_dimension(column)}))
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
@@ -101,9 +103,9 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The rows of each role, the most specific first: so the first that matches wins."""
         found: dict[str, list[_Candidate]] = {}
         for row in self.rows:
-            product, credit_kind, currency = (row.get(column, "") for column in KEY_COLUMNS[1:])
+            cells = tuple(row.get(column, "") for column in KEY_COLUMNS[1:])
             named = tuple((name, row[f"{CUSTOMER}{name}"]) for name in self.attributes if f"{CUSTOMER}{name}" in row)
-            found.setdefault(row["role"], []).append(_Candidate((product, credit_kind, currency), named, row))
+            found.setdefault(row["role"], []).append(_Candidate(cells, named, row))
         for candidates in found.values():
             candidates.sort(key=self._specificity, reverse=True)
         return found
@@ -114,32 +116,45 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return (*(bool(cell) for cell in candidate.cells), *(name in named for name in self.attributes))
 
     def resolve(
-        self, role: str, product: str, credit_kind: str, currency: str, attributes: Attributes = ()
+        self,
+        role: str,
+        product: str,
+        credit_kind: str,
+        currency: str,
+        attributes: Attributes = (),
+        *,
+        refundable: str = "",
     ) -> GLAccount:
         """The account of the most specific row that matches. Raises UnmappedRole naming the combination."""
-        values = dict(attributes)
-        for candidate in self._matching(role, product, credit_kind, currency):
+        values, wanted = dict(attributes), (product, credit_kind, refundable, currency)
+        for candidate in self._matching(role, *wanted):
             if all(values.get(name) == value for name, value in candidate.attributes):
                 return _account(candidate.row, values)
-        raise _unmapped((role, product, credit_kind, currency), self.named_for(role, attributes))
+        raise _unmapped((role, *wanted), self.named_for(role, attributes))
 
-    def resolve_for_all(self, role: str, product: str, credit_kind: str, currency: str) -> GLAccount:
+    def resolve_for_all(
+        self, role: str, product: str, credit_kind: str, currency: str, *, refundable: str = ""
+    ) -> GLAccount:
         """The account for all customers, without dimensions; ``by customer`` if it depends on the customer.
 
         Raises UnmappedRole.
         """
         found: set[tuple[str, str]] = set()
-        for candidate in self._matching(role, product, credit_kind, currency):
+        wanted = (product, credit_kind, refundable, currency)
+        for candidate in self._matching(role, *wanted):
             found.add((candidate.row["account"], candidate.row.get("name", "")))
             if not candidate.attributes:
                 break
         if not found:
-            raise _unmapped((role, product, credit_kind, currency), ())
+            raise _unmapped((role, *wanted), ())
         number, name = found.pop() if len(found) == 1 else (BY_CUSTOMER, "")
         return GLAccount(number=number, name=name)
 
-    def _matching(self, role: str, *wanted: str) -> Iterator[_Candidate]:
+    def _matching(
+        self, role: str, product: str, credit_kind: str, refundable: str, currency: str
+    ) -> Iterator[_Candidate]:
         """The rows that match but for attributes, the most specific first."""
+        wanted = (product, credit_kind, refundable or NOT_REFUNDABLE, currency)
         for candidate in self._by_role.get(role, ()):
             if all(cell in ("", value) for cell, value in zip(candidate.cells, wanted, strict=True)):
                 yield candidate
@@ -150,25 +165,23 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(each for each in attributes if each[0] in named)
 
 
-def _is_dimension(column: str) -> bool:
-    return column not in FIXED_COLUMNS and not column.startswith(CUSTOMER)
-
-
 def _account(row: Mapping[str, str], attributes: Mapping[str, str]) -> GLAccount:
     own = []
     for column, cell in sorted(row.items()):
-        if _is_dimension(column):
+        if is_dimension(column):
             attribute = attribute_in(cell)
             own.append((column, cell if attribute is None else attributes.get(attribute, "")))
     dimensions = tuple((name, value) for name, value in own if value)
     return GLAccount(number=row["account"], name=row.get("name", ""), dimensions=dimensions)
 
 
-def _unmapped(wanted: tuple[str, str, str, str], attributes: Attributes) -> UnmappedRole:
+def _unmapped(wanted: tuple[str, str, str, str, str], attributes: Attributes) -> UnmappedRole:
     shown = [f"{name} {value}" for name, value in zip(KEY_COLUMNS, wanted, strict=True) if value]
     shown += [f"{CUSTOMER}{name} {value}" if value else f"no {CUSTOMER}{name}" for name, value in attributes]
-    role, product, credit_kind, currency = wanted
-    facts = {"attributes": dict(attributes)} if attributes else {}
+    role, product, credit_kind, refundable, currency = wanted
+    facts: dict[str, Any] = {"refundable": refundable} if refundable else {}
+    if attributes:
+        facts["attributes"] = dict(attributes)
     return UnmappedRole(
         f"the account mapping has no row for {', '.join(shown)}",
         field="role",
@@ -182,9 +195,10 @@ def _unmapped(wanted: tuple[str, str, str, str], attributes: Attributes) -> Unma
 
 
 def parse_mapping(csv_text: str) -> AccountMapping:
-    """A mapping file: CSV with the header ``role,product,credit_kind,currency,account,name``, attributes, dimensions.
+    """A mapping file: CSV with the header ``role,product,credit_kind,currency,account,name``, and further columns.
 
-    Raises InvalidMapping naming the line, counted from 1 with the header, and the column.
+    These are ``refundable``, attributes and dimensions. Raises InvalidMapping naming the line, counted from 1 with the
+    header, and the column.
     """
     return AccountMapping(rows=read_rows(csv_text))
 

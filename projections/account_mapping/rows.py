@@ -1,8 +1,8 @@
 """The rows of an account mapping: reading a file, checking its rows one by one and against each other.
 
-Columns: the key (role, product, credit_kind, currency, and ``customer.NAME`` for an attribute of the customer's), the
-account and its name, and dimensions of the company's own. A dimension's cell ``{customer.NAME}`` stands for the
-customer's value of that attribute.
+Columns: the key (role, product, credit_kind, currency, ``refundable`` if it is used, and ``customer.NAME`` for an
+attribute of the customer's), the account and its name, and dimensions of the company's own. A dimension's cell
+``{customer.NAME}`` stands for the customer's value of that attribute.
 
 A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without: so a file
 that was written here reads as the same rows, whoever opened it meanwhile.
@@ -19,14 +19,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from subledger.accounts import ROLE_BY_NAME
-from subledger.blocks import PAID, PROMOTIONAL
+from subledger.blocks import PAID, PROMOTIONAL, REFUNDABLE
 from subledger.errors import InvalidMapping, UnknownCurrency
 from subledger.money import exponent
 from subledger.text.visible_text import no_formula, replaced, visible
 
-KEY_COLUMNS: Final = ("role", "product", "credit_kind", "currency")
-FIXED_COLUMNS: Final = (*KEY_COLUMNS, "account", "name")
+KEY_COLUMNS: Final = ("role", "product", "credit_kind", "refundable", "currency")
+FIXED_COLUMNS: Final = ("role", "product", "credit_kind", "currency", "account", "name")
+"""Columns of every file. The column ``refundable`` may be absent."""
 CREDIT_KINDS: Final = (PAID, PROMOTIONAL, "goodwill", "allocation")
+NOT_REFUNDABLE: Final = "false"
 CUSTOMER: Final = "customer."
 """Prefix of the key columns of attributes."""
 
@@ -68,6 +70,11 @@ def read_rows(csv_text: str) -> tuple[Row, ...]:
 
 def _is_column(column: str) -> bool:
     return bool(column in FIXED_COLUMNS or _DIMENSION.fullmatch(column) or _KEY_OF_CUSTOMER.fullmatch(column))
+
+
+def is_dimension(column: str) -> bool:
+    """Returns True if a column is a dimension that goes with the account into the journals."""
+    return column not in KEY_COLUMNS and column not in FIXED_COLUMNS and not column.startswith(CUSTOMER)
 
 
 def _check_header(header: list[str]) -> None:
@@ -173,6 +180,13 @@ def _check_row(label: str, given: Mapping[str, str]) -> Row:
             expected=", ".join(CREDIT_KINDS),
             found=row["credit_kind"],
         )
+    if row.get("refundable", REFUNDABLE) not in (REFUNDABLE, NOT_REFUNDABLE):
+        raise _fault(
+            f"{label}: refundable is neither {REFUNDABLE} nor {NOT_REFUNDABLE}; leave the cell empty for both",
+            field="refundable",
+            expected=f"{REFUNDABLE}, {NOT_REFUNDABLE} or an empty cell",
+            found=row["refundable"],
+        )
     if "currency" in row:
         try:
             exponent(row["currency"])
@@ -189,7 +203,7 @@ def _check_references(label: str, row: Row) -> None:
     for column, cell in row.items():
         if not cell.startswith("{customer"):
             continue
-        if column in FIXED_COLUMNS or column.startswith(CUSTOMER) or attribute_in(cell) is None:
+        if not is_dimension(column) or attribute_in(cell) is None:
             raise _fault(
                 f"{label}: {column} cannot be {cell[:60]}",
                 field=column,

@@ -36,7 +36,8 @@ def adopt_mapping(
 
     So a journal made later for an earlier month still has that month's chart. Returns False, and records nothing, if it
     was adopted last, from the same month. Raises InvalidMapping naming every role that the ledger's policies can post
-    to and that has no row without narrower keys (product, credit kind, currency, customer attributes); UnknownLedger.
+    to and that has no row without narrower keys (product, credit kind, refundable, currency, customer attributes), and
+    UnknownLedger.
     """
     first = None if valid_from is None else str(valid_from)
 
@@ -67,7 +68,7 @@ def _check_complete(connection: WriteConnection, state: LedgerState, mapping: Ac
         raise InvalidMapping(
             f"the mapping has no row, or only rows with narrower keys, for {', '.join(missing)}: ledger {state.ledger} "
             "can post to these roles, and its months could not be closed; add a row for each of them in which product, "
-            "credit_kind, currency and customer attributes are empty",
+            "credit_kind, refundable, currency and customer attributes are empty",
             field="role",
             expected="such a row for every role that the ledger's posting policies name",
             found=", ".join(sorted(mapped))[:200],

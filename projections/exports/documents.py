@@ -64,6 +64,7 @@ class DocumentLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     credit_kind: str = ""
     pool: str = ""
     processor: str = ""
+    refundable: str = ""
     customer: str = ""
     block_id: str = ""
 
@@ -163,6 +164,7 @@ def _key(pair: JournalPair, side: Side, mapping: AccountMapping, level: Level, c
         pair.credit_kind,
         pair.pool,
         pair.processor,
+        pair.refundable,
     )
     return (*key, pair.customer, pair.block_id) if level in ("customer", "block") else key
 
@@ -208,6 +210,7 @@ def summed_lines(
                 credit_kind=first.credit_kind,
                 pool=first.pool,
                 processor=first.processor,
+                refundable=first.refundable,
                 customer=first.customer,
                 block_id=first.block_id,
                 text=_text(line, role, first, own if first.currency != functional_currency else None),
@@ -221,6 +224,8 @@ def _text(line: DocumentLine, role: str, pair: JournalPair, own: int | None) -> 
     parts = [pair.block_id, pair.customer, pair.product, pair.pool, pair.processor]
     if pair.credit_kind not in ("", "paid"):
         parts.append(pair.credit_kind)
+    if pair.refundable:
+        parts.append("refundable")
     if own is not None:
         parts.append(f"{format_minor(own, pair.currency)} {pair.currency}")
     return ", ".join([line.account.name or role, *(part for part in parts if part)])

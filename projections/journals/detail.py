@@ -26,7 +26,7 @@ ENTRIES_OF_JOURNAL: Final = """
 -- The entries of a period and an interval of cuts that move money, with their events and dimensions, by date.
 SELECT e.position, e.number, e.policy, e.kind, e.customer, e.block_id, e.unit, e.credits, e.amount_minor, e.currency,
        e.functional_minor, e.accounting_date, e.effective_date, v.source, v.event_id, v.type AS event_type,
-       s.product, s.credit_kind, s.pool, s.processor
+       s.product, s.credit_kind, s.pool, s.processor, s.refundable
 FROM entries e
 JOIN events v ON v.ledger = e.ledger AND v.position = e.position
 JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
@@ -67,6 +67,7 @@ class DetailEntry(msgspec.Struct, frozen=True, kw_only=True):
     credit_kind: str = ""
     pool: str = ""
     processor: str = ""
+    refundable: str = ""
     lines: tuple[DetailLine, ...]
 
 
@@ -96,7 +97,9 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
         lines = tuple(
             DetailLine(
                 role=line.account,
-                account=resolve(line.account, row.product, row.credit_kind, row.currency, attributes),
+                account=resolve(
+                    line.account, row.product, row.credit_kind, row.currency, attributes, refundable=row.refundable
+                ),
                 side=line.side,
                 amount_minor=line.amount_minor,
                 functional_minor=line.functional_minor,
@@ -125,5 +128,6 @@ def _entry(row: Any, credits: Decimal, lines: tuple[DetailLine, ...]) -> DetailE
         credit_kind=row.credit_kind,
         pool=row.pool,
         processor=row.processor,
+        refundable=row.refundable,
         lines=lines,
     )

@@ -53,13 +53,15 @@ JOIN events v ON v.ledger = e.ledger AND v.position = e.position
 CROSS JOIN LATERAL (
     SELECT count(*) AS times FROM posting_rules r
     JOIN unnest(%(debit)s::text[], %(credit)s::text[], %(currency)s::text[], %(product)s::text[],
-                %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(customer)s::text[],
-                %(block_id)s::text[], %(attributes)s::text[])
-         AS p (debit, credit, currency, product, credit_kind, pool, processor, customer, block_id, attributes)
+                %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(refundable)s::text[],
+                %(customer)s::text[], %(block_id)s::text[], %(attributes)s::text[])
+         AS p (debit, credit, currency, product, credit_kind, pool, processor, refundable, customer, block_id,
+               attributes)
       ON {WRITTEN} AND p.debit = r.debit AND p.credit = r.credit
          OR {MIRRORED} AND p.debit = r.credit AND p.credit = r.debit
     WHERE r.ledger = %(ledger)s AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
       AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
+      AND p.refundable = s.refundable
       AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
       AND (NOT %(by_block)s OR p.block_id = coalesce(e.block_id, ''))
       AND (NOT %(by_attributes)s OR p.attributes::jsonb = coalesce((
@@ -92,7 +94,8 @@ def entries_behind_line(
 
 
 _OF_A_PAIR: Final = (
-    "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "customer", "block_id",
+    "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "refundable", "customer",
+    "block_id",
 )  # fmt: skip
 
 

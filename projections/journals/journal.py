@@ -43,11 +43,12 @@ class Summed(msgspec.Struct, frozen=True, kw_only=True):
     credit_kind: str = ""
     pool: str = ""
     processor: str = ""
+    refundable: str = ""
 
     @property
-    def dimensions(self) -> tuple[str, str, str, str]:
-        """Product, credit kind, pool and processor; empty text if an entry has none."""
-        return self.product, self.credit_kind, self.pool, self.processor
+    def dimensions(self) -> tuple[str, str, str, str, str]:
+        """Product, credit kind, pool, processor and refundable; empty text if an entry has none."""
+        return self.product, self.credit_kind, self.pool, self.processor, self.refundable
 
 
 class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,7 +88,9 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
 
     def account(self, role: str, mapping: AccountMapping) -> GLAccount:
         """Returns the GL account of one of its roles. Raises UnmappedRole."""
-        return mapping.resolve(role, self.product, self.credit_kind, self.currency, self.attributes)
+        return mapping.resolve(
+            role, self.product, self.credit_kind, self.currency, self.attributes, refundable=self.refundable
+        )
 
 
 class JournalLine(Summed, frozen=True, kw_only=True):
@@ -101,6 +104,9 @@ class JournalLine(Summed, frozen=True, kw_only=True):
     side: Side
     account: GLAccount
     entries: int = 0
+
+
+_ADDED_LATER: Final = frozenset({"refundable"})
 
 
 class JournalCorrection(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,8 +211,13 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     def _plain_lines(self) -> list[dict[str, Any]]:
         # Amounts are strings, because a month's sum may exceed the integers that JSON programs read exactly (2^53).
         amounts = ("amount_minor", "functional_minor")
+        # What was added to lines later is left out where it is empty: the hashes of earlier journals do not change.
         return [
-            {name: str(value) if name in amounts else value for name, value in msgspec.to_builtins(line).items()}
+            {
+                name: str(value) if name in amounts else value
+                for name, value in msgspec.to_builtins(line).items()
+                if value or name not in _ADDED_LATER
+            }
             for line in self.lines
         ]
 
@@ -237,7 +248,7 @@ def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[J
     resolve = lru_cache(maxsize=None)(mapping.resolve)
     sums: dict[JournalLine, list[int]] = {}
     for pair in pairs:
-        product, credit_kind, pool, processor = pair.dimensions
+        product, credit_kind, pool, processor, refundable = pair.dimensions
         for side, role in pair.sides:
             key = JournalLine(
                 number=0,
@@ -246,11 +257,12 @@ def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[J
                 currency=pair.currency,
                 amount_minor=0,
                 functional_minor=0,
-                account=resolve(role, product, credit_kind, pair.currency, pair.attributes),
+                account=resolve(role, product, credit_kind, pair.currency, pair.attributes, refundable=refundable),
                 product=product,
                 credit_kind=credit_kind,
                 pool=pool,
                 processor=processor,
+                refundable=refundable,
             )
             total = sums.setdefault(key, [0, 0, 0])
             total[0] += pair.amount_minor

@@ -21,7 +21,7 @@ from subledger.store.reading.queries import AnyConnection, rows
 
 MOVED: Final = """
 -- The combinations that moved in a period, by the fields on which a mapping depends.
-SELECT DISTINCT moved.role, s.product, s.credit_kind, d.currency, ''
+SELECT DISTINCT moved.role, s.product, s.credit_kind, s.refundable, d.currency, ''
 FROM ledger_days d
 JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
 JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
@@ -29,7 +29,7 @@ CROSS JOIN LATERAL (VALUES (r.debit), (r.credit)) AS moved (role)
 WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
   AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
        OR d.functional_written_minor <> 0 OR d.functional_mirrored_minor <> 0)
-ORDER BY 1, 2, 3, 4
+ORDER BY 1, 2, 3, 4, 5
 """
 MOVED_BY_CUSTOMERS: Final = """
 -- The same, with the current values of some attributes of customers. This is one pass over the month's entries.
@@ -47,22 +47,23 @@ WITH of_customers AS (
         WHERE said.key = ANY(%(names)s::text[]) AND said.value <> '""'::jsonb
     ) AS used
 )
-SELECT DISTINCT moved.role, s.product, s.credit_kind, b.currency, coalesce(b.attributes::text, '')
+SELECT DISTINCT moved.role, s.product, s.credit_kind, s.refundable, b.currency, coalesce(b.attributes::text, '')
 FROM by_attributes b
 JOIN dimension_sets s ON s.ledger = b.ledger AND s.dimension_set = b.dimension_set
 JOIN posting_rules r ON r.ledger = b.ledger AND r.policy = b.policy AND r.kind = b.kind
 CROSS JOIN LATERAL (VALUES (r.debit), (r.credit)) AS moved (role)
 WHERE b.ledger = %(ledger)s
-ORDER BY 1, 2, 3, 4, 5
+ORDER BY 1, 2, 3, 4, 5, 6
 """
 
-_Combination = tuple[str, str, str, str, Attributes]
+_Combination = tuple[str, str, str, str, str, Attributes]
 
 
 def unmapped(connection: AnyConnection, ledger: str, period: Period, mapping: AccountMapping) -> list[dict[str, str]]:
     """Returns the combinations that moved in a period and have no account in a mapping. Each names all its fields."""
     return [
-        dict(zip(KEY_COLUMNS, named, strict=True)) | {f"{CUSTOMER}{name}": value for name, value in attributes}
+        {column: cell for column, cell in zip(KEY_COLUMNS, named, strict=True) if cell or column != "refundable"}
+        | {f"{CUSTOMER}{name}": value for name, value in attributes}
         for *named, attributes in _missing(connection, ledger, period, mapping)
     ]
 
@@ -71,7 +72,13 @@ def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) 
     """Raises UnmappedRole if a combination that moved in a period has no account."""
     _, mapping = mapping_for(connection, state.ledger, period)
     for combination in _missing(connection, state.ledger, period, mapping):
-        mapping.resolve(*combination)
+        _resolve(mapping, combination)
+
+
+def _resolve(mapping: AccountMapping, combination: _Combination) -> None:
+    """Raises UnmappedRole."""
+    role, product, credit_kind, refundable, currency, attributes = combination
+    mapping.resolve(role, product, credit_kind, currency, attributes, refundable=refundable)
 
 
 def _missing(connection: AnyConnection, ledger: str, period: Period, mapping: AccountMapping) -> list[_Combination]:
@@ -80,13 +87,13 @@ def _missing(connection: AnyConnection, ledger: str, period: Period, mapping: Ac
     if mapping.attributes:
         parameters = {**with_positions(connection, parameters), "names": list(mapping.attributes)}
     missing: dict[_Combination, None] = {}
-    for role, product, credit_kind, currency, text in rows(
+    for role, product, credit_kind, refundable, currency, text in rows(
         connection, MOVED_BY_CUSTOMERS if mapping.attributes else MOVED, parameters
     ):
         attributes = mapping.named_for(role, attributes_from(text, mapping.attributes))
-        combination = (role, product, credit_kind, currency, attributes)
+        combination = (role, product, credit_kind, refundable, currency, attributes)
         try:
-            mapping.resolve(*combination)
+            _resolve(mapping, combination)
         except UnmappedRole:
             missing[combination] = None
     return list(missing)

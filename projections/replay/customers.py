@@ -194,7 +194,13 @@ class Replayer:
         block = wallet.block(block_id) if wallet is not None and block_id is not None else None
         if block is None or customer is None:
             return None
-        drawn = Drawn(customer=customer, block_id=block.block_id, unit=block.unit, credit_kind=block.credit_kind)
+        drawn = Drawn(
+            customer=customer,
+            block_id=block.block_id,
+            unit=block.unit,
+            credit_kind=block.credit_kind,
+            refundable=block.refundable_dimension,
+        )
         self._drawn[block.block_id] = drawn
         self._drawing.setdefault(customer, []).append(drawn)
         return drawn

@@ -44,6 +44,7 @@ class Drawn(msgspec.Struct, gc=False):
     block_id: str
     unit: str
     credit_kind: str
+    refundable: str
     position: int = 0
     on: date = date.min
     credits: Decimal = ZERO

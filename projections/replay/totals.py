@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+from msgspec.structs import astuple
+
 from projections.day_totals import Amounts, DayKey, add_entry
 from projections.replay.derived_tables import Rows
 from projections.replay.plain_draws import Drawn
@@ -64,11 +66,17 @@ class Totals:
             movement.processor,
             movement.cohort,
             drawn.unit,
+            drawn.refundable,
         )
         total = self._drawn.get(quick)
         if total is None:
             dimensions = Dimensions(
-                product, drawn.credit_kind, movement.pool or "", movement.processor or "", movement.cohort or ""
+                product,
+                drawn.credit_kind,
+                movement.pool or "",
+                movement.processor or "",
+                movement.cohort or "",
+                drawn.refundable,
             )
             currency = movement.currency or functional_currency
             key = (movement.accounting_date, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)
@@ -113,9 +121,6 @@ class Totals:
 def rows_of_totals(totals: Totals) -> dict[str, Rows]:
     """Returns the expected rows of day totals and of dimension sets."""
     return {
-        "dimension_sets": {
-            (number,): (d.product, d.credit_kind, d.pool, d.processor, d.cohort)
-            for number, d in enumerate(totals.numbered(), start=1)
-        },
+        "dimension_sets": {(number,): astuple(d) for number, d in enumerate(totals.numbered(), start=1)},
         "ledger_days": {key: tuple(amounts) for key, amounts in totals.by_number().items()},
     }

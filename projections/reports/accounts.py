@@ -77,7 +77,7 @@ def trial_balance(view: View, request: ReportRequest) -> Report:
 MONTHS: Final = """
 -- Debits and credits of each month, by kind and dimensions: day totals, and the entries of the view's last day.
 SELECT date_trunc('month', t.accounting_date)::date AS month, t.policy, t.kind, t.currency, d.product, d.credit_kind,
-       d.pool, d.processor, sum(t.written) AS written, sum(t.mirrored) AS mirrored,
+       d.pool, d.processor, d.refundable, sum(t.written) AS written, sum(t.mirrored) AS mirrored,
        sum(t.functional_written) AS functional_written, sum(t.functional_mirrored) AS functional_mirrored
 FROM (
     SELECT accounting_date, policy, kind, currency, dimension_set, written_minor AS written,
@@ -92,9 +92,12 @@ FROM (
     WHERE ledger = :ledger AND accounting_date BETWEEN :from_date AND :as_of AND position BETWEEN :first AND :position
 ) t
 JOIN dimension_sets d ON d.ledger = :ledger AND d.dimension_set = t.dimension_set
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 """
-_KEY: Final = ("period", "account", "gl_account", "gl_name", "currency", "product", "credit_kind", "pool", "processor")
+_KEY: Final = (
+    "period", "account", "gl_account", "gl_name", "currency", "product", "credit_kind", "pool", "processor",
+    "refundable",
+)  # fmt: skip
 _CURRENCY: Final = _KEY.index("currency")
 
 
@@ -152,8 +155,10 @@ def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...],
         written, mirrored = (row.written, row.functional_written), (row.mirrored, row.functional_mirrored)
         for pair in rules[row.policy][row.kind]:
             for account, debited, credited in ((pair.debit, written, mirrored), (pair.credit, mirrored, written)):
-                gl = of_month(period).resolve_for_all(account, row.product, row.credit_kind, row.currency)
-                dimensions = (row.currency, row.product, row.credit_kind, row.pool, row.processor)
+                gl = of_month(period).resolve_for_all(
+                    account, row.product, row.credit_kind, row.currency, refundable=row.refundable
+                )
+                dimensions = (row.currency, row.product, row.credit_kind, row.pool, row.processor, row.refundable)
                 line = (str(period), account, gl.number, gl.name, *dimensions)
                 total = sums.setdefault(line, [0, 0, 0, 0])
                 for at, figure in enumerate((debited[0], credited[0], debited[1], credited[1])):

@@ -27,7 +27,7 @@ from subledger.periods import Period
 from subledger.store.reading.views import View
 
 LIABILITY: Final = "prepaid_liability"
-TOLD_APART_BY: Final = ("customer", "product", "credit_kind", "pool")
+TOLD_APART_BY: Final = ("customer", "product", "credit_kind", "pool", "refundable")
 FX: Final = "fx"
 
 

@@ -341,6 +341,7 @@ def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: da
         priority=block.priority,
         scope=block.scope,
         refundable=block.refundable,
+        refundable_apart=block.refundable_apart,
         pool=block.pool,
         cohort=block.cohort,
         escheat_class=block.escheat_class,

@@ -37,9 +37,15 @@ def purchase(wallet: Wallet, event: Event[CreditsPurchased], context: Context, d
     tax = minor(data.tax, data.currency, "tax")
     credits = data.credits + (data.bonus_credits or ZERO)
     not_too_many(credits, "data.bonus_credits")
-    movements = [
-        Movement(kind="purchase", block_id=data.block_id, credits=credits, amount_minor=price, accounting_date=on)
-    ]
+    opened = Movement(
+        kind="purchase",
+        block_id=data.block_id,
+        credits=credits,
+        amount_minor=price,
+        accounting_date=on,
+        refundable=data.refundable,
+    )
+    movements = [opened]
     if tax:
         movements.append(Movement(kind="purchase_tax", block_id=data.block_id, amount_minor=tax, accounting_date=on))
     block = Block(

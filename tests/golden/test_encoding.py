@@ -70,6 +70,7 @@ def test_the_hashes_of_a_leaf_and_a_batch() -> None:
         {"functional_minor": 26}, {"accounting_date": date(2026, 1, 21)}, {"effective_date": date(2026, 1, 19)},
         {"cut": 2}, {"dimensions": Dimensions("", "paid", "", "api")},
         {"dimensions": Dimensions("api", "paid", "", "", "2026-01")},
+        {"dimensions": Dimensions("api", "paid", "", "", "", "true")},
     ],
 )  # fmt: skip
 def test_every_column_of_an_entry_counts(change: dict[str, Any]) -> None:

@@ -74,6 +74,34 @@ def test_the_most_specific_row_wins_product_before_credit_kind_before_currency()
     assert found("api", "paid", "EUR") == "all three"
 
 
+def test_refundable_counts_less_than_a_credit_kind_and_more_than_a_currency() -> None:
+    rows = mapping(
+        "prepaid_liability,,,,any,,",
+        "prepaid_liability,,,EUR,currency,,",
+        "prepaid_liability,,,,owed back,,true",
+        "prepaid_liability,,paid,,kind,,",
+        "prepaid_liability,,paid,,kind and not owed back,,false",
+        "cash,,,,cash,,",
+        header=f"{HEADER},refundable",
+    )
+    assert rows.dimensions == ()
+
+    def found(kind: str, currency: str, refundable: str) -> str:
+        account = rows.resolve("prepaid_liability", "", kind, currency, refundable=refundable)
+        assert account == rows.resolve_for_all("prepaid_liability", "", kind, currency, refundable=refundable)
+        return account.number
+
+    assert found("goodwill", "USD", "") == "any"
+    assert found("goodwill", "EUR", "") == "currency"
+    assert found("", "EUR", "true") == "owed back"
+    assert found("paid", "EUR", "true") == "kind"
+    assert found("paid", "EUR", "") == "kind and not owed back"
+    assert {rows.resolve("cash", "", "", "USD", refundable=each).number for each in ("", "true")} == {"cash"}
+    with pytest.raises(UnmappedRole, match="refundable true, currency USD") as caught:
+        rows.resolve("bad_debt", "", "", "USD", refundable="true")
+    assert caught.value.facts["refundable"] == "true"
+
+
 def test_a_role_without_a_row_is_refused_naming_the_combination() -> None:
     with pytest.raises(UnmappedRole, match="role cash, product api, credit_kind paid, currency USD") as caught:
         mapping("usage_revenue,,,,4000,").resolve("cash", "api", "paid", "USD")
@@ -168,7 +196,7 @@ def test_the_hash_of_a_chart_without_attributes_is_what_it_was() -> None:
         (f"{HEADER},d\ncash,,,,1,,{{customer.a}} x\n", "d", "line 2: d cannot be {customer.a} x"),
         (f"{HEADER}\ncash,,,,{{customer.a}},\n", "account", "line 2: account cannot be {customer.a}"),
         (f"{HEADER},customer.b\ncash,,,,1,,{{customer.a}}\n", "customer.b", "customer.b cannot be {customer.a}"),
-        (f"{HEADER},customer.a\ncash,,,,1,,x\ncash,,,,2,,x\n", "line 3", "both map cash / any / any / any / x"),
+        (f"{HEADER},customer.a\ncash,,,,1,,x\ncash,,,,2,,x\n", "line 3", "both map cash / any / any / any / any / x"),
         ("", "role", "line 1: the column role is missing"),
         (f"{HEADER}\n", "rows", "the mapping has no rows"),
         ("role,product,credit_kind,currency,name\n", "account", "line 1: the column account is missing"),
@@ -179,6 +207,8 @@ def test_the_hash_of_a_chart_without_attributes_is_what_it_was() -> None:
         (f"{HEADER}\n,,,,1000,Cash\n", "role", "line 2: role is missing"),
         (f"{HEADER}\ncash,,,,1000,\nmoney,,,,1000,\n", "role", "line 3: there is no account role 'money'"),
         (f"{HEADER}\ncash,,free,,1000,\n", "credit_kind", "line 2: there is no credit kind 'free'"),
+        (f"{HEADER},refundable\ncash,,,,1,,yes\n", "refundable", "line 2: refundable is neither true nor false"),
+        (f"{HEADER},refundable\ncash,,,,1,,{{customer.a}}\n", "refundable", "line 2: refundable is neither"),
         (f"{HEADER}\ncash,,,usd,1000,\n", "currency", "line 2: 'usd' is not a currency code"),
         (f"{HEADER}\ncash,,,,{'9' * 201},\n", "account", "line 2: account is not a text of at most 200"),
         (f'{HEADER}\ncash,,,,"10\n00",\n', "account", "line 3: account is not a text"),
@@ -213,7 +243,7 @@ def test_the_content_hash_depends_on_what_the_rows_say_alone() -> None:
 
 NARROW = (
     {"currency": "EUR"}, {"product": "api"}, {"credit_kind": "paid"}, {"customer.segment": "smb"},
-    {"product": "api", "customer.segment": "smb"},
+    {"product": "api", "customer.segment": "smb"}, {"refundable": "true"}, {"refundable": "false"},
 )  # fmt: skip
 
 

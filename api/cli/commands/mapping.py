@@ -72,7 +72,9 @@ def mapping_show(
 def mapping_adopt(
     file: Annotated[
         Path,
-        typer.Argument(help="CSV: role, product, credit_kind, currency, customer.NAME, account, name, dimensions."),
+        typer.Argument(
+            help="CSV: role, product, credit_kind, refundable, currency, customer.NAME, account, name, dimensions."
+        ),
     ],
     ledger: LedgerOption,
     valid_from: Annotated[

@@ -42,14 +42,15 @@ def csv_text(journal: Journal) -> str:
     """Returns RFC 4180 text with a header and LF line ends. The company's own dimensions are the last columns,
     ``dim_…``.
 
-    After the fixed columns, a reversal has ``reverses`` and a re-issue has ``reissues``, with the name of the other
-    journal. A journal of a sandbox ledger has ``sandbox``.
+    After the fixed columns there is ``refundable`` if a line has it. A reversal has ``reverses`` and a re-issue has
+    ``reissues``, with the name of the other journal. A journal of a sandbox ledger has ``sandbox``.
     """
     corrects = _corrects(journal) | ({"sandbox": "SANDBOX"} if journal.sandbox else {})
+    refundable = ("refundable",) if any(line.refundable for line in journal.lines) else ()
     own = sorted({name for line in journal.lines for name, _ in line.account.dimensions})
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow((*COLUMNS, *corrects, *(f"dim_{name}" for name in own)))
+    writer.writerow((*COLUMNS, *refundable, *corrects, *(f"dim_{name}" for name in own)))
     for line in journal.lines:
         texts = {
             "journal": journal.name,
@@ -62,6 +63,7 @@ def csv_text(journal: Journal) -> str:
             "credit_kind": line.credit_kind,
             "pool": line.pool,
             "processor": line.processor,
+            "refundable": line.refundable,
         }
         cells: dict[str, object] = {name: spreadsheet_text(value) for name, value in texts.items()}
         cells |= {
@@ -78,6 +80,7 @@ def csv_text(journal: Journal) -> str:
         writer.writerow(
             (
                 *(cells[name] for name in COLUMNS),
+                *(cells[name] for name in refundable),
                 *map(spreadsheet_text, corrects.values()),
                 *(spreadsheet_text(dimensions.get(name, "")) for name in own),
             )
@@ -140,6 +143,7 @@ def _line(line: JournalLine, journal: Journal) -> dict[str, Any]:
         "credit_kind": line.credit_kind,
         "pool": line.pool,
         "processor": line.processor,
+        **({"refundable": True} if line.refundable else {}),
         "dimensions": dict(line.account.dimensions),
         "entries": line.entries,
     }

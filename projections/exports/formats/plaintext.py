@@ -180,6 +180,7 @@ def beancount_text(journal: Journal) -> str:
                 "credit-kind": line.credit_kind,
                 "pool": line.pool,
                 "processor": line.processor,
+                "refundable": line.refundable,
                 **{f"dim-{name}": value for name, value in line.account.dimensions},
             }
             pieces += [f"    {name}: {_string(value)}\n" for name, value in facts.items() if value]
@@ -238,6 +239,7 @@ def _facts(entry: DetailEntry) -> list[tuple[str, str]]:
         ("credit-kind", entry.credit_kind),
         ("pool", entry.pool),
         ("processor", entry.processor),
+        ("refundable", entry.refundable),
     )
     return [(name, value) for name, value in facts if value]
 
@@ -322,6 +324,7 @@ def hledger_text(journal: Journal) -> str:
                 ("credit-kind", line.credit_kind),
                 ("pool", line.pool),
                 ("processor", line.processor),
+                ("refundable", line.refundable),
                 *((f"dim-{name}", value) for name, value in line.account.dimensions),
             ]
             facts += _hledger_functional(line, currency, functional)

@@ -38,7 +38,8 @@ OF_KINDS_AND_DAYS: Final = recorded_between(
 COMMON_TYPE: Final = "credits.consumed"
 ENTRIES: Final = f"""
 -- Entries with their dimensions.
-SELECT {columns.ENTRIES.selected("n")}, d.product, d.credit_kind, d.pool, d.processor, d.cohort FROM entries n
+SELECT {columns.ENTRIES.selected("n")}, d.product, d.credit_kind, d.pool, d.processor, d.cohort, d.refundable
+FROM entries n
 JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
 """
 OF_POSITIONS: Final = (
@@ -132,9 +133,9 @@ def _with_entries(connection: Connection, ledger: str, rows: Iterable[Sequence[A
 
 
 def _recorded_entries(rows: Iterable[Sequence[Any]]) -> Iterator[RecordedEntry]:
-    for *entry, product, credit_kind, pool, processor, cohort in rows:
+    for *entry, product, credit_kind, pool, processor, cohort, refundable in rows:
         row = EntryRow(*entry)
-        dimensions = Dimensions(product=product, credit_kind=credit_kind, pool=pool, processor=processor, cohort=cohort)
+        dimensions = Dimensions(product, credit_kind, pool, processor, cohort, refundable)
         yield RecordedEntry(position=row.position, entry=stored_entry(row, dimensions))
 
 

@@ -75,7 +75,12 @@ dimension_sets = Table(
     Column("pool", Text, nullable=False),
     Column("processor", Text, nullable=False),
     Column("cohort", Text, nullable=False, comment="the month of issue of a pooled block"),
-    Index("ux_dimension_sets_values", "ledger", "product", "credit_kind", "pool", "processor", "cohort", unique=True),
+    Column("refundable", Text, nullable=False, comment="true: of a refundable block"),
+    Index(
+        "ux_dimension_sets_values",
+        *("ledger", "product", "credit_kind", "pool", "processor", "cohort", "refundable"),
+        unique=True,
+    ),
     comment="The combinations of dimensions that entries carry, numbered in the order of their first use.",
 )
 

@@ -1,4 +1,4 @@
-"""The numbers of a ledger's dimension sets: entries store a number instead of five texts.
+"""The numbers of a ledger's dimension sets: entries store a number instead of the texts.
 
 Owns: reading them. Does not own: giving new numbers (log).
 """
@@ -11,7 +11,7 @@ from subledger.kinds import Dimensions
 from subledger.store.database import WriteConnection
 
 FIND_DIMENSION_SETS: Final = """
-SELECT dimension_set, product, credit_kind, pool, processor, cohort FROM dimension_sets WHERE ledger = %s
+SELECT dimension_set, product, credit_kind, pool, processor, cohort, refundable FROM dimension_sets WHERE ledger = %s
 """
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 import psycopg
+from msgspec.structs import astuple
 
 from subledger import merkle
 from subledger.encoding import batch_hash, encode
@@ -129,9 +130,7 @@ class Appending:
         digest = batch_hash(
             batch.ledger, batch.first_position, batch.last_position, batch.recorded_at, root, previous_hash
         )
-        new = [
-            (self._numbers[d], d.product, d.credit_kind, d.pool, d.processor, d.cohort) for d in self._new_dimensions
-        ]
+        new = [(self._numbers[d], *astuple(d)) for d in self._new_dimensions]
         return {
             "at_position": batch.first_position - 1,
             "at_hash": previous_hash,
