@@ -5,7 +5,7 @@ Owns: these values. Does not own: their changes (evolving, books).
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
@@ -166,7 +166,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """An invoice of overage: the billed amount, its tax, the amount conceded by memos, the open receivable.
 
     ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount in open disputes. It
-    is in the books from ``invoiced_on``.
+    is in the books from ``invoiced_on``, and due at ``due_at``.
     """
 
     invoice_id: str
@@ -178,6 +178,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     disputed_minor: int = 0
     receivable_minor: int = 0
     invoiced_on: date = date.min
+    due_at: datetime | None = None
 
     document_kind: ClassVar[str] = "invoice"
 

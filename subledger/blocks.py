@@ -84,6 +84,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     figures stay 0. ``cohort`` is the month in which a pooled block, or the block that it was transferred from, was
     opened; None if that was before there were cohorts. ``refundable_apart``: it is refundable, and its entries have
     that as a dimension; False if it was opened before entries had it, so that all entries of a block have the same.
+    Its price is due at ``due_at``, and its customer may cancel it while it is not paid if it is ``cancellable``;
+    neither changes an entry.
 
     ``used`` and ``drawn_minor`` are net of reversals; ``disposed`` has the credits and value that left the block
     otherwise, by column of its roll-forward. ``receivable_minor`` is the unpaid part of its price and tax, and
@@ -125,6 +127,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     cohort: str | None = None
     escheat_class: str | None = None
     invoice_id: str | None = None
+    due_at: datetime | None = None
+    cancellable: bool = False
     opened_at_position: int
     opened_on: date = date.min
     losses_from: date
@@ -261,7 +265,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return min(share(self.redemption_tax_minor, part, revenue) if revenue else 0, self.redemption_tax_remaining)
 
     @property
-    def due_at(self) -> datetime | None:
+    def expiry_due_at(self) -> datetime | None:
         """The moment at which its expiry is due. A disputed block waits for the end of the dispute."""
         return None if self.disputes else self.expires_at
 

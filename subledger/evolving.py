@@ -336,6 +336,8 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
         cohort=movement.cohort,
         escheat_class=data.escheat_class,
         invoice_id=data.invoice_id,
+        due_at=data.due_at,
+        cancellable=data.cancellable,
         receivable_minor=movement.amount_minor,
     )
 

@@ -65,7 +65,9 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                         wallet = wallet.with_block(paid)
         case OverageBilled() as billed:
             invoiced_on = max(movement.accounting_date for movement in movements)
-            invoice = Invoice(invoice_id=billed.invoice_id, currency=billed.currency, invoiced_on=invoiced_on)
+            invoice = Invoice(
+                invoice_id=billed.invoice_id, currency=billed.currency, invoiced_on=invoiced_on, due_at=billed.due_at
+            )
             wallet = wallet.with_document(invoice)
         case DisputeOpened() as opened:
             dispute = Dispute(

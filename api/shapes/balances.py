@@ -108,6 +108,8 @@ def block(view: BlockView, functional_currency: str) -> JsonObject:
         "priority": header.priority,
         "scope": None if header.scope is None else list(header.scope),
         "invoice_id": header.invoice_id,
+        "due_at": None if header.due_at is None else format_time(header.due_at),
+        "cancellable": header.cancellable,
         "refundable": header.refundable,
         "pool": header.pool,
         "cohort": header.cohort,

@@ -414,4 +414,4 @@ def _approved(logged: EventRow, approval: Approval, recorded_at: datetime) -> tu
 def _block_row(customer: str, block: Block) -> tuple[Any, ...]:
     # The figures of an open block are in its wallet alone, so that a draw updates one row.
     state = None if block.remaining else encode_state(block)
-    return (customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.remaining), state)
+    return (customer, block.invoice_id, block.opened_at_position, block.expiry_due_at, bool(block.remaining), state)

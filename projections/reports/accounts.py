@@ -17,6 +17,7 @@ from projections.account_mapping.mapping import mapping_at
 from projections.reads import balances
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
 from projections.reports.presentation import NOTE, presentation_table, totals_table
+from projections.reports.shown_net import netted_by_currency, shown_net
 from subledger.accounts import CHART_ORDER
 from subledger.periods import Period
 from subledger.store.reading.recorded_days import recorded_before
@@ -67,7 +68,7 @@ def trial_balance(view: View, request: ReportRequest) -> Report:
                 rows=over_all,
             ),
             totals_table(("currency",), (((row[1],), (*row[2:4], *row[6:8])) for row in rows), functional_currency),
-            presentation_table(accounts, functional_currency),
+            presentation_table(accounts, netted_by_currency(shown_net(end)), functional_currency),
         ),
         ties=_ties(((row[1], row[2], row[3]) for row in rows), functional_currency, over_all),
         notes=(NOTE,),

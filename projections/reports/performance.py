@@ -24,6 +24,7 @@ from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_afte
 from projections.report import Column, Report, ReportRequest, Table, Tie, closing
 from projections.report_inputs import Balances, control_balances, functional_balances, totals
 from projections.reports.revenue_sources import SOURCES, RevenueFigures, sources, sources_table
+from projections.reports.shown_net import CANCELLABLE, NOT_YET_DUE, REASONS, RECEIVABLE, REFUNDABLE, ShownNet, shown_net
 from projections.reports.waterfall import IN_REVENUE, RELEASED, REVENUE, bridge_table
 from subledger.money import round_half_up
 from subledger.store.reading.views import View
@@ -32,16 +33,20 @@ LIABILITY, RECOGNISED_AHEAD = "prepaid_liability", "breakage_recognized"
 RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable")
 BANDS: Final = (("within 12 months", 12), ("13 to 24 months", 24))
 LATER: Final = "later"
+NOT_UNCONDITIONAL: Final = "not_unconditional"
+"""The item of amounts that are presented neither as a receivable nor as a liability."""
 MONTHS: Final = 24
 
 NOTES: Final = (
     "Contract liability: prepaid_liability of blocks that are not refundable, less breakage recognised before expiry; "
     "customer_deposits and credits_clearing are presented net. Refund liability (606-10-32-10): refundable blocks, "
-    "current throughout.",
+    "current throughout. Both, and the receivables, are as presented: without purchases whose right is not "
+    "unconditional yet (not_unconditional; 606-10-45-4, Example 38).",
     "Current (IAS 1.69, ASC 210-10-45): the part that the forecast expects to be used or to lapse within twelve "
     "calendar months. at_the_latest uses the expiry alone: the longest possible deferral. If the entity has no right "
     "to defer settlement, the whole liability is current; this report does not make that judgement.",
-    "Remaining performance obligation (606-10-50-13): remaining less escheat; no exemption of 50-14 is used. "
+    "Remaining performance obligation (606-10-50-13): remaining less escheat; no exemption of 50-14 is used. What is "
+    "not due is in it; unpaid purchases that the customer may cancel are not (606-10-25-4): cancellable. "
     "Breakage already recognised for pools is spread over the bands in proportion to their blocks.",
     "Revenue out of the opening liability (606-10-50-8(b)): for each block, the opening carrying amount is used before "
     "later additions; breakage recognised for a cohort of a pool comes out of the opening balance of its blocks, net "
@@ -57,8 +62,8 @@ def performance(view: View, request: ReportRequest) -> Report:
     start = None if request.from_date is None else _before(end, request.from_date)
     blocks = holdings(end, since=request.from_date)
     found, bridge = sources(end, request.from_date, blocks)
-    remaining, bands = _remaining(end)
     balances = _Balances(start, end, blocks, request.from_date)
+    remaining, bands = _remaining(end, balances.conditional[1])
     return Report(
         name="performance",
         title="Contract balances and performance obligations",
@@ -91,6 +96,7 @@ class _Balances:
         for view in (start, end):
             self.books.append({} if view is None else control_balances(view))
             self.functional.append({} if view is None else functional_balances(view, totals(view), accounts))
+        self.conditional = [_Conditional([] if view is None else shown_net(view)) for view in (start, end)]
         before = -1 if from_date is None else month_number(from_date) - 1
         self.blocks = [_carried(blocks, before), _carried(blocks, None)]
 
@@ -110,25 +116,34 @@ class _Balances:
         key = (account, currency)
         return self.books[end].get(key, 0), self.functional[end].get(key, 0)
 
+    def netted(self, end: int, currency: str) -> tuple[int, int]:
+        """Returns what is presented neither as a receivable nor as a liability."""
+        return self.conditional[end].of(currency)
+
     def refundable(self, end: int, currency: str) -> tuple[int, int]:
-        value, functional = self.blocks[end].get((currency, True), (0, 0))
-        return value, functional
+        """Returns the carrying amount of refundable blocks, as presented."""
+        return _less(self.blocks[end].get((currency, True), (0, 0)), self.conditional[end].of(currency, REFUNDABLE))
 
     def contract(self, end: int, currency: str) -> tuple[int, int]:
-        """Returns the carrying amount of blocks that are not refundable, less breakage recognised before expiry."""
-        value, functional = self.blocks[end].get((currency, False), (0, 0))
-        ahead, ahead_functional = self.of(end, RECOGNISED_AHEAD, currency)
-        return value - ahead, functional - ahead_functional
+        """Returns the carrying amount of blocks that are not refundable, less breakage recognised before expiry, as
+        presented.
+        """
+        value = _less(self.blocks[end].get((currency, False), (0, 0)), self.of(end, RECOGNISED_AHEAD, currency))
+        return _less(value, self.conditional[end].of(currency, CANCELLABLE, NOT_YET_DUE))
+
+    def receivable(self, end: int, account: str, currency: str) -> tuple[int, int]:
+        """Returns a receivable as presented."""
+        gross = self.of(end, account, currency)
+        return _less(gross, self.netted(end, currency)) if account == RECEIVABLE else gross
 
     def ties(self, bands: dict[str, list[list[int]]]) -> Iterator[Tie]:
         """Yields ties of both liabilities, at opening and closing, and of the remaining obligation."""
         for end, name in ((0, "opening"), (1, "closing")):
             for currency in self.currencies:
-                report = [
-                    c + r for c, r in zip(self.contract(end, currency), self.refundable(end, currency), strict=True)
-                ]
+                parts = (self.contract(end, currency), self.refundable(end, currency), self.netted(end, currency))
+                report = [sum(part) for part in zip(*parts, strict=True)]
                 gross, ahead = self.of(end, LIABILITY, currency), self.of(end, RECOGNISED_AHEAD, currency)
-                title = f"{name} contract and refund liability = prepaid_liability less breakage_recognized"
+                title = f"{name} contract and refund liability, and netted = prepaid_liability less breakage_recognized"
                 yield _tie(title, currency, report[0], gross[0] - ahead[0])
                 if currency != self.functional_currency:
                     yield _tie(
@@ -141,7 +156,30 @@ class _Balances:
             remaining = sum(amounts[0] for amounts in bands.get(currency, []))
             title = "remaining in all bands, and refund liability = prepaid_liability less breakage_recognized"
             books = self.of(1, LIABILITY, currency)[0] - self.of(1, RECOGNISED_AHEAD, currency)[0]
-            yield _tie(title, currency, remaining + self.refundable(1, currency)[0], books)
+            apart = self.refundable(1, currency)[0] + self.conditional[1].of(currency, REFUNDABLE, CANCELLABLE)[0]
+            yield _tie(title, currency, remaining + apart, books)
+
+
+class _Conditional:
+    """Netted amounts of purchases whose right is not unconditional yet, by currency and reason."""
+
+    def __init__(self, purchases: Iterable[ShownNet]) -> None:
+        self._sums: dict[tuple[str, str], tuple[int, int]] = {}
+        for purchase in purchases:
+            amount, functional = self._sums.get((purchase.currency, purchase.reason), (0, 0))
+            self._sums[purchase.currency, purchase.reason] = (
+                amount + purchase.netted_minor,
+                functional + purchase.netted_functional,
+            )
+
+    def of(self, currency: str, *reasons: str) -> tuple[int, int]:
+        """Returns the sum in a currency, of some reasons or of all, also in the functional currency."""
+        found = [self._sums.get((currency, reason), (0, 0)) for reason in reasons or REASONS]
+        return sum(amount for amount, _ in found), sum(functional for _, functional in found)
+
+
+def _less(amounts: tuple[int, int], deducted: tuple[int, int]) -> tuple[int, int]:
+    return amounts[0] - deducted[0], amounts[1] - deducted[1]
 
 
 def _tie(title: str, currency: str, report: int, books: int) -> Tie:
@@ -176,13 +214,22 @@ def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> T
     )
     rows = []
     for currency in balances.currencies:
-        soon = bands[currency][0] if currency in bands else [0, 0]
+        soon = [0, 0]
+        if currency in bands:
+            # What is not due is a performance obligation already, and no liability yet.
+            not_due = _spread(balances.conditional[1].of(currency, NOT_YET_DUE), bands[currency])
+            soon = [remaining - own for remaining, own in zip(bands[currency][0], not_due[0], strict=True)]
         for item, opening, closing_, current in (
             ("contract liability", balances.contract(0, currency), balances.contract(1, currency), soon),
             ("refund liability", balances.refundable(0, currency), balances.refundable(1, currency), None),
-            *((name, balances.of(0, name, currency), balances.of(1, name, currency), None) for name in RECEIVABLES),
+            *(
+                (name, balances.receivable(0, name, currency), balances.receivable(1, name, currency), None)
+                for name in RECEIVABLES
+            ),
+            (NOT_UNCONDITIONAL, balances.netted(0, currency), balances.netted(1, currency), None),
         ):
             now = closing_ if current is None else current
+            is_shown = item != NOT_UNCONDITIONAL
             if any((*opening, *closing_)) or item == "contract liability":
                 rows.append(
                     (
@@ -190,13 +237,13 @@ def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> T
                         currency,
                         opening[0],
                         closing_[0],
-                        now[0],
-                        closing_[0] - now[0],
+                        now[0] if is_shown else None,
+                        closing_[0] - now[0] if is_shown else None,
                         balances.functional_currency,
                         opening[1],
                         closing_[1],
-                        now[1],
-                        closing_[1] - now[1],
+                        now[1] if is_shown else None,
+                        closing_[1] - now[1] if is_shown else None,
                     )
                 )
     return Table(name="performance", columns=columns, rows=tuple(rows))
@@ -214,6 +261,7 @@ _REMAINING_COLUMNS: Final = (
     Column("currency"),
     Column("liability", "money"),
     Column("breakage_recognised", "money"),
+    Column("cancellable", "money"),
     Column("remaining", "money"),
     Column("escheat", "money"),
     Column("at_the_latest", "money"),
@@ -222,7 +270,7 @@ _REMAINING_COLUMNS: Final = (
 )
 
 
-def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
+def _remaining(end: View, conditional: _Conditional) -> tuple[Table, dict[str, list[list[int]]]]:
     """Returns the remaining obligation by time band as a table, and its amounts per currency and band."""
     blocks, sums = history(end), monthly(end)
     last = last_whole_month(end.as_of)
@@ -241,7 +289,9 @@ def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
         key = (RECOGNISED_AHEAD, currency)
         ahead = _spread_out(books.get(key, 0), functional.get(key, 0), pooled)
         latest = _at_the_latest(lots, currency, end.as_of)
-        bands[currency] = [[g[0] - a[0], g[1] - a[1]] for g, a in zip(gross, ahead, strict=True)]
+        net = [[g[0] - a[0], g[1] - a[1]] for g, a in zip(gross, ahead, strict=True)]
+        cancellable = _spread(conditional.of(currency, CANCELLABLE), net)
+        bands[currency] = [[n[0] - c[0], n[1] - c[1]] for n, c in zip(net, cancellable, strict=True)]
         for at, (name, *_) in enumerate((*BANDS, (LATER, 0))):
             if any((*gross[at], *ahead[at], latest[at])):
                 rows.append(
@@ -250,6 +300,7 @@ def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
                         currency,
                         gross[at][0],
                         ahead[at][0],
+                        cancellable[at][0],
                         bands[currency][at][0],
                         gross[at][2] if name != LATER else None,
                         latest[at],
@@ -279,14 +330,21 @@ def _by_band(outlook: Outlook) -> list[list[int]]:
 
 def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[list[int]]:
     """Spreads breakage recognised before expiry over the bands, in proportion to pooled blocks."""
-    of_bands = [band[0] for band in _by_band(pooled)] if pooled is not None else []
-    total = sum(of_bands)
+    return _spread((ahead, functional), [] if pooled is None else _by_band(pooled))
+
+
+def _spread(amounts: tuple[int, int], bands: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Divides an amount and its functional amount over the bands, in proportion to the first figure of each.
+
+    Rounding is cumulative, half up: the parts add up to the whole. If there is nothing in the bands, it is ``later``.
+    """
+    total = sum(band[0] for band in bands)
     if total <= 0:
-        return [*[[0, 0] for _ in BANDS], [ahead, functional]]
+        return [*[[0, 0] for _ in BANDS], list(amounts)]
     found, cumulated, before = [], 0, [0, 0]
-    for amount in of_bands:
-        cumulated += amount
-        now = [round_half_up(ahead * cumulated, total), round_half_up(functional * cumulated, total)]
+    for band in bands:
+        cumulated += band[0]
+        now = [round_half_up(amount * cumulated, total) for amount in amounts]
         found.append([now[0] - before[0], now[1] - before[1]])
         before = now
     return found

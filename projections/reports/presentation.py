@@ -1,7 +1,7 @@
 """The lines of a balance sheet that are the difference of two accounts, and the totals of debits and credits.
 
 Owns: which accounts are presented net of each other. Does not own: the refund liability of refundable blocks, which
-needs the blocks (``performance``), the balances (``balances``).
+needs the blocks (``performance``), the balances (``balances``), the purchases that are shown net (``shown_net``).
 """
 
 from __future__ import annotations
@@ -11,29 +11,38 @@ from typing import Final
 
 from projections.reads.balances import AccountBalance
 from projections.report import Column, Table, stated
+from projections.reports.shown_net import Netted
 
 NOTE: Final = (
     "Balances are on the account's normal side. Presentation: customer_deposits and credits_clearing are two sides of "
     "the same credits and are shown net; breakage_recognized is deducted from prepaid_liability. The liability of "
     "refundable blocks is a refund liability (606-10-32-10), apart from the contract liability: report performance "
-    "shows both."
+    "shows both. netted: receivables whose right is not unconditional yet, and the liability for the same purchases, "
+    "are not shown (606-10-45-4, Example 38): report receivables lists them."
 )
 _NET: Final = (
+    ("receivables", "accounts_receivable", None),
     ("contract and refund liability", "prepaid_liability", "breakage_recognized"),
     ("deposits and clearing, net", "customer_deposits", "credits_clearing"),
 )
 """The line, the account that it begins with, and the account that is deducted from it."""
+_WITH_PURCHASES: Final = ("accounts_receivable", "prepaid_liability")
+"""The two accounts from which purchases are netted that are shown net."""
 
 
-def presentation_table(accounts: Iterable[AccountBalance], functional_currency: str) -> Table:
-    """Returns the accounts that are presented net of each other, by currency, with the two balances behind each."""
+def presentation_table(accounts: Iterable[AccountBalance], netted: Netted, functional_currency: str) -> Table:
+    """Returns the accounts that are presented net of each other, by currency, with the two balances behind each.
+
+    Of receivables and liability, ``netted`` is not shown. presented = balance − deducted − netted.
+    """
     found = {(account.account, account.currency): account for account in accounts}
     rows = []
     for line, gross, deducted in _NET:
         for currency in sorted({currency for account, currency in found if account in (gross, deducted)}):
-            pair = [found.get((account, currency)) for account in (gross, deducted)]
+            pair = [None if account is None else found.get((account, currency)) for account in (gross, deducted)]
             own = [0 if each is None else each.balance_minor for each in pair]
             functional = [0 if each is None else each.functional_minor for each in pair]
+            of_purchases = netted.get(currency, (0, 0)) if gross in _WITH_PURCHASES else (0, 0)
             rows.append(
                 (
                     line,
@@ -41,9 +50,11 @@ def presentation_table(accounts: Iterable[AccountBalance], functional_currency: 
                     deducted,
                     currency,
                     *own,
-                    own[0] - own[1],
+                    of_purchases[0],
+                    own[0] - own[1] - of_purchases[0],
                     functional_currency,
-                    functional[0] - functional[1],
+                    of_purchases[1],
+                    functional[0] - functional[1] - of_purchases[1],
                 )
             )
     columns = (
@@ -53,8 +64,10 @@ def presentation_table(accounts: Iterable[AccountBalance], functional_currency: 
         Column("currency"),
         stated("balance"),
         stated("deducted"),
+        Column("netted", "money"),
         stated("presented"),
         Column("functional_currency"),
+        Column("netted_functional", "functional"),
         Column("presented_functional", "functional"),
     )
     return Table(name="presentation", columns=columns, rows=tuple(rows))

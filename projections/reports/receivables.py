@@ -3,17 +3,19 @@
 Owns: the list of receivable accounts, the grouping of their items, and the ageing. An item is the open amount of one
 credit block, of one invoice of overage, or of a customer's overage without an invoice. Its age is that of its oldest
 open part. A payment, cancellation or write-off clears the oldest part of its own item first. Overage is cleared usage
-by usage, as recorded. Ages count from effective dates, the days on which the customer became liable, because late
-recording does not make a debt younger. The log has no due dates.
+by usage, as recorded. A block or an invoice with a due date ages from it; what comes to it later, by a repricing, from
+its own day. All else ages from effective dates, the days on which the customer became liable, because late recording
+does not make a debt younger.
 
 Under the deposit policies, revenue from consumption and breakage passes through accounts_receivable within one entry.
 This is no receivable: such entries have no net effect on the account and are not read. Does not own: the allowance for
-credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts (``clearing``).
+credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts (``clearing``); the purchases
+that are shown net of their liability (``shown_net``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import groupby
 from typing import Any, Final
@@ -21,10 +23,11 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import Column, Report, ReportRequest, Table, Tie, closing
+from projections.report import Report, ReportRequest, Tie, closing
 from projections.report_inputs import (
     Balances,
     arrays,
+    by_currency,
     control_balances,
     functional_balances,
     functional_ties_of,
@@ -32,23 +35,23 @@ from projections.report_inputs import (
     totals,
 )
 from projections.reports.clearing import open_lots
+from projections.reports.receivable_tables import (
+    GROUPED_BY,
+    UNAPPLIED,
+    Customers,
+    Item,
+    ageing_table,
+    by_customer,
+    customers_table,
+    functional_table,
+    items_table,
+    shared,
+    totals_table,
+)
+from projections.reports.shown_net import RECEIVABLE, ShownNet, due_on, shown_net, shown_net_table
 from subledger.kinds import effect
-from subledger.money import round_half_up
 from subledger.store.database import driver, without_nested_loops
 from subledger.store.reading.views import View
-
-RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
-UNAPPLIED: Final = "customer_balance"
-BY_DOCUMENT, BY_USAGE, BY_CUSTOMER = "document", "usage", "customer"
-GROUPED_BY: Final = {
-    "accounts_receivable": BY_DOCUMENT, "unbilled_receivable": BY_USAGE, "disputes_receivable": BY_DOCUMENT,
-    UNAPPLIED: BY_CUSTOMER,
-}  # fmt: skip
-
-BUCKETS: Final = (
-    ("current", 0), ("days_1_30", 30), ("days_31_60", 60), ("days_61_90", 90), ("days_over_90", None),
-)  # fmt: skip
-"""The ageing columns of open amounts, each with its highest age in days (inclusive)."""
 
 MOVED: Final = """
 -- The movements of each open item of each receivable, by day, debits positive; settled items are left out.
@@ -94,54 +97,51 @@ FROM of_usage WHERE amount_minor <> 0 OR functional_minor <> 0
 GROUP BY account, customer, currency, effective_date
 ORDER BY account, customer, currency, block_id, invoice_id, effective_date
 """
+BLOCKS: Final = """
+-- The invoices and due dates of blocks.
+SELECT b.block_id, b.invoice_id, e.data::jsonb ->> 'due_at' AS due_at
+FROM blocks b JOIN events e ON e.ledger = b.ledger AND e.position = b.opened_at_position
+WHERE b.ledger = :ledger AND b.block_id = ANY(:blocks)
+"""
 INVOICES: Final = """
--- The invoices of blocks.
-SELECT block_id, invoice_id FROM blocks
-WHERE ledger = :ledger AND block_id = ANY(:blocks) AND invoice_id IS NOT NULL
+-- The due dates of invoices of overage.
+SELECT document_id AS invoice_id, state::jsonb ->> 'due_at' AS due_at FROM documents
+WHERE ledger = :ledger AND kind = 'invoice' AND document_id = ANY(:invoices)
 """
 
-OpenParts = tuple[tuple[date, int], ...]
-"""Open parts as (effective date, minor units), oldest first; negative ones are owed to the customer."""
-
-
-class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """An amount that a customer owes: its open parts, and its carrying amount in the functional currency."""
-
-    account: str
-    customer: str
-    currency: str
-    block_id: str | None = None
-    invoice_id: str | None = None
-    lots: OpenParts = ()
-    functional_minor: int = 0
-
-    @property
-    def balance_minor(self) -> int:
-        return sum(amount for _, amount in self.lots)
+DueDates = Mapping[tuple[str | None, str | None], date | None]
+"""The due date of a block (its id, None) or of an invoice of overage (None, its id); None if it is due at once."""
 
 
 def receivables(view: View, request: ReportRequest) -> Report:
     """Returns every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
     end = closing(view, request)
     books = control_balances(end, request.customer)
-    items = _items(end, request.customer)
+    purchases = shown_net(end, request.customer)
+    items = _items(end, request.customer, purchases)
     owed = [item for item in items if item.account != UNAPPLIED]
     functional_currency = end.functional_currency
-    customers = _customers(items)
+    customers = by_customer(items)
     return Report(
         name="receivables",
         title="Receivables by age",
         tables=(
-            _ageing_table(owed, end.as_of, functional_currency),
-            _items_table(owed, end.as_of, functional_currency),
-            _customers_table(customers, functional_currency),
-            _totals_table(owed, end.as_of, functional_currency),
+            ageing_table(owed, end.as_of, functional_currency),
+            items_table(owed, end.as_of, functional_currency),
+            customers_table(customers, functional_currency),
+            totals_table(owed, end.as_of, functional_currency),
+            functional_table(owed, end.as_of),
+            shown_net_table(purchases, functional_currency),
         ),
-        ties=(*_ties(customers, books), *_functional_ties(end, request, customers)),
+        ties=(*_ties(customers, books), *_functional_ties(end, request, customers), *_netted_ties(owed, purchases)),
         notes=(
-            "Ages count from the effective date, on which the customer became liable. A payment or cancellation clears "
-            "the oldest part of its own block or invoice first. Credit balances are owed to the customer; they are not "
-            "netted against receivables. Functional amounts are the carrying amounts in the books.",
+            "Ages count from the due date; without one, from the effective date, on which the customer became liable. "
+            "current is not past due. A payment or cancellation clears the oldest part of its own block or invoice "
+            "first. Credit balances are owed to the customer; they are not netted against receivables. Functional "
+            "amounts are the carrying amounts in the books.",
+            "netted: the right to the price is not unconditional yet, as it is not due, or the purchase is cancellable "
+            "or refundable and not paid. The balance sheet shows neither this receivable nor its liability "
+            "(606-10-45-4, Example 38). The entries stay, so balances and ages are gross.",
         ),
     )
 
@@ -149,7 +149,7 @@ def receivables(view: View, request: ReportRequest) -> Report:
 # --- items ----------------------------------------------------------------------------------------------------------
 
 
-def _items(end: View, customer: str | None) -> list[Item]:
+def _items(end: View, customer: str | None, purchases: Sequence[ShownNet]) -> list[Item]:
     rules = end.rules
     moving = [
         (account, policy, kind, grouped_by, sign)
@@ -164,8 +164,35 @@ def _items(end: View, customer: str | None) -> list[Item]:
     query = text(MOVED.format(customer="" if customer is None else "AND n.customer = :customer"))
     with without_nested_loops(driver(end.connection)):
         rows = end.connection.execute(query, parameters).all()
-    items = [item for _, of_position in groupby(rows, key=_position) for item in _items_of(list(of_position))]
-    return _with_invoices(end, items)
+    invoices, due = _terms(end, rows)
+    netted = {of.block_id: (of.netted_minor, of.netted_functional) for of in purchases}
+    items = [item for _, of_position in groupby(rows, key=_position) for item in _items_of(list(of_position), due)]
+    return sorted(
+        (
+            item
+            if item.block_id is None
+            else msgspec.structs.replace(
+                item,
+                invoice_id=invoices.get(item.block_id),
+                netted=netted.get(item.block_id, (0, 0)) if item.account == RECEIVABLE else (0, 0),
+            )
+            for item in items
+        ),
+        key=_order,
+    )
+
+
+def _terms(end: View, rows: Sequence[Any]) -> tuple[dict[str, str | None], DueDates]:
+    """Returns the invoices of the blocks, and the due dates of blocks and of invoices of overage."""
+    blocks = sorted({row.block_id for row in rows if row.block_id is not None})
+    found = end.connection.execute(text(BLOCKS), {"ledger": end.ledger, "blocks": blocks}).all()
+    due: dict[tuple[str | None, str | None], date | None] = {
+        (row.block_id, None): due_on(end, row.due_at) for row in found
+    }
+    invoices = sorted({row.invoice_id for row in rows if row.invoice_id is not None})
+    for row in end.connection.execute(text(INVOICES), {"ledger": end.ledger, "invoices": invoices}):
+        due[None, row.invoice_id] = due_on(end, row.due_at)
+    return {row.block_id: row.invoice_id for row in found}, due
 
 
 def _position(row: Any) -> tuple[Any, ...]:
@@ -175,7 +202,7 @@ def _position(row: Any) -> tuple[Any, ...]:
     return row.account, row.customer, row.currency, row.block_id
 
 
-def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
+def _items_of(rows: Sequence[Any], due: DueDates) -> Iterator[Item]:
     """Yields the items that share one functional carrying amount.
 
     Each item has the functional amount of its own entries. The rest is allocated in proportion to the amounts, because
@@ -185,14 +212,15 @@ def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
     found: dict[str | None, tuple[list[tuple[date, int]], int]] = {}
     for invoice_id, of_item in groupby(rows, key=lambda row: row.invoice_id):
         moved = list(of_item)
-        lots = open_lots((row.effective_date, int(row.amount_minor)) for row in moved)
+        due_date = due.get((first.block_id, invoice_id)) if first.account == RECEIVABLE else None
+        lots = open_lots(sorted(_flow(row, due_date) for row in moved))
         found[invoice_id] = (lots, sum(int(row.functional_minor) for row in moved))
     if not any(lots for lots, _ in found.values()):
         found = {None: ([], sum(carried for _, carried in found.values()))}
     still_open = {invoice_id: parts for invoice_id, parts in found.items() if parts[0] or len(found) == 1}
     rest = sum(carried for _, carried in found.values()) - sum(carried for _, carried in still_open.values())
     weights = [sum(abs(amount) for _, amount in lots) for lots, _ in still_open.values()]
-    for (invoice_id, (lots, carried)), more in zip(still_open.items(), _shared(rest, weights), strict=True):
+    for (invoice_id, (lots, carried)), more in zip(still_open.items(), shared(rest, weights), strict=True):
         if lots or carried + more:
             yield Item(
                 account=first.account,
@@ -200,165 +228,22 @@ def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
                 currency=first.currency,
                 block_id=first.block_id,
                 invoice_id=invoice_id,
+                due_on=due.get((first.block_id, invoice_id)) if first.account == RECEIVABLE else None,
                 lots=tuple(sorted(lots)),
                 functional_minor=carried + more,
             )
 
 
-def _shared(amount: int, weights: Sequence[int]) -> Iterator[int]:
-    """Divides an amount in proportion to weights, with cumulative rounding: the parts add up to the amount."""
-    whole, so_far, given = sum(weights), 0, 0
-    for weight in weights:
-        so_far += weight
-        due = round_half_up(amount * so_far, whole) if whole else amount
-        yield due - given
-        given = due
-
-
-def _with_invoices(end: View, items: Sequence[Item]) -> list[Item]:
-    """Returns the items, those of blocks with their invoices."""
-    blocks = sorted({item.block_id for item in items if item.block_id is not None})
-    rows = end.connection.execute(text(INVOICES), {"ledger": end.ledger, "blocks": blocks}).all()
-    invoices = {row.block_id: row.invoice_id for row in rows}
-    found = [
-        item if item.block_id is None else msgspec.structs.replace(item, invoice_id=invoices.get(item.block_id))
-        for item in items
-    ]
-    return sorted(found, key=_order)
+def _flow(row: Any, due_date: date | None) -> tuple[date, int]:
+    """Returns an amount with the day from which it ages: what is owed is not past due before its due date."""
+    amount = int(row.amount_minor)
+    is_due_later = due_date is not None and amount > 0 and due_date > row.effective_date
+    return (due_date if is_due_later and due_date is not None else row.effective_date), amount
 
 
 def _order(item: Item) -> tuple[Any, ...]:
     account = list(GROUPED_BY).index(item.account)
     return item.customer, item.currency, account, item.lots[:1], item.block_id or "", item.invoice_id or ""
-
-
-# --- tables ---------------------------------------------------------------------------------------------------------
-
-_AGED: Final = (
-    *(Column(name, "money") for name, _ in BUCKETS), Column("credit_balances", "money"), Column("oldest_on", "date"),
-    Column("oldest_days", "integer"), Column("functional_currency"), Column("balance_functional", "functional"),
-)  # fmt: skip
-
-
-def _aged(items: Iterable[Item], as_of: date, functional_currency: str) -> tuple[Any, ...]:
-    """Returns the sums of items: the values of the columns of _AGED after the balance."""
-    items = list(items)
-    lots = [lot for item in items for lot in item.lots]
-    buckets = [0] * len(BUCKETS)
-    for since, amount in lots:
-        if amount > 0:
-            age = (as_of - since).days
-            buckets[next(at for at, (_, last) in enumerate(BUCKETS) if last is None or age <= last)] += amount
-    oldest = min((since for since, amount in lots if amount > 0), default=None)
-    return (
-        sum(amount for _, amount in lots),
-        *buckets,
-        sum(amount for _, amount in lots if amount < 0),
-        oldest,
-        None if oldest is None else (as_of - oldest).days,
-        functional_currency,
-        sum(item.functional_minor for item in items),
-    )
-
-
-def _ageing_table(owed: Sequence[Item], as_of: date, functional_currency: str) -> Table:
-    """Returns the ageing per customer, currency and account."""
-    rows = tuple(
-        (customer, account, currency, *_aged(of_line, as_of, functional_currency))
-        for (customer, currency, account), of_line in groupby(owed, lambda i: (i.customer, i.currency, i.account))
-    )
-    columns = (Column("customer"), Column("account"), Column("currency"), Column("balance", "money"), *_AGED)
-    return Table(name="ageing", columns=columns, rows=rows)
-
-
-def _items_table(owed: Sequence[Item], as_of: date, functional_currency: str) -> Table:
-    """Returns the ageing per block or invoice; a customer's overage without an invoice is one item."""
-    rows = tuple(
-        (
-            item.customer,
-            item.account,
-            item.block_id,
-            item.invoice_id,
-            item.currency,
-            *_aged([item], as_of, functional_currency),
-        )
-        for item in owed
-    )
-    columns = (
-        Column("customer"),
-        Column("account"),
-        Column("block_id"),
-        Column("invoice_id"),
-        Column("currency"),
-        Column("balance", "money"),
-        *_AGED,
-    )
-    return Table(name="open_items", columns=columns, rows=rows)
-
-
-def _totals_table(owed: Sequence[Item], as_of: date, functional_currency: str) -> Table:
-    """Returns the ageing per account and currency, over all customers."""
-    accounts = list(GROUPED_BY)
-    lines = sorted({(accounts.index(item.account), item.currency) for item in owed})
-    rows = tuple(
-        (
-            accounts[at],
-            currency,
-            *_aged(
-                (i for i in owed if (i.account, i.currency) == (accounts[at], currency)), as_of, functional_currency
-            ),
-        )
-        for at, currency in lines
-    )
-    columns = (Column("account"), Column("currency"), Column("balance", "money"), *_AGED)
-    return Table(name="totals", columns=columns, rows=rows)
-
-
-Customers = dict[tuple[str, str], dict[str, tuple[int, int]]]
-"""Customer and currency → account → balance (debits positive), in the currency and in the functional one."""
-
-
-def _customers(items: Iterable[Item]) -> Customers:
-    found: Customers = {}
-    for item in items:
-        accounts = found.setdefault((item.customer, item.currency), {})
-        amount, functional = accounts.get(item.account, (0, 0))
-        accounts[item.account] = (amount + item.balance_minor, functional + item.functional_minor)
-    return found
-
-
-def _customers_table(customers: Customers, functional_currency: str) -> Table:
-    """Returns per customer and currency the balance of each account, the unapplied payments, and the net amount."""
-    columns = (
-        Column("customer"),
-        Column("currency"),
-        *(Column(account, "money") for account in RECEIVABLES),
-        Column("unapplied_payments", "money"),
-        Column("net", "money"),
-        Column("functional_currency"),
-        Column("receivables_functional", "functional"),
-        Column("unapplied_functional", "functional"),
-        Column("net_functional", "functional"),
-    )
-    rows = []
-    for (customer, currency), accounts in customers.items():
-        owed = [accounts.get(account, (0, 0)) for account in RECEIVABLES]
-        unapplied = accounts.get(UNAPPLIED, (0, 0))
-        carried = sum(functional for _, functional in owed)
-        rows.append(
-            (
-                customer,
-                currency,
-                *(amount for amount, _ in owed),
-                -unapplied[0],
-                sum(amount for amount, _ in owed) + unapplied[0],
-                functional_currency,
-                carried,
-                -unapplied[1],
-                carried + unapplied[1],
-            )
-        )
-    return Table(name="customers", columns=columns, rows=tuple(rows))
 
 
 # --- ties -----------------------------------------------------------------------------------------------------------
@@ -377,6 +262,21 @@ def _sums(customers: Customers, account: str, measure: int) -> dict[str, int]:
 def _ties(customers: Customers, books: Balances) -> Iterator[Tie]:
     for account in GROUPED_BY:
         yield from ties_of(f"customers' items = {account}", _sums(customers, account, 0), account, books)
+
+
+def _netted_ties(owed: Sequence[Item], purchases: Sequence[ShownNet]) -> Iterator[Tie]:
+    """Yields the receivables of purchases that are shown net beside their open items."""
+    blocks = {purchase.block_id for purchase in purchases}
+    items = by_currency(
+        (item.currency, item.balance_minor) for item in owed if item.account == RECEIVABLE and item.block_id in blocks
+    )
+    for currency, amount in by_currency((of.currency, of.receivable_minor) for of in purchases).items():
+        yield Tie(
+            what="receivable of purchases shown net = their open items",
+            currency=currency,
+            report_minor=amount,
+            trial_balance_minor=items.get(currency, 0),
+        )
 
 
 def _functional_ties(end: View, request: ReportRequest, customers: Customers) -> Iterator[Tie]:

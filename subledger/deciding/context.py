@@ -211,9 +211,9 @@ def was_bought(block: Block) -> None:
 def is_live(block: Block, event: Event) -> None:
     """Raises NoCreditsLeft, BlockDisputed. A block whose expiry is past has expired, whether or not it was swept."""
     has_credits_left(block)
-    if block.due_at is not None and block.due_at <= event.occurred_at:
+    if block.expiry_due_at is not None and block.expiry_due_at <= event.occurred_at:
         raise errors.NoCreditsLeft(
-            f"block {block.block_id} expired {format_time(block.due_at)}",
+            f"block {block.block_id} expired {format_time(block.expiry_due_at)}",
             field="data.block_id",
             expected="a block that has not expired; block.expiry_changed moves an expiry",
             found=block.block_id,

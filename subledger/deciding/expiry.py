@@ -23,8 +23,8 @@ from subledger.wallet import Decision, Movement, Wallet
 def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates: Dates) -> Decision:
     """Ends a block at its expiry: the rest of its value is breakage, or goes to a state."""
     block = own_block(wallet, event.data.block_id, context)
-    if block.due_at != event.occurred_at:
-        expires = "not now" if block.due_at is None else format_time(block.due_at)
+    if block.expiry_due_at != event.occurred_at:
+        expires = "not now" if block.expiry_due_at is None else format_time(block.expiry_due_at)
         raise errors.NotYetExpired(
             f"block {block.block_id} expires {expires}",
             field="time",

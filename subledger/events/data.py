@@ -44,7 +44,10 @@ from subledger.events.fields import (
 
 
 class CreditsPurchased(EventData):
-    """A customer bought a credit block: the right is unconditional or paid (ASC 606-10-45-4)."""
+    """A customer bought a credit block. Its price is due at ``due_at``, by default at once (ASC 606-10-45-4).
+
+    If it is ``cancellable``, the right to its price is conditional until it is paid (Example 38, Case A).
+    """
 
     block_id: Identifier
     credits: Credits
@@ -60,6 +63,8 @@ class CreditsPurchased(EventData):
     refundable: bool = False
     order_id: Identifier | None = None
     invoice_id: Identifier | None = None
+    due_at: Time | None = None
+    cancellable: bool = False
     pool: Name | None = None
     escheat_class: Name | None = None
 
@@ -374,12 +379,13 @@ class CreditMemoIssued(EventData):
 
 
 class OverageBilled(EventData):
-    """Overage that was used is invoiced."""
+    """Overage that was used is invoiced; it is due at ``due_at``, by default at once."""
 
     invoice_id: Identifier
     amount: Amount
     currency: Currency
     tax: Amount | None = None
+    due_at: Time | None = None
 
     def check(self) -> None:
         check_positive(minor_units(self.amount, self.currency, "amount"), "amount")

@@ -19,6 +19,8 @@ FIELDS: Final[dict[str, str]] = {
     "base": "the currency whose rate is set",
     "block_id": "the credit block",
     "bonus_credits": "credits on top, which share the price",
+    "cancellable": "whether the customer may cancel as long as the purchase is not paid: its receivable and liability "
+    "are shown net until then",
     "cohort": "the cohort that the estimate is for; absent: a rate is for all that have not ended, an amount for the "
     "only one",
     "cohorts": "the period whose blocks of the pool are one cohort, set by its first estimate; absent: that of its "
@@ -26,6 +28,7 @@ FIELDS: Final[dict[str, str]] = {
     "credits": "the quantity of credits",
     "currency": "the currency of the amounts of this event",
     "dispute_id": "the processor's id of the dispute",
+    "due_at": "the moment at which the price is due; absent: at once. Receivables age from it",
     "escheat_class": "the class of unclaimed property that the remainder becomes at expiry, instead of breakage",
     "event_id": "the id of the usage event that is reversed",
     "event_source": "the source of that usage; absent: the source of this event",

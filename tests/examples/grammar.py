@@ -52,10 +52,12 @@ def _list(words: str | None) -> list[str] | None:
 def _bought(words: Words) -> dict[str, Any]:
     return {
         "invoice_id": words["invoice"] or words["block_id"],
-        **({"refundable": True} if words["refundable"] is not None else {}),
+        **({words["term"]: True} if words["term"] is not None else {}),
         **_of("block_id", "credits", "price", "currency", "tax", "pool", "escheat_class")(words),
         **_given(bonus_credits=words["bonus"], scope=_list(words["scope"])),
-        **_given(starts_at=_moment(words["starts"]), expires_at=_moment(words["expires"])),
+        **_given(
+            starts_at=_moment(words["starts"]), expires_at=_moment(words["expires"]), due_at=_moment(words["due"])
+        ),
     }
 
 
@@ -106,6 +108,10 @@ def _written_off(words: Words) -> dict[str, Any]:
     return data | ({"tax_relief": False} if words["relief"] is not None else {})
 
 
+def _billed(words: Words) -> dict[str, Any]:
+    return _of("invoice_id", "amount", "currency", "tax")(words) | _given(due_at=_moment(words["due"]))
+
+
 def _memo(words: Words) -> dict[str, Any]:
     return _of("block_id", "invoice_id", "amount", "currency", "tax")(words) | {"reason": "an outage"}
 
@@ -147,7 +153,7 @@ Form = tuple[str, str, Callable[[Words], dict[str, Any]]]
 FORMS: Final[tuple[Form, ...]] = (
     ("{day} {who} buys {block_id}: {credits}[ + {bonus} bonus] credits for {price}[ {currency}][ tax {tax}]"
      "[ starts {starts}][ expires {expires}][ for {scope} only][ in pool {pool}][ escheat class {escheat_class}]"
-     "[ on invoice {invoice}][, {refundable}]", "credits.purchased", _bought),
+     "[ on invoice {invoice}][ due {due}][, {term}]", "credits.purchased", _bought),
     ("{day} {who} is granted {block_id}: {credits} credits as {reason}[ worth {value}][ {currency}]"
      "[ expires {expires}]", "credits.granted", _granted),
     ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ with tax {tax}][ ({id})]"
@@ -192,8 +198,8 @@ FORMS: Final[tuple[Form, ...]] = (
      "receivable.written_off", _written_off),
     ("{day} {who} gets a credit memo of {amount}[ {currency}][ tax {tax}][ for {block_id}][ on invoice {invoice_id}]",
      "credit_memo.issued", _memo),
-    ("{day} {who} is billed {amount}[ {currency}][ tax {tax}] of overage on invoice {invoice_id}", "overage.billed",
-     _of("invoice_id", "amount", "currency", "tax")),
+    ("{day} {who} is billed {amount}[ {currency}][ tax {tax}] of overage on invoice {invoice_id}[ due {due}]",
+     "overage.billed", _billed),
     ("{day} [cohort {cohort} of ]pool {pool} expects {breakage}[ {currency}] of breakage[ and {escheat} of escheat]"
      "[, by {cohorts}]", "breakage.estimated", _estimated),
     ("{day} what {who} has left of {block_id} goes to the state", "credits.escheated", _of("block_id")),

@@ -30,10 +30,11 @@ from subledger.periods import Period
 from subledger.posting import DEFAULT_POLICY, SHIPPED_POLICIES
 from tests.conftest import FAR, NewLedger
 from tests.examples.grammar import FORMS, read_line
+from tests.reading import report_of, table_of
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*/*.txt"))
-TABLES = ("as of", "block ", "credits of ")
+TABLES = ("as of", "shown as of", "aged as of", "block ", "credits of ")
 SETTINGS = {"title": "", "currency": "USD", "policies": " ".join(SHIPPED_POLICIES), "late usage": "new"}
 
 _SWEEP = re.compile(r"(?P<day>\S+) expiries are swept")
@@ -43,8 +44,13 @@ _MARK = re.compile(r"call this moment (?P<mark>\S+)")
 _REFUSED = re.compile(r"(?P<line>.*\S)\s+-> refused: (?P<code>\w+)")
 _DREW = re.compile(r"(?P<id>\S+) drew (?P<draws>.*)")
 _UNDER = re.compile(r"under (?P<policies>.+)")
+_SHOWN = re.compile(r"(?P<table>shown|aged) as of(?:, (?P<all>all )?in (?P<currency>[A-Z]{3}))?")
 _AS_OF = re.compile(r"as of(?: for (?P<customer>\S+))?(?:, (?P<all>all )?in (?P<currency>[A-Z]{3}))?")
 _COMMANDS = (_SWEEP, _CLOSE, _REOPEN, _MARK)
+
+LINES_SHOWN = {"contract and refund liability": "liability"}
+AGES = {"current": "current", "1-30": "days_1_30", "31-60": "days_31_60", "61-90": "days_61_90",
+        "over 90": "days_over_90"}  # fmt: skip
 
 BALANCES = """
 -- Every account's debits less its credits, in a currency and in the functional one: from signed entries and rules.
@@ -141,6 +147,28 @@ class Example:
             assert {a: m for a, m in found.items() if m} == {a: m for a, m in projected.items() if m}, moment
         found["net liability"] = found.get("prepaid_liability", 0) - found.get("breakage_recognized", 0)
         return {account: format_minor(minor, currency) for account, minor in found.items()}
+
+    def shown(self, moment: str, header: re.Match[str]) -> dict[str, str]:
+        """The presented lines of the trial balance, or the ages of accounts_receivable; every report ties."""
+        name, functional = ("receivables" if header["table"] == "aged" else "trial-balance"), bool(header["all"])
+        asked = self.moment(moment)
+        report = report_of(self.service, self.ledger, name, to=str(asked["as_of"]), known_at=asked.get("known_at"))
+        assert report.ties_out, report.ties
+        currency = header["currency"] or self.currency
+        found: dict[str, int] = {}
+        if header["table"] == "aged":
+            for row in table_of(report, "totals"):
+                if (row["account"], row["currency"]) == ("accounts_receivable", currency):
+                    found = {name: row[column] for name, column in AGES.items()}
+        else:
+            suffix = "_functional" if functional else ""
+            for row in table_of(report, "presentation"):
+                if functional or row["currency"] == currency:
+                    line = LINES_SHOWN.get(row["line"], row["line"])
+                    found[line] = found.get(line, 0) + row[f"presented{suffix}"]
+                    if line == "receivables":
+                        found["netted"] = found.get("netted", 0) + row[f"netted{suffix}"]
+        return {name: format_minor(minor, currency) for name, minor in found.items()}
 
     def block(self, text: str) -> dict[str, str]:
         """``B1`` at the end of time, or ``B1 at 2026-01-31``: its figures, and each column with and without value."""
@@ -251,6 +279,10 @@ def check(example: Example, columns: list[str], row: list[str]) -> list[str]:
         nothing = format_minor(0, header["currency"] or example.currency)
         unknown = set(columns[1:]) - ROLE_BY_NAME.keys() - {"net liability"}
         assert not unknown, f"no such account: {unknown}"
+    elif header := _SHOWN.fullmatch(columns[0]):
+        found, nothing = example.shown(row[0], header), format_minor(0, header["currency"] or example.currency)
+        unknown = set(columns[1:]) - {"receivables", "liability", "netted", *AGES}
+        assert not unknown, f"no such column: {unknown}"
     else:
         found, nothing = (example.block if columns[0] == "block" else example.credits)(row[0]), "no such column"
     return [

@@ -3,7 +3,7 @@
 In USD; everything happens at noon:
 
     2025-12-10  ann buys A: 100 credits for 100.00, until 2026-02-10
-    2025-12-20  bob buys R: 100 credits for 50.00, refundable, without expiry
+    2025-12-20  bob buys R: 100 credits for 50.00, refundable, without expiry, and pays on the next day
     2026-01-05  ann uses 30                            A → 30.00
     2026-01-10  bob uses 20                            R → 10.00
     2026-01-15  cid buys C: 400 credits for 400.00, until 2029-01-15
@@ -25,7 +25,7 @@ from fastapi.testclient import TestClient
 from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.writing.expiry_sweep import sweep
-from tests.building import at_noon, cloud_event, purchase, recorded, usage
+from tests.building import at_noon, cloud_event, payment, purchase, recorded, usage
 from tests.conftest import FAR, NewLedger
 from tests.reading import columns_of, get_report, lines_of
 
@@ -35,6 +35,7 @@ USD = {"currency": "USD"}
 EVENTS = [
     purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00", expires_at="2026-02-10T00:00:00Z"),
     purchase("R", "100", "bob", "2025-12-20T12:00:00Z", price="50.00", refundable=True),
+    payment("p", "50.00", "bob", "2025-12-21T12:00:00Z", block_id="R"),
     usage("u1", "30", "ann", "2026-01-05T12:00:00Z"),
     usage("u2", "20", "bob", "2026-01-10T12:00:00Z"),
     purchase("C", "400", "cid", "2026-01-15T12:00:00Z", price="400.00", expires_at="2029-01-15T00:00:00Z"),
@@ -65,7 +66,7 @@ def test_revenue_out_of_the_opening_liability(client: TestClient, ledgers: dict[
     assert columns_of(january["items"], "item", "opening", "closing") == lines_of("""
         contract liability  100.00  430.00
         refund liability  50.00  40.00
-        accounts_receivable  150.00  550.00
+        accounts_receivable  100.00  500.00
         unbilled_receivable  0.00  5.00
     """)
     assert columns_of(january["revenue"], "source", "recognised") == lines_of("""

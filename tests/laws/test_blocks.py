@@ -337,9 +337,9 @@ def test_a_block_expires_at_its_expiry_and_starts_at_its_start() -> None:
 
 def test_a_disputed_block_is_not_due_until_the_dispute_has_ended() -> None:
     timed = block(expires_at=GONE_AT)
-    assert timed.due_at == GONE_AT
-    assert replace(timed, disputes=1).due_at is None
-    assert block().due_at is None
+    assert timed.expiry_due_at == GONE_AT
+    assert replace(timed, disputes=1).expiry_due_at is None
+    assert block().expiry_due_at is None
 
 
 def test_usage_worth_less_than_half_a_minor_unit_moves_nothing_yet() -> None:

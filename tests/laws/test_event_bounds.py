@@ -188,7 +188,7 @@ def test_the_largest_event_has_at_most_256_kib() -> None:
                     or "enum" in schema
                     or "format" in schema
                     or field.endswith("currency")
-                    or field in ("base", "quote", "priority", "refundable", "tax_relief")
+                    or field in ("base", "quote", "priority", "refundable", "cancellable", "tax_relief")
                 ), field
                 size += 64
             size += len(field) + 6

@@ -20,6 +20,7 @@ from api.service import Subledger
 from projections.close.close import close_period
 from projections.reads.blocks import customer_blocks
 from subledger.billing_documents import Invoice
+from subledger.blocks import Block
 from subledger.errors import UnknownCustomer
 from subledger.events.envelope import EVENT_TYPES
 from subledger.periods import Period
@@ -136,6 +137,72 @@ def _remembered(service: Subledger, ledger: str) -> dict[tuple[Any, ...], int]:
             invoice = msgspec.json.decode(row.state, type=Invoice)
             found[row.customer, invoice.currency, invoice.invoice_id] = invoice.receivable_minor
     return {item: amount for item, amount in found.items() if amount}
+
+
+def test_what_is_shown_net_and_what_is_netted_are_the_books_in_every_view(
+    service: Subledger, books: list[Books]
+) -> None:
+    """Both lines of the balance sheet are less the same amount, and no line is below zero for it."""
+    chance, netted = random.Random(2), 0
+    for each in books:
+        for _ in range(4):
+            asked: dict[str, Any] = {"to": f"2026-0{chance.randint(1, 6)}-{chance.randint(1, 28):02d}"}
+            if chance.random() < 0.7:
+                asked["known_at"] = chance.choice(each.moments)
+            aged = report_of(service, each.ledger, "receivables", **asked)
+            balances = report_of(service, each.ledger, "trial-balance", **asked)
+            disclosed = report_of(service, each.ledger, "performance", **asked)
+            assert all(report.ties_out for report in (aged, balances, disclosed))
+            lines = {(row["line"], row["currency"]): row for row in table_of(balances, "presentation")}
+            for row in lines.values():
+                assert row["presented"] + row["netted"] + row["deducted"] == row["balance"]
+            for row in table_of(aged, "totals"):
+                if row["account"] == "accounts_receivable":
+                    shown = [lines[line, row["currency"]] for line in ("receivables", "contract and refund liability")]
+                    assert [line["netted"] for line in shown] == [row["netted"]] * 2
+                    assert [line["netted_functional"] for line in shown] == [row["netted_functional"]] * 2
+                    assert shown[0]["balance"] == row["balance"]
+                    netted += row["netted"]
+            of_items = [row for row in table_of(aged, "open_items") if row["account"] == "accounts_receivable"]
+            assert all(0 <= row["netted"] <= max(row["balance"], 0) for row in of_items)
+            purchases = table_of(aged, "shown_net")
+            assert all(0 < row["netted"] <= min(row["receivable"], row["liability"]) for row in purchases)
+            assert sum(row["netted"] for row in of_items) == sum(row["netted"] for row in purchases)
+            for row in table_of(aged, "functional"):
+                of_account = [item for item in table_of(aged, "totals") if item["account"] == row["account"]]
+                assert row["balance"] == sum(item["balance_functional"] for item in of_account)
+    assert netted
+
+
+def test_what_is_netted_is_what_the_writer_remembers(service: Subledger, books: list[Books]) -> None:
+    """Purchase by purchase: the smaller of its open receivable, and what is carried of it by whoever holds it."""
+    reasons = Counter[str]()
+    for each in books:
+        held: dict[str, int] = {}
+        bought: dict[str, Block] = {}
+        with service.view(each.ledger) as view:
+            for customer in CUSTOMERS:
+                for found in customer_blocks(view, customer, after="", limit=1000)[0]:
+                    block = found.block
+                    held[block.origin or block.block_id] = held.get(block.origin or block.block_id, 0) + (
+                        block.carrying_minor
+                    )
+                    bought |= {} if block.origin is not None or block.credit_kind != "paid" else {block.block_id: block}
+        end = datetime(2026, 12, 31, 23, tzinfo=UTC)
+        expected = {
+            block_id: min(block.receivable_minor, held[block_id])
+            for block_id, block in bought.items()
+            if block.cancellable or block.refundable or (block.due_at is not None and block.due_at > end)
+        }
+        shown = table_of(report_of(service, each.ledger, "receivables", to="2026-12-31"), "shown_net")
+        reasons.update(row["reason"] for row in shown)
+        found_by = {row["block_id"]: row["netted"] for row in shown}
+        plain = {block_id: amount for block_id, amount in expected.items() if bought[block_id].pool is None}
+        assert {of: amount for of, amount in found_by.items() if of in plain} == {
+            of: amount for of, amount in plain.items() if amount > 0
+        }
+        assert all(amount <= expected[of] for of, amount in found_by.items())
+    assert set(reasons) == {"not due", "cancellable", "refundable"}
 
 
 def test_a_pool_is_what_the_writer_remembers_and_what_the_formula_says(service: Subledger, books: list[Books]) -> None:
@@ -284,7 +351,16 @@ class _World:
             "bonus_credits": self._maybe("7.5", 0.2),
             "escheat_class": self._maybe("CA", 0.15),
             "invoice_id": self._maybe(f"i-{block}"),
+            **self._terms(len(self.blocks)),
             "expires_at": self._maybe((self.now + timedelta(days=self.chance.randint(5, 90))).isoformat()),
+        }
+
+    def _terms(self, number: int) -> dict[str, Any]:
+        """When the price is due, and whether the purchase is cancellable: each combination in turn."""
+        days = (None, 20, 400)[number % 3]
+        return {
+            "due_at": None if days is None else (self.now + timedelta(days=days)).isoformat(),
+            "cancellable": True if number % 4 == 1 else None,
         }
 
     def _credits_granted(self) -> Any:
@@ -426,7 +502,8 @@ class _World:
     def _overage_billed(self) -> Any:
         data = {"amount": self._amount(900), "currency": self.chance.choice(self.currencies)}
         self.invoices.append((self.chance.choice(CUSTOMERS), f"v{self.count}"))
-        return self.invoices[-1][0], {**data, "invoice_id": self.invoices[-1][1], "tax": self._maybe("0.20")}
+        return self.invoices[-1][0], {**data, "invoice_id": self.invoices[-1][1], "tax": self._maybe("0.20"),
+                                       "due_at": self._terms(self.count)["due_at"]}  # fmt: skip
 
     def _breakage_estimated(self) -> Any:
         currency = self.chance.choice(self.currencies)

@@ -150,8 +150,8 @@ class _Walker:
             )
 
     def expire(self) -> None:
-        block = self.a_block(lambda block: block.remaining and block.due_at)
-        if block is not None and block.due_at is not None:
+        block = self.a_block(lambda block: block.remaining and block.expiry_due_at)
+        if block is not None and block.expiry_due_at is not None:
             self.expire_block(block)
 
     def expire_block(self, block: Block) -> None:
@@ -159,7 +159,7 @@ class _Walker:
             f"x{self.number}-{block.block_id}",
             "credits.expired",
             self.owner(block),
-            block.due_at or self.at,
+            block.expiry_due_at or self.at,
             block_id=block.block_id,
         )
 
@@ -500,7 +500,7 @@ class _Walker:
             return
         end = period.end(self.walk.state.zone)
         for block in self.walk.blocks:
-            if block.remaining and block.due_at is not None and block.due_at < end:
+            if block.remaining and block.expiry_due_at is not None and block.expiry_due_at < end:
                 self.expire_block(block)
         last = end - timedelta(microseconds=1)
         for customer in sorted(self.walk.standing(period.last_day), key=str):

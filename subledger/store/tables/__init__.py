@@ -38,6 +38,8 @@ from subledger.store.tables.log import DOCUMENT_ID as DOCUMENT_ID
 from subledger.store.tables.log import DOCUMENT_TYPES as DOCUMENT_TYPES
 from subledger.store.tables.log import MIRRORED as MIRRORED
 from subledger.store.tables.log import NO_USAGE as NO_USAGE
+from subledger.store.tables.log import NOT_DUE as NOT_DUE
+from subledger.store.tables.log import NOT_DUE_UNTIL as NOT_DUE_UNTIL
 from subledger.store.tables.log import WRITTEN as WRITTEN
 from subledger.store.tables.metadata import UNSEALED
 from subledger.store.tables.metadata import metadata as metadata

@@ -54,6 +54,16 @@ DOCUMENT_TYPES: Final = (
     "'processor.adjusted')"
 )
 
+NOT_DUE_UNTIL: Final = (
+    "\nCASE\n    WHEN (data::jsonb ->> 'cancellable'::text) = 'true'::text "
+    "OR (data::jsonb ->> 'refundable'::text) = 'true'::text THEN '9999-12-31'::text\n"
+    "    ELSE \"left\"(data::jsonb ->> 'due_at'::text, 10)\nEND"
+)
+"""The day before which the price of a purchase may be conditional, as its event writes it; NULL if it was due at once.
+"""
+
+NOT_DUE: Final = f"type = 'credits.purchased' AND ({NOT_DUE_UNTIL}) IS NOT NULL"
+
 NO_USAGE: Final = "type <> 'credits.consumed'"
 """The events whose effect may need a second person. An index and the statement that uses it must have this condition
 letter by letter. Usage is only in the indexes of its key and its position.
@@ -103,6 +113,7 @@ events = Table(
     Index("ux_events_key", "ledger", "source", "event_id", unique=True),
     Index("ix_events_type", "ledger", "type", "position", postgresql_where=text(NO_USAGE)),
     Index("ix_events_customer", "ledger", "customer", "position", postgresql_where=text(NO_USAGE)),
+    Index("ix_events_not_due", "ledger", text(f"({NOT_DUE_UNTIL})"), postgresql_where=text(NOT_DUE)),
     Index("ix_events_document", "ledger", "type", text(f"({DOCUMENT_ID})"), postgresql_where=text(DOCUMENT_TYPES)),
     comment="The log. Append-only.",
     postgresql_with=FROZEN_AT_ONCE,

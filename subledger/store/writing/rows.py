@@ -201,7 +201,7 @@ def rows_of_change(before: Wallet, after: Wallet) -> Rows:
         (after.customer, block)
         for known, block in after.blocks.changes_since(before.blocks)
         if block is not None
-        and (known is None or not (block.remaining and known.remaining) or known.due_at != block.due_at)
+        and (known is None or not (block.remaining and known.remaining) or known.expiry_due_at != block.expiry_due_at)
     ]
     documents: list[DocumentRow] = [
         ("overage", str(overage.position), after.customer, encode_state(overage))
@@ -290,7 +290,7 @@ def parameters_of(
             customer,
             block.invoice_id,
             block.opened_at_position,
-            block.due_at,
+            block.expiry_due_at,
             bool(block.remaining),
             None if block.remaining else encode_state(block),
         )
