@@ -185,3 +185,93 @@ def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
     ties = {(tie["what"], tie["currency"]): tie["report"] for tie in found["ties"]}
     assert ties["customers' items in EUR = accounts_receivable, in USD", "USD"] == "154.00"
     assert ties["customers' items in EUR = unbilled_receivable, in USD", "USD"] == "11.00"
+
+
+@pytest.fixture(scope="module")
+def terms(service: Subledger, new_ledger: NewLedger) -> str:
+    """A ledger in New York, where 2026-03-02T04:00Z is the first of March.
+
+    ann owes 110.00, due on March 1, and has used 30 of 100 credits. bob may cancel what he bought for 50.00, and paid
+    20.00. cid's 80.00 are due on April 10, in EUR at 1.50. dee's refundable credits for 40.00 are not paid. eve's
+    overage of 4.00 is due on March 30.
+    """
+    made, usd = new_ledger(timezone="America/New_York", on_shortfall="overage"), {"currency": "USD"}
+    recorded(
+        service,
+        made,
+        rate("2026-02-01", "1.50"),
+        at_noon("1", "credits.purchased", "ann", "02-01", block_id="A", credits="100", price="100.00", tax="10.00",
+                invoice_id="inv-1", due_at="2026-03-02T04:00:00Z", **usd),
+        at_noon("2", "credits.consumed", "ann", "02-10", credits="30"),
+        at_noon("3", "credits.purchased", "bob", "02-01", block_id="B", credits="50", price="50.00", cancellable=True,
+                due_at="2026-02-15T12:00:00Z", **usd),
+        at_noon("4", "payment.received", "bob", "02-20", block_id="B", amount="20.00", **usd),
+        at_noon("5", "credits.purchased", "cid", "03-01", block_id="C", credits="80", price="80.00", currency="EUR",
+                due_at="2026-04-10T12:00:00Z"),
+        at_noon("6", "credits.purchased", "dee", "03-01", block_id="D", credits="40", price="40.00", refundable=True,
+                **usd),
+        at_noon("7", "credits.consumed", "eve", "03-10", credits="4", overage_price="1.00", **usd),
+        at_noon("8", "overage.billed", "eve", "03-15", invoice_id="v1", amount="4.00", due_at="2026-03-30T12:00:00Z",
+                **usd),
+    )  # fmt: skip
+    return made
+
+
+def test_a_debt_is_as_old_as_its_due_date_in_the_ledgers_zone(client: TestClient, terms: str) -> None:
+    found = get_march(client, terms, "receivables")
+    columns = ("customer", "block_id", "invoice_id", "due_on", "balance", "current", "days_1_30", "days_31_60",
+               "oldest_days", "netted", "netted_functional")  # fmt: skip
+    assert columns_of(found["open_items"], *columns) == lines_of("""
+        ann  A  inv-1  2026-03-01  110.00   0.00  110.00   0.00  30   0.00    0.00
+        bob  B  -      2026-02-15   30.00   0.00    0.00  30.00  44  30.00   30.00
+        cid  C  -      2026-04-10   80.00  80.00    0.00   0.00   -  80.00  120.00
+        dee  D  -      -            40.00   0.00   40.00   0.00  30  40.00   40.00
+        eve  -  v1     2026-03-30    4.00   0.00    4.00   0.00   1   0.00    0.00
+    """)
+    columns = ("account", "balance", "current", "days_1_30", "days_31_60")
+    assert columns_of(found["functional"], *columns) == "accounts_receivable  304.00  120.00  154.00  30.00"
+    before = get_march(client, terms, "receivables", to="2026-02-28", customer="ann")
+    assert columns_of(before["open_items"], "current", "netted") == "110.00  70.00"
+
+
+def test_purchases_that_are_shown_net_are_listed_with_their_reason(client: TestClient, terms: str) -> None:
+    found = get_march(client, terms, "receivables")
+    columns = ("customer", "block_id", "due_on", "reason", "currency", "receivable", "liability", "netted")
+    assert columns_of(found["shown_net"], *columns) == lines_of("""
+        bob  B  2026-02-15  cancellable  USD  30.00  50.00  30.00
+        cid  C  2026-04-10  not due      EUR  80.00  80.00  80.00
+        dee  D  -           refundable   USD  40.00  40.00  40.00
+    """)
+    assert [row["customer"] for row in get_march(client, terms, "receivables", customer="bob")["shown_net"]] == ["bob"]
+
+
+def test_the_balance_sheet_and_the_notes_show_neither_side(client: TestClient, terms: str) -> None:
+    found = get_march(client, terms, "trial-balance")
+    columns = ("line", "currency", "balance", "netted", "presented", "netted_functional", "presented_functional")
+    assert columns_of(found["presentation"][:4], *columns) == lines_of("""
+        receivables                    EUR   80.00  80.00    0.00  120.00    0.00
+        receivables                    USD  184.00  70.00  114.00   70.00  114.00
+        contract and refund liability  EUR   80.00  80.00    0.00  120.00    0.00
+        contract and refund liability  USD  160.00  70.00   90.00   70.00   90.00
+    """)
+    found = get_march(client, terms, "performance", **{"from": "2026-03"})
+    columns = ("item", "currency", "opening", "closing")
+    assert columns_of(found["items"], *columns) == lines_of("""
+        contract liability   EUR   0.00    0.00
+        not_unconditional    EUR   0.00   80.00
+        contract liability   USD  20.00   90.00
+        accounts_receivable  USD  40.00  114.00
+        not_unconditional    USD  100.00  70.00
+    """)
+    columns = ("band", "currency", "liability", "cancellable", "remaining")
+    assert columns_of(found["remaining"], *columns) == lines_of("""
+        later  EUR   80.00   0.00  80.00
+        later  USD  120.00  30.00  90.00
+    """)
+
+
+def test_a_block_has_its_terms(client: TestClient, terms: str) -> None:
+    [block] = client.get(f"/v1/ledgers/{terms}/customers/bob/blocks").json()["items"]
+    assert (block["due_at"], block["cancellable"]) == ("2026-02-15T12:00:00Z", True)
+    [block] = client.get(f"/v1/ledgers/{terms}/customers/dee/blocks").json()["items"]
+    assert (block["due_at"], block["cancellable"]) == (None, False)

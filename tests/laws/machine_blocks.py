@@ -71,6 +71,8 @@ class BlockRules(Checks):
             tax=amount_text(tax, currency) if tax and price else ...,
             priority=priority,
             invoice_id=f"i-{day % 5}",
+            due_at=moment(day + price % 40).isoformat() if price % 3 == 1 else ...,
+            cancellable=True if price % 4 == 1 else ...,
             scope=scope or ...,
             bonus_credits=bonus or ...,
             refundable=True if refundable and pool is None else ...,

@@ -356,7 +356,7 @@ class _World:
         }
 
     def _terms(self, number: int) -> dict[str, Any]:
-        """When the price is due, and whether the purchase is cancellable: each combination in turn."""
+        """Due date and cancellation terms of a purchase: each combination in turn."""
         days = (None, 20, 400)[number % 3]
         return {
             "due_at": None if days is None else (self.now + timedelta(days=days)).isoformat(),

@@ -104,6 +104,8 @@ class _Walker:
             escheat_class="DE-3y" if self.has(16) and self.has(1) else ...,
             scope=["api"] if self.has(32) and self.has(2) else ...,
             invoice_id=f"i{self.pick % 3}",
+            due_at=self.later(self.pick) if self.has(2) and self.has(4) else ...,
+            cancellable=True if self.has(8) and self.has(1) else ...,
             expires_at=self.later(self.size) if self.pick % 3 else ...,
             priority=10 if self.size % 5 == 0 else 50,
         )
@@ -430,6 +432,7 @@ class _Walker:
                 amount=self.part(unbilled, self.currency),
                 currency=self.currency,
                 tax=self.money(self.size % 9, self.currency) if self.has(1) else ...,
+                due_at=self.later(self.pick) if self.has(2) else ...,
             )
 
     # --- the ledger itself ------------------------------------------------------------------------------------
