@@ -227,7 +227,7 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
              "transfer_out", "refund_unpaid", "refund", "refund_retained", "tax_reversed_unpaid",
              "tax_reversed_paid"),
         _row(of_others.BlockExpiryChanged, expiry.change_expiry, "expiry_changed", "reinstatement", "pooled_breakage"),
-        _row(of_others.BlockRepriced, cancellations.reprice, "repricing", "purchase_tax"),
+        _row(of_others.BlockRepriced, cancellations.reprice, "repricing", "consumption", "purchase_tax"),
         _row(of_others.CreditsTransferred, cancellations.transfer, "transfer_out", "transfer_in"),
         _row(of_others.PaymentReceived, payments.receive,
              "payment_processor", "payment_cash", "unapplied_processor", "unapplied_cash", "payment_applied",
