@@ -25,6 +25,7 @@ COLUMNS = {
     "purchase": ("gained", 1), "promotional_grant": ("gained", 1), "goodwill": ("gained", 1),
     "allocation": ("gained", 1), "transfer_in": ("gained", 1), "repricing": ("gained", 1),
     "consumption": ("consumed", 1), "overage_backfilled": ("consumed", 1), "backfill_difference": ("consumed", 1),
+    "redemption_tax": ("consumed", 1),
     "breakage": ("expired", 1), "pooled_breakage": ("expired", 1), "reinstatement": ("expired", -1),
     "void_unpaid": ("voided", 1), "void_paid": ("voided", 1),
     "goodwill_voided": ("voided", 1), "allocation_voided": ("voided", 1), "refund_unpaid": ("refunded", 1),
@@ -73,8 +74,6 @@ Place = tuple[str, str, str, str]
 
 def _of_pool(entry: Entry) -> Sums:
     """The changes of a cohort by an entry on one of its blocks."""
-    if entry.kind == "redemption_tax":
-        return Sums(redeemed=entry.amount)
     column, sign = COLUMNS.get(entry.kind, ("", 1))
     amount, credits = sign * entry.amount, -sign * Fraction(entry.credits)
     match column:

@@ -19,12 +19,13 @@ from projections.close.close import close_period, reopen_period
 from projections.reads import balances
 from subledger.cohort_days import MAY_BE_REOPENED
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
+from subledger.kinds import KINDS
 from subledger.periods import Period
 from subledger.store.writing.expiry_sweep import sweep
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.laws.machine_blocks import BlockRules, rate_text
-from tests.laws.machine_checks import MONETARY, Entry
+from tests.laws.machine_checks import COLUMNS, MONETARY, Entry
 from tests.laws.machine_money import MoneyRules
 from tests.laws.machine_state import CURRENCIES, CUSTOMERS, EXAMPLES, moment
 from tests.laws.model_blocks import HOME, amount_text, plus
@@ -228,6 +229,10 @@ class Machine(BlockRules, MoneyRules):
         self.block_views_are_as_the_model_says()
         self.answers_stay()
         self.what_is_derived_follows_from_the_log()
+
+
+def test_the_checks_know_every_kind_that_moves_value_of_a_block() -> None:
+    assert {kind.name for kind in KINDS if kind.column is not None} <= COLUMNS.keys()
 
 
 @pytest.mark.law
