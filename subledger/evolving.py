@@ -424,7 +424,8 @@ def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wal
     reversed_usage = wallet.reversed_usage(original)
     restored = dict(reversed_usage.restored)
     for movement in decision.movements:
-        if KIND_BY_NAME[movement.kind].is_usage:  # a breakage that follows them restores nothing
+        # A breakage that follows them restores nothing, nor does a correction of other draws.
+        if KIND_BY_NAME[movement.kind].is_usage and movement.credits:
             credits, amount, functional = restored.get(movement.block_id or "", NO_PORTION)
             back = movement.functional_minor or 0
             restored[movement.block_id or ""] = Portion(
