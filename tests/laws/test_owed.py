@@ -153,3 +153,29 @@ def test_what_nobody_bought_is_neither_given_to_a_state_nor_conceded() -> None:
     case.uses("100", 2)
     memo = {"block_id": "G", "amount": "100.00", "currency": "USD", "reason": "r"}
     assert case.is_refused("credit_memo.issued", 3, **memo).code == "not_a_purchase"
+
+
+def test_what_prices_conceded_usage_again_leaves_it_at_what_was_conceded() -> None:
+    case = Case()
+    case.buys("A", credits="24", price="57.90")
+    case.uses("1.75", 20)
+    case.does("credit_memo.issued", 21, block_id="A", amount="4.22", currency="USD", reason="r")
+    error = case.is_refused("block.repriced", 10, block_id="A", add_credits="7.416", reason="r")
+    assert (error.code, error.field, error.found) == ("conceded", "data.block_id", "A")
+    assert (error.expected, error.facts["conceded_by"]) == ("at most 0.00 USD of value", "credit_memo.issued e3")
+    case.does("block.repriced", 20, block_id="A", add_credits="7.416", add_price="17.89", reason="r")
+
+
+def test_usage_that_comes_back_takes_no_more_of_later_conceded_usage_with_it_than_is_free() -> None:
+    case = Case()
+    case.buys("A", credits="100", price="100.00")
+    usage = case.uses("50", 10)
+    case.does("block.repriced", 20, block_id="A", add_price="100.00", reason="r")
+    case.uses("20", 30)  # for 60.00; for 40.00 if the 50 credits of before the repricing come back
+    case.does("credit_memo.issued", 31, block_id="A", amount="55.00", currency="USD", reason="r")
+    back = {"event_id": usage.event.event_id, "reason": "r"}
+    error = case.is_refused("consumption.reversed", 15, **back)
+    assert (error.code, error.expected) == ("conceded", "at most 55.00 USD of value")
+    case.takes_back(usage, 31)
+    [block] = case.wallets["ann"].blocks
+    assert (block.recognised_minor, block.conceded_minor) == (6000, 5500)

@@ -79,6 +79,7 @@ def test_a_purchase_leaves_the_block_that_its_event_describes() -> None:
         currency="USD",
         starts_at=on(6),
         refundable=True,
+        refundable_apart=True,
         opened_at_position=3,
         opened_on=date(2026, 1, 6),
         losses_from=date(2026, 1, 6),
