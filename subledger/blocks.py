@@ -306,6 +306,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             remaining -= part
         return tuple(day for day in ((self.opened_on, remaining), *reversed(days)) if day[1])
 
+    def owed_from(self, amount: int) -> date:
+        """The day from which an amount of the open receivable is owed, if the parts owed first are taken first."""
+        owed_from = self.opened_on
+        for day, part in self.receivable_days():
+            if amount <= 0:
+                break
+            owed_from, amount = day, amount - part
+        return owed_from
+
     def admits(self, *, unit: str, product: str | None, at: datetime) -> bool:
         """True if usage of ``unit`` for ``product`` that happened ``at`` may draw on this block, if it has credits."""
         return (

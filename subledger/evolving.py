@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from subledger import lapses as lapses_of
 from subledger import segments
 from subledger.availability import Change, Changes, Portion, negative, remembered, with_change
-from subledger.billing_documents import Overage, moved, refunds_after, standing_name
+from subledger.balance_days import OWED_ROLES, DayAmounts, with_amount
+from subledger.billing_documents import NO_STANDING, Overage, Standings, moved, refunds_after, standing_name
 from subledger.blocks import NO_PORTION, PAID, ZERO, Block
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
@@ -79,7 +80,7 @@ def _apply(
 ) -> Wallet:
     kind = KIND_BY_NAME[movement.kind]
     if kind.debit_role is not None or kind.credit_role is not None:
-        wallet = _with_standings(wallet, movement, kind, functional_currency)
+        wallet = _with_standings(wallet, movement, kind, functional_currency, closed_through)
         wallet = _with_refunds(wallet, movement, kind, functional_currency)
     if movement.kind == "overage":
         return _apply_overage(wallet, event, movement, position)
@@ -342,8 +343,10 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
     )
 
 
-def _with_standings(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
-    standings = wallet.standings
+def _with_standings(
+    wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str, closed_through: date | None
+) -> Wallet:
+    standings, days = wallet.standings, wallet.balance_days
     for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
         if role is None or role in LEDGER_ROLES or role == "prepaid_liability":
             continue
@@ -352,7 +355,23 @@ def _with_standings(wallet: Wallet, movement: Movement, kind: Kind, functional_c
         key = standing_name(role, movement.currency or functional_currency, movement.block_id)
         functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
         standings = moved(standings, key, sign * movement.amount_minor, sign * functional)
-    return wallet if standings is wallet.standings else replace(wallet, standings=standings)
+        if role in OWED_ROLES and movement.amount_minor:
+            days = _with_day(
+                days, key, movement.accounting_date, -sign * movement.amount_minor, standings, closed_through
+            )
+    if standings is wallet.standings:
+        return wallet
+    return replace(wallet, standings=standings, balance_days=days)
+
+
+def _with_day(
+    days: dict[str, DayAmounts], name: str, on: date, amount: int, standings: Standings, closed_through: date | None
+) -> dict[str, DayAmounts]:
+    """The amounts owed to a customer by day, after one of them; balances of zero have none."""
+    balance = -standings.get(name, NO_STANDING).amount_minor
+    of_balance = with_amount(days.get(name, ()), on, amount, balance=balance, closed_through=closed_through)
+    changed = {**days, name: of_balance}
+    return {name: changed[name] for name in sorted(changed) if changed[name]}
 
 
 def _with_refunds(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:

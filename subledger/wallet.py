@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from subledger.balance_days import DayAmounts, first_day_with
 from subledger.billing_documents import (
     NO_STANDING,
     AnyDocument,
@@ -128,7 +129,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``carry`` has, by currency, the fraction of a minor unit by which overage is priced but not posted yet.
     ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency;
     ``refunds_owed`` has of which blocks and invoices the refunds among them are; ``balance_held`` has, by currency, the
-    unapplied amounts that open disputes hold.
+    unapplied amounts that open disputes hold. ``balance_days`` has the amounts owed to the customer by day.
     """
 
     customer: str
@@ -140,6 +141,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     standings: Standings = {}
     refunds_owed: RefundsOwed = ()
     balance_held: dict[str, int] = {}
+    balance_days: dict[str, DayAmounts] = {}
 
     def block(self, block_id: str) -> Block | None:
         """The block of this id, or None if the wallet does not have it."""
@@ -190,6 +192,12 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def with_document(self, changed: BillingDocument) -> Wallet:
         """The wallet with one document replaced or added."""
         return replace(self, documents=self.documents.with_value(changed))
+
+    def owed_from(self, role: str, currency: str, amount: int, on: date) -> date:
+        """The first day from ``on`` from which an amount of a balance is owed to the customer in every view."""
+        name = standing_name(role, currency)
+        balance = -self.standing(role, currency).amount_minor
+        return first_day_with(self.balance_days.get(name, ()), on=on, balance=balance, amount=amount)
 
     def free_balance(self, currency: str) -> int:
         """The unapplied amount of a currency that no open dispute holds."""

@@ -63,7 +63,7 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
     is_not_disputed(bought(block, wallet, context).block)
     credits = credits_of(block, event.data.credits)
     value = block.value_of(credits)
-    on = dates.of_loss(block, credits, value)
+    on = dates.of_loss(block, credits, value, _owed_from(bought(block, wallet, context).block, value))
     granted = _GRANT_VOIDED.get(block.credit_kind)
     if granted is not None:
         taken = Movement(kind=granted, block_id=block.block_id, amount_minor=value, credits=credits, accounting_date=on)
@@ -87,7 +87,7 @@ def _given_back(block: Block, value: int, tax: int, kinds: tuple[str, str], on: 
     parts = (
         (kinds[0], unpaid, on),
         (kinds[1], value - unpaid, on),
-        ("tax_reversed_unpaid", tax_unpaid, tax_on),
+        ("tax_reversed_unpaid", tax_unpaid, max(tax_on, _owed_from(block, unpaid + tax_unpaid))),
         ("tax_reversed_paid", tax - tax_unpaid, tax_on),
     )
     return [
@@ -95,6 +95,12 @@ def _given_back(block: Block, value: int, tax: int, kinds: tuple[str, str], on: 
         for kind, amount, day in parts
         if amount
     ]
+
+
+def _owed_from(block: Block, amount: int) -> date:
+    """The day from which the part of the open receivable is owed that is cancelled with an amount."""
+    unpaid = min(amount, max(block.receivable_minor, 0))
+    return block.owed_from(unpaid) if unpaid > 0 else block.opened_on
 
 
 def with_credits(movements: list[Movement], block: Block, credits: Decimal, on: date, kind: str) -> list[Movement]:
@@ -139,7 +145,7 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         errors.ExceedsValue,
         f"the refund exceeds the carrying amount of these credits of block {block.block_id}",
     )
-    on = dates.of_loss(block, credits, value)
+    on = dates.of_loss(block, credits, value, _owed_from(bought(block, wallet, context).block, amount))
     if block.origin is None:
         return decision(context, _refunded(block, credits, amount, value - amount, on, dates))
     # What is kept is revenue of the credits that were held; what is given back is the purchase's.
@@ -239,7 +245,7 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
                 block_id=block.block_id,
                 credits=credits,
                 amount_minor=amount,
-                accounting_date=dates.of_loss(block, max(-credits, ZERO), max(-amount, 0)),
+                accounting_date=dates.of_loss(block, max(-credits, ZERO), max(-amount, 0), _owed_from(block, -amount)),
             )
         )
         worth = replace(movements[0], functional_minor=_worth(block, amount, event, context))
@@ -248,7 +254,7 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
         is_not_conceded(whole, corrected_down(corrections), "data.block_id", block.block_id)
         movements += corrections
     if tax:
-        on = dates.on(block.opened_on)
+        on = dates.on(_owed_from(block, -amount - tax) if tax < 0 else block.opened_on)
         movements.append(Movement(kind="purchase_tax", block_id=block.block_id, amount_minor=tax, accounting_date=on))
     return decision(context, movements)
 

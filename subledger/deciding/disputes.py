@@ -57,7 +57,8 @@ def given_up(
         back, block = recalled(block, credits, unused, wallet, context, event, dates, after)
         all_of_it = unused == block.carrying_minor and (all_of_it or not block.handed)
         credits = block.remaining if all_of_it else min(credits, block.remaining - SMALLEST_CREDITS)
-    fact, loss = dates.on(block.opened_on, after), dates.of_loss(block, credits, unused, after)
+    began = block.owed_from(amount) if after is None else block.opened_on  # a write-off takes it off the receivable
+    fact, loss = dates.on(began, after), dates.of_loss(block, credits, unused, began, after)
     used = amount - tax - unused
     parts = ((kinds[0], unused, credits, loss), (kinds[1], used, ZERO, fact), (kinds[2], tax, ZERO, fact))
     return back + [
@@ -284,9 +285,13 @@ def _lost(
     """The loss of a part of a dispute: a refund that is owed of it first, as that needs no paying any more."""
     on = dates.on(dispute.opened_on)
     if part.block_id is None and part.invoice_id is None:
-        return [_loss("dispute_lost_balance", amount, part, dispute, on)]
+        received_on = wallet.owed_from("customer_balance", dispute.currency, amount, on)
+        return [_loss("dispute_lost_balance", amount, part, dispute, received_on)]
     refund = min(amount, wallet.refund_owed(part.block_id, part.invoice_id))
-    movements = [_loss("dispute_lost_refund", refund, part, dispute, on)] if refund else []
+    # Of all its parts: one refund must not be taken for another.
+    refunds = sum(wallet.refund_owed(each.block_id, each.invoice_id) for each in dispute.parts)
+    owed_on = wallet.owed_from("refunds_payable", dispute.currency, refunds, on)
+    movements = [_loss("dispute_lost_refund", refund, part, dispute, owed_on)] if refund else []
     amount -= refund
     if part.block_id is not None:
         kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")

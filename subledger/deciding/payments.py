@@ -67,6 +67,10 @@ class Receivable(msgspec.Struct, frozen=True, kw_only=True):
         """The day on which the receivable began."""
         return self.of.opened_on if isinstance(self.of, Block) else self.of.invoiced_on
 
+    def owed_from(self, amount: int) -> date:
+        """The day from which an amount of it is owed."""
+        return self.of.owed_from(amount) if isinstance(self.of, Block) else self.of.invoiced_on
+
     def movement(self, kind: str, amount: int, on: date, *, processor: str | None = None) -> Movement:
         """A movement of the receivable."""
         block, invoice = self.block, self.invoice
@@ -151,14 +155,14 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
             remaining -= part
     waits = remaining + sum(movement.amount_minor for movement in later)
     if waits:
-        movements.append(_money(unapplied, waits, currency, dates, processor=data.processor))
+        movements.append(_money(unapplied, waits, currency, received_on, processor=data.processor))
     movements += later
     if currency != data.currency:
         movements.append(exchanged(-settled, currency, dates, processor=data.processor))
         movements.append(exchanged(arrived, data.currency, dates, processor=data.processor))
     fee = minor(data.fee, data.currency, "fee")
     if fee:
-        movements.append(_money("processing_fee", fee, data.currency, dates, processor=data.processor))
+        movements.append(_money("processing_fee", fee, data.currency, received_on, processor=data.processor))
     return decision(context, movements)
 
 
@@ -177,17 +181,17 @@ def _money(
     kind: str,
     amount: int,
     currency: str,
-    dates: Dates,
+    on: date,
     *,
     processor: str | None = None,
     invoice_id: str | None = None,
     of: RefundOwed | None = None,
 ) -> Movement:
-    """A movement of money on the day of the event, whatever the block; ``of``: a refund that it pays."""
+    """A movement of money on a day, whatever the block; ``of``: a refund that it pays."""
     return Movement(
         kind=kind,
         amount_minor=amount,
-        accounting_date=dates.on(),
+        accounting_date=on,
         currency=currency,
         processor=processor,
         block_id=None if of is None else of.block_id,
@@ -210,10 +214,12 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
     )
     owed = sum(receivable.open_minor for receivable in receivables)
     at_most(amount, owed, data.currency, errors.ExceedsReceivable, "the amount exceeds the open receivable")
-    movements = []
+    movements, applied = [], 0
     for receivable in receivables:
         for on, part in _parts_by_day(receivable, amount):
-            movements.append(receivable.movement("payment_applied", part, dates.on(on, payment.received_on)))
+            applied += part
+            on = wallet.owed_from("customer_balance", data.currency, applied, dates.on(on, payment.received_on))
+            movements.append(receivable.movement("payment_applied", part, on))
             amount -= part
     return decision(context, movements)
 
@@ -221,7 +227,8 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
 def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, dates: Dates) -> Decision:
     """Pays money back: refunds owed first, then unapplied payments.
 
-    A refund that names a payment or a block pays what is owed of it and no other: nothing more than was received.
+    A refund that names a payment or a block pays what is owed of it and no other: nothing more than was received. It is
+    not dated before the day from which that is owed, or was received.
     """
     data = event.data
     payment: Payment | None = None
@@ -248,15 +255,18 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
     )
     processor = data.processor if data.processor is not None or payment is None else payment.processor
     kind = _REFUNDED[processor is not None]
-    movements = []
+    paid: list[Movement] = []
+    owed_on = wallet.owed_from("refunds_payable", data.currency, min(amount, total), dates.on())
     for refund in owed if payment is not None or block is not None else _together(owed):
         part = min(amount, refund.amount_minor)
         if part:
-            movements.append(_money(kind, part, data.currency, dates, processor=processor, of=refund))
+            paid.append(_money(kind, part, data.currency, owed_on, processor=processor, of=refund))
             amount -= part
+    movements = paid
     if amount:
-        movements.append(_money("balance_refunded", amount, data.currency, dates))
-        movements.append(_money(kind, amount, data.currency, dates, processor=processor))
+        received_on = wallet.owed_from("customer_balance", data.currency, amount, dates.on())
+        movements.append(_money("balance_refunded", amount, data.currency, received_on))
+        movements.append(_money(kind, amount, data.currency, received_on, processor=processor))
     movements += refund_fee(data, processor, dates)
     return decision(context, movements)
 
@@ -301,7 +311,7 @@ def bill_overage(wallet: Wallet, event: Event[OverageBilled], context: Context, 
     at_most(amount, unbilled, data.currency, errors.ExceedsOverage, "the amount exceeds the unbilled overage")
     tax = minor(data.tax, data.currency, "tax")
     if tax:
-        movements.append(_money("overage_tax", tax, data.currency, dates, invoice_id=data.invoice_id))
+        movements.append(_money("overage_tax", tax, data.currency, dates.on(), invoice_id=data.invoice_id))
     return decision(context, movements)
 
 
@@ -359,14 +369,15 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
         part_tax = min(tax, most)
         unpaid = min(part, receivable.open_minor)
         tax_unpaid = min(part_tax, receivable.open_minor - unpaid)
-        for kind, piece in (
-            ("memo_unpaid", unpaid),
-            ("memo_paid", part - unpaid),
-            ("tax_reversed_unpaid", tax_unpaid),
-            ("tax_reversed_paid", part_tax - tax_unpaid),
+        began_on, owed_on = dates.on(receivable.began_on), dates.on(receivable.owed_from(unpaid + tax_unpaid))
+        for kind, piece, on in (
+            ("memo_unpaid", unpaid, owed_on),
+            ("memo_paid", part - unpaid, began_on),
+            ("tax_reversed_unpaid", tax_unpaid, owed_on),
+            ("tax_reversed_paid", part_tax - tax_unpaid, began_on),
         ):
             if piece:
-                movements.append(receivable.movement(kind, piece, dates.on(receivable.began_on)))
+                movements.append(receivable.movement(kind, piece, on))
         tax -= part_tax
     return decision(context, movements)
 

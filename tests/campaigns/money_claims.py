@@ -293,6 +293,20 @@ class Books:
             )
         )  # fmt: skip
 
+    def _spared(self, role: str, payer: str, currency: str, day: date, amount: int) -> date:
+        """The first day from which on every view of what is owed to a customer can spare this amount."""
+        moved = [
+            (e.day, e.amount * ((e.credit == role) - (e.debit == role)))
+            for e in self.entries
+            if e.currency == currency
+            and ((e.credit, e.credit_customer) == (role, payer) or (e.debit, e.debit_customer) == (role, payer))
+        ]
+        found = self._open(day)
+        for d in sorted({d for d, _ in moved if d > found}, reverse=True):
+            if sum(n for x, n in moved if x < d) < amount:
+                return d
+        return found
+
     def _lowest(self, b: Block, day: date, credits: int, value: int) -> date:
         """The first day from which on every view of the block can spare these credits and this value."""
         candidates = sorted({day, *(d for d, _, _ in b.days if d > day)})

@@ -57,7 +57,8 @@ class MoneyModel(Credits):
             raise Refused("refused")
         done = 0
         for b, part, on in self._settle(p, targets, amount, day):
-            self._post(max(on, p.day), "customer_balance", "accounts_receivable", part, b)
+            on = self._spared("customer_balance", p.payer, p.currency, max(on, p.day), part)
+            self._post(on, "customer_balance", "accounts_receivable", part, b)
             done += part
         if done < amount:
             raise Refused("refused")
@@ -137,13 +138,15 @@ class MoneyModel(Credits):
         default = theirs[0].processor if "payment_id" in data else None
         where = "processor_clearing" if data.get("processor", default) else "cash"
         left = amount
+        owed_on = self._spared("refunds_payable", payer, currency, day, min(owed, amount))
         for b, id in sources:
             part = min(left, b.owed[id])
             b.owed[id] -= part
             left -= part
             if id in self.payments:
                 self.payments[id].back += part
-            self._post(day, "refunds_payable", where, part, b)
+            self._post(owed_on, "refunds_payable", where, part, b)
+        day = self._spared("customer_balance", payer, currency, day, left)
         for p in theirs:
             part = min(left, p.unapplied)
             p.unapplied -= part
@@ -302,6 +305,7 @@ class MoneyModel(Credits):
             assert d.payment
             self.payments[d.payment].unapplied -= balance
             self.payments[d.payment].back += balance
+            day = self._spared("customer_balance", d.payer, d.currency, day, balance)
             self._post(day, "customer_balance", "disputes_receivable", balance, **of)
 
     # --- undoing --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from subledger.balance_days import DayAmounts
 from subledger.billing_documents import (
     BillingDocument,
     Dispute,
@@ -44,6 +45,7 @@ class StoredWallet(
     standings: Standings = {}
     refunds_owed: RefundsOwed = ()
     balance_held: dict[str, int] = {}
+    balance_days: dict[str, DayAmounts] = {}
 
 
 _wallet = msgspec.json.Decoder(StoredWallet)
@@ -101,6 +103,7 @@ def _stored_wallet(wallet: Wallet) -> StoredWallet:
         standings=wallet.standings,
         refunds_owed=wallet.refunds_owed,
         balance_held=wallet.balance_held,
+        balance_days=wallet.balance_days,
     )
 
 
@@ -131,6 +134,7 @@ def decode_wallet(text: str, blocks: Iterable[str] = (), overages: Iterable[str]
         standings=stored.standings,
         refunds_owed=stored.refunds_owed,
         balance_held=stored.balance_held,
+        balance_days=stored.balance_days,
     )
 
 

@@ -1,0 +1,49 @@
+"""Balances owed to a customer by day: the first day on which an amount can be taken off them.
+
+A view of a day has the entries dated through that day. Money may be paid back, or applied, with an earlier date than
+that of what is owed. So a wallet remembers by day what came to be owed and what was taken off.
+
+Owns: these amounts, and how long they are remembered. Does not own: the balances (wallet), on which facts a date
+depends besides (deciding). Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+
+DayAmounts = tuple[tuple[date, int], ...]
+"""What was added to a balance (positive) and taken off it, in order of day, one amount a day."""
+
+OWED_ROLES: Final = ("customer_balance", "refunds_payable")
+"""The balances that are remembered by day. A receivable is, by block and invoice."""
+
+
+def with_amount(days: DayAmounts, on: date, amount: int, *, balance: int, closed_through: date | None) -> DayAmounts:
+    """The amounts by day with one more; ``balance`` is what is owed after it.
+
+    Of a balance of zero nothing is remembered: what earlier views have of it is not less than nothing. Days of closed
+    months are put together on the last one that added something, as less may have been owed before.
+    """
+    if not balance:
+        return ()
+    same = sum(moved for day, moved in days if day == on)
+    days = tuple(sorted([*(of_day for of_day in days if of_day[0] != on), (on, same + amount)]))
+    days = tuple(of_day for of_day in days if of_day[1])
+    closed = [of_day for of_day in days if closed_through is not None and of_day[0] <= closed_through]
+    gains = [day for day, moved in closed if moved > 0]
+    if len(closed) < 2 or not gains:
+        return days
+    together = sum(moved for _, moved in closed)
+    return (*(((gains[-1], together),) if together else ()), *days[len(closed) :])
+
+
+def first_day_with(days: DayAmounts, *, on: date, balance: int, amount: int) -> date:
+    """The first day from ``on`` from which at least ``amount`` is owed in every view; ``balance`` is owed after all."""
+    for day, moved in reversed(days):
+        if day <= on:
+            break
+        balance -= moved
+        if balance < amount:
+            return day
+    return on
