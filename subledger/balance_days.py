@@ -13,7 +13,7 @@ from datetime import date
 from typing import Final
 
 DayAmounts = tuple[tuple[date, int], ...]
-"""What was added to a balance (positive) and taken off it, in order of day, one amount a day."""
+"""Amounts added to a balance (positive) or taken off it, in order of day, one a day."""
 
 OWED_ROLES: Final = ("customer_balance", "refunds_payable")
 """The balances that are remembered by day. A receivable is, by block and invoice."""
