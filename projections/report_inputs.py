@@ -40,6 +40,9 @@ class EntryTotal(msgspec.Struct, frozen=True, kw_only=True):
     credits: Decimal
 
 
+DIMENSION: Final = "dimension."
+"""Prefix of the properties that are the company's own dimensions."""
+
 KEYS: Final = {
     None: "''",
     "product": "d.product",
@@ -49,7 +52,15 @@ KEYS: Final = {
     "cohort": "d.pool || chr(31) || d.cohort",
     "customer": "coalesce(t.customer, '')",
 }
-"""The properties by which totals can be grouped, each with its SQL expression."""
+"""The properties by which totals can be grouped, each with its SQL expression; besides them own dimensions."""
+
+
+def key_of(by: str | None) -> str:
+    """The SQL expression of a property by which totals of blocks are grouped; an own dimension is that of the block."""
+    if by is not None and by.startswith(DIMENSION):
+        return "coalesce(nullif(d.own, '')::jsonb ->> :dimension, '')"
+    return KEYS[by]
+
 
 _FROM_DAYS: Final = """
     SELECT accounting_date, policy, kind, currency, unit, dimension_set, NULL AS customer, credits,
@@ -108,7 +119,9 @@ def totals(
         source = _FROM_DAYS
         day, first = recorded_before(view)
         parameters |= {"day": day, "first": first}
-    rows = view.connection.execute(text(TOTALS.format(key=KEYS[by], source=source)), parameters)
+    if by is not None:
+        parameters["dimension"] = by.removeprefix(DIMENSION)
+    rows = view.connection.execute(text(TOTALS.format(key=key_of(by), source=source)), parameters)
     return [
         EntryTotal(
             month=None if row.month is None else Period.of(row.month),

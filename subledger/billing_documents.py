@@ -21,7 +21,10 @@ from subledger.money import share
 class Overage(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"accounting_date": "booked_on"}
 ):
-    """Usage beyond the credits, recorded at ``position``. ``settled`` credits are invoiced or paid by a purchase."""
+    """Usage beyond the credits, recorded at ``position``. ``settled`` credits are invoiced or paid by a purchase.
+
+    ``dimensions`` are the company's own, of the usage.
+    """
 
     position: int
     unit: str
@@ -37,6 +40,7 @@ class Overage(
     settled: Decimal = ZERO
     settled_minor: int = 0
     settled_by: tuple[str, ...] = ()
+    dimensions: str = ""
 
     @property
     def open(self) -> Decimal:

@@ -106,6 +106,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     its expiry was last moved or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages and
     escheats; ``lapses`` has the credits that expired, by the day of their breakage.
 
+    ``dimensions`` are the company's own, of its purchase (own_dimensions).
+
     If it was repriced, ``segment`` is the one that holds now, and ``earlier`` has those before.
     """
 
@@ -163,6 +165,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     origin: str | None = None
     payer: str | None = None
     handed: tuple[tuple[str, str], ...] = ()
+    dimensions: str = ""
 
     @property
     def refundable_dimension(self) -> str:

@@ -30,6 +30,8 @@ _entry_head = Struct(">HHqqiii").pack
 NULL: Final = b"\x00"
 _COHORT: Final = b"\x02"
 _REFUNDABLE: Final = b"\x03"
+_OWN: Final = b"\x04"
+_OF_USAGE: Final = b"\x05"
 _PRESENT: Final = tuple(b"\x01" + _length(size) for size in range(512))
 
 
@@ -62,6 +64,10 @@ def _dimensions(of: Dimensions) -> bytes:
     later = _COHORT + _text(of.cohort) if of.cohort else b""
     if of.refundable:
         later += _REFUNDABLE + _text(of.refundable)
+    if of.own:
+        later += _OWN + _text(of.own)
+    if of.usage:
+        later += _OF_USAGE + _text(of.usage)
     return _text(of.product) + _text(of.credit_kind) + _text(of.pool) + later + _text(of.processor)
 
 

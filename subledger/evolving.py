@@ -34,6 +34,7 @@ from subledger.events.data import (
 from subledger.events.envelope import Event
 from subledger.evolving_documents import remember_document
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
+from subledger.own_dimensions import text_of
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
 
@@ -340,6 +341,7 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
         due_at=data.due_at,
         cancellable=data.cancellable,
         receivable_minor=movement.amount_minor,
+        dimensions=text_of(data.dimensions),
     )
 
 
@@ -417,6 +419,7 @@ def _with_new_overage(wallet: Wallet, event: Event, movement: Movement, position
         amount_minor=movement.amount_minor,
         accounting_date=movement.accounting_date,
         backfill=movement.backfill,
+        dimensions=text_of(data.dimensions),
     )
     return replace(wallet, overages=wallet.overages.with_value(overage), carry={**wallet.carry, data.currency: carry})
 

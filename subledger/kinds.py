@@ -21,6 +21,7 @@ import msgspec
 
 from subledger.accounts import Side
 from subledger.blocks import ZERO
+from subledger.own_dimensions import of_role
 
 MONETARY_ROLES: Final = (
     "cash", "processor_clearing", "disputes_receivable", "accounts_receivable", "unbilled_receivable",
@@ -398,7 +399,9 @@ class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
     """Dimensions of a total besides the account. Empty text if one does not apply.
 
     ``refundable`` is ``"true"`` for entries of a refundable block, which is owed back in money; empty for all others,
-    and for the entries of a block that was opened before entries had this dimension.
+    and for the entries of a block that was opened before entries had this dimension. ``own`` are the company's own
+    dimensions of the block, ``usage`` those of the usage that the entry recognises, if they are others; both as the
+    text of ``own_dimensions``, which says what each line has of them.
     """
 
     product: str = ""
@@ -407,6 +410,12 @@ class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
     processor: str = ""
     cohort: str = ""
     refundable: str = ""
+    own: str = ""
+    usage: str = ""
+
+    def own_of(self, role: str) -> str:
+        """The company's own dimensions of a line of this role."""
+        return of_role(role, self.own, self.usage)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):

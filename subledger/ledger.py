@@ -31,7 +31,8 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``closed_through`` is the last day of the last closed period; ``open_cut`` the number that entries recorded now
     carry; ``policy`` and ``mapping`` count the adoptions, from 1. A ``sandbox`` has a ``clock`` of its own, which
     ``clock.set`` sets; that of a real ledger is None, for its now is the database's. ``accounting_rules`` is the
-    version of the rules that the ledger has adopted.
+    version of the rules that the ledger has adopted. ``dimensions`` are the names of the company's own dimensions, in
+    the order in which they were added.
     """
 
     ledger: str
@@ -48,12 +49,18 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rate_max_age_days: int = own_data.RATE_MAX_AGE_DAYS
     sandbox: bool = False
     accounting_rules: int = 1
+    dimensions: tuple[str, ...] = ()
     clock: datetime | None = None
     open_cut: int = 1
 
     def stored(self, name: str) -> Any:
-        """A setting as its column holds it: what needs a second person as canonical JSON."""
-        return canonical(self.approvals.document) if name == "approvals" else getattr(self, name)
+        """A setting as its column holds it: what needs a second person, and names of dimensions, as canonical JSON."""
+        match name:
+            case "approvals":
+                return canonical(self.approvals.document)
+            case "dimensions":
+                return canonical(list(self.dimensions))
+        return getattr(self, name)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -81,6 +88,7 @@ def state_of(ledger: str, *settings: Any) -> LedgerState:
     """A ledger's state from its row's ``SETTINGS``, as ``stored`` has given them."""
     named = dict(zip(SETTINGS, settings, strict=True))
     named["approvals"] = own_data.Approvals.model_validate_json(named["approvals"])
+    named["dimensions"] = msgspec.json.decode(named["dimensions"], type=tuple[str, ...])
     return LedgerState(ledger=ledger, **named)
 
 
@@ -104,6 +112,8 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 sandbox=data.sandbox,
                 # Settings may be recorded that were requested before an upgrade: the rules never go back.
                 accounting_rules=max(state.accounting_rules, data.accounting_rules),
+                # Nor are names of dimensions taken back that were added meanwhile.
+                dimensions=(*state.dimensions, *(name for name in data.dimensions if name not in state.dimensions)),
             )
         case own_data.ClockSet() as data:
             return replace(state, clock=data.clock)

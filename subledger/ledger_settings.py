@@ -5,7 +5,7 @@ Owns: these rules. Does not own: how settings are requested (api), the effect of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import msgspec
 
 from subledger.errors import InvalidValue, LedgerExists, SettingFixed, UnknownCurrency
 from subledger.events.envelope import Event, format_time, read_data
+from subledger.events.fields import DIMENSION, MAX_DIMENSIONS
 from subledger.events.own_data import FUTURE_TOLERANCE, RATE_MAX_AGE_DAYS, Approvals
 from subledger.kinds import Rules
 from subledger.ledger import ACCOUNTING_RULES, LedgerState
@@ -23,6 +24,11 @@ from subledger.posting import DEFAULT_POLICY, Policy
 from subledger.withdrawn_currencies import WITHDRAWN
 
 _MAX_RATE_AGE_DAYS: Final = 366
+_BUILT_IN: Final = (
+    "role", "account", "name", "product", "credit_kind", "refundable", "pool", "cohort", "processor", "currency",
+    "unit", "customer", "block_id", "kind",
+)  # fmt: skip
+"""Names that are no own dimension, because entries and account mappings have them already."""
 _IN_A_LEDGER_ID: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -44,10 +50,11 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     rate_max_age_days: int = RATE_MAX_AGE_DAYS
     sandbox: bool = False
     clock: datetime | None = None
+    dimensions: tuple[str, ...] = ()
 
 
 class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of settings. None keeps a setting.
+    """A change of settings. None keeps a setting. ``dimensions`` are names that are added.
 
     ``approvals`` has the changed fields of ``Approvals`` as plain JSON; here None removes a limit.
     """
@@ -61,6 +68,7 @@ class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
     rate_max_age_days: int | None = None
     sandbox: bool | None = None
     approvals: Mapping[str, Any] = {}
+    dimensions: tuple[str, ...] = ()
 
 
 def check_settings(ledger: str, settings: LedgerSettings) -> None:
@@ -82,6 +90,7 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
         settings.rate_max_age_days,
     )
     settings.approvals.check()
+    _check_dimensions(settings.dimensions)
     if settings.clock is not None and not settings.sandbox:
         raise InvalidValue(
             "only a sandbox ledger has its own clock; leave `clock` out, or create a sandbox",
@@ -137,6 +146,32 @@ def _check_changeable(
         )
 
 
+def _check_dimensions(names: Sequence[str]) -> None:
+    """Checks the names of the company's own dimensions. Raises InvalidValue naming the first fault."""
+    for name in names:
+        if not DIMENSION.fullmatch(name):
+            raise InvalidValue(
+                f"{name[:60]!r} is not a name of a dimension",
+                field="dimensions",
+                expected="a lower-case letter, then at most 39 of these, digits and underscores, such as department",
+                found=name[:60],
+            )
+        if name in _BUILT_IN:
+            raise InvalidValue(
+                f"{name} is a dimension of every ledger; choose another name",
+                field="dimensions",
+                expected=f"none of {', '.join(_BUILT_IN)}",
+                found=name,
+            )
+    if len(set(names)) != len(names) or len(names) > MAX_DIMENSIONS:
+        raise InvalidValue(
+            f"a ledger has at most {MAX_DIMENSIONS} dimensions of its own, each once, and they are never removed",
+            field="dimensions",
+            expected=f"at most {MAX_DIMENSIONS} different names",
+            found=", ".join(names)[:200],
+        )
+
+
 def founding_events(
     ledger: str,
     settings: LedgerSettings,
@@ -164,6 +199,7 @@ def founding_events(
         rate_max_age_days=settings.rate_max_age_days,
         sandbox=settings.sandbox,
         accounting_rules=ACCOUNTING_RULES,
+        dimensions=settings.dimensions,
     )
     events = [
         ledger_configured(founded, number=1, at=at, by=by),
@@ -189,6 +225,7 @@ def check_same_settings(settings: LedgerSettings, state: LedgerState, *, name: s
         future_tolerance=state.future_tolerance,
         rate_max_age_days=state.rate_max_age_days,
         sandbox=state.sandbox,
+        dimensions=state.dimensions,
     )
     wanted = msgspec.structs.replace(settings, entity=settings.entity or state.ledger, clock=None)
     policy = settings.policy
@@ -238,7 +275,9 @@ def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
         approvals=approvals,
         future_tolerance=state.future_tolerance if change.future_tolerance is None else change.future_tolerance,
         rate_max_age_days=state.rate_max_age_days if change.rate_max_age_days is None else change.rate_max_age_days,
+        dimensions=(*state.dimensions, *(name for name in change.dimensions if name not in state.dimensions)),
     )
+    _check_dimensions(after.dimensions)
     _check_changeable(
         after.entity, after.on_shortfall, after.late_usage, after.future_tolerance, after.rate_max_age_days
     )

@@ -42,6 +42,7 @@ def ledger_configured(
         **({"rate_max_age_days": age} if (age := state.rate_max_age_days) != RATE_MAX_AGE_DAYS else {}),
         **({"sandbox": True} if state.sandbox else {}),
         **({"accounting_rules": state.accounting_rules} if state.accounting_rules != 1 else {}),
+        **({"dimensions": list(state.dimensions)} if state.dimensions else {}),
     }
     if replaces is None or replaces == state.approvals:
         return _event("ledger.configured", number, at, data, by=by)

@@ -28,6 +28,7 @@ from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, KINDS, YOUNGER_KINDS, AccountPair, Dimensions, Entry, Kind, Rules, effect
 from subledger.ledger import LedgerState
+from subledger.own_dimensions import of_usage_alone, text_of
 from subledger.text.toml_text import read_toml
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -246,10 +247,10 @@ def _entry(
     customer = movement.customer or (event.customer if movement.kind != "breakage_estimate" else None)
     wallet = wallets.get(customer) if customer is not None else None
     usage = event.data if isinstance(event.data, CreditsConsumed) else None
-    unit, credit_kind, refundable = None, "", ""
+    unit, credit_kind, refundable, own = None, "", "", ""
     if movement.block_id is not None and customer is not None:
         block = _block_of(movement.block_id, customer, event, decision, wallets)
-        credit_kind, refundable = block.credit_kind, block.refundable_dimension
+        credit_kind, refundable, own = block.credit_kind, block.refundable_dimension, block.dimensions
         unit = block.unit if movement.credits else None
     elif movement.credits and wallet is not None:
         overage = wallet.overage(movement.overage_position) if movement.overage_position is not None else None
@@ -260,6 +261,9 @@ def _entry(
             f"{movement.kind} of {movement.amount_minor} cannot be {functional} in the functional currency"
         )
     product = movement.product or (usage.product if usage is not None else None)
+    of_usage = movement.dimensions or ""
+    if usage is not None and usage.dimensions and KIND_BY_NAME[movement.kind].is_usage:
+        of_usage = of_usage_alone(own, text_of(usage.dimensions))
     return Entry(
         number=number,
         policy=movement.policy or decision.policy,
@@ -275,6 +279,13 @@ def _entry(
         effective_date=effective,
         cut=before.open_cut,
         dimensions=_dimensions(
-            product or "", credit_kind, movement.pool or "", movement.processor or "", movement.cohort or "", refundable
+            product or "",
+            credit_kind,
+            movement.pool or "",
+            movement.processor or "",
+            movement.cohort or "",
+            refundable,
+            own,
+            of_usage if of_usage != own else "",
         ),
     )

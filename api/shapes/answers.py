@@ -134,6 +134,7 @@ def ledger(head: LedgerHead, policy: str) -> JsonObject:
         "future_tolerance": state.future_tolerance,
         "rate_max_age_days": state.rate_max_age_days,
         "accounting_rules": state.accounting_rules,
+        "dimensions": list(state.dimensions),
         "sandbox": state.sandbox,
         "clock": None if state.clock is None else format_time(state.clock),
         "closed_through": state.closed_through.isoformat() if state.closed_through else None,

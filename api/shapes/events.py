@@ -11,6 +11,7 @@ from projections.reads.recorded_by import person_of
 from subledger.events.envelope import format_time
 from subledger.kinds import Entry, Rules
 from subledger.money import format_credits, format_minor
+from subledger.own_dimensions import pairs_of
 from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
 
 
@@ -38,6 +39,7 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObj
         "cohort": entry.dimensions.cohort or None,
         "processor": entry.dimensions.processor or None,
         "refundable": bool(entry.dimensions.refundable),
+        "own_dimensions": dict(pairs_of(entry.dimensions.own_of(item.account))),
     }
 
 

@@ -25,6 +25,7 @@ from projections.journals.reversing import Reversed
 from projections.reads.last_change import LastChange
 from subledger.events.envelope import format_time
 from subledger.money import format_minor
+from subledger.own_dimensions import pairs_of
 from subledger.store.reading.queries import AnyConnection
 
 
@@ -74,6 +75,7 @@ def exported_line(line: JournalLine, functional_currency: str) -> JsonObject:
         "pool": line.pool or None,
         "processor": line.processor or None,
         "refundable": bool(line.refundable),
+        "own_dimensions": dict(pairs_of(line.own)),
         "entries": line.entries,
     }
 
@@ -172,6 +174,7 @@ def _line(posted: DocumentSet, document: Document, line: DocumentLine, functiona
         "pool": line.pool or None,
         "processor": line.processor or None,
         "refundable": bool(line.refundable),
+        "own_dimensions": dict(pairs_of(line.own)),
         "customer": line.customer or None,
         "block_id": line.block_id or None,
         "entries": sum(posted.pairs[index].entries for index in line.pairs),

@@ -23,6 +23,7 @@ from api.shapes.answers import JsonObject
 from projections.close.period_history import periods_behind
 from projections.forecast import forecast
 from projections.report import Column, MakeReport, Report, ReportRequest, Table, Tie
+from projections.report_inputs import DIMENSION
 from projections.reports import accounts as account_reports
 from projections.reports import breakage_pools, clearing, performance, receivables, rollforward, statement, waterfall
 from subledger.errors import InvalidValue, MissingField, UnknownReport
@@ -36,7 +37,7 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
     """A report of the registry.
 
     ``takes`` are its parameters (of PARAMETERS) besides the view. ``needs`` are the required ones. ``by`` are the
-    properties by which its rows can be grouped.
+    properties by which its rows can be grouped; if there are any, its own dimensions (``dimension.NAME``) are, too.
     """
 
     make: MakeReport
@@ -52,7 +53,8 @@ REPORTS: Final[dict[str, Offered]] = {
     "trial-balance": Offered(
         make=account_reports.trial_balance,
         description="Trial balance: debits, credits and balance of every account.",
-        takes=("to",),
+        takes=("to", "by"),
+        by=account_reports.TOLD_APART_BY,
     ),
     "summary": Offered(
         make=account_reports.summary,
@@ -139,6 +141,7 @@ def answer(
     as_of = query.as_of or request.to_date
     with service.view(ledger, as_of=as_of, known_at=query.known_at, customer=request.customer) as view:
         check_range(request, view)
+        check_dimension(request, view)
         made = report.make(view, request)
         yield msgspec.structs.replace(made, tables=(*made.tables, periods_behind(view, request))), view, request
 
@@ -157,11 +160,12 @@ def read_query(name: str, report: Offered, query: ReportQuery) -> ReportRequest:
         if given[parameter] is None and parameter in report.needs:
             raise MissingField(f"report {name} needs the parameter {parameter}", field=parameter, expected=parameter)
     by = None if query.by == "none" else query.by
-    if by is not None and by not in report.by:
+    if by is not None and by not in report.by and not (report.by and by.startswith(DIMENSION)):
+        known = (*report.by, f"{DIMENSION}NAME") if report.by else ()
         raise InvalidValue(
-            f"report {name} cannot be grouped by {by[:80]}; it can be grouped by: {', '.join(report.by) or 'nothing'}",
+            f"report {name} cannot be grouped by {by[:80]}; it can be grouped by: {', '.join(known) or 'nothing'}",
             field="by",
-            expected=", ".join(("none", *report.by)),
+            expected=", ".join(("none", *known)),
             found=by[:80],
         )
     return ReportRequest(
@@ -187,6 +191,19 @@ def read_day(text: str | None, field: str, *, last: bool) -> date | None:
     raise InvalidValue(
         f"`{field}` is neither a day nor a month", field=field, expected="YYYY-MM-DD or YYYY-MM", found=text[:40]
     )
+
+
+def check_dimension(request: ReportRequest, view: View) -> None:
+    """Checks that a ledger has the own dimension by which a report is grouped. Raises InvalidValue."""
+    by = request.by or ""
+    names = view.settings.dimensions
+    if by.startswith(DIMENSION) and by.removeprefix(DIMENSION) not in names:
+        raise InvalidValue(
+            f"ledger {view.ledger} has no dimension {by.removeprefix(DIMENSION)[:80]}",
+            field="by",
+            expected=", ".join(f"{DIMENSION}{name}" for name in names) or "none: the ledger has no own dimensions",
+            found=by[:80],
+        )
 
 
 def check_range(request: ReportRequest, view: View) -> None:

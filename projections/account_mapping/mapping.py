@@ -1,13 +1,16 @@
 """The account mapping: which GL account of the company's books a role becomes, at export.
 
-A mapping is a list of rows: a role, optionally a product, a credit kind, ``refundable``, a currency and attributes of
-the customer's (``customer.segment``), and the account they go to. An empty cell means any. The most specific row wins:
-a named product counts more than a named credit kind, that more than ``refundable``, that more than a named currency,
-and that more than a named attribute; of several attributes the first in order of name counts most. The row of
-``refundable`` true is for the entries of refundable blocks, that of false for all other entries. A customer without an
-attribute matches an empty cell alone. Columns beyond these are dimensions of the company's own (department, class,
-location); they go with the account into the journals. The cell ``{customer.region}`` of a dimension is what the
-customer has of that attribute; where that is nothing, there is no such dimension.
+A mapping is a list of rows: a role, optionally a product, a credit kind, ``refundable``, a currency, own dimensions of
+purchases and usage (``dimension.department``) and attributes of the customer's (``customer.segment``), and the account
+they go to. An empty cell means any. The most specific row wins: a named product counts more than a named credit kind,
+that more than ``refundable``, that more than a named currency, that more than a named own dimension, and that more than
+a named attribute; of several dimensions or attributes the first in order of name counts most. The row of ``refundable``
+true is for the entries of refundable blocks, that of false for all other entries. A customer without an attribute, and
+a line without an own dimension, matches an empty cell alone.
+
+Columns beyond these are dimensions that go with the account into the journals (department, class, location). The cell
+``{customer.region}`` of such a dimension is what the customer has of that attribute, ``{dimension.department}`` what
+the line has of that own dimension (own_dimensions); where that is nothing, there is no such dimension.
 
 Owns: resolving a role to an account, and the mappings of a ledger. Does not own: adopting one (configuring/
 account_mappings), reading and checking rows (rows), the attributes of customers (customer_attributes,
@@ -27,16 +30,20 @@ import msgspec
 
 from projections.account_mapping.rows import (
     CUSTOMER,
+    DIMENSION,
     KEY_COLUMNS,
     NOT_REFUNDABLE,
     attribute_in,
     attributes_in,
     checked_rows,
+    dimension_in,
     is_dimension,
+    own_dimensions_in,
     read_rows,
 )
 from subledger.errors import IntegrityFault, UnmappedRole
 from subledger.events.envelope import canonical
+from subledger.own_dimensions import pairs_of
 from subledger.periods import Period
 from subledger.store.reading.in_force import EVERYTHING, mapping_rows
 from subledger.store.reading.queries import AnyConnection, rows
@@ -57,9 +64,10 @@ class GLAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Candidate(msgspec.Struct, frozen=True):
-    """A row with its key: the cells of product, credit kind, refundable and currency, then those of attributes."""
+    """A row with its key: the cells of product, credit kind, refundable and currency, own dimensions, attributes."""
 
     cells: tuple[str, ...]
+    own: Attributes
     attributes: Attributes
     row: dict[str, str]
 
@@ -90,12 +98,17 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return attributes_in(self.rows)
 
     @cached_property
+    def own_dimensions(self) -> tuple[str, ...]:
+        """The company's own dimensions of purchases and usage that it depends on, in order of name."""
+        return own_dimensions_in(self.rows)
+
+    @cached_property
     def roles_mapped(self) -> frozenset[str]:
         """The roles that have a row with an empty key: everything posted to them has an account."""
         return frozenset(
             role
             for role, candidates in self._by_role.items()
-            if any(not any(candidate.cells) and not candidate.attributes for candidate in candidates)
+            if any(not (any(one.cells) or one.own or one.attributes) for one in candidates)
         )
 
     @cached_property
@@ -104,16 +117,21 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         found: dict[str, list[_Candidate]] = {}
         for row in self.rows:
             cells = tuple(row.get(column, "") for column in KEY_COLUMNS[1:])
-            named = tuple((name, row[f"{CUSTOMER}{name}"]) for name in self.attributes if f"{CUSTOMER}{name}" in row)
-            found.setdefault(row["role"], []).append(_Candidate(cells, named, row))
+            own = _named(row, DIMENSION, self.own_dimensions)
+            named = _named(row, CUSTOMER, self.attributes)
+            found.setdefault(row["role"], []).append(_Candidate(cells, own, named, row))
         for candidates in found.values():
             candidates.sort(key=self._specificity, reverse=True)
         return found
 
     def _specificity(self, candidate: _Candidate) -> tuple[bool, ...]:
         # No two rows that match tie: equal columns named and equal values in them would be the same key twice.
-        named = dict(candidate.attributes)
-        return (*(bool(cell) for cell in candidate.cells), *(name in named for name in self.attributes))
+        own, named = dict(candidate.own), dict(candidate.attributes)
+        return (
+            *(bool(cell) for cell in candidate.cells),
+            *(name in own for name in self.own_dimensions),
+            *(name in named for name in self.attributes),
+        )
 
     def resolve(
         self,
@@ -124,16 +142,20 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         attributes: Attributes = (),
         *,
         refundable: str = "",
+        own: str = "",
     ) -> GLAccount:
-        """The account of the most specific row that matches. Raises UnmappedRole naming the combination."""
+        """The account of the most specific row that matches. ``own`` are the company's own dimensions of the line.
+
+        Raises UnmappedRole naming the combination.
+        """
         values, wanted = dict(attributes), (product, credit_kind, refundable, currency)
-        for candidate in self._matching(role, *wanted):
+        for candidate in self._matching(role, *wanted, own):
             if all(values.get(name) == value for name, value in candidate.attributes):
-                return _account(candidate.row, values)
-        raise _unmapped((role, *wanted), self.named_for(role, attributes))
+                return _account(candidate.row, values, dict(pairs_of(own)))
+        raise _unmapped((role, *wanted), self.own_for(role, own), self.named_for(role, attributes))
 
     def resolve_for_all(
-        self, role: str, product: str, credit_kind: str, currency: str, *, refundable: str = ""
+        self, role: str, product: str, credit_kind: str, currency: str, *, refundable: str = "", own: str = ""
     ) -> GLAccount:
         """The account for all customers, without dimensions; ``by customer`` if it depends on the customer.
 
@@ -141,23 +163,32 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """
         found: set[tuple[str, str]] = set()
         wanted = (product, credit_kind, refundable, currency)
-        for candidate in self._matching(role, *wanted):
+        for candidate in self._matching(role, *wanted, own):
             found.add((candidate.row["account"], candidate.row.get("name", "")))
             if not candidate.attributes:
                 break
         if not found:
-            raise _unmapped((role, *wanted), ())
+            raise _unmapped((role, *wanted), self.own_for(role, own), ())
         number, name = found.pop() if len(found) == 1 else (BY_CUSTOMER, "")
         return GLAccount(number=number, name=name)
 
     def _matching(
-        self, role: str, product: str, credit_kind: str, refundable: str, currency: str
+        self, role: str, product: str, credit_kind: str, refundable: str, currency: str, own: str
     ) -> Iterator[_Candidate]:
         """The rows that match but for attributes, the most specific first."""
         wanted = (product, credit_kind, refundable or NOT_REFUNDABLE, currency)
+        texts = dict(pairs_of(own))
         for candidate in self._by_role.get(role, ()):
-            if all(cell in ("", value) for cell, value in zip(candidate.cells, wanted, strict=True)):
+            if all(cell in ("", value) for cell, value in zip(candidate.cells, wanted, strict=True)) and all(
+                texts.get(name) == value for name, value in candidate.own
+            ):
                 yield candidate
+
+    def own_for(self, role: str, own: str) -> Attributes:
+        """Those of a line's own dimensions that the key of a row of this role names; empty where it has none."""
+        named = {name for candidate in self._by_role.get(role, ()) for name, _ in candidate.own}
+        texts = dict(pairs_of(own))
+        return tuple((name, texts.get(name, "")) for name in sorted(named))
 
     def named_for(self, role: str, attributes: Attributes) -> Attributes:
         """Those of a customer's attributes that the key of a row of this role names: those its account depends on."""
@@ -165,21 +196,31 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(each for each in attributes if each[0] in named)
 
 
-def _account(row: Mapping[str, str], attributes: Mapping[str, str]) -> GLAccount:
+def _named(row: Mapping[str, str], prefix: str, names: tuple[str, ...]) -> Attributes:
+    return tuple((name, row[f"{prefix}{name}"]) for name in names if f"{prefix}{name}" in row)
+
+
+def _account(row: Mapping[str, str], attributes: Mapping[str, str], texts: Mapping[str, str]) -> GLAccount:
     own = []
     for column, cell in sorted(row.items()):
         if is_dimension(column):
-            attribute = attribute_in(cell)
-            own.append((column, cell if attribute is None else attributes.get(attribute, "")))
+            attribute, dimension = attribute_in(cell), dimension_in(cell)
+            if attribute is not None:
+                own.append((column, attributes.get(attribute, "")))
+            else:
+                own.append((column, cell if dimension is None else texts.get(dimension, "")))
     dimensions = tuple((name, value) for name, value in own if value)
     return GLAccount(number=row["account"], name=row.get("name", ""), dimensions=dimensions)
 
 
-def _unmapped(wanted: tuple[str, str, str, str, str], attributes: Attributes) -> UnmappedRole:
+def _unmapped(wanted: tuple[str, str, str, str, str], own: Attributes, attributes: Attributes) -> UnmappedRole:
     shown = [f"{name} {value}" for name, value in zip(KEY_COLUMNS, wanted, strict=True) if value]
-    shown += [f"{CUSTOMER}{name} {value}" if value else f"no {CUSTOMER}{name}" for name, value in attributes]
+    for prefix, pairs in ((DIMENSION, own), (CUSTOMER, attributes)):
+        shown += [f"{prefix}{name} {value}" if value else f"no {prefix}{name}" for name, value in pairs]
     role, product, credit_kind, refundable, currency = wanted
     facts: dict[str, Any] = {"refundable": refundable} if refundable else {}
+    if own:
+        facts["dimensions"] = dict(own)
     if attributes:
         facts["attributes"] = dict(attributes)
     return UnmappedRole(

@@ -1,8 +1,9 @@
 """The rows of an account mapping: reading a file, checking its rows one by one and against each other.
 
-Columns: the key (role, product, credit_kind, currency, ``refundable`` if it is used, and ``customer.NAME`` for an
-attribute of the customer's), the account and its name, and dimensions of the company's own. A dimension's cell
-``{customer.NAME}`` stands for the customer's value of that attribute.
+Columns: the key (role, product, credit_kind, currency, ``refundable`` if it is used, ``customer.NAME`` for an
+attribute of the customer's, and ``dimension.NAME`` for a dimension of purchases and usage), the account and its name,
+and dimensions that go with the account. The cell ``{customer.NAME}`` of such a dimension stands for the customer's
+value of that attribute, ``{dimension.NAME}`` for the text of the purchase's or the usage's dimension.
 
 A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without: so a file
 that was written here reads as the same rows, whoever opened it meanwhile.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from subledger.accounts import ROLE_BY_NAME
@@ -31,11 +32,14 @@ CREDIT_KINDS: Final = (PAID, PROMOTIONAL, "goodwill", "allocation")
 NOT_REFUNDABLE: Final = "false"
 CUSTOMER: Final = "customer."
 """Prefix of the key columns of attributes."""
+DIMENSION: Final = "dimension."
+"""Prefix of the key columns of the company's own dimensions of purchases and usage."""
 
 _NAME: Final = "[a-z][a-z0-9_]{0,39}"
-_DIMENSION: Final = re.compile(_NAME, re.ASCII)
-_KEY_OF_CUSTOMER: Final = re.compile(rf"customer\.{_NAME}", re.ASCII)
+_COLUMN: Final = re.compile(_NAME, re.ASCII)
+_NAMED_KEY: Final = re.compile(rf"(customer|dimension)\.{_NAME}", re.ASCII)
 _OF_CUSTOMER: Final = re.compile(rf"\{{customer\.({_NAME})\}}", re.ASCII)
+_OF_DIMENSION: Final = re.compile(rf"\{{dimension\.({_NAME})\}}", re.ASCII)
 _MAX_CELL: Final = 200
 
 Row = dict[str, str]
@@ -47,10 +51,30 @@ def attribute_in(cell: str) -> str | None:
     return found[1] if found else None
 
 
+def dimension_in(cell: str) -> str | None:
+    """The company's own dimension that a cell stands for: ``department`` for ``{dimension.department}``; else None."""
+    found = _OF_DIMENSION.fullmatch(cell)
+    return found[1] if found else None
+
+
 def attributes_in(rows: Iterable[Row]) -> tuple[str, ...]:
     """The attributes of customers that rows go by, in their key or in a dimension, in order of name."""
-    names = {column.removeprefix(CUSTOMER) for row in rows for column in row if column.startswith(CUSTOMER)}
-    return tuple(sorted(names | {name for row in rows for cell in row.values() if (name := attribute_in(cell))}))
+    listed = list(rows)
+    return tuple(sorted(_keys(listed, CUSTOMER) | _cells(listed, attribute_in)))
+
+
+def own_dimensions_in(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The company's own dimensions of purchases and usage that rows go by, in order of name."""
+    listed = list(rows)
+    return tuple(sorted(_keys(listed, DIMENSION) | _cells(listed, dimension_in)))
+
+
+def _keys(rows: list[Row], prefix: str) -> set[str]:
+    return {column.removeprefix(prefix) for row in rows for column in row if column.startswith(prefix)}
+
+
+def _cells(rows: list[Row], named: Callable[[str], str | None]) -> set[str]:
+    return {name for row in rows for cell in row.values() if (name := named(cell))}
 
 
 def _fault(message: str, *, field: str, expected: str | None = None, found: str | None = None) -> InvalidMapping:
@@ -69,12 +93,12 @@ def read_rows(csv_text: str) -> tuple[Row, ...]:
 
 
 def _is_column(column: str) -> bool:
-    return bool(column in FIXED_COLUMNS or _DIMENSION.fullmatch(column) or _KEY_OF_CUSTOMER.fullmatch(column))
+    return bool(column in FIXED_COLUMNS or _COLUMN.fullmatch(column) or _NAMED_KEY.fullmatch(column))
 
 
 def is_dimension(column: str) -> bool:
     """Returns True if a column is a dimension that goes with the account into the journals."""
-    return column not in KEY_COLUMNS and column not in FIXED_COLUMNS and not column.startswith(CUSTOMER)
+    return column not in KEY_COLUMNS and column not in FIXED_COLUMNS and not column.startswith((CUSTOMER, DIMENSION))
 
 
 def _check_header(header: list[str]) -> None:
@@ -135,7 +159,9 @@ def checked_rows(placed: Iterable[tuple[str, Mapping[str, str]]]) -> tuple[Row, 
     checked = [(label, _check_row(label, given)) for label, given in placed]
     if not checked:
         raise _fault("the mapping has no rows", field="rows", expected="a row for every role in use")
-    keys = (*KEY_COLUMNS, *(f"{CUSTOMER}{name}" for name in attributes_in(row for _, row in checked)))
+    listed = [row for _, row in checked]
+    named = [f"{CUSTOMER}{name}" for name in attributes_in(listed)]
+    keys = (*KEY_COLUMNS, *(f"{DIMENSION}{name}" for name in own_dimensions_in(listed)), *named)
     labels: dict[tuple[str, ...], str] = {}
     result: dict[tuple[str, ...], Row] = {}
     for label, row in checked:
@@ -199,14 +225,14 @@ def _check_row(label: str, given: Mapping[str, str]) -> Row:
 
 
 def _check_references(label: str, row: Row) -> None:
-    """Checks that a cell ``{customer.NAME}`` names an attribute and is the whole cell of a dimension."""
+    """Checks that ``{customer.NAME}`` or ``{dimension.NAME}`` names something and is the whole cell of a dimension."""
     for column, cell in row.items():
-        if not cell.startswith("{customer"):
+        if not cell.startswith(("{customer", "{dimension")):
             continue
-        if not is_dimension(column) or attribute_in(cell) is None:
+        if not is_dimension(column) or not (attribute_in(cell) or dimension_in(cell)):
             raise _fault(
                 f"{label}: {column} cannot be {cell[:60]}",
                 field=column,
-                expected="{customer.NAME} alone in the cell of a dimension",
+                expected="{customer.NAME} or {dimension.NAME} alone in the cell of a dimension",
                 found=cell,
             )

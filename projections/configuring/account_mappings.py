@@ -36,14 +36,15 @@ def adopt_mapping(
 
     So a journal made later for an earlier month still has that month's chart. Returns False, and records nothing, if it
     was adopted last, from the same month. Raises InvalidMapping naming every role that the ledger's policies can post
-    to and that has no row without narrower keys (product, credit kind, refundable, currency, customer attributes), and
-    UnknownLedger.
+    to and that has no row without narrower keys (product, credit kind, refundable, currency, own dimensions, customer
+    attributes), and every own dimension that the ledger does not have; UnknownLedger.
     """
     first = None if valid_from is None else str(valid_from)
 
     def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
         if (mapping.content_hash, first) in rows(connection, LAST_MAPPING, {"ledger": ledger}):
             return []
+        _check_own_dimensions(state, mapping)
         _check_complete(connection, state, mapping)
         return [
             mapping_adopted(
@@ -61,6 +62,19 @@ def adopt_mapping(
     return bool(outcomes)
 
 
+def _check_own_dimensions(state: LedgerState, mapping: AccountMapping) -> None:
+    """Raises InvalidMapping if a mapping goes by an own dimension that the ledger does not have."""
+    unknown = [name for name in mapping.own_dimensions if name not in state.dimensions]
+    if unknown:
+        raise InvalidMapping(
+            f"the mapping goes by dimension.{unknown[0]}, and ledger {state.ledger} has no dimension {unknown[0]}; "
+            f"add it first: `subledger ledger configure {state.ledger} --dimension {unknown[0]}`",
+            field=f"dimension.{unknown[0]}",
+            expected=f"one of: {', '.join(state.dimensions) or 'none'}",
+            found=unknown[0],
+        )
+
+
 def _check_complete(connection: WriteConnection, state: LedgerState, mapping: AccountMapping) -> None:
     mapped = mapping.roles_mapped
     missing = [role for (role,) in rows(connection, ROLES_POSTED, {"ledger": state.ledger}) if role not in mapped]
@@ -68,7 +82,7 @@ def _check_complete(connection: WriteConnection, state: LedgerState, mapping: Ac
         raise InvalidMapping(
             f"the mapping has no row, or only rows with narrower keys, for {', '.join(missing)}: ledger {state.ledger} "
             "can post to these roles, and its months could not be closed; add a row for each of them in which product, "
-            "credit_kind, refundable, currency and customer attributes are empty",
+            "credit_kind, refundable, currency, own dimensions and customer attributes are empty",
             field="role",
             expected="such a row for every role that the ledger's posting policies name",
             found=", ".join(sorted(mapped))[:200],

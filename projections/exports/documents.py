@@ -23,6 +23,7 @@ from projections.journals.pairs import Level
 from subledger.accounts import CHART_ORDER, Side
 from subledger.errors import IntegrityFault, NotRepresentable
 from subledger.money import exponent, format_minor
+from subledger.own_dimensions import pairs_of
 
 
 class TargetLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,7 @@ class DocumentLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     pool: str = ""
     processor: str = ""
     refundable: str = ""
+    own: str = ""
     customer: str = ""
     block_id: str = ""
 
@@ -165,6 +167,7 @@ def _key(pair: JournalPair, side: Side, mapping: AccountMapping, level: Level, c
         pair.pool,
         pair.processor,
         pair.refundable,
+        pair.own_of(role),
     )
     return (*key, pair.customer, pair.block_id) if level in ("customer", "block") else key
 
@@ -211,6 +214,7 @@ def summed_lines(
                 pool=first.pool,
                 processor=first.processor,
                 refundable=first.refundable,
+                own=first.own_of(role),
                 customer=first.customer,
                 block_id=first.block_id,
                 text=_text(line, role, first, own if first.currency != functional_currency else None),
@@ -226,6 +230,7 @@ def _text(line: DocumentLine, role: str, pair: JournalPair, own: int | None) -> 
         parts.append(pair.credit_kind)
     if pair.refundable:
         parts.append("refundable")
+    parts += [value for _, value in pairs_of(pair.own_of(role))]
     if own is not None:
         parts.append(f"{format_minor(own, pair.currency)} {pair.currency}")
     return ", ".join([line.account.name or role, *(part for part in parts if part)])

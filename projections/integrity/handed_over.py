@@ -55,7 +55,7 @@ SELECT approval_id, source, event_id, type, customer, occurred_at, data, attribu
 FROM approvals WHERE ledger = :ledger ORDER BY approval_id
 """
 
-_Line = tuple[str, str, str, str, str, str, str, str]
+_Line = tuple[str, str, str, str, str, str, str, str, str]
 """Role, side, currency, product, credit kind, pool, processor."""
 
 
@@ -156,7 +156,7 @@ def _correction(journal: Journal, number: int, journals: tuple[Journal, ...]) ->
 def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator[Breach]:
     found: dict[_Line, tuple[int, int]] = {}
     for line in journal.lines:
-        key = (line.role, line.side.value, line.currency, *line.dimensions)
+        key = (line.role, line.side.value, line.currency, *line.dimensions, line.own)
         before = found.get(key, (0, 0))
         found[key] = (before[0] + line.amount_minor, before[1] + line.functional_minor)
     for key in sorted(expected.keys() | found.keys()):
@@ -187,7 +187,7 @@ def _sums(
         (_, _, cut, currency, policy, kind, dimensions, _), total = key, totals.days[key]
         if not journal.from_cut < cut <= journal.to_cut:
             continue
-        product, credit_kind, pool, processor, _, refundable = msgspec.structs.astuple(dimensions)
+        product, credit_kind, pool, processor, _, refundable, *_ = msgspec.structs.astuple(dimensions)
         apart = (currency, product, credit_kind, pool, processor, refundable)
         written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
         for pair in rules.get(policy, {}).get(kind, ()):
@@ -197,8 +197,9 @@ def _sums(
                 (pair.credit, debit, mirrored, f_mirrored),
                 (pair.debit, credit, mirrored, f_mirrored),
             ):
-                sums[role, side, *apart][0] += amount
-                sums[role, side, *apart][1] += functional
+                line = (role, side, *apart, dimensions.own_of(role))
+                sums[line][0] += amount
+                sums[line][1] += functional
     return {key: (amount, functional) for key, (amount, functional) in sums.items() if amount or functional}
 
 

@@ -17,6 +17,7 @@ from projections.journals.journal import Journal
 from projections.journals.journal_customers import check_stored, stored_customers
 from subledger.accounts import Side
 from subledger.kinds import expand
+from subledger.own_dimensions import of_role
 from subledger.store.database import Database
 from subledger.store.reading.in_force import rules_of
 
@@ -26,7 +27,7 @@ ENTRIES_OF_JOURNAL: Final = """
 -- The entries of a period and an interval of cuts that move money, with their events and dimensions, by date.
 SELECT e.position, e.number, e.policy, e.kind, e.customer, e.block_id, e.unit, e.credits, e.amount_minor, e.currency,
        e.functional_minor, e.accounting_date, e.effective_date, v.source, v.event_id, v.type AS event_type,
-       s.product, s.credit_kind, s.pool, s.processor, s.refundable
+       s.product, s.credit_kind, s.pool, s.processor, s.refundable, s.own, s.usage
 FROM entries e
 JOIN events v ON v.ledger = e.ledger AND v.position = e.position
 JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
@@ -68,6 +69,8 @@ class DetailEntry(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     processor: str = ""
     refundable: str = ""
+    own: str = ""
+    usage: str = ""
     lines: tuple[DetailLine, ...]
 
 
@@ -98,7 +101,13 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
             DetailLine(
                 role=line.account,
                 account=resolve(
-                    line.account, row.product, row.credit_kind, row.currency, attributes, refundable=row.refundable
+                    line.account,
+                    row.product,
+                    row.credit_kind,
+                    row.currency,
+                    attributes,
+                    refundable=row.refundable,
+                    own=of_role(line.account, row.own, row.usage),
                 ),
                 side=line.side,
                 amount_minor=line.amount_minor,
@@ -129,5 +138,7 @@ def _entry(row: Any, credits: Decimal, lines: tuple[DetailLine, ...]) -> DetailE
         pool=row.pool,
         processor=row.processor,
         refundable=row.refundable,
+        own=row.own,
+        usage=row.usage,
         lines=lines,
     )

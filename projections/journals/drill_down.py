@@ -54,14 +54,15 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS times FROM posting_rules r
     JOIN unnest(%(debit)s::text[], %(credit)s::text[], %(currency)s::text[], %(product)s::text[],
                 %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(refundable)s::text[],
-                %(customer)s::text[], %(block_id)s::text[], %(attributes)s::text[])
-         AS p (debit, credit, currency, product, credit_kind, pool, processor, refundable, customer, block_id,
-               attributes)
+                %(own)s::text[], %(usage)s::text[], %(customer)s::text[], %(block_id)s::text[],
+                %(attributes)s::text[])
+         AS p (debit, credit, currency, product, credit_kind, pool, processor, refundable, own, usage,
+               customer, block_id, attributes)
       ON {WRITTEN} AND p.debit = r.debit AND p.credit = r.credit
          OR {MIRRORED} AND p.debit = r.credit AND p.credit = r.debit
     WHERE r.ledger = %(ledger)s AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
       AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
-      AND p.refundable = s.refundable
+      AND p.refundable = s.refundable AND p.own = s.own AND p.usage = s.usage
       AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
       AND (NOT %(by_block)s OR p.block_id = coalesce(e.block_id, ''))
       AND (NOT %(by_attributes)s OR p.attributes::jsonb = coalesce((
@@ -88,14 +89,15 @@ def entries_behind_line(
         pair
         for pair in pairs_of(connection, journal)
         if (pair.role(line.side), pair.currency, pair.dimensions) == (line.role, line.currency, line.dimensions)
+        and pair.own_of(line.role) == line.own
         and pair.account(line.role, mapping) == line.account
     ]
     return entries_behind(connection, journal, pairs, after=after, limit=limit)
 
 
 _OF_A_PAIR: Final = (
-    "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "refundable", "customer",
-    "block_id",
+    "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "refundable", "own", "usage",
+    "customer", "block_id",
 )  # fmt: skip
 
 

@@ -27,13 +27,15 @@ from projections.account_mapping.mapping import AccountMapping, Attributes, GLAc
 from subledger.accounts import CHART_ORDER, Side
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.events.envelope import canonical, format_time
+from subledger.own_dimensions import of_role
 from subledger.periods import Period
 
 
 class Summed(msgspec.Struct, frozen=True, kw_only=True):
     """Sum of entries: its two amounts, in minor units and never negative, and the dimensions of its key.
 
-    ``amount_minor`` is in ``currency``, ``functional_minor`` in the ledger's functional currency.
+    ``amount_minor`` is in ``currency``, ``functional_minor`` in the ledger's functional currency. ``own`` are the
+    company's own dimensions (own_dimensions): of a line its own ones, of a pair those of the block.
     """
 
     currency: str
@@ -44,6 +46,7 @@ class Summed(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     processor: str = ""
     refundable: str = ""
+    own: str = ""
 
     @property
     def dimensions(self) -> tuple[str, str, str, str, str]:
@@ -54,13 +57,15 @@ class Summed(msgspec.Struct, frozen=True, kw_only=True):
 class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
     """Journal pair: the amount that moves from the role ``credit`` to the role ``debit``.
 
-    ``entries``: the number of summed entries. ``customer`` and ``block_id`` are empty unless the pairs are read by
-    customer or by block. ``attributes``: the attributes of customers on which the account mapping depends.
+    ``entries``: the number of summed entries. ``usage`` are the own dimensions of the usage. ``customer`` and
+    ``block_id`` are empty unless the pairs are read by customer or by block. ``attributes``: the attributes of
+    customers on which the account mapping depends.
     """
 
     debit: str
     credit: str
     entries: int = 0
+    usage: str = ""
     customer: str = ""
     block_id: str = ""
     attributes: Attributes = ()
@@ -75,7 +80,7 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
         """Sort key. Pairs are split into documents in this order, so another order would change the files that are
         handed over.
         """
-        customer_key = (self.customer, self.block_id, self.attributes)
+        customer_key = (self.own, self.usage, self.customer, self.block_id, self.attributes)
         return (self.currency, self.debit, self.credit, *self.dimensions, *customer_key)
 
     @property
@@ -86,10 +91,20 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
     def role(self, side: Side) -> str:
         return self.debit if side is Side.DEBIT else self.credit
 
+    def own_of(self, role: str) -> str:
+        """Returns the company's own dimensions of the line of one of its roles."""
+        return of_role(role, self.own, self.usage)
+
     def account(self, role: str, mapping: AccountMapping) -> GLAccount:
         """Returns the GL account of one of its roles. Raises UnmappedRole."""
         return mapping.resolve(
-            role, self.product, self.credit_kind, self.currency, self.attributes, refundable=self.refundable
+            role,
+            self.product,
+            self.credit_kind,
+            self.currency,
+            self.attributes,
+            refundable=self.refundable,
+            own=self.own_of(role),
         )
 
 
@@ -106,7 +121,7 @@ class JournalLine(Summed, frozen=True, kw_only=True):
     entries: int = 0
 
 
-_ADDED_LATER: Final = frozenset({"refundable"})
+_ADDED_LATER: Final = frozenset({"refundable", "own"})
 
 
 class JournalCorrection(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,6 +265,7 @@ def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[J
     for pair in pairs:
         product, credit_kind, pool, processor, refundable = pair.dimensions
         for side, role in pair.sides:
+            own = pair.own_of(role)
             key = JournalLine(
                 number=0,
                 role=role,
@@ -257,12 +273,15 @@ def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[J
                 currency=pair.currency,
                 amount_minor=0,
                 functional_minor=0,
-                account=resolve(role, product, credit_kind, pair.currency, pair.attributes, refundable=refundable),
+                account=resolve(
+                    role, product, credit_kind, pair.currency, pair.attributes, refundable=refundable, own=own
+                ),
                 product=product,
                 credit_kind=credit_kind,
                 pool=pool,
                 processor=processor,
                 refundable=refundable,
+                own=own,
             )
             total = sums.setdefault(key, [0, 0, 0])
             total[0] += pair.amount_minor
@@ -280,7 +299,7 @@ def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[J
 
 def _line_order(line: JournalLine) -> tuple[Any, ...]:
     account = (line.account.number, line.account.dimensions, line.account.name)
-    return (line.currency, CHART_ORDER[line.role], _SIDE_ORDER[line.side], *line.dimensions, *account)
+    return (line.currency, CHART_ORDER[line.role], _SIDE_ORDER[line.side], *line.dimensions, line.own, *account)
 
 
 def swapped(lines: Sequence[JournalLine]) -> tuple[JournalLine, ...]:

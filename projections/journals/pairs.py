@@ -28,7 +28,8 @@ LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
 
 PAIRS_OF_DAYS: Final = """
 -- The pairs of a period and an interval of cuts, by dimensions, from the day totals.
-SELECT d.currency, moved.debit, moved.credit, s.product, s.credit_kind, s.pool, s.processor, s.refundable, '', '', '',
+SELECT d.currency, moved.debit, moved.credit, s.product, s.credit_kind, s.pool, s.processor, s.refundable,
+       s.own, s.usage, '', '', '',
        sum(moved.amount), sum(moved.functional),
        sum(d.entries) FILTER (WHERE moved.amount <> 0 OR moved.functional <> 0)
 FROM ledger_days d
@@ -39,7 +40,7 @@ CROSS JOIN LATERAL (VALUES (r.debit, r.credit, d.written_minor, d.functional_wri
     AS moved (debit, credit, amount, functional)
 WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
   AND d.cut > %(from_cut)s AND d.cut <= %(to_cut)s
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 """
 # Attributes are looked up by key, once for each customer and kind. A join could be slow: the rows were written a moment
@@ -75,7 +76,7 @@ WITH of_customers AS MATERIALIZED (
     GROUP BY o.ledger, o.currency, o.dimension_set, o.policy, o.kind, 6, 7, 8
 )
 SELECT b.currency, moved.debit, moved.credit, s.product, s.credit_kind, s.pool, s.processor, s.refundable,
-       b.customer, b.block_id, coalesce(b.attributes::text, ''),
+       s.own, s.usage, b.customer, b.block_id, coalesce(b.attributes::text, ''),
        sum(moved.amount), sum(moved.functional), sum(moved.entries)
 FROM by_attributes b
 JOIN dimension_sets s ON s.ledger = b.ledger AND s.dimension_set = b.dimension_set
@@ -84,7 +85,7 @@ CROSS JOIN LATERAL (VALUES (r.debit, r.credit, b.written, b.functional_written, 
                            (r.credit, r.debit, b.mirrored, b.functional_mirrored, b.entries_mirrored))
     AS moved (debit, credit, amount, functional, entries)
 WHERE b.ledger = %(ledger)s
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
 HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 """
 
@@ -129,6 +130,8 @@ def _pair(row: Sequence[Any], names: tuple[str, ...]) -> JournalPair:
         pool,
         processor,
         refundable,
+        own,
+        usage,
         customer,
         block_id,
         attributes,
@@ -145,6 +148,8 @@ def _pair(row: Sequence[Any], names: tuple[str, ...]) -> JournalPair:
         pool=pool,
         processor=processor,
         refundable=refundable,
+        own=own,
+        usage=usage,
         customer=customer,
         block_id=block_id,
         attributes=attributes_from(attributes, names),

@@ -39,6 +39,7 @@ from subledger.events.references import DocumentKey
 from subledger.evolving import evolve
 from subledger.kinds import Entry, is_mirrored
 from subledger.ledger import LedgerState, evolve_ledger
+from subledger.own_dimensions import text_of
 from subledger.posting import post
 from subledger.store.columns import EventRow
 from subledger.store.writing.approvals import APPROVED
@@ -132,7 +133,7 @@ class Replayer:
         decision = decode_decision(logged.decision_text)
         drawn = self._draw(logged, decision, recorded_on)
         if drawn is not None:
-            event = logged.event(usage_of(drawn.product))
+            event = logged.event(usage_of(drawn))
             customer = present(logged.customer, "usage has no customer")
             wallets = {customer: self.wallets[customer]}
             return event, post(event, decision, before=self.state, wallets=wallets)
@@ -161,7 +162,8 @@ class Replayer:
             found.append(drawn)
         data = usage_data(logged.data_text)
         state, position = self.state, logged.position
-        place = (recorded_on, state.open_cut, state.functional_currency, decision.policy, data.product, position)
+        usage = (data.product, text_of(data.dimensions))
+        place = (recorded_on, state.open_cut, state.functional_currency, decision.policy, *usage, position)
         is_long = False
         for number, (movement, drawn) in enumerate(zip(decision.movements, found, strict=True), start=1):
             amount = movement.amount_minor
@@ -200,6 +202,7 @@ class Replayer:
             unit=block.unit,
             credit_kind=block.credit_kind,
             refundable=block.refundable_dimension,
+            own=block.dimensions,
         )
         self._drawn[block.block_id] = drawn
         self._drawing.setdefault(customer, []).append(drawn)

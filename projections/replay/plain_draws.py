@@ -28,6 +28,7 @@ class UsageData(msgspec.Struct, frozen=True, gc=False):
     """The fields of usage data that a draw copies into its entries."""
 
     product: str | None = None
+    dimensions: dict[str, str] | None = None
 
 
 usage_data = msgspec.json.Decoder(UsageData).decode
@@ -45,6 +46,7 @@ class Drawn(msgspec.Struct, gc=False):
     unit: str
     credit_kind: str
     refundable: str
+    own: str
     position: int = 0
     on: date = date.min
     credits: Decimal = ZERO
@@ -96,9 +98,15 @@ def is_plain_draw(decision: Decision) -> bool:
     return True
 
 
+def usage_of(data: UsageData) -> CreditsConsumed:
+    """The data of some plain draw of a product and own dimensions: its entries follow nothing else of them."""
+    if not data.dimensions:
+        return _usage_of(data.product)
+    return _ANY_USAGE.model_copy(update={"product": data.product, "dimensions": data.dimensions})
+
+
 @lru_cache(maxsize=4_096)
-def usage_of(product: str | None) -> CreditsConsumed:
-    """The data of some plain draw of a product: its entries follow nothing else of them."""
+def _usage_of(product: str | None) -> CreditsConsumed:
     return _ANY_USAGE.model_copy(update={"product": product})
 
 

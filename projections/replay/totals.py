@@ -15,6 +15,7 @@ from projections.replay.derived_tables import Rows
 from projections.replay.plain_draws import Drawn
 from subledger.blocks import ZERO
 from subledger.kinds import Dimensions, Entry
+from subledger.own_dimensions import of_usage_alone
 from subledger.wallet import Movement
 
 TotalKey = tuple[date, date, int, str, int, str, Dimensions, str]
@@ -49,9 +50,9 @@ class Totals:
     def draw(self, movement: Movement, drawn: Drawn, entry_place: tuple[Any, ...], number: int) -> Amounts:
         """Returns the total of a plain draw.
 
-        ``entry_place``: recorded_on, cut, functional currency, policy, product, position.
+        ``entry_place``: recorded_on, cut, functional currency, policy, product, own dimensions of the usage, position.
         """
-        recorded_on, cut, functional_currency, policy, product, position = entry_place
+        recorded_on, cut, functional_currency, policy, product, of_usage, position = entry_place
         policy = movement.policy or policy
         product = movement.product or product or ""
         quick = (
@@ -67,6 +68,8 @@ class Totals:
             movement.cohort,
             drawn.unit,
             drawn.refundable,
+            drawn.own,
+            of_usage,
         )
         total = self._drawn.get(quick)
         if total is None:
@@ -77,6 +80,8 @@ class Totals:
                 movement.processor or "",
                 movement.cohort or "",
                 drawn.refundable,
+                drawn.own,
+                of_usage_alone(drawn.own, of_usage),
             )
             currency = movement.currency or functional_currency
             key = (movement.accounting_date, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)

@@ -354,6 +354,7 @@ def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: da
         opened_at_position=0,
         losses_from=on,
         breakable_from=block.breakable_from,
+        dimensions=block.dimensions,
     )
 
 

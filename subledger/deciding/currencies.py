@@ -200,6 +200,7 @@ class _Meter:
             functional_minor=difference,
             processor=movement.processor,
             invoice_id=movement.invoice_id,
+            dimensions=movement.dimensions,
         )
 
     def _moves(self, movement: Movement, currency: str, role: str, sign: int, grown: Callable[[int], int]) -> int:

@@ -167,15 +167,17 @@ def _stored(measure: Decimal) -> Decimal:
 
 def _changed_settings(state: LedgerState, data: LedgerConfigured) -> tuple[str, ...]:
     """The settings that change, such as ``approvals.voids: true to false``."""
-    others = ("entity", "on_shortfall", "late_usage", "future_tolerance", "rate_max_age_days")
+    others = ("entity", "on_shortfall", "late_usage", "future_tolerance", "rate_max_age_days", "dimensions")
     old: dict[str, object] = {name: getattr(state, name) for name in others}
-    new: dict[str, object] = {name: getattr(data, name) for name in others}
+    new: dict[str, object] = {name: getattr(data, name) for name in others} | {"dimensions": tuple(data.dimensions)}
     for settings, approvals in ((old, state.approvals), (new, data.approvals)):
         settings |= {f"approvals.{name}": value for name, value in approvals.model_dump(mode="json").items()}
     return tuple(f"{name}: {_word(old[name])} to {_word(new[name])}" for name in new if new[name] != old[name])
 
 
 def _word(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{name}={price}" for name, price in sorted(value.items())) or "none"
     return "none" if value is None else str(value).lower()

@@ -3,8 +3,9 @@
 The same event sent again is a duplicate, whatever rules came since (source and id are the idempotency key). So reading
 an event keeps to what every version has refused, and the rest is checked of new events alone, as new ids are.
 
-Owns: names, number and text of extension attributes, the text of a scope, the last days of currencies for new sales
-and payments. Does not own: their types (events), the currencies that were withdrawn (withdrawn_currencies).
+Owns: names, number and text of extension attributes, the text of a scope, names of own dimensions, the last days of
+currencies for new sales and payments. Does not own: their types (events), the currencies that were withdrawn
+(withdrawn_currencies).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from subledger.accounting_dates import effective_date_of
-from subledger.errors import InvalidEvent, InvalidValue, UnknownCurrency
+from subledger.errors import InvalidEvent, InvalidValue, UnknownCurrency, UnknownField
 from subledger.events.data import EVENT_TYPES
 from subledger.events.envelope import ENVELOPE_COLUMNS, OWN_SOURCE, Event
 from subledger.ledger import LedgerState
@@ -41,7 +42,7 @@ _BEGINNING: Final = frozenset({"credits.purchased", "credits.granted", "credits.
 
 
 def check_new_bounds(event: Event, state: LedgerState) -> None:
-    """Checks an event that is not recorded yet. Raises InvalidEvent, InvalidValue, UnknownCurrency."""
+    """Checks an event that is not recorded yet. Raises InvalidEvent, InvalidValue, UnknownCurrency, UnknownField."""
     if event.source == OWN_SOURCE:
         return
     currency: str | None = getattr(event.data, "currency", None)
@@ -49,6 +50,9 @@ def check_new_bounds(event: Event, state: LedgerState) -> None:
         _check_currency(event, currency, state)
     if event.attributes_text is not None:
         _check_attributes(event.attributes_text)
+    dimensions: dict[str, str] | None = getattr(event.data, "dimensions", None)
+    if dimensions:
+        _check_dimensions(dimensions, state)
     scope: list[str] | None = getattr(event.data, "scope", None)
     if scope is not None and (length := sum(map(len, scope))) > MAX_SCOPE_TEXT:
         raise InvalidValue(
@@ -56,6 +60,22 @@ def check_new_bounds(event: Event, state: LedgerState) -> None:
             field="data.scope",
             expected=f"at most {MAX_SCOPE_TEXT} characters together",
             found=f"{length} characters",
+        )
+
+
+def _check_dimensions(dimensions: dict[str, str], state: LedgerState) -> None:
+    """Raises UnknownField if a name is none of the ledger's own dimensions."""
+    unknown = [name for name in dimensions if name not in state.dimensions]
+    if unknown:
+        known = ", ".join(state.dimensions) or "none"
+        raise UnknownField(
+            f"ledger {state.ledger} has no dimension {', '.join(unknown)}{did_you_mean(unknown[0], state.dimensions)}; "
+            f"its dimensions are: {known}; add one: "
+            f"`subledger ledger configure {state.ledger} --dimension {unknown[0]}`",
+            field=f"data.dimensions.{unknown[0]}",
+            expected=f"one of: {known}",
+            found=unknown[0],
+            allowed=list(state.dimensions),
         )
 
 

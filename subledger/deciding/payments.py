@@ -326,6 +326,7 @@ def _billed(overage: Overage, amount: int, data: OverageBilled, dates: Dates) ->
         accounting_date=dates.on(overage.accounting_date),
         overage_position=overage.position,
         product=overage.product,
+        dimensions=overage.dimensions or None,
         invoice_id=data.invoice_id,
         currency=data.currency,
     )

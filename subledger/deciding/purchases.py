@@ -23,6 +23,7 @@ from subledger.deciding.context import (
 )
 from subledger.events.data import CreditsGranted, CreditsPurchased
 from subledger.events.envelope import Event
+from subledger.own_dimensions import NO_DIMENSIONS, text_of
 from subledger.wallet import Decision, Movement, Wallet
 
 
@@ -59,6 +60,7 @@ def purchase(wallet: Wallet, event: Event[CreditsPurchased], context: Context, d
         scope=None if data.scope is None else tuple(data.scope),
         opened_at_position=0,
         losses_from=on,
+        dimensions=text_of(data.dimensions),
     )
     return decision(context, movements + _backfill(wallet, block, dates))
 
@@ -92,6 +94,7 @@ def _backfill(wallet: Wallet, block: Block, dates: Dates) -> list[Movement]:
             accounting_date=dates.on(block.losses_from, overage.accounting_date),
             credits=credits,
             amount_minor=owed,
+            dimensions=(overage.dimensions or NO_DIMENSIONS) if overage.dimensions != block.dimensions else None,
         )
         movements.append(paid)
         if basis != owed:

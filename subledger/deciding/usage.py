@@ -27,6 +27,7 @@ from subledger.events.envelope import Event
 from subledger.evolving import block_after
 from subledger.kinds import USAGE_KINDS
 from subledger.money import MAX_MINOR, format_credits, share
+from subledger.own_dimensions import over, text_of
 from subledger.segments import most_drawable, segments_back
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
@@ -218,6 +219,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             functional_minor=functional,
             accounting_date=dates.on(draw.accounting_date),
             product=usage.product,
+            dimensions=_dimensions_of(draw, usage, wallet),
             policy=policy if policy != context.state.policy else None,
         )
         if draw.kind == "overage":
@@ -233,6 +235,14 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             is_not_conceded(whole, restored_value[whole.block_id], "data.event_id", data.event_id)
             movements += of_block
     return decision(context, movements, original_position=original.position)
+
+
+def _dimensions_of(draw: Movement, usage: CreditsConsumed, wallet: Wallet) -> str | None:
+    """The company's own dimensions of the revenue of a draw; None: those of its block."""
+    stated = text_of(usage.dimensions)
+    if not stated:
+        return None
+    return over("" if draw.block_id is None else wallet.state_of_block(draw.block_id).dimensions, stated)
 
 
 def _of_overage(mirrored: Movement, overage: Overage) -> Movement:

@@ -23,6 +23,7 @@ from subledger.events.fields import (
     EventData,
     Identifier,
     Name,
+    OwnDimensions,
     Rate,
     Reason,
     Scope,
@@ -67,6 +68,7 @@ class CreditsPurchased(EventData):
     cancellable: bool = False
     pool: Name | None = None
     escheat_class: Name | None = None
+    dimensions: OwnDimensions | None = None
 
     def check(self) -> None:
         price = minor_units(self.price, self.currency, "price")
@@ -117,6 +119,7 @@ class CreditsConsumed(EventData):
     currency: Currency | None = None
     on_shortfall: Shortfall | None = None
     tax: Amount | None = None
+    dimensions: OwnDimensions | None = None
 
     def check(self) -> None:
         if self.overage_price is not None:

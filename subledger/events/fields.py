@@ -28,6 +28,10 @@ MAX_NAME: Final = 200
 of 4 bytes a character, are one key of an index, which holds 2,704 bytes."""
 MAX_REASON: Final = 2_000
 MAX_SCOPE: Final = 100
+MAX_DIMENSIONS: Final = 8
+"""Names of own dimensions of a ledger."""
+MAX_DIMENSION: Final = 100
+"""Characters of the text of an own dimension."""
 
 # --- fields -------------------------------------------------------------------------------------------------
 
@@ -201,6 +205,30 @@ Currency = Annotated[
     str, StringConstraints(strict=True), _checked(_known_currency), _text("a currency code of ISO 4217", "USD")
 ]
 Scope = Annotated[list[Name], Field(min_length=1, max_length=MAX_SCOPE)]
+DIMENSION: Final = re.compile("[a-z][a-z0-9_]{0,39}", re.ASCII)
+OwnDimensions = Annotated[
+    dict[
+        Annotated[str, StringConstraints(strict=True, pattern=f"^{DIMENSION.pattern}$")],
+        Annotated[str, _characters(MAX_DIMENSION)],
+    ],
+    Field(max_length=MAX_DIMENSIONS),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": f"an object of at most {MAX_DIMENSIONS} of the ledger's own dimensions: each name with a "
+            f"string of 1 to {MAX_DIMENSION} characters without control characters",
+            "propertyNames": {"pattern": f"^{DIMENSION.pattern}$"},
+            "additionalProperties": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_DIMENSION,
+                "pattern": r"^[^\x00-\x1f\x7f]+$",
+            },
+            "maxProperties": MAX_DIMENSIONS,
+            "examples": [{"department": "EMEA"}],
+        }
+    ),
+]
 
 
 class EventData(BaseModel):

@@ -27,6 +27,7 @@ FIELDS: Final[dict[str, str]] = {
     "cohort, else month for a rate, and none (the pool as a whole) for an amount",
     "credits": "the quantity of credits",
     "currency": "the currency of the amounts of this event",
+    "dimensions": "the company's own dimensions, by the names that the ledger has; usage without them has its block's",
     "dispute_id": "the processor's id of the dispute",
     "due_at": "the moment at which the price is due; absent: at once. Receivables age from it",
     "escheat_class": "the class of unclaimed property that the remainder becomes at expiry, instead of breakage",

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from subledger.events.data import CreditsExpired
 from subledger.events.fields import (
+    MAX_DIMENSIONS,
     Amount,
     Credits,
     Currency,
@@ -71,9 +72,10 @@ RATE_MAX_AGE_DAYS: Final = 7
 class LedgerConfigured(EventData):
     """The ledger's entity and settings from here on. ``by`` is the person who changed them.
 
-    ``future_tolerance``, ``rate_max_age_days``, ``sandbox`` and ``accounting_rules`` are absent where they are the
-    default, so that older events keep their bytes. ``accounting_rules`` is the version of the rules that decisions are
-    made by from here on (``ledger.ACCOUNTING_RULES``); recorded decisions stay as they are.
+    ``future_tolerance``, ``rate_max_age_days``, ``sandbox``, ``accounting_rules`` and ``dimensions`` are absent where
+    they are the default, so that older events keep their bytes. ``accounting_rules`` is the version of the rules that
+    decisions are made by from here on (``ledger.ACCOUNTING_RULES``); recorded decisions stay as they are.
+    ``dimensions`` are the names of the company's own dimensions; none of them is ever removed.
     """
 
     entity: Identifier
@@ -86,6 +88,7 @@ class LedgerConfigured(EventData):
     rate_max_age_days: int = RATE_MAX_AGE_DAYS
     sandbox: bool = False
     accounting_rules: int = 1
+    dimensions: list[Identifier] = Field(default=[], max_length=MAX_DIMENSIONS)
     by: Identifier | None = None
 
     def check(self) -> None:

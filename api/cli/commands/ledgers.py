@@ -92,6 +92,12 @@ def ledger_create(
     rate_max_age_days: Annotated[
         int, typer.Option(help="The maximum age of an exchange rate where a month closes, in days.")
     ] = RATE_MAX_AGE_DAYS,
+    dimension: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Add a dimension of the company's own to purchases and usage, such as department; repeatable."
+        ),
+    ] = None,
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="A ledger for trials: its own clock, no deliveries.")
     ] = False,
@@ -124,6 +130,7 @@ def ledger_create(
         ),
         future_tolerance=future_tolerance,
         rate_max_age_days=rate_max_age_days,
+        dimensions=tuple(dimension or ()),
         sandbox=sandbox,
         clock=None if clock is None else read_clock(clock),
     )
@@ -192,6 +199,12 @@ def ledger_configure(
     rate_max_age_days: Annotated[
         int | None, typer.Option(help="The maximum age of an exchange rate where a month closes, in days.")
     ] = None,
+    dimension: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Add a dimension of the company's own to purchases and usage, such as department; repeatable."
+        ),
+    ] = None,
     currency: Annotated[str | None, typer.Option(hidden=True)] = None,
     timezone: Annotated[str | None, typer.Option(hidden=True)] = None,
     sandbox: Annotated[bool | None, typer.Option(hidden=True)] = None,
@@ -221,6 +234,7 @@ def ledger_configure(
         ),
         future_tolerance=future_tolerance,
         rate_max_age_days=rate_max_age_days,
+        dimensions=tuple(dimension or ()),
         sandbox=sandbox,
     )
     service = connect()

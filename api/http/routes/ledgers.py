@@ -39,6 +39,9 @@ class NewLedger(BaseModel):
         default=RATE_MAX_AGE_DAYS, description="how old the exchange rate of a month's last day may be"
     )
     sandbox: bool = Field(default=False, description="a ledger for trials: its own clock, no deliveries")
+    dimensions: tuple[str, ...] = Field(
+        default=(), strict=False, description="names of the company's own dimensions of purchases and usage"
+    )
     clock: str | None = Field(default=None, description="the first time of a sandbox's clock; default now")
 
 
@@ -72,6 +75,9 @@ class LedgerChange(BaseModel):
     late_usage: Literal["reclassify", "new"] | None = None
     future_tolerance: str | None = None
     rate_max_age_days: int | None = None
+    dimensions: tuple[str, ...] = Field(
+        default=(), strict=False, description="names of own dimensions that are added; none is ever removed"
+    )
     sandbox: bool | None = Field(default=None, description="cannot be changed: another value is refused")
     approvals: ApprovalsChange = ApprovalsChange()
 

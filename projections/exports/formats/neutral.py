@@ -15,6 +15,7 @@ from projections.journals.journal import Journal, JournalLine
 from subledger.accounts import Side
 from subledger.events.envelope import canonical
 from subledger.money import format_minor
+from subledger.own_dimensions import pairs_of
 from subledger.text.visible_text import spreadsheet_text
 
 JSON_SCHEMA: Final = "subledger.journal/1"
@@ -39,18 +40,22 @@ def _sides(line: JournalLine, journal: Journal) -> dict[str, str]:
 
 
 def csv_text(journal: Journal) -> str:
-    """Returns RFC 4180 text with a header and LF line ends. The company's own dimensions are the last columns,
+    """Returns RFC 4180 text with a header and LF line ends. The dimensions of the accounts are the last columns,
     ``dim_…``.
 
-    After the fixed columns there is ``refundable`` if a line has it. A reversal has ``reverses`` and a re-issue has
-    ``reissues``, with the name of the other journal. A journal of a sandbox ledger has ``sandbox``.
+    After the fixed columns there are ``refundable`` and ``dimension.…``, the company's own, if a line has them. A
+    reversal has ``reverses`` and a re-issue has ``reissues``, with the name of the other journal. A journal of a
+    sandbox ledger has ``sandbox``.
     """
     corrects = _corrects(journal) | ({"sandbox": "SANDBOX"} if journal.sandbox else {})
     refundable = ("refundable",) if any(line.refundable for line in journal.lines) else ()
-    own = sorted({name for line in journal.lines for name, _ in line.account.dimensions})
+    added = sorted({name for line in journal.lines for name, _ in line.account.dimensions})
+    own = sorted({name for line in journal.lines for name, _ in pairs_of(line.own)})
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow((*COLUMNS, *refundable, *corrects, *(f"dim_{name}" for name in own)))
+    writer.writerow(
+        (*COLUMNS, *refundable, *(f"dimension.{name}" for name in own), *corrects, *(f"dim_{name}" for name in added))
+    )
     for line in journal.lines:
         texts = {
             "journal": journal.name,
@@ -76,13 +81,14 @@ def csv_text(journal: Journal) -> str:
             "entries": line.entries,
             **_sides(line, journal),
         }
-        dimensions = dict(line.account.dimensions)
+        dimensions, texts = dict(line.account.dimensions), dict(pairs_of(line.own))
         writer.writerow(
             (
                 *(cells[name] for name in COLUMNS),
                 *(cells[name] for name in refundable),
+                *(spreadsheet_text(texts.get(name, "")) for name in own),
                 *map(spreadsheet_text, corrects.values()),
-                *(spreadsheet_text(dimensions.get(name, "")) for name in own),
+                *(spreadsheet_text(dimensions.get(name, "")) for name in added),
             )
         )
     return file.getvalue()
@@ -144,6 +150,7 @@ def _line(line: JournalLine, journal: Journal) -> dict[str, Any]:
         "pool": line.pool,
         "processor": line.processor,
         **({"refundable": True} if line.refundable else {}),
+        **({"own_dimensions": dict(pairs_of(line.own))} if line.own else {}),
         "dimensions": dict(line.account.dimensions),
         "entries": line.entries,
     }

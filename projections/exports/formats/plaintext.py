@@ -31,6 +31,7 @@ from projections.journals.detail import DetailEntry, DetailLine
 from projections.journals.journal import Journal, JournalLine
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.money import exponent, format_credits, format_minor
+from subledger.own_dimensions import pairs_of
 
 _ROOTS: Final = {
     AccountClass.ASSET: "Assets",
@@ -181,6 +182,7 @@ def beancount_text(journal: Journal) -> str:
                 "pool": line.pool,
                 "processor": line.processor,
                 "refundable": line.refundable,
+                **{f"dimension-{name}": value for name, value in pairs_of(line.own)},
                 **{f"dim-{name}": value for name, value in line.account.dimensions},
             }
             pieces += [f"    {name}: {_string(value)}\n" for name, value in facts.items() if value]
@@ -240,6 +242,8 @@ def _facts(entry: DetailEntry) -> list[tuple[str, str]]:
         ("pool", entry.pool),
         ("processor", entry.processor),
         ("refundable", entry.refundable),
+        *((f"dimension-{name}", value) for name, value in pairs_of(entry.own)),
+        *((f"usage-{name}", value) for name, value in pairs_of(entry.usage)),
     )
     return [(name, value) for name, value in facts if value]
 
@@ -325,6 +329,7 @@ def hledger_text(journal: Journal) -> str:
                 ("pool", line.pool),
                 ("processor", line.processor),
                 ("refundable", line.refundable),
+                *((f"dimension-{name}", value) for name, value in pairs_of(line.own)),
                 *((f"dim-{name}", value) for name, value in line.account.dimensions),
             ]
             facts += _hledger_functional(line, currency, functional)

@@ -38,7 +38,8 @@ OF_KINDS_AND_DAYS: Final = recorded_between(
 COMMON_TYPE: Final = "credits.consumed"
 ENTRIES: Final = f"""
 -- Entries with their dimensions.
-SELECT {columns.ENTRIES.selected("n")}, d.product, d.credit_kind, d.pool, d.processor, d.cohort, d.refundable
+SELECT {columns.ENTRIES.selected("n")}, d.product, d.credit_kind, d.pool, d.processor, d.cohort, d.refundable,
+       d.own, d.usage
 FROM entries n
 JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
 """
@@ -133,9 +134,9 @@ def _with_entries(connection: Connection, ledger: str, rows: Iterable[Sequence[A
 
 
 def _recorded_entries(rows: Iterable[Sequence[Any]]) -> Iterator[RecordedEntry]:
-    for *entry, product, credit_kind, pool, processor, cohort, refundable in rows:
+    for *entry, product, credit_kind, pool, processor, cohort, refundable, own, usage in rows:
         row = EntryRow(*entry)
-        dimensions = Dimensions(product, credit_kind, pool, processor, cohort, refundable)
+        dimensions = Dimensions(product, credit_kind, pool, processor, cohort, refundable, own, usage)
         yield RecordedEntry(position=row.position, entry=stored_entry(row, dimensions))
 
 

@@ -50,6 +50,7 @@ ledgers = Table(
     Column("rate_max_age_days", SmallInteger, nullable=False, comment="how old a rate may be where a month closes"),
     Column("sandbox", Boolean, nullable=False, comment="has a clock of its own, and delivers nothing"),
     Column("accounting_rules", SmallInteger, nullable=False, comment="version of the rules that decide its events"),
+    Column("dimensions", Text, nullable=False, comment="names of the company's own dimensions, as JSON"),
     Column("clock", DateTime(timezone=True), comment="the now of a sandbox; NULL: that of the database"),
     Column("open_cut", Integer, nullable=False),
     Column("position", BigInteger, nullable=False, comment="of the last event; 0 before the first"),
@@ -76,9 +77,13 @@ dimension_sets = Table(
     Column("processor", Text, nullable=False),
     Column("cohort", Text, nullable=False, comment="the month of issue of a pooled block"),
     Column("refundable", Text, nullable=False, comment="true: of a refundable block"),
+    Column("own", Text, nullable=False, comment="the company's own dimensions of the block, as JSON"),
+    Column("usage", Text, nullable=False, comment="those of the usage, if they are others"),
+    # The texts of own dimensions together are longer than a key of an index can be.
     Index(
         "ux_dimension_sets_values",
         *("ledger", "product", "credit_kind", "pool", "processor", "cohort", "refundable"),
+        text("md5((own || chr(31)) || usage)"),
         unique=True,
     ),
     comment="The combinations of dimensions that entries carry, numbered in the order of their first use.",

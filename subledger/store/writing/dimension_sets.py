@@ -11,7 +11,8 @@ from subledger.kinds import Dimensions
 from subledger.store.database import WriteConnection
 
 FIND_DIMENSION_SETS: Final = """
-SELECT dimension_set, product, credit_kind, pool, processor, cohort, refundable FROM dimension_sets WHERE ledger = %s
+SELECT dimension_set, product, credit_kind, pool, processor, cohort, refundable, own, usage
+FROM dimension_sets WHERE ledger = %s
 """
 
 

@@ -33,9 +33,9 @@ WHERE ledger = %s
 """
 NEW_LEDGER: Final = """
 INSERT INTO ledgers (ledger, entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping,
-                     open_cut, approvals, future_tolerance, rate_max_age_days, sandbox, accounting_rules, position,
-                     recorded_at, batch_hash, frontier, replacements, wallets_through)
-VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, '{}', '1d', 7, false, 1, 0, NULL, %s, '', 0, 0)
+                     open_cut, approvals, future_tolerance, rate_max_age_days, sandbox, accounting_rules,
+                     dimensions, position, recorded_at, batch_hash, frontier, replacements, wallets_through)
+VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, '{}', '1d', 7, false, 1, '[]', 0, NULL, %s, '', 0, 0)
 ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 """
 

@@ -1,0 +1,87 @@
+"""A company has dimensions of its own: their names are a setting of the ledger, their texts part of a dimension set.
+
+A database in which entries have them keeps the columns if it goes back: rows that differ in nothing else could not be
+told apart, and entries that name them are part of the log. An older version writes rows without them.
+
+Revision: 0043, after 0042
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0043"
+down_revision = "0042"
+branch_labels = None
+depends_on = None
+
+VALUES = ("ledger", "product", "credit_kind", "pool", "processor", "cohort", "refundable")
+INDEX = "ux_dimension_sets_values"
+OWN = sa.text("md5((own || chr(31)) || usage)")
+COMMENTS = {
+    "own": "the company's own dimensions of the block, as JSON",
+    "usage": "those of the usage, if they are others",
+}
+NAMES = "names of the company's own dimensions, as JSON"
+DEFINITION = "SELECT pg_get_functiondef('append_batch'::regproc)"
+KEPT = """
+SELECT count(*) FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = 'dimension_sets' AND column_name = 'own'
+"""
+USED = "SELECT EXISTS (SELECT 1 FROM dimension_sets WHERE own <> '' OR usage <> '')"
+ADDED = (
+    (
+        "set_refundable text[] DEFAULT NULL::text[]",
+        "set_refundable text[] DEFAULT NULL::text[], set_own text[] DEFAULT NULL::text[], "
+        "set_usage text[] DEFAULT NULL::text[]",
+    ),
+    ("processor, cohort, refundable)", "processor, cohort, refundable, own, usage)"),
+    ("set_cohort, set_refundable)", "set_cohort, set_refundable, set_own, set_usage)"),
+)
+
+
+def upgrade() -> None:
+    if not _scalar(KEPT):
+        for name, comment in COMMENTS.items():
+            column = sa.Column(name, sa.Text(), nullable=False, server_default=sa.text("''"), comment=comment)
+            op.add_column("dimension_sets", column)
+        op.drop_index(INDEX, "dimension_sets")
+        op.create_index(INDEX, "dimension_sets", [*VALUES, OWN], unique=True)
+    for name in COMMENTS:
+        op.alter_column("dimension_sets", name, server_default=None)
+    column = sa.Column("dimensions", sa.Text(), nullable=False, server_default="[]", comment=NAMES)
+    op.add_column("ledgers", column)
+    op.alter_column("ledgers", "dimensions", server_default=None)
+    _replace_function(ADDED)
+
+
+def downgrade() -> None:
+    _replace_function(tuple((after, before) for before, after in ADDED))
+    op.drop_column("ledgers", "dimensions")
+    if _scalar(USED):
+        for name in COMMENTS:
+            op.alter_column("dimension_sets", name, server_default=sa.text("''"))
+        return
+    op.drop_index(INDEX, "dimension_sets")
+    op.create_index(INDEX, "dimension_sets", VALUES, unique=True)
+    for name in COMMENTS:
+        op.drop_column("dimension_sets", name)
+
+
+def _scalar(query: str) -> bool:
+    return bool(op.get_bind().execute(sa.text(query)).scalar_one())
+
+
+def _replace_function(edits: tuple[tuple[str, str], ...]) -> None:
+    """Replaces the function by one with other parameters; its body is otherwise that of the migration that made it."""
+    definition = op.get_bind().execute(sa.text(DEFINITION)).scalar_one()
+    for before, after in edits:
+        if definition.count(before) != 1:
+            raise RuntimeError(f"append_batch is not as expected: {before}")
+        definition = definition.replace(before, after)
+    comment = op.get_bind().execute(sa.text("SELECT obj_description('append_batch'::regproc)")).scalar_one()
+    op.execute("DROP FUNCTION append_batch")
+    op.get_bind().exec_driver_sql(definition.replace("%", "%%"))
+    quoted = comment.replace("'", "''")
+    op.get_bind().exec_driver_sql(f"COMMENT ON FUNCTION append_batch IS '{quoted}'".replace("%", "%%"))
+    op.execute("REVOKE EXECUTE ON FUNCTION append_batch FROM PUBLIC")
+    op.execute("GRANT EXECUTE ON FUNCTION append_batch TO subledger_app")
