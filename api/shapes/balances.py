@@ -13,6 +13,7 @@ from projections.reads.balances import (
 from projections.reads.blocks import BlockView
 from subledger.events.envelope import format_time
 from subledger.money import format_credits, format_minor
+from subledger.own_dimensions import pairs_of
 from subledger.store.reading.views import PointInTime
 
 
@@ -114,6 +115,7 @@ def block(view: BlockView, functional_currency: str) -> JsonObject:
         "pool": header.pool,
         "cohort": header.cohort,
         "escheat_class": header.escheat_class,
+        "dimensions": dict(pairs_of(header.dimensions)),
         "status": view.status.value,
         "expiry_due": view.expiry_due,
     }

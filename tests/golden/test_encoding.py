@@ -71,6 +71,8 @@ def test_the_hashes_of_a_leaf_and_a_batch() -> None:
         {"cut": 2}, {"dimensions": Dimensions("", "paid", "", "api")},
         {"dimensions": Dimensions("api", "paid", "", "", "2026-01")},
         {"dimensions": Dimensions("api", "paid", "", "", "", "true")},
+        {"dimensions": Dimensions("api", "paid", "", "", "", "", '{"department":"lab"}')},
+        {"dimensions": Dimensions("api", "paid", "", "", "", "", "", '{"department":"lab"}')},
     ],
 )  # fmt: skip
 def test_every_column_of_an_entry_counts(change: dict[str, Any]) -> None:
@@ -97,7 +99,8 @@ def test_a_cohort_is_taken_for_no_other_dimension() -> None:
     sets = [
         Dimensions("", "paid", "p", "", "2026-01"), Dimensions("", "paid", "p", "2026-01", ""),
         Dimensions("", "paid", "p", "2026-01", "2026-01"), Dimensions("", "paid", "2026-01", "p", ""),
-        Dimensions("", "paid", "p", "", ""),
+        Dimensions("", "paid", "p", "", ""), Dimensions("", "paid", "p", "", "", "2026-01"),
+        Dimensions("", "paid", "p", "", "", "", "2026-01"), Dimensions("", "paid", "p", "", "", "", "", "2026-01"),
     ]  # fmt: skip
     encoded = {encode("acme", 5, EVENT, DECISION, (replace(ENTRY, dimensions=each),)) for each in sets}
     assert len(encoded) == len(sets)

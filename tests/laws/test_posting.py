@@ -168,10 +168,15 @@ def test_a_replay_of_what_was_decided_gives_the_same_wallets_books_and_entries(l
 
 @for_every_walk
 def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
-    units: dict[str, tuple[str, str, str]] = {}
+    units: dict[str, tuple[str, str, str, str]] = {}
     for step in ledger.steps:
         for block in (block for wallet in step.wallets.values() for block in wallet.blocks):
-            units[block.block_id] = (block.unit, block.credit_kind, "true" if block.refundable else "")
+            units[block.block_id] = (
+                block.unit,
+                block.credit_kind,
+                "true" if block.refundable else "",
+                block.dimensions,
+            )
         effective = step.before.effective_date_of(step.event)
         assert [entry.number for entry in step.entries] == list(range(1, len(step.decision.movements) + 1))
         for movement, entry in step.moves:
@@ -187,7 +192,7 @@ def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
             assert entry.amount_minor * entry.functional_minor >= 0, "an entry has one direction"
             assert entry.policy == (movement.policy or step.before.policy)
             assert entry.cut == step.before.open_cut
-            unit, credit_kind, refundable = units.get(entry.block_id or "", ("credit", "", ""))
+            unit, credit_kind, refundable, own = units.get(entry.block_id or "", ("credit", "", "", ""))
             assert entry.unit == (unit if entry.credits else None)
             product = movement.product
             if step.event.type == "credits.consumed":
@@ -199,6 +204,8 @@ def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
                 processor=movement.processor or "",
                 cohort=movement.cohort or "",
                 refundable=refundable,
+                own=own,
+                usage=entry.dimensions.usage,  # test_own_dimensions
             )
             assert entry.effective_date == effective
             assert entry.accounting_date == movement.accounting_date >= effective

@@ -59,7 +59,7 @@ class Books(msgspec.Struct, frozen=True):
 def books(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> list[Books]:
     """Some half years under a policy, in one currency or two."""
     policy, currencies = request.param
-    return [_filled(service, new_ledger(policy=policy), seed, currencies) for seed in SEEDS]
+    return [_filled(service, new_ledger(policy=policy, dimensions=("department",)), seed, currencies) for seed in SEEDS]
 
 
 def _filled(service: Subledger, ledger: str, seed: int, currencies: tuple[str, ...]) -> Books:
@@ -348,6 +348,7 @@ class _World:
             "tax": self._maybe(self._amount(900)),
             "pool": pool,
             "refundable": None if pool else self._maybe(True, 0.3),
+            "dimensions": ({"department": "sales"}, {"department": "lab"}, None)[len(self.blocks) % 3],
             "bonus_credits": self._maybe("7.5", 0.2),
             "escheat_class": self._maybe("CA", 0.15),
             "invoice_id": self._maybe(f"i-{block}"),
@@ -376,6 +377,7 @@ class _World:
             "credits": f"{self.chance.choice((0, 3, 40, 90, 400))}.25",
             "product": self.chance.choice(("api", "chat", None)),
             "on_shortfall": self.chance.choice(("overage", "backfill")),
+            "dimensions": ({"department": "sales"}, None, {"department": "lab"})[self.count % 3],
         }
         return self.chance.choice(CUSTOMERS), {
             **data,

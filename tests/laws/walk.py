@@ -61,7 +61,12 @@ class Walk:
     """A ledger of two customers, kept by the pure functions alone. Nothing ever leaves a wallet."""
 
     state: LedgerState = LedgerState(  # noqa: RUF009 - frozen
-        ledger="L", functional_currency=HOME, on_shortfall="backfill", policy=1, accounting_rules=ACCOUNTING_RULES
+        ledger="L",
+        functional_currency=HOME,
+        on_shortfall="backfill",
+        policy=1,
+        accounting_rules=ACCOUNTING_RULES,
+        dimensions=("department", "region"),
     )
     wallets: dict[str, Wallet] = dataclasses.field(default_factory=lambda: {p: Wallet(customer=p) for p in PEOPLE})
     books: Books = Books()  # noqa: RUF009 - frozen

@@ -21,6 +21,9 @@ from subledger.money import format_minor
 from subledger.periods import Period
 from tests.laws.walk import CURRENCIES, HOME, PEOPLE, POLICIES, RATES, START, Walk
 
+DIMENSIONS = (..., {"department": "sales", "region": "north"}, {"department": "lab"}, {})
+"""The company's own dimensions of a purchase or of usage; ``...``: none are sent."""
+
 WalkStep = tuple[str, int, int, int, int]
 """A step: act, day, object (an index into the existing ones), amount, and flags that vary it."""
 
@@ -108,6 +111,7 @@ class _Walker:
             cancellable=True if self.has(8) and self.has(1) else ...,
             expires_at=self.later(self.size) if self.pick % 3 else ...,
             priority=10 if self.size % 5 == 0 else 50,
+            dimensions=DIMENSIONS[self.size % 4],
         )
 
     def grant(self) -> None:
@@ -139,6 +143,7 @@ class _Walker:
             product="api" if self.has(1) else ...,
             block_id=block.block_id if block is not None else ...,
             on_shortfall=(..., "overage", "backfill", "reject")[self.flags >> 4 & 3],
+            dimensions=DIMENSIONS[(self.size + self.pick) % 4],
             tax=self.money(self.size % 40, currency) if taxed else ...,
         )
 
