@@ -34,7 +34,7 @@ class MissingField(InvalidInput):
 
 
 class UnknownField(InvalidInput):
-    """A field is not part of this event type."""
+    """A field is not part of this event type, or a dimension not one of the ledger's."""
 
     code = "unknown_field"
 

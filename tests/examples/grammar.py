@@ -58,7 +58,12 @@ def _bought(words: Words) -> dict[str, Any]:
         **_given(
             starts_at=_moment(words["starts"]), expires_at=_moment(words["expires"]), due_at=_moment(words["due"])
         ),
+        **_department(words),
     }
+
+
+def _department(words: Words) -> dict[str, Any]:
+    return {} if words["department"] is None else {"dimensions": {"department": words["department"]}}
 
 
 def _granted(words: Words) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def _granted(words: Words) -> dict[str, Any]:
 
 
 def _used(words: Words) -> dict[str, Any]:
-    data = _of("credits", "product", "block_id", "tax")(words)
+    data = _of("credits", "product", "block_id", "tax")(words) | _department(words)
     if words["on_shortfall"] is not None:
         data |= _of("on_shortfall", "overage_price", "currency")(words)
     return data
@@ -153,11 +158,11 @@ Form = tuple[str, str, Callable[[Words], dict[str, Any]]]
 FORMS: Final[tuple[Form, ...]] = (
     ("{day} {who} buys {block_id}: {credits}[ + {bonus} bonus] credits for {price}[ {currency}][ tax {tax}]"
      "[ starts {starts}][ expires {expires}][ for {scope} only][ in pool {pool}][ escheat class {escheat_class}]"
-     "[ on invoice {invoice}][ due {due}][, {term}]", "credits.purchased", _bought),
+     "[ on invoice {invoice}][ due {due}][, {term}][ (department {department})]", "credits.purchased", _bought),
     ("{day} {who} is granted {block_id}: {credits} credits as {reason}[ worth {value}][ {currency}]"
      "[ expires {expires}]", "credits.granted", _granted),
     ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ with tax {tax}][ ({id})]"
-     "[, {on_shortfall} at {overage_price}[ {currency}]]", "credits.consumed", _used),
+     "[, {on_shortfall} at {overage_price}[ {currency}]][ (department {department})]", "credits.consumed", _used),
     ("{day} {who} takes back {credits} of {used}", "consumption.reversed", _taken_back),
     ("{day} {who} cancels[ {credits} of] {block_id}", "purchase.voided",
      lambda w: {**_of("block_id", "credits")(w), "reason": "cancelled"}),

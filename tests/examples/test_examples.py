@@ -20,12 +20,15 @@ from api.service import Subledger
 from projections import integrity
 from projections.close.close import close_period, reopen_period
 from projections.reads import balances, blocks
+from projections.report import ReportRequest
+from projections.reports.accounts import trial_balance
 from subledger.accounts import ROLE_BY_NAME, Side
 from subledger.deciding.decide import POSTS
 from subledger.errors import Refused
 from subledger.events.data import EVENT_TYPES
 from subledger.kinds import KINDS, LOSSES, SETTLEMENTS
 from subledger.money import format_credits, format_minor
+from subledger.own_dimensions import of_role, pairs_of
 from subledger.periods import Period
 from subledger.posting import DEFAULT_POLICY, SHIPPED_POLICIES
 from tests.conftest import FAR, NewLedger
@@ -45,7 +48,10 @@ _REFUSED = re.compile(r"(?P<line>.*\S)\s+-> refused: (?P<code>\w+)")
 _DREW = re.compile(r"(?P<id>\S+) drew (?P<draws>.*)")
 _UNDER = re.compile(r"under (?P<policies>.+)")
 _SHOWN = re.compile(r"(?P<table>shown|aged) as of(?:, (?P<all>all )?in (?P<currency>[A-Z]{3}))?")
-_AS_OF = re.compile(r"as of(?: for (?P<customer>\S+))?(?:, (?P<all>all )?in (?P<currency>[A-Z]{3}))?")
+_AS_OF = re.compile(
+    r"as of(?: for (?P<customer>\S+))?(?: department (?P<department>\S+))?"
+    r"(?:, (?P<all>all )?in (?P<currency>[A-Z]{3}))?"
+)
 _COMMANDS = (_SWEEP, _CLOSE, _REOPEN, _MARK)
 
 LINES_SHOWN = {"contract and refund liability": "liability"}
@@ -73,6 +79,11 @@ GROUP BY account, currency
 HAVING sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END) <> 0
     OR sum(CASE side WHEN 'debit' THEN functional_minor ELSE -functional_minor END) <> 0
 ORDER BY account, currency
+"""
+LINES_BY_DIMENSIONS = """
+SELECT l.account, d.own, d.usage, sum(CASE l.side WHEN 'debit' THEN l.amount_minor ELSE -l.amount_minor END) AS amount
+FROM journal_lines l JOIN dimension_sets d USING (ledger, dimension_set)
+WHERE ledger = %s AND accounting_date <= %s AND position <= %s GROUP BY 1, 2, 3
 """
 DRAWS = """
 SELECT n.block_id, n.credits, n.amount_minor, n.currency FROM entries n JOIN events e USING (ledger, position)
@@ -127,6 +138,8 @@ class Example:
 
     def accounts(self, moment: str, header: re.Match[str]) -> dict[str, str]:
         """Balances on the accounts' normal side: in one currency, or of all currencies in the functional one."""
+        if header["department"] is not None:
+            return self.of_department(moment, header["department"])
         with self.service.view(self.ledger, **self.moment(moment)) as view:
             of_projection = (
                 balances.trial_balance(view)
@@ -169,6 +182,20 @@ class Example:
                     if line == "receivables":
                         found["netted"] = found.get("netted", 0) + row[f"netted{suffix}"]
         return {name: format_minor(minor, currency) for name, minor in found.items()}
+
+    def of_department(self, moment: str, department: str) -> dict[str, str]:
+        """Balances of the lines of a department, from the entries and as the report has them."""
+        with self.service.view(self.ledger, **self.moment(moment)) as view:
+            report = trial_balance(view, ReportRequest(by="dimension.department"))
+            where = (self.ledger, view.as_of, view.position)
+            sums: dict[str, int] = {}
+            for account, own, usage, amount in view.connection.exec_driver_sql(LINES_BY_DIMENSIONS, where):
+                if dict(pairs_of(of_role(account, own, usage))).get("department") == department:
+                    sums[account] = sums.get(account, 0) + _on_normal_side(account, int(amount))
+        assert report.ties_out
+        rows = [row for row in report.tables[0].rows if row[1] == department]
+        assert {row[0]: row[5] for row in rows if row[5]} == {account: sum for account, sum in sums.items() if sum}
+        return {account: format_minor(minor, self.currency) for account, minor in sums.items()}
 
     def block(self, text: str) -> dict[str, str]:
         """``B1`` at the end of time, or ``B1 at 2026-01-31``: its figures, and each column with and without value."""
@@ -239,7 +266,14 @@ def _cases() -> list[Any]:
 def _begin(path: Path, policy: str, service: Subledger, new_ledger: NewLedger) -> tuple[Example, list[str]]:
     settings, lines = read(path)
     currency = settings["currency"]
-    ledger = new_ledger(currency=currency, policy=policy, late_usage=settings["late usage"], sandbox=True, clock=FAR)
+    ledger = new_ledger(
+        currency=currency,
+        policy=policy,
+        late_usage=settings["late usage"],
+        sandbox=True,
+        clock=FAR,
+        dimensions=("department",),
+    )
     return Example(service, ledger, currency), lines
 
 

@@ -3,14 +3,14 @@
 A database in which entries have them keeps the columns if it goes back: rows that differ in nothing else could not be
 told apart, and entries that name them are part of the log. An older version writes rows without them.
 
-Revision: 0043, after 0042
+Revision: 0044, after 0043
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0043"
-down_revision = "0042"
+revision = "0044"
+down_revision = "0043"
 branch_labels = None
 depends_on = None
 
