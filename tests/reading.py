@@ -15,14 +15,23 @@ from fastapi.testclient import TestClient
 from api.service import Subledger
 from api.shapes import reports
 from projections.journals.journal import Journal
+from projections.journals.making import ensure_journals
 from projections.journals.stored_journals import journals_of
 from projections.report import Report, Table
+from subledger.periods import Period
 
 
 def all_journals(service: Subledger, ledger: str) -> tuple[Journal, ...]:
     """Every journal of a ledger, in order."""
     with service.database.read() as connection:
         return journals_of(connection, ledger)
+
+
+def journals_made(service: Subledger, ledger: str, *months: Period) -> tuple[Journal, ...]:
+    """The journals of a ledger, after those of these months were made."""
+    for month in months:
+        ensure_journals(service.recorder, service.database, ledger, month)
+    return all_journals(service, ledger)
 
 
 def report_of(service: Subledger, ledger: str, name: str, **question: Any) -> Report:

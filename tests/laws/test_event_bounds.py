@@ -179,6 +179,8 @@ def test_the_largest_event_has_at_most_256_kib() -> None:
         for field, schema in fields_of(model).items():
             if schema.get("type") == "array":
                 size += MAX_SCOPE_TEXT * len(widest.encode()) + 4 * MAX_SCOPE
+            elif schema.get("type") == "object":
+                size += schema["maxProperties"] * (schema["additionalProperties"]["maxLength"] * 6 + 40 + 6)
             elif "maxLength" in schema:
                 # A reason may hold control characters, which JSON writes as six; other texts at most a quote as two.
                 size += schema["maxLength"] * 6

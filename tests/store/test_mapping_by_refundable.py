@@ -17,12 +17,11 @@ from projections.exports.formats import neutral
 from projections.integrity import verify
 from projections.journals.drill_down import entries_behind_line
 from projections.journals.journal import Journal
-from projections.journals.making import ensure_journals
 from subledger.accounts import Side
 from subledger.periods import Period
 from tests.building import cloud_event, payment, purchase, rate, recorded, usage
 from tests.conftest import NewLedger
-from tests.reading import all_journals, csv_rows, report_of, table_of
+from tests.reading import csv_rows, journals_made, report_of, table_of
 
 LIABILITY = ("prepaid_liability", "customer_deposits", "credits_clearing")
 CHART = AccountMapping.from_rows(
@@ -80,16 +79,10 @@ def balances(journals: tuple[Journal, ...], *, functional: bool = False) -> dict
     return dict(found)
 
 
-def journals_of(service: Subledger, ledger: str) -> tuple[Journal, ...]:
-    for month in MONTHS:
-        ensure_journals(service.recorder, service.database, ledger, month)
-    return all_journals(service, ledger)
-
-
 def test_the_liability_of_refundable_blocks_has_its_own_account_and_returns_to_zero(
     service: Subledger, ledger: str
 ) -> None:
-    journals = journals_of(service, ledger)
+    journals = journals_made(service, ledger, *MONTHS)
     january = [journal for journal in journals if journal.period == MONTHS[0]]
     assert balances(tuple(january))["2350"] == -200_00
     assert balances(tuple(january), functional=True)["2350"] == -215_00, "the euros at the rate of the month's end"
@@ -106,7 +99,7 @@ def test_the_liability_of_refundable_blocks_has_its_own_account_and_returns_to_z
 def test_the_lines_and_files_of_a_journal_say_which_is_which_and_lead_to_their_entries(
     service: Subledger, ledger: str
 ) -> None:
-    [journal] = [journal for journal in journals_of(service, ledger) if journal.period == MONTHS[0]]
+    [journal] = [journal for journal in journals_made(service, ledger, *MONTHS) if journal.period == MONTHS[0]]
     with service.database.read() as connection:
         for line in journal.lines:
             behind = entries_behind_line(connection, journal, line.number)

@@ -18,7 +18,6 @@ from projections.exports.formats import neutral
 from projections.integrity import verify
 from projections.journals.drill_down import entries_behind_line
 from projections.journals.journal import Journal
-from projections.journals.making import ensure_journals
 from projections.replay.rebuild import rebuild
 from subledger.accounts import Side
 from subledger.errors import InvalidMapping, InvalidValue, UnmappedRole
@@ -27,7 +26,7 @@ from subledger.own_dimensions import pairs_of
 from subledger.periods import Period
 from tests.building import cloud_event, payment, purchase, rate, recorded, reversal, usage
 from tests.conftest import NewLedger
-from tests.reading import all_journals, csv_rows, report_of, table_of
+from tests.reading import csv_rows, journals_made, report_of, table_of
 
 CHART = AccountMapping.from_rows(
     (
@@ -145,12 +144,6 @@ def balances(journals: Iterable[Journal], *, functional: bool = False) -> dict[s
     return dict(found)
 
 
-def journals_of(service: Subledger, ledger: str) -> tuple[Journal, ...]:
-    for month in MONTHS:
-        ensure_journals(service.recorder, service.database, ledger, month)
-    return all_journals(service, ledger)
-
-
 BY_BLOCK = {
     "prepaid_liability", "customer_deposits", "credits_clearing", "transfer_clearing", "unbilled_receivable",
     "breakage_recognized", "disputes_receivable", "unclaimed_property",
@@ -161,7 +154,7 @@ def test_every_balance_that_ends_with_its_blocks_ends_at_zero_within_each_own_di
     service: Subledger, ledger: str
 ) -> None:
     sums: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for journal in journals_of(service, ledger):
+    for journal in journals_made(service, ledger, *MONTHS):
         for line in journal.lines:
             sign = 1 if line.side is Side.DEBIT else -1
             total = sums[line.role, line.currency, line.own]
@@ -179,7 +172,7 @@ def test_every_balance_that_ends_with_its_blocks_ends_at_zero_within_each_own_di
 
 
 def test_a_department_s_liability_account_returns_to_zero(service: Subledger, ledger: str) -> None:
-    journals = journals_of(service, ledger)
+    journals = journals_made(service, ledger, *MONTHS)
     january = [journal for journal in journals if journal.period == MONTHS[0]]
     assert balances(january)["2151"] == -(60_00 + 50_00), "ann's 60.00 and cid's 50.00 euros"
     assert balances(january)["2152"] == -(60_00 + 40_00), "bob's 60.00 and eve's 40.00"
@@ -205,7 +198,7 @@ def test_revenue_is_of_who_used_over_the_block_name_by_name(service: Subledger, 
 
 
 def test_lines_lead_to_their_entries_and_files_say_their_dimensions(service: Subledger, ledger: str) -> None:
-    journals = journals_of(service, ledger)
+    journals = journals_made(service, ledger, *MONTHS)
     with service.database.read() as connection:
         for journal in journals:
             for line in journal.lines:
