@@ -25,6 +25,7 @@ from tests.laws.machine_state import (
     moment,
 )
 from tests.laws.model_blocks import amount_text, credits_text
+from tests.laws.walks import DIMENSIONS
 
 POOLS = st.sampled_from((None, None, None, "p", "q"))
 CLASSES = st.sampled_from((None, None, None, "DE-3y"))
@@ -75,6 +76,7 @@ class BlockRules(Checks):
             cancellable=True if price % 4 == 1 else ...,
             scope=scope or ...,
             bonus_credits=bonus or ...,
+            dimensions=DIMENSIONS[price % 4],
             refundable=True if refundable and pool is None else ...,
             pool=pool or ...,
             escheat_class=escheat_class or ...,
@@ -177,6 +179,7 @@ class BlockRules(Checks):
             currency=currency if priced else ...,
             unit=unit or ...,
             tax=amount_text(tax, currency) if tax else ...,
+            dimensions=DIMENSIONS[day % 4],
         )
 
     @rule(

@@ -67,7 +67,12 @@ class State(RuleBasedStateMachine):
 
     def begin(self, policy: str, zone: str, shortfall: str, late_usage: str) -> None:
         self.ledger = self.new_ledger(
-            policy=policy, on_shortfall=shortfall, timezone=zone, late_usage=late_usage, rate_max_age_days=366
+            policy=policy,
+            on_shortfall=shortfall,
+            timezone=zone,
+            late_usage=late_usage,
+            rate_max_age_days=366,
+            dimensions=("department", "region"),
         )
         self.deposits = policy != "contract_liability"
         self.zone = ZoneInfo(zone)

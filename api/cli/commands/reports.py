@@ -49,7 +49,8 @@ def report(
     ] = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.", metavar="C")] = None,
     by: Annotated[
-        str | None, typer.Option(help="The property by which rows are grouped, such as product; see --list.")
+        str | None,
+        typer.Option(help="The property by which rows are grouped, such as product or dimension.NAME; see --list."),
     ] = None,
     months: Annotated[int | None, typer.Option(min=1, max=600, help="The horizon of a forecast, in months.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,

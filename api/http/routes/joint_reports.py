@@ -68,7 +68,13 @@ def one(
     ] = None,
     from_: Annotated[str | None, Query(alias="from", description="First accounting date, or its month")] = None,
     to: Annotated[str | None, Query(description="Last accounting date or month, inclusive; default as_of")] = None,
-    by: Annotated[str | None, Query(description="Property by which rows are grouped", examples=["credit_kind"])] = None,
+    by: Annotated[
+        str | None,
+        Query(
+            description="Property by which rows are grouped, or an own dimension of the ledger: dimension.NAME",
+            examples=["credit_kind"],
+        ),
+    ] = None,
     format: Annotated[str, Query(description="json or csv", examples=list(joint_reports.FORMATS))] = "json",
     table: Text = None,
 ) -> Response:

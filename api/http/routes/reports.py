@@ -80,7 +80,13 @@ def one(
         str | None,
         Query(description="Only this customer's", max_length=MAX_ID, pattern=r"^[^\x00]+$", examples=["cust-42"]),
     ] = None,
-    by: Annotated[str | None, Query(description="Property by which rows are grouped", examples=["credit_kind"])] = None,
+    by: Annotated[
+        str | None,
+        Query(
+            description="Property by which rows are grouped, or an own dimension of the ledger: dimension.NAME",
+            examples=["credit_kind"],
+        ),
+    ] = None,
     months: Annotated[int | None, Query(ge=1, le=600, description="The horizon of a forecast, in months")] = None,
     format: Annotated[str, Query(description="json, csv, or html to print", examples=list(reports.FORMATS))] = "json",
     table: Annotated[str | None, Query(description="The table of the CSV; default the first")] = None,
