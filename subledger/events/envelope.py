@@ -381,8 +381,10 @@ def _with_example(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 def described(schema: dict[str, Any]) -> str:
     """A field's values in words, from its JSON schema."""
     if "description" in schema:
-        example = f", such as {schema['examples'][0]}" if "examples" in schema else ""
-        return f"{schema['description']}{example}"
+        if "examples" not in schema:
+            return str(schema["description"])
+        [example, *_] = schema["examples"]
+        return f"{schema['description']}, such as {example if isinstance(example, str) else canonical(example)}"
     if "const" in schema:
         return f'"{schema["const"]}"'
     if "enum" in schema:

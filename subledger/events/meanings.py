@@ -113,10 +113,10 @@ _LIVE: Final = ("no_credits_left", "block_disputed")
 _INVOICE: Final = (*_BLOCK, "unknown_invoice")
 
 REFUSALS: Final[dict[str, tuple[str, ...]]] = {
-    "credits.purchased": ("block_exists", "wrong_currency", "exchange_rate_missing"),
+    "credits.purchased": ("unknown_field", "block_exists", "wrong_currency", "exchange_rate_missing"),
     "credits.granted": ("block_exists", "exchange_rate_missing"),
     "credits.consumed": (
-        *_BLOCK, "wrong_currency", "too_many_decimals", "exceeds_value", "insufficient_credits",
+        "unknown_field", *_BLOCK, "wrong_currency", "too_many_decimals", "exceeds_value", "insufficient_credits",
         "overage_price_missing", "exchange_rate_missing",
     ),
     "credits.expired": (*_BLOCK, "not_yet_expired", "no_credits_left"),

@@ -22,6 +22,7 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
         "block_exists", "unknown_block", "block_of_another_customer", "not_a_purchase", "unknown_invoice",
         "unknown_payment", "unknown_dispute", "document_exists", "dispute_decided", "unknown_original",
         "not_reversible", "unknown_cohort", "cohorts_fixed", "missing_field",
+        "unknown_field",
     }),
     frozenset({"wrong_currency"}),
     frozenset({
