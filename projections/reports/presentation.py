@@ -21,11 +21,12 @@ NOTE: Final = (
     "are not shown (606-10-45-4, Example 38): report receivables lists them."
 )
 _NET: Final = (
-    ("receivables", "accounts_receivable", None),
     ("contract and refund liability", "prepaid_liability", "breakage_recognized"),
     ("deposits and clearing, net", "customer_deposits", "credits_clearing"),
+    ("receivables", "accounts_receivable", None),
 )
-"""The line, the account that it begins with, and the account that is deducted from it."""
+"""The line, the account that it begins with, and the account that is deducted from it; in the order of their names, as
+in reports over several ledgers."""
 _WITH_PURCHASES: Final = ("accounts_receivable", "prepaid_liability")
 """The two accounts from which purchases are netted that are shown net."""
 
