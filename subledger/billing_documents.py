@@ -1,4 +1,5 @@
-"""Billing documents that later events refer to: payments, invoices, disputes; overages and reversed usage; standings.
+"""Documents that later events refer to: payments, invoices, disputes, reservations; overages and reversed usage;
+standings.
 
 Owns: these values. Does not own: their changes (evolving, books).
 """
@@ -227,7 +228,33 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
         return self.dispute_id
 
 
-BillingDocument = Payment | Invoice | Dispute
+class Reservation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="reservation"):
+    """Credits of a unit that are held from ``reserved_at`` until before ``expires_at`` for usage that names them.
+
+    They are held of the blocks on which usage of ``product`` would draw. ``ended_by`` is the usage that settled it, or
+    the event that released it. It moves no money.
+    """
+
+    reservation_id: str
+    credits: Decimal
+    unit: str
+    product: str | None = None
+    reserved_at: datetime
+    expires_at: datetime
+    ended_by: str | None = None
+
+    document_kind: ClassVar[str] = "reservation"
+
+    @property
+    def document_id(self) -> str:
+        return self.reservation_id
+
+    def holds_at(self, moment: datetime) -> bool:
+        """True if it holds credits against other usage of a moment."""
+        return self.reserved_at <= moment < self.expires_at
+
+
+BillingDocument = Payment | Invoice | Dispute | Reservation
 AnyDocument = TypeVar("AnyDocument", bound=BillingDocument)
 
 

@@ -58,7 +58,8 @@ def evolve(
     if event.customer == wallet.customer:
         if decision.original_position is not None:
             wallet = _remember_reversal(wallet, decision, decision.original_position)
-        if type(event.data) is not CreditsConsumed:  # usage makes no document, and is nearly everything
+        # Usage makes no document, and is nearly everything; it may end a reservation.
+        if type(event.data) is not CreditsConsumed or event.data.reservation_id is not None:
             wallet = remember_document(wallet, event, decision, functional_currency)
     return wallet
 

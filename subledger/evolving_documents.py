@@ -1,4 +1,4 @@
-"""Evolving documents: the change of a wallet's payments, invoices and disputes by a decision.
+"""Evolving documents: the change of a wallet's payments, invoices, disputes and reservations by a decision.
 
 Owns: what later events may ask of a document, and what a dispute holds until it is decided. Does not own: the effect of
 movements on blocks and overages (evolving), the values (billing_documents). Pure and total, as evolving.
@@ -7,12 +7,15 @@ movements on blocks and overages (evolving), the values (billing_documents). Pur
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from msgspec.structs import replace
 
-from subledger.billing_documents import Dispute, DocumentPart, Invoice, Payment
+from subledger.billing_documents import Dispute, DocumentPart, Invoice, Payment, Reservation
 from subledger.blocks import ZERO
 from subledger.events.data import (
+    CreditsConsumed,
+    CreditsReserved,
     DisputeLost,
     DisputeOpened,
     DisputeWon,
@@ -20,15 +23,17 @@ from subledger.events.data import (
     PaymentApplied,
     PaymentReceived,
     PaymentRefunded,
+    ReservationReleased,
 )
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, Effect
 from subledger.money import credits_share
+from subledger.reserved import still_needed
 from subledger.wallet import Decision, Movement, Wallet
 
 
 def remember_document(wallet: Wallet, event: Event, decision: Decision, functional_currency: str) -> Wallet:
-    """The wallet with the payments, invoices and disputes that later events may refer to."""
+    """The wallet with the payments, invoices, disputes and reservations that later events may refer to."""
     movements = decision.movements
     match event.data:
         case PaymentReceived() as received if received.payment_id is not None:
@@ -63,6 +68,12 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                         block = wallet.state_of_block(part.block_id)
                         paid = block.paid_through(payment.processor, part.amount_minor)
                         wallet = wallet.with_block(paid)
+        case CreditsReserved() as asked:
+            reservation = reservation_of(asked, event.occurred_at)
+            still_open = still_needed(wallet.reservations, event.occurred_at)
+            wallet = replace(wallet.with_document(reservation), reservations=(*still_open, reservation))
+        case ReservationReleased() | CreditsConsumed() as ending if ending.reservation_id is not None:
+            wallet = _without_reservation(wallet, event, ending.reservation_id, movements)
         case OverageBilled() as billed:
             invoiced_on = max(movement.accounting_date for movement in movements)
             invoice = Invoice(
@@ -107,6 +118,27 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
         if movement.invoice_id is not None and KIND_BY_NAME[movement.kind].debit_role != "refunds_payable":
             wallet = wallet.with_document(_invoiced(wallet, movement))
     return wallet
+
+
+def reservation_of(asked: CreditsReserved, at: datetime) -> Reservation:
+    """The reservation that an event of a moment makes."""
+    return Reservation(
+        reservation_id=asked.reservation_id,
+        credits=asked.credits,
+        unit=asked.unit,
+        product=asked.product,
+        reserved_at=at,
+        expires_at=asked.expires_at,
+    )
+
+
+def _without_reservation(wallet: Wallet, event: Event, reservation_id: str, movements: tuple[Movement, ...]) -> Wallet:
+    """The wallet whose reservation was settled or released; the same if it had ended before."""
+    if not any(_with_effect(movements, Effect.ENDS_RESERVATION)):
+        return wallet
+    ended = replace(wallet.state_of_document(Reservation, reservation_id), ended_by=f"{event.type} {event.event_id}")
+    others = tuple(r for r in wallet.reservations if r.reservation_id != reservation_id)
+    return replace(wallet.with_document(ended), reservations=still_needed(others, event.occurred_at))
 
 
 def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:

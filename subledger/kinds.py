@@ -102,6 +102,7 @@ class Effect(StrEnum):
     APPLIES_PAYMENT = "applies a payment"
     LEAVES_UNAPPLIED = "leaves a payment unapplied"
     PAYS_BACK_UNAPPLIED = "pays back an unapplied payment"
+    ENDS_RESERVATION = "ends a reservation"
 
 
 class Result(StrEnum):
@@ -347,6 +348,11 @@ KINDS: Final[tuple[Kind, ...]] = (
               effect=Effect.REVALUES if role == "prepaid_liability" else Effect.NONE)
         for role, name in SETTLEMENT_OF.items()
     ),
+    _kind("credits_reserved", "credits held for usage to come; no money, no credits", since=2, has_amount=False),
+    _kind("reservation_settled", "a reservation ended by the usage that it was for; no money, no credits", since=2,
+          has_amount=False, effect=Effect.ENDS_RESERVATION),
+    _kind("reservation_released", "a reservation given up; no money, no credits", since=2, has_amount=False,
+          effect=Effect.ENDS_RESERVATION),
     _kind("expiry_changed", "a block's expiry was changed; no money, no credits", has_amount=False,
           effect=Effect.CHANGES_EXPIRY, words=("expiry changed", "expiry changed")),
 )  # fmt: skip

@@ -25,6 +25,7 @@ from subledger.billing_documents import (
     BillingDocument,
     Overage,
     RefundsOwed,
+    Reservation,
     ReversedUsage,
     Standing,
     Standings,
@@ -132,6 +133,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency;
     ``refunds_owed`` has of which blocks and invoices the refunds among them are; ``balance_held`` has, by currency, the
     unapplied amounts that open disputes hold. ``balance_days`` has the amounts owed to the customer by day.
+    ``reservations`` are those that were not settled or released, in the order in which they were recorded.
     """
 
     customer: str
@@ -144,6 +146,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     refunds_owed: RefundsOwed = ()
     balance_held: dict[str, int] = {}
     balance_days: dict[str, DayAmounts] = {}
+    reservations: tuple[Reservation, ...] = ()
 
     def block(self, block_id: str) -> Block | None:
         """The block of this id, or None if the wallet does not have it."""

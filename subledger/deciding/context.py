@@ -139,11 +139,15 @@ _UNKNOWN: Final[dict[str, type[errors.Refused]]] = {
     "payment": errors.UnknownPayment,
     "invoice": errors.UnknownInvoice,
     "dispute": errors.UnknownDispute,
+    "reservation": errors.UnknownReservation,
 }
 
 
 def own_document(wallet: Wallet, type: type[AnyDocument], document_id: str, context: Context) -> AnyDocument:
-    """The payment, invoice or dispute an event names. Raises UnknownPayment, UnknownInvoice, UnknownDispute."""
+    """The document that an event names.
+
+    Raises UnknownPayment, UnknownInvoice, UnknownDispute, UnknownReservation.
+    """
     kind, document = type.document_kind, wallet.document(type, document_id)
     if document is None or context.document_owners.get((kind, document_id)) != wallet.customer:
         raise _UNKNOWN[kind](
@@ -156,7 +160,7 @@ def own_document(wallet: Wallet, type: type[AnyDocument], document_id: str, cont
 
 
 def is_new_document(event: Event, context: Context) -> None:
-    """Raises DocumentExists if the payment, invoice, dispute, payout or refund of an event is recorded already."""
+    """Raises DocumentExists if the document of an event is recorded already, such as a payment or a reservation."""
     key = once_key(event.type, event.data)
     if key is not None and (key in context.first or (key[0], key[2]) in context.document_owners):
         raise document_exists(key, context.first.get(key))

@@ -19,7 +19,17 @@ import msgspec
 from subledger import errors
 from subledger.billing_documents import Standing
 from subledger.cohorts import WHOLE, month_of_issue
-from subledger.deciding import cancellations, disputes, expiry, payments, processors, purchases, usage, write_offs
+from subledger.deciding import (
+    cancellations,
+    disputes,
+    expiry,
+    payments,
+    processors,
+    purchases,
+    reservations,
+    usage,
+    write_offs,
+)
 from subledger.deciding.context import Context, Dates, decision
 from subledger.deciding.currencies import StandingKey, measure, remeasure
 from subledger.deciding.estimates import with_due_breakage
@@ -212,7 +222,10 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
              "purchase", "purchase_tax", "overage_backfilled", "backfill_difference"),
         _row(of_others.CreditsGranted, purchases.grant, "promotional_grant", "goodwill", "allocation"),
         _row(of_others.CreditsConsumed, usage.consume,
-             "reinstatement", "breakage", "pooled_breakage", "consumption", "redemption_tax", "overage"),
+             "reinstatement", "breakage", "pooled_breakage", "consumption", "redemption_tax", "overage",
+             "reservation_settled"),
+        _row(of_others.CreditsReserved, reservations.reserve, "credits_reserved"),
+        _row(of_others.ReservationReleased, reservations.release, "reservation_released"),
         _row(of_others.CreditsExpired, expiry.expire,
              "breakage", "pooled_breakage", "transfer_out", "void_unpaid", "tax_reversed_unpaid", "escheat"),
         _row(of_the_ledger.CreditsSwept, expiry.expire,

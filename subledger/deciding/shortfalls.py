@@ -1,4 +1,4 @@
-"""Shortfalls: the reasons for which usage found too few credits, block by block.
+"""Shortfalls: the reasons for which usage or a reservation found too few credits, block by block.
 
 Owns: the reasons, and the refusal that states them. Does not own: the draws (usage); when and for how many refusals the
 reasons are worked out, and the blocks that have left the wallet (store). Pure.
@@ -13,12 +13,18 @@ from typing import Any, Final
 
 import msgspec
 
+from subledger.billing_documents import Reservation
 from subledger.blocks import NO_PORTION, ZERO, Block
 from subledger.errors import InsufficientCredits
-from subledger.events.data import CreditsConsumed
+from subledger.events.data import CreditsConsumed, CreditsReserved
 from subledger.events.envelope import Event, format_time
 from subledger.money import format_credits
+from subledger.reserved import held_at
 from subledger.segments import most_drawable, segments_back, timeline
+from subledger.wallet_parts import Blocks
+
+Asking = Event[CreditsConsumed] | Event[CreditsReserved]
+"""An event that asks for credits."""
 
 MOST_NAMED: Final = 10
 """Blocks, products or units that a reason names; the credits are those of all blocks."""
@@ -28,9 +34,9 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     """Credits that the usage could not draw, for one reason.
 
     ``reason`` is ``expired``, ``not_started`` (also what a later repricing added), ``disputed`` (frozen),
-    ``other_unit``, ``other_product``; or, without credits, ``used_up`` or ``unknown_customer``. ``blocks`` are the
-    first ``MOST_NAMED``; ``at`` is the last expiry, or the first start, of all of them; ``names`` the first units, or
-    products that the blocks may be used for.
+    ``reserved`` (for other usage), ``other_unit``, ``other_product``; or, without credits, ``used_up`` or
+    ``unknown_customer``. ``blocks`` are the first ``MOST_NAMED``; ``at`` is the last expiry, or the first start, of all
+    of them; ``names`` the first reservations, units, or products that the blocks may be used for.
     """
 
     reason: str
@@ -48,7 +54,7 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
         if self.at is not None:
             document["at"] = format_time(self.at)
         if self.names:
-            document["units" if self.reason == "other_unit" else "products"] = list(self.names)
+            document[_NAMES.get(self.reason, "products")] = list(self.names)
         return document
 
     def sentence(self, customer: str) -> str:
@@ -63,6 +69,9 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
                 return f"{credits} cannot be used before {at}{of}"
             case "disputed":
                 return f"{credits} are frozen until a dispute ends{of}"
+            case "reserved":
+                more = " and others" if len(self.names) > 1 else ""
+                return f"{credits} are reserved until {at} (reservation {self.names[0]}{more})"
             case "other_unit":
                 return f"{credits} are of another unit, {', '.join(self.names)}{of}"
             case "other_product":
@@ -72,10 +81,12 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
         return "there are no other credits"
 
 
+_NAMES: Final = {"other_unit": "units", "reserved": "reservations"}
+
 UNKNOWN_CUSTOMER: Final = Shortfall(reason="unknown_customer")
 
 
-def shortfalls_of(blocks: Iterable[Block], event: Event[CreditsConsumed], *, late: bool) -> tuple[Shortfall, ...]:
+def shortfalls_of(blocks: Iterable[Block], event: Asking, *, late: bool) -> tuple[Shortfall, ...]:
     """Reasons for which a usage could not draw credits of these blocks, each block under the first that applies.
 
     ``late``: usage from before an expiry, known only after it, draws what expired.
@@ -88,10 +99,35 @@ def shortfalls_of(blocks: Iterable[Block], event: Event[CreditsConsumed], *, lat
     return tuple(found[reason].shortfall(reason) for reason in _ORDER if reason in found)
 
 
+def reserved_of(
+    blocks: Blocks, reservations: Iterable[Reservation], event: Asking, *, late: bool
+) -> tuple[Shortfall, ...]:
+    """The credits that other reservations hold of blocks on which the event could draw, as a reason."""
+    data, at = event.data, event.occurred_at
+    named = data.block_id if isinstance(data, CreditsConsumed) else None
+    held = held_at(blocks, reservations, at, late=late).by_reservation
+    found, last = _Sum(), at
+    for reservation in reservations:
+        if reservation.reservation_id == data.reservation_id:
+            continue
+        for block_id, credits in held.get(reservation.reservation_id, {}).items():
+            block = blocks.get(block_id)
+            if (
+                block is not None
+                and named in (None, block_id)
+                and block.admits(unit=data.unit, product=data.product, at=at)
+            ):
+                found.add("reserved", block, credits, at)
+                found.name((reservation.reservation_id,))
+                last = max(last, reservation.expires_at)
+    found.at = last
+    return (found.shortfall("reserved"),) if found.credits else ()
+
+
 _ORDER: Final = ("expired", "not_started", "disputed", "other_product", "other_unit")
 
 
-def _shortfall(block: Block, event: Event[CreditsConsumed], *, late: bool) -> tuple[str, Decimal]:
+def _shortfall(block: Block, event: Asking, *, late: bool) -> tuple[str, Decimal]:
     """The reason for which a block gave nothing, and its credits; 0 credits for a block that could be drawn."""
     data, at = event.data, event.occurred_at
     escheated = block.disposed.get("escheated", NO_PORTION)[0] if block.expired else ZERO
@@ -135,11 +171,11 @@ class _Sum(msgspec.Struct, kw_only=True):
             first = min(start for start in starts if start > at)
             self.at = first if self.at is None else min(self.at, first)
         elif reason == "other_unit":
-            self._name((block.unit,))
+            self.name((block.unit,))
         elif reason == "other_product":
-            self._name(block.scope or ())
+            self.name(block.scope or ())
 
-    def _name(self, names: tuple[str, ...]) -> None:
+    def name(self, names: tuple[str, ...]) -> None:
         for name in names:
             if len(self.names) == MOST_NAMED:
                 return
@@ -151,12 +187,10 @@ class _Sum(msgspec.Struct, kw_only=True):
         )
 
 
-def insufficient(
-    event: Event[CreditsConsumed], missing: Decimal, reasons: tuple[Shortfall, ...] | None = None
-) -> InsufficientCredits:
-    """The refusal of a usage that lacks ``missing`` credits, with their reasons if these were worked out.
+def insufficient(event: Asking, missing: Decimal, reasons: tuple[Shortfall, ...] | None = None) -> InsufficientCredits:
+    """The refusal of usage, or of a reservation, that lacks ``missing`` credits.
 
-    Without any reason the credits are simply used up.
+    It has their reasons if these were worked out. Without any reason the credits are simply used up.
     """
     data = event.data
     available = data.credits - missing

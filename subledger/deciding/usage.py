@@ -20,6 +20,7 @@ from subledger.deciding.context import Context, Dates, decision, is_not_conceded
 from subledger.deciding.expiry import lapsed
 from subledger.deciding.redemption_tax import mirrored_tax, taxes_by_block, with_redemption_tax
 from subledger.deciding.repricing import corrected_down, corrected_draws, draw_before, in_segment
+from subledger.deciding.reservations import settled_by
 from subledger.deciding.shortfalls import insufficient
 from subledger.deciding.transferred import with_transferred
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
@@ -28,6 +29,7 @@ from subledger.evolving import block_after
 from subledger.kinds import USAGE_KINDS
 from subledger.money import MAX_MINOR, format_credits, share
 from subledger.own_dimensions import over, text_of
+from subledger.reserved import held_at
 from subledger.segments import most_drawable, segments_back
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
@@ -40,6 +42,9 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
     else:
         blocks = wallet.blocks.admitting(data.unit, data.product, event.occurred_at)
     late = context.state.late_usage == "reclassify"
+    named, reservations = data.reservation_id, wallet.reservations
+    settled = None if named is None else settled_by(wallet, event, named, context, dates)
+    free = held_at(wallet.blocks, reservations, event.occurred_at, late=late).free_for(named) if reservations else None
     needed = data.credits
     movements: list[Movement] = []
     corrected: list[Movement] = []
@@ -52,6 +57,8 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         back = segments_back(block, event.occurred_at) if block.segment is not None else 0
         if back:
             credits = most_drawable(block, back, credits)
+        if free:
+            credits = min(credits, free.get(block.block_id, credits))
         if not credits:
             continue
         if back:
@@ -84,6 +91,8 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
     movements = corrected + with_redemption_tax(movements, wallet, event, context)
     if needed:
         movements.append(_overage(wallet, event, context, dates, needed))
+    if settled:
+        movements += settled
     return decision(context, movements)
 
 

@@ -15,6 +15,7 @@
     │   ├── WrongCurrency  ExchangeRateMissing  ExchangeRateStale  OveragePriceMissing
     │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
     │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
+    │   ├── UnknownReservation  ReservationEnded  ReservationDiffers  TooManyReservations
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
     │   ├── ExceedsOverage  UnknownCohort  CohortsFixed  EstimateTooHigh  EstimateTooLow
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused  EffectChanged

@@ -76,9 +76,35 @@ class NoCreditsLeft(Refused):
 
 
 class InsufficientCredits(Refused):
-    """The customer has fewer credits than the usage, and the shortfall setting is to reject."""
+    """The customer can spend fewer credits than are requested, and the shortfall setting is to reject."""
 
     code = "insufficient_credits"
+    retryable = True
+
+
+class UnknownReservation(Refused):
+    """The customer has no reservation with this id."""
+
+    code = "unknown_reservation"
+    retryable = True
+
+
+class ReservationEnded(Refused):
+    """The reservation was settled or released before."""
+
+    code = "reservation_ended"
+
+
+class ReservationDiffers(Refused):
+    """The reservation is for another unit or product than the usage that names it."""
+
+    code = "reservation_differs"
+
+
+class TooManyReservations(Refused):
+    """The customer has as many open reservations as a customer may have."""
+
+    code = "too_many_reservations"
     retryable = True
 
 

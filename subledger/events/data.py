@@ -120,12 +120,29 @@ class CreditsConsumed(EventData):
     on_shortfall: Shortfall | None = None
     tax: Amount | None = None
     dimensions: OwnDimensions | None = None
+    reservation_id: Identifier | None = None
 
     def check(self) -> None:
         if self.overage_price is not None:
             check_present(self.currency is not None, "currency", "an overage price needs its currency")
         if self.tax is not None and self.currency is not None:
             minor_units(self.tax, self.currency, "tax")
+
+
+class CreditsReserved(EventData):
+    """Credits are held for usage to come, until it settles the reservation, or it is released or expires."""
+
+    reservation_id: Identifier
+    credits: Credits
+    unit: Name = "credit"
+    product: Name | None = None
+    expires_at: Time
+
+
+class ReservationReleased(EventData):
+    """A reservation is given up: other usage may draw its credits."""
+
+    reservation_id: Identifier
 
 
 class CreditsExpired(EventData):
@@ -464,6 +481,8 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "credits.purchased": CreditsPurchased,
     "credits.granted": CreditsGranted,
     "credits.consumed": CreditsConsumed,
+    "credits.reserved": CreditsReserved,
+    "reservation.released": ReservationReleased,
     "credits.expired": CreditsExpired,
     "consumption.reversed": ConsumptionReversed,
     "purchase.voided": PurchaseVoided,

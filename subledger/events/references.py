@@ -19,12 +19,13 @@ from subledger.events.fields import EventData
 from subledger.wallet import Decision
 
 DocumentKey = tuple[str, str]
-"""``payment``, ``invoice`` or ``dispute``, and its id."""
+"""``payment``, ``invoice``, ``dispute`` or ``reservation``, and its id."""
 
 DOCUMENTS: Final = {
     "payment.received": ("payment", "payment_id"), "dispute.opened": ("dispute", "dispute_id"),
     "overage.billed": ("invoice", "invoice_id"), "payout.settled": ("payout", "payout_id"),
     "payment.refunded": ("refund", "refund_id"), "processor.adjusted": ("adjustment", "adjustment_id"),
+    "credits.reserved": ("reservation", "reservation_id"),
 }  # fmt: skip
 """Documents that are recorded once by their own id, whatever the events' ids: by event type, the kind and the field."""
 
@@ -97,6 +98,7 @@ def references_of(events: Iterable[Event]) -> References:
 def _reference_fields(data: type[EventData], type: str) -> tuple[tuple[str, str], ...]:
     """The fields of an event type that refer to something. The invoice of a purchase or of usage is only a label."""
     fields = [("customer", "to_customer"), ("block", "block_id"), ("block", "new_block_id")]
+    fields.append(("reservation", "reservation_id"))
     if type == "consumption.reversed":
         fields.append(("original", "event_id"))
     if type not in ("credits.purchased", "credits.consumed"):

@@ -21,6 +21,7 @@ from subledger.billing_documents import (
     Overage,
     Payment,
     RefundOwed,
+    Reservation,
     ReversedUsage,
     Standing,
 )
@@ -47,7 +48,7 @@ DECODED_BY: Final[dict[str, Callable[[str], Any]]] = {
     "block": decode_block,
     **{
         kind: lambda text, kind=kind: decode_document(kind, text)
-        for kind in ("payment", "invoice", "dispute", "overage", "correction")
+        for kind in ("payment", "invoice", "dispute", "reservation", "overage", "correction")
     },
     "pool": msgspec.json.Decoder(Pool).decode,
     "cohort": msgspec.json.Decoder(Cohort).decode,
@@ -68,6 +69,7 @@ STORED: Final = (
     RefundOwed,
     Invoice,
     Dispute,
+    Reservation,
     Pool,
     Cohort,
     Anchor,

@@ -88,8 +88,13 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "no_credits_left": ("", "Check `block_id`: the credits of this block were used, expired or cancelled."),
     "insufficient_credits": (
         "",
-        "Record the purchase, or set `on_shortfall` to `overage` or `backfill`. `reasons` lists the causes.",
+        "Record the purchase, or set `on_shortfall` to `overage` or `backfill`. `reasons` lists the causes. Credits "
+        "that are reserved are free again when the reservation is settled or released, or expires.",
     ),
+    "unknown_reservation": ("", "Record `credits.reserved` first; then send the event again."),
+    "reservation_ended": ("", "Leave it as it is: `ended_by` names the event that ended the reservation."),
+    "reservation_differs": ("", "Send the unit and product of the reservation, or leave out `reservation_id`."),
+    "too_many_reservations": ("", "Settle or release open reservations, or let them expire sooner."),
     "not_yet_expired": ("", "Leave expiries to `subledger expire`, `close` or `worker`."),
     "unknown_original": ("", "Record the usage first. Add `event_source` if it came from another source."),
     "not_reversible": ("", "Use `purchase.voided` or `credits.refunded` for a sale: only usage is reversed."),

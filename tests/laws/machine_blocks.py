@@ -15,6 +15,7 @@ from tests.laws.machine_state import (
     CUSTOMERS,
     DAYS,
     MOSTLY,
+    NOBODY,
     PICKS,
     PRODUCTS,
     RARELY,
@@ -165,6 +166,7 @@ class BlockRules(Checks):
         together: bool,
         name: str | None = None,
         tax: int = 0,
+        reservation: str | None = None,
     ) -> None:
         self.send(
             "credits.consumed",
@@ -180,6 +182,7 @@ class BlockRules(Checks):
             unit=unit or ...,
             tax=amount_text(tax, currency) if tax else ...,
             dimensions=DIMENSIONS[day % 4],
+            reservation_id=reservation or ...,
         )
 
     @rule(
@@ -202,6 +205,72 @@ class BlockRules(Checks):
     ) -> None:
         name, customer = self.block(pick, stranger)
         self.use_some(customer, day, credits, product, None, priced, None, "USD", together, name)
+
+    # --- reservations ------------------------------------------------------------------------------------------
+
+    def reservation(self, pick: int, stranger: bool) -> tuple[str, str]:
+        """A reservation that was recorded, the latest for 0, and whose it is; or none."""
+        owners = {name: found.customer for name, found in self.model.reservations.items()}
+        if not owners or pick == NOBODY:
+            return "nobody's", "ann"
+        name = list(owners)[-1 - pick % len(owners)]
+        return name, ("carol" if stranger else owners[name])
+
+    @rule(
+        customer=CUSTOMERS, day=DAYS, credits=CREDITS, product=PRODUCTS, unit=UNITS, life=st.integers(0, 30),
+        again=RARELY, together=TOGETHER,
+    )  # fmt: skip
+    def reserve(
+        self,
+        customer: str,
+        day: int,
+        credits: str,
+        product: str | None,
+        unit: str | None,
+        life: int,
+        again: bool,
+        together: bool,
+    ) -> None:
+        self.send(
+            "credits.reserved",
+            customer,
+            day,
+            together,
+            reservation_id=self.new_name("r", again, self.model.reservations),
+            credits=credits,
+            product=product or ...,
+            unit=unit or ...,
+            expires_at=moment(day + life).isoformat(),
+        )
+
+    @rule(
+        pick=PICKS, stranger=RARELY, later=st.integers(-3, 9), credits=CREDITS, shortfall=SHORTFALLS, priced=MOSTLY,
+        other=RARELY, together=TOGETHER,
+    )  # fmt: skip
+    def settle(
+        self,
+        pick: int,
+        stranger: bool,
+        later: int,
+        credits: str,
+        shortfall: str | None,
+        priced: bool,
+        other: bool,
+        together: bool,
+    ) -> None:
+        name, customer = self.reservation(pick, stranger)
+        found = self.model.reservations.get(name)
+        day = max((found.begins - moment(0)).days + later, 0) if found is not None else 9
+        product = "chat" if found is None or other else found.product
+        unit = found.unit if found is not None else None
+        self.use_some(
+            customer, day, credits, product, shortfall, priced, unit, "USD", together, None, 0, reservation=name
+        )
+
+    @rule(pick=PICKS, stranger=RARELY, day=DAYS, together=TOGETHER)
+    def release(self, pick: int, stranger: bool, day: int, together: bool) -> None:
+        name, customer = self.reservation(pick, stranger)
+        self.send("reservation.released", customer, day, together, reservation_id=name)
 
     @rule(day=DAYS, pick=PICKS, stranger=RARELY, credits=st.one_of(st.none(), CREDITS), together=TOGETHER)
     def reverse(self, day: int, pick: int, stranger: bool, credits: str | None, together: bool) -> None:

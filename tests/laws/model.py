@@ -29,11 +29,12 @@ from tests.laws.model_blocks import (
 from tests.laws.model_ending import Ending
 from tests.laws.model_money import Money
 from tests.laws.model_pools import Pools
+from tests.laws.model_reservations import Reservations
 
 __all__ = ["Model", "Refusal"]
 
 
-class Model(Ending, Money, Pools):
+class Model(Ending, Money, Pools, Reservations):
     """The whole ledger: one functional currency with two decimals, one time zone."""
 
     def apply(self, event: dict[str, Any]) -> None:
@@ -122,34 +123,19 @@ class Model(Ending, Money, Pools):
 
     # --- usage ----------------------------------------------------------------------------------------------
 
-    def _to_be_had(self, block: Block) -> Fraction:
-        """Credits left, and where late usage is reclassified, those that expired."""
-        if block.disputes:
-            return block.to_draw
-        return block.left + (block.of("expired")[0] if self.late_usage == "reclassify" else 0)
-
     def credits_consumed(self, moment: datetime, data: dict[str, Any]) -> None:
         product, unit, need = data.get("product"), data.get("unit", "credit"), Fraction(data["credits"])
         if "block_id" in data:
             candidates = [self.own(data["block_id"])]
         else:
             candidates = [block for block in self.blocks.values() if block.customer == self.customer]
-        candidates = [
-            block
-            for block in candidates
-            if block.unit == unit
-            and block.starts <= moment
-            and (block.expires is None or moment < block.expires)
-            and (block.scope is None or product in block.scope)
-            and self._to_be_had(block) > 0
-        ]
-        never = datetime.max.replace(tzinfo=moment.tzinfo)
-        candidates.sort(
-            key=lambda b: (b.scope is None, b.priority, b.expires or never, b.kind != "promotional", b.starts, b.name)
-        )
+        late, named = self.late_usage == "reclassify", data.get("reservation_id")
+        left = self.left_by_reservations(moment, named, late=late)
+        if named is not None:
+            self.settle(moment, data)
         usage = Usage(self.event_id, self.customer, product, [], moment, unit)
-        for block in candidates:
-            part = block.drawable(block.at(moment), min(self._to_be_had(block), need))
+        for block in self.in_draw_order(candidates, unit, product, moment):
+            part = min(left[block.name], need)
             if part:
                 usage.draws.append(self._draw(block, part, moment))
                 need -= part

@@ -501,3 +501,18 @@ class Pool:
     grouping: str | None = None
     estimates: dict[date, Estimate] = field(default_factory=dict)
     cohorts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Reservation:
+    """A reservation; a wallet remembers it until it ends, or for a day after it has expired."""
+
+    name: str
+    customer: str
+    credits: Fraction
+    unit: str
+    product: str | None
+    begins: datetime
+    expires: datetime
+    ended: bool = False
+    remembered: bool = True

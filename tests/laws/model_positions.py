@@ -25,6 +25,7 @@ from tests.laws.model_blocks import (
     Pool,
     Refund,
     Refusal,
+    Reservation,
     Usage,
     half_up,
     minor,
@@ -52,6 +53,7 @@ class Positions:
         self.disputes: dict[str, Dispute] = {}
         self.refunds: list[Refund] = []
         self.pools: dict[str, Pool] = {}
+        self.reservations: dict[str, Reservation] = {}
         self.rates: dict[str, dict[date, Fraction]] = {}
         self.standing: dict[Place, tuple[int, int]] = defaultdict(lambda: (0, 0))
         self.closed: date | None = None

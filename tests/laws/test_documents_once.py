@@ -1,4 +1,4 @@
-"""Payments, invoices, disputes, payouts and refunds are recorded once by their own ids, whatever the event's id is."""
+"""Documents, such as payments and reservations, are recorded once by their own ids, whatever the event's id is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from subledger.books import evolve_books
 from subledger.events.data import EVENT_TYPES
 from subledger.events.references import DOCUMENTS, once_key
-from tests.laws.case import Case, in_euro
+from tests.laws.case import Case, in_euro, on
 
 OWED = {"amount": "1.00", "currency": "USD"}
 ONCE: list[tuple[str, str | None, dict[str, Any], str]] = [
@@ -26,6 +26,12 @@ ONCE: list[tuple[str, str | None, dict[str, Any], str]] = [
     ),
     ("dispute.opened", "ann", {**OWED, "dispute_id": "X", "payment_id": "P"}, "dispute X"),
     ("overage.billed", "ann", {**OWED, "invoice_id": "X"}, "invoice X"),
+    (
+        "credits.reserved",
+        "ann",
+        {"reservation_id": "X", "credits": "1", "unit": "token", "expires_at": on(30).isoformat()},
+        "reservation X",
+    ),
 ]
 
 
@@ -36,6 +42,7 @@ def books() -> Case:
     case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", payment_id="P")
     case.uses("12", 3, overage_price="1.00", currency="USD")
     case.does("payment.received", 4, amount="5.00", currency="USD", payment_id="Q")
+    case.buys("T", 4, unit="token")
     return case
 
 

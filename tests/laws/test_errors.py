@@ -47,6 +47,7 @@ from subledger.kinds import AccountPair
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period
 from subledger.posting import Policy, shipped_policy
+from subledger.reserved import MOST_OPEN
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.pages import event_at
@@ -134,9 +135,13 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
                 currency="USD",
                 on_shortfall="overage",
             ),
+            buy("R", credits="3", unit="reserved"),
+            reserve("R1"),
+            reserve("R2"),
+            event("r3", "reservation.released", reservation_id="R2"),
         ],
     )
-    assert [outcome.status for outcome in outcomes] == ["recorded"] * 24
+    assert [outcome.status for outcome in outcomes] == ["recorded"] * 28
     return ledger
 
 
@@ -154,6 +159,11 @@ reverse = partial(reversal, "reverse", time="2026-02-01T12:00:00Z")
 
 
 pay = partial(payment, "pay", time="2026-02-01T12:00:00Z")
+
+
+def reserve(reservation_id: str, **data: Any) -> Any:
+    data = {"credits": "1", "unit": "reserved", "expires_at": "2026-02-02T00:00:00Z", **data}
+    return event(f"reserve-{reservation_id}", "credits.reserved", reservation_id=reservation_id, **data)
 
 
 def pay_back(customer: str = "ann", **data: Any) -> Any:
@@ -194,6 +204,13 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     ),
     (errors.InsufficientCredits, use(credits="6.000000001"), "data.credits"),
     (errors.InsufficientCredits, use(customer="nobody"), "data.credits"),
+    (errors.InsufficientCredits, reserve("R4", credits="2.000000001"), "data.credits"),
+    (errors.InvalidValue, reserve("R4", expires_at="2026-02-01T12:00:00Z"), "data.expires_at"),
+    (errors.UnknownReservation, use(unit="reserved", reservation_id="R4"), "data.reservation_id"),
+    (errors.UnknownReservation, event("x", "reservation.released", reservation_id="R4"), "data.reservation_id"),
+    (errors.UnknownReservation, event("x", "reservation.released", "bob", reservation_id="R1"), "data.reservation_id"),
+    (errors.ReservationEnded, event("x", "reservation.released", reservation_id="R2"), "data.reservation_id"),
+    (errors.ReservationDiffers, use(reservation_id="R1"), "data.unit"),
     (errors.NoCreditsLeft, void("B"), "data.block_id"),
     (errors.NotAPurchase, event("x", "credits.refunded", block_id="G"), "data.block_id"),
     (errors.NotYetExpired, event("x", "credits.expired", block_id="A"), "time"),
@@ -399,6 +416,16 @@ def _settings_changed_since(service: Subledger, _ledger: str) -> None:
     raise outcome.error
 
 
+def _one_reservation_too_many(service: Subledger, _ledger: str) -> None:
+    ledger = f"holding-{uuid.uuid4().hex[:8]}"
+    service.create_ledger(ledger, LedgerSettings(currency="USD"))
+    reservations = [reserve(f"R{number}") for number in range(MOST_OPEN + 1)]
+    *outcomes, last = service.record(ledger, [buy("R", credits="2000", unit="reserved"), *reservations])
+    assert {outcome.status for outcome in outcomes} == {"recorded"}
+    assert last.error is not None
+    raise last.error
+
+
 def _refused_and_sent_again(service: Subledger, _ledger: str) -> None:
     ledger, document, approval = _waiting(service)
     service.recorder.decide_approval(ledger, approval, by="bob", allow=False)
@@ -445,6 +472,7 @@ CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.ApprovalDecided, _approved_twice),
     (errors.EffectChanged, _settings_changed_since),
     (errors.ApprovalRefused, _refused_and_sent_again),
+    (errors.TooManyReservations, _one_reservation_too_many),
     (errors.LedgerExists, lambda service, ledger: service.create_ledger(ledger, LedgerSettings(currency="EUR"))),
     (errors.UnknownCurrency, lambda service, _: service.create_ledger("new", LedgerSettings(currency="XXX"))),
     (errors.InvalidValue, lambda service, _: service.create_ledger("../new", LedgerSettings(currency="USD"))),

@@ -69,8 +69,12 @@ DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     "credits.consumed": data_of(
         {"credits": CREDITS}, unit=IDS, product=IDS, block_id=IDS, invoice_id=IDS, currency=CURRENCY,
-        on_shortfall=st.sampled_from(("reject", "overage", "backfill")),
+        on_shortfall=st.sampled_from(("reject", "overage", "backfill")), reservation_id=IDS,
     ),
+    "credits.reserved": data_of(
+        {"reservation_id": IDS, "credits": CREDITS, "expires_at": TIMES}, unit=IDS, product=IDS
+    ),
+    "reservation.released": data_of({"reservation_id": IDS}),
     "credits.expired": data_of({"block_id": IDS}),
     "consumption.reversed": data_of({"event_id": IDS, "reason": REASONS}, event_source=IDS, credits=CREDITS),
     "purchase.voided": data_of({"block_id": IDS, "reason": REASONS}),

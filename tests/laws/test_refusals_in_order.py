@@ -21,8 +21,8 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     frozenset({
         "block_exists", "unknown_block", "block_of_another_customer", "not_a_purchase", "unknown_invoice",
         "unknown_payment", "unknown_dispute", "document_exists", "dispute_decided", "unknown_original",
-        "not_reversible", "unknown_cohort", "cohorts_fixed", "missing_field",
-        "unknown_field",
+        "not_reversible", "unknown_cohort", "cohorts_fixed", "missing_field", "unknown_field", "unknown_reservation",
+        "reservation_ended", "reservation_differs",
     }),
     frozenset({"wrong_currency"}),
     frozenset({
@@ -31,7 +31,7 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     }),
     frozenset({
         "no_credits_left", "block_disputed", "insufficient_credits", "overage_price_missing",
-        "reversal_exceeds_original", "overage_settled", "conceded",
+        "reversal_exceeds_original", "overage_settled", "conceded", "too_many_reservations",
     }),
     frozenset({"exchange_rate_missing"}),
 )  # fmt: skip
@@ -62,12 +62,20 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
     ),
     "credits.consumed": (
         {"credits": "1", "unit": "token"},
-        (_UNKNOWN,
+        (_UNKNOWN, (REFERENCES, {"reservation_id": "Z"}), (REFERENCES, {"reservation_id": "R"}),
          (CURRENCY, {"tax": "0.10", "currency": "EUR"}),
          (AMOUNTS, {"credits": "999999999999", "overage_price": "999999999", "currency": "USD"}),
          (AMOUNTS, {"tax": "9.00", "currency": "USD"}), (AMOUNTS, {"tax": "0.001", "currency": ...}),
          (CREDITS, {"credits": "99", "on_shortfall": "reject"}), (CREDITS, {"credits": "99"}),
          (RATE, {"credits": "99", "overage_price": "1", "currency": "JPY"})),
+    ),
+    "credits.reserved": (
+        {"reservation_id": "N", "credits": "1", "unit": "token", "expires_at": on(20).isoformat()},
+        ((REFERENCES, {"reservation_id": "R"}), (AMOUNTS, {"expires_at": on(9).isoformat()}),
+         (CREDITS, {"credits": "99"})),
+    ),
+    "reservation.released": (
+        {"reservation_id": "R"}, ((REFERENCES, {"reservation_id": "Z"}), (REFERENCES, {"reservation_id": "S"}))
     ),
     "credits.expired": (
         {"block_id": "A", "at": EXPIRY},
@@ -162,7 +170,7 @@ def books() -> Case:
     dispute, G goodwill, H goodwill used up, P promotional, O promotional used up, E escheated, Q in pool q.
 
     Documents: payment Y, disputes D (open) and W (won), invoice V of overage, refund ``back``, payout ``out``,
-    adjustment ``fee``.
+    adjustment ``fee``, reservations R (open, of credits of Q) and S (released).
     """
     case = in_euro(on_shortfall="overage")
     case.buys("A", currency="EUR", tax="1.00", invoice_id="I", **UNTIL_FEBRUARY)
@@ -206,6 +214,10 @@ def books() -> Case:
     assert case.send("settled", "credits.consumed", "ann", on(4), **usage)
     case.does("overage.billed", 5, invoice_id="V", amount="1.50", currency="USD", tax="0.10")
     case.buys("Q", unit="pooled", pool="q")
+    for reservation_id in ("R", "S"):
+        until = {"expires_at": on(20).isoformat()}
+        case.does("credits.reserved", 6, reservation_id=reservation_id, credits="1", unit="pooled", **until)
+    case.does("reservation.released", 6, reservation_id="S")
     case.buys("E", unit="gone")
     case.does("payment.received", 6, amount="10.00", currency="USD", block_id="E")
     case.does("credits.escheated", 6, block_id="E")

@@ -37,6 +37,7 @@ EVENTS_A_MONTH = 110
 MONTHS = tuple(Period(2026, month) for month in range(1, 7))
 WEIGHTS = {
     "credits.purchased": 14, "credits.granted": 4, "credits.consumed": 40, "consumption.reversed": 4,
+    "credits.reserved": 8, "reservation.released": 3,
     "purchase.voided": 1, "credits.refunded": 2, "block.expiry_changed": 1, "block.repriced": 2,
     "credits.transferred": 3, "payment.received": 14, "payment.applied": 3, "payout.settled": 3,
     "processor.adjusted": 2,
@@ -298,6 +299,7 @@ class _World:
         self.paid: list[tuple[str, str, str]] = []
         self.escheated: list[tuple[str, str, str]] = []
         self.invoices: list[tuple[str, str]] = []
+        self.reservations: list[tuple[str, str]] = []
 
     def month(self, period: Period, count: int) -> list[dict[str, Any]]:
         start = datetime(period.year, period.month, 1, tzinfo=UTC)
@@ -379,12 +381,27 @@ class _World:
             "on_shortfall": self.chance.choice(("overage", "backfill")),
             "dimensions": ({"department": "sales"}, None, {"department": "lab"})[self.count % 3],
         }
-        return self.chance.choice(CUSTOMERS), {
+        customer, named = self.chance.choice(CUSTOMERS), None
+        if self.reservations and self.chance.random() < 0.2:
+            customer, named = self.chance.choice(self.reservations[-4:])
+        return customer, {
             **data,
             "overage_price": "0.31",
             "currency": self.chance.choice(self.currencies),
             "tax": self._maybe("0.05", 0.2),
+            "reservation_id": named,
         }
+
+    def _credits_reserved(self) -> Any:
+        customer, reservation = self.chance.choice(CUSTOMERS), f"r{self.count}"
+        self.reservations.append((customer, reservation))
+        expires_at = (self.now + timedelta(days=self.chance.randint(1, 20))).isoformat()
+        credits = f"{self.chance.randint(1, 60)}.5"
+        return customer, {"reservation_id": reservation, "credits": credits, "expires_at": expires_at}
+
+    def _reservation_released(self) -> Any:
+        customer, reservation = self.chance.choice(self.reservations[-5:] or [("ann", "none")])
+        return customer, {"reservation_id": reservation}
 
     def _consumption_reversed(self) -> Any:
         customer, use = self.chance.choice(self.uses[-30:]) if self.uses else ("ann", "none")

@@ -134,18 +134,36 @@ class _Walker:
         taxed = voucher is not None and self.has(2) and self.pick % 2 == 0
         if voucher is not None and taxed:
             block, currency = voucher, voucher.currency
+        customer = self.somebody if block is None else self.owner(block)
+        reservation = self.one(self.walk.wallets[customer].reservations) if self.size % 4 == 3 else None
         self.send(
             "credits.consumed",
-            self.somebody if block is None else self.owner(block),
+            customer,
             credits=f"{self.size / 4:.2f}",
             overage_price="0" if self.pick % 7 == 6 else "0.0123" if currency != "JPY" else "3.21",
             currency=currency,
-            product="api" if self.has(1) else ...,
+            product=reservation.product or ... if reservation is not None else "api" if self.has(1) else ...,
+            reservation_id=reservation.reservation_id if reservation is not None else ...,
             block_id=block.block_id if block is not None else ...,
             on_shortfall=(..., "overage", "backfill", "reject")[self.flags >> 4 & 3],
             dimensions=DIMENSIONS[(self.size + self.pick) % 4],
             tax=self.money(self.size % 40, currency) if taxed else ...,
         )
+
+    def reserve(self) -> None:
+        self.send(
+            "credits.reserved",
+            self.somebody,
+            reservation_id=f"r{self.number}",
+            credits=f"{self.size / 16:.4f}",
+            product="api" if self.has(1) else ...,
+            expires_at=self.later(self.pick + 1),
+        )
+
+    def release(self) -> None:
+        found = self.one([(w.customer, r) for w in self.walk.wallets.values() for r in w.reservations])
+        if found is not None:
+            self.send("reservation.released", found[0], reservation_id=found[1].reservation_id)
 
     def reverse(self) -> None:
         usage = [step for step in self.walk.steps if step.event.type == "credits.consumed"]
@@ -527,7 +545,7 @@ WEIGHTS = {
     "buy": 6, "grant": 2, "use": 8, "reverse": 5, "expire": 3, "void": 1, "refund": 2, "extend": 2, "reprice": 2,
     "transfer": 2, "escheat": 1, "from_escheat": 2, "pay": 6, "apply": 2, "pay_back": 3, "pay_out": 1, "adjust": 1,
     "dispute": 3, "decide": 3, "write_off": 2, "memo": 3, "bill": 2, "estimate": 2, "rate": 3, "adopt": 1,
-    "settings": 1, "close": 2, "reopen": 1,
+    "settings": 1, "close": 2, "reopen": 1, "reserve": 3, "release": 1,
 }  # fmt: skip
 _WHAT = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
 

@@ -43,6 +43,7 @@ CASE type
     WHEN 'payout.settled'::text THEN data::jsonb ->> 'payout_id'::text
     WHEN 'payment.refunded'::text THEN data::jsonb ->> 'refund_id'::text
     WHEN 'processor.adjusted'::text THEN data::jsonb ->> 'adjustment_id'::text
+    WHEN 'credits.reserved'::text THEN data::jsonb ->> 'reservation_id'::text
     ELSE NULL::text
 END"""
 """The id of the document that an event records, in the form in which PostgreSQL writes the expression: a test compares
@@ -51,7 +52,7 @@ the two.
 
 DOCUMENT_TYPES: Final = (
     "type IN ('payment.received', 'dispute.opened', 'overage.billed', 'payout.settled', 'payment.refunded', "
-    "'processor.adjusted')"
+    "'processor.adjusted', 'credits.reserved')"
 )
 
 NOT_DUE_UNTIL: Final = (

@@ -18,9 +18,9 @@ import msgspec
 
 from subledger.blocks import Block
 from subledger.deciding.context import document_exists
-from subledger.deciding.shortfalls import UNKNOWN_CUSTOMER, Shortfall, insufficient, shortfalls_of
+from subledger.deciding.shortfalls import UNKNOWN_CUSTOMER, Asking, Shortfall, insufficient, reserved_of, shortfalls_of
 from subledger.errors import DocumentExists, InsufficientCredits, SubledgerError
-from subledger.events.data import CreditsConsumed
+from subledger.events.data import CreditsConsumed, CreditsReserved
 from subledger.events.envelope import Event, is_of
 from subledger.events.references import OnceKey, once_key
 from subledger.store.database import WriteConnection
@@ -34,18 +34,18 @@ as many if all of it is refused and each customer has ten open blocks.
 
 
 class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Refusals of usage with the same reasons: the wallet, unit, product, moment and block are the same."""
+    """Refusals with the same reasons: the wallet, unit, product, moment, block and reservation are the same."""
 
     wallet: Wallet
     customer_known: bool
     late: bool
     position: int
-    refused: list[tuple[SubledgerError, Event[CreditsConsumed]]]
+    refused: list[tuple[SubledgerError, Asking]]
 
     @property
     def block_id(self) -> str | None:
         _, event = self.refused[0]
-        return event.data.block_id
+        return event.data.block_id if isinstance(event.data, CreditsConsumed) else None
 
     @property
     def lapses(self) -> bool:
@@ -57,12 +57,13 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if not self.customer_known:
             return (UNKNOWN_CUSTOMER,)
         _, event = self.refused[0]
+        reserved = reserved_of(self.wallet.blocks, self.wallet.reservations, event, late=self.late)
         if self.block_id is not None:
             block = self.wallet.block(self.block_id)
-            return shortfalls_of(() if block is None else (block,), event, late=self.late)
+            return reserved + shortfalls_of(() if block is None else (block,), event, late=self.late)
         before = tuple(block for block in lapsed if block.opened_at_position <= self.position)
         blocks = self.wallet.recall(before).blocks if before else self.wallet.blocks
-        return shortfalls_of(blocks, event, late=self.late)
+        return reserved + shortfalls_of(blocks, event, late=self.late)
 
 
 class Refusals:
@@ -81,9 +82,11 @@ class Refusals:
         self, error: SubledgerError, event: Event, wallet: Wallet, *, customer_known: bool, late: bool, position: int
     ) -> None:
         """Adds a refusal that may have details, with the wallet and the position at which it was decided."""
-        if isinstance(error, InsufficientCredits) and is_of(event, CreditsConsumed):
+        if isinstance(error, InsufficientCredits) and (is_of(event, CreditsConsumed) or is_of(event, CreditsReserved)):
             data = event.data
-            key = id(wallet), data.unit, data.product, data.block_id, event.occurred_at, late
+            late = late and isinstance(data, CreditsConsumed)  # a reservation gets nothing that has expired
+            named = (data.block_id, data.reservation_id) if isinstance(data, CreditsConsumed) else None
+            key = id(wallet), data.unit, data.product, named, event.occurred_at, late
             case = self._cases.get(key)
             if case is None:
                 if self.looks and self.looks + len(wallet.blocks) > self._most_looks:

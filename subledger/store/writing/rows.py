@@ -19,6 +19,7 @@ from subledger.billing_documents import (
     Overage,
     Payment,
     RefundsOwed,
+    Reservation,
     ReversedUsage,
     Standing,
     Standings,
@@ -46,6 +47,7 @@ class StoredWallet(
     refunds_owed: RefundsOwed = ()
     balance_held: dict[str, int] = {}
     balance_days: dict[str, DayAmounts] = {}
+    reservations: tuple[Reservation, ...] = ()
 
 
 _wallet = msgspec.json.Decoder(StoredWallet)
@@ -56,6 +58,7 @@ _documents: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "payment": msgspec.json.Decoder(Payment),
     "invoice": msgspec.json.Decoder(Invoice),
     "dispute": msgspec.json.Decoder(Dispute),
+    "reservation": msgspec.json.Decoder(Reservation),
 }
 _pool = msgspec.json.Decoder(Pool)
 _cohort = msgspec.json.Decoder(Cohort)
@@ -104,6 +107,7 @@ def _stored_wallet(wallet: Wallet) -> StoredWallet:
         refunds_owed=wallet.refunds_owed,
         balance_held=wallet.balance_held,
         balance_days=wallet.balance_days,
+        reservations=wallet.reservations,
     )
 
 
@@ -135,6 +139,7 @@ def decode_wallet(text: str, blocks: Iterable[str] = (), overages: Iterable[str]
         refunds_owed=stored.refunds_owed,
         balance_held=stored.balance_held,
         balance_days=stored.balance_days,
+        reservations=stored.reservations,
     )
 
 

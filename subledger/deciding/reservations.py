@@ -1,0 +1,84 @@
+"""Reservations: credits held for usage to come, and their end.
+
+A reservation moves no money and no credits. It asks for credits that are spendable at its moment, whatever the ledger
+does with a shortfall, and ends with the first usage that names it, as a card payment ends with its first capture: what
+this usage does not draw is free again. Usage is a fact, so it is recorded also if its reservation has ended or expired;
+then it is like any other usage.
+
+Owns: these decisions. Does not own: which credits a reservation holds (reserved), the draw (usage). Pure.
+"""
+
+from __future__ import annotations
+
+from subledger import errors
+from subledger.billing_documents import Reservation
+from subledger.deciding.context import Context, Dates, decision, is_new_document, own_document
+from subledger.deciding.shortfalls import insufficient
+from subledger.events.data import CreditsConsumed, CreditsReserved, ReservationReleased
+from subledger.events.envelope import Event, format_time
+from subledger.reserved import MOST_OPEN, held_at, spendable
+from subledger.wallet import Decision, Movement, Wallet
+
+
+def reserve(wallet: Wallet, event: Event[CreditsReserved], context: Context, dates: Dates) -> Decision:
+    """Reserves credits that are spendable. Raises InvalidValue, InsufficientCredits, TooManyReservations."""
+    data, at = event.data, event.occurred_at
+    is_new_document(event, context)
+    if data.expires_at <= at:
+        raise errors.InvalidValue(
+            "data.expires_at is not after the time of the reservation",
+            field="data.expires_at",
+            expected=f"later than {format_time(at)}",
+            found=format_time(data.expires_at),
+        )
+    held = held_at(wallet.blocks, wallet.reservations, at, late=False)
+    missing = data.credits - spendable(wallet.blocks, held, unit=data.unit, product=data.product, at=at)
+    if missing > 0:
+        raise insufficient(event, missing)  # the reasons read each open block: they are worked out after the lock
+    if sum(at < reservation.expires_at for reservation in wallet.reservations) >= MOST_OPEN:
+        raise errors.TooManyReservations(
+            f"{wallet.customer} has {MOST_OPEN} open reservations",
+            field="data.reservation_id",
+            expected=f"at most {MOST_OPEN} open reservations; settle or release some, or let them expire sooner",
+            found=data.reservation_id,
+        )
+    return decision(context, [Movement(kind="credits_reserved", accounting_date=dates.on())])
+
+
+def release(wallet: Wallet, event: Event[ReservationReleased], context: Context, dates: Dates) -> Decision:
+    """Gives a reservation up. Raises UnknownReservation, ReservationEnded."""
+    reservation = own_document(wallet, Reservation, event.data.reservation_id, context)
+    if reservation.ended_by is not None:
+        raise errors.ReservationEnded(
+            f"reservation {reservation.reservation_id} was ended by {reservation.ended_by}",
+            field="data.reservation_id",
+            expected="a reservation that was not settled or released",
+            found=reservation.reservation_id,
+            ended_by=reservation.ended_by,
+        )
+    return decision(context, [Movement(kind="reservation_released", accounting_date=dates.on())])
+
+
+def settled_by(
+    wallet: Wallet, event: Event[CreditsConsumed], reservation_id: str, context: Context, dates: Dates
+) -> list[Movement]:
+    """The end of the reservation that usage names; nothing if it has ended before.
+
+    Raises UnknownReservation, ReservationDiffers.
+    """
+    data, reservation = event.data, own_document(wallet, Reservation, reservation_id, context)
+    for field, found, expected in (
+        ("unit", data.unit, reservation.unit),
+        # Credits that were reserved for any product may be used for one.
+        ("product", data.product, reservation.product or data.product),
+    ):
+        if found != expected:
+            raise errors.ReservationDiffers(
+                f"reservation {reservation_id} is for the {field} {expected}",
+                field=f"data.{field}",
+                expected=str(expected),
+                found=str(found),
+            )
+    if reservation.ended_by is not None:
+        return []
+    return [Movement(kind="reservation_settled", accounting_date=dates.on())]
