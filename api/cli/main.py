@@ -26,6 +26,7 @@ from subledger.text.visible_text import visible
 COMMANDS: Final = {
     "init": "database", "database": "database", "ledger": "ledgers", "record": "record", "rejected": "rejected",
     "approvals": "approvals", "events": "reads", "history": "reads", "balances": "reads", "blocks": "reads",
+    "spendable": "reads",
     "report": "reports", "expire": "months", "close": "months", "reopen": "months", "periods": "months",
     "checklist": "months", "export": "exports", "exports": "exports", "journals": "journals", "target": "targets",
     "tie-out": "tie_out", "mapping": "mapping", "policy": "policies", "customer": "customers", "channel": "channels",

@@ -11,6 +11,7 @@ from projections.reads.balances import (
     in_functional_currency,
 )
 from projections.reads.blocks import BlockView
+from projections.reads.spendable import PARTS, Spendable
 from subledger.events.envelope import format_time
 from subledger.money import format_credits, format_minor
 from subledger.own_dimensions import pairs_of
@@ -118,4 +119,36 @@ def block(view: BlockView, functional_currency: str) -> JsonObject:
         "dimensions": dict(pairs_of(header.dimensions)),
         "status": view.status.value,
         "expiry_due": view.expiry_due,
+    }
+
+
+def spendable(at: PointInTime, customer: str, found: Spendable) -> JsonObject:
+    """Returns the credits of each unit, divided by what usage of the product can do with them at ``moment``."""
+    return {
+        "ledger": at.ledger,
+        "customer": customer,
+        **moment(at),
+        "moment": format_time(found.moment),
+        "product": found.product,
+        "credits": [
+            {
+                "unit": credits.unit,
+                **{part: format_credits(getattr(credits, part)) for part in PARTS},
+                "remaining": format_credits(credits.remaining),
+                "products": sorted(credits.products),
+            }
+            for credits in found.units
+        ],
+        "reservations": [
+            {
+                "reservation_id": open.reservation.reservation_id,
+                "credits": format_credits(open.reservation.credits),
+                "held": format_credits(open.held),
+                "unit": open.reservation.unit,
+                "product": open.reservation.product,
+                "reserved_at": format_time(open.reservation.reserved_at),
+                "expires_at": format_time(open.reservation.expires_at),
+            }
+            for open in found.reservations
+        ],
     }

@@ -81,15 +81,19 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
         return self.expires_at - MICROSECOND <= self.moment  # expiry is exclusive
 
     @property
-    def status(self) -> BlockStatus:
-        figures = msgspec.structs.replace(
+    def as_then(self) -> Block:
+        """The block with its figures in the view. It is frozen as it is now."""
+        return msgspec.structs.replace(
             self.block,
             credits=self.credits,
             used=self.used,
             disposed={name: Portion(*self._column(name), 0) for name in LOSSES if name != "consumed"},
             disputes=int(self.disputed_minor > 0),
         )
-        return figures.status(self.moment)
+
+    @property
+    def status(self) -> BlockStatus:
+        return self.as_then.status(self.moment)
 
 
 FIND: Final = """

@@ -63,6 +63,7 @@ GET    /v1/ledgers/{ledger}/customers/{customer}/attributes           reader
 PUT    /v1/ledgers/{ledger}/customers/{customer}/attributes           writer
 DELETE /v1/ledgers/{ledger}/customers/{customer}/attributes           writer
 GET    /v1/ledgers/{ledger}/customers/{customer}/balances             reader
+GET    /v1/ledgers/{ledger}/customers/{customer}/spendable            reader
 GET    /v1/ledgers/{ledger}/customers/{customer}/blocks               reader
 GET    /v1/ledgers/{ledger}/blocks/{block_id}                         reader
 GET    /v1/ledgers/{ledger}/blocks/{block_id}/history                 reader

@@ -24,6 +24,7 @@ from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, 
 from projections.reads import balances as balance_reads
 from projections.reads import blocks as block_reads
 from projections.reads.date_reasons import reasons_of
+from projections.reads.spendable import PARTS, spendable_credits
 from subledger import errors
 from subledger.events.data import EVENT_TYPES
 from subledger.events.fields import parse_time
@@ -43,7 +44,7 @@ KnownAt = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for command in (events, history, balances, blocks):
+    for command in (events, history, balances, blocks, spendable):
         app.command()(command)
 
 
@@ -252,6 +253,41 @@ def blocks(
         for row, item in zip(rows, items, strict=True):
             row += [item["rate"] or "", item["functional"]["carrying_amount"]]
     table(None, names, rows, right=(*range(3, 9), *range(12, len(names))))
+    print_notice(view)
+
+
+def spendable(
+    ledger: LedgerOption,
+    customer: Annotated[str, typer.Option(help="The customer, such as cust-42.", metavar="C")],
+    product: Annotated[
+        str | None, typer.Option(help="The product of the usage; default usage that names no product.", metavar="P")
+    ] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    json_: Json = False,
+) -> None:
+    """Prints the credits that a customer's usage can draw now, and what reservations hold.
+
+    Example: subledger spendable --ledger acme --customer cust-42
+    """
+    service = connect()
+    with _view(service, ledger, as_of, known_at, customer) as view:
+        answer = balance_answers.spendable(view, customer, spendable_credits(view, customer, product=product))
+    if json_:
+        print_json(answer)
+        return
+    of_product = f" for {product}" if product is not None else ""
+    title = f"credits of {customer}{of_product} at {answer['moment']}, known at {answer['known_at']}"
+    units = ["unit", *PARTS, "remaining"]
+    table(title, units, [_cells(item, units) for item in answer["credits"]], right=range(1, len(units)))
+    products = sorted({name for item in answer["credits"] for name in item["products"]})
+    if products:
+        out.print(f"Credits for other products can be used for: {', '.join(products)}", markup=False)
+    if answer["reservations"]:
+        names = ["reservation_id", "credits", "held", "unit", "product", "reserved_at", "expires_at"]
+        rows = [[item[name] or "" for name in names] for item in answer["reservations"]]
+        table("open reservations", names, rows, right=(1, 2))
+    out.print(answers.moment_sentence(view))
     print_notice(view)
 
 

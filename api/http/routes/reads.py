@@ -23,6 +23,7 @@ from projections.monitors.mismatch import keep_verified
 from projections.reads import blocks
 from projections.reads.customers import customers_page
 from projections.reads.date_reasons import reasons_of
+from projections.reads.spendable import spendable_credits
 from projections.replay.resumable import manifests
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
@@ -84,6 +85,24 @@ def customer_blocks(
         found, following = blocks.customer_blocks(view, customer, after=after, limit=limit)
         items = [balance_answers.block(block, view.functional_currency) for block in found]
     return {**answers.page(items, None if following is None else [following]), **answers.due(view.due)}
+
+
+@router.get("/customers/{customer:path}/spendable")
+def spendable(
+    service: Service,
+    ledger: LedgerId,
+    customer: CustomerId,
+    known_at: KnownAt,
+    product: Annotated[Text, Query(description="the product of the usage; absent: usage that names no product")] = None,
+    as_of: AsOf = None,
+) -> dict[str, Any]:
+    """The credits that a customer's usage can draw now, or at the end of a day, by unit, and the open reservations.
+
+    Credits that cannot be drawn are divided by the reason: reserved, frozen by a dispute, not started (`scheduled`),
+    expired and not recorded yet, or for other products. The parts add up to `remaining`.
+    """
+    with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at, customer=customer) as view:
+        return balance_answers.spendable(view, customer, spendable_credits(view, customer, product=product))
 
 
 @router.get("/blocks/{block_id:path}/history")
