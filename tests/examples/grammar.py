@@ -72,7 +72,7 @@ def _granted(words: Words) -> dict[str, Any]:
 
 
 def _used(words: Words) -> dict[str, Any]:
-    data = _of("credits", "product", "block_id", "tax")(words) | _department(words)
+    data = _of("credits", "product", "block_id", "tax", "reservation_id")(words) | _department(words)
     if words["on_shortfall"] is not None:
         data |= _of("on_shortfall", "overage_price", "currency")(words)
     return data
@@ -161,8 +161,12 @@ FORMS: Final[tuple[Form, ...]] = (
      "[ on invoice {invoice}][ due {due}][, {term}][ (department {department})]", "credits.purchased", _bought),
     ("{day} {who} is granted {block_id}: {credits} credits as {reason}[ worth {value}][ {currency}]"
      "[ expires {expires}]", "credits.granted", _granted),
-    ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ with tax {tax}][ ({id})]"
-     "[, {on_shortfall} at {overage_price}[ {currency}]][ (department {department})]", "credits.consumed", _used),
+    ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ as reserved by {reservation_id}][ with tax {tax}]"
+     "[ ({id})][, {on_shortfall} at {overage_price}[ {currency}]][ (department {department})]", "credits.consumed",
+     _used),
+    ("{day} {who} reserves {credits}[ of {product}] as {reservation_id} until {until}", "credits.reserved",
+     lambda w: {**_of("credits", "product", "reservation_id")(w), "expires_at": _moment(w["until"])}),
+    ("{day} {who} releases {reservation_id}", "reservation.released", _of("reservation_id")),
     ("{day} {who} takes back {credits} of {used}", "consumption.reversed", _taken_back),
     ("{day} {who} cancels[ {credits} of] {block_id}", "purchase.voided",
      lambda w: {**_of("block_id", "credits")(w), "reason": "cancelled"}),

@@ -22,6 +22,7 @@ from projections.close.close import close_period, reopen_period
 from projections.reads import balances, blocks
 from projections.report import ReportRequest
 from projections.reports.accounts import trial_balance
+from projections.reads.spendable import PARTS, spendable_credits
 from subledger.accounts import ROLE_BY_NAME, Side
 from subledger.deciding.decide import POSTS
 from subledger.errors import Refused
@@ -37,7 +38,7 @@ from tests.reading import report_of, table_of
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*/*.txt"))
-TABLES = ("as of", "shown as of", "aged as of", "block ", "credits of ")
+TABLES = ("as of", "shown as of", "aged as of", "block ", "credits of ", "spendable of ")
 SETTINGS = {"title": "", "currency": "USD", "policies": " ".join(SHIPPED_POLICIES), "late usage": "new"}
 
 _SWEEP = re.compile(r"(?P<day>\S+) expiries are swept")
@@ -224,6 +225,16 @@ class Example:
         columns = {name: format_credits(value) for name, value in found.columns.items()}
         return columns | {"remaining": format_credits(found.remaining)}
 
+    def spendable(self, text: str) -> dict[str, str]:
+        """``ann at 2026-01-31``, or ``ann for api at …``: what can be drawn then, and what each reservation holds."""
+        who, _, moment = text.partition(" at ")
+        customer, _, product = who.partition(" for ")
+        with self.service.view(self.ledger, **self.moment(moment)) as view:
+            found = spendable_credits(view, customer, product=product or None)
+        [credits] = found.units
+        columns = {part: format_credits(getattr(credits, part)) for part in (*PARTS, "remaining")}
+        return columns | {open_.reservation.reservation_id: format_credits(open_.held) for open_ in found.reservations}
+
     def draws(self, id: str) -> list[str]:
         """Returns the draws of usage, block by block: ``B1 500 0.00``."""
         with self.service.database.read() as connection:
@@ -318,7 +329,8 @@ def check(example: Example, columns: list[str], row: list[str]) -> list[str]:
         unknown = set(columns[1:]) - {"receivables", "liability", "netted", *AGES}
         assert not unknown, f"no such column: {unknown}"
     else:
-        found, nothing = (example.block if columns[0] == "block" else example.credits)(row[0]), "no such column"
+        tables = {"block": example.block, "credits of": example.credits, "spendable of": example.spendable}
+        found, nothing = tables[columns[0]](row[0]), "no such column"
     return [
         f"{columns[0]} {row[0]}: {column} is {found.get(column, nothing)}, not {expected}"
         for column, expected in zip(columns[1:], row[1:], strict=True)
