@@ -270,12 +270,13 @@ def bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
     if sign:
         revenue = any(effect(account, kind, rules) for account in REVENUE)
         return (IN_REVENUE if revenue else RELEASED), sign
-    if effect("deferred_revenue", kind, rules):
+    taken = effect("deferred_revenue", kind, rules)  # a grant that is taken back gives back
+    if taken:
         match KIND_BY_NAME[kind].result:
             case Result.SHARE:
-                return ALLOCATED, -1
+                return ALLOCATED, -taken
             case Result.CONCESSION:
-                return CONCEDED, -1
+                return CONCEDED, -taken
     return None
 
 

@@ -26,7 +26,7 @@ from projections.report import Report
 from projections.reports.clearing import CLEARING, open_lots
 from projections.reports.rollforward import TOLD_APART_BY
 from projections.reports.statement import WORDS
-from projections.reports.waterfall import CONCESSIONS, RECOGNITION, REVENUE
+from projections.reports.waterfall import ALLOCATED, CONCEDED, CONCESSIONS, RECOGNITION, REVENUE, bridge_item
 from subledger.errors import UnknownCustomer
 from subledger.kinds import GAINS, KINDS, LOSSES, effect
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
@@ -393,6 +393,16 @@ def test_every_kind_that_moves_revenue_is_recognised_in_the_waterfall() -> None:
                 assert (credited, recognised) == (-1, 0)
             else:
                 assert credited == recognised, (name, kind.name)
+
+
+def test_a_grant_that_is_taken_back_gives_back_what_it_took_of_deferred_revenue() -> None:
+    for name in SHIPPED_POLICIES:
+        rules = shipped_policy(name).rules
+        assert bridge_item("allocation", rules) == (ALLOCATED, -1)
+        assert bridge_item("allocation_voided", rules) == (ALLOCATED, 1)
+        of_goodwill = [bridge_item(kind, rules) for kind in ("goodwill", "goodwill_voided")]
+        released = name == "customer_deposits_arm"
+        assert of_goodwill == ([(CONCEDED, -1), (CONCEDED, 1)] if released else [None, None])
 
 
 def test_what_leaves_a_block_by_use_or_expiry_is_recognised_in_its_month_of_sale() -> None:
