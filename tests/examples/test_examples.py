@@ -20,9 +20,9 @@ from api.service import Subledger
 from projections import integrity
 from projections.close.close import close_period, reopen_period
 from projections.reads import balances, blocks
+from projections.reads.spendable import PARTS, spendable_credits
 from projections.report import ReportRequest
 from projections.reports.accounts import trial_balance
-from projections.reads.spendable import PARTS, spendable_credits
 from subledger.accounts import ROLE_BY_NAME, Side
 from subledger.deciding.decide import POSTS
 from subledger.errors import Refused
