@@ -95,6 +95,9 @@ class Followed:
                 self.credits[pool, issued][entry.accounting_date] += KIND_BY_NAME[entry.kind].sign * entry.credits
         self.grouping = {name: pool.grouping for name, pool in step.books.pools.by_name.items()}
         for cohort in step.books.pools.all_cohorts():
+            begun = cohort.start_estimate if (cohort.pool, cohort.cohort) not in self.estimates else None
+            if begun is not None:  # the rate of its pool is older than the days that are told apart
+                self.estimates[cohort.pool, cohort.cohort][date.min] = plain(begun)
             for of_day in cohort.days:
                 if of_day.estimate is not None:
                     self.estimates[cohort.pool, cohort.cohort][of_day.on] = plain(of_day.estimate)
