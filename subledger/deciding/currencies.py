@@ -185,7 +185,8 @@ class _Meter:
 
         def grown(part: int) -> int:
             if carried_over or kind.column in GAINS:
-                return round_half_up(functional * abs(part), abs(movement.amount_minor)) * (1 if part > 0 else -1)
+                share = round_half_up(functional * abs(part), abs(movement.amount_minor))
+                return share if (part > 0) == (movement.amount_minor > 0) else -share
             return self._spot(part, currency)
 
         difference = self._moves(movement, currency, role, sign, grown) - sign * functional
