@@ -17,6 +17,7 @@ from subledger.availability import Portion
 from subledger.blocks import NO_PORTION, ZERO
 from subledger.kinds import BLOCK_ROLES
 from subledger.money import share
+from subledger.written_off import WrittenOff
 
 
 class Overage(
@@ -170,8 +171,9 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="invoice"):
     """An invoice of overage: the billed amount, its tax, the amount conceded by memos, the open receivable.
 
-    ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount in open disputes. It
-    is in the books from ``invoiced_on``, and due at ``due_at``.
+    ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount in open disputes;
+    ``written_off`` what was written off, and collected after all. It is in the books from ``invoiced_on``, and due at
+    ``due_at``.
     """
 
     invoice_id: str
@@ -184,8 +186,19 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     receivable_minor: int = 0
     invoiced_on: date = date.min
     due_at: datetime | None = None
+    written_off: WrittenOff | None = None
 
     document_kind: ClassVar[str] = "invoice"
+
+    @property
+    def recoverable_minor(self) -> int:
+        """The written-off amount that can be collected."""
+        return 0 if self.written_off is None else self.written_off.recoverable_minor(self.unused_written_off_minor)
+
+    @property
+    def unused_written_off_minor(self) -> int:
+        """Nothing of an invoice of overage is unused."""
+        return 0
 
     @property
     def received_minor(self) -> int:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from subledger.availability import Changes, Portion, first_day, first_draw, least_credits
 from subledger.lapses import Lapse, Lapses
 from subledger.money import round_half_up, share
+from subledger.written_off import WrittenOff
 
 ZERO = Decimal(0)
 
@@ -93,7 +94,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     whose tax was reversed with it; ``tax_taken_minor`` the tax that memos, disputes and write-offs took;
     ``redemption_tax_minor`` the tax that was due when its credits were used, a part of ``drawn_minor``;
     ``given_up_minor`` the price and tax that disputes and write-offs took; ``conceded_minor`` the value that memos,
-    disputes and write-offs conceded, the last of them ``conceded_by``; ``disputed_minor`` the amount in open disputes.
+    disputes and write-offs conceded, the last of them ``conceded_by``; ``written_off`` what of it was written off, and
+    collected after all; ``disputed_minor`` the amount in open disputes.
     ``processor_minor`` is what was paid through processors and not charged or paid back, ``processor`` the last one.
     ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is the number of disputes that
     are open, which freeze ``frozen`` of its credits.
@@ -154,6 +156,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     disputed_minor: int = 0
     conceded_minor: int = 0
     conceded_by: str | None = None
+    written_off: WrittenOff | None = None
     claimed_minor: int = 0
     processor: str | None = None
     processor_minor: int = 0
@@ -231,6 +234,16 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     def received_minor(self) -> int:
         """The part of the claim that was paid, and was not owed or paid back, charged back or escheated since."""
         return max(self.claim_minor - max(self.receivable_minor, 0), 0)
+
+    @property
+    def recoverable_minor(self) -> int:
+        """The written-off amount that can be collected: used value, and its tax."""
+        return 0 if self.written_off is None else self.written_off.recoverable_minor(self.unused_written_off_minor)
+
+    @property
+    def unused_written_off_minor(self) -> int:
+        """The unused value that was written off: its credits were cancelled."""
+        return self.disposed.get("written_off", NO_PORTION).amount_minor
 
     @property
     def recognised_minor(self) -> int:

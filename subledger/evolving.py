@@ -36,6 +36,7 @@ from subledger.evolving_documents import remember_document
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
 from subledger.own_dimensions import text_of
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
+from subledger.written_off import written_off_after
 
 
 def evolve(
@@ -148,13 +149,19 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
             if column == "transferred" and isinstance(event.data, CreditsExpired) and block.origin is not None:
                 block = replace(block, expired=True)  # its value went to a state, by way of the bought block
         case None:
-            block = _without_value(block, event, movement, kind.effect, closed_through)
+            block = _without_value(block, event, movement, kind, closed_through)
     if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE:
         block = replace(block.paid_through(None, -amount), disputed_minor=block.disputed_minor - amount)
     if kind.debit_role == "refunds_payable" and kind.credit_role == "processor_clearing":
         block = block.paid_through(None, -amount)
     if kind.gives_up:
-        block = replace(block, given_up_minor=block.given_up_minor + amount)
+        block = replace(
+            block,
+            given_up_minor=block.given_up_minor + (-amount if kind.recovers else amount),
+            written_off=written_off_after(
+                block.written_off, kind.writes_off, amount, movement.accounting_date, recovers=kind.recovers
+            ),
+        )
     if kind.cancels:
         block = replace(block, cancelled_minor=block.cancelled_minor + amount)
     if movement.invoice_id is None:
@@ -258,11 +265,11 @@ def _owing(block: Block, amount: int, on: date) -> Block:
 
 
 def _without_value(
-    block: Block, event: Event, movement: Movement, effect: Effect, closed_through: date | None
+    block: Block, event: Event, movement: Movement, kind: Kind, closed_through: date | None
 ) -> Block:
     """A block after a movement that leaves its credits and value alone."""
-    amount = movement.amount_minor
-    match effect:
+    amount = -movement.amount_minor if kind.recovers else movement.amount_minor
+    match kind.effect:
         case Effect.CHANGES_EXPIRY:
             expires_at = event.data.expires_at if isinstance(event.data, BlockExpiryChanged) else block.expires_at
             passed = expires_at is not None and expires_at <= event.occurred_at
@@ -277,6 +284,8 @@ def _without_value(
                 # Tax at redemption is a part of the value, so a memo concedes it as such.
                 block = replace(block, conceded_minor=block.conceded_minor + amount)
             return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
+        case Effect.CONCEDES if kind.recovers:
+            return replace(block, conceded_minor=block.conceded_minor + amount)
         case Effect.CONCEDES:
             by = event.data.dispute_id if isinstance(event.data, DisputeWon | DisputeLost) else event.event_id
             return replace(block, conceded_minor=block.conceded_minor + amount, conceded_by=f"{event.type} {by}")

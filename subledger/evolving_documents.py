@@ -30,6 +30,7 @@ from subledger.kinds import KIND_BY_NAME, Effect
 from subledger.money import credits_share
 from subledger.reserved import still_needed
 from subledger.wallet import Decision, Movement, Wallet
+from subledger.written_off import written_off_after
 
 
 def remember_document(wallet: Wallet, event: Event, decision: Decision, functional_currency: str) -> Wallet:
@@ -232,13 +233,17 @@ def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
     kind, amount = KIND_BY_NAME[movement.kind], movement.amount_minor
     owed = (kind.debit_role == "accounts_receivable") - (kind.credit_role == "accounts_receivable")
     takes_tax = kind.effect in (Effect.REVERSES_TAX, Effect.TAKES_TAX)
+    taken = -amount if kind.recovers else amount
     disputed = (kind.debit_role == "disputes_receivable") - (kind.credit_role == "disputes_receivable")
     return replace(
         invoice,
         billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
         tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
-        conceded_minor=invoice.conceded_minor + (amount if kind.effect is Effect.CONCEDES else 0),
-        tax_taken_minor=invoice.tax_taken_minor + (amount if takes_tax else 0),
+        conceded_minor=invoice.conceded_minor + (taken if kind.effect is Effect.CONCEDES else 0),
+        tax_taken_minor=invoice.tax_taken_minor + (taken if takes_tax else 0),
+        written_off=written_off_after(
+            invoice.written_off, kind.writes_off, amount, movement.accounting_date, recovers=kind.recovers
+        ),
         disputed_minor=invoice.disputed_minor + amount * disputed,
         receivable_minor=invoice.receivable_minor + owed * amount,
     )

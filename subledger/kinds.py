@@ -136,7 +136,9 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``opens_block``: the kind is the first entry of its block. ``is_usage``: a reversal of usage mirrors it.
     ``cancels``: the amount is cancelled from the block's price. ``gives_up``: the amount is a debt of the customer that
-    is given up. ``is_exchange``: the amount is an exchange difference.
+    is given up. ``writes_off`` is the part of a write-off that the amount is: its used ``value``, its ``tax``, or tax
+    without relief (``tax_borne``). ``recovers``: the amount was given up, and is not any more. ``is_exchange``: the
+    amount is an exchange difference.
     ``redeems_tax``: the amount is the tax in the consumed value. ``backfills``: a purchase pays for earlier usage with
     it. ``signed``: the amount has either sign by itself, so a negative one is no mirror.
 
@@ -164,6 +166,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_usage: bool = False
     cancels: bool = False
     gives_up: bool = False
+    writes_off: str | None = None
+    recovers: bool = False
     is_exchange: bool = False
     redeems_tax: bool = False
     backfills: bool = False
@@ -331,13 +335,21 @@ KINDS: Final[tuple[Kind, ...]] = (
     _kind("write_off_unused", "a receivable written off: its unused part", loses="written_off",
           moves=f"/ {_RECEIVABLE}", gives_up=True, words=("cancelled, not paid", "cancellation taken back")),
     _kind("write_off_used", "a receivable written off: its used part", moves=f"/ {_RECEIVABLE}",
-          gives_up=True, effect=Effect.CONCEDES, result=Result.LOSS),
+          gives_up=True, writes_off="value", effect=Effect.CONCEDES, result=Result.LOSS),
     _kind("write_off_overage", "an invoice of overage written off: its revenue", since=2, moves=f"/ {_RECEIVABLE}",
-          gives_up=True, effect=Effect.CONCEDES, result=Result.LOSS),
+          gives_up=True, writes_off="value", effect=Effect.CONCEDES, result=Result.LOSS),
     _kind("write_off_tax", "a receivable written off: its tax, with tax relief", moves=f"{_TAX} / {_RECEIVABLE}",
-          relieves=Relieves.BOTH, gives_up=True, effect=Effect.TAKES_TAX),
+          relieves=Relieves.BOTH, gives_up=True, writes_off="tax", effect=Effect.TAKES_TAX),
     _kind("write_off_tax_borne", "a receivable written off: its tax, without tax relief", moves=f"/ {_RECEIVABLE}",
-          gives_up=True, effect=Effect.TAKES_TAX, result=Result.LOSS),
+          gives_up=True, writes_off="tax_borne", effect=Effect.TAKES_TAX, result=Result.LOSS),
+    _kind("write_off_recovered", "money after a write-off: used value that is owed again, and paid", since=2,
+          moves=f"{_RECEIVABLE} /", gives_up=True, writes_off="value", recovers=True, effect=Effect.CONCEDES,
+          result=Result.LOSS),
+    _kind("recovered_tax", "money after a write-off: its tax, payable again", since=2,
+          moves=f"{_RECEIVABLE} / {_TAX}", gives_up=True, writes_off="tax", recovers=True, effect=Effect.TAKES_TAX),
+    _kind("recovered_tax_borne", "money after a write-off: its tax, for which there was no tax relief", since=2,
+          moves=f"{_RECEIVABLE} /", gives_up=True, writes_off="tax_borne", recovers=True, effect=Effect.TAKES_TAX,
+          result=Result.LOSS),
     *(
         _kind(name, f"{role} at the rate of the period's end", moves=f"{role} /", is_exchange=True,
               effect=Effect.REVALUES if role == "prepaid_liability" else Effect.NONE)
@@ -359,6 +371,9 @@ KINDS: Final[tuple[Kind, ...]] = (
 """All kinds, in the order of every table that lists them."""
 
 KIND_BY_NAME: Final[dict[str, Kind]] = {kind.name: kind for kind in KINDS}
+
+RECOVERIES: Final = {kind.writes_off: kind.name for kind in KINDS if kind.recovers}
+"""The kind by which each part of a write-off is owed again when it is paid after all."""
 
 USAGE_KINDS: Final = tuple(kind.name for kind in KINDS if kind.is_usage)
 

@@ -1,12 +1,11 @@
 """Payments and billing documents: payments, refunds paid, billed overage, credit memos.
 
-Owns: these decisions. Does not own: payouts and fees of processors (processors), disputes and write-offs (disputes),
+Owns: these decisions. Does not own: what a payment settles (receivables), payouts and fees of processors (processors), disputes and write-offs (disputes),
 refunds and voids of credits (cancellations). Pure.
 """
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Final
 
 import msgspec
@@ -27,6 +26,7 @@ from subledger.deciding.context import (
     was_bought,
 )
 from subledger.deciding.processors import exchanged, refund_fee
+from subledger.deciding.receivables import Receivable, receivables_of, settled_by
 from subledger.deciding.transferred import bought_block, with_transferred
 from subledger.events.data import (
     CreditMemoIssued,
@@ -34,89 +34,10 @@ from subledger.events.data import (
     PaymentApplied,
     PaymentReceived,
     PaymentRefunded,
-    ReceivableWrittenOff,
 )
 from subledger.events.envelope import Event
 from subledger.money import SMALLEST_CREDITS, credits_share, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
-
-
-class Receivable(msgspec.Struct, frozen=True, kw_only=True):
-    """A receivable that can be paid: of a block, or of an invoice of overage."""
-
-    of: Block | Invoice
-
-    @property
-    def block(self) -> Block | None:
-        return self.of if isinstance(self.of, Block) else None
-
-    @property
-    def invoice(self) -> Invoice | None:
-        return self.of if isinstance(self.of, Invoice) else None
-
-    @property
-    def open_minor(self) -> int:
-        return max(self.of.receivable_minor, 0)
-
-    @property
-    def currency(self) -> str:
-        return self.of.currency
-
-    @property
-    def began_on(self) -> date:
-        """The day on which the receivable began."""
-        return self.of.opened_on if isinstance(self.of, Block) else self.of.invoiced_on
-
-    def owed_from(self, amount: int) -> date:
-        """The day from which an amount of it is owed."""
-        return self.of.owed_from(amount) if isinstance(self.of, Block) else self.of.invoiced_on
-
-    def movement(self, kind: str, amount: int, on: date, *, processor: str | None = None) -> Movement:
-        """A movement of the receivable."""
-        block, invoice = self.block, self.invoice
-        return Movement(
-            kind=kind,
-            amount_minor=amount,
-            accounting_date=on,
-            block_id=None if block is None else block.block_id,
-            invoice_id=None if invoice is None else invoice.invoice_id,
-            currency=self.currency,
-            processor=processor,
-        )
-
-
-def receivables_of(
-    wallet: Wallet, data: PaymentReceived | PaymentApplied | CreditMemoIssued | ReceivableWrittenOff, context: Context
-) -> tuple[Receivable, ...]:
-    """The receivables that an event's ``block_id`` or ``invoice_id`` names, oldest first; none if it names neither.
-
-    Raises UnknownBlock, BlockOfAnotherCustomer, UnknownInvoice.
-    """
-    if data.block_id is not None:
-        block = bought_block(wallet, data.block_id, context)
-        if data.invoice_id is not None and block.invoice_id != data.invoice_id:
-            raise errors.UnknownInvoice(
-                f"block {data.block_id} is not on invoice {data.invoice_id}",
-                field="data.invoice_id",
-                expected=str(block.invoice_id),
-                found=data.invoice_id,
-            )
-        return (Receivable(of=block),)
-    if data.invoice_id is None:
-        return ()
-    blocks = sorted(wallet.blocks.on_invoice(data.invoice_id), key=lambda block: block.opened_at_position)
-    found = tuple(Receivable(of=block) for block in blocks)
-    invoice = wallet.document(Invoice, data.invoice_id)
-    if invoice is not None:
-        found += (Receivable(of=invoice),)
-    if not found:
-        raise errors.UnknownInvoice(
-            f"customer {wallet.customer} has no invoice {data.invoice_id}",
-            field="data.invoice_id",
-            expected="the invoice of a purchase or of overage",
-            found=data.invoice_id,
-        )
-    return found
 
 
 _RECEIVED: Final = {True: ("payment_processor", "unapplied_processor"), False: ("payment_cash", "unapplied_cash")}
@@ -132,6 +53,7 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     """Pays the receivable of a block, or those of an invoice in order; the rest of the payment is unapplied.
 
     Money is in the books on the day it arrives. What it pays of a receivable that begins later is unapplied until then.
+    What exceeds the open receivables takes back what was written off of them.
     """
     data = event.data
     receivables = receivables_of(wallet, data, context)
@@ -146,12 +68,13 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     received_on = dates.on()
     movements: list[Movement] = []
     later: list[Movement] = []
-    for receivable in receivables:
-        for on, part in _parts_by_day(receivable, remaining):
+    for settled_part in settled_by(remaining, receivables):
+        movements += settled_part.recovery(dates)
+        for on, part in settled_part.days():
             if on <= received_on:
-                movements.append(receivable.movement(paid, part, received_on, processor=data.processor))
+                movements.append(settled_part.receivable.movement(paid, part, received_on, processor=data.processor))
             else:
-                later.append(receivable.movement("payment_applied", part, on))
+                later.append(settled_part.receivable.movement("payment_applied", part, on))
             remaining -= part
     waits = remaining + sum(movement.amount_minor for movement in later)
     if waits:
@@ -164,17 +87,6 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     if fee:
         movements.append(_money("processing_fee", fee, data.currency, received_on, processor=data.processor))
     return decision(context, movements)
-
-
-def _parts_by_day(receivable: Receivable, amount: int) -> list[tuple[date, int]]:
-    """The parts of a receivable that an amount pays, by the day from which each is owed; first days first."""
-    parts = []
-    for on, owed in receivable.of.receivable_days():
-        part = min(amount, owed)
-        if part > 0:
-            parts.append((on, part))
-            amount -= part
-    return parts
 
 
 def _money(
@@ -212,16 +124,18 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
     at_most(
         amount, unapplied, data.currency, errors.ExceedsPayment, "the amount exceeds the unapplied part of the payment"
     )
-    owed = sum(receivable.open_minor for receivable in receivables)
+    owed = sum(receivable.open_minor + receivable.of.recoverable_minor for receivable in receivables)
     at_most(amount, owed, data.currency, errors.ExceedsReceivable, "the amount exceeds the open receivable")
-    movements, applied = [], 0
-    for receivable in receivables:
-        for on, part in _parts_by_day(receivable, amount):
-            applied += part
-            on = wallet.owed_from("customer_balance", data.currency, applied, dates.on(on, payment.received_on))
-            movements.append(receivable.movement("payment_applied", part, on))
-            amount -= part
-    return decision(context, movements)
+    movements: list[Movement] = []
+    applied: list[Movement] = []
+    sum_applied = 0
+    for settled in settled_by(amount, receivables):
+        movements += settled.recovery(dates, payment.received_on)
+        for on, part in settled.days():
+            sum_applied += part
+            on = wallet.owed_from("customer_balance", data.currency, sum_applied, dates.on(on, payment.received_on))
+            applied.append(settled.receivable.movement("payment_applied", part, on))
+    return decision(context, movements + applied)
 
 
 def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, dates: Dates) -> Decision:

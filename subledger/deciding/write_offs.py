@@ -1,6 +1,6 @@
 """Write-offs: receivables that will not be collected, of a block or of an invoice.
 
-Owns: this decision. Does not own: how the loss of a block is divided (disputes), payments (payments). Pure.
+Owns: this decision. Does not own: how the loss of a block is divided (disputes), recoveries (receivables). Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from subledger import errors
 from subledger.billing_documents import Invoice
 from subledger.deciding.context import Context, Dates, at_most, decision, is_not_disputed, minor
 from subledger.deciding.disputes import given_up, tax_in_loss
-from subledger.deciding.payments import receivables_of
+from subledger.deciding.receivables import receivables_of
 from subledger.events.data import ReceivableWrittenOff
 from subledger.events.envelope import Event
 from subledger.money import format_minor

@@ -39,7 +39,7 @@ class MoneyRules(Checks):
         own = block.currency if block is not None else "USD"
         if not currency:
             own = "EUR" if own == "USD" else "USD"
-        owed = block.owed if block is not None else 500
+        owed = block.owed + block.bad.open(block.of("written_off")[1]) if block is not None else 500
         where: dict[str, Any] = {"block_id": name} if named == "block" else {}
         if named == "invoice":
             where = {"invoice_id": f"i-{pick % 6}"}
@@ -72,7 +72,7 @@ class MoneyRules(Checks):
                 day,
                 together,
                 currency=invoice.currency,
-                amount=self.money(invoice.owed or 1, share, invoice.currency),
+                amount=self.money(invoice.owed + invoice.bad.open(0) or 1, share, invoice.currency),
                 invoice_id=invoice.name,
                 processor=processor or ...,
                 payment_id=f"pay{self.count}",

@@ -107,6 +107,7 @@ class Block:
     frozen: Fraction = Fraction(0)
     through: int = 0
     processor: str | None = None
+    bad: WrittenOff = field(default_factory=lambda: WrittenOff())
     origin: Block | None = field(default=None, repr=False, compare=False)
     """The block that was bought, if this one was made by a transfer."""
     handed: list[Block] = field(default_factory=list, repr=False, compare=False)
@@ -415,6 +416,7 @@ class Invoice:
     conceded: int = 0
     tax_back: int = 0
     disputed: int = 0
+    bad: WrittenOff = field(default_factory=lambda: WrittenOff())
 
     @property
     def received(self) -> int:
@@ -423,6 +425,41 @@ class Invoice:
     def tax_in(self, amount: int) -> int:
         tax = half_up(Fraction(self.tax * amount, self.billed)) if self.billed else 0
         return min(tax, self.tax - self.tax_back)
+
+
+@dataclass
+class WrittenOff:
+    """Value that was used, its tax, and tax without relief: what was written off, and what of it came after all."""
+
+    written: dict[str, int] = field(default_factory=lambda: {"value": 0, "tax": 0, "borne": 0})
+    came: dict[str, int] = field(default_factory=lambda: {"value": 0, "tax": 0, "borne": 0})
+
+    def collectable(self, unused: int) -> dict[str, int]:
+        """The tax of unused value, whose credits are gone, never comes."""
+        value, written_off = self.written["value"], self.written["value"] + unused
+        share = Fraction(value, written_off) if written_off else Fraction(0)
+        return {
+            name: part if name == "value" else half_up(Fraction(part * share)) for name, part in self.written.items()
+        }
+
+    def open(self, unused: int) -> int:
+        return max(sum(self.collectable(unused).values()) - sum(self.came.values()), 0)
+
+    def comes(self, amount: int, unused: int) -> dict[str, int]:
+        """An amount that comes, by its parts; each is in proportion to all that came so far."""
+        whole, before = self.collectable(unused), dict(self.came)
+        taxes, so_far = whole["tax"] + whole["borne"], before["tax"] + before["borne"]
+        due = half_up(Fraction(taxes * (sum(before.values()) + amount), sum(whole.values()))) - so_far
+        due = min(max(due, amount - (whole["value"] - before["value"])), amount, taxes - so_far)
+        due = max(due, 0)
+        tax = 0
+        if due:
+            tax = half_up(Fraction(whole["tax"] * (so_far + due), taxes)) - before["tax"]
+            tax = min(max(tax, due - (whole["borne"] - before["borne"]), 0), due)
+        parts = {"value": amount - due, "tax": tax, "borne": due - tax}
+        for name, part in parts.items():
+            self.came[name] += part
+        return parts
 
 
 @dataclass

@@ -62,12 +62,16 @@ class Money(Positions):
             self.allow(paper.currency == data["currency"], "wrong_currency")
 
     def _settle(self, receivables: list[Receivable], amount: int, *, through: str | None, **sides: Any) -> list[Part]:
-        """An amount that pays receivables in order, as far as they are open."""
+        """An amount that pays receivables in order, as far as they are open; the rest, what was written off of them."""
         parts: list[Part] = []
+        rest = max(amount - sum((block or invoice).owed for block, invoice in receivables), 0)
         for block, invoice in receivables:
             paper = block or invoice
             assert paper is not None
-            part = min(amount, paper.owed)
+            back = min(rest, paper.bad.open(self._cancelled_credits(block)))
+            rest -= back
+            part = min(amount, paper.owed + back)
+            self._comes_after_all(block, invoice, back)
             if part > 0:
                 self.book(credit=RECEIVABLE, amount=part, currency=paper.currency, block=block, **sides)
                 paper.owed -= part
@@ -77,6 +81,30 @@ class Money(Positions):
                 amount -= part
                 parts.append((block, invoice, part))
         return parts
+
+    @staticmethod
+    def _cancelled_credits(block: Block | None) -> int:
+        """The value of credits that a write-off cancelled."""
+        return block.of("written_off")[1] if block is not None else 0
+
+    def _comes_after_all(self, block: Block | None, invoice: Invoice | None, amount: int) -> None:
+        """What was written off is owed again: used value, and its tax."""
+        paper = block or invoice
+        assert paper is not None
+        if not amount:
+            return
+        parts = paper.bad.comes(amount, self._cancelled_credits(block))
+        for name, part in parts.items():
+            if part:
+                self.book(RECEIVABLE, TAX if name == "tax" else None, part, paper.currency, block=block)
+        paper.owed += amount
+        paper.conceded -= parts["value"]
+        taxes = parts["tax"] + parts["borne"]
+        if block is not None:
+            block.tax_taken -= taxes
+            block.given_up -= amount
+        elif invoice is not None:
+            invoice.tax_back -= taxes
 
     # --- payments -------------------------------------------------------------------------------------------
 
@@ -118,7 +146,8 @@ class Money(Positions):
         amount = self.amount(data)
         unapplied = min(self._unapplied(payment), self._free_balance(payment.currency))
         self.allow(amount <= unapplied, "exceeds_payment")
-        self.allow(amount <= sum((b or i).owed for b, i in receivables), "exceeds_receivable")
+        owed = sum((b or i).owed + (b or i).bad.open(self._cancelled_credits(b)) for b, i in receivables)
+        self.allow(amount <= owed, "exceeds_receivable")
         payment.parts += self._settle(receivables, amount, through=payment.processor, debit=BALANCE, how="both")
         payment.unapplied -= amount
 
@@ -329,6 +358,8 @@ class Money(Positions):
             self.book(side, RECEIVABLE, tax, invoice.currency, how=how)
         invoice.conceded += amount - tax
         invoice.tax_back += tax
+        invoice.bad.written["value"] += amount - tax
+        invoice.bad.written["tax" if relief else "borne"] += tax
 
     def _give_up(self, block: Block, amount: int, column: str, credit: str, relief: bool = True) -> None:
         """Its tax pro rata, then what was not used (and its credits in proportion), then what was."""
@@ -353,6 +384,9 @@ class Money(Positions):
             side, how = (TAX, "both") if relief else (None, "spot")
             self.book(side, credit, tax, block.currency, block=block, how=how)
         block.tax_taken += tax
+        if credit == RECEIVABLE:
+            block.bad.written["value"] += used
+            block.bad.written["tax" if relief else "borne"] += tax
 
     def dispute_opened(self, _moment: datetime, data: dict[str, Any]) -> None:
         if "payment_id" in data:

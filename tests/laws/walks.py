@@ -265,15 +265,17 @@ class _Walker:
         return [(w.customer, d) for w in self.walk.wallets.values() for d in w.documents if d.document_kind == kind]
 
     def pay(self) -> None:
-        block = self.a_block(lambda block: block.receivable_minor)
+        block = self.a_block(lambda block: block.receivable_minor or block.recoverable_minor)
         processor = self.has(1)
         about: dict[str, Any] = {}
         customer, currency, open_minor = self.somebody, self.currency, self.size * 100
         if block is not None and not self.has(2):
-            customer, currency, open_minor = self.owner(block), block.currency, block.receivable_minor
+            customer, currency = self.owner(block), block.currency
+            open_minor = block.receivable_minor + block.recoverable_minor
             about = {"block_id": block.block_id} if self.has(4) else {"invoice_id": block.invoice_id or "i0"}
         elif self.has(4) and (found := self.one(self.documents("invoice"))) is not None:
-            customer, currency, open_minor = found[0], found[1].currency, found[1].receivable_minor
+            customer, currency = found[0], found[1].currency
+            open_minor = found[1].receivable_minor + found[1].recoverable_minor
             about = {"invoice_id": found[1].invoice_id}
         paid = {"amount": self.part(open_minor, currency), "currency": currency}
         if self.has(16) and self.has(8) and self.currency != currency:
@@ -297,11 +299,13 @@ class _Walker:
         about: dict[str, Any] = {"invoice_id": f"i{self.size % 3}"}
         open_minor = payment.open_minor
         blocks = [
-            b for b in self.walk.wallets[customer].blocks if b.receivable_minor and b.currency == payment.currency
+            b
+            for b in self.walk.wallets[customer].blocks
+            if b.receivable_minor + b.recoverable_minor and b.currency == payment.currency
         ]
         if blocks and self.has(1):
             about = {"block_id": self.one(blocks).block_id}
-            open_minor = min(open_minor, self.one(blocks).receivable_minor)
+            open_minor = min(open_minor, self.one(blocks).receivable_minor + self.one(blocks).recoverable_minor)
         invoices = [d for w, d in self.documents("invoice") if w == customer and d.receivable_minor]
         if invoices and self.has(2) and not self.has(1):
             about = {"invoice_id": self.one(invoices).invoice_id}
