@@ -13,7 +13,7 @@ import msgspec
 
 
 class AccountClass(StrEnum):
-    """The five elements of financial statements, with the contra accounts separate."""
+    """The five elements of financial statements, with the contra accounts separate; accounts that only clear."""
 
     ASSET = "asset"
     LIABILITY = "liability"
@@ -21,6 +21,7 @@ class AccountClass(StrEnum):
     REVENUE = "revenue"
     CONTRA_REVENUE = "contra_revenue"
     EXPENSE = "expense"
+    CLEARING = "clearing"
 
 
 class Side(StrEnum):
@@ -97,6 +98,7 @@ ROLES: Final[tuple[Role, ...]] = (
         bad_debt="receivables written off",
         fx_gain_loss="exchange gains and losses",
     ),
+    *_roles(AccountClass.CLEARING, billed_elsewhere="paid for invoices that this ledger does not keep"),
 )
 
 ROLE_BY_NAME: Final[dict[str, Role]] = {role.name: role for role in ROLES}

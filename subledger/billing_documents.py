@@ -78,11 +78,17 @@ _PART: Final = {"block_id": "block", "invoice_id": "invoice", "amount_minor": "a
 
 
 class DocumentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
-    """A part of a payment or of a dispute: the block or the invoice that it is for."""
+    """A part of a payment or of a dispute: the block or the invoice that it is for, or an invoice kept elsewhere."""
 
     block_id: str | None = None
     invoice_id: str | None = None
     amount_minor: int
+    elsewhere: bool = False
+
+    @property
+    def is_unapplied(self) -> bool:
+        """True for the unapplied part of a payment."""
+        return self.block_id is None and self.invoice_id is None and not self.elsewhere
 
 
 class RefundOwed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
@@ -134,7 +140,8 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """A payment that has an id: the parts that were applied, and the open (unapplied) amount.
 
     ``disputed`` are the parts that are in dispute or were lost in one; an amount that was won back is a negative part.
-    ``returned`` are the applied parts that were paid back. It was received on ``received_on``.
+    ``returned`` are the applied parts that were paid back. ``elsewhere_minor`` is what it brought in for invoices that
+    are kept elsewhere, less what was paid back. It was received on ``received_on``.
     """
 
     payment_id: str
@@ -144,6 +151,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     disputed: tuple[DocumentPart, ...] = ()
     returned: tuple[DocumentPart, ...] = ()
     open_minor: int = 0
+    elsewhere_minor: int = 0
     received_on: date = date.min
 
     document_kind: ClassVar[str] = "payment"
@@ -164,8 +172,13 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
             sign * part.amount_minor
             for sign, parts in signed
             for part in parts
-            if (part.block_id, part.invoice_id) == (block_id, invoice_id)
+            if (part.block_id, part.invoice_id) == (block_id, invoice_id) and not part.elsewhere
         )
+
+    @property
+    def elsewhere_free_minor(self) -> int:
+        """The part for invoices that are kept elsewhere, less what of it was paid back or disputed."""
+        return self.elsewhere_minor - sum(part.amount_minor for part in self.disputed if part.elsewhere)
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="invoice"):

@@ -264,9 +264,7 @@ def _owing(block: Block, amount: int, on: date) -> Block:
     return replace(block, receivable_minor=block.receivable_minor + amount, receivable_from=days)
 
 
-def _without_value(
-    block: Block, event: Event, movement: Movement, kind: Kind, closed_through: date | None
-) -> Block:
+def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, closed_through: date | None) -> Block:
     """A block after a movement that leaves its credits and value alone."""
     amount = -movement.amount_minor if kind.recovers else movement.amount_minor
     match kind.effect:

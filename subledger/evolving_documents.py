@@ -44,6 +44,7 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                 processor=received.processor,
                 applied=_parts(movements, Effect.APPLIES_PAYMENT),
                 open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED) - _applied_later(movements),
+                elsewhere_minor=_sum(movements, Effect.PAYS_ELSEWHERE),
                 received_on=min(movement.accounting_date for movement in movements),
             )
             wallet = wallet.with_document(payment)
@@ -61,6 +62,7 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                 applied=payment.applied + applied,
                 returned=payment.returned + returned,
                 open_minor=payment.open_minor - amount,
+                elsewhere_minor=payment.elsewhere_minor + _sum(movements, Effect.PAYS_ELSEWHERE),
             )
             wallet = wallet.with_document(changed)
             if payment.processor is not None and isinstance(spent, PaymentApplied):
@@ -106,7 +108,7 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                     frozen = block.frozen if disputes else ZERO
                     wallet = wallet.with_block(replace(block, disputes=disputes, frozen=frozen))
                 wallet = _with_held_refunds(wallet, part, -1)
-                if _is_balance(part):
+                if part.is_unapplied:
                     wallet = _with_held_balance(wallet, dispute.currency, -part.amount_minor)
             won = _parts(movements, Effect.WINS_DISPUTE)
             won = tuple(replace(part, amount_minor=-part.amount_minor) for part in won)
@@ -151,7 +153,7 @@ def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
     for part in dispute.parts:
         owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
         wallet = _with_held_refunds(wallet, part, 1)
-        if _is_balance(part):
+        if part.is_unapplied:
             wallet = _with_held_balance(wallet, dispute.currency, part.amount_minor)
         if part.block_id is None:
             continue
@@ -169,11 +171,6 @@ def _key(part: DocumentPart) -> tuple[str | None, str | None]:
     return (part.block_id, part.invoice_id)
 
 
-def _is_balance(part: DocumentPart) -> bool:
-    """True for the unapplied part of a payment."""
-    return part.block_id is None and part.invoice_id is None
-
-
 def _with_held_balance(wallet: Wallet, currency: str, change: int) -> Wallet:
     """The wallet of whose unapplied money open disputes hold more, or less: it is not paid back meanwhile."""
     held = {**wallet.balance_held, currency: wallet.balance_held.get(currency, 0) + change}
@@ -182,6 +179,8 @@ def _with_held_balance(wallet: Wallet, currency: str, change: int) -> Wallet:
 
 def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Wallet:
     """The wallet whose refunds of a part are held by a dispute more, or less: they are not paid meanwhile."""
+    if part.elsewhere:
+        return wallet
     refunds = tuple(
         replace(r, disputes=max(r.disputes + change, 0)) if (r.block_id, r.invoice_id) == _key(part) else r
         for r in wallet.refunds_owed
@@ -213,7 +212,7 @@ def _with_effect(movements: tuple[Movement, ...], effect: Effect) -> Iterator[Mo
 
 def _parts(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPart, ...]:
     return tuple(
-        DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
+        DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor, elsewhere=m.elsewhere)
         for m in _with_effect(movements, effect)
     )
 

@@ -103,6 +103,7 @@ class Effect(StrEnum):
     LEAVES_UNAPPLIED = "leaves a payment unapplied"
     PAYS_BACK_UNAPPLIED = "pays back an unapplied payment"
     ENDS_RESERVATION = "ends a reservation"
+    PAYS_ELSEWHERE = "pays an invoice that is kept elsewhere"
 
 
 class Result(StrEnum):
@@ -217,6 +218,7 @@ def _roles(text: str) -> tuple[str | None, str | None]:
 
 _RECEIVABLE, _REFUNDS, _TAX = "accounts_receivable", "refunds_payable", "tax_payable"
 _CLEARING, _DISPUTES, _BALANCE = "processor_clearing", "disputes_receivable", "customer_balance"
+_ELSEWHERE = "billed_elsewhere"
 
 KINDS: Final[tuple[Kind, ...]] = (
     _kind("purchase", "credits bought: deferred, never revenue", gains="purchased", moves=f"{_RECEIVABLE} /",
@@ -302,6 +304,11 @@ KINDS: Final[tuple[Kind, ...]] = (
           relieves=Relieves.BOTH, effect=Effect.APPLIES_PAYMENT),
     _kind("balance_refunded", "an unapplied payment to be paid back", moves=f"{_BALANCE} / {_REFUNDS}",
           relieves=Relieves.DEBIT, effect=Effect.PAYS_BACK_UNAPPLIED),
+    _kind("paid_elsewhere_processor", "money through a processor for invoices that are kept elsewhere; signed", since=2,
+          moves=f"{_CLEARING} /", also=f"/ {_ELSEWHERE}", relieves=Relieves.DEBIT, effect=Effect.PAYS_ELSEWHERE,
+          signed=True),
+    _kind("paid_elsewhere_cash", "money into the bank for invoices that are kept elsewhere; signed", since=2,
+          moves="cash /", also=f"/ {_ELSEWHERE}", relieves=Relieves.DEBIT, effect=Effect.PAYS_ELSEWHERE, signed=True),
     _kind("processing_fee", "the fee that the processor deducts from a payment", moves=f"/ {_CLEARING}"),
     _kind("processor_adjustment", "a processor's fee that stands alone, or an adjustment of its balance; signed",
           since=2, moves=f"/ {_CLEARING}", signed=True),
@@ -332,6 +339,8 @@ KINDS: Final[tuple[Kind, ...]] = (
           moves=f"{_REFUNDS} / {_DISPUTES}", relieves=Relieves.BOTH),
     _kind("dispute_lost_balance", "a lost dispute: the unapplied part of its payment", since=2,
           moves=f"{_BALANCE} / {_DISPUTES}", relieves=Relieves.BOTH),
+    _kind("dispute_lost_elsewhere", "a lost dispute: money for invoices that are kept elsewhere, which are owed again",
+          since=2, moves=f"/ {_DISPUTES}", also=f"{_ELSEWHERE} /", relieves=Relieves.CREDIT),
     _kind("write_off_unused", "a receivable written off: its unused part", loses="written_off",
           moves=f"/ {_RECEIVABLE}", gives_up=True, words=("cancelled, not paid", "cancellation taken back")),
     _kind("write_off_used", "a receivable written off: its used part", moves=f"/ {_RECEIVABLE}",

@@ -64,7 +64,8 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     ``used_at``: the moment of usage that comes back in a later segment of its block, where it begins a segment: what
     the block has from there on is priced together. ``refundable``: the opening of a refundable block, whose entries
     have that as a dimension. ``dimensions`` are the company's own of the usage that the entry recognises (or of
-    overage), whole; None: those of the block, over which those that the event states are laid.
+    overage), whole; None: those of the block, over which those that the event states are laid. ``elsewhere``: disputed
+    money was for invoices kept elsewhere.
     """
 
     kind: str
@@ -87,6 +88,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     used_at: datetime | None = None
     refundable: bool = False
     dimensions: str | None = None
+    elsewhere: bool = False
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -30,7 +30,7 @@ from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
 
 SHARED: Final = ("cash", "processor_clearing", "accounts_receivable", "processing_fees", "bad_debt", "fx_gain_loss",
-                 "tax_payable")  # fmt: skip
+                 "tax_payable", "billed_elsewhere")  # fmt: skip
 """Roles whose accounts other parts of a company post to as well. They are compared only if their number is requested.
 """
 

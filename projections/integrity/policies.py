@@ -26,6 +26,9 @@ LIABILITY: Final = "prepaid_liability"
 CONTROL: Final = (LIABILITY, "customer_deposits", "credits_clearing")
 RECOGNISED: Final = "breakage_recognized"
 TRANSFERS: Final = "transfer_clearing"
+ELSEWHERE: Final = "billed_elsewhere"
+_ALSO: Final = (RECOGNISED, TRANSFERS, ELSEWHERE)
+"""Accounts besides the monetary roles that a kind may have to move."""
 
 
 class Moves(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +189,7 @@ def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
         yield fault("moves customer_deposits or credits_clearing, but the rule of purchase does not", *CONTROL[1:])
     if liability != expected[LIABILITY]:
         yield fault("does not move prepaid_liability as its column requires", LIABILITY)
-    for role in (*MONETARY_ROLES, RECOGNISED, TRANSFERS):
+    for role in (*MONETARY_ROLES, *_ALSO):
         if found[role] != expected[role]:
             yield fault(f"does not move {role} as its roles require", role)
 
@@ -232,7 +235,7 @@ def _expected(kind: Kind, paired: bool) -> dict[str, int]:
         "customer_deposits": pair,
         "credits_clearing": -pair,
         **{role: (kind.debit_role == role) - (kind.credit_role == role) for role in MONETARY_ROLES},
-        **{role: (kind.debits_also == role) - (kind.credits_also == role) for role in (RECOGNISED, TRANSFERS)},
+        **{role: (kind.debits_also == role) - (kind.credits_also == role) for role in _ALSO},
     }
 
 

@@ -62,6 +62,11 @@ CLEARING: Final[dict[str, Clearing]] = {
     "unclaimed_property": Clearing(
         grouped_by=BY_CUSTOMER, reason="escheated, not remitted", reversed="remitted more than was escheated"
     ),
+    "billed_elsewhere": Clearing(
+        grouped_by=BY_CUSTOMER,
+        reason="paid for invoices that are kept elsewhere",
+        reversed="paid back or charged back more than came in for them",
+    ),
     "transfer_clearing": Clearing(
         grouped_by=BY_NOTHING,
         reason="credits given that nobody has taken over",

@@ -118,7 +118,8 @@ def _disputable(
     """The disputable amounts of a payment, or of a block; the currency; the processor.
 
     A payment is disputed up to what it brought in and was not paid back: first its unapplied part, then what it was
-    applied to. A block is disputed up to what was paid for it through a processor.
+    applied to, then what it brought in for invoices that are kept elsewhere. A block is disputed up to what was paid
+    for it through a processor.
     """
     if data.payment_id is not None:
         payment = own_document(wallet, Payment, data.payment_id, context)
@@ -127,6 +128,7 @@ def _disputable(
         for block_id, invoice_id in dict.fromkeys((part.block_id, part.invoice_id) for part in payment.applied):
             amount = min(payment.applied_to(block_id, invoice_id), _received(wallet, block_id, invoice_id))
             parts.append(DocumentPart(block_id=block_id, invoice_id=invoice_id, amount_minor=max(amount, 0)))
+        parts.append(DocumentPart(amount_minor=max(payment.elsewhere_free_minor, 0), elsewhere=True))
         return tuple(parts), payment.currency, payment.processor
     block_id = errors.present(data.block_id, "a dispute of nothing is refused when the event is read")
     block = bought_block(wallet, block_id, context)
@@ -151,6 +153,7 @@ def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, process
         invoice_id=part.invoice_id,
         currency=currency,
         processor=processor,
+        elsewhere=part.elsewhere,
     )
 
 
@@ -284,7 +287,9 @@ def _lost(
 ) -> list[Movement]:
     """The loss of a part of a dispute: a refund that is owed of it first, as that needs no paying any more."""
     on = dates.on(dispute.opened_on)
-    if part.block_id is None and part.invoice_id is None:
+    if part.elsewhere:
+        return [_loss("dispute_lost_elsewhere", amount, part, dispute, on)]
+    if part.is_unapplied:
         received_on = wallet.owed_from("customer_balance", dispute.currency, amount, on)
         return [_loss("dispute_lost_balance", amount, part, dispute, received_on)]
     refund = min(amount, wallet.refund_owed(part.block_id, part.invoice_id))

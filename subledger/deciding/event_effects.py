@@ -80,6 +80,8 @@ class _Measures(msgspec.Struct):
             self.cancels = self.cancels or movement.credits > 0
         elif kind.debit_role == "unclaimed_property" and kind.credit_role in _PAID_OUT:
             self.paid_to_states += functional
+        if kind.effect is Effect.PAYS_ELSEWHERE and functional < 0:
+            self.refunds -= functional
         if kind.gives_up and kind.credit_role == "accounts_receivable":
             self.written_off += functional
         self.cancels = self.cancels or _cancels(movement, kind)

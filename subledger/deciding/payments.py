@@ -1,7 +1,7 @@
 """Payments and billing documents: payments, refunds paid, billed overage, credit memos.
 
-Owns: these decisions. Does not own: what a payment settles (receivables), payouts and fees of processors (processors), disputes and write-offs (disputes),
-refunds and voids of credits (cancellations). Pure.
+Owns: these decisions. Does not own: what a payment settles (receivables), payouts and fees of processors
+(processors), disputes and write-offs (disputes), refunds and voids of credits (cancellations). Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from subledger import errors
-from subledger.billing_documents import Invoice, Overage, Payment, RefundOwed, RefundsOwed
+from subledger.billing_documents import Overage, Payment, RefundOwed, RefundsOwed
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import (
     Context,
@@ -28,20 +28,15 @@ from subledger.deciding.context import (
 from subledger.deciding.processors import exchanged, refund_fee
 from subledger.deciding.receivables import Receivable, receivables_of, settled_by
 from subledger.deciding.transferred import bought_block, with_transferred
-from subledger.events.data import (
-    CreditMemoIssued,
-    OverageBilled,
-    PaymentApplied,
-    PaymentReceived,
-    PaymentRefunded,
-)
+from subledger.events.data import CreditMemoIssued, OverageBilled, PaymentApplied, PaymentReceived, PaymentRefunded
 from subledger.events.envelope import Event
 from subledger.money import SMALLEST_CREDITS, credits_share, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
-
 _RECEIVED: Final = {True: ("payment_processor", "unapplied_processor"), False: ("payment_cash", "unapplied_cash")}
 """The kinds of money that is received, applied and not: through a processor, or into the bank."""
+PAID_ELSEWHERE: Final = {True: "paid_elsewhere_processor", False: "paid_elsewhere_cash"}
+"""The kinds of money for invoices that are kept elsewhere: through a processor, or into the bank."""
 _REFUNDED: Final = {True: "refund_paid_processor", False: "refund_paid_cash"}
 """The kind of a refund that is paid: through a processor, or from the bank."""
 
@@ -53,7 +48,8 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     """Pays the receivable of a block, or those of an invoice in order; the rest of the payment is unapplied.
 
     Money is in the books on the day it arrives. What it pays of a receivable that begins later is unapplied until then.
-    What exceeds the open receivables takes back what was written off of them.
+    What exceeds the open receivables takes back what was written off of them. The part for invoices that are kept
+    elsewhere settles nothing here.
     """
     data = event.data
     receivables = receivables_of(wallet, data, context)
@@ -68,6 +64,11 @@ def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dat
     received_on = dates.on()
     movements: list[Movement] = []
     later: list[Movement] = []
+    elsewhere = minor(data.elsewhere, currency, "elsewhere")
+    if elsewhere:
+        kind = PAID_ELSEWHERE[data.processor is not None]
+        movements.append(_money(kind, elsewhere, currency, dates.on(), processor=data.processor))
+        remaining -= elsewhere
     for settled_part in settled_by(remaining, receivables):
         movements += settled_part.recovery(dates)
         for on, part in settled_part.days():
@@ -139,10 +140,11 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
 
 
 def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, dates: Dates) -> Decision:
-    """Pays money back: refunds owed first, then unapplied payments.
+    """Pays money back: refunds owed first, then unapplied payments, then what was paid for invoices kept elsewhere.
 
     A refund that names a payment or a block pays what is owed of it and no other: nothing more than was received. It is
-    not dated before the day from which that is owed, or was received.
+    not dated before the day from which that is owed, or was received. What was paid for invoices kept elsewhere goes
+    back only of a payment that is named; an event that states it as ``elsewhere`` pays so much of it.
     """
     data = event.data
     payment: Payment | None = None
@@ -160,6 +162,19 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
     if payment is not None:
         unapplied = min(unapplied, payment.unapplied_minor)
     total = sum(refund.amount_minor for refund in owed)
+    free = 0 if payment is None else max(payment.elsewhere_free_minor, 0)
+    elsewhere = minor(data.elsewhere, data.currency, "elsewhere")
+    at_most(
+        elsewhere,
+        free,
+        data.currency,
+        errors.ExceedsPayment,
+        "the amount exceeds what the payment brought in for invoices that are kept elsewhere",
+        "elsewhere",
+    )
+    if data.elsewhere is None:
+        elsewhere = min(max(amount - total - unapplied, 0), free)
+    amount -= elsewhere
     at_most(
         amount,
         total + unapplied,
@@ -181,6 +196,9 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
         received_on = wallet.owed_from("customer_balance", data.currency, amount, dates.on())
         movements.append(_money("balance_refunded", amount, data.currency, received_on))
         movements.append(_money(kind, amount, data.currency, received_on, processor=processor))
+    if elsewhere:
+        kind = PAID_ELSEWHERE[processor is not None]
+        movements.append(_money(kind, -elsewhere, data.currency, dates.on(), processor=processor))
     movements += refund_fee(data, processor, dates)
     return decision(context, movements)
 

@@ -34,6 +34,7 @@ from subledger.events.fields import (
     UnitPrice,
     check_absent,
     check_disputed,
+    check_elsewhere,
     check_one_of,
     check_other_currency,
     check_positive,
@@ -179,7 +180,8 @@ class BlockExpiryChanged(EventData):
 class PaymentReceived(EventData):
     """Money came in, for a block, for an invoice, or not yet for anything.
 
-    ``settles_amount`` of ``settles_currency`` is what it is worth on an invoice in another currency.
+    ``settles_amount`` of ``settles_currency`` is what it is worth on an invoice in another currency. ``elsewhere`` is
+    the part for invoices that this ledger does not keep, in the currency in which it settles them.
     """
 
     amount: Amount
@@ -191,12 +193,14 @@ class PaymentReceived(EventData):
     payment_id: Identifier | None = None
     settles_amount: Amount | None = None
     settles_currency: Currency | None = None
+    elsewhere: Amount | None = None
 
     def check(self) -> None:
         check_positive(minor_units(self.amount, self.currency, "amount"), "amount")
         check_other_currency(self, "settles_amount", "settles_currency")
         if self.settles_amount is not None:
             check_positive(self.settles_amount, "settles_amount")
+        check_elsewhere(self.elsewhere, self.settles_amount or self.amount, self.settles_currency or self.currency)
         if self.fee is not None:
             minor_units(self.fee, self.currency, "fee")
             check_present(self.processor is not None, "processor", "a fee is kept by a processor")
@@ -312,7 +316,10 @@ class ProcessorAdjusted(EventData):
 
 
 class PaymentRefunded(EventData):
-    """Money was paid back: what is owed to the customer, or an unapplied payment."""
+    """Money was paid back: what is owed to the customer, an unapplied payment, or what was paid for other invoices.
+
+    ``elsewhere`` is the part that was paid for invoices that this ledger does not keep.
+    """
 
     amount: Amount
     currency: Currency
@@ -321,9 +328,13 @@ class PaymentRefunded(EventData):
     processor: Name | None = None
     refund_id: Identifier | None = None
     fee: Amount | None = None
+    elsewhere: Amount | None = None
 
     def check(self) -> None:
         check_positive(minor_units(self.amount, self.currency, "amount"), "amount")
+        check_elsewhere(self.elsewhere, self.amount, self.currency)
+        if self.elsewhere is not None:
+            check_present(self.payment_id is not None, "payment_id", "the payment that brought in what goes back")
         if self.fee is not None:
             minor_units(self.fee, self.currency, "fee")
             named = self.processor is not None or self.payment_id is not None

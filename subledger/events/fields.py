@@ -289,6 +289,20 @@ def check_other_currency(data: EventData, amount: str, currency: str) -> None:
     minor_units(stated, code, amount)
 
 
+def check_elsewhere(elsewhere: Decimal | None, amount: Decimal, currency: str) -> None:
+    """Checks the part of a payment that is for invoices kept elsewhere. Raises InvalidValue, TooManyDecimals."""
+    if elsewhere is None:
+        return
+    check_positive(minor_units(elsewhere, currency, "elsewhere"), "elsewhere")
+    if elsewhere > amount:
+        raise InvalidValue(
+            "data.elsewhere is more than the amount that it is a part of",
+            field="data.elsewhere",
+            expected=f"at most {amount}",
+            found=str(elsewhere),
+        )
+
+
 def minor_units(amount: Decimal, currency: str, field: str) -> int:
     """An amount in minor units of its currency. Raises TooManyDecimals."""
     return to_minor(amount, currency, field=f"data.{field}")

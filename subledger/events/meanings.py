@@ -39,6 +39,7 @@ FIELDS: Final[dict[str, str]] = {
     "expected_escheat": "the amount that is expected to go to a state",
     "expected_escheat_rate": "the part of what is issued that is expected to go to a state",
     "expires_at": "the first moment at which the credits can no longer be used; null or absent: never",
+    "elsewhere": "the part for invoices that this ledger does not keep, in the currency in which the payment settles",
     "fee": "the part that the processor keeps, or charges",
     "invoice_id": "the invoice",
     "kind": "the reason: a fee that the processor charges, recoverable tax on its fees, or any other adjustment",

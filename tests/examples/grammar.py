@@ -179,9 +179,10 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} {who} hands[ {credits} of] {block_id} to {to_customer} as {new_block_id}", "credits.transferred",
      _of("block_id", "credits", "to_customer", "new_block_id")),
     ("{day} {who} pays {amount}[ {currency}][ for {block_id}][ on invoice {invoice_id}][ through {processor}]"
-     "[ less {fee}][ ({payment_id})][, which settles {settles_amount} {settles_currency}]", "payment.received",
-     _of("amount", "currency", "block_id", "invoice_id", "processor", "fee", "payment_id", "settles_amount",
-         "settles_currency")),
+     "[ less {fee}][ ({payment_id})][, {elsewhere} of it elsewhere]"
+     "[, which settles {settles_amount} {settles_currency}]", "payment.received",
+     _of("amount", "currency", "block_id", "invoice_id", "processor", "fee", "payment_id", "elsewhere",
+         "settles_amount", "settles_currency")),
     ("{day} {who} applies {amount}[ {currency}] of {payment_id} to {block_id}", "payment.applied",
      _of("amount", "currency", "payment_id", "block_id")),
     ("{day} {who} applies {amount}[ {currency}] of {payment_id} to invoice {invoice_id}", "payment.applied",
@@ -192,7 +193,8 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} {processor} charges tax of {charge}[ {currency}]", "processor.adjusted", _adjusted("tax")),
     ("{day} {processor} adjusts its balance by {amount}[ {currency}]", "processor.adjusted", _adjusted("adjustment")),
     ("{day} {who} is paid back {amount}[ {currency}][ of {payment_id}][ for {block_id}][ through {processor}]"
-     "[, fee {fee}]", "payment.refunded", _of("amount", "currency", "payment_id", "block_id", "processor", "fee")),
+     "[, {elsewhere} of it elsewhere][, fee {fee}]", "payment.refunded",
+     _of("amount", "currency", "payment_id", "block_id", "processor", "elsewhere", "fee")),
     ("{day} {who} disputes[ {amount}[ {currency}] of] {block_id} ({dispute_id})[, fee {fee}]", "dispute.opened",
      _with_amount("dispute_id", "block_id")),
     ("{day} {who} disputes[ {amount}[ {currency}] of] payment {payment_id} ({dispute_id})[, fee {fee}]",

@@ -38,6 +38,7 @@ from subledger.store.writing.rows import (
     encode_state,
 )
 from subledger.wallet import Approval, Decision, Movement
+from subledger.written_off import WrittenOff
 
 RECORDED: Final = [
     line.split(" ", 1) for line in Path(__file__).with_name("stored_values.txt").read_text("utf-8").splitlines()
@@ -68,6 +69,7 @@ STORED: Final = (
     DocumentPart,
     RefundOwed,
     Invoice,
+    WrittenOff,
     Dispute,
     Reservation,
     Pool,

@@ -56,9 +56,18 @@ class MoneyRules(Checks):
             **paid,
             processor=processor or ...,
             fee=amount_text(3, paid["currency"]) if fee and processor else ...,
+            elsewhere=self._elsewhere(pick, paid),
             payment_id=self.new_name("pay", again, self.model.payments) if remembered else ...,
             **where,
         )
+
+    def _elsewhere(self, pick: int, paid: dict[str, Any]) -> Any:
+        """Now and then a part is for invoices of another ledger: a minor unit, some, or all of it."""
+        if pick % 4 != 1:
+            return ...
+        currency = paid.get("settles_currency", paid["currency"])
+        whole = paid.get("settles_amount", paid["amount"])
+        return (amount_text(1, currency), whole, amount_text(40, currency))[pick % 3]
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, processor=PROCESSORS, together=TOGETHER)
     def pay_invoice(self, pick: int, day: int, share: Fraction, processor: str | None, together: bool) -> None:
@@ -141,6 +150,9 @@ class MoneyRules(Checks):
         if from_payment and payments:
             payment = payments[pick % len(payments)]
             data, limit = {"payment_id": payment.name}, stands[0] + min(stands[1], payment.unapplied)
+            limit += payment.elsewhere
+            if payment.elsewhere and pick % 2:
+                data["elsewhere"], limit = amount_text(1, currency), max(limit, 2)
         blocks = [b.name for b in self.model.blocks.values() if (b.customer, b.currency) == (customer, currency)]
         if blocks and pick % 3 == 0:
             data["block_id"] = blocks[-1]
@@ -313,14 +325,14 @@ class MoneyRules(Checks):
     ) -> None:
         name, customer = self.block(pick)
         block = self.model.blocks.get(name)
-        payments = [p for p in self.model.payments.values() if p.parts]
+        payments = [p for p in self.model.payments.values() if p.parts or p.elsewhere]
         data: dict[str, Any] = {"block_id": name}
         currency = block.currency if block is not None else "USD"
         limit = block.gains[1] + block.tax if block is not None else 1
         if of_payment and payments:
             payment = payments[pick % len(payments)]
             customer, currency, data = payment.customer, payment.currency, {"payment_id": payment.name}
-            limit = sum(part for _, _, part in payment.parts)
+            limit = sum(part for _, _, part in payment.parts) + payment.elsewhere
         self.send(
             "dispute.opened",
             "carol" if stranger else customer,
@@ -352,7 +364,7 @@ class MoneyRules(Checks):
         if not held:
             return
         dispute = held[pick % len(held)]
-        limit = sum(part for _, _, part in dispute.parts)
+        limit = sum(part for _, _, part in dispute.parts) + dispute.elsewhere
         amount: Any = ...
         if share is not None:
             amount = self.money(limit, share, dispute.currency)

@@ -491,6 +491,8 @@ class Payment:
     unapplied: int
     disputed: list[Part] = field(default_factory=list)
     returned: list[Part] = field(default_factory=list)
+    elsewhere: int = 0
+    """Money for invoices of another ledger that was not paid back and is not disputed."""
 
     def applied_to(self, of: tuple[str | None, str | None]) -> int:
         """The amount it paid of a block or an invoice, or (of neither) left over, not given back or disputed."""
@@ -507,6 +509,7 @@ class Dispute:
     parts: list[Part]
     payment: str | None = None
     decided: bool = False
+    elsewhere: int = 0
     called_back: list[tuple[Block, Fraction]] = field(default_factory=list)
 
 

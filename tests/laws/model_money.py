@@ -88,7 +88,7 @@ class Money(Positions):
         return block.of("written_off")[1] if block is not None else 0
 
     def _comes_after_all(self, block: Block | None, invoice: Invoice | None, amount: int) -> None:
-        """What was written off is owed again: used value, and its tax."""
+        """Written-off money is owed again: used value, and its tax."""
         paper = block or invoice
         assert paper is not None
         if not amount:
@@ -119,8 +119,11 @@ class Money(Positions):
         amount, currency = self.amount(settles), settles["currency"]
         processor = data.get("processor")
         into = "cash" if processor is None else CLEARING
-        parts = self._settle(receivables, amount, through=processor, debit=into, processor=processor)
-        rest = amount - sum(part for _, _, part in parts)
+        elsewhere = minor(data["elsewhere"], currency) if "elsewhere" in data else 0
+        self.allow(elsewhere <= amount, "invalid_value")
+        self.book(into, None, elsewhere, currency, processor=processor)
+        parts = self._settle(receivables, amount - elsewhere, through=processor, debit=into, processor=processor)
+        rest = amount - elsewhere - sum(part for _, _, part in parts)
         if rest:
             self.book(into, BALANCE, rest, currency, processor=processor)
         if exchanged:
@@ -130,7 +133,8 @@ class Money(Positions):
             self.book(None, CLEARING, fee, data["currency"], processor=processor)
         if "payment_id" in data:
             name = data["payment_id"]
-            self.payments[name] = Payment(name, self.customer, currency, processor, parts, rest)
+            paid = Payment(name, self.customer, currency, processor, parts, rest, elsewhere=elsewhere)
+            self.payments[name] = paid
 
     def _payment(self, data: dict[str, Any]) -> Payment:
         payment = self.payments.get(data["payment_id"])
@@ -165,7 +169,10 @@ class Money(Positions):
         return max(-self.stands(BALANCE, currency) - held, 0)
 
     def payment_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Paid back: first what is owed, of the payment and the block that are named; then what was never applied."""
+        """Paid back: first what is owed, of the payment and the block that are named; then what was never applied.
+
+        Of a payment that is named, what it brought in for invoices of another ledger goes back last, or as stated.
+        """
         currency, payment = data["currency"], None
         if "payment_id" in data:
             payment = self._payment(data)
@@ -185,7 +192,12 @@ class Money(Positions):
         unapplied = self._free_balance(currency)
         if payment is not None:
             unapplied = min(unapplied, self._unapplied(payment))
-        self.allow(amount <= sum(most for _, most in owed) + unapplied, "nothing_owed")
+        own = sum(most for _, most in owed) + unapplied
+        free = payment.elsewhere if payment is not None else 0
+        elsewhere = minor(data["elsewhere"], currency) if "elsewhere" in data else min(max(amount - own, 0), free)
+        self.allow(elsewhere <= free, "exceeds_payment")
+        amount -= elsewhere
+        self.allow(amount <= own, "nothing_owed")
         processor = data.get("processor", payment.processor if payment is not None else None)
         fee = self.amount(data, "fee")
         self.allow(not fee or processor is not None, "invalid_value")
@@ -207,6 +219,9 @@ class Money(Positions):
             self.book(REFUNDS, source, amount, currency, processor=processor, how="both")
             if payment is not None:
                 payment.unapplied -= amount
+        if elsewhere and payment is not None:
+            self.book(None, source, elsewhere, currency, processor=processor, how="both")
+            payment.elsewhere -= elsewhere
         if fee:
             self.book(None, CLEARING, fee, currency, processor=processor)
 
@@ -389,6 +404,7 @@ class Money(Positions):
             block.bad.written["tax" if relief else "borne"] += tax
 
     def dispute_opened(self, _moment: datetime, data: dict[str, Any]) -> None:
+        elsewhere = 0
         if "payment_id" in data:
             payment = self._payment(data)
             left_over = min(self._unapplied(payment), self._free_balance(payment.currency))
@@ -396,7 +412,7 @@ class Money(Positions):
             for block_, invoice, _ in merged(payment.parts):
                 most = min(payment.applied_to(names(block_, invoice)), self._not_disputed((block_, invoice)))
                 parts.append((block_, invoice, max(most, 0)))
-            currency, processor = payment.currency, payment.processor
+            currency, processor, elsewhere = payment.currency, payment.processor, payment.elsewhere
         else:
             block = self.paid(data["block_id"])
             self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
@@ -404,7 +420,7 @@ class Money(Positions):
             parts, currency, processor = [(block, None, max(most, 0))], block.currency, block.processor
         self.allow(data["dispute_id"] not in self.disputes, "document_exists")
         self.allow(data.get("currency", currency) == currency, "wrong_currency")
-        total = sum(part for _, _, part in parts)
+        total = sum(part for _, _, part in parts) + elsewhere
         amount = minor(data["amount"], currency) if "amount" in data else total
         self.allow(0 < amount <= total, "exceeds_payment")
         disputed: list[Part] = []
@@ -416,9 +432,12 @@ class Money(Positions):
                 disputed.append((block_, invoice, part))
                 amount -= part
                 called_back += self._freeze(block_, invoice, part)
+        if amount:  # the rest was for invoices of another ledger
+            self.book(DISPUTED, CLEARING, amount, currency, processor=processor, how="from_credit")
+            self.payments[data["payment_id"]].elsewhere -= amount
         name = data["dispute_id"]
         self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed, data.get("payment_id"))
-        self.disputes[name].called_back = called_back
+        self.disputes[name].called_back, self.disputes[name].elsewhere = called_back, amount
         if "payment_id" in data:
             self.payments[data["payment_id"]].disputed += disputed
         self._fee(data, self.disputes[name])
@@ -491,14 +510,15 @@ class Money(Positions):
 
     def dispute_won(self, _moment: datetime, data: dict[str, Any]) -> None:
         dispute = self._decide(data)
-        self._end(dispute, data, sum(part for _, _, part in dispute.parts) - self._decided(dispute, data))
+        total = dispute.elsewhere + sum(part for _, _, part in dispute.parts)
+        self._end(dispute, data, total - self._decided(dispute, data))
 
     def dispute_lost(self, _moment: datetime, data: dict[str, Any]) -> None:
         dispute = self._decide(data)
         self._end(dispute, data, self._decided(dispute, data))
 
     def _decided(self, dispute: Dispute, data: dict[str, Any]) -> int:
-        total = sum(part for _, _, part in dispute.parts)
+        total = dispute.elsewhere + sum(part for _, _, part in dispute.parts)
         if "amount" not in data:
             return total
         amount = minor(data["amount"], dispute.currency)
@@ -513,6 +533,12 @@ class Money(Positions):
             if amount - part:
                 self._won(dispute, block, invoice, amount - part)
             lost -= part
+        if dispute.elsewhere:
+            part = min(lost, dispute.elsewhere)
+            won = dispute.elsewhere - part
+            self.book(None, DISPUTED, part, dispute.currency, how="from_credit")
+            self.book(CLEARING, DISPUTED, won, dispute.currency, processor=dispute.processor, how="from_credit")
+            self.payments[dispute.payment or ""].elsewhere += won
         for block, invoice, _ in dispute.parts:
             self._hold((block, invoice), -1)
             if block is not None and not block.disputes:

@@ -81,7 +81,7 @@ DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "block.expiry_changed": data_of({"block_id": IDS, "expires_at": st.one_of(st.none(), TIMES), "reason": REASONS}),
     "payment.received": data_of(
         {"amount": MONEY, "currency": CURRENCY, "processor": IDS},
-        block_id=IDS, invoice_id=IDS, fee=MONEY, payment_id=IDS,
+        block_id=IDS, invoice_id=IDS, fee=MONEY, payment_id=IDS, elsewhere=st.just("0.01"),
     ),
     "credits.refunded": data_of({"block_id": IDS, "currency": CURRENCY}, credits=CREDITS, amount=MONEY, reason=REASONS),
     "block.repriced": data_of({"block_id": IDS, "add_credits": CREDITS, "reason": REASONS}, add_price=MONEY),

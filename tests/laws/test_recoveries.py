@@ -29,7 +29,8 @@ def test_pieces_recover_what_one_payment_would_and_in_the_end_all(
             continue
         came += amount
         parts = now.divided(amount, unused)
-        assert sum(parts.values()) == amount and min(parts.values()) >= 0
+        assert sum(parts.values()) == amount
+        assert min(parts.values()) >= 0
         for part, minor in parts.items():
             now = written_off_after(now, part, minor, ON, recovers=True) or now
         at_once = whole.divided(came, unused)

@@ -451,6 +451,7 @@ class _World:
             "payment_id": payment,
             "processor": processor,
             "fee": "0.30" if processor else None,
+            "elsewhere": self._maybe("0.05", 0.2),
         }
 
     def _payment(self) -> tuple[str, str, str]:

@@ -287,6 +287,7 @@ class _Walker:
             **paid,
             processor="cards" if processor else ...,
             fee=self.money(7, paid["currency"]) if processor else ...,
+            elsewhere=self.money(1, currency) if self.has(32) and self.has(2) else ...,
             payment_id=f"p{self.number}" if self.has(8) or self.has(2) else ...,
             **about,
         )
@@ -325,6 +326,8 @@ class _Walker:
         block = self.a_block(lambda block: self.owner(block) == customer and block.currency == currency)
         wallet = self.walk.wallets[customer]
         owed = -wallet.standing("refunds_payable", currency)[0] - wallet.standing("customer_balance", currency)[0]
+        elsewhere = 0 if found is None else found[1].elsewhere_free_minor
+        owed += elsewhere
         self.send(
             "payment.refunded",
             customer,
@@ -334,6 +337,7 @@ class _Walker:
             block_id=... if block is None or not self.has(2) else block.block_id,
             processor="cards" if self.has(4) else ...,
             fee=self.money(3, currency) if self.has(4) and self.has(8) else ...,
+            elsewhere=self.money(1, currency) if elsewhere and self.has(2) else ...,
         )
 
     def adjust(self) -> None:

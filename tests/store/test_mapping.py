@@ -39,6 +39,7 @@ def test_the_shipped_chart_has_an_account_of_the_right_class_for_every_role() ->
         AccountClass.REVENUE: "4",
         AccountClass.CONTRA_REVENUE: "4",
         AccountClass.EXPENSE: "6",
+        AccountClass.CLEARING: "1",
     }
     chart = default_mapping()
     accounts = {role.name: chart.resolve(role.name, "", "", "USD") for role in ROLES}
@@ -183,8 +184,14 @@ def test_whoever_the_customer_an_account_is_one_or_is_said_to_depend() -> None:
         rows.resolve_for_all("bad_debt", "", "", "USD")
 
 
+LATER_ROLES = ("billed_elsewhere",)
+"""Roles of the default chart that came after its hash was written down here."""
+
+
 def test_the_hash_of_a_chart_without_attributes_is_what_it_was() -> None:
-    assert default_mapping().content_hash == "1a24668aca76fc031603436aec48522a9fc045426d26907c95cc62b239e625e1"
+    first = [row for row in default_mapping().rows if row["role"] not in LATER_ROLES]
+    digest = AccountMapping.from_rows(first).content_hash
+    assert digest == "1a24668aca76fc031603436aec48522a9fc045426d26907c95cc62b239e625e1"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ _ROOTS: Final = {
     AccountClass.REVENUE: "Income",
     AccountClass.CONTRA_REVENUE: "Income",
     AccountClass.EXPENSE: "Expenses",
+    AccountClass.CLEARING: "Assets",
 }
 _HLEDGER_ROOTS: Final = {"Assets": "assets", "Liabilities": "liabilities", "Income": "revenues", "Expenses": "expenses"}
 _HLEDGER_TYPES: Final = {"assets": "A", "liabilities": "L", "revenues": "R", "expenses": "X"}
