@@ -163,7 +163,7 @@ def test_no_sale_is_taken_back_and_no_receivable_given_up_without_a_second_perso
         if _is_of_a_bank(step, wallets) or needs_second_person(step.event, state, effect) is not None:
             continue
         assert _net(step, "refunds_payable") >= 0, step
-        assert _net(step, "bad_debt") == 0, step
+        assert _net(step, "bad_debt") <= 0, step  # money after a write-off takes it back
         for name, wallet in step.wallets.items():
             for block in wallet.blocks:
                 old = wallets[name].block(block.block_id) if name in wallets else None
