@@ -231,7 +231,8 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dispute"):
     """A dispute with its parts, opened on ``opened_on``; ``decided`` is ``won`` or ``lost`` once it is.
 
-    ``called_back`` has the transferred credits that it froze: the block and the customer who had them.
+    ``called_back`` has the transferred credits that it froze: the block and the customer who had them. ``frozen`` has
+    the credits that it froze of each block; ``holds`` the numbers of the parts whose refunds were owed when it opened.
     """
 
     dispute_id: str
@@ -242,6 +243,8 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     decided: str | None = None
     opened_on: date = date.min
     called_back: tuple[tuple[str, str, Decimal], ...] = ()
+    frozen: tuple[tuple[str, Decimal], ...] = ()
+    holds: tuple[int, ...] = ()
 
     document_kind: ClassVar[str] = "dispute"
 

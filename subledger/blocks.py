@@ -98,7 +98,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     collected after all; ``disputed_minor`` the amount in open disputes.
     ``processor_minor`` is what was paid through processors and not charged or paid back, ``processor`` the last one.
     ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is the number of disputes that
-    are open, which freeze ``frozen`` of its credits.
+    are open, which freeze ``frozen`` of its credits: all of them, or what remained in proportion to what is disputed.
 
     A transfer leaves the purchase where it is: ``origin`` is the block that was bought, and ``payer`` its customer, if
     that is another block; ``handed`` has the blocks to which its own credits were transferred, with their customers.
@@ -281,9 +281,18 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return min(share(self.redemption_tax_minor, part, revenue) if revenue else 0, self.redemption_tax_remaining)
 
     @property
+    def is_frozen_whole(self) -> bool:
+        """True if disputes freeze all of it, with all that comes back to it meanwhile."""
+        return self.disputes > 0 and self.frozen >= self.credits
+
+    @property
     def expiry_due_at(self) -> datetime | None:
-        """The moment at which its expiry is due. A disputed block waits for the end of the dispute."""
-        return None if self.disputes else self.expires_at
+        """The moment at which its expiry is due. Credits that a dispute freezes wait for its end.
+
+        So do credits whose value would be a state's: how much of it was received is known then.
+        """
+        waits = self.available <= 0 or self.escheat_class is not None or "escheated" in self.disposed
+        return None if self.disputes and waits else self.expires_at
 
     @property
     def left(self) -> Portion:

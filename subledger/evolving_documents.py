@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 
 from msgspec.structs import replace
 
@@ -97,17 +98,21 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                     if m.kind == "transfer_out" and m.credits > 0
                 ),
             )
-            wallet = _with_disputed(_frozen(wallet, dispute), dispute, dispute.parts).with_document(dispute)
+            wallet, dispute = _frozen(wallet, dispute)
+            wallet = _with_disputed(wallet, dispute, dispute.parts).with_document(dispute)
         case DisputeWon() | DisputeLost() as ended:
             dispute = wallet.state_of_document(Dispute, ended.dispute_id)
             ended_on = max(movement.accounting_date for movement in movements)
-            for part in dispute.parts:
+            frozen = dict(dispute.frozen)
+            for number, part in enumerate(dispute.parts):
                 if part.block_id is not None:
                     block = wallet.state_of_block(part.block_id).breakable_after(ended_on)
-                    disputes = block.disputes - 1
-                    frozen = block.frozen if disputes else ZERO
-                    wallet = wallet.with_block(replace(block, disputes=disputes, frozen=frozen))
-                wallet = _with_held_refunds(wallet, part, -1)
+                    freed = frozen.get(part.block_id, ZERO)
+                    wallet = wallet.with_block(
+                        replace(block, disputes=block.disputes - 1, frozen=max(block.frozen - freed, ZERO))
+                    )
+                if number in dispute.holds:
+                    wallet = _with_held_refunds(wallet, part, -1)
                 if part.is_unapplied:
                     wallet = _with_held_balance(wallet, dispute.currency, -part.amount_minor)
             won = _parts(movements, Effect.WINS_DISPUTE)
@@ -144,15 +149,19 @@ def _without_reservation(wallet: Wallet, event: Event, reservation_id: str, move
     return replace(wallet.with_document(ended), reservations=still_needed(others, event.occurred_at))
 
 
-def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
+def _frozen(wallet: Wallet, dispute: Dispute) -> tuple[Wallet, Dispute]:
     """The wallet in which a new dispute freezes its blocks: credits in proportion to the claim, and refunds owed.
 
-    What is owed back already is disputed first: no credits stand behind it.
+    What is owed back already is disputed first: no credits stand behind it. The dispute knows what it froze.
     """
     called_back = {block_id for block_id, _, _ in dispute.called_back}
-    for part in dispute.parts:
+    froze: list[tuple[str, Decimal]] = []
+    holds: list[int] = []
+    for number, part in enumerate(dispute.parts):
         owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
-        wallet = _with_held_refunds(wallet, part, 1)
+        if owed and not part.elsewhere:
+            wallet = _with_held_refunds(wallet, part, 1)
+            holds.append(number)
         if part.is_unapplied:
             wallet = _with_held_balance(wallet, dispute.currency, part.amount_minor)
         if part.block_id is None:
@@ -163,8 +172,9 @@ def _frozen(wallet: Wallet, dispute: Dispute) -> Wallet:
         frozen = block.credits if whole else credits_share(block.remaining, amount, block.claim_minor)
         if not called_back.isdisjoint(block_id for block_id, _ in block.handed):
             frozen = block.credits if whole else block.remaining  # credits were called back, as it had too few
-        wallet = wallet.with_block(replace(block, frozen=min(block.frozen + frozen, block.credits)))
-    return wallet
+        wallet = wallet.with_block(replace(block, frozen=block.frozen + frozen))
+        froze.append((part.block_id, frozen))
+    return wallet, replace(dispute, frozen=tuple(froze), holds=tuple(holds))
 
 
 def _key(part: DocumentPart) -> tuple[str | None, str | None]:
@@ -179,8 +189,6 @@ def _with_held_balance(wallet: Wallet, currency: str, change: int) -> Wallet:
 
 def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Wallet:
     """The wallet whose refunds of a part are held by a dispute more, or less: they are not paid meanwhile."""
-    if part.elsewhere:
-        return wallet
     refunds = tuple(
         replace(r, disputes=max(r.disputes + change, 0)) if (r.block_id, r.invoice_id) == _key(part) else r
         for r in wallet.refunds_owed

@@ -110,7 +110,7 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 future_tolerance=data.future_tolerance,
                 rate_max_age_days=data.rate_max_age_days,
                 sandbox=data.sandbox,
-                # Settings may be recorded that were requested before an upgrade: the rules never go back.
+                # Releases before recorded settings that were requested before an upgrade: the rules never go back.
                 accounting_rules=max(state.accounting_rules, data.accounting_rules),
                 # Nor are names of dimensions taken back that were added meanwhile.
                 dimensions=(*state.dimensions, *(name for name in data.dimensions if name not in state.dimensions)),

@@ -210,6 +210,14 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The unapplied amount of a currency that no open dispute holds."""
         return max(-self.standing("customer_balance", currency)[0] - self.balance_held.get(currency, 0), 0)
 
+    def refund_held(self, block_id: str | None, invoice_id: str | None) -> int:
+        """The amount that is owed back of a block or an invoice, and in open disputes."""
+        return sum(
+            r.amount_minor
+            for r in self.refunds_owed
+            if (r.block_id, r.invoice_id) == (block_id, invoice_id) and r.disputes
+        )
+
     def refund_owed(self, block_id: str | None, invoice_id: str | None) -> int:
         """The amount that is owed back of a block or an invoice, and not paid."""
         return sum(r.amount_minor for r in self.refunds_owed if (r.block_id, r.invoice_id) == (block_id, invoice_id))

@@ -36,7 +36,7 @@ from subledger.deciding.context import (
 from subledger.deciding.currencies import convert, rate_on
 from subledger.deciding.expiry import of_a_state
 from subledger.deciding.repricing import corrected_down, corrected_draws
-from subledger.deciding.transferred import bought, bought_block, handed_back, with_transferred
+from subledger.deciding.transferred import bought, bought_block, handed_back, is_not_of_a_dispute, with_transferred
 from subledger.events.data import (
     BlockRepriced,
     CreditsEscheated,
@@ -60,7 +60,6 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
     """Cancels remaining credits with their tax pro rata: from the open receivable first, the rest is owed back."""
     block = own_block(wallet, event.data.block_id, context)
     is_live(block, event)
-    is_not_disputed(bought(block, wallet, context).block)
     credits = credits_of(block, event.data.credits)
     value = block.value_of(credits)
     on = dates.of_loss(block, credits, value, _owed_from(bought(block, wallet, context).block, value))
@@ -68,11 +67,13 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
     if granted is not None:
         taken = Movement(kind=granted, block_id=block.block_id, amount_minor=value, credits=credits, accounting_date=on)
         return decision(context, [taken])
-    movements, of = handed_back(bought(block, wallet, context), block, None, (credits, value, None), on, event)
+    purchase = bought(block, wallet, context)
+    movements, of = handed_back(purchase, block, None, (credits, value, None), on, event)
     block = of.block
     # Of a block that was repriced to nothing, the tax goes with its credits.
     whole = credits == block.remaining and not block.taxed_minor
     tax = block.tax_remaining_minor if whole else tax_of(block, value)
+    is_not_of_a_dispute(purchase, value + tax, wallet, context)
     back = _given_back(block, value, tax, ("void_unpaid", "void_paid"), on, dates.on(block.opened_on))
     return decision(context, movements + of.of_payer(with_credits(back, block, credits, on, "void_unpaid")))
 
@@ -134,7 +135,6 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         f"the refund exceeds the carrying amount of block {block.block_id}",
     )
     is_live(block, event)
-    is_not_disputed(bought(block, wallet, context).block)
     credits = credits_of(block, data.credits)
     value = block.value_of(credits)
     amount = value if wanted is None else wanted
@@ -145,11 +145,13 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
         errors.ExceedsValue,
         f"the refund exceeds the carrying amount of these credits of block {block.block_id}",
     )
-    on = dates.of_loss(block, credits, value, _owed_from(bought(block, wallet, context).block, amount))
+    of = bought(block, wallet, context)
+    on = dates.of_loss(block, credits, value, _owed_from(of.block, amount))
+    is_not_of_a_dispute(of, amount + tax_of(of.block, amount), wallet, context)
     if block.origin is None:
         return decision(context, _refunded(block, credits, amount, value - amount, on, dates))
     # What is kept is revenue of the credits that were held; what is given back is the purchase's.
-    of, kept = bought(block, wallet, context), []
+    kept: list[Movement] = []
     if value > amount:
         kept = [_retained(block, value - amount, ZERO if amount else credits, on)]
         block = block_after(block, event, kept[0])
@@ -229,6 +231,7 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
     tax = _tax_repriced(block, data, amount)
     not_too_many(block.credits + credits, "data.add_credits")
     is_live(block, event)
+    is_not_disputed(block)
     if block.remaining + credits <= 0:
         raise errors.InsufficientCredits(
             f"block {block.block_id} has {format_credits(block.remaining)} credits left",
@@ -297,11 +300,13 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
     block = own_block(wallet, data.block_id, context)
     new_block_id(context, data.new_block_id, "new_block_id")
     is_live(block, event)
-    is_not_disputed(bought(block, wallet, context).block)
     credits = credits_of(block, data.credits)
+    purchase = bought(block, wallet, context)
+    if purchase.block.is_frozen_whole:
+        is_not_disputed(purchase.block)
     amount = block.value_of(credits)
     on = dates.of_loss(block, credits, amount)
-    movements, of = handed_back(bought(block, wallet, context), block, None, (credits, amount, None), on, event)
+    movements, of = handed_back(purchase, block, None, (credits, amount, None), on, event)
     out = Movement(
         kind="transfer_out",
         block_id=of.block.block_id,
@@ -366,6 +371,7 @@ def escheat(wallet: Wallet, event: Event[CreditsEscheated], context: Context, da
     block = own_block(wallet, event.data.block_id, context)
     was_bought(block)
     is_live(block, event)
+    is_not_disputed(block)
     is_not_disputed(bought(block, wallet, context).block)
     on = dates.of_loss(block, block.remaining, block.carrying_minor)
     of_state = of_a_state(block, (block.remaining, block.carrying_minor, None), on, wallet, event, context)

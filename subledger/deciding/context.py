@@ -213,7 +213,7 @@ def was_bought(block: Block) -> None:
 
 
 def is_live(block: Block, event: Event) -> None:
-    """Raises NoCreditsLeft, BlockDisputed. A block whose expiry is past has expired, whether or not it was swept."""
+    """Raises NoCreditsLeft. A block whose expiry is past has expired, whether or not it was swept."""
     has_credits_left(block)
     if block.expiry_due_at is not None and block.expiry_due_at <= event.occurred_at:
         raise errors.NoCreditsLeft(
@@ -222,7 +222,12 @@ def is_live(block: Block, event: Event) -> None:
             expected="a block that has not expired; block.expiry_changed moves an expiry",
             found=block.block_id,
         )
-    is_not_disputed(block)
+
+
+def has_free_credits(block: Block) -> None:
+    """Raises BlockDisputed if disputes freeze all credits that remain of a block."""
+    if block.available <= 0:
+        is_not_disputed(block)
 
 
 def is_not_disputed(of: Block | Invoice) -> None:
@@ -285,16 +290,22 @@ def not_too_many(credits: Decimal, field: str) -> None:
 
 
 def credits_of(block: Block, wanted: Decimal | None) -> Decimal:
-    """The credits that an event takes of a block: those it names, or all that remain. Raises InsufficientCredits."""
+    """The credits that an event takes of a block: those it names, or all that no dispute freezes.
+
+    Raises BlockDisputed, InsufficientCredits.
+    """
+    has_free_credits(block)
+    available = block.available
     if wanted is None:
-        return block.remaining
-    if wanted > block.remaining:
+        return available
+    if wanted > available:
+        frozen = " that no dispute freezes" if block.disputes else ""
         raise errors.InsufficientCredits(
-            f"block {block.block_id} has {format_credits(block.remaining)} credits left",
+            f"block {block.block_id} has {format_credits(available)} credits left{frozen}",
             field="data.credits",
-            expected=f"at most {format_credits(block.remaining)}",
+            expected=f"at most {format_credits(available)}",
             found=format_credits(wanted),
-            available=format_credits(block.remaining),
+            available=format_credits(available),
         )
     return wanted
 

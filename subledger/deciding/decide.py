@@ -143,6 +143,25 @@ def _terms_of_new_block(event: Event) -> tuple[str | None, str | None]:
 # --- the ledger itself --------------------------------------------------------------------------------------
 
 
+def _configure(
+    wallet: Wallet,  # noqa: ARG001 - one shape for all
+    event: Event[of_the_ledger.LedgerConfigured],
+    context: Context,
+    dates: Dates,  # noqa: ARG001 - one shape for all
+) -> Decision:
+    """Settings. Raises EffectChanged if they were requested under older accounting rules than those in force."""
+    stated, rules = event.data.accounting_rules, context.state.accounting_rules
+    if stated < rules:
+        raise errors.EffectChanged(
+            f"these settings were requested under version {stated} of the accounting rules, and version {rules} is in "
+            "force; request them again",
+            field="data.accounting_rules",
+            expected=str(rules),
+            found=str(stated),
+        )
+    return decision(context, [])
+
+
 def _set_rate(wallet: Wallet, event: Event[of_others.ExchangeRateSet], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
     functional_currency = context.state.functional_currency
     if event.data.quote != functional_currency:
@@ -274,7 +293,7 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
         _row(of_others.BreakageEstimated, _nothing),
         _row(of_others.ExchangeRateSet, _set_rate),
         _row(of_the_ledger.BalancesRemeasured, _remeasure, *REMEASUREMENTS, *SETTLEMENTS),
-        _row(of_the_ledger.LedgerConfigured, _nothing),
+        _row(of_the_ledger.LedgerConfigured, _configure),
         _row(of_the_ledger.ClockSet, _nothing),
         _row(of_the_ledger.PolicyAdopted, _nothing),
         _row(of_the_ledger.MappingAdopted, _nothing),

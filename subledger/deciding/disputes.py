@@ -292,9 +292,9 @@ def _lost(
     if part.is_unapplied:
         received_on = wallet.owed_from("customer_balance", dispute.currency, amount, on)
         return [_loss("dispute_lost_balance", amount, part, dispute, received_on)]
-    refund = min(amount, wallet.refund_owed(part.block_id, part.invoice_id))
+    refund = min(amount, wallet.refund_held(part.block_id, part.invoice_id))
     # Of all its parts: one refund must not be taken for another.
-    refunds = sum(wallet.refund_owed(each.block_id, each.invoice_id) for each in dispute.parts)
+    refunds = sum(wallet.refund_held(each.block_id, each.invoice_id) for each in dispute.parts)
     owed_on = wallet.owed_from("refunds_payable", dispute.currency, refunds, on)
     movements = [_loss("dispute_lost_refund", refund, part, dispute, owed_on)] if refund else []
     amount -= refund

@@ -32,8 +32,10 @@ def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates
             found=format_time(event.occurred_at),
         )
     has_credits_left(block)
-    on = dates.of_loss(block, block.remaining, block.carrying_minor, block.breakable_from)
-    return decision(context, lapsed(block, (block.remaining, block.carrying_minor, None), on, wallet, event, context))
+    credits = block.available  # credits that a dispute freezes expire when it has ended
+    value = block.value_of(credits)
+    on = dates.of_loss(block, credits, value, block.breakable_from)
+    return decision(context, lapsed(block, (credits, value, None), on, wallet, event, context))
 
 
 def lapsed(

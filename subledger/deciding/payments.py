@@ -158,11 +158,12 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
         same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = minor(data.amount, data.currency, "amount")
     owed = _owed(wallet, payment, block, data.currency)
-    unapplied = wallet.free_balance(data.currency)
+    unapplied = 0 if block is not None else wallet.free_balance(data.currency)  # what is not applied is of no block
     if payment is not None:
         unapplied = min(unapplied, payment.unapplied_minor)
     total = sum(refund.amount_minor for refund in owed)
     free = 0 if payment is None else max(payment.elsewhere_free_minor, 0)
+    implied = free if block is None else 0
     elsewhere = minor(data.elsewhere, data.currency, "elsewhere")
     at_most(
         elsewhere,
@@ -173,7 +174,7 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
         "elsewhere",
     )
     if data.elsewhere is None:
-        elsewhere = min(max(amount - total - unapplied, 0), free)
+        elsewhere = min(max(amount - total - unapplied, 0), implied)
     amount -= elsewhere
     at_most(
         amount,

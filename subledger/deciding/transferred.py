@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from subledger import errors
 from subledger.availability import Portion
 from subledger.blocks import NO_PORTION, ZERO, Block
-from subledger.deciding.context import Context, Dates, own_block
+from subledger.deciding.context import Context, Dates, is_not_disputed, own_block
 from subledger.events.envelope import Event
 from subledger.evolving import block_after
 from subledger.money import SMALLEST_CREDITS, credits_share
@@ -64,6 +64,20 @@ def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
             found=block_id,
         )
     return wallet.state_of_block(held.origin)
+
+
+def is_not_of_a_dispute(of: Bought, amount: int, wallet: Wallet, context: Context) -> None:
+    """Raises BlockDisputed if an amount of a purchase is given back that open disputes withdrew already.
+
+    Usage that is taken back meanwhile leaves more credits free than value is.
+    """
+    block = of.block
+    if not block.disputes:
+        return
+    payer = wallet if of.payer is None else context.wallet_of(of.payer)
+    disputed = max(block.disputed_minor - payer.refund_held(block.block_id, None), 0)
+    if amount > max(block.claim_minor - disputed, 0):
+        is_not_disputed(block)
 
 
 def handed_back(

@@ -51,8 +51,8 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
-        # What expired of a disputed block stays as it is until the dispute ends.
-        late_credits = block.expired_credits if late and not block.disputes else ZERO
+        # What expired of a block that is disputed whole stays as it is until the dispute ends.
+        late_credits = block.expired_credits if late and not block.is_frozen_whole else ZERO
         credits = min(block.available + late_credits, needed)
         back = segments_back(block, event.occurred_at) if block.segment is not None else 0
         if back:
@@ -69,7 +69,7 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
             if not needed:
                 break
             continue
-        if late and block.lapses and not block.disputes:
+        if late and block.lapses and not block.is_frozen_whole:
             unbroken = _breakage_taken_back(block, credits, event, dates)
             movements += unbroken
             for movement in unbroken:
@@ -88,9 +88,9 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         needed -= credits
         if not needed:
             break
-    movements = corrected + with_redemption_tax(movements, wallet, event, context)
-    if needed:
-        movements.append(_overage(wallet, event, context, dates, needed))
+    # Usage without credits is refused as that, before its tax is compared with what it draws.
+    beyond = [_overage(wallet, event, context, dates, needed)] if needed else []
+    movements = corrected + with_redemption_tax(movements, wallet, event, context) + beyond
     if settled:
         movements += settled
     return decision(context, movements)
@@ -120,7 +120,7 @@ def _breakage_taken_back(block: Block, needed: Decimal, event: Event, dates: Dat
 
     breakage = "breakage" if block.pool is None else "pooled_breakage"
     for lapse in block.lapses:
-        lacking = needed - block.remaining
+        lacking = needed - block.available
         if lapse.back_on is None and lacking > 0:
             part = block.lapsed_part(lapse, min(lapse.credits, lacking))
             moves(breakage, negative(part), dates.on(lapse.on))

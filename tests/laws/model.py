@@ -275,11 +275,12 @@ class Model(Ending, Money, Pools, Reservations):
 
     def sweep(self, until: datetime) -> int:
         """Everything that expired by a moment is breakage, of the last day on which it could be used."""
-        due = [b for b in self.blocks.values() if b.left and not b.disputes and (b.expires or until) <= until]
+        due = [b for b in self.blocks.values() if b.expires_now and (b.expires or until) <= until]
         due = [b for b in due if b.expires is not None]
         for block in sorted(due, key=lambda block: (block.expires, block.name)):
             assert block.expires is not None
             self.customer, self.day = block.customer, self.effective(block.expires - timedelta(microseconds=1))
-            self.expire(block, block.left, block.carrying)
+            lapsing = block.expires_now
+            self.expire(block, lapsing, block.value(lapsing))
             self.follow_pools()
         return len(due)

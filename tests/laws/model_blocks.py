@@ -121,6 +121,17 @@ class Block:
         return self.lost.get(column, NOTHING)
 
     @property
+    def wholly_frozen(self) -> bool:
+        return self.disputes > 0 and self.frozen >= self.gains[0]
+
+    @property
+    def expires_now(self) -> Fraction:
+        """The credits that lapse with its expiry: not those that a dispute freezes, nor any for a state meanwhile."""
+        if self.disputes and (self.escheat_class is not None or "escheated" in self.lost):
+            return Fraction(0)
+        return self.to_draw
+
+    @property
     def bought(self) -> Block:
         return self.origin or self
 
@@ -510,6 +521,8 @@ class Dispute:
     payment: str | None = None
     decided: bool = False
     elsewhere: int = 0
+    froze: dict[str, Fraction] = field(default_factory=dict)
+    holds: list[int] = field(default_factory=list)
     called_back: list[tuple[Block, Fraction]] = field(default_factory=list)
 
 

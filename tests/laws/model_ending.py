@@ -57,8 +57,7 @@ class Ending(Positions):
         """Cancels credits with their tax: first the unpaid part, the rest is owed back; of a grant, its value alone."""
         block = self.own(data["block_id"])
         self.must_be_live(block)
-        credits = Fraction(data["credits"]) if "credits" in data else block.left
-        self.allow(credits <= block.left, "insufficient_credits")
+        credits = self.free_of(block, data)
         value = block.value(credits)
         if block.kind in ("goodwill", "allocation"):
             block.lose("voided", credits, value)
@@ -67,6 +66,7 @@ class Ending(Positions):
         with self.of_payer(block) as bought:
             whole = credits == bought.left and not bought.taxed
             tax = bought.tax_left if whole else bought.tax_of(value)
+            self.not_of_a_dispute(bought, value + tax)
             self._lose_both("voided", bought, credits, value)
             self.give_back(bought, value, tax)
             bought.cancelled += value
@@ -88,11 +88,11 @@ class Ending(Positions):
         self.allow(data.get("currency", block.currency) == block.currency, "wrong_currency")
         self.allow("amount" not in data or minor(data["amount"], block.currency) <= block.carrying, "exceeds_value")
         self.must_be_live(block)
-        credits = Fraction(data["credits"]) if "credits" in data else block.left
-        self.allow(credits <= block.left, "insufficient_credits")
+        credits = self.free_of(block, data)
         value = block.value(credits)
         amount = minor(data["amount"], block.currency) if "amount" in data else value
         self.allow(amount <= value, "exceeds_value")
+        self.not_of_a_dispute(block.bought, amount + block.bought.tax_of(amount))
         if block.origin is not None and value - amount:  # what is kept is kept of the credits that were held
             block.lose("refunded", Fraction(0) if amount else credits, value - amount)
             if not amount:
@@ -139,6 +139,7 @@ class Ending(Positions):
         self.allow(-tax <= max(block.tax_left, 0), "exceeds_value")
         self.allow(-amount - tax <= max(block.owed, 0), "exceeds_receivable")
         self.must_be_live(block)
+        self.must_not_be_disputed(block)
         self.allow(block.left + credits > 0, "insufficient_credits")
         functional = self.spot(amount, block.currency) if amount > 0 else -block.share_functional(-amount, Fraction(0))
         if amount:
@@ -160,8 +161,8 @@ class Ending(Positions):
         block = self.own(data["block_id"])
         self.allow(data["new_block_id"] not in self.blocks, "block_exists")
         self.must_be_live(block)
-        credits = Fraction(data["credits"]) if "credits" in data else block.left
-        self.allow(credits <= block.left, "insufficient_credits")
+        credits = self.free_of(block, data)
+        self.allow(not block.bought.wholly_frozen, "block_disputed")
         money = block.value(credits)
         bought = block.bought
         functional = bought.lose("transferred", credits, money, self.hand_back(block, credits, money))
@@ -192,6 +193,7 @@ class Ending(Positions):
     def credits_escheated(self, _moment: datetime, data: dict[str, Any]) -> None:
         self.allow(self.own(data["block_id"]).kind in ("paid", "promotional"), "not_a_purchase")
         block = self.live(data["block_id"])
+        self.must_not_be_disputed(block)
         self._escheat(block, block.left, block.carrying)
 
     def _from_the_state(self, data: dict[str, Any]) -> tuple[Block, int]:

@@ -189,12 +189,13 @@ class Money(Positions):
             most = refund.amount if payment is None else min(refund.amount, payment.applied_to(refund.of))
             if most > 0:
                 owed.append((refund, most))
-        unapplied = self._free_balance(currency)
+        unapplied = self._free_balance(currency) if block is None else 0
         if payment is not None:
             unapplied = min(unapplied, self._unapplied(payment))
         own = sum(most for _, most in owed) + unapplied
         free = payment.elsewhere if payment is not None else 0
-        elsewhere = minor(data["elsewhere"], currency) if "elsewhere" in data else min(max(amount - own, 0), free)
+        implied = min(max(amount - own, 0), free if block is None else 0)
+        elsewhere = minor(data["elsewhere"], currency) if "elsewhere" in data else implied
         self.allow(elsewhere <= free, "exceeds_payment")
         amount -= elsewhere
         self.allow(amount <= own, "nothing_owed")
@@ -425,27 +426,35 @@ class Money(Positions):
         self.allow(0 < amount <= total, "exceeds_payment")
         disputed: list[Part] = []
         called_back: list[tuple[Block, Fraction]] = []
+        froze: dict[str, Fraction] = {}
+        holds: list[int] = []
         for block_, invoice, whole in parts:
             part = min(amount, whole)
             if part:
+                if self.owed_back(block_, invoice):
+                    holds.append(len(disputed))
                 self.book(DISPUTED, CLEARING, part, currency, block=block_, processor=processor, how="from_credit")
                 disputed.append((block_, invoice, part))
                 amount -= part
-                called_back += self._freeze(block_, invoice, part)
+                called_back += self._freeze(block_, invoice, part, froze)
         if amount:  # the rest was for invoices of another ledger
             self.book(DISPUTED, CLEARING, amount, currency, processor=processor, how="from_credit")
             self.payments[data["payment_id"]].elsewhere -= amount
         name = data["dispute_id"]
         self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed, data.get("payment_id"))
         self.disputes[name].called_back, self.disputes[name].elsewhere = called_back, amount
+        self.disputes[name].froze, self.disputes[name].holds = froze, holds
         if "payment_id" in data:
             self.payments[data["payment_id"]].disputed += disputed
         self._fee(data, self.disputes[name])
 
-    def _freeze(self, block: Block | None, invoice: Invoice | None, amount: int) -> list[tuple[Block, Fraction]]:
+    def _freeze(
+        self, block: Block | None, invoice: Invoice | None, amount: int, froze: dict[str, Fraction]
+    ) -> list[tuple[Block, Fraction]]:
         """Refunds that are owed are disputed first; what is disputed beyond them freezes credits in proportion."""
         claimed = max(amount - self.owed_back(block, invoice), 0)
-        self._hold((block, invoice), 1)
+        if self.owed_back(block, invoice):
+            self._hold((block, invoice), 1)
         called_back = []
         if block is not None:
             whole, before = claimed >= block.claim, {held.name: held.left for held in block.handed}
@@ -461,8 +470,9 @@ class Money(Positions):
                 share = block.left
             else:
                 share = min(to_nine_places(block.left * claimed / block.claim), block.gains[0])
-            block.frozen = min(block.frozen + share, block.gains[0])
+            block.frozen += share
             block.disputes += 1
+            froze[block.name] = share
         self._dispute((block, invoice), amount)
         return called_back
 
@@ -539,10 +549,11 @@ class Money(Positions):
             self.book(None, DISPUTED, part, dispute.currency, how="from_credit")
             self.book(CLEARING, DISPUTED, won, dispute.currency, processor=dispute.processor, how="from_credit")
             self.payments[dispute.payment or ""].elsewhere += won
-        for block, invoice, _ in dispute.parts:
-            self._hold((block, invoice), -1)
-            if block is not None and not block.disputes:
-                block.frozen = Fraction(0)
+        for number, (block, invoice, _) in enumerate(dispute.parts):
+            if number in dispute.holds:
+                self._hold((block, invoice), -1)
+            if block is not None:
+                block.frozen = max(block.frozen - dispute.froze.get(block.name, 0), Fraction(0))
         for held, credits in dispute.called_back:
             part = min(credits, held.bought.left)
             if part > 0:
@@ -564,7 +575,10 @@ class Money(Positions):
         self._dispute((block, invoice), -amount)
         if block is not None:
             block.through = max(block.through - amount, 0)
-        refund = min(amount, self.owed_back(block, invoice))
+        of = names(block, invoice)
+        refund = min(
+            amount, sum(r.amount for r in self.refunds if (r.customer, r.of) == (self.customer, of) and r.held)
+        )
         if refund:
             self.book(REFUNDS, DISPUTED, refund, currency, block=block, how="both")
             owed = next(r for r in self.refunds if (r.customer, r.of) == (self.customer, names(block, invoice)))

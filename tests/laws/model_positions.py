@@ -120,11 +120,25 @@ class Positions:
         return block
 
     def must_be_live(self, block: Block) -> None:
-        if not block.left or (block.expires is not None and block.expires <= self.moment and not block.disputes):
+        expired = block.expires is not None and block.expires <= self.moment
+        if not block.left or (expired and (block.expires_now or not block.disputes)):
             raise Refusal("no_credits_left")
-        if block.disputes:
-            raise Refusal("block_disputed")
-        self.allow(not block.bought.disputes, "block_disputed")
+
+    def must_not_be_disputed(self, block: Block) -> None:
+        self.allow(not block.disputes and not block.bought.disputes, "block_disputed")
+
+    def free_of(self, block: Block, data: dict[str, Any]) -> Fraction:
+        """The credits that an event takes: those that it names, or all that no dispute freezes."""
+        self.allow(block.to_draw > 0, "block_disputed")
+        credits = Fraction(data["credits"]) if "credits" in data else block.to_draw
+        self.allow(credits <= block.to_draw, "insufficient_credits")
+        return credits
+
+    def not_of_a_dispute(self, bought: Block, amount: int) -> None:
+        """Money that a dispute withdrew is not owed back as well."""
+        held = sum(r.amount for r in self.refunds if r.of == (bought.name, None) and r.held)
+        disputed = max(bought.disputed - held, 0) if bought.disputes else 0
+        self.allow(not bought.disputes or amount <= max(bought.claim - disputed, 0), "block_disputed")
 
     def owe(self, amount: int, currency: str, block: Block | None, invoice: Invoice | None = None) -> None:
         """More is owed back of a block or an invoice."""

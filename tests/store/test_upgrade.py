@@ -15,7 +15,7 @@ from projections import integrity
 from projections.configuring.upgrade import adopt_accounting_rules, is_upgraded
 from projections.exports.exporting import export
 from projections.replay.rebuild import rebuild
-from subledger.errors import DocumentExists, IntegrityFault, SchemaOutOfDate
+from subledger.errors import DocumentExists, EffectChanged, IntegrityFault, SchemaOutOfDate
 from subledger.events.envelope import Event
 from subledger.events.own_data import Approvals
 from subledger.ledger import ACCOUNTING_RULES, LedgerState
@@ -307,7 +307,7 @@ def test_one_damaged_ledger_does_not_stop_the_upgrade_of_the_others(fresh_databa
     assert not is_upgraded(fresh_database_url)
 
 
-def test_settings_that_were_requested_before_an_upgrade_do_not_take_the_rules_back(fresh_database_url: str) -> None:
+def test_settings_that_were_requested_before_an_upgrade_are_refused(fresh_database_url: str) -> None:
     upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
@@ -318,10 +318,11 @@ def test_settings_that_were_requested_before_an_upgrade_do_not_take_the_rules_ba
             before = msgspec.structs.replace(state, entity="new", accounting_rules=1)
             return [ledger_configured(before, number=position + 1, at=datetime.now(UTC), by="ann")]
 
-        raise_first(service.recorder.transact("acme", plan))
+        with pytest.raises(EffectChanged, match="requested under version 1"):
+            raise_first(service.recorder.transact("acme", plan))
         with database.read() as connection:
             [(head, _)] = ledger_heads(connection, after="", limit=9)
-        assert (head.state.entity, head.state.accounting_rules) == ("new", ACCOUNTING_RULES)
+        assert (head.state.entity, head.state.accounting_rules) == ("acme", ACCOUNTING_RULES)
         assert integrity.verify(database, "acme").differences == []
     finally:
         database.close()
