@@ -251,10 +251,14 @@ def is_not_disputed(of: Block | Invoice) -> None:
         )
 
 
-def is_not_conceded(block: Block, amount: int, field: str, found: str) -> None:
-    """Raises Conceded if value of a block that comes back was conceded: it would be compensated twice."""
+def is_not_conceded(block: Block, amount: int, field: str, found: str, *, tax: int = 0) -> None:
+    """Raises Conceded if value of a block that comes back was conceded: it would be compensated twice.
+
+    ``tax`` is the part of it that was due at redemption: a memo may have taken more of that back than of the value.
+    """
     free = block.recognised_minor - block.conceded_minor
-    if amount > max(free, 0) and block.conceded_by is not None:
+    twice = not block.tax_minor and tax > block.redemption_tax_remaining
+    if (amount > max(free, 0) or twice) and block.conceded_by is not None:
         raise errors.Conceded(
             f"{format_minor(block.conceded_minor, block.currency)} {block.currency} of block {block.block_id} were "
             f"conceded, last by {block.conceded_by}; take that back first",

@@ -88,9 +88,12 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         needed -= credits
         if not needed:
             break
-    # Usage without credits is refused as that, before its tax is compared with what it draws.
-    beyond = [_overage(wallet, event, context, dates, needed)] if needed else []
-    movements = corrected + with_redemption_tax(movements, wallet, event, context) + beyond
+    if needed == data.credits:  # it is refused for want of credits, before its tax is compared with nothing
+        movements.append(_overage(wallet, event, context, dates, needed))
+        needed = ZERO
+    movements = corrected + with_redemption_tax(movements, wallet, event, context)
+    if needed:
+        movements.append(_overage(wallet, event, context, dates, needed))
     if settled:
         movements += settled
     return decision(context, movements)
@@ -210,6 +213,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
     movements: list[Movement] = []
     taxes = taxes_by_block(original.decision)
     restored_value: dict[str, int] = {}
+    restored_tax: dict[str, int] = {}
     for draw in reversed(draws):
         restored, restored_minor, restored_functional = already.of(draw.block_id)
         credits = min(draw.credits - restored, wanted)
@@ -238,10 +242,12 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             mirrored = in_segment(mirrored, block, original.event.occurred_at, event.occurred_at)
             taxed = mirrored_tax(taxes.get(draw.block_id, []), draw, mirrored, restored)
             of_block = _of_block(mirrored, taxed, block, wallet, event, context, dates)
-            back = given_back - sum(movement.amount_minor for movement in taxed) + corrected_down(of_block)
+            tax = -sum(movement.amount_minor for movement in taxed)
             whole = with_transferred(block, wallet, context)
-            restored_value[whole.block_id] = restored_value.get(whole.block_id, 0) + back
-            is_not_conceded(whole, restored_value[whole.block_id], "data.event_id", data.event_id)
+            name = whole.block_id
+            restored_value[name] = restored_value.get(name, 0) + given_back + tax + corrected_down(of_block)
+            restored_tax[name] = restored_tax.get(name, 0) + tax
+            is_not_conceded(whole, restored_value[name], "data.event_id", data.event_id, tax=restored_tax[name])
             movements += of_block
     return decision(context, movements, original_position=original.position)
 

@@ -139,6 +139,9 @@ class Model(Ending, Money, Pools, Reservations):
             if part:
                 usage.draws.append(self._draw(block, part, moment))
                 need -= part
+        if need and not usage.draws:
+            self._overage(usage, data, need)
+            need = Fraction(0)
         if "tax" in data:
             self._tax_at_redemption(usage.draws, data)
         if need:
@@ -222,7 +225,8 @@ class Model(Ending, Money, Pools, Reservations):
             part = min(draw.credits - draw.restored, left)
             if part > 0 and draw.block is not None:
                 money = draw.back(draw.restored + part)[0] - draw.restored_money
-                self.not_conceded(draw.block, money)
+                tax = draw.back(draw.restored + part)[2] - draw.back(draw.restored)[2]
+                self.not_conceded(draw.block, money, tax)
             left -= max(part, 0)
         for draw in reversed(usage.draws):
             part = min(draw.credits - draw.restored, wanted)

@@ -153,10 +153,12 @@ class Positions:
         refund.amount -= amount
         self.refunds = [refund for refund in self.refunds if refund.amount]
 
-    def not_conceded(self, block: Block, amount: int) -> None:
+    def not_conceded(self, block: Block, amount: int, tax: int = 0) -> None:
         """Value does not come back that a memo, a write-off or a lost dispute compensated already."""
         recognised, conceded = sum(part.recognised for part in block.family), block.bought.conceded
         self.allow(amount <= max(recognised - conceded, 0) or not conceded, "conceded")
+        twice = not block.bought.tax and tax > block.bought.redeemed_tax_left
+        self.allow(not (twice and conceded), "conceded")
 
     def owed_back(self, block: Block | None, invoice: Invoice | None) -> int:
         of = names(block, invoice)

@@ -174,13 +174,10 @@ def test_what_is_still_to_be_paid_is_what_the_receivable_entries_left(ledger: Wa
 def test_no_more_tax_is_taken_back_than_there_was(ledger: Walk) -> None:
     tax: Counter[str] = Counter()
     taken: Counter[str] = Counter()
-    restored = set()
     for step in ledger.steps:
         for movement, entry in step.moves:
             if movement.block_id is None:
                 continue
-            if entry.kind == "redemption_tax" and entry.amount_minor < 0:
-                restored.add(movement.block_id)
             if entry.kind in ("purchase_tax", "redemption_tax"):
                 tax[movement.block_id] += entry.amount_minor
             elif "tax" in entry.kind and not entry.kind.startswith("fx_"):
@@ -189,8 +186,7 @@ def test_no_more_tax_is_taken_back_than_there_was(ledger: Walk) -> None:
         for block in blocks_of(step):
             assert block.tax_minor + block.redemption_tax_minor == tax[block.block_id]
             assert block.tax_reversed_minor + block.tax_taken_minor == taken[block.block_id]
-            # Usage that is taken back after a memo on it takes its tax along.
-            assert taken[block.block_id] <= tax[block.block_id] or block.block_id in restored
+            assert taken[block.block_id] <= tax[block.block_id]
             assert block.tax_reversed_minor >= 0
             assert block.tax_taken_minor >= 0
 
