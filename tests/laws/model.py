@@ -140,8 +140,7 @@ class Model(Ending, Money, Pools, Reservations):
                 usage.draws.append(self._draw(block, part, moment))
                 need -= part
         if need and not usage.draws:
-            self._overage(usage, data, need)
-            need = Fraction(0)
+            self._beyond(data)
         if "tax" in data:
             self._tax_at_redemption(usage.draws, data)
         if need:
@@ -195,11 +194,15 @@ class Model(Ending, Money, Pools, Reservations):
             block.use(Fraction(0), money, functional, number)
         return Draw(block, part, money, self.on(), functional)
 
-    def _overage(self, usage: Usage, data: dict[str, Any], need: Fraction) -> None:
-        setting = data.get("on_shortfall", self.shortfall)
+    def _beyond(self, data: dict[str, Any]) -> str:
+        """The treatment of usage beyond the credits."""
+        setting: str = data.get("on_shortfall", self.shortfall)
         self.allow(setting != "reject", "insufficient_credits")
         self.allow("overage_price" in data, "overage_price_missing")
-        usage.backfill, usage.price = setting == "backfill", Fraction(data["overage_price"])
+        return setting
+
+    def _overage(self, usage: Usage, data: dict[str, Any], need: Fraction) -> None:
+        usage.backfill, usage.price = self._beyond(data) == "backfill", Fraction(data["overage_price"])
         usage.currency = data["currency"]
         key = (self.customer, usage.currency)
         exact = self.carry.get(key, Fraction(0)) + need * usage.price * 10 ** self.places(usage.currency)

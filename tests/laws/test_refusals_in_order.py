@@ -203,6 +203,7 @@ def books() -> Case:
         paid = {"amount": "2.00", "currency": "USD", "processor": "stripe"}
         case.does("payment.received", 3, block_id=block_id, **paid)
     case.does("dispute.opened", 3, dispute_id="D", block_id="F")
+    case.uses("5.6", 3, unit="frozen", block_id="F")
     case.does("dispute.opened", 3, dispute_id="W", block_id="W", amount="1.00", currency="USD")
     case.does("dispute.won", 3, dispute_id="W")
     case.does("payment.received", 4, amount="5.00", currency="USD", payment_id="Y", processor="stripe")

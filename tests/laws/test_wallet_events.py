@@ -363,6 +363,7 @@ def test_a_dispute_freezes_its_block_until_it_is_decided_and_what_is_lost_is_giv
         payment_id="P",
         parts=(DocumentPart(block_id="A", amount_minor=1100),),
         opened_on=date(2026, 1, 7),
+        frozen=(("A", Decimal(7)),),
     )
     assert after(opened).document(Dispute, "D") == dispute
     lost = case.does("dispute.lost", 8, dispute_id="D")
