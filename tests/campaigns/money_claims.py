@@ -92,8 +92,11 @@ class Block:
     cancelled: int = 0  # value voided or refunded, and its tax: pro rata to it all, so that units do not add up
     cancelled_tax: int = 0
     conceded: int = 0
-    bad_value: int = 0  # written off and not recovered: drawn value, and its tax
+    bad_value: int = 0  # written off: drawn value, unused value, tax; and what of value and tax came after all
+    bad_unused: int = 0
     bad_tax: int = 0
+    back_value: int = 0
+    back_tax: int = 0
     relief: bool = True
     written_off_on: date | None = None
     swept: bool = False

@@ -64,29 +64,39 @@ class MoneyModel(Credits):
             raise Refused("refused")
 
     def _settle(self, p: Payment, targets: list[Block], amount: int, day: date) -> Iterator[tuple[Block, int, date]]:
-        """Pays what is open: first a write-off is undone, then the blocks of the purchase are paid in turn."""
+        """Pays what is open of the blocks of the purchase in turn; then it takes write-offs back, and pays those.
+
+        Money of before a write-off waits for its day.
+        """
         blocks = {o.id: o for b in targets for o in self._siblings(b)}
-        for b in blocks.values():
-            if b.payer == p.payer and amount:
-                recovered = min(amount, b.bad_value + b.bad_tax)
-                if recovered:
-                    self._recover(b, recovered, day)
-                part = min(amount, b.open)
+        mine = [b for b in blocks.values() if b.payer == p.payer]
+        for again in (False, True):
+            for b in mine:
+                part, on = min(amount, b.open), max(day, b.invoiced_on)
+                if again:
+                    part, on = min(amount, self._collectable(b)), max(day, b.written_off_on or day)
+                    if part:
+                        self._recover(b, part, max(on, p.day))
                 if part:
                     b.open -= part
                     b.received[p.id] += part
                     p.unapplied -= part
                     amount -= part
-                    yield b, part, max(day, b.invoiced_on)
+                    yield b, part, on
+
+    def _tax_of_bad(self, b: Block) -> int:
+        """The tax of used value that was written off: that of unused value went with its credits."""
+        return self._share(b.bad_tax, b.bad_value, b.bad_value + b.bad_unused)
+
+    def _collectable(self, b: Block) -> int:
+        return b.bad_value + self._tax_of_bad(b) - b.back_value - b.back_tax if b.bad_value or b.bad_tax else 0
 
     def _recover(self, b: Block, amount: int, day: date) -> None:
-        if b.open and self.strict:
-            raise Silent("whether money after a write-off in part recovers it, or pays what is open, first")
-        if b.written_off_on and day < b.written_off_on:
-            raise Silent("money of before a write-off that is recorded after it")
-        tax = self._share(b.bad_tax, amount, b.bad_value + b.bad_tax)
-        b.bad_tax -= tax
-        b.bad_value -= amount - tax
+        whole = self._tax_of_bad(b)
+        tax = self._share(whole, b.back_value + b.back_tax + amount, b.bad_value + whole) - b.back_tax
+        tax = min(max(tax, amount - (b.bad_value - b.back_value), 0), amount, whole - b.back_tax)
+        b.back_tax += tax
+        b.back_value += amount - tax
         b.conceded -= amount - tax
         b.tax_left += tax
         b.open += amount
@@ -111,6 +121,8 @@ class MoneyModel(Credits):
                 raise Refused("refused")
             if any(b.owed["reclaimed"] for b in mine):
                 raise Silent("whether what was reclaimed from the state is paid back as a part of its payment")
+            if any(b.mixed for b in mine if theirs[0].id in b.received):
+                raise Silent("which of several payments is paid back")
             mine = [b for b in mine if b.owed[theirs[0].id]]
             if any(b.mixed for b in mine):
                 raise Silent("which of several payments is paid back")
@@ -189,9 +201,8 @@ class MoneyModel(Credits):
                 raise Silent("a write-off of what another block of the purchase owes")
             raise Refused("refused")
         tax, credits, unused, used = self._split(b, amount)
-        of_used = self._share(b.tax, used, b.basis)
         relief = data.get("tax_relief", True)
-        if b.bad_value + b.bad_tax and b.relief != relief:
+        if b.bad_tax and b.relief != relief:
             raise Silent("write-offs of one block with and without relief")
         on = self._take(b, day, credits, unused) if unused else day
         b.gone += credits
@@ -200,7 +211,8 @@ class MoneyModel(Credits):
         b.conceded += used
         b.open -= amount
         b.bad_value += used
-        b.bad_tax += min(tax, of_used)
+        b.bad_unused += unused
+        b.bad_tax += tax
         b.relief, b.written_off_on = relief, day
         self._post(on, "prepaid_liability", "accounts_receivable", unused, b)
         self._post(day, "bad_debt", "accounts_receivable", used, b)
