@@ -233,6 +233,7 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     ``called_back`` has the transferred credits that it froze: the block and the customer who had them. ``frozen`` has
     the credits that it froze of each block; ``holds`` the numbers of the parts whose refunds were owed when it opened.
+    ``from_bank``: a bank took the money back, not a processor.
     """
 
     dispute_id: str
@@ -245,6 +246,7 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     called_back: tuple[tuple[str, str, Decimal], ...] = ()
     frozen: tuple[tuple[str, Decimal], ...] = ()
     holds: tuple[int, ...] = ()
+    from_bank: bool = False
 
     document_kind: ClassVar[str] = "dispute"
 

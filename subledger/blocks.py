@@ -96,7 +96,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     ``given_up_minor`` the price and tax that disputes and write-offs took; ``conceded_minor`` the value that memos,
     disputes and write-offs conceded, the last of them ``conceded_by``; ``written_off`` what of it was written off, and
     collected after all; ``disputed_minor`` the amount in open disputes.
-    ``processor_minor`` is what was paid through processors and not charged or paid back, ``processor`` the last one.
+    ``processor_minor`` is what was paid through ``processor``, the last one, and not disputed, charged or paid back;
+    ``other_processors`` has the same of those before.
     ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is the number of disputes that
     are open, which freeze ``frozen`` of its credits: all of them, or what remained in proportion to what is disputed.
 
@@ -160,6 +161,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     claimed_minor: int = 0
     processor: str | None = None
     processor_minor: int = 0
+    other_processors: tuple[tuple[str, int], ...] = ()
     frozen: Decimal = ZERO
     expired: bool = False
     disputes: int = 0
@@ -418,9 +420,25 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return replace(self, breakable_from=on if self.breakable_from is None else max(self.breakable_from, on))
 
     def paid_through(self, processor: str | None, amount: int) -> Block:
-        """The block that a processor's money paid for, or that was charged or paid back through one (negative)."""
-        through = max(self.processor_minor + amount, 0)
-        return replace(self, processor=processor or self.processor, processor_minor=through)
+        """The block that a processor's money paid for; negative if that was paid back, or is disputed.
+
+        Money of a bank (None) changes nothing.
+        """
+        if processor is None:
+            return self
+        through = self.processors
+        through[processor] = max(through.get(processor, 0) + amount, 0)
+        last = processor if amount > 0 or self.processor is None else self.processor
+        others = sorted((name, part) for name, part in through.items() if name != last and part)
+        return replace(self, processor=last, processor_minor=through.get(last, 0), other_processors=tuple(others))
+
+    @property
+    def processors(self) -> dict[str, int]:
+        """The amounts that processors brought in for it, and that were not disputed, charged or paid back."""
+        found = dict(self.other_processors)
+        if self.processor is not None:
+            found[self.processor] = self.processor_minor
+        return found
 
     def status(self, at: datetime) -> BlockStatus:
         """The status at a moment, by the events recorded so far."""

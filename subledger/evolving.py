@@ -151,9 +151,9 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
         case None:
             block = _without_value(block, event, movement, kind, closed_through)
     if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE:
-        block = replace(block.paid_through(None, -amount), disputed_minor=block.disputed_minor - amount)
+        block = replace(block, disputed_minor=block.disputed_minor - amount)
     if kind.debit_role == "refunds_payable" and kind.credit_role == "processor_clearing":
-        block = block.paid_through(None, -amount)
+        block = block.paid_through(movement.processor, -amount)
     if kind.gives_up:
         block = replace(
             block,
@@ -290,10 +290,12 @@ def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, c
         case Effect.CLAIMS:
             return replace(block, claimed_minor=block.claimed_minor + amount)
         case Effect.OPENS_DISPUTE:
+            block = block.paid_through(movement.processor, -amount)
             return replace(block, disputes=block.disputes + 1, disputed_minor=block.disputed_minor + amount)
         case Effect.APPLIES_PAYMENT if isinstance(event.data, PaymentReceived) and event.data.processor is not None:
             return block.paid_through(event.data.processor, amount)
         case Effect.WINS_DISPUTE:
+            block = block.paid_through(movement.processor, amount)
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:
             gained = -(movement.functional_minor or 0)

@@ -91,6 +91,7 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                 processor=movements[0].processor,
                 payment_id=opened.payment_id,
                 parts=_parts(movements, Effect.OPENS_DISPUTE),
+                from_bank=any(movement.kind == "dispute_opened_cash" for movement in movements),
                 opened_on=max(movement.accounting_date for movement in movements if movement.kind != "transfer_out"),
                 called_back=tuple(
                     (m.block_id or "", m.customer or wallet.customer, m.credits)

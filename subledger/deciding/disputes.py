@@ -106,7 +106,8 @@ def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, 
     for part in parts:
         piece = min(amount, part.amount_minor)
         if piece:
-            movements.append(_disputed("dispute_opened", part, piece, currency, processor, dates.on()))
+            kind = "dispute_opened_cash" if processor is None else "dispute_opened"
+            movements.append(_disputed(kind, part, piece, currency, processor, dates.on()))
             movements += _called_back(part, piece, wallet, event, context, dates)
             amount -= piece
     return decision(context, movements + _dispute_fee(data.fee, currency, processor, dates))
@@ -133,8 +134,26 @@ def _disputable(
     block_id = errors.present(data.block_id, "a dispute of nothing is refused when the event is read")
     block = bought_block(wallet, block_id, context)
     was_bought(block)
-    amount = min(_received(wallet, block.block_id, None), block.processor_minor - block.disputed_minor)
-    return (DocumentPart(block_id=block.block_id, amount_minor=max(amount, 0)),), block.currency, block.processor
+    processor = _processor_of(block, data)
+    amount = min(_received(wallet, block.block_id, None), block.processors.get(processor or "", 0))
+    return (DocumentPart(block_id=block.block_id, amount_minor=max(amount, 0)),), block.currency, processor
+
+
+def _processor_of(block: Block, data: DisputeOpened) -> str | None:
+    """The processor whose money a dispute of a block is about: the one that the event names, or the only one.
+
+    Raises MissingField if there are several.
+    """
+    if data.processor is not None:
+        return data.processor
+    paid = [name for name, amount in block.processors.items() if amount]
+    if len(paid) > 1:
+        raise errors.MissingField(
+            f"block {block.block_id} was paid through {' and '.join(sorted(paid))}",
+            field="data.processor",
+            expected="the processor that withdrew the money, or the payment that is disputed",
+        )
+    return paid[0] if paid else block.processor
 
 
 def _received(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
@@ -158,15 +177,12 @@ def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, process
 
 
 def _dispute_fee(amount: Decimal | None, currency: str, processor: str | None, dates: Dates) -> list[Movement]:
-    """The processor's fee, if the event names one."""
+    """The fee of the processor, or of the bank, if the event names one."""
     fee = minor(amount, currency, "fee")
     if not fee:
         return []
-    return [
-        Movement(
-            kind="dispute_fee", amount_minor=fee, accounting_date=dates.on(), currency=currency, processor=processor
-        )
-    ]
+    kind = "dispute_fee_cash" if processor is None else "dispute_fee"
+    return [Movement(kind=kind, amount_minor=fee, accounting_date=dates.on(), currency=currency, processor=processor)]
 
 
 def win_dispute(wallet: Wallet, event: Event[DisputeWon], context: Context, dates: Dates) -> Decision:
@@ -212,7 +228,8 @@ def _end_dispute(
         movements += _lost(part, piece, dispute, wallet, event, context, dates) if piece else []
         if part.amount_minor > piece:
             rest = part.amount_minor - piece
-            movements.append(_disputed("dispute_won", part, rest, dispute.currency, dispute.processor, on))
+            kind = "dispute_won_cash" if dispute.from_bank else "dispute_won"
+            movements.append(_disputed(kind, part, rest, dispute.currency, dispute.processor, on))
         lost -= piece
     movements += _called_back_no_longer(dispute, movements, wallet, event, dates)
     return decision(context, movements + _dispute_fee(data.fee, dispute.currency, dispute.processor, dates))

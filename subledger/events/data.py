@@ -342,16 +342,22 @@ class PaymentRefunded(EventData):
 
 
 class DisputeOpened(EventData):
-    """A payment is disputed: the processor withdraws it until the dispute is decided."""
+    """A payment is disputed: the processor withdraws it until the dispute is decided.
+
+    ``processor`` says which one, of a block that several processors brought money in for.
+    """
 
     dispute_id: Identifier
     payment_id: Identifier | None = None
     block_id: Identifier | None = None
+    processor: Name | None = None
     amount: Amount | None = None
     currency: Currency | None = None
     fee: Amount | None = None
 
     def check(self) -> None:
+        if self.payment_id is not None:
+            check_absent(self.processor is not None, "processor", "the payment says it already")
         check_one_of(self, "payment_id", "block_id")
         check_disputed(self.amount, self.fee, self.currency)
 

@@ -195,8 +195,8 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} {who} is paid back {amount}[ {currency}][ of {payment_id}][ for {block_id}][ through {processor}]"
      "[, {elsewhere} of it elsewhere][, fee {fee}]", "payment.refunded",
      _of("amount", "currency", "payment_id", "block_id", "processor", "elsewhere", "fee")),
-    ("{day} {who} disputes[ {amount}[ {currency}] of] {block_id} ({dispute_id})[, fee {fee}]", "dispute.opened",
-     _with_amount("dispute_id", "block_id")),
+    ("{day} {who} disputes[ {amount}[ {currency}] of] {block_id}[ at {processor}] ({dispute_id})[, fee {fee}]",
+     "dispute.opened", _with_amount("dispute_id", "block_id", "processor")),
     ("{day} {who} disputes[ {amount}[ {currency}] of] payment {payment_id} ({dispute_id})[, fee {fee}]",
      "dispute.opened", _with_amount("dispute_id", "payment_id")),
     ("{day} dispute {dispute_id} of {who} is won[ for {amount}][, fee {fee}[ {currency}]]", "dispute.won",

@@ -105,7 +105,7 @@ class Block:
     expired: bool = False
     disputes: int = 0
     frozen: Fraction = Fraction(0)
-    through: int = 0
+    through: dict[str, int] = field(default_factory=dict)
     processor: str | None = None
     bad: WrittenOff = field(default_factory=lambda: WrittenOff())
     origin: Block | None = field(default=None, repr=False, compare=False)

@@ -76,7 +76,7 @@ class Money(Positions):
                 self.book(credit=RECEIVABLE, amount=part, currency=paper.currency, block=block, **sides)
                 paper.owed -= part
                 if block is not None and through is not None:
-                    block.through += part
+                    block.through[through] = block.through.get(through, 0) + part
                     block.processor = through
                 amount -= part
                 parts.append((block, invoice, part))
@@ -229,7 +229,7 @@ class Money(Positions):
     def _returned(self, refund: Refund, amount: int, payment: Payment | None, processor: str | None) -> None:
         block = self.blocks[refund.of[0]] if refund.of[0] is not None else None
         if block is not None and processor is not None:
-            block.through = max(block.through - amount, 0)
+            block.through[processor] = max(block.through.get(processor, 0) - amount, 0)
         if payment is not None:
             invoice = self.invoices[refund.of[1]] if refund.of[1] is not None else None
             payment.returned.append((block, invoice, amount))
@@ -417,8 +417,13 @@ class Money(Positions):
         else:
             block = self.paid(data["block_id"])
             self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
-            most = min(self._not_disputed((block, None)), block.through - block.disputed)
-            parts, currency, processor = [(block, None, max(most, 0))], block.currency, block.processor
+            paid = [name for name, part in block.through.items() if part]
+            processor = data.get("processor")
+            if processor is None:
+                self.allow(len(paid) < 2, "missing_field")
+                processor = paid[0] if paid else None
+            most = min(self._not_disputed((block, None)), block.through.get(processor, 0))
+            parts, currency = [(block, None, max(most, 0))], block.currency
         self.allow(data["dispute_id"] not in self.disputes, "document_exists")
         self.allow(data.get("currency", currency) == currency, "wrong_currency")
         total = sum(part for _, _, part in parts) + elsewhere
@@ -433,12 +438,16 @@ class Money(Positions):
             if part:
                 if self.owed_back(block_, invoice):
                     holds.append(len(disputed))
-                self.book(DISPUTED, CLEARING, part, currency, block=block_, processor=processor, how="from_credit")
+                source = CLEARING if processor is not None else "cash"
+                self.book(DISPUTED, source, part, currency, block=block_, processor=processor, how="from_credit")
+                if block_ is not None and processor is not None:
+                    block_.through[processor] = max(block_.through.get(processor, 0) - part, 0)
                 disputed.append((block_, invoice, part))
                 amount -= part
                 called_back += self._freeze(block_, invoice, part, froze)
         if amount:  # the rest was for invoices of another ledger
-            self.book(DISPUTED, CLEARING, amount, currency, processor=processor, how="from_credit")
+            source = CLEARING if processor is not None else "cash"
+            self.book(DISPUTED, source, amount, currency, processor=processor, how="from_credit")
             self.payments[data["payment_id"]].elsewhere -= amount
         name = data["dispute_id"]
         self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed, data.get("payment_id"))
@@ -496,7 +505,8 @@ class Money(Positions):
     def _fee(self, data: dict[str, Any], dispute: Dispute) -> None:
         fee = minor(data["fee"], dispute.currency) if "fee" in data else 0
         if fee:
-            self.book(None, CLEARING, fee, dispute.currency, processor=dispute.processor)
+            source = CLEARING if dispute.processor is not None else "cash"
+            self.book(None, source, fee, dispute.currency, processor=dispute.processor)
 
     def _decide(self, data: dict[str, Any]) -> Dispute:
         dispute = self.disputes.get(data["dispute_id"])
@@ -514,9 +524,10 @@ class Money(Positions):
         self._dispute((block, invoice), -amount)
         if dispute.payment is not None:
             self.payments[dispute.payment].disputed.append((block, invoice, -amount))
-        self.book(
-            CLEARING, DISPUTED, amount, dispute.currency, block=block, processor=dispute.processor, how="from_credit"
-        )
+        into, processor = CLEARING if dispute.processor is not None else "cash", dispute.processor
+        self.book(into, DISPUTED, amount, dispute.currency, block=block, processor=processor, how="from_credit")
+        if block is not None and processor is not None:
+            block.through[processor] = block.through.get(processor, 0) + amount
 
     def dispute_won(self, _moment: datetime, data: dict[str, Any]) -> None:
         dispute = self._decide(data)
@@ -547,7 +558,8 @@ class Money(Positions):
             part = min(lost, dispute.elsewhere)
             won = dispute.elsewhere - part
             self.book(None, DISPUTED, part, dispute.currency, how="from_credit")
-            self.book(CLEARING, DISPUTED, won, dispute.currency, processor=dispute.processor, how="from_credit")
+            into, processor = CLEARING if dispute.processor is not None else "cash", dispute.processor
+            self.book(into, DISPUTED, won, dispute.currency, processor=processor, how="from_credit")
             self.payments[dispute.payment or ""].elsewhere += won
         for number, (block, invoice, _) in enumerate(dispute.parts):
             if number in dispute.holds:
@@ -573,8 +585,6 @@ class Money(Positions):
             payment.disputed.append((None, None, -amount))
             return
         self._dispute((block, invoice), -amount)
-        if block is not None:
-            block.through = max(block.through - amount, 0)
         of = names(block, invoice)
         refund = min(
             amount, sum(r.amount for r in self.refunds if (r.customer, r.of) == (self.customer, of) and r.held)

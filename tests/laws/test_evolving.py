@@ -100,7 +100,7 @@ def test_no_breakage_is_dated_before_the_credits_could_no_longer_be_used(ledger:
     for step in ledger.steps:
         for movement in step.decision.movements:
             block_id = movement.block_id or ""
-            if movement.kind == "dispute_opened" and block_id:
+            if movement.kind in ("dispute_opened", "dispute_opened_cash") and block_id:
                 disputed.setdefault(step.event.data.dispute_id, set()).add(block_id)
             if movement.kind == "expiry_changed":
                 freed[block_id] = max(freed.get(block_id, movement.accounting_date), movement.accounting_date)

@@ -235,7 +235,7 @@ def test_a_won_dispute_gives_every_part_back_and_a_lost_one_of_an_invoice_takes_
     case.does("payment.received", 7, amount="2.50", currency="USD", invoice_id="V", payment_id="P")
     case.does("dispute.opened", 8, dispute_id="D", payment_id="P")
     won = case.does("dispute.won", 9, dispute_id="D", fee="1.00", currency="USD")
-    assert told(won) == ["01-09 dispute_won 250 invoice=V", "01-09 dispute_fee 100"]
+    assert told(won) == ["01-09 dispute_won_cash 250 invoice=V", "01-09 dispute_fee_cash 100"]
     case.does("credit_memo.issued", 9, invoice_id="V", amount="0.10", tax="0.02", currency="USD", reason="r")
     case.does("dispute.opened", 10, dispute_id="E", payment_id="P", amount="1.00", currency="USD")
     lost = case.does("dispute.lost", 11, dispute_id="E")
@@ -402,8 +402,8 @@ def test_an_invoice_in_another_currency_is_paid_disputed_and_lost_in_it() -> Non
     assert told(paid) == ["01-05 payment_cash 250 currency=EUR functional=300 invoice=V"]
     opened = case.does("dispute.opened", 6, dispute_id="D", payment_id="P", amount="1.00", fee="0.30", currency="EUR")
     assert told(opened) == [
-        "01-06 dispute_opened 100 currency=EUR functional=120 invoice=V",
-        "01-06 dispute_fee 30 currency=EUR functional=36",
+        "01-06 dispute_opened_cash 100 currency=EUR functional=120 invoice=V",
+        "01-06 dispute_fee_cash 30 currency=EUR functional=36",
     ]
     assert (
         case.is_refused("dispute.opened", 6, dispute_id="E", payment_id="P", amount="1.51", currency="EUR").expected
@@ -423,8 +423,8 @@ def test_a_block_that_a_payment_paid_twice_is_one_part_of_its_dispute() -> None:
     for amount in ("2.00", "3.00"):
         case.does("payment.applied", 3, payment_id="P", amount=amount, currency="USD", block_id="A")
     assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == [
-        "01-04 dispute_opened 100",
-        "01-04 dispute_opened 500 block=A",
+        "01-04 dispute_opened_cash 100",
+        "01-04 dispute_opened_cash 500 block=A",
     ], "what is unapplied comes first"
 
 
@@ -436,7 +436,9 @@ def test_a_cent_is_applied_disputed_and_written_off_like_any_amount() -> None:
     case.does("payment.received", 2, amount="0.01", currency="USD", payment_id="P")
     applied = case.does("payment.applied", 3, payment_id="P", amount="0.01", currency="USD", block_id="A")
     assert told(applied) == ["01-03 payment_applied 1 block=A"]
-    assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == ["01-04 dispute_opened 1 block=A"]
+    assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == [
+        "01-04 dispute_opened_cash 1 block=A"
+    ]
     case.does("dispute.won", 5, dispute_id="D")
     written = case.does("receivable.written_off", 6, block_id="A", amount="0.01", reason="r")
     assert told(written) == ["01-06 write_off_unused 1 block=A credits=0.007000000"]

@@ -341,6 +341,7 @@ def test_an_invoice_of_overage_remembers_what_was_billed_taxed_paid_conceded_and
         payment_id="P",
         parts=(DocumentPart(invoice_id="V", amount_minor=400),),
         opened_on=date(2026, 1, 9),
+        from_bank=True,
     )
     assert after(disputed).document(Dispute, "D") == dispute
     won = case.does("dispute.won", 10, dispute_id="D")
@@ -551,7 +552,7 @@ def test_a_payment_remembers_what_of_it_is_disputed_or_lost() -> None:
     assert after(ended).document(Payment, "P").disputed == (lost, won)
     assert after(ended).document(Payment, "Q").disputed == ()
     again = case.does("dispute.opened", 6, dispute_id="F", payment_id="P")
-    assert told(again) == ["01-06 dispute_opened 100 block=A"]
+    assert told(again) == ["01-06 dispute_opened_cash 100 block=A"]
     case.does("payment.received", 6, amount="9.00", currency="USD", block_id="B", processor="cards")
     case.does("dispute.opened", 7, dispute_id="G", block_id="B")
     by_itself = case.does("dispute.won", 8, dispute_id="G")
