@@ -6,6 +6,7 @@ Owns: these decisions. Does not own: what a payment settles (receivables), payou
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Final
 
 import msgspec
