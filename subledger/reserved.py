@@ -60,7 +60,7 @@ def drawable(block: Block, at: datetime, *, late: bool) -> Decimal:
 
     ``late``: also what expired after that moment.
     """
-    credits = block.available + (block.expired_credits if late and not block.disputes else ZERO)
+    credits = block.available + (block.expired_credits if late and not block.is_frozen_whole else ZERO)
     back = segments_back(block, at) if block.segment is not None else 0
     return most_drawable(block, back, credits) if back else credits
 

@@ -32,9 +32,8 @@ class Reservations(Positions):
 
     def to_be_had(self, block: Block, moment: datetime, *, late: bool) -> Fraction:
         """Credits that were there at a moment and are left; if late usage is reclassified, also those that expired."""
-        if block.disputes:
-            return block.drawable(block.at(moment), block.to_draw)
-        return block.drawable(block.at(moment), block.left + (block.of("expired")[0] if late else 0))
+        late = late and not block.wholly_frozen
+        return block.drawable(block.at(moment), block.to_draw + (block.of("expired")[0] if late else 0))
 
     def left_by_reservations(self, moment: datetime, usage: str | None, *, late: bool) -> dict[str, Fraction]:
         """By block, what the customer's other reservations leave: each takes, in turn, what usage of it would draw."""
