@@ -23,7 +23,7 @@ from subledger.deciding.context import (
     same_currency,
     was_bought,
 )
-from subledger.deciding.transferred import bought_block, handed_again, recalled, with_transferred
+from subledger.deciding.transferred import bought_block, handed_again, held_of, recalled, with_transferred
 from subledger.events.data import DisputeLost, DisputeOpened, DisputeWon
 from subledger.events.envelope import Event
 from subledger.evolving import block_after
@@ -231,12 +231,12 @@ def _end_dispute(
             kind = "dispute_won_cash" if dispute.from_bank else "dispute_won"
             movements.append(_disputed(kind, part, rest, dispute.currency, dispute.processor, on))
         lost -= piece
-    movements += _called_back_no_longer(dispute, movements, wallet, event, dates)
+    movements += _called_back_no_longer(dispute, movements, wallet, event, context, dates)
     return decision(context, movements + _dispute_fee(data.fee, dispute.currency, dispute.processor, dates))
 
 
 def _called_back_no_longer(
-    dispute: Dispute, ended: list[Movement], wallet: Wallet, event: Event, dates: Dates
+    dispute: Dispute, ended: list[Movement], wallet: Wallet, event: Event, context: Context, dates: Dates
 ) -> list[Movement]:
     """Transferred credits that the dispute called back go to their holders again, as far as they were not lost."""
     movements: list[Movement] = []
@@ -247,7 +247,9 @@ def _called_back_no_longer(
                 block = block_after(block, event, movement)
         back = [part for part in dispute.called_back if part[0] in {name for name, _ in block.handed}]
         if back:
-            on = block.loss_day(dates.on(dispute.opened_on), block.remaining, block.carrying_minor)
+            names = {part[0] for part in back}
+            began = (held.opened_on for held, _ in held_of(block, wallet, context) if held.block_id in names)
+            on = block.loss_day(dates.on(dispute.opened_on, *began), block.remaining, block.carrying_minor)
             movements += handed_again(block, back, wallet, event, on)
     return movements
 
