@@ -12,8 +12,11 @@ from decimal import Decimal
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from subledger.breakage_days import BreakageChange, due_from
+from subledger.breakage_days import BreakageChange, due_from, remembered, with_days
+from subledger.breakage_line import Anchor, Estimate
+from subledger.cohort_days import MAY_BE_REOPENED, Day
 from subledger.events.data import BreakageEstimated
 from subledger.pooling import (
     Pools,
@@ -278,3 +281,76 @@ def test_a_draw_on_blocks_of_two_days_recognises_its_breakage_on_two_days() -> N
     dated.posted = []
     dated.moves(dated.lots[0], ("consumption", 10, 850), ("consumption", 20, 850))
     assert [(each.accounting_date, each.amount_minor) for each in dated.posted] == [(day(10), 100), (day(20), 100)]
+
+
+def posted(dated: Dated, *movements: tuple[str, int, int]) -> list[tuple[int, int]]:
+    """The breakage that is due after movements on the first block, by the number of the day."""
+    dated.moves(dated.lots[0], *movements)
+    return [((each.accounting_date - START).days, each.amount_minor) for each in dated.posted]
+
+
+def sold(rate: int) -> Dated:
+    dated = Dated()
+    dated.estimate(0, rate, 0)
+    dated.does(("buy", 0, 0, 0, 1_000))
+    return dated
+
+
+def test_late_usage_moves_the_anchor_of_every_later_day() -> None:
+    """10 % of 1,000, of which 300 go to a state on day 20: from there on 50 are earned by 150."""
+    dated = sold(10)
+    assert posted(dated, ("escheat", 20, 300)) == []
+    assert posted(dated, ("consumption", 10, 450)) == [(10, 50)]
+    assert posted(dated, ("consumption", 30, 75)) == [(30, 25)]
+    assert posted(dated, ("consumption", 31, -75)) == [(31, -25)]
+    dated = sold(10)
+    assert posted(dated, ("escheat", 11, 300)) == []
+    assert posted(dated, ("consumption", 10, 450), ("consumption", 12, 75)) == [(10, 50), (12, 25)]
+    assert posted(dated, ("consumption", 30, 15)) == [(30, 5)]
+    dated = sold(10)
+    assert posted(dated, ("escheat", 11, 300)) == []
+    assert posted(dated, ("consumption", 12, 75), ("consumption", 10, 450)) == [(10, 50), (12, 25)]
+
+
+def test_a_later_purchase_of_a_day_that_pays_for_overage_recognises_in_proportion_too() -> None:
+    """Half of 1,000: 600 are used, so only 400 can break. From there the line rises by more than what is redeemed."""
+    dated = sold(50)
+    assert posted(dated, ("consumption", 5, 600)) == [(5, 400)]
+    assert posted(dated, ("purchase", 20, 1_000)) == []
+    assert posted(dated, ("purchase", 20, 100), ("overage_backfilled", 20, 100)) == [(20, 100)]
+    assert posted(dated, ("consumption", 20, 90)) == [(20, 141)], "500 + 550 × 90 / 350"
+    assert posted(dated, ("purchase", 20, -100), ("overage_backfilled", 20, -100)) == [(20, -106)]
+
+
+def test_what_is_recorded_for_a_forgotten_day_is_of_the_last_one_of_them() -> None:
+    cohort = Cohort(pool="p", currency="USD", forgotten_through=day(10))
+    for on, expected in ((5, 10), (10, 10), (11, 11)):
+        found, first = with_days(cohort, [Day(day(on), issued_minor=100)])
+        assert ([each.on for each in found.days], first, found.issued_minor) == ([day(expected)], day(expected), 100)
+
+
+def test_a_cohort_remembers_what_was_in_force_before_the_days_that_it_forgets() -> None:
+    first, second, anchors = Estimate(version=1), Estimate(version=2), [Anchor(redeemed_minor=n) for n in range(3)]
+    days = (
+        Day(day(0), 1, estimate=first, anchor=anchors[0]),
+        Day(day(5), 2, estimate=second),
+        Day(day(9), 3, anchor=anchors[1]),
+        Day(day(20), 4, anchor=anchors[2]),
+    )
+    started = Estimate(version=9)
+    cohort = Cohort(pool="p", currency="USD", days=days, start_estimate=started, start_anchor=Anchor(redeemed_minor=9))
+    assert remembered(cohort, None) == cohort
+    for through, number, estimate, anchor in (
+        (0, 1, first, anchors[0]), (5, 2, second, anchors[0]), (9, 3, second, anchors[1]), (30, 4, second, anchors[2]),
+    ):  # fmt: skip
+        closed = day(through) + MAY_BE_REOPENED
+        kept = remembered(cohort, closed)
+        assert (kept.days, kept.forgotten_through) == (days[number:], days[number - 1].on)
+        assert (kept.start_estimate, kept.start_anchor, kept.posted_through) == (estimate, anchor, None)
+        posted = days[number - 1].on
+        assert remembered(replace(cohort, posted_through=posted), closed).posted_through is None
+        later = posted + timedelta(days=1)
+        assert remembered(replace(cohort, posted_through=later), closed).posted_through == later
+    plain = replace(cohort, days=(Day(day(0), 1), Day(day(5), 2)))
+    kept = remembered(plain, day(0) + MAY_BE_REOPENED)
+    assert (kept.start_estimate, kept.start_anchor) == (started, Anchor(redeemed_minor=9))

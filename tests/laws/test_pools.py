@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from projections.reports import breakage_formula
 from projections.reports.breakage_estimates import EstimateVersion
 from projections.reports.breakage_formula import CohortFigures
+from subledger import breakage_line
 from subledger.cohort_days import Day
 from subledger.cohorts import cohort_of, grouping_of, month_of_issue
 from subledger.events.data import BreakageEstimated
@@ -572,3 +573,17 @@ def new(kind: str, amount: int, month: str) -> Movement:
     return Movement(
         kind=kind, accounting_date=DAY, amount_minor=amount, credits=Decimal(amount), pool="p", cohort=month
     )  # fmt: skip
+
+
+def test_a_cohort_has_the_sums_of_its_days_and_what_is_expected_of_them() -> None:
+    names = [name for name in Day._fields if name in Cohort.__struct_fields__ and name not in ("estimate", "anchor")]
+    day = Day(DAY)._replace(**{name: number for number, name in enumerate(names, start=1)})
+    cohort = Cohort(pool="p", currency="USD")
+    assert [getattr(cohort.plus(day), name) for name in names] == [*range(1, len(names) + 1)]
+    assert [getattr(cohort.plus(day, -1), name) for name in names] == [*range(-1, -len(names) - 1, -1)]
+    assert cohort.plus(day).plus(day, -1) == cohort
+    assert cohort.plus(day).with_sums_of(cohort.plus(day)) == cohort.plus(day).plus(day)
+    estimate = breakage_line.Estimate(version=1, breakage_rate=Decimal("0.15"))
+    assert replace(cohort, issued_minor=1_003, estimate=estimate).expected_breakage_minor == 150
+    assert replace(cohort, issued_minor=1_004, estimate=estimate).expected_breakage_minor == 151
+    assert cohort.expected_breakage_minor == 0

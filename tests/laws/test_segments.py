@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from subledger.availability import REMEMBERED
 from subledger.blocks import Segment
-from subledger.segments import most_drawable, segments_back, timeline
+from subledger.segments import _of_one_sign, most_drawable, segments_back, timeline
 from tests.laws.case import Case, in_euro, on
 
 
@@ -348,9 +348,34 @@ def test_usage_that_comes_back_before_a_later_repricing_adds_to_what_that_one_pr
         "5 814 977 after 2 286 343 + 1 143 171",
         "5 914 1097 after 2 286 343 + 0 100 120",
     ]
-    case.uses("1", 45)
+    later = case.uses("1", 45)
     assert short(case) == ["02-14 consumption 1 163 195 1 back"]
     assert left(case) == ("4", 751, 902)
+    case.does("block.repriced", 15, block_id="A", add_price="1.00", reason="r")
+    assert short(case) == [
+        "01-15 repricing 0 100 120", "01-20 consumption 0 42 52 3 back",
+        "02-09 consumption 0 -14 -18 1 back given back", "02-14 consumption 0 14 18 1 back",
+    ]  # fmt: skip
+    assert segments(case)[3:] == [
+        "5 886 1063 after 2 314 377 + 1 157 189 corrected",
+        "4 809 970 after 3 491 590 + 0 100 120",
+    ]
+    case.takes_back(later, 47)
+    assert short(case) == ["02-16 consumption -1 -163 -195 1 back", "02-16 consumption 0 -14 -18 1 back"]
+    assert left(case) == ("5", 986, 1183)
+
+
+def test_a_late_repricing_within_a_corrected_segment_is_of_draws_that_were_priced_again() -> None:
+    case = with_four_more()
+    half = case.uses("0.5", 40)
+    case.uses("1", 31)
+    assert short(case) == ["02-09 consumption 0 -1 -2", "01-31 consumption 1 143 171 1 back"]
+    case.does("block.repriced", 36, block_id="A", add_credits="1", reason="r")
+    assert short(case) == ["02-05 repricing 1 0 0", "02-09 consumption 0 -6 -6"]
+    assert by_day(case) == ["02-09 0.5 54 65"]
+    assert segments(case)[2:] == ["11.0 1190 1429 after 1.0 143 171 + 1 0 0 corrected"]
+    case.takes_back(half, 41)
+    assert short(case) == ["02-10 consumption -0.5 -61 -73", "02-10 consumption 0 7 8"], "what it costs now"
 
 
 def test_usage_that_comes_back_in_parts_gives_back_what_it_drew_whatever_is_corrected_meanwhile() -> None:
@@ -372,6 +397,89 @@ def test_usage_that_comes_back_in_parts_gives_back_what_it_drew_whatever_is_corr
     ]  # fmt: skip
     assert segments(case) == ["7 1000 1200 after 0 0 0", "11 1333 1600 after 0 0 0 + 4 333 400 corrected"]
     assert left(case) == ("11", 1333, 1600)
+
+
+def test_usage_that_was_priced_again_gives_back_in_a_later_segment_what_it_costs_now() -> None:
+    case = euro()
+    case.does("block.repriced", 10, block_id="A", add_price="1.00", reason="r")
+    usage = case.uses("3", 20)
+    assert short(case) == ["01-20 consumption 3 471 566"]
+    case.does("block.repriced", 32, block_id="A", add_price="1.00", reason="r")
+    case.uses("1", 5)
+    assert short(case) == ["01-20 consumption 0 8 9 1 back", "01-05 consumption 1 143 171 2 back"]
+    case.takes_back(usage, 36)
+    assert short(case) == ["02-05 consumption -3 -471 -566 given back", "02-05 consumption 0 -8 -9 given back"]
+    assert left(case) == ("6", 1057, 1269)
+
+
+def test_of_credits_that_expired_on_several_days_late_usage_takes_back_the_last_first() -> None:
+    case = with_four_more(expires_at=on(60).isoformat())
+    usage = case.uses("3", 40)
+    case.own("x", "credits.expired", "ann", on(60), block_id="A")
+    case.takes_back(usage, 70, credits="2")
+    assert short(case) == ["03-11 consumption -2 -243 -291", "03-11 breakage 2 243 291"]
+    case.uses("5", 31)  # On 1 March more is broken than there was, so it is booked when the last of it broke.
+    assert short(case) == [
+        "03-11 breakage -2 -243 -291", "03-01 breakage -3 -453 -545", "02-09 consumption 0 -54 -64",
+        "03-11 consumption 0 36 43", "03-11 consumption 5 714 857 1 back",
+    ]  # fmt: skip
+    assert left(case) == ("0", 0, 0)
+    case = with_four_more(expires_at=on(60).isoformat())
+    usage = case.uses("3", 40)
+    case.own("x", "credits.expired", "ann", on(60), block_id="A")
+    case.takes_back(usage, 70, credits="2")
+    case.uses("2", 31)
+    breakages = [line for line in short(case) if " breakage " in line]
+    assert breakages == ["03-11 breakage -2 -281 -338"]
+
+
+def test_two_draws_at_the_rates_of_month_ends_are_corrected_in_proportion_together() -> None:
+    case = euro(refundable=True)
+    case.uses("1", 20)
+    case.does("exchange_rate.set", 31, None, base="EUR", quote="USD", rate="1.3", rate_source="ECB")
+    case.own("r", "balances.remeasured", "ann", on(31), period="2026-01")
+    case.does("block.repriced", 32, block_id="A", add_credits="4", add_price="3.33", reason="r")
+    case.uses("3", 40)
+    case.uses("2", 50)
+    assert short(case) == ["02-19 consumption 2 238 309"]
+    case.uses("2", 31)
+    assert short(case)[:2] == ["02-09 consumption 0 -18 -23", "02-19 consumption 0 -12 -16"]
+
+
+def test_all_that_expired_is_taken_back_if_all_was_used_before() -> None:
+    case = euro(expires_at=on(60).isoformat())
+    case.does("block.repriced", 32, block_id="A", add_price="3.33", reason="r")
+    case.uses("3", 40)
+    case.own("x", "credits.expired", "ann", on(60), block_id="A")
+    assert short(case) == ["03-01 breakage 4 762 914"]
+    case.uses("4", 31)
+    assert short(case) == [
+        "03-01 breakage -4 -762 -914", "02-09 consumption 0 191 228", "01-31 consumption 4 571 686 1 back",
+    ]  # fmt: skip
+
+
+def test_a_draw_that_comes_back_on_its_day_leaves_nothing_of_that_day() -> None:
+    case = with_four_more()
+    case.takes_back(case.uses("1", 40), 40)
+    assert by_day(case) == []
+    assert left(case) == ("11", 1333, 1600)
+
+
+def test_draws_of_a_refundable_block_in_the_functional_currency_are_known_by_day() -> None:
+    case = Case()
+    case.buys("A", refundable=True)
+    case.uses("3", 20)
+    case.does("block.repriced", 10, block_id="A", add_price="1.00", reason="r")
+    assert short(case) == ["01-10 repricing 0 100 None", "01-20 consumption 0 42 None"]
+
+
+def test_amounts_of_two_signs_are_two_corrections() -> None:
+    assert _of_one_sign(3, 4) == [(3, 4)]
+    assert _of_one_sign(-3, -4) == [(-3, -4)]
+    assert _of_one_sign(3, 0) == [(3, 0)]
+    assert _of_one_sign(0, -4) == [(0, -4)]
+    assert _of_one_sign(3, -4) == [(3, 0), (0, -4)]
+    assert _of_one_sign(0, 0) == []
 
 
 # --- which segment a moment is of -------------------------------------------------------------------------------------
