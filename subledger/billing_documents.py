@@ -141,7 +141,8 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     ``disputed`` are the parts that are in dispute or were lost in one; an amount that was won back is a negative part.
     ``returned`` are the applied parts that were paid back. ``elsewhere_minor`` is what it brought in for invoices that
-    are kept elsewhere, less what was paid back. It was received on ``received_on``.
+    are kept elsewhere, less what was paid back. It was received on ``received_on``. A payment that was
+    ``undone`` is none: its id may be recorded again.
     """
 
     payment_id: str
@@ -153,6 +154,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     open_minor: int = 0
     elsewhere_minor: int = 0
     received_on: date = date.min
+    undone: bool = False
 
     document_kind: ClassVar[str] = "payment"
 
@@ -186,7 +188,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount in open disputes;
     ``written_off`` what was written off, and collected after all. It is in the books from ``invoiced_on``, and due at
-    ``due_at``.
+    ``due_at``. An invoice that was ``undone`` is none.
     """
 
     invoice_id: str
@@ -200,6 +202,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     invoiced_on: date = date.min
     due_at: datetime | None = None
     written_off: WrittenOff | None = None
+    undone: bool = False
 
     document_kind: ClassVar[str] = "invoice"
 
@@ -233,7 +236,7 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     ``called_back`` has the transferred credits that it froze: the block and the customer who had them. ``frozen`` has
     the credits that it froze of each block; ``holds`` the numbers of the parts whose refunds were owed when it opened.
-    ``from_bank``: a bank took the money back, not a processor.
+    ``from_bank``: a bank took the money back, not a processor. A dispute that was ``undone`` is none.
     """
 
     dispute_id: str
@@ -247,6 +250,7 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     frozen: tuple[tuple[str, Decimal], ...] = ()
     holds: tuple[int, ...] = ()
     from_bank: bool = False
+    undone: bool = False
 
     document_kind: ClassVar[str] = "dispute"
 
@@ -275,6 +279,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     ended_by: str | None = None
 
     document_kind: ClassVar[str] = "reservation"
+    undone: ClassVar[bool] = False
+    """It is released instead."""
 
     @property
     def document_id(self) -> str:

@@ -40,6 +40,7 @@ class BlockStatus(StrEnum):
     ESCHEATED = "escheated"
     CHARGED_BACK = "charged_back"
     WRITTEN_OFF = "written_off"
+    REVERSED = "reversed"
 
 
 # The status of a block without credits is the first of these columns that took credits from it.
@@ -111,7 +112,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     ``dimensions`` are the company's own, of its purchase (own_dimensions).
 
-    If it was repriced, ``segment`` is the one that holds now, and ``earlier`` has those before.
+    If it was repriced, ``segment`` is the one that holds now, and ``earlier`` has those before. A block whose opening
+    was ``undone`` has its terms, and nothing in it.
     """
 
     block_id: str
@@ -171,6 +173,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     payer: str | None = None
     handed: tuple[tuple[str, str], ...] = ()
     dimensions: str = ""
+    undone: bool = False
 
     @property
     def refundable_dimension(self) -> str:
@@ -448,6 +451,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             if self.expires_at is not None and at >= self.expires_at:
                 return BlockStatus.EXPIRED
             return BlockStatus.SCHEDULED if at < self.starts_at else BlockStatus.ACTIVE
+        if self.undone and not self.credits:
+            return BlockStatus.REVERSED
         for column in _ENDINGS:
             if self.disposed.get(column, NO_PORTION).credits > 0:
                 return BlockStatus(column)

@@ -18,7 +18,7 @@ from subledger.billing_documents import NO_STANDING, Standing, Standings, standi
 from subledger.events.data import BreakageEstimated, ExchangeRateSet
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
-from subledger.pooling import Pools, after_movements, with_estimate
+from subledger.pooling import Pools, after_movements, with_estimate, without_estimate
 from subledger.wallet import Decision, Movement
 
 
@@ -38,13 +38,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         index = bisect_right(self.days, day)
         return self.days[index - 1] if index else None
 
-    def set(self, day: date, rate: Decimal) -> Rates:
-        """With the rate of a day set; the last one set for it holds."""
+    def set(self, day: date, rate: Decimal | None) -> Rates:
+        """With the rate of a day set; the last one set for it holds. None: the day has no rate of its own any more."""
         index = bisect_left(self.days, day)
         after = index + (index < len(self.days) and self.days[index] == day)
-        return Rates(
-            days=(*self.days[:index], day, *self.days[after:]), rates=(*self.rates[:index], rate, *self.rates[after:])
-        )
+        days, rates = self.days[:index], self.rates[:index]
+        if rate is not None:
+            days, rates = (*days, day), (*rates, rate)
+        return Rates(days=(*days, *self.days[after:]), rates=(*rates, *self.rates[after:]))
 
 
 class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -66,6 +67,8 @@ def changes_books(event: Event, decision: Decision) -> bool:
     """True if ``evolve_books`` may change the books. Usage in the functional currency, nearly every event, does not."""
     if event.type in ("exchange_rate.set", "breakage.estimated"):
         return True
+    if decision.restored_rate is not None or decision.restored_estimate is not None:
+        return True
     return any(movement.currency is not None or movement.pool is not None for movement in decision.movements)
 
 
@@ -83,6 +86,11 @@ def evolve_books(
     if isinstance(data, ExchangeRateSet):
         rates = books.rates.get(data.base, Rates()).set(effective, data.rate)
         return replace(books, rates={**books.rates, data.base: rates})
+    if decision.restored_rate is not None:
+        currency, day, rate = decision.restored_rate.currency, decision.restored_rate.day, decision.restored_rate.rate
+        return replace(books, rates={**books.rates, currency: books.rates[currency].set(day, rate)})
+    if decision.restored_estimate is not None:
+        books = replace(books, pools=without_estimate(books.pools, decision.restored_estimate))
     if isinstance(data, BreakageEstimated):
         on = accounting_date(effective, closed_through)
         books = replace(books, pools=with_estimate(books.pools, data, decision.grouping, on))

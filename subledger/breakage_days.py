@@ -161,8 +161,24 @@ def after_movements_of(cohort: Cohort, movements: Sequence[Movement]) -> tuple[C
 
 def after_estimate(cohort: Cohort, estimate: Estimate, on: date) -> Cohort:
     """A cohort with an estimate that is in force from a day on, until the next one."""
+    replaced = {day.on: day.estimate for day in cohort.days}.get(max(on, cohort.forgotten_through or on))
     cohort, _ = with_days(cohort, [Day(on, estimate=estimate)])
-    return replace(cohort, was_estimated_last=True)
+    return replace(cohort, was_estimated_last=True, replaced=replaced)
+
+
+def has_estimate(cohort: Cohort, version: int) -> bool:
+    """True if an estimate of this version is in force on a day of the cohort that is remembered."""
+    return any(day.estimate is not None and day.estimate.version == version for day in cohort.days)
+
+
+def without_estimate(cohort: Cohort, version: int) -> Cohort:
+    """A cohort without its latest estimate: its day has the one that it replaced, if there was one."""
+    for number, day in enumerate(cohort.days):
+        if day.estimate is not None and day.estimate.version == version:
+            days = (*cohort.days[:number], day._replace(estimate=cohort.replaced), *cohort.days[number + 1 :])
+            cohort = replace(cohort, days=days, was_estimated_last=False, replaced=None)
+            return _with_lines(cohort, number)
+    return cohort
 
 
 def with_sums(cohort: Cohort, changes: Iterable[Day]) -> Cohort:

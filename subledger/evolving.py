@@ -29,6 +29,7 @@ from subledger.events.data import (
     CreditsTransferred,
     DisputeLost,
     DisputeWon,
+    EventReversed,
     PaymentReceived,
 )
 from subledger.events.envelope import Event
@@ -53,6 +54,8 @@ def evolve(
     ``closed_through`` is that of the ledger before the event: days of closed months need not be told apart any more.
     Raises IntegrityFault if the wallet lacks what the decision moves: it was not recalled, or the log was changed.
     """
+    if isinstance(event.data, EventReversed):
+        return _undone(wallet, event, decision, functional_currency, closed_through)
     for movement in decision.movements:
         if (movement.customer or event.customer) == wallet.customer:
             wallet = _apply(wallet, event, decision, movement, position, functional_currency, closed_through)
@@ -62,6 +65,22 @@ def evolve(
         # Usage makes no document, and is nearly everything; it may end a reservation.
         if type(event.data) is not CreditsConsumed or event.data.reservation_id is not None:
             wallet = remember_document(wallet, event, decision, functional_currency)
+    return wallet
+
+
+def _undone(
+    wallet: Wallet, event: Event, decision: Decision, functional_currency: str, closed_through: date | None
+) -> Wallet:
+    """The wallet after an event was undone. Standings are sums, which the mirrored entries move back.
+
+    All else is as the decision restored it: what a mirrored entry would do to it depends on what the undone event was.
+    """
+    for movement in decision.movements:
+        if (movement.customer or event.customer) == wallet.customer:
+            wallet = with_standings(wallet, movement, functional_currency, closed_through)
+    for restored in decision.restored:
+        if restored.customer == wallet.customer:
+            wallet = wallet.with_restored(restored)
     return wallet
 
 
@@ -83,7 +102,7 @@ def _apply(
 ) -> Wallet:
     kind = KIND_BY_NAME[movement.kind]
     if kind.debit_role is not None or kind.credit_role is not None:
-        wallet = _with_standings(wallet, movement, kind, functional_currency, closed_through)
+        wallet = with_standings(wallet, movement, functional_currency, closed_through)
         wallet = _with_refunds(wallet, movement, kind, functional_currency)
     if movement.kind == "overage":
         return _apply_overage(wallet, event, movement, position)
@@ -119,7 +138,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
     match kind.column:
         case "consumed":
             undrawn = block
-            changes, losses_from = _dated(block, by_day, closed_through)
+            changes, losses_from = changes_after(block, by_day, closed_through)
             block = replace(
                 block,
                 used=block.used + credits,
@@ -141,7 +160,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
                 before.amount_minor - sign * amount,
                 before.functional_minor - sign * functional,
             )
-            changes, losses_from = _dated(block, by_day, closed_through)
+            changes, losses_from = changes_after(block, by_day, closed_through)
             disposed = {**block.disposed, column: after}
             block = replace(block, disposed=disposed, changes=changes, losses_from=losses_from)
             if column in ("expired", "escheated"):
@@ -172,7 +191,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
     return block
 
 
-def _dated(block: Block, change: Change, closed_through: date | None) -> tuple[Changes, date]:
+def changes_after(block: Block, change: Change, closed_through: date | None) -> tuple[Changes, date]:
     """The changes of a block with one more, and the day before which no loss is dated then."""
     changes, losses_from = block.changes, block.losses_from
     if change.on <= losses_from:
@@ -205,7 +224,7 @@ def _in_segments(
 
 def _repriced(block: Block, event: Event, movement: Movement, by_day: Change, closed_through: date | None) -> Block:
     """A block with a new segment: the remaining and the added credits and price, counted anew."""
-    changes, losses_from = _dated(block, by_day, closed_through)
+    changes, losses_from = changes_after(block, by_day, closed_through)
     repriced = replace(
         block,
         credits=block.credits + movement.credits,
@@ -257,11 +276,17 @@ def _with_lapses(block: Block, event: Event, on: date, broke: Portion) -> Block:
 
 def _owing(block: Block, amount: int, on: date) -> Block:
     """A block of which more is owed from a day on, or less."""
+    return replace(owing(block, amount, on), receivable_minor=block.receivable_minor + amount)
+
+
+def owing(block: Block, amount: int, on: date) -> Block:
+    """A block that remembers from which day an amount of its receivable is owed, if that is not its opening."""
+    if amount <= 0 or on <= block.opened_on:
+        return block
     days = block.receivable_from
-    if amount > 0 and on > block.opened_on:
-        same = sum(owed for day, owed in days if day == on)
-        days = tuple(sorted([*(day for day in days if day[0] != on), (on, same + amount)]))
-    return replace(block, receivable_minor=block.receivable_minor + amount, receivable_from=days)
+    same = sum(owed for day, owed in days if day == on)
+    days = tuple(sorted([*(day for day in days if day[0] != on), (on, same + amount)]))
+    return replace(block, receivable_from=days)
 
 
 def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, closed_through: date | None) -> Block:
@@ -301,7 +326,7 @@ def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, c
             gained = -(movement.functional_minor or 0)
             by_day = Change(movement.accounting_date, ZERO, 0, gained)
             worth = block.price_functional + gained
-            changes, losses_from = _dated(block, by_day, closed_through)
+            changes, losses_from = changes_after(block, by_day, closed_through)
             return replace(block, price_functional=worth, changes=changes, losses_from=losses_from)
     return block
 
@@ -355,10 +380,9 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
     )
 
 
-def _with_standings(
-    wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str, closed_through: date | None
-) -> Wallet:
-    standings, days = wallet.standings, wallet.balance_days
+def with_standings(wallet: Wallet, movement: Movement, functional_currency: str, closed_through: date | None) -> Wallet:
+    """The wallet whose standings a movement has moved."""
+    kind, standings, days = KIND_BY_NAME[movement.kind], wallet.standings, wallet.balance_days
     for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
         if role is None or role in LEDGER_ROLES or role == "prepaid_liability":
             continue

@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from subledger import breakage_days
 from subledger.breakage_days import (
     BreakageChange,
     after_estimate,
@@ -30,6 +31,7 @@ from subledger.errors import present
 from subledger.events.data import BreakageEstimated
 from subledger.money import to_minor
 from subledger.pools import Cohort, Pool
+from subledger.restored import RestoredEstimate
 from subledger.wallet import Movement
 
 CohortKey = tuple[str, str]
@@ -88,6 +90,16 @@ def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | No
             cohorts[name] = as_posted(replace(cohort, estimate=own))
         elif not (is_rate(data) and data.cohort is None and misfit(cohort, own)):
             cohorts[name] = after_estimate(cohort, own, on)
+    return replace(pools, by_name={**pools.by_name, pool.pool: pool}, cohorts={**pools.cohorts, pool.pool: cohorts})
+
+
+def without_estimate(pools: Pools, undone: RestoredEstimate) -> Pools:
+    """The pools without an estimate that is undone: with what it had replaced. Their grouping stays."""
+    pool = pools.by_name[undone.pool].without_estimate(undone.version)
+    cohorts = {
+        name: breakage_days.without_estimate(cohort, undone.version)
+        for name, cohort in pools.cohorts.get(undone.pool, {}).items()
+    }
     return replace(pools, by_name={**pools.by_name, pool.pool: pool}, cohorts={**pools.cohorts, pool.pool: cohorts})
 
 

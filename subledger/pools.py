@@ -26,20 +26,34 @@ from subledger.money import round_half_up
 class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A breakage pool. ``grouping`` is set by its first estimate; until then each month of issue is a cohort.
 
-    ``estimates`` are the rates of cohorts that begin from now on, each from a day on; ``versions`` is the number of its
-    estimates so far.
+    ``estimates`` are the rates of cohorts that begin from now on, each from a day on, and ``replaced`` the one that the
+    latest took the place of on its day; ``versions`` is the number of its estimates so far.
     """
 
     pool: str
     currency: str
     grouping: Grouping | None = None
     estimates: tuple[tuple[date, Estimate], ...] = ()
+    replaced: Estimate | None = None
     versions: int = 0
 
     def with_estimate(self, on: date, estimate: Estimate) -> Pool:
         """The pool with a rate from a day on; of two of the same day the later recorded one holds."""
         others = [each for each in self.estimates if each[0] != on]
-        return replace(self, estimates=tuple(sorted([*others, (on, estimate)], key=lambda each: each[0])))
+        replaced = next((each for day, each in self.estimates if day == on), None)
+        estimates = tuple(sorted([*others, (on, estimate)], key=lambda each: each[0]))
+        return replace(self, estimates=estimates, replaced=replaced)
+
+    def without_estimate(self, version: int) -> Pool:
+        """The pool without its latest rate, if that is the one of this version: with the one that it replaced."""
+        if all(estimate.version != version for _, estimate in self.estimates):
+            return self
+        estimates = tuple(
+            (on, estimate if estimate.version != version else self.replaced)
+            for on, estimate in self.estimates
+            if estimate.version != version or self.replaced is not None
+        )
+        return replace(self, estimates=estimates, replaced=None)
 
 
 class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -53,7 +67,8 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     before them; what is recorded for an earlier day is of ``forgotten_through``. Days before ``posted_through`` keep
     the breakage that was posted before there were cohorts, within its bounds.
 
-    ``was_estimated_last``: nothing has been recorded of its blocks since its latest estimate.
+    ``was_estimated_last``: nothing has been recorded of its blocks since its latest estimate, which ``replaced``
+    another one of the same day.
     """
 
     pool: str
@@ -76,6 +91,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     forgotten_through: date | None = None
     posted_through: date | None = None
     was_estimated_last: bool = False
+    replaced: Estimate | None = None
 
     @property
     def name(self) -> str:

@@ -225,6 +225,9 @@ def _block_of(block_id: str, customer: str, event: Event, decision: Decision, wa
     wallet = wallets.get(customer)
     if wallet is not None:
         return wallet.state_of_block(block_id)
+    for restored in decision.restored:
+        if restored.customer == customer and (block := restored.block(block_id)) is not None:
+            return block
     if decision.new_block is not None:
         return decision.new_block
     own = wallets[event.customer or ""]

@@ -37,6 +37,7 @@ from subledger.errors import IntegrityFault
 from subledger.event_effect import EventEffect
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 from subledger.ordered import Ordered
+from subledger.restored import Restored, RestoredEstimate, RestoredRate
 from subledger.wallet_parts import Blocks, Documents, Overages, ReversedUsages
 
 _Part = TypeVar("_Part")
@@ -109,12 +110,13 @@ class Decision(
 ):
     """The decision about an event, made when it was recorded; stored with it and never computed again.
 
-    ``original_position`` is the position of the usage that is reversed, ``rate`` the exchange rate that was used,
-    ``new_block`` the block that a transfer makes for its new customer, ``grouping`` the one by which the pool of an
-    estimate is divided into cohorts; None if it was recorded before there were cohorts. ``kept_estimates`` are the
+    ``original_position`` is the position of the event that is reversed or undone, ``rate`` the exchange rate that was
+    used, ``new_block`` the block that a transfer makes for its new customer, ``grouping`` the one by which the pool of
+    an estimate is divided into cohorts; None if it was recorded before there were cohorts. ``kept_estimates`` are the
     cohorts that an estimate of all does not fit: they keep the one before. ``effect`` is what a second person may have
     to allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded before it was
-    measured. Nothing in the books depends on it.
+    measured. Nothing in the books depends on it. ``restored`` is what an undone event had changed, by customer, as it
+    is from here on; ``restored_rate`` and ``restored_estimate`` are that of the ledger's own books.
     """
 
     policy: int
@@ -126,6 +128,9 @@ class Decision(
     kept_estimates: tuple[str, ...] = ()
     approval: Approval | None = None
     effect: EventEffect | None = None
+    restored: tuple[Restored, ...] = ()
+    restored_rate: RestoredRate | None = None
+    restored_estimate: RestoredEstimate | None = None
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -177,9 +182,9 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.reversed_usages.get(position) or ReversedUsage(position=position, restored={})
 
     def document(self, type: type[AnyDocument], document_id: str) -> AnyDocument | None:
-        """The payment, invoice or dispute of this id, or None if the wallet does not have it."""
+        """The payment, invoice or dispute of this id, or None if the wallet does not have it or it was undone."""
         found = self.documents.get((type.document_kind, document_id))
-        return found if isinstance(found, type) else None
+        return found if isinstance(found, type) and not found.undone else None
 
     def state_of_document(self, type: type[AnyDocument], document_id: str) -> AnyDocument:
         """A payment, invoice or dispute that is recorded. Raises IntegrityFault if it was not loaded."""
@@ -205,6 +210,24 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         name = standing_name(role, currency)
         balance = -self.standing(role, currency).amount_minor
         return first_day_with(self.balance_days.get(name, ()), on=on, balance=balance, amount=amount)
+
+    def with_restored(self, restored: Restored) -> Wallet:
+        """The wallet with the parts that an undone event had changed as they were before it."""
+        wallet = self
+        for block in restored.blocks:
+            wallet = wallet.with_block(block)
+        for overage in restored.overages:
+            wallet = replace(wallet, overages=wallet.overages.with_value(overage))
+        for document in restored.documents:
+            wallet = wallet.with_document(document)
+        if restored.refunds_owed is not None:
+            wallet = replace(wallet, refunds_owed=restored.refunds_owed)
+        if restored.balance_held is not None:
+            wallet = replace(wallet, balance_held=restored.balance_held)
+        if restored.balance_days:
+            days = {**wallet.balance_days, **restored.balance_days}
+            wallet = replace(wallet, balance_days={name: days[name] for name in sorted(days) if days[name]})
+        return wallet
 
     def free_balance(self, currency: str) -> int:
         """The unapplied amount of a currency that no open dispute holds."""

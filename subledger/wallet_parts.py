@@ -104,7 +104,7 @@ class Blocks(Ordered[Block]):
             for chunk in self._chunks
             if isinstance(chunk, _BlockChunk) and invoice_id in chunk.terms.invoices
             for block in chunk
-            if block.invoice_id == invoice_id
+            if block.invoice_id == invoice_id and not block.undone
         ]
 
 

@@ -6,7 +6,7 @@ Owns: the description of a type. Does not own: the fields (events/data), their m
 from __future__ import annotations
 
 from api.shapes.answers import JsonObject
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, SUBJECT_OPTIONAL
 from subledger.events.envelope import CloudEvent, described, fields_of
 from subledger.events.fields import EventData
 from subledger.events.meanings import FIELDS, OF_EVERY_EVENT, REFUSALS
@@ -18,12 +18,19 @@ def event_types() -> list[JsonObject]:
         {
             "type": type,
             "description": _summary(model),
-            "subject": None if type in LEDGER_WIDE else "the customer",
+            "subject": _subject(type),
             "fields": [_field(name, schema, model) for name, schema in fields_of(model).items()],
             "refusals": [*REFUSALS[type], *OF_EVERY_EVENT],
         }
         for type, model in EVENT_TYPES.items()
     ]
+
+
+def _subject(type: str) -> str | None:
+    """Returns the subject of a type in words; None if it has none."""
+    if type in SUBJECT_OPTIONAL:
+        return "the customer of the other event; absent, or -, if that one has none"
+    return None if type in LEDGER_WIDE else "the customer"
 
 
 def _summary(model: type[EventData]) -> str:
@@ -82,10 +89,11 @@ def _schema(type: str, model: type[EventData]) -> JsonObject:
     if type in LEDGER_WIDE:
         properties["subject"] = {"description": "absent, null, or -", "enum": ["-", None]}
     else:
-        properties["subject"] = {**fields_of(CloudEvent)["subject"], "description": "the customer"}
+        properties["subject"] = {**fields_of(CloudEvent)["subject"], "description": _subject(type)}
         properties["subject"].pop("anyOf", None)
         properties["subject"].pop("default", None)
-        required.append("subject")
+        if type not in SUBJECT_OPTIONAL:
+            required.append("subject")
     return {
         "title": type,
         "type": "object",

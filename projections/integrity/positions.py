@@ -19,6 +19,7 @@ from subledger.blocks import NO_PORTION
 from subledger.events.data import PaymentApplied, PaymentReceived, PaymentRefunded
 from subledger.events.envelope import Event
 from subledger.kinds import LEDGER_ROLES, Entry
+from subledger.store.writing.rows import decode_decision
 
 PositionKey = tuple[str | None, str, str, str]
 """Customer (None: the ledger as a whole), role, currency, and the block or processor that has a balance of its own, or
@@ -39,10 +40,9 @@ class PositionLaws:
         self._standing: dict[PositionKey, Standing] = {}
         self._unnamed: Counter[PositionKey] = Counter()
 
-    def take(self, event: Event, entries: Iterable[Entry]) -> None:
+    def take(self, event: Event, entries: Iterable[Entry], decision_text: str) -> None:
         """Takes the entries of one event. Balances of zero are removed, so memory is proportional to open balances."""
-        data = event.data
-        unnamed = isinstance(data, PaymentReceived | PaymentApplied | PaymentRefunded) and data.payment_id is None
+        unnamed = _is_unnamed_payment(event, decision_text)
         for entry in entries:
             for role, sign in self._policies.moves(entry).sides:
                 key = _key(role, entry)
@@ -94,6 +94,15 @@ class PositionLaws:
                     )
         owed: dict[PositionKey, object] = {key: -amount for key, amount in unapplied.items() if amount}
         yield from _against("payment", owed, self._amounts("customer_balance"))
+
+
+def _is_unnamed_payment(event: Event, decision_text: str) -> bool:
+    """True for a payment without an id of its own, or for its undoing, which restores no payment."""
+    data = event.data
+    if event.type == "event.reversed":
+        restored = decode_decision(decision_text).restored
+        return not any(isinstance(document, Payment) for part in restored for document in part.documents)
+    return isinstance(data, PaymentReceived | PaymentApplied | PaymentRefunded) and data.payment_id is None
 
 
 def ledger_faults(

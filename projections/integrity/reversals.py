@@ -1,4 +1,4 @@
-"""Check that every reversal mirrors the entries that it reverses, line by line.
+"""Check that every reversal, and every undoing, mirrors the entries that it reverses, line by line.
 
 Entries are compared with entries, in the database; only the share of a partial reversal is computed. Owns: this check.
 """
@@ -42,12 +42,31 @@ WHERE credits > drawn_credits OR credits < 0 OR amount NOT BETWEEN 0 AND drawn
 ORDER BY at
 """
 
+UNDONE: Final = """
+-- Events that were undone otherwise than they were recorded: entries of both that do not sum to zero. What is left out
+-- may differ: exchange differences of what was remeasured since, and the breakage that a pool makes due.
+WITH undone AS (
+    SELECT position AS at, (decision::jsonb ->> 'original')::bigint AS position FROM events
+    WHERE ledger = :ledger AND type = 'event.reversed'
+), both_sides AS (
+    SELECT u.at, u.position, u.at AS entries_of FROM undone u
+    UNION ALL
+    SELECT u.at, u.position, u.position FROM undone u
+)
+SELECT b.at, b.position, n.kind, n.block_id, sum(n.credits) AS credits, sum(n.amount_minor) AS amount,
+       sum(n.functional_minor) AS functional
+FROM both_sides b JOIN entries n ON n.ledger = :ledger AND n.position = b.entries_of
+WHERE n.kind NOT LIKE 'fx\\_settlement\\_%' AND n.kind <> 'breakage_estimate'
+GROUP BY b.at, b.position, n.customer, n.kind, n.block_id, n.policy, n.currency
+HAVING sum(n.credits) <> 0 OR sum(n.amount_minor) <> 0 OR sum(n.functional_minor) <> 0
+ORDER BY b.at
+"""
 
 STREAMED: Final = {"yield_per": 1_000}
 
 
 def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[int, Breach]]:
-    """Yields each fault with the position of the last reversal of that usage."""
+    """Yields each fault with the position of the last reversal of that usage, or of the undoing."""
     parameters = {"ledger": ledger, "usage": list(USAGE_KINDS)}
     for row in connection.execute(sa.text(FAULTS), parameters, execution_options=STREAMED):
         target = f"block {row.block_id}" if row.block_id is not None else "its overage"
@@ -58,6 +77,18 @@ def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[in
                 message=f"the reversals of position {row.position} do not mirror its draw on {target}",
                 subject=row.block_id or f"position {row.position}",
                 expected=f"of {row.drawn_credits:f} credits for {row.drawn} ({row.drawn_functional} functional)",
+                found=f"{row.credits:f} credits for {row.amount} ({row.functional} functional)",
+            ),
+        )
+    for row in connection.execute(sa.text(UNDONE), {"ledger": ledger}, execution_options=STREAMED):
+        target = f"block {row.block_id}" if row.block_id is not None else "no block"
+        yield (
+            row.at,
+            Breach(
+                check="reversal",
+                message=f"the entries that undo position {row.position} do not mirror its {row.kind} on {target}",
+                subject=row.block_id or f"position {row.position}",
+                expected="together 0",
                 found=f"{row.credits:f} credits for {row.amount} ({row.functional} functional)",
             ),
         )

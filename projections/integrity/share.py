@@ -211,7 +211,7 @@ class ShareVerification:
         if entries != posted:
             self._wrong_entries(position, posted, entries)
         self._dates(position, entries, state)
-        for breach in self._laws(event, entries):
+        for breach in self._laws(event, entries, logged.decision_text):
             self._log.breach(breach, position)
 
     def _replayed(
@@ -251,9 +251,9 @@ class ShareVerification:
         event = logged.event()
         for breach in self._blocks.take(own):
             self._log.breach(breach, logged.position)
-        self._positions.take(event, own)
+        self._positions.take(event, own, logged.decision_text)
 
-    def _laws(self, event: Event, entries: tuple[Entry, ...]) -> Iterator[Breach]:
+    def _laws(self, event: Event, entries: tuple[Entry, ...], decision_text: str) -> Iterator[Breach]:
         """Yields the invariants of the books that fail after an event."""
         if isinstance(event.data, PolicyAdopted):
             yield from self._policies.adopt(event.data)
@@ -263,7 +263,7 @@ class ShareVerification:
         if event.type in OF_SEVERAL:
             entries = tuple(entry for entry in entries if self._folded.is_mine(entry.customer))
         yield from self._blocks.take(entries)
-        self._positions.take(event, entries)
+        self._positions.take(event, entries, decision_text)
 
     def _dates(self, position: int, entries: tuple[Entry, ...], before: LedgerState) -> None:
         for entry in entries:

@@ -29,7 +29,7 @@ SELECT DISTINCT n.block_id FROM entries n WHERE n.ledger = :ledger AND n.kind = 
 """
 EXPIRIES: Final = """
 -- The openings and expiry changes of some blocks, as recorded, up to a position.
-SELECT n.block_id, n.kind, n.accounting_date, e.data, e.decision
+SELECT n.block_id, n.kind, n.accounting_date, e.type, e.data, e.decision
 FROM entries n JOIN events e ON e.ledger = n.ledger AND e.position = n.position
 WHERE n.ledger = :ledger AND n.position <= :position AND n.block_id = ANY(:blocks) AND n.kind = ANY(:kinds)
   {of_customers}
@@ -83,7 +83,10 @@ def expiry_history(view: View, customers: Collection[str] | None = None) -> dict
 
 
 def _expires_at(row: Any) -> datetime | None:
-    """Returns the expiry that an opening or a change sets. Of a transfer the decision has the terms."""
+    """Returns the expiry that an opening or a change sets. Of a transfer or an undone event the decision has it."""
+    if row.type == "event.reversed":
+        restored = (part.block(row.block_id) for part in decode_decision(row.decision).restored)
+        return next((block.expires_at for block in restored if block is not None), None)
     if row.kind == "transfer_in":
         taken_over = decode_decision(row.decision).new_block
         return None if taken_over is None else taken_over.expires_at

@@ -28,7 +28,7 @@ from subledger.store.decision_text import text_of_plain_draw
 CHUNK: Final = 1_000
 OF_SEVERAL: Final = (
     "credits.transferred", "purchase.voided", "credits.refunded", "credits.escheated", "credits.expired",
-    "consumption.reversed", "receivable.written_off", "dispute.opened", "dispute.won", "dispute.lost",
+    "consumption.reversed", "receivable.written_off", "dispute.opened", "dispute.won", "dispute.lost", "event.reversed",
 )  # fmt: skip
 """Types of events that may change two customers' wallets: the holder's of credits, and that of who bought them."""
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from subledger.accounting_dates import accounting_date, effective_date
@@ -23,10 +24,10 @@ from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_decision
 
 LOGGED: Final = """
--- Every estimate, and the closing and reopening of periods, in order.
+-- Every estimate, what undid one, and the closing and reopening of periods, in order.
 SELECT position, type, occurred_at, data, decision FROM events
 WHERE ledger = :ledger AND position <= :position
-  AND type IN ('breakage.estimated', 'period.closed', 'period.reopened')
+  AND type IN ('breakage.estimated', 'event.reversed', 'period.closed', 'period.reopened')
 ORDER BY position
 """
 ISSUES: Final = """
@@ -57,7 +58,8 @@ class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version of a pool's estimate as recorded, with its maker and checker if a second person approved it.
 
     ``cohort`` is None if it named none. ``grouping`` is that of the pool, None if the event was recorded before there
-    were cohorts. ``kept`` are the cohorts that it does not fit, and that keep their estimate.
+    were cohorts. ``kept`` are the cohorts that it does not fit, and that keep their estimate. If it is ``undone``, only
+    its grouping remains.
     """
 
     pool: str
@@ -75,6 +77,7 @@ class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
     maker: str | None
     checker: str | None
     kept: tuple[str, ...] = ()
+    undone: bool = False
 
     @property
     def is_for_the_only_one(self) -> bool:
@@ -88,6 +91,14 @@ def recorded_estimates(end: View) -> list[EstimateVersion]:
     versions: dict[str, int] = {}
     closed_through: date | None = None
     for row in end.connection.execute(text(LOGGED), {"ledger": end.ledger, "position": end.position}):
+        if row.type == "event.reversed":
+            undone = decode_decision(row.decision).restored_estimate
+            if undone is not None:
+                found = [
+                    replace(each, undone=True) if (each.pool, each.version) == (undone.pool, undone.version) else each
+                    for each in found
+                ]
+            continue
         if row.type != "breakage.estimated":
             period = Period.parse(msgspec.json.decode(row.data)["period"])
             closed = row.type == "period.closed"

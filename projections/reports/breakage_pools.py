@@ -57,6 +57,7 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
     found = totals(end, from_date=request.from_date, by="cohort")
     estimates = recorded_estimates(end)
     names = CohortNames(end, estimates)
+    estimates = [estimate for estimate in estimates if not estimate.undone]
     cohorts = _cohorts(found, names, rules)
     for estimate in estimates:
         if not any(pool == estimate.pool for pool, _ in cohorts):

@@ -50,6 +50,7 @@ FLOWS: Final = """
 WITH RECURSIVE openings AS MATERIALIZED (
     SELECT position, kind, block_id, accounting_date FROM entries
     WHERE ledger = :ledger AND position <= :position AND accounting_date <= :as_of AND kind = ANY(:openings)
+      AND credits > 0  -- not what undoes an opening later
 ), sales (block_id, cohort) AS (
     SELECT block_id, date_trunc('month', accounting_date)::date FROM openings WHERE kind NOT LIKE 'transfer%'
     UNION

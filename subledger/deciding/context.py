@@ -26,20 +26,44 @@ from subledger.money import MAX_CREDITS, format_credits, format_minor, round_hal
 from subledger.wallet import Decision, Movement, Wallet
 
 
-class Original(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The recorded event that another one refers to."""
-
-    position: int
-    event: Event
-    decision: Decision
-
-
 class First(msgspec.Struct, frozen=True, gc=False):
-    """The event that recorded a document first."""
+    """The event that recorded a document first, or that undid another event."""
 
     position: int
     source: str
     event_id: str
+
+
+class Around(msgspec.Struct, frozen=True, gc=False):
+    """A customer's wallet before and after an event."""
+
+    before: Wallet
+    after: Wallet
+
+
+class OtherRate(msgspec.Struct, frozen=True, gc=False):
+    """Another event that set the exchange rate of the same day, and was not undone."""
+
+    by: First
+    rate: Decimal
+
+
+class Original(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The recorded event that another one refers to.
+
+    The rest is read if it is to be undone: ``around`` has the wallets that it changed, by customer; ``undone_by`` the
+    event that has undone it; ``rates`` those of the same day and currency, oldest first, if it set a rate. If it is an
+    estimate, ``version`` is its number among those of its pool, and ``estimates_after`` are the later ones.
+    """
+
+    position: int
+    event: Event
+    decision: Decision
+    around: Mapping[str, Around] = {}
+    undone_by: First | None = None
+    rates: tuple[OtherRate, ...] = ()
+    version: int = 0
+    estimates_after: tuple[First, ...] = ()
 
 
 def _no_other_wallet(customer: str) -> Wallet:
@@ -111,9 +135,7 @@ def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
     """The block an event names. Raises UnknownBlock, BlockOfAnotherCustomer."""
     owner = context.owners.get(block_id)
     if owner is None:
-        raise errors.UnknownBlock(
-            f"no credit block {block_id}", field="data.block_id", expected="a recorded block", found=block_id
-        )
+        raise _unknown_block(f"no credit block {block_id}", block_id)
     if owner != wallet.customer:
         raise errors.BlockOfAnotherCustomer(
             f"block {block_id} belongs to another customer than {wallet.customer}",
@@ -121,7 +143,18 @@ def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
             expected=f"a block of {wallet.customer}",
             found=block_id,
         )
-    return wallet.state_of_block(block_id)
+    return is_no_undone_block(wallet.state_of_block(block_id))
+
+
+def is_no_undone_block(block: Block) -> Block:
+    """The block, if its opening was not undone. Raises UnknownBlock."""
+    if block.undone:
+        raise _unknown_block(f"the event that opened block {block.block_id} was undone", block.block_id)
+    return block
+
+
+def _unknown_block(message: str, block_id: str) -> errors.UnknownBlock:
+    return errors.UnknownBlock(message, field="data.block_id", expected="a recorded block", found=block_id)
 
 
 def new_block_id(context: Context, block_id: str, field: str = "block_id") -> None:

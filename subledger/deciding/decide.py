@@ -27,6 +27,7 @@ from subledger.deciding import (
     processors,
     purchases,
     reservations,
+    undo,
     usage,
     write_offs,
 )
@@ -59,15 +60,16 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
     draft = DECISIONS[event.data.__class__].decide(wallet, event, context, dates)
     movements, changed, foreign = [], False, False
     pooled = isinstance(event.data, of_others.BreakageEstimated)
+    is_complete = isinstance(event.data, of_others.EventReversed)  # with the terms and amounts of what it mirrors
     for drafted in draft.movements:
-        movement = _complete(drafted, wallet, event, context, dates)
+        movement = drafted if is_complete else _complete(drafted, wallet, event, context, dates)
         changed = changed or movement is not drafted
         foreign = foreign or movement.currency is not None
         pooled = pooled or movement.pool is not None
         movements.append(movement)
     if changed:
         draft = msgspec.structs.replace(draft, movements=tuple(movements))
-    if foreign:
+    if foreign and not is_complete:
         draft = measure(
             wallet,
             context.books,
@@ -252,6 +254,7 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
         _row(of_others.ConsumptionReversed, usage.reverse,
              "overage", "consumption", "redemption_tax", "breakage", "pooled_breakage", "transfer_out",
              "void_unpaid", "tax_reversed_unpaid", "escheat"),
+        _row(of_others.EventReversed, undo.undo),
         _row(of_others.PurchaseVoided, cancellations.void,
              "transfer_out", "void_unpaid", "void_paid", "goodwill_voided", "allocation_voided", "tax_reversed_unpaid",
              "tax_reversed_paid"),

@@ -30,6 +30,7 @@ from subledger.pooling import (
     with_breakage_due,
     with_estimate,
     with_grouping,
+    without_estimate,
 )
 from subledger.pools import Cohort
 from subledger.wallet import Decision, Movement
@@ -54,6 +55,8 @@ def with_due_breakage(draft: Decision, event: Event, context: Context, dates: Da
         }
         draft = msgspec.structs.replace(draft, grouping=grouping, kept_estimates=kept)
     else:
+        if draft.restored_estimate is not None:
+            pools = without_estimate(pools, draft.restored_estimate)
         pools, due = with_breakage_due(pools, draft.movements, functional_currency)
     estimates = [
         movement

@@ -33,10 +33,11 @@ from subledger.events.data import (
     DisputeLost,
     DisputeOpened,
     DisputeWon,
+    EventReversed,
 )
 from subledger.events.envelope import Event
 from subledger.events.own_data import CreditsSwept, LedgerConfigured
-from subledger.kinds import KIND_BY_NAME, Effect, Kind
+from subledger.kinds import KIND_BY_NAME, Effect, Kind, Result
 from subledger.ledger import LedgerState
 from subledger.money import exponent, plain
 from subledger.pooling import estimated_cohorts, with_estimate
@@ -48,6 +49,10 @@ _PAID_OUT: Final = frozenset({"cash", "processor_clearing"})
 _SALES: Final = frozenset({"purchased", "granted", "repriced"})
 _TAKEN_BACK: Final = frozenset({"voided", "refunded"})
 """Columns of a block: what was sold or given, and what of it is taken back."""
+_BY_USE: Final = (None, "consumed", "expired", "transferred")
+"""Columns that are moved without a sale being cancelled or given up."""
+_CONCEDING: Final = (Effect.CONCEDES, Effect.REVERSES_TAX, Effect.TAKES_TAX)
+_REFUNDS, _STATES = "refunds_payable", "unclaimed_property"
 _BY_THE_TERMS: Final = (CreditsExpired, CreditsSwept, ConsumptionReversed)
 """Events by which credits go to a state because they have expired: their terms say so, and no person decides it."""
 
@@ -86,6 +91,15 @@ class _Measures(msgspec.Struct):
             self.written_off += functional
         self.cancels = self.cancels or _cancels(movement, kind)
 
+    def add_mirror(self, decision: Decision, movement: Movement, kind: Kind) -> None:
+        """Adds a movement that undoes another one: what is given, paid or cancelled counts, whichever way it goes."""
+        functional = functional_amount(movement)
+        self.refunds += functional * ((kind.credit_role == _REFUNDS) - (kind.debit_role == _REFUNDS))
+        self.to_states += functional * ((kind.credit_role == _STATES) - (kind.debit_role == _STATES))
+        if kind.result is Result.REVENUE and (kind.name != "breakage_estimate" or decision.restored_estimate):
+            self.advanced += functional if kind.sign <= 0 else -functional
+        self.cancels = self.cancels or kind.column not in _BY_USE or kind.effect in _CONCEDING
+
 
 def effect_of(
     event: Event,
@@ -116,10 +130,16 @@ def effect_of(
         called_back = kind.column == "transferred" and isinstance(event.data, _DISPUTES)
         if customer is not None and not called_back:
             gained[customer].add(movement, kind, before[customer], after[customer], state)
-        sums.add(event, movement, kind)
+        if isinstance(event.data, EventReversed):
+            sums.add_mirror(decision, movement, kind)
+        else:
+            sums.add(event, movement, kind)
     changes = [change for change in _moved_expiries(event, decision, before, after, state, now) if change is not None]
     scale = exponent(state.functional_currency)
     credits = sum((mine.free_credits(event, state) for mine in gained.values()), ZERO)
+    if isinstance(event.data, EventReversed):
+        sums.to_states = abs(sums.to_states)
+        credits = sum((max(sum(mine.credits.values(), ZERO), ZERO) for mine in gained.values()), ZERO)
     value = sum((mine.free_value(event, state) for mine in gained.values()), ZERO)
     advanced = max(sums.advanced, _expected_breakage_added(event, decision, books, state), 0)
     back = max(sums.refunds, 0) + max(sums.to_states, 0) + sums.paid_to_states

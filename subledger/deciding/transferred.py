@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from subledger import errors
 from subledger.availability import Portion
 from subledger.blocks import NO_PORTION, ZERO, Block
-from subledger.deciding.context import Context, Dates, is_not_disputed, own_block
+from subledger.deciding.context import Context, Dates, is_no_undone_block, is_not_disputed, own_block
 from subledger.events.envelope import Event
 from subledger.evolving import block_after
 from subledger.money import SMALLEST_CREDITS, credits_share
@@ -56,6 +56,7 @@ def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
     held = None if owner is None else _wallet_of(owner, wallet, context).block(block_id)
     if held is None or held.origin is None:
         return own_block(wallet, block_id, context)
+    is_no_undone_block(held)
     if held.payer != wallet.customer:
         raise errors.BlockOfAnotherCustomer(
             f"block {block_id} was bought by another customer than {wallet.customer}",

@@ -20,7 +20,8 @@
     │   ├── ExceedsOverage  UnknownCohort  CohortsFixed  EstimateTooHigh  EstimateTooLow
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused  EffectChanged
     │   ├── RejectionSettled  RejectionCut  RejectionsChanged
-    │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled  Conceded
+    │   ├── UnknownOriginal  NotReversible  AlreadyReversed  ChangedSince
+    │   ├── ReversalExceedsOriginal  OverageSettled  Conceded
     │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
     │   ├── CredentialNotGranted  KeyEnded

@@ -123,9 +123,22 @@ class UnknownOriginal(Refused):
 
 
 class NotReversible(Refused):
-    """The event to be reversed is not usage of this customer."""
+    """The event to be reversed is of another customer or of a type that is reversed in another way."""
 
     code = "not_reversible"
+
+
+class AlreadyReversed(Refused):
+    """The event was undone before."""
+
+    code = "already_reversed"
+
+
+class ChangedSince(Refused):
+    """A later event built on what the event to be undone had changed."""
+
+    code = "changed_since"
+    retryable = True
 
 
 class ReversalExceedsOriginal(Refused):

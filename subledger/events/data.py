@@ -161,6 +161,17 @@ class ConsumptionReversed(EventData):
     reason: Reason
 
 
+class EventReversed(EventData):
+    """A recorded event is undone: its entries are mirrored, and what it changed is as it was before.
+
+    Any fact but usage can be undone, by the customer of its event, as long as nothing was built on it.
+    """
+
+    event_id: Identifier
+    event_source: Identifier | None = None
+    reason: Reason
+
+
 class PurchaseVoided(EventData):
     """Unused credits of a block are cancelled, all or some, with their tax pro rata; also goodwill and allocations."""
 
@@ -502,6 +513,7 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "reservation.released": ReservationReleased,
     "credits.expired": CreditsExpired,
     "consumption.reversed": ConsumptionReversed,
+    "event.reversed": EventReversed,
     "purchase.voided": PurchaseVoided,
     "credits.refunded": CreditsRefunded,
     "block.expiry_changed": BlockExpiryChanged,
@@ -527,3 +539,6 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
 
 LEDGER_WIDE: Final = frozenset({"payout.settled", "processor.adjusted", "breakage.estimated", "exchange_rate.set"})
 """Events of the ledger as a whole: they have no customer."""
+
+SUBJECT_OPTIONAL: Final = frozenset({"event.reversed"})
+"""Events that have the customer of another event, or none if that one is of the ledger as a whole."""

@@ -20,7 +20,7 @@ from typing_extensions import TypeVar
 
 from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, SUBJECT_OPTIONAL
 from subledger.events.fields import THIS_FIELD, EventData, Identifier, Time
 from subledger.events.meanings import EXAMPLES
 from subledger.events.own_data import OWN_FORMS, RESERVED_TYPES
@@ -114,7 +114,7 @@ def read_event(value: object) -> Event:
             raise InvalidValue(
                 f"{envelope.type} is of the ledger as a whole", field="subject", expected="absent, or -", found=subject
             )
-    elif subject is None:
+    elif subject is None and envelope.type not in SUBJECT_OPTIONAL:
         raise errors.MissingField(
             f"{envelope.type} needs the customer as its subject", field="subject", expected="a customer id"
         )

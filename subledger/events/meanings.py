@@ -31,8 +31,8 @@ FIELDS: Final[dict[str, str]] = {
     "dispute_id": "the processor's id of the dispute",
     "due_at": "the moment at which the price is due; absent: at once. Receivables age from it",
     "escheat_class": "the class of unclaimed property that the remainder becomes at expiry, instead of breakage",
-    "event_id": "the id of the usage event that is reversed",
-    "event_source": "the source of that usage; absent: the source of this event",
+    "event_id": "the id of the event that is reversed",
+    "event_source": "the source of that event; absent: the source of this event",
     "evidence": "the study behind the estimate",
     "expected_breakage": "the amount that is expected to expire, over the life of the pool",
     "expected_breakage_rate": "the part of what is issued that is expected to expire",
@@ -129,6 +129,7 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
         "unknown_original", "not_reversible", "reversal_exceeds_original", "overage_settled", "conceded",
         "exchange_rate_missing",
     ),
+    "event.reversed": ("unknown_original", "not_reversible", "already_reversed", "changed_since"),
     "purchase.voided": (*_BLOCK, *_LIVE, "insufficient_credits", "exchange_rate_missing"),
     "credits.refunded": (
         *_BLOCK, "not_a_purchase", "wrong_currency", "too_many_decimals", "exceeds_value", *_LIVE,

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from subledger.billing_documents import BillingDocument, Dispute, DocumentPart, Payment
-from subledger.events.data import ConsumptionReversed
+from subledger.events.data import ConsumptionReversed, EventReversed
 from subledger.events.envelope import Event
 from subledger.events.fields import EventData
 from subledger.wallet import Decision
@@ -59,7 +59,9 @@ _OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
-    """The references of some events. ``reversed`` has the keys of the usage that they reverse."""
+    """The references of some events. ``reversed`` has the keys of the usage that they reverse, ``undone`` those of the
+    events that they undo.
+    """
 
     keys: set[tuple[str, str]] = set()
     customers: set[str] = set()
@@ -67,6 +69,7 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     documents: set[DocumentKey] = set()
     invoices: set[str] = set()
     reversed: set[tuple[str, str]] = set()
+    undone: set[tuple[str, str]] = set()
 
 
 def references_of(events: Iterable[Event]) -> References:
@@ -77,6 +80,8 @@ def references_of(events: Iterable[Event]) -> References:
         if event.customer is not None:
             found.customers.add(event.customer)
         data = event.data
+        if isinstance(data, EventReversed):
+            found.undone.add((data.event_source or event.source, data.event_id))
         for kind, field in _reference_fields(data.__class__, event.type):
             value: str | None = getattr(data, field)
             if value is None:

@@ -376,10 +376,12 @@ class Histories:
         )  # fmt: skip
 
     def _event_reversed(self) -> Event | None:
-        steps = [s for s in self.model.log if s.answer == "recorded" and s.event["type"] not in USAGE and not s.undone]
-        if not steps:
+        """The latest fact: an older one the model takes back if all that came later could have been without it, and the
+        product if nothing that it had changed was changed again."""
+        steps = [s for s in self.model.log if s.answer == "recorded"]
+        if not steps or steps[-1].event["type"] in USAGE or steps[-1].undone:
             return None
-        undone = (steps[-1] if self.dice.random() < 0.5 else self.dice.choice(steps)).event
+        undone = steps[-1].event
         return self._event("event.reversed", undone.get("subject"), event_id=undone["id"], reason="a mistake")
 
     def _close(self) -> Event | None:

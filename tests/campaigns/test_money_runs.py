@@ -13,9 +13,6 @@ from tests.campaigns.money_histories import WEIGHTS
 
 pytestmark = pytest.mark.campaign
 
-NOT_YET = frozenset({"event.reversed"})
-"""Types whose rules the product does not have yet, as the model has: events that are taken back. ``make money`` shows
-how they differ."""
 
 BY_BLOCK = frozenset({
     "dispute.opened", "dispute.won", "dispute.lost", "escheat.reclaimed", "escheat.remitted", "credit_memo.issued",
@@ -26,8 +23,8 @@ to the product a dispute, a memo, a reclaimed amount or a payment for one block 
 payment can be paid back of any of it."""
 
 RUNS = {
-    "without transfers": frozenset(WEIGHTS) - NOT_YET - {"credits.transferred"},
-    "with transfers": frozenset(WEIGHTS) - NOT_YET - BY_BLOCK,
+    "without transfers": frozenset(WEIGHTS) - {"credits.transferred"},
+    "with transfers": frozenset(WEIGHTS) - BY_BLOCK,
 }
 
 

@@ -168,6 +168,8 @@ FORMS: Final[tuple[Form, ...]] = (
      lambda w: {**_of("credits", "product", "reservation_id")(w), "expires_at": _moment(w["until"])}),
     ("{day} {who} releases {reservation_id}", "reservation.released", _of("reservation_id")),
     ("{day} {who} takes back {credits} of {used}", "consumption.reversed", _taken_back),
+    ("{day} {event_id} of {who} is undone", "event.reversed", lambda w: {"event_id": w["event_id"], "reason": "wrong"}),
+    ("{day} {event_id} is undone", "event.reversed", lambda w: {"event_id": w["event_id"], "reason": "wrong"}),
     ("{day} {who} cancels[ {credits} of] {block_id}", "purchase.voided",
      lambda w: {**_of("block_id", "credits")(w), "reason": "cancelled"}),
     ("{day} {who} gives back[ {credits} of] {block_id}[ for {amount}[ {currency}]]", "credits.refunded",

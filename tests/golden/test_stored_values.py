@@ -28,6 +28,7 @@ from subledger.billing_documents import (
 from subledger.blocks import Block, Segment
 from subledger.books import Rates
 from subledger.pools import Anchor, Cohort, Estimate, Pool
+from subledger.restored import Restored, RestoredEstimate, RestoredRate
 from subledger.store.writing.log import decision_text
 from subledger.store.writing.rows import (
     StoredWallet,
@@ -77,6 +78,9 @@ STORED: Final = (
     Anchor,
     Estimate,
     Rates,
+    Restored,
+    RestoredRate,
+    RestoredEstimate,
 )
 
 

@@ -96,8 +96,14 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "reservation_differs": ("", "Send the unit and product of the reservation, or leave out `reservation_id`."),
     "too_many_reservations": ("", "Settle or release open reservations, or let them expire sooner."),
     "not_yet_expired": ("", "Leave expiries to `subledger expire`, `close` or `worker`."),
-    "unknown_original": ("", "Record the usage first. Add `event_source` if it came from another source."),
-    "not_reversible": ("", "Use `purchase.voided` or `credits.refunded` for a sale: only usage is reversed."),
+    "unknown_original": ("", "Record that event first. Add `event_source` if it came from another source."),
+    "not_reversible": (
+        "",
+        "Use `consumption.reversed` for usage, `block.expiry_changed` for an expiry, `event.reversed` for any other "
+        "event of this customer.",
+    ),
+    "already_reversed": ("", "Leave it as it is: `reversed_by` names the event that undid it."),
+    "changed_since": ("", "Take back the event in `changed_by` first; then send the event again."),
     "reversal_exceeds_original": ("", "Leave out `credits`: then everything that remains is reversed."),
     "overage_settled": ("", "Use `credit_memo.issued`."),
     "conceded": ("", "Leave it as it is: `conceded_by` names what compensated this value already."),

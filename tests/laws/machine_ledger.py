@@ -1,11 +1,13 @@
 """The machine's rules about the ledger as a whole: policies, mappings, settings, customers' attributes, journals.
 
-None of them moves the books: the model says of events what it says without them.
+None of them moves the books, but undoing: the model says of events what it says without them.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -21,7 +23,8 @@ from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from tests.charts import another_chart
 from tests.laws.machine_checks import Checks
-from tests.laws.machine_state import CUSTOMERS
+from tests.laws.machine_state import CUSTOMERS, NOBODY, PICKS, RARELY, START, TOGETHER
+from tests.laws.model import WAYS_OF_THEIR_OWN
 from tests.store.tampering import past_triggers
 
 PERIODS = st.sampled_from(("2026-01", "2026-01", "2026-02", "2026-03")).map(Period.parse)
@@ -39,6 +42,33 @@ CHARTS = {
 
 
 class LedgerRules(Checks):
+    @rule(pick=PICKS, stranger=RARELY, together=TOGETHER)
+    def undo(self, pick: int, stranger: bool, together: bool) -> None:
+        """The latest event, at its own moment; now and then one that is not undone, or there was none."""
+        self.flush()
+        known = {event["id"]: event for event, _ in self.sent}
+        latest = known.get(self.model.latest[0]) if self.model.latest is not None else None
+        others = [event for name, event in known.items() if self.is_not_undone(name)]
+        event = others[pick % len(others)] if others and pick % 3 == 2 else latest
+        if event is None or self.divides_a_pool(event):
+            return
+        name = "nothing" if pick == NOBODY else event["id"]
+        day = (datetime.fromisoformat(event["time"]) - START).days
+        customer = "carol" if stranger else event.get("subject")
+        self.send("event.reversed", customer, day, together, event_id=name, reason="r")
+
+    def is_not_undone(self, name: str) -> bool:
+        """It is usage or took something back, or was undone itself."""
+        type, _ = self.model.types[name]
+        return name in self.model.undone or type in WAYS_OF_THEIR_OWN
+
+    def divides_a_pool(self, event: dict[str, Any]) -> bool:
+        """The first estimate of a pool divides it into cohorts for good."""
+        if event["type"] != "breakage.estimated" or self.model.latest is None:
+            return False
+        pool = self.model.latest[1]["pools"].get(event["data"]["pool"])
+        return pool is None or pool.grouping is None
+
     @rule(name=st.sampled_from(SHIPPED_POLICIES))
     def adopt_a_policy(self, name: str) -> None:
         self.flush()

@@ -34,12 +34,20 @@ from tests.laws.model_reservations import Reservations
 __all__ = ["Model", "Refusal"]
 
 
+WAYS_OF_THEIR_OWN = (
+    "credits.consumed", "consumption.reversed", "event.reversed", "credits.reserved", "reservation.released",
+)  # fmt: skip
+"""Events that are not undone: another event takes them back, or none."""
+
+
 class Model(Ending, Money, Pools, Reservations):
     """The whole ledger: one functional currency with two decimals, one time zone."""
 
     def apply(self, event: dict[str, Any]) -> None:
         """Raises Refusal; then nothing has changed."""
+        latest, self.latest = self.latest, None
         before = copy.deepcopy(self.__dict__)
+        self.latest = latest
         moment = datetime.fromisoformat(event["time"])
         self.event_id, self.customer, self.day = event["id"], event.get("subject", ""), self.effective(moment)
         self.order += 1
@@ -48,9 +56,34 @@ class Model(Ending, Money, Pools, Reservations):
             getattr(self, event["type"].replace(".", "_"))(moment, event["data"])
             self.follow_pools()
         except Refusal:
-            self.__dict__ = before
+            self.__dict__ = {**before, "latest": latest}
             raise
         self.recorded.add(self.event_id)
+        self.types[self.event_id] = (event["type"], self.customer)
+        self.latest = (self.event_id, before)
+
+    # --- undoing --------------------------------------------------------------------------------------------
+
+    def event_reversed(self, moment: datetime, data: dict[str, Any]) -> None:  # noqa: ARG002 - one shape for all
+        """Everything is as before the latest event, but for names: that of its block is taken."""
+        name = data["event_id"]
+        self.allow(name in self.types, "unknown_original")
+        type, customer = self.types[name]
+        self.allow(customer == self.customer, "not_reversible")
+        self.allow(type not in WAYS_OF_THEIR_OWN, "not_reversible")
+        self.allow(name not in self.undone, "already_reversed")
+        assert self.latest is not None
+        latest, before = self.latest
+        assert latest == name
+        made = {name: block for name, block in self.blocks.items() if name not in before["blocks"]}
+        for block in made.values():
+            block.gains, block.lost, block.segments = NOTHING, {}, []
+            block.tax = block.taxed = block.owed = block.redeemed_tax = 0
+            block.origin, block.undone = None, True
+        stays = ("recorded", "types", "undone", "order", "event_id", "customer", "day", "moment")
+        self.__dict__ |= {name: value for name, value in before.items() if name not in stays}
+        self.blocks |= made
+        self.undone = {*self.undone, name}
 
     # --- purchases and grants -------------------------------------------------------------------------------
 

@@ -112,6 +112,7 @@ class Block:
     """The block that was bought, if this one was made by a transfer."""
     handed: list[Block] = field(default_factory=list, repr=False, compare=False)
     sold_with_tax: bool = False
+    undone: bool = False
     segments: list[Segment] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -48,6 +48,7 @@ class Money(Positions):
             return []
         name = data["invoice_id"]
         blocks = [b for b in self.blocks.values() if b.customer == self.customer and b.invoice == name]
+        blocks = [block for block in blocks if not block.undone]
         found: list[Receivable] = [(block, None) for block in sorted(blocks, key=lambda block: block.order)]
         invoice = self.invoices.get(name)
         if invoice is not None and invoice.customer == self.customer:

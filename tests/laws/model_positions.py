@@ -63,6 +63,9 @@ class Positions:
         self.customer = ""
         self.day = date.min
         self.recorded: set[str] = set()
+        self.types: dict[str, tuple[str, str]] = {}
+        self.undone: set[str] = set()
+        self.latest: tuple[str, dict[str, Any]] | None = None
 
     # --- references -----------------------------------------------------------------------------------------
 
@@ -72,6 +75,8 @@ class Positions:
             raise Refusal("unknown_block")
         if block.customer != self.customer:
             raise Refusal("block_of_another_customer")
+        if block.undone:
+            raise Refusal("unknown_block")
         return block
 
     def paid(self, name: str) -> Block:

@@ -99,7 +99,9 @@ class Followed:
             if begun is not None:  # the rate of its pool is older than the days that are told apart
                 self.estimates[cohort.pool, cohort.cohort][date.min] = plain(begun)
             for of_day in cohort.days:
-                if of_day.estimate is not None:
+                if of_day.estimate is None and step.decision.restored_estimate is not None:
+                    self.estimates[cohort.pool, cohort.cohort].pop(of_day.on, None)
+                elif of_day.estimate is not None:
                     self.estimates[cohort.pool, cohort.cohort][of_day.on] = plain(of_day.estimate)
 
     def months_of(self, key: tuple[str, str]) -> list[tuple[str, str]]:
@@ -135,7 +137,7 @@ def test_a_cohorts_figures_are_the_sums_of_its_entries_and_its_breakage_is_on_th
         if step.event.type == "period.reopened":
             is_exact = is_exact and Period.parse(step.event.data.period).first_day > closed - MAY_BE_REOPENED
         pooled = any(movement.pool for movement in step.decision.movements)
-        if not pooled and step.event.type != "breakage.estimated":
+        if not pooled and step.event.type != "breakage.estimated" and step.decision.restored_estimate is None:
             continue
         followed.take(step)
         for held in step.books.pools.all_cohorts():
@@ -297,6 +299,16 @@ def test_the_rates_in_the_books_are_those_that_were_set(ledger: Walk) -> None:
         if step.event.type == "exchange_rate.set":
             day = step.event.occurred_at.astimezone(step.before.zone).date()
             known[step.event.data.base, day] = step.event.data.rate
+        undone = ledger.undone_by(step)
+        if undone is not None and undone.event.type == "exchange_rate.set":
+            restored = step.decision.restored_rate
+            assert restored is not None
+            rates_before = ledger.steps[undone.position - 2].books.rates
+            before = rates_before.get(restored.currency, Rates())
+            assert restored.rate == (before.on(restored.day) if before.day_of(restored.day) == restored.day else None)
+            known.pop((restored.currency, restored.day))
+            if restored.rate is not None:
+                known[restored.currency, restored.day] = restored.rate
         for currency, rates in step.books.rates.items():
             assert {(currency, day): rate for day, rate in zip(rates.days, rates.rates, strict=True)} == {
                 key: rate for key, rate in known.items() if key[0] == currency

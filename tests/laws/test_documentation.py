@@ -64,6 +64,8 @@ def roles_of_currency_kinds() -> str:
 
 def event_cells(type: str) -> list[str]:
     """The first two cells of an event's row; a kind per role is told once."""
+    if type == "event.reversed":
+        return [type, "the mirror of what the event had posted"]
     posted = [kind for kind in POSTS[type] if kind not in (*REMEASUREMENTS, *SETTLEMENTS)]
     posted += [f"{family}…" for family in FAMILIES if f"{family}cash" in POSTS[type]]
     return [type, " · ".join(posted) or "none"]

@@ -89,6 +89,8 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             buy("A", credits="10", expires_at="2026-12-31T00:00:00Z", invoice_id="I1"),
             buy("B", credits="5", unit="token"),
             buy("X", credits="1", unit="other", expires_at="2026-11-20T00:00:00Z"),
+            event("undone", "credits.granted", block_id="undone", credits="1", unit="undone", reason="promotional"),
+            event("undoing", "event.reversed", event_id="undone", reason="r"),
             event("u3", "credits.consumed", credits="1", unit="other"),
             event("u1", "credits.consumed", credits="4"),
             event("u2", "credits.consumed", credits="5", unit="token"),
@@ -141,7 +143,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
             event("r3", "reservation.released", reservation_id="R2"),
         ],
     )
-    assert [outcome.status for outcome in outcomes] == ["recorded"] * 28
+    assert [outcome.status for outcome in outcomes] == ["recorded"] * 30
     return ledger
 
 
@@ -232,6 +234,9 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     (errors.UnknownOriginal, reverse("u1", event_source="elsewhere"), "data.event_id"),
     (errors.NotReversible, reverse("buy-A"), "data.event_id"),
     (errors.NotReversible, reverse("u1", customer="bob"), "data.event_id"),
+    (errors.NotReversible, event("x", "event.reversed", event_id="u1", reason="r"), "data.event_id"),
+    (errors.ChangedSince, event("x", "event.reversed", event_id="buy-A", reason="r"), "data.event_id"),
+    (errors.AlreadyReversed, event("x", "event.reversed", event_id="undone", reason="r"), "data.event_id"),
     (errors.ReversalExceedsOriginal, reverse("u1", credits="4.000000001"), "data.credits"),
     (errors.OverageSettled, reverse("o1"), "data.credits"),
     (errors.Conceded, reverse("u4"), "data.event_id"),

@@ -77,6 +77,7 @@ DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "reservation.released": data_of({"reservation_id": IDS}),
     "credits.expired": data_of({"block_id": IDS}),
     "consumption.reversed": data_of({"event_id": IDS, "reason": REASONS}, event_source=IDS, credits=CREDITS),
+    "event.reversed": data_of({"event_id": IDS, "reason": REASONS}, event_source=IDS),
     "purchase.voided": data_of({"block_id": IDS, "reason": REASONS}),
     "block.expiry_changed": data_of({"block_id": IDS, "expires_at": st.one_of(st.none(), TIMES), "reason": REASONS}),
     "payment.received": data_of(

@@ -86,7 +86,9 @@ def test_no_entry_is_dated_before_its_cause(ledger: Walk) -> None:
             assert movement.accounting_date >= (day - timedelta(days=1) if lapses else day)
             if entry.block_id is not None:
                 first = opened.setdefault(entry.block_id, entry.accounting_date)
-                bank = step.event.type in ("payment.refunded", "dispute.opened", "dispute.won", "dispute.lost")
+                bank = step.event.type in (
+                    "payment.refunded", "dispute.opened", "dispute.won", "dispute.lost", "event.reversed",
+                )  # fmt: skip
                 # Cash is dated as the bank dates it, and remeasured at each month's end from then on.
                 is_cash = entry.kind.startswith("fx_") or (bank and KIND_BY_NAME[entry.kind].column is None)
                 assert entry.accounting_date >= first or is_cash
@@ -94,13 +96,23 @@ def test_no_entry_is_dated_before_its_cause(ledger: Walk) -> None:
 
 @for_every_walk
 def test_no_breakage_is_dated_before_the_credits_could_no_longer_be_used(ledger: Walk) -> None:
-    """Nor before the change of the expiry, or the end of the dispute, by which they lapsed."""
+    """Nor before the change of the expiry, or the end of the dispute, by which they lapsed; undone, they did not."""
     freed: dict[str, date] = {}
     disputed: dict[str, set[str]] = {}
+    past: list[dict[str, date]] = []
     for step in ledger.steps:
+        past.append(dict(freed))
+        undone = ledger.undone_by(step)
+        for movement in undone.decision.movements if undone is not None else ():
+            freed.pop(movement.block_id or "", None)
+            if (before := past[undone.position - 1 if undone else 0].get(movement.block_id or "")) is not None:
+                freed[movement.block_id or ""] = before
+        days = {} if undone is None else {m.block_id: m.accounting_date for m in undone.decision.movements}
         for movement in step.decision.movements:
             block_id = movement.block_id or ""
-            if movement.kind in ("dispute_opened", "dispute_opened_cash") and block_id:
+            if undone is not None and movement.accounting_date == days.get(movement.block_id):
+                continue
+            if movement.kind in ("dispute_opened", "dispute_opened_cash") and block_id and undone is None:
                 disputed.setdefault(step.event.data.dispute_id, set()).add(block_id)
             if movement.kind == "expiry_changed":
                 freed[block_id] = max(freed.get(block_id, movement.accounting_date), movement.accounting_date)
@@ -127,6 +139,10 @@ def test_a_block_remembers_when_it_was_opened_and_last_broke(ledger: Walk) -> No
             opened.setdefault(movement.block_id, movement.accounting_date)
             if movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0:
                 broken[movement.block_id].append(movement.accounting_date)
+        undone = ledger.undone_by(step)
+        for movement in undone.decision.movements if undone is not None else ():
+            if movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0:
+                broken[movement.block_id or ""].remove(movement.accounting_date)
         for block in blocks_of(step):
             assert block.opened_on == opened[block.block_id] <= block.losses_from
             assert (block.last_breakage_date is None) == (not broken[block.block_id])
@@ -137,8 +153,14 @@ def test_a_block_remembers_when_it_was_opened_and_last_broke(ledger: Walk) -> No
 @for_every_walk
 def test_a_block_is_expired_from_its_breakage_until_its_expiry_is_moved(ledger: Walk) -> None:
     expired: set[str] = set()
+    past: list[set[str]] = []
     for step in ledger.steps:
-        for movement in step.decision.movements:
+        past.append(set(expired))
+        undone = ledger.undone_by(step)
+        if undone is not None:
+            touched = {movement.block_id or "" for movement in step.decision.movements}
+            expired = (expired - touched) | (past[undone.position - 1] & touched)
+        for movement in step.decision.movements if undone is None else ():
             broken = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
             if broken and step.event.type == "consumption.reversed":
                 [block] = [block for block in blocks_of(step) if block.block_id == movement.block_id]
@@ -288,13 +310,14 @@ def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: W
     applied: Counter[tuple[str, str | None, str | None]] = Counter()
     disputes: dict[str, str] = {}
     for step in ledger.steps:
-        name = getattr(step.event.data, "payment_id", None)
-        if name is not None and step.event.type == "dispute.opened":
-            disputes[step.event.data.dispute_id] = name
+        event = (ledger.undone_by(step) or step).event
+        name = getattr(event.data, "payment_id", None)
+        if name is not None and event.type == "dispute.opened":
+            disputes[event.data.dispute_id] = name
         for movement in step.decision.movements:
             if movement.kind == "dispute_lost_balance":
-                received[disputes[step.event.data.dispute_id]] -= movement.amount_minor
-        if name is None or not step.event.type.startswith("payment."):
+                received[disputes[event.data.dispute_id]] -= movement.amount_minor
+        if name is None or not event.type.startswith("payment."):
             continue
         for movement in step.decision.movements:
             match movement.kind:

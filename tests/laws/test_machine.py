@@ -91,6 +91,7 @@ class Machine(BlockRules, MoneyRules):
     @rule(day=st.integers(0, 110))
     def expire(self, day: int) -> None:
         self.flush()
+        self.model.latest = None
         swept = sweep(self.service.recorder, self.ledger, moment(day))
         assert swept == self.model.sweep(moment(day))
         self.position += swept
@@ -99,7 +100,7 @@ class Machine(BlockRules, MoneyRules):
     @rule(month=st.sampled_from(MONTHS))
     def close(self, month: str) -> None:
         self.flush()
-        period = Period.parse(month)
+        period, self.model.latest = Period.parse(month), None
         entries = self.sql("SELECT min(accounting_date) FROM entries WHERE ledger = %s", self.ledger)[0][0]
         if self.model.closed is not None:
             allowed = period.first_day == self.model.closed + timedelta(days=1)
@@ -150,6 +151,7 @@ class Machine(BlockRules, MoneyRules):
         self.flush()
         period = Period.parse(month)
         allowed = self.model.closed is not None and period.last_day <= self.model.closed
+        self.model.latest = None
         try:
             reopen_period(self.service.recorder, self.ledger, period, "r")
         except PeriodNotClosed:

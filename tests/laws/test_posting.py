@@ -258,7 +258,7 @@ def test_what_was_drawn_last_comes_back_first_at_the_money_that_was_stored(ledge
             draws = [m for m in step.decision.movements if m.kind in ("consumption", "overage")]
             drawn[step.position] = [m for m in draws if m.credits]  # others correct draws of a repriced block
         original = step.decision.original_position
-        if original is None:
+        if original is None or step.event.type == "event.reversed":
             continue
         for movement in step.decision.movements:
             if movement.kind not in ("consumption", "overage") or not movement.credits:

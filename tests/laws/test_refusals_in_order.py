@@ -21,7 +21,8 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     frozenset({
         "block_exists", "unknown_block", "block_of_another_customer", "not_a_purchase", "unknown_invoice",
         "unknown_payment", "unknown_dispute", "document_exists", "dispute_decided", "unknown_original",
-        "not_reversible", "unknown_cohort", "cohorts_fixed", "missing_field", "unknown_field", "unknown_reservation",
+        "not_reversible", "already_reversed",
+        "unknown_cohort", "cohorts_fixed", "missing_field", "unknown_field", "unknown_reservation",
         "reservation_ended", "reservation_differs",
     }),
     frozenset({"wrong_currency"}),
@@ -31,7 +32,7 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     }),
     frozenset({
         "no_credits_left", "block_disputed", "insufficient_credits", "overage_price_missing",
-        "reversal_exceeds_original", "overage_settled", "conceded", "too_many_reservations",
+        "reversal_exceeds_original", "overage_settled", "conceded", "changed_since", "too_many_reservations",
     }),
     frozenset({"exchange_rate_missing"}),
 )  # fmt: skip
@@ -85,6 +86,11 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
         {"event_id": "used", "reason": "r"},
         ((REFERENCES, {"event_id": "unknown"}), (REFERENCES, {"event_id": "e1"}), (CREDITS, {"credits": "99"}),
          (CREDITS, {"event_id": "settled"})),
+    ),
+    "event.reversed": (
+        {"event_id": "meant", "reason": "r"},
+        (*((REFERENCES, {"event_id": name}) for name in ("unknown", "used", "undone")),
+         (CREDITS, {"event_id": "changed"})),
     ),
     "purchase.voided": ({"block_id": "B", "reason": "r"}, (_UNKNOWN, *_EMPTY, (CREDITS, {"credits": "99"}))),
     "credits.refunded": (
@@ -219,6 +225,11 @@ def books() -> Case:
         until = {"expires_at": on(20).isoformat()}
         case.does("credits.reserved", 6, reservation_id=reservation_id, credits="1", unit="pooled", **until)
     case.does("reservation.released", 6, reservation_id="S")
+    for event_id in ("changed", "meant", "undone"):
+        grant = {"block_id": event_id, "credits": "4", "unit": "granted", "reason": "promotional"}
+        assert case.send(event_id, "credits.granted", "ann", on(5), **grant)
+    case.does("event.reversed", 5, event_id="undone", reason="r")
+    case.does("purchase.voided", 5, block_id="changed", reason="r")
     case.buys("E", unit="gone")
     case.does("payment.received", 6, amount="10.00", currency="USD", block_id="E")
     case.does("credits.escheated", 6, block_id="E")

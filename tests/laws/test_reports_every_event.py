@@ -43,7 +43,7 @@ WEIGHTS = {
     "processor.adjusted": 2,
     "payment.refunded": 3, "dispute.opened": 8, "dispute.won": 5, "dispute.lost": 5, "receivable.written_off": 2,
     "credit_memo.issued": 2, "overage.billed": 2, "breakage.estimated": 2, "credits.escheated": 6,
-    "escheat.reclaimed": 5, "escheat.remitted": 6,
+    "escheat.reclaimed": 5, "escheat.remitted": 6, "event.reversed": 4,
 }  # fmt: skip
 
 
@@ -294,6 +294,7 @@ class _World:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.blocks: list[tuple[str, str, str]] = []
         self.uses: list[tuple[str, str]] = []
+        self.sent: list[tuple[str | None, str]] = []
         self.payments: list[tuple[str, str, str]] = []
         self.disputes: list[tuple[str, str]] = []
         self.paid: list[tuple[str, str, str]] = []
@@ -325,6 +326,8 @@ class _World:
         sent = self._sent(type, customer, moment, **data)
         if type == "credits.consumed":
             self.uses.append((customer, sent["id"]))
+        else:
+            self.sent.append((customer, sent["id"]))
         return sent
 
     def _amount(self, most: int = 20_000) -> str:
@@ -406,6 +409,10 @@ class _World:
     def _consumption_reversed(self) -> Any:
         customer, use = self.chance.choice(self.uses[-30:]) if self.uses else ("ann", "none")
         return customer, {"event_id": use, "credits": self._maybe("3", 0.4), "reason": "r"}
+
+    def _event_reversed(self) -> Any:
+        customer, event_id = self.chance.choice(self.sent[-8:]) if self.sent else ("ann", "none")
+        return customer, {"event_id": event_id, "reason": "r"}
 
     def _purchase_voided(self) -> Any:
         customer, block, _ = self._block()

@@ -16,7 +16,7 @@ from typing import Any
 from subledger.billing_documents import Standing, subaccount_of
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
-from subledger.deciding.context import Context, First, Original
+from subledger.deciding.context import Around, Context, First, Original, OtherRate
 from subledger.deciding.currencies import StandingKey
 from subledger.deciding.decide import decide
 from subledger.errors import InvalidInput, Refused
@@ -143,10 +143,10 @@ class Walk:
 
     def context(self, event: Event) -> Context:
         original = None
-        if event.type == "consumption.reversed":
+        if event.type in ("consumption.reversed", "event.reversed"):
             for step in self.steps:
                 if step.event.event_id == event.data.event_id:
-                    original = Original(position=step.position, event=step.event, decision=step.decision)
+                    original = self.original(step)
         standing: dict[StandingKey, Standing] = {}
         if event.type == "balances.remeasured":
             standing = self.standing(Period.parse(event.data.period).last_day).get(event.customer, {})
@@ -154,17 +154,69 @@ class Walk:
             state=self.state,
             owners=self.owners,
             document_owners={
-                (d.document_kind, d.document_id): w.customer for w in self.wallets.values() for d in w.documents
+                (d.document_kind, d.document_id): w.customer
+                for w in self.wallets.values()
+                for d in w.documents
+                if not d.undone
             },
             first={
                 key: First(step.position, step.event.source, step.event.event_id)
                 for step in reversed(self.steps)
+                if step.position not in self.undone
                 if (key := once_key(step.event.type, step.event.data)) is not None
             },
             original=original,
             books=self.books,
             standings=standing,
             wallet_of=self.wallet,
+        )
+
+    @property
+    def undone(self) -> dict[int, First]:
+        """The positions of events that were undone, with the events that undid them."""
+        return {
+            step.decision.original_position: First(step.position, step.event.source, step.event.event_id)
+            for step in self.steps
+            if step.event.type == "event.reversed" and step.decision.original_position is not None
+        }
+
+    def undone_by(self, step: Step) -> Step | None:
+        """The step that a step undoes; None if it undoes none."""
+        position = step.decision.original_position
+        return None if step.event.type != "event.reversed" or position is None else self.steps[position - 1]
+
+    def original(self, step: Step) -> Original:
+        """A recorded event with what undoing it needs."""
+        before = self.steps[step.position - 2].wallets if step.position > 1 else {}
+        rates: list[OtherRate] = []
+        estimates: list[Step] = []
+        undone = self.undone
+        for other in self.steps:
+            by = First(other.position, other.event.source, other.event.event_id)
+            if other.event.type != step.event.type:
+                continue
+            if step.event.type == "exchange_rate.set" and other is not step and other.position not in undone:
+                days = {each.before.effective_date_of(each.event) for each in (step, other)}
+                if other.event.data.base == step.event.data.base and len(days) == 1:
+                    rates.append(OtherRate(by, other.event.data.rate))
+            if step.event.type == "breakage.estimated" and other.event.data.pool == step.event.data.pool:
+                estimates.append(other)
+        return Original(
+            position=step.position,
+            event=step.event,
+            decision=step.decision,
+            around={
+                customer: Around(before.get(customer) or Wallet(customer=customer), step.wallets[customer])
+                for customer in customers_of(step.event, step.decision)
+            },
+            undone_by=undone.get(step.position),
+            rates=tuple(rates),
+            version=sum(other.position <= step.position for other in estimates),
+            estimates_after=tuple(
+                First(other.position, other.event.source, other.event.event_id)
+                for other in estimates
+                if other.position > step.position and other.position not in undone
+            ),
         )
 
     def standing(self, on: date) -> dict[str | None, dict[StandingKey, Standing]]:

@@ -466,6 +466,13 @@ class _Walker:
                 due_at=self.later(self.pick) if self.has(2) else ...,
             )
 
+    def undo(self) -> None:
+        """Mostly a late event, of which nothing else knows yet."""
+        steps = [step for step in self.walk.steps if step.event.type not in ("credits.consumed", "policy.adopted")]
+        step = self.one(steps[::-1][: 3 if self.has(1) else None])
+        if step is not None and step.before.zone == self.walk.state.zone:  # the zone of a real ledger never changes
+            self.send("event.reversed", step.event.customer, event_id=step.event.event_id, reason="r")
+
     # --- the ledger itself ------------------------------------------------------------------------------------
 
     def estimate(self) -> None:
@@ -553,7 +560,7 @@ WEIGHTS = {
     "buy": 6, "grant": 2, "use": 8, "reverse": 5, "expire": 3, "void": 1, "refund": 2, "extend": 2, "reprice": 2,
     "transfer": 2, "escheat": 1, "from_escheat": 2, "pay": 6, "apply": 2, "pay_back": 3, "pay_out": 1, "adjust": 1,
     "dispute": 3, "decide": 3, "write_off": 2, "memo": 3, "bill": 2, "estimate": 2, "rate": 3, "adopt": 1,
-    "settings": 1, "close": 2, "reopen": 1, "reserve": 3, "release": 1,
+    "settings": 1, "close": 2, "reopen": 1, "reserve": 3, "release": 1, "undo": 5,
 }  # fmt: skip
 _WHAT = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
 

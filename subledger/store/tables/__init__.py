@@ -40,6 +40,8 @@ from subledger.store.tables.log import MIRRORED as MIRRORED
 from subledger.store.tables.log import NO_USAGE as NO_USAGE
 from subledger.store.tables.log import NOT_DUE as NOT_DUE
 from subledger.store.tables.log import NOT_DUE_UNTIL as NOT_DUE_UNTIL
+from subledger.store.tables.log import UNDOES as UNDOES
+from subledger.store.tables.log import UNDONE_POSITION as UNDONE_POSITION
 from subledger.store.tables.log import WRITTEN as WRITTEN
 from subledger.store.tables.metadata import UNSEALED
 from subledger.store.tables.metadata import metadata as metadata

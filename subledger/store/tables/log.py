@@ -65,6 +65,10 @@ NOT_DUE_UNTIL: Final = (
 
 NOT_DUE: Final = f"type = 'credits.purchased' AND ({NOT_DUE_UNTIL}) IS NOT NULL"
 
+UNDONE_POSITION: Final = "decision::jsonb ->> 'original'::text"
+UNDOES: Final = "type = 'event.reversed'"
+"""The position that an event undoes, and the condition on events that undo another one."""
+
 NO_USAGE: Final = "type <> 'credits.consumed'"
 """The events whose effect may need a second person. An index and the statement that uses it must have this condition
 letter by letter. Usage is only in the indexes of its key and its position.
@@ -116,6 +120,7 @@ events = Table(
     Index("ix_events_customer", "ledger", "customer", "position", postgresql_where=text(NO_USAGE)),
     Index("ix_events_not_due", "ledger", text(f"({NOT_DUE_UNTIL})"), postgresql_where=text(NOT_DUE)),
     Index("ix_events_document", "ledger", "type", text(f"({DOCUMENT_ID})"), postgresql_where=text(DOCUMENT_TYPES)),
+    Index("ix_events_undone", "ledger", text(f"({UNDONE_POSITION})"), postgresql_where=text(UNDOES)),
     comment="The log. Append-only.",
     postgresql_with=FROZEN_AT_ONCE,
 )

@@ -1,4 +1,4 @@
-"""Details of refusals: why there were too few credits, and the event that recorded a document first.
+"""Details of refusals: why there were too few credits, the event that recorded a document first, or that came later.
 
 They are found only for refused events, and after the commit: while a ledger is locked every other writer waits, and a
 customer may have thousands of open blocks. A wallet is an immutable value, so the wallet of the decision can still be
@@ -19,12 +19,14 @@ import msgspec
 from subledger.blocks import Block
 from subledger.deciding.context import document_exists
 from subledger.deciding.shortfalls import UNKNOWN_CUSTOMER, Asking, Shortfall, insufficient, reserved_of, shortfalls_of
-from subledger.errors import DocumentExists, InsufficientCredits, SubledgerError
-from subledger.events.data import CreditsConsumed, CreditsReserved
+from subledger.deciding.undo import changed_since
+from subledger.errors import ChangedSince, DocumentExists, InsufficientCredits, SubledgerError
+from subledger.events.data import CreditsConsumed, CreditsReserved, EventReversed
 from subledger.events.envelope import Event, is_of
 from subledger.events.references import OnceKey, once_key
 from subledger.store.database import WriteConnection
 from subledger.store.writing.referenced_rows import find_first, find_lapsed
+from subledger.store.writing.undoing import find_later
 from subledger.wallet import Wallet
 
 MOST_LOOKS: Final = 100_000
@@ -73,10 +75,11 @@ class Refusals:
         self._most_looks = most_looks
         self._cases: dict[tuple[object, ...], _Case] = {}
         self._documents: list[tuple[SubledgerError, OnceKey]] = []
+        self._changed: list[tuple[ChangedSince, Event[EventReversed]]] = []
         self.looks = 0
 
     def __bool__(self) -> bool:
-        return bool(self._cases or self._documents)
+        return bool(self._cases or self._documents or self._changed)
 
     def add(
         self, error: SubledgerError, event: Event, wallet: Wallet, *, customer_known: bool, late: bool, position: int
@@ -96,6 +99,8 @@ class Refusals:
                     wallet=wallet, customer_known=customer_known, late=late, position=position, refused=[]
                 )
             case.refused.append((error, event))
+        elif isinstance(error, ChangedSince) and "changed_by" not in error.facts and is_of(event, EventReversed):
+            self._changed.append((error, event))
         elif isinstance(error, DocumentExists) and "first" not in error.facts:
             document = once_key(event.type, event.data)
             if document is not None:
@@ -114,4 +119,8 @@ class Refusals:
         for error, document in self._documents:
             if document in first:
                 found[id(error)] = document_exists(document, first[document])
+        for changed, undoing in self._changed:
+            later = find_later(connection, ledger, undoing, changed.facts)
+            if later is not None:
+                found[id(changed)] = changed_since(changed.found or "", *later)
         return found

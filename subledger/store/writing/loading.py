@@ -39,6 +39,7 @@ from subledger.store.writing.referenced_rows import (
     find_known_invoices,
 )
 from subledger.store.writing.standing import standing_at
+from subledger.store.writing.undoing import Undoing
 from subledger.store.writing.working_set import WorkingSet
 
 _ONCE_BY_THE_LOG = frozenset({"payout.settled", "payment.refunded", "processor.adjusted"})
@@ -115,6 +116,12 @@ def _load_references(
     """
     ledger = state.ledger
     documents, blocks = set(wanted.documents), set(wanted.blocks)
+    if wanted.undone:
+        working.undoing = _load_undone(connection, state, working, events, wanted)
+        memory.load_wallets(connection, working.undoing.customers)
+        undone_blocks, undone_documents = working.undoing.references
+        blocks |= undone_blocks
+        documents |= undone_documents
     for key in wanted.reversed:
         found = working.recorded.get(key)
         if isinstance(found, FoundEvent) and found.type == "credits.consumed":
@@ -133,6 +140,20 @@ def _load_references(
     found_blocks += _expired_blocks(connection, state, events)
     working.add_references(found_blocks, found_documents)
     _load_transferred(connection, memory, working, wanted, found_blocks)
+
+
+def _load_undone(
+    connection: WriteConnection, state: LedgerState, working: WorkingSet, events: Sequence[Event], wanted: References
+) -> Undoing:
+    """Reads the events that are undone, what happened to them since, and the wallets around them."""
+    for key in wanted.undone:
+        found = working.recorded.get(key)
+        if isinstance(found, FoundEvent):
+            working.originals[key] = found.original()
+    undoing = Undoing(state, {key: working.originals[key] for key in wanted.undone if key in working.originals})
+    data = [original.event.data for original in undoing.found.values()]
+    undoing.load(connection, [*data, *(event.data for event in events if event.key in wanted.undone)])
+    return undoing
 
 
 def _load_transferred(

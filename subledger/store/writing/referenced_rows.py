@@ -25,7 +25,7 @@ from subledger.events.references import DOCUMENTS, DocumentKey, OnceKey, Referen
 from subledger.store.columns import EVENTS, EventRow
 from subledger.store.database import WriteConnection
 from subledger.store.decision_text import decision_sql
-from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES, LAPSED
+from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES, LAPSED, UNDOES, UNDONE_POSITION
 from subledger.store.writing.arrays import TextArray
 from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, parts_sql
 from subledger.wallet import Wallet
@@ -34,8 +34,8 @@ EventKey = tuple[str, str]
 """The source and the id of an event."""
 
 FIND_EVENTS: Final = f"""
--- The events recorded under these ids of a source: duplicates, and usage that is reversed. Each needs one look into the
--- index; LIMIT prevents the planner from reading the whole log instead.
+-- The events recorded under these ids of a source: duplicates, and events that are reversed or undone. Each needs one
+-- look into the index; LIMIT prevents the planner from reading the whole log instead.
 SELECT {EVENTS.selected("e", decision=decision_sql("%s"))}
 FROM unnest(%b::text[]) AS wanted (event_id)
 CROSS JOIN LATERAL (
@@ -85,13 +85,17 @@ SELECT document_id FROM documents WHERE ledger = %s AND kind = 'invoice' AND doc
 FIND_FIRST: Final = f"""
 -- The events that recorded documents of these types and ids, the first one last. The condition and the expression are
 -- those of the index ix_events_document, an index of the log, so no other memory of recorded documents is needed.
--- OFFSET 0 limits the planner to one look into the index for each document, whatever its statistics are.
+-- OFFSET 0 limits the planner to one look into the index for each document, whatever its statistics are. An undone
+-- event has recorded nothing.
 SELECT wanted.type, e.processor, wanted.document_id, e.position, e.source, e.event_id
 FROM unnest(%b::text[], %b::text[]) AS wanted (type, document_id)
 CROSS JOIN LATERAL (
     SELECT data::jsonb ->> 'processor' AS processor, position, source, event_id FROM events
     WHERE ledger = %s AND type = wanted.type AND {DOCUMENT_TYPES} AND ({DOCUMENT_ID}) = wanted.document_id OFFSET 0
 ) e
+WHERE NOT EXISTS (
+    SELECT FROM events WHERE ledger = %s AND {UNDOES} AND ({UNDONE_POSITION}) = e.position::text
+)
 ORDER BY e.position DESC
 """
 
@@ -131,11 +135,11 @@ FindingEvents = list[psycopg.Cursor[tuple[Any, ...]]]
 
 
 def find_recorded(connection: WriteConnection, ledger: str, wanted: References) -> FindingEvents:
-    """Sends the queries for events under the keys of a batch, and for the usage it reverses: one query for each
-    source.
+    """Sends the queries for events under the keys of a batch, and for those that it reverses or undoes: one query for
+    each source.
     """
     by_source: dict[str, list[str]] = {}
-    for source, event_id in wanted.keys | wanted.reversed:
+    for source, event_id in wanted.keys | wanted.reversed | wanted.undone:
         by_source.setdefault(source, []).append(event_id)
     return [
         connection.execute(FIND_EVENTS, (ledger, TextArray(ids), ledger, source)) for source, ids in by_source.items()
@@ -204,7 +208,7 @@ def find_first(connection: WriteConnection, ledger: str, keys: Collection[OnceKe
     kinds = {type: kind for kind, type in types.items()}
     wanted = [(types[kind], document_id) for kind, _, document_id in keys]
     rows = connection.execute(
-        FIND_FIRST, (TextArray([type for type, _ in wanted]), TextArray([name for _, name in wanted]), ledger)
+        FIND_FIRST, (TextArray([type for type, _ in wanted]), TextArray([name for _, name in wanted]), ledger, ledger)
     )
     found: dict[OnceKey, First] = {}
     for type, processor, document_id, *first in rows:  # the first one is last, and so it stays in the result

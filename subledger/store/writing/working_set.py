@@ -13,13 +13,19 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from subledger.billing_documents import Overage, ReversedUsage, Standing
+from subledger.billing_documents import Dispute, Invoice, Overage, Payment, ReversedUsage, Standing
 from subledger.books import Books
-from subledger.deciding.context import Context, First, Original
+from subledger.deciding.context import Around, Context, First, Original
 from subledger.deciding.currencies import StandingKey
 from subledger.errors import present
 from subledger.event_effect import NO_EFFECT, EventEffect
-from subledger.events.data import ConsumptionReversed, CreditsGranted, CreditsPurchased, CreditsTransferred
+from subledger.events.data import (
+    ConsumptionReversed,
+    CreditsGranted,
+    CreditsPurchased,
+    CreditsTransferred,
+    EventReversed,
+)
 from subledger.events.envelope import Event
 from subledger.events.own_data import PeriodClosed, PeriodReopened
 from subledger.events.references import DocumentKey, OnceKey, once_key
@@ -30,7 +36,8 @@ from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.log import RecordedEvent
 from subledger.store.writing.memory import Changes, LedgerMemory
 from subledger.store.writing.referenced_rows import EventKey, FoundBlock, FoundDocument, FoundEvent
-from subledger.store.writing.rows import WalletRow, parameters_of, rows_of_books, rows_of_change
+from subledger.store.writing.rows import Rows, WalletRow, parameters_of, rows_of_books, rows_of_change
+from subledger.store.writing.undoing import Undoing
 from subledger.store.writing.write_behind import Unwritten, is_far_behind, writes_every_row
 from subledger.wallet import Wallet
 
@@ -61,12 +68,14 @@ class WorkingSet:
         # The rows to which its events refer, as far as they were found, and those that the batch itself adds.
         self.recorded: dict[EventKey, FoundEvent | RecordedEvent] = dict(recorded)
         self.originals: dict[EventKey, Original] = {}
+        self.undoing: Undoing | None = None
         self.requests: dict[EventKey, ApprovalRequest | Event] = {}
         self.first: dict[OnceKey, First] = {}
         self.known_documents: set[DocumentKey] = set()
         self.standings: dict[str | None, dict[StandingKey, Standing]] = {}
         self._block_owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
+        self._last_changed_by: dict[DocumentKey, str] = {}
         # The changes of the batch.
         self._customers: dict[str, CustomerInBatch] = {}
         self._effects: list[tuple[str | None, int, EventEffect]] = []
@@ -86,7 +95,8 @@ class WorkingSet:
                 finished.setdefault(found.customer, {})[found.block_id] = found
         theirs: dict[str, list[FoundDocument]] = {}
         for document in documents:
-            self._document_owners[document.key] = document.customer
+            if not (isinstance(document.document, Payment | Invoice | Dispute) and document.document.undone):
+                self._document_owners[document.key] = document.customer
             theirs.setdefault(document.customer, []).append(document)
         for customer in {*finished, *theirs}:
             if self.knows(customer):
@@ -136,8 +146,10 @@ class WorkingSet:
             return self._context_of_usage(state)
         original = None
         data = event.data
-        if isinstance(data, ConsumptionReversed):
+        if isinstance(data, ConsumptionReversed | EventReversed):
             original = self._original((data.event_source or event.source, data.event_id))
+        if isinstance(data, EventReversed) and original is not None and self.undoing is not None:
+            original = self.undoing.original(original.position, original.event, original.decision)
         return Context(
             state=state,
             owners=self._block_owners,
@@ -185,13 +197,20 @@ class WorkingSet:
         self.books = books
         usage = event.type == "credits.consumed"
         self._moves_closed_months |= isinstance(event.data, PeriodClosed | PeriodReopened)
+        if self.undoing is not None:
+            around = {customer: Around(self.wallet(customer), wallet) for customer, wallet in wallets.items()}
+            self.undoing.add(recorded, around)
         for customer, wallet in wallets.items():
             changed = self._customers.get(customer)
             if changed is None:
                 changed = self._customers[customer] = self._unchanged(customer)
             for _, document in wallet.documents.changes_since(changed.wallet.documents):
                 if document is not None:
-                    self._document_owners[(document.document_kind, document.document_id)] = customer
+                    key = (document.document_kind, document.document_id)
+                    self._last_changed_by[key] = customer
+                    self._document_owners[key] = customer
+                    if document.undone:
+                        del self._document_owners[key]
             changed.wallet = wallet
             changed.row_is_due |= not usage
             changed.events += 1
@@ -202,10 +221,20 @@ class WorkingSet:
         if once is not None:
             self.first[once] = First(position, event.source, event.event_id)
         data = event.data
+        if isinstance(data, EventReversed):
+            self._forget_document((data.event_source or event.source, data.event_id))
         if isinstance(data, CreditsPurchased | CreditsGranted):
             self._block_owners[data.block_id] = event.customer or ""
         elif isinstance(data, CreditsTransferred):
             self._block_owners[data.new_block_id] = data.to_customer
+
+    def _forget_document(self, undone: EventKey) -> None:
+        """The document of an undone event is not recorded any more, and may be recorded again."""
+        original = present(self._original(undone), "an event was undone that is not recorded")
+        once = once_key(original.event.type, original.event.data)
+        if once is not None and once in self.first and self.first[once].position == original.position:
+            del self.first[once]
+            self.known_documents.discard((once[0], once[2]))
 
     def _unchanged(self, customer: str) -> CustomerInBatch:
         known = self._memory.wallets.get(customer)
@@ -226,7 +255,7 @@ class WorkingSet:
                 continue  # it was recalled for an event that did not change it
             wallet = wallets[customer] = changed.wallet.without_finished(memory.wallets.get(customer))
             if wallet is not changed.wallet or changed.row_is_due:
-                changes.append(rows_of_change(changed.before, changed.wallet))
+                changes.append(self._rows_of_change(customer, changed))
             earlier = memory.unwritten.get(customer)
             known = memory.wallets.get(customer) or Wallet(customer=customer)
             unwritten[customer] = Unwritten(
@@ -251,6 +280,15 @@ class WorkingSet:
         ]
         books = [] if self.books is memory.books else rows_of_books(memory.books, self.books)
         return {"new_wallets_through": through, **parameters_of(written, changes, books)}
+
+    def _rows_of_change(self, customer: str, changed: CustomerInBatch) -> Rows:
+        """The rows of a customer's blocks and documents.
+
+        A payment that was undone may be recorded again in the same batch, for another customer: a document has one row.
+        """
+        rows = rows_of_change(changed.before, changed.wallet)
+        own = [row for row in rows.documents if self._last_changed_by.get((row[0], row[1]), customer) == customer]
+        return rows if len(own) == len(rows.documents) else msgspec.structs.replace(rows, documents=tuple(own))
 
     def _writes_every_row(self, position: int, events: int) -> bool:
         memory = self._memory

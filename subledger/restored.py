@@ -1,0 +1,52 @@
+"""The state that an undone event had found, as the decision to undo it stores it.
+
+Owns: these values. Does not own: how they are put into a wallet (wallet) and into the books (books), the decision
+(deciding/undo). Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import msgspec
+
+from subledger.balance_days import DayAmounts
+from subledger.billing_documents import BillingDocument, Overage, RefundsOwed
+from subledger.blocks import Block
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The parts of a customer's wallet that an undone event had changed, as they are from its undoing on.
+
+    A block or a document that the event made stays as one that is undone, with nothing in it. ``refunds_owed`` and
+    ``balance_held`` are None if the event had left them alone. ``balance_days`` has the balances whose days are those
+    of before; those of others are sums, which the mirrored entries move.
+    """
+
+    customer: str
+    blocks: tuple[Block, ...] = ()
+    overages: tuple[Overage, ...] = ()
+    documents: tuple[BillingDocument, ...] = ()
+    refunds_owed: RefundsOwed | None = None
+    balance_held: dict[str, int] | None = None
+    balance_days: dict[str, DayAmounts] = {}
+
+    def block(self, block_id: str) -> Block | None:
+        """The block of this id, or None if the undone event had not changed it."""
+        return next((block for block in self.blocks if block.block_id == block_id), None)
+
+
+class RestoredRate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The exchange rate that a day had before the one that is undone; None if it had none of its own."""
+
+    currency: str
+    day: date
+    rate: Decimal | None = None
+
+
+class RestoredEstimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The estimate of a pool that is undone: its cohorts have the estimates that it had replaced."""
+
+    pool: str
+    version: int
