@@ -184,6 +184,7 @@ class Books:
         self.subjects: dict[str, str] = {}  # usage event -> customer
         self.documents: set[tuple[str, str]] = set()
         self.gone_documents: set[tuple[str, str]] = set()  # of events that were undone
+        self.gone_blocks: set[str] = set()
         self.closed: date | None = None
         self.log: list[Step] = []
 

@@ -14,7 +14,7 @@ class Credits(Books):
     # --- purchases and usage --------------------------------------------------------------------------------------
 
     def _credits_purchased(self, event: Event, data: Event) -> None:
-        if data["block_id"] in self.blocks:
+        if data["block_id"] in self.blocks.keys() | self.gone_blocks:
             raise Refused("block_exists")
         day, price, tax = self._day(event), minor(data["price"]), minor(data.get("tax"))
         b = self.blocks[data["block_id"]] = Block(
@@ -210,7 +210,7 @@ class Credits(Books):
 
     def _credits_transferred(self, event: Event, data: Event) -> None:
         b, day = self._held(event, data["block_id"]), self._day(event)
-        if data["new_block_id"] in self.blocks:
+        if data["new_block_id"] in self.blocks.keys() | self.gone_blocks:
             raise Refused("block_exists")
         credits = int(data.get("credits", b.left))
         if not credits or credits > b.left:

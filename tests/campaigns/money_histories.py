@@ -140,7 +140,7 @@ class Histories:
         price = credits * unit
         if self.odd:
             credits, price = dice.choice((3, 7, 30, 90, 1000)), dice.choice((1000, 9999, 10, 12345))
-        name = f"B{len(self.model.blocks) + 1}"
+        name = f"B{len(self.model.blocks) + len(self.model.gone_blocks) + 1}"
         mine = [b.invoice for b in self.model.blocks.values() if b.payer == customer]
         invoice = mine[-1] if mine and dice.random() < 0.15 else f"I-{name}"
         expires = None
@@ -347,7 +347,7 @@ class Histories:
         k = str(self.dice.randint(1, b.left)) if b.left and self.dice.random() < 0.5 else None
         return self._event(
             "credits.transferred", b.holder, block_id=b.id, to_customer=to,
-            new_block_id=f"B{len(self.model.blocks) + 1}", credits=k,
+            new_block_id=f"B{len(self.model.blocks) + len(self.model.gone_blocks) + 1}", credits=k,
         )  # fmt: skip
 
     def _credits_escheated(self) -> Event | None:

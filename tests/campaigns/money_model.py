@@ -342,8 +342,10 @@ class MoneyModel(Credits):
                 raise Silent("undoing what later events depend on, though they could have been without it")
         day, entries, log, days = self._day(event), self.entries, self.log, {b.id: b.days for b in self.blocks.values()}
         closed, gone = self.closed, self.gone_documents | (self.documents - books.documents)
+        gone_blocks = self.gone_blocks | (self.blocks.keys() - books.blocks.keys())
         self.__dict__ = books.__dict__
         self.entries, self.log, self.closed, self.gone_documents = entries, log, closed, gone
+        self.gone_blocks = gone_blocks
         undone.undone = True
         for b in self.blocks.values():
             taken = undone.days.get(b.id, [])
