@@ -229,6 +229,12 @@ FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
         "reversal",
         "the reversals of position 5 do not mirror its draw on block b",
     ),
+    "an undone purchase that keeps a cent": (
+        [buy(), _event("event.reversed", "01-07", event_id="buy-b", reason="r")],
+        _more("purchase", amount_minor=1),
+        "reversal",
+        "the entries that undo position 4 do not mirror its purchase on block b",
+    ),
 }
 
 

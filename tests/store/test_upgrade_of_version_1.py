@@ -118,3 +118,20 @@ def test_a_pool_of_before_cohorts_is_one_by_itself_in_every_view_and_its_line_go
         assert pool["due_by_formula"] == pool["recognised"], month
         assert all(tie["report"] == tie["trial_balance"] for tie in report["ties"])
     assert integrity.verify(upgraded.database, "acme").differences == []
+
+
+def test_events_from_before_are_undone_last_first_or_name_what_stands_in_the_way(upgraded: Subledger) -> None:
+    with upgraded.database.read() as connection:
+        [(ledger,)] = connection.exec_driver_sql("SELECT ledger FROM ledgers").all()
+        sent = connection.exec_driver_sql(
+            "SELECT source, event_id, customer FROM events WHERE source <> 'subledger' ORDER BY position DESC"
+        ).all()
+    codes = []
+    for number, (source, event_id, customer) in enumerate(sent):
+        data = {"event_id": event_id, "event_source": source, "reason": "r"}
+        undoing = cloud_event(f"undo-{number}", "event.reversed", customer, "2026-06-01T12:00:00Z", **data)
+        [outcome] = upgraded.record(ledger, [undoing])
+        codes.append(None if outcome.error is None else outcome.error.code)
+    assert None in codes
+    assert {code for code in codes if code is not None} <= {"changed_since", "not_reversible"}
+    assert integrity.verify(upgraded.database, ledger).differences == []
