@@ -24,7 +24,7 @@ from subledger.books import Books, apply_to_standings
 from subledger.cohorts import WHOLE
 from subledger.deciding.context import Context, Dates, First, Original
 from subledger.deciding.undo_dates import dated
-from subledger.deciding.undo_parts import is_owed_as_before, restored_part
+from subledger.deciding.undo_parts import has_same_days_as_then, restored_part
 from subledger.events.data import BreakageEstimated, EventReversed, ExchangeRateSet
 from subledger.events.envelope import OWN_SOURCE, Event
 from subledger.events.own_data import RESERVED_TYPES
@@ -52,7 +52,7 @@ def undo(wallet: Wallet, event: Event[EventReversed], context: Context, dates: D
     original = _original(event, context)
     mirrors = [_mirror(movement, original, context) for movement in reversed(original.decision.movements)]
     now = {customer: _wallet_of(customer, wallet, context) for customer in original.around}
-    as_left = all(is_owed_as_before(around, now[customer]) for customer, around in original.around.items())
+    as_left = all(has_same_days_as_then(around, now[customer]) for customer, around in original.around.items())
     movements = dated(mirrors, now, event, dates, context.state.functional_currency, as_left=as_left)
     restored = tuple(
         restored_part(around, now[customer], mirrors, movements, event, context.state)

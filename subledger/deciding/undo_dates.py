@@ -59,16 +59,15 @@ def dated(
 ) -> list[Movement]:
     """Mirrored movements with their dates. Those that move value of blocks wait for each other: a transfer is one.
 
-    ``as_left``: what is owed, either way, is owed from the days on which it was when the event was recorded. Then
+    ``as_left``: what blocks have, and what is owed either way, is of the days of when the event was recorded. Then
     mirrored entries on the days of the entries leave every view as it was, and none has to wait.
     """
-    floor: date | None = date.min
-    while floor is not None:
-        movements = [_with_date(mirror, wallets, event, dates, floor) for mirror in mirrors]
-        floor = _later_day(movements, wallets, event)
+    movements = [_with_date(mirror, wallets, event, dates, date.min) for mirror in mirrors]
     same_days = all(one.accounting_date == other.accounting_date for one, other in zip(mirrors, movements, strict=True))
     if as_left and same_days:
         return movements
+    while (floor := _later_day(movements, wallets, event)) is not None:
+        movements = [_with_date(mirror, wallets, event, dates, floor) for mirror in mirrors]
     movements = [_when_receivable(movement, wallets, event) for movement in movements]
     return list(_when_owed(movements, wallets, event, functional_currency))
 

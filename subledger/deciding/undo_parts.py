@@ -82,11 +82,13 @@ def restored_part(
     return None if restored == Restored(customer=now.customer) else restored
 
 
-def is_owed_as_before(around: Around, now: Wallet) -> bool:
-    """True if what an event changed is owed, either way, from the same days as when it was recorded."""
+def has_same_days_as_then(around: Around, now: Wallet) -> bool:
+    """True if what an event changed, and what is owed either way, is of the same days as when it was recorded."""
     for _, block in around.after.blocks.changes_since(around.before.blocks):
         current = None if block is None else now.block(block.block_id)
-        if block is not None and current is not None and current.receivable_from != block.receivable_from:
+        if block is None or current is None:
+            continue
+        if any(getattr(current, name) != getattr(block, name) for name in BY_DAY):
             return False
     for _, document in around.after.documents.changes_since(around.before.documents):
         if isinstance(document, Invoice):
