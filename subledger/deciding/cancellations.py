@@ -248,7 +248,7 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
                 block_id=block.block_id,
                 credits=credits,
                 amount_minor=amount,
-                accounting_date=dates.of_loss(block, max(-credits, ZERO), max(-amount, 0), _owed_from(block, -amount)),
+                accounting_date=dates.of_loss(block, -credits, -amount, _owed_from(block, -amount)),
             )
         )
         worth = replace(movements[0], functional_minor=_worth(block, amount, event, context))
