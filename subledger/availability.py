@@ -138,6 +138,16 @@ def first_draw(changes: Changes, *, on: date, left: Portion, draw: Portion) -> t
     return on, draw
 
 
+def is_sound(changes: Changes, left: Portion) -> bool:
+    """True if the block has no less than nothing on any day, and no value without credits. ``left``: after all."""
+    for change in (*reversed(changes), None):
+        if min(left) < 0 or (not left.credits and any(left)):
+            return False
+        if change is not None:
+            left = _before(left, change)
+    return True
+
+
 def least_credits(changes: Changes, *, first: date, until: date, credits: Decimal) -> Decimal:
     """The fewest credits on a day from ``first`` until before ``until``; ``credits`` are there after all changes."""
     least: Decimal | None = None

@@ -60,21 +60,33 @@ def _figures(block: Block, *, with_expired: bool = False) -> list[_Figures]:
     ]
 
 
+def _kept(block: Block) -> list[Portion]:
+    """The value that each segment must leave at its end, as later repricings take so much of the price away."""
+    kept = [NO_PORTION]
+    for segment in reversed(timeline(block)[1:]):
+        _, amount, functional = minus(kept[-1], _added(segment))
+        kept.append(Portion(ZERO, max(amount, 0), max(functional, 0)))
+    return kept[::-1]
+
+
 def late_draw(block: Block, back: int, credits: Decimal) -> Portion:
     """The credits of a draw some segments back, with their value at the price of that segment.
 
-    The last credits of a later segment take all its value, and none takes more than every later segment has.
+    The last credits of a later segment take all its value, and none takes more than every later segment has, less what
+    was taken off the price since.
     """
     drawn, left = (figures := _figures(block, with_expired=credits > block.remaining))[-1 - back]
-    later = figures[-back:]
+    kept = _kept(block)
     parts = []
     for index in (1, 2):
         so_far, rest = int(drawn[index]), int(left[index])
+        most = max(rest - int(kept[-1 - back][index]), 0)
         if credits < left.credits:
             due = share(so_far + rest, drawn.credits + credits, drawn.credits + left.credits) - so_far
-            rest = min(max(due, 0), rest)
-        for then in later:
-            value = int(then.drawn[index]) + int(then.left[index])
+            most = min(max(due, 0), most)
+        rest = most
+        for then, stays in zip(figures[-back:], kept[-back:], strict=True):
+            value = max(int(then.drawn[index]) + int(then.left[index]) - int(stays[index]), 0)
             rest = value if credits >= then.drawn.credits + then.left.credits else min(rest, value)
         parts.append(rest)
     return Portion(credits, parts[0], 0 if block.rate is None else parts[1])
@@ -102,7 +114,7 @@ def corrections(block: Block, back: int, *, with_expired: bool = False) -> list[
     """
     found: list[Correction] = []
     segments, shift = timeline(block), NO_PORTION
-    figures = _figures(block, with_expired=with_expired)
+    figures, kept = _figures(block, with_expired=with_expired), _kept(block)
     first = len(segments) - 1 - back
     for number in range(first, len(segments)):
         segment, (drawn, left) = segments[number], figures[number]
@@ -113,7 +125,7 @@ def corrections(block: Block, back: int, *, with_expired: bool = False) -> list[
                     found.append(fix)
                     shift = _plus(shift, _value(fix))
         figures[number] = _Figures(drawn, left := minus(left, shift))
-        for on, amount, functional in _by_day(block, segment.days, drawn, left):
+        for on, amount, functional in _by_day(block, segment.days, drawn, left, kept[number]):
             found.append(Correction(len(segments) - 1 - number, on, amount, functional))
             shift = _plus(shift, _value(found[-1]))
     return found
@@ -143,10 +155,16 @@ def _value(correction: Correction) -> Portion:
     return Portion(ZERO, correction.amount_minor, correction.functional_minor)
 
 
-def _by_day(block: Block, days: Changes, drawn: Portion, left: Portion) -> list[tuple[date | None, int, int]]:
-    """The amounts by which the draws of each day of a segment are not what its value makes them."""
+def _by_day(
+    block: Block, days: Changes, drawn: Portion, left: Portion, kept: Portion
+) -> list[tuple[date | None, int, int]]:
+    """The amounts by which the draws of each day of a segment are not what its value makes them.
+
+    ``kept`` of its value is left at its end.
+    """
     credits, value = drawn.credits + left.credits, drawn.amount_minor + left.amount_minor
     worth = drawn.functional_minor + left.functional_minor
+    most, most_functional = max(value - kept.amount_minor, 0), max(worth - kept.functional_minor, 0)
     known = _sum(days)
     unknown = minus(drawn, known)  # draws of before these days were remembered
     draws: list[tuple[date | None, Portion]] = [(None, unknown)] if any(unknown) else []
@@ -156,7 +174,7 @@ def _by_day(block: Block, days: Changes, drawn: Portion, left: Portion) -> list[
         so_far = _plus(so_far, part)
         if not credits:
             break
-        amount = share(value, so_far.credits, credits) - so_far.amount_minor - corrected[0]
+        amount = min(share(value, so_far.credits, credits), most) - so_far.amount_minor - corrected[0]
         if block.rate is None:
             functional = 0
         elif block.refundable:
@@ -166,7 +184,8 @@ def _by_day(block: Block, days: Changes, drawn: Portion, left: Portion) -> list[
             if drawn.amount_minor:
                 functional += round_half_up(drawn.functional_minor * after, drawn.amount_minor)
         else:
-            functional = share(worth, so_far.credits, credits) - so_far.functional_minor - corrected[1]
+            functional = min(share(worth, so_far.credits, credits), most_functional)
+            functional -= so_far.functional_minor + corrected[1]
         corrected = (corrected[0] + amount, corrected[1] + functional)
         found += [(on, *part) for part in _of_one_sign(amount, functional)]
     return found

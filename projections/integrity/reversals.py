@@ -16,11 +16,13 @@ from subledger.kinds import USAGE_KINDS
 FAULTS: Final = """
 -- Usage reversed differently from its booking: more credits, another policy, or another amount. A part of the credits
 -- of a block reverses round half up (money × part / whole); all credits reverse the whole amount, in both currencies.
+-- Consumption without credits corrects other draws of a repriced block: it is no part of this one.
 WITH taken_back AS (
     SELECT (v.decision::jsonb ->> 'original')::bigint AS position, max(v.position) AS at, r.kind, r.block_id, r.policy,
            -sum(r.credits) AS credits, -sum(r.amount_minor) AS amount, -sum(r.functional_minor) AS functional
     FROM events v JOIN entries r ON r.ledger = v.ledger AND r.position = v.position
     WHERE v.ledger = :ledger AND v.type = 'consumption.reversed' AND r.kind = ANY(:usage)
+      AND (r.credits <> 0 OR r.kind <> 'consumption')
     GROUP BY 1, r.kind, r.block_id, r.policy
 ), both_sides AS (
     SELECT t.*, o.credits AS drawn_credits, o.amount AS drawn, o.functional AS drawn_functional
@@ -30,7 +32,7 @@ WITH taken_back AS (
                coalesce(sum(e.functional_minor), 0) AS functional
         FROM entries e
         WHERE e.ledger = :ledger AND e.position = t.position AND e.kind = t.kind AND e.policy = t.policy
-          AND e.block_id IS NOT DISTINCT FROM t.block_id
+          AND e.block_id IS NOT DISTINCT FROM t.block_id AND (e.credits <> 0 OR e.kind <> 'consumption')
     ) AS o
 )
 SELECT at, position, kind, block_id, credits, amount, functional, drawn_credits, drawn, drawn_functional

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from subledger.availability import Portion
+from subledger.availability import Portion, is_sound
 from subledger.blocks import Block
 from subledger.deciding.context import Dates
 from subledger.events.data import CreditsConsumed
@@ -24,10 +24,11 @@ from subledger.wallet import Movement
 
 def draw_before(
     block: Block, back: int, credits: Decimal, event: Event[CreditsConsumed], dates: Dates
-) -> tuple[list[Movement], Movement]:
+) -> tuple[list[Movement], Movement] | None:
     """A draw at the price of an earlier segment; and, to be booked before it, what it changes of what is booked.
 
     That is breakage that it takes back, and the draws of later segments, of which each has less value to draw from.
+    None if the block would have less than nothing on some day: price was taken off it since, for days in any order.
     """
     drawn = late_draw(block, back, credits)
     draw = _draw(block, drawn, dates, back)
@@ -47,7 +48,15 @@ def draw_before(
     if block.rate is not None and block.refundable:
         functional = now.functional_part(credits, drawn.amount_minor)
     on = now.loss_day(dates.on(), credits, drawn.amount_minor)
-    return movements, replace(draw, accounting_date=on, functional_minor=None if block.rate is None else functional)
+    draw = replace(draw, accounting_date=on, functional_minor=None if block.rate is None else functional)
+    return (movements, draw) if lacking > 0 or _leaves_sound(block, [*movements, draw], event) else None
+
+
+def _leaves_sound(block: Block, movements: Sequence[Movement], event: Event) -> bool:
+    """True if no view of the block shows less than nothing after some movements on it."""
+    for movement in movements:
+        block = block_after(block, event, movement)
+    return is_sound(block.changes, block.left)
 
 
 def _draw(block: Block, drawn: Portion, dates: Dates, back: int) -> Movement:
@@ -108,7 +117,8 @@ def _correcting(block: Block, correction: Correction, dates: Dates) -> Movement:
 def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, dates: Dates) -> list[Movement]:
     """The corrections of draws that are due after movements on a block: those of days after what they change.
 
-    A segment whose draws were priced again gives back what they cost now, not what was stored with the usage.
+    A segment whose draws were priced again gives back what they cost now, not what was stored with the usage. Nothing
+    is corrected if the block would have less than nothing on some day.
     """
     after = block
     for movement in movements:
@@ -124,7 +134,10 @@ def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, d
     else:
         first = next((movement.segments_back for movement in movements), 0)
         first -= not timeline(after)[-1 - first].corrected
-    return [_correcting(block, correction, dates) for correction in corrections(after, first)] if first >= 0 else []
+    if first < 0:
+        return []
+    corrected = [_correcting(block, correction, dates) for correction in corrections(after, first)]
+    return corrected if _leaves_sound(after, corrected, event) else []
 
 
 def corrected_down(movements: Iterable[Movement]) -> int:

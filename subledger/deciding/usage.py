@@ -61,8 +61,8 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
             credits = min(credits, free.get(block.block_id, credits))
         if not credits:
             continue
-        if back:
-            before, draw = draw_before(block, back, credits, event, dates)
+        if back and (found := draw_before(block, back, credits, event, dates)) is not None:
+            before, draw = found
             corrected += before
             movements.append(draw)
             needed -= credits

@@ -99,6 +99,30 @@ def test_the_same_facts_in_any_order_give_the_same_months(
     assert_views(other)
 
 
+@given(histories(), st.sampled_from(["USD", "EUR"]), st.lists(st.integers(1, 45), min_size=3, max_size=3), st.data())
+def test_no_order_leaves_less_than_nothing_where_repricings_take_price_off(
+    facts: list[Fact], currency: str, taken_off: list[int], data: st.DataObject
+) -> None:
+    """What does not fit any more, as the price was lowered in between, is refused or drawn at less."""
+    lowered = iter(taken_off)
+    facts = [
+        dataclasses.replace(fact, price=f"-{next(lowered)}.00") if fact.what == "repricing" and fact.day % 2 else fact
+        for fact in facts
+    ]
+    case, usages = in_euro(), dict[int, Step | None]()
+    case.buys("A", credits=str(CREDITS), price="40.00", currency=currency)
+    for number, fact in enumerate(data.draw(st.permutations(facts))):
+        of = f"o{number}", on(fact.day)
+        if fact.what == "usage":
+            usages[fact.usage] = case.send(of[0], "credits.consumed", "ann", of[1], credits=str(fact.credits))
+        elif fact.what == "repricing":
+            added = {"add_credits": str(fact.credits)} if fact.credits else {}
+            case.send(of[0], "block.repriced", "ann", of[1], block_id="A", add_price=fact.price, reason="r", **added)
+        elif (used := usages.get(fact.usage)) is not None:
+            case.send(of[0], "consumption.reversed", "ann", of[1], event_id=used.event.event_id, reason="r")
+        assert_views(case)
+
+
 @given(histories(), st.sampled_from(["USD", "EUR"]), st.data())
 def test_usage_that_is_recorded_after_the_expiry_takes_its_part_of_the_breakage_back(
     facts: list[Fact], currency: str, data: st.DataObject
