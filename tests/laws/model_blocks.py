@@ -259,6 +259,13 @@ class Block:
             credits = min(credits, s.start[0] - max(s.added[0], Fraction(0)))
         return max(credits, Fraction(0))
 
+    def kept(self, number: int, money: int) -> int:
+        """The value that a segment must leave at its end: later ones take so much of the price away."""
+        kept = 0
+        for s in self.segments[:number:-1]:
+            kept = max(kept - int(s.added[money]), 0)
+        return kept
+
     def use(self, credits: Fraction, money: int, functional: int, number: int | None = None) -> None:
         """Usage, or its mirror, of a segment: those after it begin with as much less."""
         used = (credits, money, functional)
@@ -274,13 +281,14 @@ class Block:
         parts = []
         for money in (1, 2):
             drawn, left = self.segments[number].drawn, self.end(number, expired)
-            rest = int(left[money])
+            rest = max(int(left[money]) - self.kept(number, money), 0)
             if credits < left[0]:
                 due = half_up((drawn[money] + left[money]) * (drawn[0] + credits) / (drawn[0] + left[0]))
                 rest = min(max(due - int(drawn[money]), 0), rest)
             for later in range(number + 1, len(self.segments)):
                 whole = plus(self.segments[later].drawn, self.end(later, expired))
-                rest = int(whole[money]) if credits >= whole[0] else min(rest, int(whole[money]))
+                most = max(int(whole[money]) - self.kept(later, money), 0)
+                rest = most if credits >= whole[0] else min(rest, most)
             parts.append(rest)
         return credits, parts[0], parts[1] if self.currency != HOME else parts[0]
 
@@ -305,7 +313,9 @@ class Block:
                 total = minus(total, more)
             whole = plus(s.drawn, self.end(number, expired))
             if whole[0]:
-                fix = minus(self._part(whole, s.drawn[0], s.drawn, s.drawn), s.drawn)
+                now = self._part(whole, s.drawn[0], s.drawn, s.drawn)
+                now = (now[0], *(min(now[i], max(int(whole[i]) - self.kept(number, i), 0)) for i in (1, 2)))
+                fix = minus(now, s.drawn)
                 self.use(Fraction(0), fix[1], fix[2], number)
                 s.corrected = s.corrected or any(fix)
                 total = plus(total, fix)
