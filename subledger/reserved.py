@@ -55,6 +55,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.by_reservation.get(reservation_id, {}).values(), ZERO)
 
 
+NOTHING_HELD: Final = Held(free={}, by_reservation={})
+
+
 def drawable(block: Block, at: datetime, *, late: bool) -> Decimal:
     """The credits of a block that usage of a moment could draw, if nothing was reserved.
 

@@ -10,13 +10,16 @@ Owns: these decisions. Does not own: which credits a reservation holds (reserved
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
+
 from subledger import errors
 from subledger.billing_documents import Reservation
 from subledger.deciding.context import Context, Dates, decision, is_new_document, own_document
 from subledger.deciding.shortfalls import insufficient
 from subledger.events.data import CreditsConsumed, CreditsReserved, ReservationReleased
 from subledger.events.envelope import Event, format_time
-from subledger.reserved import MOST_OPEN, held_at, spendable
+from subledger.reserved import MOST_OPEN, NOTHING_HELD, held_at, spendable
 from subledger.wallet import Decision, Movement, Wallet
 
 
@@ -31,8 +34,11 @@ def reserve(wallet: Wallet, event: Event[CreditsReserved], context: Context, dat
             expected=f"later than {format_time(at)}",
             found=format_time(data.expires_at),
         )
-    held = held_at(wallet.blocks, wallet.reservations, at, late=False)
-    missing = data.credits - spendable(wallet.blocks, held, unit=data.unit, product=data.product, at=at)
+    missing = data.credits - _free(wallet, data, at)
+    for moment in _others_begin(wallet, data, at):
+        # Credits that will have expired are nobody's: only what others hold then is missing.
+        there = spendable(wallet.blocks, NOTHING_HELD, unit=data.unit, product=data.product, at=moment)
+        missing = max(missing, min(data.credits, there) - _free(wallet, data, moment))
     if missing > 0:
         raise insufficient(event, missing)  # the reasons read each open block: they are worked out after the lock
     if sum(at < reservation.expires_at for reservation in wallet.reservations) >= MOST_OPEN:
@@ -43,6 +49,17 @@ def reserve(wallet: Wallet, event: Event[CreditsReserved], context: Context, dat
             found=data.reservation_id,
         )
     return decision(context, [Movement(kind="credits_reserved", accounting_date=dates.on())])
+
+
+def _others_begin(wallet: Wallet, data: CreditsReserved, at: datetime) -> set[datetime]:
+    """The moments within a new reservation's life at which recorded ones begin: requests may come out of order."""
+    return {known.reserved_at for known in wallet.reservations if at < known.reserved_at < data.expires_at}
+
+
+def _free(wallet: Wallet, data: CreditsReserved, at: datetime) -> Decimal:
+    """The credits that recorded reservations leave to a new one at a moment."""
+    held = held_at(wallet.blocks, wallet.reservations, at, late=False)
+    return spendable(wallet.blocks, held, unit=data.unit, product=data.product, at=at)
 
 
 def release(wallet: Wallet, event: Event[ReservationReleased], context: Context, dates: Dates) -> Decision:

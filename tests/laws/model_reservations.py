@@ -60,10 +60,22 @@ class Reservations(Positions):
         expires = datetime.fromisoformat(data["expires_at"])
         self.allow(name not in self.reservations, "document_exists")
         self.allow(moment < expires, "invalid_value")
-        left = self.left_by_reservations(moment, None, late=False)
         mine = [block for block in self.blocks.values() if block.customer == self.customer]
-        free = sum((left[block.name] for block in self.in_draw_order(mine, unit, product, moment)), Fraction(0))
-        self.allow(Fraction(data["credits"]) <= free, "insufficient_credits")
+        others = {
+            other.begins
+            for other in self.reservations.values()
+            if other.customer == self.customer
+            and other.remembered
+            and not other.ended
+            and moment < other.begins < expires
+        }
+        for then in {moment, *others}:
+            left, wanted = self.left_by_reservations(then, None, late=False), Fraction(data["credits"])
+            usable = self.in_draw_order(mine, unit, product, then)
+            if then != moment:
+                wanted = min(wanted, sum((self.to_be_had(b, then, late=False) for b in usable), Fraction(0)))
+            free = sum((left[block.name] for block in usable), Fraction(0))
+            self.allow(wanted <= free, "insufficient_credits")
         self._forget(moment)
         self.reservations[name] = Reservation(
             name, self.customer, Fraction(data["credits"]), unit, product, moment, expires
