@@ -68,7 +68,16 @@ READS = [
     ("target", "show", "csv"), ("verify",), ("ledger", "list"), ("clock", "show"), ("credentials", "list"),
     ("customer", "erasures"), ("keys", "list"), ("rebuild",),
 ]  # fmt: skip
-ASKED_OF_EACH = {"balances", "history", "customer show", "report", "exports show", "exports entries", "rejected show"}
+ASKED_OF_EACH = {
+    "balances",
+    "history",
+    "spendable",
+    "customer show",
+    "report",
+    "exports show",
+    "exports entries",
+    "rejected show",
+}
 """Commands that are asked about something of the ledger below."""
 WITHOUT_TEXTS_OF_OTHERS = {
     # what is no ledger's: the program, its formats, the database
@@ -243,6 +252,8 @@ def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, 
         asked += [
             ("balances", "--ledger", ledger, f"--customer={customer}"),
             ("history", "--ledger", ledger, f"--block={customer}"),
+            ("spendable", "--ledger", ledger, f"--customer={customer}"),
+            ("spendable", "--ledger", ledger, f"--customer={customer}", f"--product={customer}"),
             ("customer", "show", "--ledger", ledger, "--", customer),
             ("report", "statement", "--ledger", ledger, f"--customer={customer}"),
             ("report", "statement", "--ledger", ledger, f"--customer={customer}", "--json"),

@@ -338,7 +338,8 @@ def test_a_block_expires_at_its_expiry_and_starts_at_its_start() -> None:
 def test_a_disputed_block_is_not_due_until_the_dispute_has_ended() -> None:
     timed = block(expires_at=GONE_AT)
     assert timed.expiry_due_at == GONE_AT
-    assert replace(timed, disputes=1).expiry_due_at is None
+    assert replace(timed, disputes=1, frozen=timed.credits).expiry_due_at is None
+    assert replace(timed, disputes=1, frozen=timed.credits / 2).expiry_due_at == GONE_AT, "what is not frozen expires"
     assert block().expiry_due_at is None
 
 
