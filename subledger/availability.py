@@ -141,7 +141,7 @@ def first_draw(changes: Changes, *, on: date, left: Portion, draw: Portion) -> t
 def is_sound(changes: Changes, left: Portion) -> bool:
     """True if the block has no less than nothing on any day, and no value without credits. ``left``: after all."""
     for change in (*reversed(changes), None):
-        if min(left) < 0 or (not left.credits and any(left)):
+        if left.credits < 0 or left.amount_minor < 0 or left.functional_minor < 0 or (not left.credits and any(left)):
             return False
         if change is not None:
             left = _before(left, change)
