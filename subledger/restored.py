@@ -1,4 +1,4 @@
-"""The state that an undone event had found, as the decision to undo it stores it.
+"""The state before an undone event, as the decision to undo the event stores it.
 
 Owns: these values. Does not own: how they are put into a wallet (wallet) and into the books (books), the decision
 (deciding/undo). Pure.
@@ -19,9 +19,9 @@ from subledger.blocks import Block
 class Restored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The parts of a customer's wallet that an undone event had changed, as they are from its undoing on.
 
-    A block or a document that the event made stays as one that is undone, with nothing in it. ``refunds_owed`` and
-    ``balance_held`` are None if the event had left them alone. ``balance_days`` has the balances whose days are those
-    of before; those of others are sums, which the mirrored entries move.
+    A block or a document that the event made stays, marked as undone and with nothing in it. ``refunds_owed`` and
+    ``balance_held`` are None if the event had not changed them. ``balance_days`` has the balances whose days are
+    restored. For the other balances the mirrored entries change the amounts by day.
     """
 
     customer: str
@@ -38,7 +38,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 class RestoredRate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The exchange rate that a day had before the one that is undone; None if it had none of its own."""
+    """The exchange rate that a day had before the undone one; ``rate`` is None if the day had no rate of its own."""
 
     currency: str
     day: date
@@ -46,7 +46,7 @@ class RestoredRate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class RestoredEstimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The estimate of a pool that is undone: its cohorts have the estimates that it had replaced."""
+    """The undone estimate of a pool: its cohorts again have the estimates that it had replaced."""
 
     pool: str
     version: int

@@ -1,11 +1,11 @@
-"""Undoing an event: its entries are mirrored, last first, and what it changed is as it was before.
+"""Undoing an event: its entries are mirrored, last first, and what it changed is restored.
 
 Nothing is computed anew: the mirrored entries have the amounts, the policy and the functional amounts with which the
-event was recorded. What it had changed is compared with what is there now. If a later event built on it, that one has
-to be taken back first; so every mistake has a way back, one step at a time.
+event was recorded. What the event had changed is compared with the present state. If a later event built on it, the
+later one must be taken back first. So every mistake has a way back, one step at a time.
 
-Owns: the decision to undo an event, and which events can be undone. Does not own: how it is compared with what is there
-now (undo_parts), the dates of mirrored entries (undo_dates). Pure.
+Owns: the decision to undo an event, and which events can be undone. Does not own: the comparison with the present state
+(undo_parts), the dates of mirrored entries (undo_dates). Pure.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OTHER_WAYS: Final = {
     "reservation.released": "the credits can be reserved again, under a new id",
     "event.reversed": "the fact can be recorded again, under a new id",
 }
-"""The way back from events that are not undone, by type."""
+"""The other way back from events that cannot be undone, by type."""
 
 
 def undo(wallet: Wallet, event: Event[EventReversed], context: Context, dates: Dates) -> Decision:
@@ -200,7 +200,7 @@ def _restored_estimate(original: Original, context: Context) -> RestoredEstimate
         days = [day.on for day in cohort.days if day.estimate is not None and day.estimate.version == original.version]
         start = cohort.start_estimate
         has_it = bool(days) or (start is not None and start.version == original.version)
-        # Its breakage is a function of the days, so an estimate is not taken off a day that is closed.
+        # Breakage is a function of the days, so an estimate cannot be removed from a day that is closed.
         is_open = all(accounting_date(day, context.state.closed_through) == day for day in days)
         if has_it and not (days and is_open and cohort.was_estimated_last):
             raise errors.ChangedSince(

@@ -1,7 +1,8 @@
 """Dates of the entries that undo an event.
 
-A mirrored entry is dated as the fact that undoes, and no earlier than the entry that it mirrors. What takes credits and
-value of a block may have to wait for a day on which, and after which, the block has them. Owns: these dates. Pure.
+A mirrored entry has the date of the event that undoes, and no earlier date than the entry that it mirrors. An entry
+that takes credits and value from a block may have to wait for a day from which the block always has them. Owns: these
+dates. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _RECEIVABLE: Final = "accounts_receivable"
 
 
 def value_change(movement: Movement, block: Block) -> Portion | None:
-    """The credits and value that a movement adds to a block (negative: takes of it); None if it changes neither."""
+    """The credits and value that a movement adds to a block (negative if it takes them); None if it changes neither."""
     kind = KIND_BY_NAME[movement.kind]
     if kind.column is None and kind.effect is not Effect.REVALUES:
         return None
@@ -57,10 +58,10 @@ def dated(
     *,
     as_left: bool,
 ) -> list[Movement]:
-    """Mirrored movements with their dates. Those that move value of blocks wait for each other: a transfer is one.
+    """Mirrored movements with their dates. Those that move value of blocks wait for each other, as in a transfer.
 
-    ``as_left``: what blocks have, and what is owed either way, is of the days of when the event was recorded. Then
-    mirrored entries on the days of the entries leave every view as it was, and none has to wait.
+    ``as_left``: what blocks have, and what either side owes, still has the days that it had after the event. Then
+    mirrored entries with the dates of the entries leave every view as it was before, and none has to wait.
     """
     movements = [_with_date(mirror, wallets, event, dates, date.min) for mirror in mirrors]
     same_days = all(one.accounting_date == other.accounting_date for one, other in zip(mirrors, movements, strict=True))
@@ -73,7 +74,7 @@ def dated(
 
 
 def _when_receivable(movement: Movement, wallets: Mapping[str, Wallet], event: Event) -> Movement:
-    """A movement that takes an amount off a receivable waits until that is owed."""
+    """A movement that takes an amount off a receivable waits until that amount is owed."""
     amount, on = -receivable_added(movement), movement.accounting_date
     if amount <= 0:
         return movement
@@ -89,7 +90,7 @@ def _when_receivable(movement: Movement, wallets: Mapping[str, Wallet], event: E
 def _when_owed(
     movements: Iterable[Movement], wallets: Mapping[str, Wallet], event: Event, functional_currency: str
 ) -> Iterator[Movement]:
-    """The movements, of which those that take money off what is owed to a customer wait until it is owed."""
+    """The movements; those that reduce an amount owed to a customer wait until it is owed."""
     current = dict(wallets)
     for movement in movements:
         customer, kind = movement.customer or event.customer or "", KIND_BY_NAME[movement.kind]
@@ -114,7 +115,7 @@ def _with_date(mirror: Movement, wallets: Mapping[str, Wallet], event: Event, da
 
 
 def _later_day(movements: Iterable[Movement], wallets: Mapping[str, Wallet], event: Event) -> date | None:
-    """The first later day that a loss has to wait for; None if each can be on its date."""
+    """The first later day for which a loss has to wait; None if every loss can have its own date."""
     states: dict[str, tuple[Portion, Changes]] = {}
     for movement in movements:
         block = block_of(movement, wallets, event)

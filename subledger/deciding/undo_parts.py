@@ -1,10 +1,9 @@
-"""The parts of a wallet that an undone event had changed: compared with what is there now, and restored.
+"""The parts of a wallet that an undone event had changed: compared with the present state, and restored.
 
 An event may have changed a block's credits and value, its money (receivable, tax, what was paid, conceded, disputed),
-or both. Only what it changed must be as it left it: usage after a payment does not stand in the way of a payment that
-bounces, and usage after a purchase stands in the way of undoing the purchase. Whatever decides how much of a block was
-received or is owed is its money: so nothing that was owed back, paid or given up on the strength of a payment outlives
-the payment.
+or both. Only what it changed must still be as the event left it. So a payment that bounces can be undone after later
+usage, but a purchase cannot. Every figure that decides how much of a block was received or is owed belongs to its
+money. So a payment cannot be undone as long as an amount stands that was owed back, paid or given up because of it.
 
 Owns: these groups of figures, the comparison, the restored values. Does not own: the entries (undo), their dates
 (undo_dates). Pure.
@@ -61,9 +60,10 @@ def restored_part(
     event: Event,
     state: LedgerState,
 ) -> Restored | None:
-    """The parts of a customer's wallet that an event had changed, as before it; None if it had changed none.
+    """The parts of a customer's wallet that an event had changed, as they were before it; None if it had changed none.
 
-    ``mirrors`` are the mirrored movements on their original dates, ``movements`` on those of now. Raises ChangedSince.
+    ``mirrors`` are the mirrored movements with their original dates, ``movements`` with their new dates. Raises
+    ChangedSince.
     """
     before, after = around.before, around.after
     own = [
@@ -83,7 +83,7 @@ def restored_part(
 
 
 def has_same_days_as_then(around: Around, now: Wallet) -> bool:
-    """True if what an event changed, and what is owed either way, is of the same days as when it was recorded."""
+    """True if what an event changed, and what either side owes, still has the days that it had after the event."""
     for _, block in around.after.blocks.changes_since(around.before.blocks):
         current = None if block is None else now.block(block.block_id)
         if block is None or current is None:
@@ -99,7 +99,7 @@ def has_same_days_as_then(around: Around, now: Wallet) -> bool:
 
 
 def _changed(what: str, customer: str, **facts: Any) -> errors.ChangedSince:
-    """The refusal; the event that stands in the way is looked up after the commit (``store/writing/explaining``)."""
+    """The refusal. The later event is looked up after the commit (``store/writing/explaining``)."""
     return errors.ChangedSince(
         f"{what} was changed by a later event: take that back first",
         field="data.event_id",
@@ -114,7 +114,7 @@ def _changed(what: str, customer: str, **facts: Any) -> errors.ChangedSince:
 
 
 _Dated = tuple[Movement, Movement]
-"""A mirrored movement on its original date, and on its date."""
+"""A mirrored movement with its original date, and with its new date."""
 
 
 def _blocks(
@@ -140,14 +140,14 @@ def _blocks(
         block = replace(current, **fields, **{name: getattr(by_day, name) for name in BY_DAY})
         passed = block.expires_at is not None and block.expires_at <= event.occurred_at
         for mirror, movement in own if passed else ():
-            # Until now the credits could be used by the other expiry, so they break no earlier.
+            # Until now the other expiry allowed usage of the credits, so they break no earlier.
             if movement.kind == "expiry_changed" and movement.accounting_date > mirror.accounting_date:
                 block = block.breakable_after(movement.accounting_date)
         yield block
 
 
 def _figures(block: Block, group: frozenset[str]) -> tuple[Any, ...]:
-    """The figures of a group, to be compared. A column that nothing is in any more is as one that never was."""
+    """The figures of a group, to be compared. A column that is empty again equals one that was never filled."""
     columns = {name: part for name, part in block.disposed.items() if any(part)}
     figures = tuple(columns if name == "disposed" else getattr(block, name) for name in sorted(group))
     return (*figures, *(columns.get(name) for name in _GIVES_BACK)) if group is MONEY else figures
@@ -177,8 +177,8 @@ def _emptied(block: Block) -> Block:
 def _by_day(was: Block, then: Block, current: Block, own: Sequence[_Dated], closed_through: date | None) -> Block:
     """A block whose figures by day are those after the mirrored movements.
 
-    They are those of before the event if the mirrored entries have the dates of the entries, and nothing came between.
-    Else what comes back is there, and is owed, from the mirrored entries on.
+    If the mirrored entries have the dates of the entries, and nothing changed in between, they are the figures before
+    the event. Otherwise what comes back counts, and is owed, from the dates of the mirrored entries on.
     """
     mine = [pair for pair in own if pair[1].block_id == then.block_id]
     same_days = _has_same_days(mine)
@@ -222,7 +222,7 @@ def _documents(before: Wallet, after: Wallet, now: Wallet, own: Sequence[_Dated]
 
 
 def _owed_again(invoice: Invoice, own: Sequence[_Dated], invoiced_on: date) -> date:
-    """The day from which the receivable of an invoice is owed, if some comes back later than it was taken off."""
+    """The day from which the receivable of an invoice is owed; later if a part of it comes back on a later day."""
     days = [
         movement.accounting_date
         for mirror, movement in own
@@ -257,7 +257,7 @@ def _by_key(refunds: RefundsOwed) -> dict[_RefundKey, RefundOwed]:
 
 
 def _refunds(before: Wallet, after: Wallet, now: Wallet) -> RefundsOwed | None:
-    """The refunds owed, without what the event added to them, and with what it took; None if it did neither."""
+    """The refunds owed, without what the event added and with what it took; None if it did neither."""
     if before.refunds_owed == after.refunds_owed:
         return None
     was, then, current = _by_key(before.refunds_owed), _by_key(after.refunds_owed), _by_key(now.refunds_owed)
@@ -270,7 +270,7 @@ def _refunds(before: Wallet, after: Wallet, now: Wallet) -> RefundsOwed | None:
             raise _changed(f"what is owed back in {of}", now.customer, **facts)
     if now.refunds_owed == after.refunds_owed:
         return before.refunds_owed
-    # What was owed before the event, and was paid by it, has been owed longest.
+    # A refund that the event paid was owed before the event, so it has been owed longest.
     paid = [refund for key, refund in was.items() if key in changed and key not in current]
     others = [was.get(key) if key in changed else refund for key, refund in current.items()]
     return (*paid, *(refund for refund in others if refund is not None))
@@ -292,7 +292,7 @@ def _has_same_days(own: Sequence[_Dated]) -> bool:
 
 
 def _balance_days(before: Wallet, after: Wallet, now: Wallet) -> dict[str, DayAmounts]:
-    """The days of balances that the event, and nothing since, has moved: a balance of zero forgets them."""
+    """The days of balances that nothing has changed since the event, as before it: balances of zero forget them."""
     moved = {
         name
         for name in before.balance_days.keys() | after.balance_days.keys()

@@ -1,11 +1,11 @@
-"""Undoing: what the decision to undo an event needs besides the state of now.
+"""Undoing: what the decision to undo an event needs besides the present state.
 
-The state around an event is not stored: it follows from the log. So recording pays nothing for a way back that is
-seldom taken, and events of any age can be undone. The cost is that of replaying the events of the customers concerned,
-through the one that is undone.
+The state around an event is not stored: it follows from the log. So recording does not become slower for something that
+is seldom needed, and events of any age can be undone. Undoing costs a replay of the events of the customers concerned,
+through the undone event.
 
 Owns: these queries and the replay; what a batch adds to their answers. Does not own: the decision (deciding/undo), the
-rows of now (loading).
+current rows (loading).
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ _STANDS: Final = f"""NOT EXISTS (
     AND NOT (
         e.type IN ('event.reversed', 'consumption.reversed') AND (e.{UNDONE_POSITION})::bigint > o.position
     )"""
-"""It was not taken back, and took nothing back that came later itself."""
+"""The event was not taken back, and did not itself take a later event back."""
 
 
 def find_later(
     connection: WriteConnection, ledger: str, event: Event[EventReversed], facts: Mapping[str, Any]
 ) -> tuple[First, str] | None:
-    """Finds the event that stands in the way of undoing another one, with its type; None if it cannot be told.
+    """Finds the event because of which another one cannot be undone, with its type; None if none is found.
 
     ``facts`` name the customer, and the block or document that was changed.
     """
@@ -136,7 +136,7 @@ class _Estimate(msgspec.Struct, frozen=True, gc=False):
 class Undoing:
     """The events that a batch undoes: what happened to them since, and the wallets around them.
 
-    ``found`` are those that the log has; the others may be in the batch itself, with which this grows.
+    ``found`` has those that are in the log. The others may be in the batch itself, whose events are added one by one.
     """
 
     def __init__(self, state: LedgerState, found: Mapping[EventKey, Original]) -> None:
@@ -150,7 +150,7 @@ class Undoing:
     # --- reading ----------------------------------------------------------------------------------------------
 
     def load(self, connection: WriteConnection, data: Iterable[EventData]) -> None:
-        """Reads what the log has about the events; ``data`` are theirs, also of those that the batch records itself."""
+        """Reads what the log has about the events. ``data`` has the data of these, and of the batch's own events."""
         of_events = list(data)
         self._load_rates(connection, {of.base for of in of_events if isinstance(of, ExchangeRateSet)})
         self._load_estimates(connection, {of.pool for of in of_events if isinstance(of, BreakageEstimated)})
@@ -178,12 +178,12 @@ class Undoing:
 
     @property
     def customers(self) -> set[str]:
-        """The customers whose wallets the events that the log has had changed."""
+        """The customers whose wallets were changed by the events that are in the log."""
         return {customer for around in self._around.values() for customer in around}
 
     @property
     def references(self) -> tuple[set[str], set[DocumentKey]]:
-        """The blocks, and the documents and overages, that the events that the log has had changed."""
+        """The blocks, and the documents and overages, that were changed by the events that are in the log."""
         blocks: set[str] = set()
         documents: set[DocumentKey] = set()
         for around in self._around.values():
