@@ -1,8 +1,9 @@
-"""Segments: the stretches of a block's life that have one price, told apart since a moment that priced it anew.
+"""Segments: the stretches of a block's life that have one price each. A block that was never repriced has none.
 
 A repricing begins a segment at the moment at which it happened, and so does usage of an earlier segment that is taken
-back. Facts are recorded in any order: usage of before a segment draws at the price of its own, on the credits that the
-block had then. What is left over for the later segments changes with it, so their draws are priced again, day by day.
+back. Facts are recorded in any order. Usage that happened before a segment draws at the price of its own segment, on
+the credits that the block had then. This changes what is left for the later segments, so their draws are priced again,
+day by day.
 
 Owns: these sums. Does not own: the figures of a block (blocks), the decision (deciding), the change (evolving). Pure.
 """
@@ -26,12 +27,12 @@ def timeline(block: Block) -> tuple[Segment, ...]:
 
 
 def segments_back(block: Block, at: datetime) -> int:
-    """The number of segments of a block that begin after a moment: usage of that moment is of one so far back."""
+    """The number of segments of a block that begin after a moment: usage of that moment is so many segments back."""
     return sum(segment.since is not None and segment.since > at for segment in timeline(block))
 
 
 def most_drawable(block: Block, back: int, credits: Decimal) -> Decimal:
-    """The credits of ``credits`` that usage of some segments back can draw: what these segments added was not there."""
+    """The part of ``credits`` that usage some segments back can draw: what later segments added was not there yet."""
     for segment in timeline(block)[-back:] if back else ():
         credits = min(credits, segment.credits - max(_added(segment).credits, ZERO))
     return max(credits, ZERO)
@@ -72,8 +73,8 @@ def _kept(block: Block) -> list[Portion]:
 def late_draw(block: Block, back: int, credits: Decimal) -> Portion:
     """The credits of a draw some segments back, with their value at the price of that segment.
 
-    The last credits of a later segment take all its value, and none takes more than every later segment has, less what
-    was taken off the price since.
+    If it takes the last credits of a later segment, it takes all its value. It never takes more than one of them has,
+    less what was taken off the price since.
     """
     drawn, left = (figures := _figures(block, with_expired=credits > block.remaining))[-1 - back]
     kept = _kept(block)
@@ -95,7 +96,7 @@ def late_draw(block: Block, back: int, credits: Decimal) -> Portion:
 class Correction(NamedTuple):
     """The value by which the draws of a day, so many segments back, were too low (positive) or too high.
 
-    ``used_at`` is set if that segment began with usage of another one that came back: then that is what is corrected.
+    ``used_at`` is set if the correction is of usage that came back and began this segment: the moment of that usage.
     """
 
     back: int
@@ -109,8 +110,8 @@ def corrections(block: Block, back: int, *, with_expired: bool = False) -> list[
     """The corrections that price the draws of the last segments again, ``back`` segments back and since.
 
     The value of a segment is spread over the credits that were drawn in it and those that were left, by cumulative
-    rounding in the order of days. What a correction takes from a segment, the next one lacks. ``with_expired``: the
-    draw that is corrected for takes back breakage.
+    rounding in the order of days. What a correction takes from a segment is missing in the next one. ``with_expired``:
+    the draw that causes the corrections takes back breakage.
     """
     found: list[Correction] = []
     segments, shift = timeline(block), NO_PORTION
@@ -138,7 +139,7 @@ def _source(segments: tuple[Segment, ...], number: int) -> int:
 
 
 def _given_back(block: Block, segment: Segment, source: _Figures, back: int) -> list[Correction]:
-    """The correction of what a segment gives back: the share of its credits in the segment in which they were used."""
+    """The correction of what a segment gives back: its credits at the price of the segment in which they were used."""
     credits, amount, worth = _added(segment)
     of = source.drawn.credits + source.left.credits
     functional = 0
@@ -158,9 +159,9 @@ def _value(correction: Correction) -> Portion:
 def _by_day(
     block: Block, days: Changes, drawn: Portion, left: Portion, kept: Portion
 ) -> list[tuple[date | None, int, int]]:
-    """The amounts by which the draws of each day of a segment are not what its value makes them.
+    """The amounts that the draws of each day lack, or have too much, at the present value of their segment.
 
-    ``kept`` of its value is left at its end.
+    At least ``kept`` of the value is left at the end of the segment.
     """
     credits, value = drawn.credits + left.credits, drawn.amount_minor + left.amount_minor
     worth = drawn.functional_minor + left.functional_minor
@@ -178,7 +179,7 @@ def _by_day(
         if block.rate is None:
             functional = 0
         elif block.refundable:
-            # Such a block is carried at the rates of its month ends: a part of a draw is at the rate of that draw.
+            # Such a block is carried at the rates of its month ends, so a part of a draw has the rate of that draw.
             after = corrected[0] + amount
             functional = -corrected[1]
             if drawn.amount_minor:
@@ -192,13 +193,14 @@ def _by_day(
 
 
 def _of_one_sign(amount: int, functional: int) -> list[tuple[int, int]]:
-    """The two amounts together; apart if roundings gave them different signs, which no entry has; none of nothing."""
+    """The two amounts together; apart if rounding gave them different signs, which no entry has; none if both are 0."""
     parts = [(amount, functional)] if amount * functional >= 0 else [(amount, 0), (0, functional)]
     return [part for part in parts if any(part)]
 
 
 def lapse_to_take_back(block: Block, credits: Decimal, draw: Portion, fixes: list[Correction]) -> Portion:
-    """The part of the breakage that late usage takes back with its credits: the rest stays at the price of the last."""
+    """The part of the breakage that late usage takes back with its credits; the rest has the price of the last
+    segment."""
     back = Portion(credits, draw.amount_minor, draw.functional_minor)
     back = _plus(back, Portion(ZERO, sum(f.amount_minor for f in fixes), sum(f.functional_minor for f in fixes)))
     broken = block.disposed.get("expired", NO_PORTION)
@@ -215,7 +217,7 @@ def lapse_to_take_back(block: Block, credits: Decimal, draw: Portion, fixes: lis
 
 
 def with_draw(block: Block, change: Change, back: int, *, corrects: bool, closed_through: date | None) -> Block:
-    """The segments of a block after a draw on it (negative: a mirror), or the correction of draws, of that change."""
+    """The block with its segments after a change: a draw (negative for a mirror), or a correction of draws."""
     if block.segment is None:
         return block
     segments = list(timeline(block))
@@ -234,17 +236,17 @@ def with_draw(block: Block, change: Change, back: int, *, corrects: bool, closed
 def with_segment(
     before: Block, block: Block, since: datetime, on: date, added: Portion, *, used_at: datetime | None
 ) -> Block:
-    """A block with a segment that begins at a moment, on a day of the books. Draws of later days are of it.
+    """A block with a segment that begins at a moment, on a day of the books. Draws of later days belong to it.
 
     ``before``: the block before the event that begins it; ``block`` has its new figures. ``added``: the credits and
-    value that came with it; they are of usage of ``used_at`` that came back, if that is set.
+    value that came with it. If ``used_at`` is set, they are of usage of that moment that came back.
     """
     segments = [_opening(before)] if before.segment is None else list(timeline(before))
     own = len(segments) - 1 - sum(s.since is not None and s.since > since for s in segments)
     back = NO_PORTION if used_at is None else added
     later = [_moved(segment, drawn=negative(back), value=added) for segment in segments[own + 1 :]]
     days = segments[own].days
-    # What came back on a later day may be of usage of before the segment: it keeps its stored value.
+    # What came back on a later day may be of usage from before the segment, so it keeps its stored value.
     mine = tuple(change for change in days if change.on > on and change.credits >= 0)
     segments[own] = replace(segments[own], days=tuple(change for change in days if change not in mine))
     drawn = _sum(mine)
@@ -273,7 +275,7 @@ def with_segment(
 
 
 def with_more_given_back(block: Block, back: int, more: Portion) -> Block:
-    """A block of which a segment gives back more value of what was used before it, or less."""
+    """A block, one segment of which gives back more or less value of earlier usage."""
     segments = list(timeline(block))
     own = len(segments) - 1 - back
     segments[own] = replace(segments[own], added=_plus(_added(segments[own]), more))
@@ -297,7 +299,7 @@ def _opening(block: Block) -> Segment:
 
 
 def _remembered(days: Changes, closed_through: date | None) -> Changes:
-    """Draws by day, those of closed months and of long before the last as one: they are corrected on one day."""
+    """Draws by day. Those of closed months, and those long before the last, are one: they are corrected on one day."""
     forgotten = max(days[-1].on - REMEMBERED, closed_through or date.min) if days else date.min
     if not days or days[0].on > forgotten:
         return days
@@ -308,7 +310,7 @@ def _remembered(days: Changes, closed_through: date | None) -> Changes:
 
 
 def _moved(segment: Segment, *, drawn: Portion, value: Portion) -> Segment:
-    """A segment before which more was drawn, and that has more credits and value at its start, or less."""
+    """A segment with more (or less) drawn before it, and with more (or less) credits and value at its start."""
     return replace(
         segment,
         credits=segment.credits + value.credits,
@@ -325,7 +327,7 @@ def _baseline(segment: Segment) -> Portion:
 
 
 def _end_before(segment: Segment) -> Portion:
-    """All that was drawn until a segment began, with what it gave back."""
+    """All that was drawn until a segment began, including what this segment then gave back."""
     return _plus(_baseline(segment), _added(segment)) if segment.gives_back_from is not None else _baseline(segment)
 
 

@@ -1,4 +1,4 @@
-"""Usage of before a repricing that is recorded after it, usage that is taken back since, and what they change.
+"""Usage before a repricing that is recorded after it, usage that is reversed later, and the draws that both change.
 
 Owns: these draws, and the correcting draws of the days since. Does not own: the sums (segments), the other rules of
 usage (usage), the repricing itself (cancellations). Pure.
@@ -25,10 +25,10 @@ from subledger.wallet import Movement
 def draw_before(
     block: Block, back: int, credits: Decimal, event: Event[CreditsConsumed], dates: Dates
 ) -> tuple[list[Movement], Movement] | None:
-    """A draw at the price of an earlier segment; and, to be booked before it, what it changes of what is booked.
+    """The movements to be booked before a draw at the price of an earlier segment, and the draw itself.
 
-    That is breakage that it takes back, and the draws of later segments, of which each has less value to draw from.
-    None if the block would have less than nothing on some day: price was taken off it since, for days in any order.
+    These movements take breakage back, and correct the draws of later segments, because each now has less value. None
+    if the block would have less than nothing on some day, because price was taken off it since.
     """
     drawn = late_draw(block, back, credits)
     draw = _draw(block, drawn, dates, back)
@@ -72,7 +72,7 @@ def _draw(block: Block, drawn: Portion, dates: Dates, back: int) -> Movement:
 
 
 def _unbroken(block: Block, part: Portion, dates: Dates) -> list[Movement]:
-    """The mirror of breakage of credits that were used before they broke, the last breakage first."""
+    """The mirror of the breakage of credits that were used before they broke, last breakage first."""
     movements: list[Movement] = []
     for lapse in reversed(block.lapses):
         credits = min(lapse.credits, part.credits)
@@ -115,10 +115,10 @@ def _correcting(block: Block, correction: Correction, dates: Dates) -> Movement:
 
 
 def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, dates: Dates) -> list[Movement]:
-    """The corrections of draws that are due after movements on a block: those of days after what they change.
+    """The corrections that are due after movements on a block: those of the draws after what the movements change.
 
-    A segment whose draws were priced again gives back what they cost now, not what was stored with the usage. Nothing
-    is corrected if the block would have less than nothing on some day.
+    If the draws of a segment were priced again, a reversal gives back what the usage costs now, not the stored amount.
+    Nothing is corrected if the block would have less than nothing on some day.
     """
     after = block
     for movement in movements:
@@ -141,12 +141,12 @@ def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, d
 
 
 def corrected_down(movements: Iterable[Movement]) -> int:
-    """The revenue that the corrections among some movements take back, less what they add."""
+    """The revenue that the corrections among some movements take back, less the revenue that they add."""
     return -sum(m.amount_minor for m in movements if m.kind == "consumption" and not m.credits)
 
 
 def in_segment(mirrored: Movement, block: Block, used_at: datetime, at: datetime) -> Movement:
-    """The mirror of a draw of a moment, told of which segment it is; since a later one, it begins a segment itself."""
+    """The mirror of a draw, with its segment. If a later segment has begun since, the mirror begins one of its own."""
     if block.segment is None:
         return mirrored
     back = segments_back(block, used_at)

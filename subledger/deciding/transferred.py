@@ -1,11 +1,11 @@
 """Transferred credits: their purchase stays with the block that was bought, and with its payer.
 
-A transfer moves credits and their value, and nothing else. What ends unused value gives it back to the bought block
-first, and is then decided there: its receivable, its tax, what was received for it and its documents are all in one
-place. So a transfer changes who draws, and no total.
+A transfer moves credits and their value, and nothing else. An event that ends unused value first gives it back to the
+bought block, and is then decided there: receivable, tax, received amounts and documents are all in one place. So a
+transfer changes who draws, and no total.
 
-Owns: the bought block behind a block, what its purchase comes to with all transfers, giving credits back to it. Does
-not own: the transfer itself (cancellations). Pure.
+Owns: the bought block behind a block, the sums of its purchase over all transfers, giving credits back to it. Does not
+own: the transfer itself (cancellations). Pure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from subledger.wallet import Movement, Wallet
 
 
 class Bought(msgspec.Struct, frozen=True, kw_only=True):
-    """A block that was bought, and the customer who owes, paid and is owed for it; None if that is the event's own."""
+    """A block that was bought, and its payer, who owes and is owed for it; None if that is the event's customer."""
 
     block: Block
     payer: str | None
@@ -48,7 +48,7 @@ def bought(block: Block, wallet: Wallet, context: Context) -> Bought:
 
 
 def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
-    """The bought block of which an event about money names a part, of the event's customer.
+    """The bought block behind the block that an event about money names; the event's customer bought it.
 
     Raises UnknownBlock, BlockOfAnotherCustomer.
     """
@@ -68,9 +68,9 @@ def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
 
 
 def is_not_of_a_dispute(of: Bought, amount: int, wallet: Wallet, context: Context) -> None:
-    """Raises BlockDisputed if an amount of a purchase is given back that open disputes withdrew already.
+    """Raises BlockDisputed if an amount of a purchase is given back that open disputes have already withdrawn.
 
-    Usage that is taken back meanwhile leaves more credits free than value is.
+    Usage that is reversed during a dispute can leave more credits free than there is free value.
     """
     block = of.block
     if not block.disputes:
@@ -86,8 +86,8 @@ def handed_back(
 ) -> tuple[list[Movement], Bought]:
     """Gives credits of a transferred block back to the bought one; the movements, and the bought block after them.
 
-    ``part`` has credits, amount, and the functional amount where it is not the block's share. ``holder`` is None for
-    the event's customer. Of a block that was bought itself, nothing moves.
+    ``part`` has credits, amount, and the functional amount (None if it is the block's share). ``holder`` is None for
+    the event's customer. If the block is itself the bought one, nothing moves.
     """
     if of.block.block_id == block.block_id:
         return [], of
@@ -118,7 +118,7 @@ def handed_back(
 
 
 def with_transferred(block: Block, wallet: Wallet, context: Context) -> Block:
-    """The bought block behind a block as it would be without transfers: with what was drawn and broke of all of them.
+    """The bought block behind a block, as it would be without transfers: with the draws and breakage of all its parts.
 
     Only its sums have a meaning, not its days.
     """
@@ -135,7 +135,7 @@ def with_transferred(block: Block, wallet: Wallet, context: Context) -> Block:
 
 
 def _disposed(whole: Block, held: Block) -> dict[str, Portion]:
-    """Losses of a bought block and of the credits that another one holds, without those from one to the other."""
+    """Losses of a bought block and of a block that holds its credits, without the transfer from one to the other."""
     disposed = dict(whole.disposed)
     for column, part in held.disposed.items():
         before = disposed.get(column, NO_PORTION)
@@ -168,9 +168,9 @@ def recalled(
     dates: Dates,
     after: date | None = None,
 ) -> tuple[list[Movement], Block]:
-    """Gives back what a bought block of the event's customer lacks of some credits and value: oldest transfers first.
+    """Gives credits back to a bought block of the event's customer, as far as it lacks some: oldest transfers first.
 
-    Returns the movements, and the bought block after them.
+    ``credits`` and ``amount`` are what the bought block needs. Returns the movements, and the bought block after them.
     """
     movements: list[Movement] = []
     of = Bought(block=block, payer=None)
@@ -194,7 +194,7 @@ def recalled(
 def handed_again(
     block: Block, parts: Iterable[tuple[str, str, Decimal]], wallet: Wallet, event: Event, on: date
 ) -> list[Movement]:
-    """Gives credits that a dispute had called back to their holders again, as far as the bought block has them."""
+    """Gives credits that a dispute had called back to their holders again, up to those that the bought block has."""
     movements: list[Movement] = []
     for block_id, holder, credits in parts:
         part = min(credits, block.remaining)
