@@ -1,10 +1,10 @@
 """Balances owed to a customer by day: the first day on which an amount can be taken off them.
 
-A view of a day has the entries dated through that day. Money may be paid back, or applied, with an earlier date than
-that of what is owed. So a wallet remembers by day what came to be owed and what was taken off.
+A view of a day has the entries dated through that day. The date on which money is paid back or applied may be earlier
+than the date from which it is owed. So a wallet remembers by day what came to be owed and what was taken off.
 
-Owns: these amounts, and how long they are remembered. Does not own: the balances (wallet), on which facts a date
-depends besides (deciding). Pure.
+Owns: these amounts, and how long they are remembered. Does not own: the balances (wallet), the other facts on which a
+date depends (deciding). Pure.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ DayAmounts = tuple[tuple[date, int], ...]
 """Amounts added to a balance (positive) or taken off it, in order of day, one a day."""
 
 OWED_ROLES: Final = ("customer_balance", "refunds_payable")
-"""The balances that are remembered by day. A receivable is, by block and invoice."""
+"""The balances that are remembered by day. Receivables are remembered by block and by invoice instead."""
 
 
 def with_amount(days: DayAmounts, on: date, amount: int, *, balance: int, closed_through: date | None) -> DayAmounts:
     """The amounts by day with one more; ``balance`` is what is owed after it.
 
-    Of a balance of zero nothing is remembered: what earlier views have of it is not less than nothing. Days of closed
-    months are put together on the last one that added something, as less may have been owed before.
+    If the balance is zero, nothing is remembered, because no earlier view has it below zero. Days of closed months are
+    combined into the last of them that added something, because less may have been owed before it.
     """
     if not balance:
         return ()
@@ -39,7 +39,7 @@ def with_amount(days: DayAmounts, on: date, amount: int, *, balance: int, closed
 
 
 def first_day_with(days: DayAmounts, *, on: date, balance: int, amount: int) -> date:
-    """The first day from ``on`` from which at least ``amount`` is owed in every view; ``balance`` is owed after all."""
+    """The first day from ``on`` on which, and after which, ``amount`` is owed; ``balance`` is owed after all days."""
     for day, moved in reversed(days):
         if day <= on:
             break

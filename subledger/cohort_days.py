@@ -1,8 +1,8 @@
 """Days of a cohort: the sums of its figures by accounting day, with the estimate and the anchor of each day.
 
-A view of a day has the entries dated through that day, in whatever order they were recorded. So that recognised
-breakage is a function of the days, a cohort remembers what changed on each of them. Owns: these sums, and how many days
-are remembered. Does not own: the arithmetic of a cohort (pools), what is due day by day (breakage_days).
+A view of a day has the entries dated through that day, in whatever order they were recorded. Recognised breakage must
+be a function of the days, so a cohort remembers what changed on each of them. Owns: these sums, and how many days are
+remembered. Does not own: the arithmetic of a cohort (pools), what is due day by day (breakage_days).
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Day(NamedTuple):
 
     @property
     def turns(self) -> bool:
-        """True if the day changes what is issued or escheated, so that the line gets an anchor before its redemptions.
+        """True if the day changes what is issued or escheated: then the line gets an anchor before its redemptions.
 
         All changes of the day count together: a transfer takes out and brings in, so the line stays.
         """
         return bool(self.issued_minor or self.escheated_minor or self.backfilled_minor)
 
     def plus(self, other: Day) -> Day:
-        """The day with more changes, of whatever day; of two estimates the other one holds."""
+        """This day with the changes of another one, whatever its date. Of two estimates the other one's is in force."""
         return Day(
             self.on,
             self.issued_minor + other.issued_minor,
@@ -111,7 +111,7 @@ def with_change(days: Days, change: Day) -> tuple[Days, int]:
 
 
 def forgotten(days: Days, closed_through: date | None) -> int:
-    """The number of days that are not told apart any more: of months long closed, and long before the last one."""
+    """The number of days to be forgotten: those of months closed long ago, and those long before the last day."""
     if not days:
         return 0
     until = days[-1].on - REMEMBERED

@@ -1,10 +1,10 @@
 """The company's own dimensions of purchases and usage, such as ``department``: names with texts.
 
 A block has those of its purchase, and usage may have others. So an entry has two sets: ``own``, those of its block, and
-``usage``, those of the usage that it recognises. A line has one of them, by its role: a balance that belongs to a block
-has the block's, so that it returns to zero within them; revenue, and usage that is not invoiced, has those of the
-usage; and a balance that is not carried block by block (cash, clearing of a processor, what is owed to a customer, the
-estimated breakage of a pool) has none.
+``usage``, those of the usage that it recognises. The role of a line decides which set the line has. A balance that
+belongs to a block has the set of the block, so that it returns to zero within this set. Revenue, and usage that is not
+invoiced, has the set of the usage. A balance that is not carried block by block (cash, clearing of a processor, what is
+owed to a customer, the estimated breakage of a pool) has none.
 
 A set is canonical JSON, empty text if there is none. Owns: this text, and which set a line has. Does not own: the names
 that a ledger allows (ledger_settings), their checks (events, deciding/new_bounds).
@@ -30,8 +30,8 @@ OF_USAGE: Final = frozenset(
         if role.account_class in (AccountClass.REVENUE, AccountClass.CONTRA_REVENUE, AccountClass.EXPENSE)
     }
 )
-"""Roles whose lines have the dimensions of the usage. Of these, deferred_revenue is what is released to the ERP's
-revenue module; in a purchase, which has no usage, it has those of the block like all others."""
+"""Roles whose lines have the dimensions of the usage. One of them is deferred_revenue: revenue that is released to the
+ERP's revenue module. A purchase has no usage, so there it has the dimensions of the block."""
 
 OF_NOTHING: Final = frozenset(
     {"cash", "processor_clearing", "refunds_payable", "customer_balance", "breakage_recognized"}
@@ -52,7 +52,7 @@ def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=1 << 12)
 def over(block: str, usage: str) -> str:
-    """Returns a block's set over which the usage's is laid: of a name that both have, the usage's text."""
+    """Returns the names of both sets with their texts; if both have a name, with the text of the usage."""
     return text_of(dict(pairs_of(block)) | dict(pairs_of(usage)))
 
 

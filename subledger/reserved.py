@@ -4,10 +4,11 @@ Owns: the rule by which reservations hold credits, the credits that are spendabl
 reservation itself (billing_documents), the decisions about it (deciding/reservations). Pure.
 
 At a moment the open reservations are drawn first, in the order in which they were recorded, each as usage of its unit
-and product would be: in draw order, on what the ones before it have not taken. Other usage and other reservations get
-what is left. So no usage takes what a reservation holds, and the rule needs no memory of blocks: a purchase, a
-transfer, a dispute or an expiry changes what is held by changing the blocks. What was drawn or added leaves every
-reservation with at least what it held, as each takes all of an earlier block before it takes of a later one.
+and product would be: in draw order, from the credits that the earlier reservations have not taken. Other usage and
+other reservations get what is left. So no usage takes what a reservation holds. The rule stores no blocks: a purchase,
+a transfer, a dispute or an expiry changes what is held by changing the blocks. After other draws, and after additions,
+every reservation holds at least what it held before, because each takes all of an earlier block before it takes any of
+a later one.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from subledger.segments import most_drawable, segments_back
 MOST_OPEN: Final = 1_000
 """Open reservations of a customer: each usage looks at all of them."""
 FORGOTTEN_AFTER: Final = timedelta(days=1)
-"""A wallet forgets a reservation so long after its expiry: events may lie so far ahead of each other."""
+"""A wallet forgets a reservation this long after its expiry, because an event may be this far ahead of another one."""
 
 
 class BlocksToDraw(Protocol):
-    """Blocks that can be asked for those that may admit usage, in draw order."""
+    """Blocks that can list those of them that may admit usage, in draw order."""
 
     def admitting(self, unit: str, product: str | None, at: datetime) -> Iterator[Block]: ...
 
@@ -38,20 +39,20 @@ class BlocksToDraw(Protocol):
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """The credits that reservations hold at a moment.
 
-    ``free`` has what is left of the blocks of which something is held; ``by_reservation`` the credits of each block
-    that each open reservation holds.
+    ``free`` has the free credits of each block of which something is held. ``by_reservation`` has, for each open
+    reservation, the credits that it holds of each block.
     """
 
     free: dict[str, Decimal]
     by_reservation: dict[str, dict[str, Decimal]]
 
     def free_for(self, reservation_id: str | None) -> dict[str, Decimal]:
-        """The credits of blocks that usage can draw at most, if something is held of them: also its own reservation."""
+        """The credits that usage can draw at most of each block of which something is held."""
         own = self.by_reservation.get(reservation_id or "", {})
         return {block_id: free + own.get(block_id, ZERO) for block_id, free in self.free.items()}
 
     def of(self, reservation_id: str) -> Decimal:
-        """The credits that a reservation holds. They are fewer than it asked for if others took them away."""
+        """The credits that a reservation holds: fewer than it asked for if something else took some of them."""
         return sum(self.by_reservation.get(reservation_id, {}).values(), ZERO)
 
 
@@ -61,7 +62,7 @@ NOTHING_HELD: Final = Held(free={}, by_reservation={})
 def drawable(block: Block, at: datetime, *, late: bool) -> Decimal:
     """The credits of a block that usage of a moment could draw, if nothing was reserved.
 
-    ``late``: also what expired after that moment.
+    ``late``: the credits that expired after that moment are included.
     """
     credits = block.available + (block.expired_credits if late and not block.is_frozen_whole else ZERO)
     back = segments_back(block, at) if block.segment is not None else 0
@@ -86,7 +87,7 @@ def held_at(blocks: BlocksToDraw, reservations: Iterable[Reservation], at: datet
 def spendable(
     blocks: BlocksToDraw, held: Held, *, unit: str, product: str | None, at: datetime, late: bool = False
 ) -> Decimal:
-    """The credits that usage of a unit and a product can draw at a moment without the name of a reservation."""
+    """The credits that usage of a unit and a product can draw at a moment if it names no reservation."""
     return sum((free for _, free in _free(blocks, held, unit, product, at, late=late)), ZERO)
 
 
@@ -105,7 +106,7 @@ def _free(
 def still_needed(reservations: tuple[Reservation, ...], at: datetime) -> tuple[Reservation, ...]:
     """The reservations that a wallet keeps when a reservation is recorded, settled or released at a moment.
 
-    An expired one holds nothing of later usage, so it is forgotten a day later; at once, if there are too many.
+    An expired one holds nothing against later usage, so it is forgotten a day later, or at once if there are too many.
     """
     needed = tuple(r for r in reservations if at < r.expires_at + FORGOTTEN_AFTER)
     return needed if len(needed) < MOST_OPEN else tuple(r for r in needed if at < r.expires_at)

@@ -1,7 +1,7 @@
-"""Amounts that were written off of a block or an invoice of overage, and what of them was collected after all.
+"""Amounts that were written off of a block or an invoice of overage, and the part of them that was collected later.
 
-A write-off takes tax, unused value and used value. Its unused value is not collected later: its credits were cancelled
-and are nobody's debt any more. Used value is, with the tax in proportion to it.
+A write-off takes tax, unused value and used value. Unused value is not collected later: its credits were cancelled, so
+nobody owes it any more. Used value can be collected, with the tax in proportion to it.
 
 Owns: these figures, and how a collected amount is divided. Does not own: the block or the invoice (blocks,
 billing_documents), the decisions (deciding/recoveries). Pure.
@@ -19,7 +19,8 @@ from subledger.money import round_half_up
 
 
 class WrittenOff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Amounts that were written off, by part, and those that were recovered of them; the last write-off was ``on``.
+    """Written-off amounts by part, and the amounts that were recovered of them; ``on`` is the day of the last
+    write-off.
 
     ``tax_minor`` was written off with tax relief, ``tax_borne_minor`` without. Both include the tax of unused value.
     """
@@ -37,7 +38,7 @@ class WrittenOff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return max(sum(self._whole(unused_minor)) - self._so_far, 0)
 
     def divided(self, amount: int, unused_minor: int) -> dict[str, int]:
-        """A collected amount by its parts: in proportion, cumulatively, half up, so that all of it is all parts.
+        """A collected amount by its parts: in proportion, cumulatively, half up, so that all of it is all of each part.
 
         The parts are named as entry kinds name them (``Kind.writes_off``).
         """
@@ -71,7 +72,7 @@ _FIELDS: Final = {"value": "", "tax": "tax_", "tax_borne": "tax_borne_"}
 def written_off_after(
     before: WrittenOff | None, part: str | None, amount: int, on: date, *, recovers: bool
 ) -> WrittenOff | None:
-    """The figures after a part was written off on a day, or recovered; as before if it is None."""
+    """The figures after a part was written off on a day, or recovered. If ``part`` is None, they are unchanged."""
     if part is None:
         return before
     found = WrittenOff(on=on) if before is None else before

@@ -145,7 +145,7 @@ def totals_table(owed: Sequence[Item], as_of: date, functional_currency: str) ->
 def functional_table(owed: Sequence[Item], as_of: date) -> Table:
     """Returns the ageing per account over all currencies, in the functional one.
 
-    The carrying amount of an item is divided over its open parts in proportion; a rest without one is ``unaged``.
+    The carrying amount of an item is divided over its open parts in proportion. Without open parts it is ``unaged``.
     """
     sums: dict[str, list[int]] = {}
     for item in owed:

@@ -3,14 +3,14 @@
 Owns: the list of receivable accounts, the grouping of their items, and the ageing. An item is the open amount of one
 credit block, of one invoice of overage, or of a customer's overage without an invoice. Its age is that of its oldest
 open part. A payment, cancellation or write-off clears the oldest part of its own item first. Overage is cleared usage
-by usage, as recorded. A block or an invoice with a due date ages from it; what comes to it later, by a repricing, from
-its own day. All else ages from effective dates, the days on which the customer became liable, because late recording
-does not make a debt younger.
+by usage, as recorded. A block or an invoice with a due date ages from that date. What a repricing adds to it later ages
+from its own day. Everything else ages from effective dates, the days on which the customer became liable, because late
+recording does not make a debt younger.
 
 Under the deposit policies, revenue from consumption and breakage passes through accounts_receivable within one entry.
-This is no receivable: such entries have no net effect on the account and are not read. Does not own: the allowance for
-credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts (``clearing``); the purchases
-that are shown net of their liability (``shown_net``).
+This is no receivable: such entries have no net effect on the account, so they are not read. Does not own: the allowance
+for credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts (``clearing``); the
+purchases that are shown net of their liability (``shown_net``).
 """
 
 from __future__ import annotations

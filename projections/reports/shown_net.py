@@ -7,8 +7,8 @@ the customer may cancel, the right is not unconditional before the price is paid
 refund liability is of consideration that was received (606-10-32-10): they are shown net too. The receivable for
 credits that were used is shown: for them the entity has performed.
 
-This is a presentation: entries do not change. Owns: which purchases, and how much of each. Does not own: the open
-receivables and their age (``receivables``), the lines of the balance sheet (``presentation``).
+This is a presentation: entries do not change. Owns: which purchases are shown net, and how much of each. Does not own:
+the open receivables and their age (``receivables``), the lines of the balance sheet (``presentation``).
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class ShownNet(msgspec.Struct, frozen=True, kw_only=True):
     """A purchase whose receivable and liability are shown less ``netted``; ``reason`` says why.
 
     The receivable is the payer's, with its tax. The liability is that of the block and of the blocks into which its
-    credits were transferred, less the breakage that was recognised for them. Both are minor units of ``currency``, and
-    in the functional currency. What is netted is what a void of all unused credits would take off the receivable.
+    credits were transferred, less the breakage that was recognised for them. Both are in minor units of ``currency``,
+    and in the functional currency. A void of all unused credits would take the netted amount off the receivable.
     """
 
     customer: str
@@ -89,7 +89,7 @@ class ShownNet(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def netted_functional(self) -> int:
-        """The smaller of both parts: what one is above the other is an exchange difference, and stays."""
+        """The smaller of both parts. The difference between them is an exchange difference, and stays."""
         netted = self.netted_minor
         if not netted:
             return 0
@@ -217,7 +217,7 @@ def netted_by_currency(purchases: Iterable[ShownNet]) -> Netted:
 
 
 def shown_net_table(purchases: Sequence[ShownNet], functional_currency: str) -> Table:
-    """Returns one row per purchase: its receivable, its liability, and what of both is not shown."""
+    """Returns one row per purchase: its receivable, its liability, and the part of both that is not shown."""
     columns = (
         Column("customer"),
         Column("block_id"),

@@ -1,8 +1,8 @@
-"""Receivables: what an event about money is for, and what an amount settles of it.
+"""Receivables that an event about money is for, and what an amount settles of them.
 
-A payment pays what is open first. What it brings in beyond that takes back what was written off of these receivables:
-a debt that was given up is owed again, with its tax, and paid at once (ASC 326-20-35-8: a recovery is recorded when it
-is received). What is still expected to be paid is no recovery.
+A payment pays what is open first. What it brings in beyond that takes back the write-off of these receivables: a debt
+that was given up is owed again, with its tax, and paid at once (ASC 326-20-35-8: a recovery is recorded when it is
+received). Payment of what is still open was expected, so it is no recovery.
 
 Owns: receivables of blocks and invoices, the order in which they are settled, recoveries. Does not own: payments and
 memos (payments), write-offs (write_offs). Pure.
@@ -112,7 +112,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     recovered_minor: int
 
     def recovery(self, dates: Dates, *others: date) -> list[Movement]:
-        """The movements by which what was written off is owed again: used value, then its tax.
+        """The movements after which the written-off amount is owed again: used value, then its tax.
 
         They are not earlier than the write-off.
         """
@@ -124,7 +124,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
         return [self.receivable.movement(RECOVERIES[part], amount, on) for part, amount in parts.items() if amount]
 
     def days(self) -> list[tuple[date, int]]:
-        """The parts of the amount by the day from which each is owed; first days first."""
+        """The parts of the amount with the day from which each is owed, in order of day."""
         parts, amount = [], self.paid_minor
         for on, owed in self.receivable.of.receivable_days():
             part = min(amount, owed)
@@ -138,7 +138,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def settled_by(amount: int, receivables: Sequence[Receivable]) -> list[Settled]:
-    """The receivables that an amount settles: all that are open in order, then what was written off in order."""
+    """The receivables that an amount settles: first the open ones in order, then what was written off, in order."""
     paid, recovered = [], []
     for receivable in receivables:
         paid.append(min(amount, receivable.open_minor))

@@ -1,9 +1,9 @@
 """Reservations: credits held for usage to come, and their end.
 
-A reservation moves no money and no credits. It asks for credits that are spendable at its moment, whatever the ledger
-does with a shortfall, and ends with the first usage that names it, as a card payment ends with its first capture: what
-this usage does not draw is free again. Usage is a fact, so it is recorded also if its reservation has ended or expired;
-then it is like any other usage.
+A reservation moves no money and no credits. It needs credits that are spendable at its moment, whatever the ledger does
+with a shortfall. It ends with the first usage that names it, as a card payment ends with its first capture: what this
+usage does not draw is free again. Usage is a fact: if its reservation has ended or expired, it is recorded like any
+other usage.
 
 Owns: these decisions. Does not own: which credits a reservation holds (reserved), the draw (usage). Pure.
 """
@@ -79,7 +79,7 @@ def release(wallet: Wallet, event: Event[ReservationReleased], context: Context,
 def settled_by(
     wallet: Wallet, event: Event[CreditsConsumed], reservation_id: str, context: Context, dates: Dates
 ) -> list[Movement]:
-    """The end of the reservation that usage names; nothing if it has ended before.
+    """The end of the reservation that usage names; empty if it has already ended.
 
     Raises UnknownReservation, ReservationDiffers.
     """
