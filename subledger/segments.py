@@ -199,8 +199,7 @@ def _of_one_sign(amount: int, functional: int) -> list[tuple[int, int]]:
 
 
 def lapse_to_take_back(block: Block, credits: Decimal, draw: Portion, fixes: list[Correction]) -> Portion:
-    """The part of the breakage that late usage takes back with its credits; the rest has the price of the last
-    segment."""
+    """The part of the breakage that late usage takes back with its credits. The rest has the last price."""
     back = Portion(credits, draw.amount_minor, draw.functional_minor)
     back = _plus(back, Portion(ZERO, sum(f.amount_minor for f in fixes), sum(f.functional_minor for f in fixes)))
     broken = block.disposed.get("expired", NO_PORTION)
