@@ -103,7 +103,7 @@ def test_the_same_facts_in_any_order_give_the_same_months(
 def test_no_order_leaves_less_than_nothing_where_repricings_take_price_off(
     facts: list[Fact], currency: str, taken_off: list[int], data: st.DataObject
 ) -> None:
-    """What does not fit any more, as the price was lowered in between, is refused or drawn at less."""
+    """Facts that no longer fit, because the price was lowered in between, are refused or drawn at less."""
     lowered = iter(taken_off)
     facts = [
         dataclasses.replace(fact, price=f"-{next(lowered)}.00") if fact.what == "repricing" and fact.day % 2 else fact
