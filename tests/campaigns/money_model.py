@@ -233,7 +233,8 @@ class MoneyModel(Credits):
                 raise Silent("two disputes of one payment")
             parts = [(b, payment, b.received[payment]) for b in self.blocks.values() if b.received[payment]]
             balance, received, currency = p.unapplied, p.amount - p.back, p.currency
-            owed = sum(b.owed[payment] + b.unclaimed for b in self.blocks.values() if payment in b.owed | b.received)
+            theirs = [b for b in self.blocks.values() if payment in b.owed | b.received]
+            owed = sum(b.owed[payment] + b.owed["reclaimed"] + b.unclaimed for b in theirs)
         else:
             b = self._owing(event, data)[0]
             parts = [(b, id, n) for id, n in (+b.received).items() if self.payments[id].processor]
