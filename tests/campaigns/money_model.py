@@ -72,17 +72,38 @@ class MoneyModel(Credits):
         mine = [b for b in blocks.values() if b.payer == p.payer]
         for again in (False, True):
             for b in mine:
-                part, on = min(amount, b.open), max(day, b.invoiced_on)
-                if again:
-                    part, on = min(amount, self._collectable(b)), max(day, b.written_off_on or day)
-                    if part:
-                        self._recover(b, part, max(on, p.day))
-                if part:
+                parts = self._owed_days(b, min(amount, b.open), day)
+                if again and (part := min(amount, self._collectable(b))):
+                    on = max(day, b.written_off_on or day)
+                    self._recover(b, part, max(on, p.day))
+                    parts = [(on, part)]
+                for on, part in parts:
                     b.open -= part
                     b.received[p.id] += part
                     p.unapplied -= part
                     amount -= part
                     yield b, part, on
+
+    def _owed_days(self, b: Block, amount: int, day: date) -> list[tuple[date, int]]:
+        """The parts of an amount that the purchase owes, each with the first day from which on it can be spared."""
+        family = {o.id for o in self._siblings(b)}
+        moved = [
+            (e.day, e.amount * ((e.debit == "accounts_receivable") - (e.credit == "accounts_receivable")))
+            for e in self.entries
+            if e.block in family
+        ]
+        if 0 < amount < sum(n for _, n in moved) and any(n > 0 and d > b.invoiced_on for d, n in moved):
+            raise Silent("which part is paid first of a receivable that came back on a later day")
+        day = self._open(day)
+        days = sorted({day, *(d for d, _ in moved if d > day)})
+        standing = [sum(n for d, n in moved if d <= on) for on in days]
+        found, taken = [], 0
+        for n, on in enumerate(days):
+            part = min(amount - taken, min(standing[n:]) - taken)
+            if part > 0:
+                found.append((on, part))
+                taken += part
+        return found
 
     def _tax_of_bad(self, b: Block) -> int:
         """The tax of used value that was written off: that of unused value went with its credits."""
@@ -233,7 +254,9 @@ class MoneyModel(Credits):
                 raise Silent("two disputes of one payment")
             parts = [(b, payment, b.received[payment]) for b in self.blocks.values() if b.received[payment]]
             balance, received, currency = p.unapplied, p.amount - p.back, p.currency
-            theirs = [b for b in self.blocks.values() if payment in b.owed | b.received]
+            theirs = [b for b in self.blocks.values() if payment in b.owed or payment in b.received]
+            if any(b.mixed for b in theirs):
+                raise Silent("which of several payments was paid back")
             owed = sum(b.owed[payment] + b.owed["reclaimed"] + b.unclaimed for b in theirs)
         else:
             b = self._owing(event, data)[0]

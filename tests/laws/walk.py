@@ -36,6 +36,7 @@ PEOPLE = ("ann", "bob")
 CURRENCIES = (HOME, "EUR", "JPY", HOME)
 RATES = {"EUR": "1.20", "JPY": "0.0067"}
 POLICIES = 3
+DIMENSION_NAMES = ("department", "region")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Walk:
         on_shortfall="backfill",
         policy=1,
         accounting_rules=ACCOUNTING_RULES,
-        dimensions=("department", "region"),
+        dimensions=DIMENSION_NAMES,
     )
     wallets: dict[str, Wallet] = dataclasses.field(default_factory=lambda: {p: Wallet(customer=p) for p in PEOPLE})
     books: Books = Books()  # noqa: RUF009 - frozen

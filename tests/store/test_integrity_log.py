@@ -41,7 +41,7 @@ COPIED_ENTRY = (
     [
         ("events", """UPDATE events SET data = replace(data, '"b5"', '"b6"') WHERE position = 9"""),
         ("events", """UPDATE events SET data = replace(data, '.37"', '.38"') WHERE position = 9"""),
-        ("events", "UPDATE events SET data = 'x' WHERE position = 9"),
+        ("events", "UPDATE events SET data = '{}' WHERE position = 9"),
         ("events", "UPDATE events SET occurred_at = occurred_at + interval '1 microsecond' WHERE position = 9"),
         ("events", "UPDATE events SET customer = 'c9' WHERE position = 9"),
         ("events", "UPDATE events SET source = 'x' WHERE position = 9"),

@@ -52,10 +52,10 @@ from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.pages import event_at
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
-from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
 from tests.store.own_policies import file_of, of_name
 from tests.store.tampering import differences
+from tests.store.walked import WALKED
 from tests.together import together
 
 NAMES = [kind.name for kind in KINDS]
@@ -229,7 +229,7 @@ def test_what_was_bought_under_the_former_policy_can_be_used_up_cancelled_and_ta
         of_block("transfer", "credits.transferred", "E", to_customer="d", new_block_id="E2", credits="10"),
         of_block("repriced", "block.repriced", "F", add_credits="10", add_price="5.00", reason="r"),
         use("rest", "100", block_id="C"),
-        use("again", "70", block_id="F"),
+        use("again", "70", block_id="F", time="2026-01-26T10:00:00Z"),
         use("pool", "30", block_id="P"),
         buy("N"),
         use("new", "100", block_id="N"),
@@ -314,7 +314,7 @@ def test_a_policy_that_chooses_otherwise_wherever_it_may_keeps_the_books_right(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger() + "-far"
-    service.create_ledger(ledger, LedgerSettings(currency=HOME, policy=FAR, on_shortfall="backfill"))
+    service.create_ledger(ledger, LedgerSettings(policy=FAR, **WALKED))
     kinds = 0
     for step in long_walk(3, 400).steps:
         if step.event.type not in ("policy.adopted", "ledger.configured"):

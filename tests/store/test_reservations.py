@@ -19,6 +19,7 @@ from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
 from tests.store.tampering import dump
+from tests.store.walked import WALKED, in_batches
 from tests.together import together
 
 AT, UNTIL = "2026-02-01T12:00:00Z", "2026-02-01T13:00:00Z"
@@ -220,10 +221,10 @@ def test_the_answer_of_now_is_that_of_the_log_and_the_next_usage_finds_as_much(
     seed: int, service: Subledger, new_ledger: NewLedger
 ) -> None:
     """Any history: from the wallet, and from the entries, the same credits are spendable; and so much can be used."""
-    ledger = new_ledger(currency="USD", on_shortfall="backfill")
+    ledger = new_ledger(**WALKED)
     events = [step.event for step in long_walk(seed, 200).steps if step.event.type != "policy.adopted"]
-    for start in range(0, len(events), 50):
-        service.recorder.transact(ledger, lambda _c, _s, _p, start=start: events[start : start + 50])
+    for batch in in_batches(events, random.Random(seed)):
+        service.recorder.transact(ledger, lambda _c, _s, _p, batch=batch: batch)
     day = max(event.occurred_at for event in events)
     for customer in ("ann", "bob"):
         for product in (None, "api"):

@@ -7,7 +7,10 @@ walk becomes one of the shipped policies, so that blocks are bought, drawn and c
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
+from typing import Any
 
 from api.service import Subledger
 from projections.close.close import close_period
@@ -19,12 +22,30 @@ from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.writing.recorder import Check
 from tests.laws.test_judges import MONTHS, World
-from tests.laws.walk import HOME, Walk
+from tests.laws.walk import DIMENSION_NAMES, HOME, Walk
+
+WALKED: dict[str, Any] = {"currency": HOME, "on_shortfall": "backfill", "dimensions": DIMENSION_NAMES}
+"""The settings of a ledger that a walk can be recorded in."""
 
 
 def policy_event(number: int, name: str, at: datetime) -> Event:
     """The adoption of a shipped policy; a ledger numbers its policies from 1."""
     return policy_adopted(shipped_policy(name), number=number, at=at, by=None)
+
+
+def in_batches(events: Sequence[Event], chance: random.Random) -> Iterator[Sequence[Event]]:
+    """Batches of random length. A close is a batch of its own: its remeasurements need all that came before them."""
+    for month, run in groupby(events, key=_closing):
+        rest = list(run)
+        while rest:
+            length = len(rest) if month is not None else chance.choice((1, 3, 10, 40))
+            yield rest[:length]
+            rest = rest[length:]
+
+
+def _closing(event: Event) -> str | None:
+    """The month that an event is a part of the close of."""
+    return event.data.period if event.type in ("balances.remeasured", "period.closed") else None
 
 
 def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | None = None) -> int:
@@ -33,7 +54,7 @@ def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | No
     Every close is proved. Returns how many were recorded: what this recorder refuses is left out, as the walk leaves
     out what was refused before.
     """
-    settings = LedgerSettings(currency=HOME, policy=policy or SHIPPED_POLICIES[0], on_shortfall="backfill")
+    settings = LedgerSettings(policy=policy or SHIPPED_POLICIES[0], **WALKED)
     service.create_ledger(ledger, settings)
     adopted, recorded = 1, 0
     for step in walk.steps:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from subledger.billing_documents import Overage, ReversedUsage
 from subledger.deciding.new_ids import acting_invoices
 from subledger.deciding.second_person import may_ask, may_have_effect
+from subledger.errors import IntegrityFault
 from subledger.events import references
 from subledger.events.data import CreditsTransferred
 from subledger.events.envelope import Event
@@ -63,12 +64,19 @@ def load(
     working = WorkingSet(memory, recorded)
     _load_requests_and_effects(connection, head, memory, working, events, wanted)
     _load_ids(connection, memory.ledger, working, events)
-    for period in {event.data.period for event in events if type(event.data) is BalancesRemeasured}:
-        day, functional_currency = Period.parse(period).last_day, head.state.functional_currency
-        working.standings = standing_at(connection, memory.ledger, day, functional_currency)
+    if (period := _remeasured_period(events)) is not None:
+        working.standings = standing_at(connection, memory.ledger, period.last_day, head.state.functional_currency)
     memory.load_wallets(connection, wanted.customers)
     _load_references(connection, head.state, memory, working, events, wanted)
     return working
+
+
+def _remeasured_period(events: Sequence[Event]) -> Period | None:
+    """The month that a batch remeasures. Raises IntegrityFault for a second one: the standings are those of one day."""
+    periods = {event.data.period for event in events if type(event.data) is BalancesRemeasured}
+    if len(periods) > 1:
+        raise IntegrityFault(f"one batch remeasures {', '.join(sorted(periods))}; a close remeasures one month")
+    return Period.parse(periods.pop()) if periods else None
 
 
 def _load_requests_and_effects(
