@@ -1,8 +1,9 @@
 """Commands: closing a period, and reopening one.
 
-A close first records the expiries due by the period's end. Then it makes one commit. The commit records the expiries
-that have become due since, the remeasurement of money in other currencies at the rates of the period's end, and the
-``period.closed`` event. Before the commit, the invariants of the books are proved through the period's last day.
+A close first records the expiries due by the period's end. Then it makes one commit. The commit records the
+remeasurement of money in other currencies at the rates of the period's end, and the ``period.closed`` event. Before the
+commit, the invariants of the books are proved through the period's last day. If expiries have become due since the
+first step, both steps are done again.
 
 Owns: the order of these steps. Does not own: the proofs (proofs), the remeasurement (remeasuring), the accounting date
 of a late fact (periods), the journals (journals), the history of periods (period_history).
@@ -26,12 +27,12 @@ from subledger.own_events import check_reason, period_closed, period_reopened
 from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import WriteConnection
-from subledger.store.writing.batch import RECORDED, Outcome
+from subledger.store.writing.batch import Outcome
 from subledger.store.writing.expiry_sweep import expiries_to_record, sweep
 from subledger.store.writing.recorder import Recorder, ledger_now, now_of
 
-# This is far more than can become due between the sweep and the close.
-_LATE_EXPIRIES: Final = 1_000_000
+_ATTEMPTS: Final = 100
+"""Sweeps of one close: every further one follows a purchase that was recorded late since the sweep before."""
 
 
 class ClosedPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,35 +67,45 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
     zone = _state_that_may_close(recorder, ledger, period).zone
     # The sweep commits in batches, and other writers record between them. Inside the close's transaction, the expiries
     # of a month would hold the ledger's lock until all are recorded.
-    swept = sweep(recorder, ledger, period.end(zone))
+    swept = 0
+    for _ in range(_ATTEMPTS):
+        swept += sweep(recorder, ledger, period.end(zone))
+        try:
+            outcomes, cut = _close(recorder, ledger, period, by)
+        except _ExpiriesDueError:
+            continue
+        return ClosedPeriod(ledger=ledger, period=period, position=_position(outcomes), cut=cut, expired=swept)
+    raise IntegrityFault(f"an expiry of {period} is still due after {_ATTEMPTS} sweeps", ledger=ledger)
+
+
+class _ExpiriesDueError(Exception):
+    """Expiries of the month have become due since the sweep."""
+
+
+def _close(recorder: Recorder, ledger: str, period: Period, by: str | None) -> tuple[list[Outcome], int]:
+    """Records the remeasurements and the close, and ends the cut. Raises _ExpiriesDueError and records nothing."""
     # The recorder may plan twice, so the cuts are in a list, and the last one counts.
     ended: list[int] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         _check_may_close(connection, state, period)
         ended.append(state.open_cut)
-        # The order matters: expiries change balances that are remeasured, and no entry of the month may follow the
-        # event that closes it.
-        return [
-            *expiries_to_record(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
-            *remeasurements(connection, state, position, period),
-            period_closed(state, position, period, by=by),
-        ]
+        # Expiries change the balances that are remeasured, and these are read before the batch is decided.
+        if expiries_to_record(connection, state, position, period.end(state.zone), 1):
+            raise _ExpiriesDueError
+        # The order matters: no entry of the month may follow the event that closes it.
+        return [*remeasurements(connection, state, position, period), period_closed(state, position, period, by=by)]
 
     def check(connection: WriteConnection, state: LedgerState) -> None:
         # This is after the rows are written and before the commit. An error here rolls back the whole close, so a month
-        # is never closed with invariants that do not hold. The first two checks are needed because an event of the plan
-        # can be refused without an error.
+        # is never closed with invariants that do not hold. The first check is needed because an event of the plan can
+        # be refused without an error.
         if not is_closed(state, period):
             raise IntegrityFault(f"{period} was not closed", ledger=ledger, period=str(period))
-        if expiries_to_record(connection, state, 0, period.end(state.zone), 1):
-            raise IntegrityFault(f"an expiry of {period} was refused", ledger=ledger, period=str(period))
         prove(connection, ledger, state.functional_currency, period.last_day)
         check_mapped(connection, state, period)
 
-    outcomes = recorder.transact(ledger, plan, check)
-    late = sum(outcome.status == RECORDED and (outcome.event_id or "").startswith("expiry/") for outcome in outcomes)
-    return ClosedPeriod(ledger=ledger, period=period, position=_position(outcomes), cut=ended[-1], expired=swept + late)
+    return recorder.transact(ledger, plan, check), ended[-1]
 
 
 def _state_that_may_close(recorder: Recorder, ledger: str, period: Period) -> LedgerState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,7 +19,7 @@ from projections.exports.exports import content_of
 from subledger.errors import IntegrityFault, InvalidValue, PeriodNotClosed, PeriodOutOfOrder, UnknownLedger
 from subledger.periods import Period
 from subledger.store.database import Database
-from tests.building import recorded
+from tests.building import rate, recorded
 from tests.conftest import NewLedger
 from tests.store.closed_months import APRIL, FEBRUARY, JANUARY, MARCH, a_quarter, buy, journals, query, state, use
 from tests.store.tampering import LEDGER, differences
@@ -196,9 +197,8 @@ def test_an_expiry_that_is_refused_keeps_the_period_open(
     service: Subledger, database: Database, ledger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded(service, ledger, buy("b1", expires_at="2026-01-20T00:00:00Z"))
-    monkeypatch.setattr(closing, "_LATE_EXPIRIES", 0)
     monkeypatch.setattr(closing, "sweep", lambda *_: 0)
-    with pytest.raises(IntegrityFault, match="an expiry of 2026-01"):
+    with pytest.raises(IntegrityFault, match="an expiry of 2026-01 is still due"):
         close_period(service.recorder, ledger, JANUARY)
     assert state(database, ledger) == (None, 1)
 
@@ -219,3 +219,22 @@ def test_a_month_keeps_the_name_of_who_reopened_it_when_an_earlier_one_is_reopen
         "2026-02": ("bob", "a missing invoice"),
         "2026-03": ("ann", "late usage"),
     }
+
+
+def test_credits_that_expire_between_the_sweep_and_the_close_are_not_remeasured(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer records a purchase of credits that have expired meanwhile, after the sweep of the close."""
+    ledger = new_ledger()
+    recorded(service, ledger, rate("2026-01-01", "1.10"), rate("2026-01-31", "1.30"))
+    swept, late = closing.sweep, iter([True])
+
+    def sweep_and_be_late(*given: Any) -> int:
+        found = swept(*given)
+        if next(late, False):
+            recorded(service, ledger, buy("b1", currency="EUR", refundable=True, expires_at="2026-01-20T00:00:00Z"))
+        return found
+
+    monkeypatch.setattr(closing, "sweep", sweep_and_be_late)
+    assert close_period(service.recorder, ledger, JANUARY).expired == 1
+    assert differences(service, ledger) == []
