@@ -9,6 +9,7 @@ the figures of blocks in a view (blocks).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -194,14 +195,17 @@ def _blocks_then(view: View, customer: str) -> Blocks:
 
 
 def _frozen_then(view: View, customer: str) -> dict[str, Decimal]:
-    """The credits of disputed blocks that were frozen in a view. They follow from what a block was at its dispute."""
-    wallet, after, frozen = Wallet(customer=customer), 0, dict[str, Decimal]()
+    """The credits of disputed blocks that were frozen in a view. They follow from what a block was at its dispute.
+
+    Events are recorded in any order, so what each event of the view froze or freed is added up.
+    """
+    wallet, after, frozen = Wallet(customer=customer), 0, defaultdict[str, Decimal](Decimal)
     while True:
         page = events_page(
             view.connection, view.ledger, customer=customer, after=after, through=view.position, limit=1000
         )
         for stored in page:
-            event = stored.row.read()
+            event, before = stored.row.read(), _frozen(wallet)
             wallet = evolve(
                 wallet,
                 event,
@@ -210,11 +214,17 @@ def _frozen_then(view: View, customer: str) -> dict[str, Decimal]:
                 functional_currency=view.functional_currency,
                 closed_through=None,
             )
-            if view.settings.effective_date_of(event) <= view.as_of:
-                frozen = {block.block_id: block.frozen for block in wallet.blocks if block.disputes}
+            now = _frozen(wallet)
+            if now != before and view.settings.effective_date_of(event) <= view.as_of:
+                for block_id in before.keys() | now.keys():
+                    frozen[block_id] += now.get(block_id, ZERO) - before.get(block_id, ZERO)
         if len(page) < 1000:
             return frozen
         after = page[-1].row.position
+
+
+def _frozen(wallet: Wallet) -> dict[str, Decimal]:
+    return {block.block_id: block.frozen for block in wallet.blocks if block.frozen}
 
 
 def _reservations_then(view: View, customer: str) -> list[Reservation]:

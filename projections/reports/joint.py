@@ -15,6 +15,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from projections.report import Column, Report, Table, Tie
 from subledger.accounts import CHART_ORDER
@@ -62,7 +63,7 @@ def added(parts: Sequence[LedgerReport]) -> Report:
 
 
 def _table(at: int, parts: Sequence[LedgerReport]) -> Table:
-    tables = [part.report.tables[at] for part in parts]
+    tables = _with_the_same_columns([part.report.tables[at] for part in parts])
     first = tables[0]
     if first.lists_items:
         columns = (Column("ledger"), *first.columns)
@@ -73,6 +74,28 @@ def _table(at: int, parts: Sequence[LedgerReport]) -> Table:
         columns = (Column("functional_currency"), *columns)
         rows = [(parts[0].functional_currency, *row) for row in rows]
     return Table(name=first.name, columns=columns, rows=tuple(rows), lists_items=first.lists_items)
+
+
+def _with_the_same_columns(tables: Sequence[Table]) -> list[Table]:
+    """The tables with the columns of all of them, by name; each ledger has its own dimensions.
+
+    A table has an empty text in a column that it does not have.
+    """
+    columns = list(tables[0].columns)
+    for table in tables:
+        after = 0
+        for column in table.columns:
+            if column not in columns:
+                columns.insert(after, column)
+            after = columns.index(column) + 1
+    if all(table.columns == tuple(columns) for table in tables):
+        return list(tables)
+    found = []
+    for table in tables:
+        places = {column: place for place, column in enumerate(table.columns)}
+        rows = tuple(tuple(row[places[c]] if c in places else "" for c in columns) for row in table.rows)
+        found.append(replace(table, columns=tuple(columns), rows=rows))
+    return found
 
 
 def _added_rows(columns: Sequence[Column], tables: Sequence[Table]) -> list[tuple[Any, ...]]:

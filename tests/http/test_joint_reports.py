@@ -29,7 +29,7 @@ from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head, ledgers_of
 from subledger.store.writing.expiry_sweep import sweep
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 from tests.http.reported import events_of_the_example, moment
 
@@ -176,6 +176,35 @@ def test_an_items_ledger_is_named(client: TestClient, split: Split) -> None:
     (usd,) = together["currencies"]
     assert {row["ledger"] for row in usd["items"]} == set(split.parts)
     assert not any("ledger" in row for row in usd["accounts"])
+
+
+def test_ledgers_may_have_different_own_dimensions(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """A line of a ledger that does not have a dimension says nothing of it, whatever the order of the ledgers."""
+    own = {"a": ("department", "region"), "b": (), "c": ("project", "region")}
+    ledgers = {name: new_ledger(policy="contract_liability", dimensions=names) for name, names in own.items()}
+    for name, ledger in ledgers.items():
+        said = {dimension: f"{dimension}-{name}" for dimension in own[name]}
+        data = {"credits": "10", "price": "7.00", "currency": "USD", "dimensions": said}
+        recorded(
+            service, ledger, cloud_event("e", "credits.purchased", "ann", "2026-01-05T12:00:00Z", block_id="B", **data)
+        )
+    together = _get(client, "/v1/reports/summary", ledger=list(ledgers.values()))
+    (usd,) = together["currencies"]
+    names = [f"dimension.{name}" for name in ("department", "project", "region")]
+    assert {name for row in usd["items"] for name in row if name.startswith("dimension.")} == set(names)
+    for account in ("accounts_receivable", "prepaid_liability"):
+        rows = [row for row in usd["items"] if row["account"] == account]
+        assert sorted([*(row[name] for name in names), row["debit"], row["credit"]] for row in rows) == [
+            ["", "", "", *_side(account)],
+            ["", "project-c", "region-c", *_side(account)],
+            ["department-a", "", "region-a", *_side(account)],
+        ]
+
+
+def _side(account: str) -> list[str]:
+    return ["7.00", "0.00"] if account == "accounts_receivable" else ["0.00", "7.00"]
 
 
 def test_csv_has_every_functional_currency_in_a_column(command: Any, client: TestClient, split: Split) -> None:

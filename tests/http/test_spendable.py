@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from api.cli.main import app as command_line
 from api.service import Subledger
+from subledger.errors import InvalidValue
 from tests.building import cloud_event, grant, payment, purchase, recorded, usage
 from tests.conftest import NewLedger
 
@@ -109,6 +110,21 @@ def test_it_is_asked_for_a_day_and_as_known_at_a_moment(client: TestClient, serv
     assert (then["credits"][0]["spendable"], len(then["reservations"])) == ("50", 2)
 
 
+def test_a_late_fact_leaves_what_a_dispute_froze_on_a_day(client: TestClient, service: Subledger, ledger: str) -> None:
+    recorded(
+        service,
+        ledger,
+        cloud_event("w", "dispute.won", "ann", "2026-02-12T12:00:00Z", dispute_id="D"),
+        usage("late", "1", time="2026-02-09T12:00:00Z"),
+    )
+    credit, _ = ask(client, ledger)["credits"]
+    assert (credit["spendable"], credit["frozen"]) == ("49", "5"), "the dispute was open on that day"
+    credit, _ = ask(client, ledger, as_of="2026-02-12")["credits"]
+    assert (credit["spendable"], credit["frozen"]) == ("54", "0")
+    credit, _ = ask(client, ledger, as_of="2026-01-19")["credits"]
+    assert (credit["spendable"], credit["frozen"]) == ("125", "0")
+
+
 def test_now_it_is_what_the_next_usage_can_draw(client: TestClient, service: Subledger, ledger: str) -> None:
     now = datetime.now(UTC)
     data = {"reservation_id": "now", "credits": "20", "expires_at": (now + timedelta(hours=1)).isoformat()}
@@ -135,6 +151,19 @@ def test_a_customer_without_blocks_has_nothing_and_an_unknown_one_is_not_found(
         assert (missing.status_code, missing.json()["code"]) == (404, "unknown_customer")
     wrong = client.get(f"/v1/ledgers/{ledger}/customers/payer/spendable", params={"produkt": "api"})
     assert wrong.json()["code"] == "unknown_parameter"
+
+
+def test_the_command_refuses_a_product_that_http_refuses(
+    client: TestClient, ledger: str, owner_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", owner_url)
+    asked = ["spendable", "--ledger", ledger, "--customer", "ann", "--product"]
+    for product in ("", "p" * 256):
+        over_http = client.get(f"/v1/ledgers/{ledger}/customers/ann/spendable", params={"product": product})
+        refused = CliRunner().invoke(command_line, [*asked, product])
+        assert (over_http.json()["code"], over_http.json()["field"]) == ("invalid_value", "product")
+        assert isinstance(refused.exception, InvalidValue)
+        assert refused.exception.field == "product"
 
 
 def test_the_command_prints_the_same(

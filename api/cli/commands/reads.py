@@ -27,7 +27,7 @@ from projections.reads.date_reasons import reasons_of
 from projections.reads.spendable import PARTS, spendable_credits
 from subledger import errors
 from subledger.events.data import EVENT_TYPES
-from subledger.events.fields import parse_time
+from subledger.events.fields import MAX_ID, parse_time
 from subledger.store.reading.in_force import rules_of
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.pages import events_page
@@ -270,6 +270,13 @@ def spendable(
 
     Example: subledger spendable --ledger acme --customer cust-42
     """
+    if product is not None and not 1 <= len(product) <= MAX_ID:
+        raise errors.InvalidValue(
+            f"product must be a text of 1 to {MAX_ID} characters",
+            field="product",
+            expected=f"1 to {MAX_ID} characters; leave it out for usage that names no product",
+            found=f"{len(product)} characters",
+        )
     service = connect()
     with _view(service, ledger, as_of, known_at, customer) as view:
         answer = balance_answers.spendable(view, customer, spendable_credits(view, customer, product=product))
