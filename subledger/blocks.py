@@ -352,7 +352,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             and self.starts_at <= at
             and (self.expires_at is None or at < self.expires_at)
             and (self.scope is None or product in self.scope)
-            and (not self.disputes or self.available > 0)
+            and not self.is_frozen_whole
         )
 
     def amount_for(self, credits: Decimal) -> int:

@@ -76,7 +76,7 @@ def late_draw(block: Block, back: int, credits: Decimal) -> Portion:
     If it takes the last credits of a later segment, it takes all its value. It never takes more than one of them has,
     less what was taken off the price since.
     """
-    drawn, left = (figures := _figures(block, with_expired=credits > block.remaining))[-1 - back]
+    drawn, left = (figures := _figures(block, with_expired=credits > block.available))[-1 - back]
     kept = _kept(block)
     parts = []
     for index in (1, 2):

@@ -32,7 +32,7 @@ def draw_before(
     """
     drawn = late_draw(block, back, credits)
     draw = _draw(block, drawn, dates, back)
-    lacking = credits - block.remaining
+    lacking = credits - block.available
     fixes = corrections(block_after(block, event, draw), back - 1, with_expired=lacking > 0)
     movements: list[Movement] = []
     now = block

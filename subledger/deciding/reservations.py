@@ -94,7 +94,7 @@ def settled_by(
                 f"reservation {reservation_id} is for the {field} {expected}",
                 field=f"data.{field}",
                 expected=str(expected),
-                found=str(found),
+                found=found or "no product",
             )
     if reservation.ended_by is not None:
         return []

@@ -19,7 +19,7 @@ from subledger.errors import InsufficientCredits
 from subledger.events.data import CreditsConsumed, CreditsReserved
 from subledger.events.envelope import Event, format_time
 from subledger.money import format_credits
-from subledger.reserved import held_at
+from subledger.reserved import drawable, held_at
 from subledger.segments import most_drawable, segments_back, timeline
 from subledger.wallet_parts import Blocks
 
@@ -106,6 +106,7 @@ def reserved_of(
     data, at = event.data, event.occurred_at
     named = data.block_id if isinstance(data, CreditsConsumed) else None
     held = held_at(blocks, reservations, at, late=late).by_reservation
+    of_blocks: dict[str, tuple[Block, Decimal]] = {}
     found, last = _Sum(), at
     for reservation in reservations:
         if reservation.reservation_id == data.reservation_id:
@@ -117,9 +118,12 @@ def reserved_of(
                 and named in (None, block_id)
                 and block.admits(unit=data.unit, product=data.product, at=at)
             ):
-                found.add("reserved", block, credits, at)
+                _, earlier = of_blocks.get(block_id, (block, ZERO))
+                of_blocks[block_id] = (block, earlier + credits)
                 found.name((reservation.reservation_id,))
                 last = max(last, reservation.expires_at)
+    for block, credits in of_blocks.values():
+        found.add("reserved", block, credits, at)
     found.at = last
     return (found.shortfall("reserved"),) if found.credits else ()
 
@@ -139,14 +143,14 @@ def _shortfall(block: Block, event: Asking, *, late: bool) -> tuple[str, Decimal
         return "other_product", credits
     if block.disputes:
         admitted = block.admits(unit=data.unit, product=data.product, at=at)
-        return "disputed", credits - block.available if admitted else credits
+        return "disputed", credits - drawable(block, at, late=late) if admitted else credits
     if at < block.starts_at:
         return "not_started", credits
     if block.expires_at is not None and block.expires_at <= at:
         return "expired", credits
     if back := segments_back(block, at):
-        drawable = block.remaining + (block.expired_credits if late else ZERO)
-        return "not_started", drawable - most_drawable(block, back, drawable)
+        there = block.remaining + (block.expired_credits if late else ZERO)
+        return "not_started", there - most_drawable(block, back, there)
     # The usage happened before the expiry: the remaining credits are drawn, and expired ones only if late usage may.
     return "expired", escheated if late else lapsed
 

@@ -29,8 +29,8 @@ from subledger.evolving import block_after
 from subledger.kinds import USAGE_KINDS
 from subledger.money import MAX_MINOR, format_credits, share
 from subledger.own_dimensions import over, text_of
-from subledger.reserved import held_at
-from subledger.segments import most_drawable, segments_back
+from subledger.reserved import drawable, held_at
+from subledger.segments import segments_back
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
 
@@ -51,16 +51,12 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
-        # What expired of a block that is disputed whole stays as it is until the dispute ends.
-        late_credits = block.expired_credits if late and not block.is_frozen_whole else ZERO
-        credits = min(block.available + late_credits, needed)
-        back = segments_back(block, event.occurred_at) if block.segment is not None else 0
-        if back:
-            credits = most_drawable(block, back, credits)
+        credits = min(drawable(block, event.occurred_at, late=late), needed)
         if free:
             credits = min(credits, free.get(block.block_id, credits))
         if not credits:
             continue
+        back = segments_back(block, event.occurred_at) if block.segment is not None else 0
         if back and (found := draw_before(block, back, credits, event, dates)) is not None:
             before, draw = found
             corrected += before
@@ -69,7 +65,7 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
             if not needed:
                 break
             continue
-        if late and block.lapses and not block.is_frozen_whole:
+        if late and block.lapses:
             unbroken = _breakage_taken_back(block, credits, event, dates)
             movements += unbroken
             for movement in unbroken:

@@ -202,21 +202,20 @@ class Model(Ending, Money, Pools, Reservations):
         number = block.at(moment)
         if number + 1 < len(block.segments):
             return self._draw_late(block, part, number)
-        if part > block.left:
-            block.unbreak(part - block.left)
+        if part > block.to_draw:
+            block.unbreak(part - block.to_draw)
         money = block.cost(part)
         functional = block.lose("consumed", part, money, block.cost_functional(part, money))
         return Draw(block, part, money, self.on(), functional)
 
     def _draw_late(self, block: Block, part: Fraction, number: int) -> Draw:
         """Usage of before a repricing: at its price then; later usage is priced again with what it leaves."""
-        lacking = part - block.left
+        lacking = part - block.to_draw
         _, money, functional = block.late_cost(number, part)
-        if lacking > 0:  # all that was left goes, and the rest of what expired keeps its share
+        if lacking > 0:  # what is frozen stays, and the rest of what expired keeps its share
             block.use(part, money, functional, number)
             block.price_again(number + 1, expired=True)
-            lost = block.of("expired")
-            block.lost["expired"] = plus(lost, (-lacking, block.carrying, block.carrying_functional))
+            block.unbreak_to(block.of("expired")[0] - lacking)
             return Draw(block, part, money, self.on(), functional)
         block.use(part, money, functional, number)
         block.price_again(number + 1)

@@ -277,7 +277,7 @@ class Block:
 
     def late_cost(self, number: int, credits: Fraction) -> Figures:
         """The price of credits in an earlier segment; the last credits of a later one have all that it has."""
-        expired = credits > self.left
+        expired = credits > self.to_draw
         parts = []
         for money in (1, 2):
             drawn, left = self.segments[number].drawn, self.end(number, expired)
@@ -354,6 +354,12 @@ class Block:
             due = self.due_functional(self.left + credits)
             back_functional = min(max(due - self.carrying_functional, 0), functional)
         self.lost["expired"] = plus(self.of("expired"), (-credits, -back, -back_functional))
+
+    def unbreak_to(self, rest: Fraction) -> None:
+        """What expired is so many credits, with their share of the value that it has together with what is left."""
+        credits, *value = plus(self.of("expired"), (self.left, self.carrying, self.carrying_functional))
+        money, functional = (half_up(part * rest / credits) if rest else 0 for part in value)
+        self.lost["expired"] = (rest, money, functional)
 
     def tax_of(self, value: int) -> int:
         """The tax of value that is cancelled, cumulatively."""

@@ -161,7 +161,7 @@ def test_a_reservation_is_for_its_unit_and_product() -> None:
     assert (error.code, error.field, error.expected, error.found) == (
         "reservation_differs", "data.product", "api", "chat",
     )  # fmt: skip
-    assert case.cannot_use("1", 6, reservation_id="job").found == "None"
+    assert case.cannot_use("1", 6, reservation_id="job").found == "no product"
     assert case.cannot_use("1", 6, reservation_id="job", unit="token", product="api").field == "data.unit"
     case.uses("8", 6, reservation_id="job", product="api")
     case.reserves("any", "6", 7)

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import Block
-from subledger.deciding.shortfalls import MOST_NAMED, UNKNOWN_CUSTOMER, Shortfall, insufficient, shortfalls_of
+from subledger.deciding.shortfalls import (
+    MOST_NAMED,
+    UNKNOWN_CUSTOMER,
+    Shortfall,
+    insufficient,
+    reserved_of,
+    shortfalls_of,
+)
 from subledger.errors import InsufficientCredits
 from subledger.events.envelope import Event, read_event
 from subledger.wallet_parts import Blocks
@@ -108,6 +115,29 @@ def test_credits_in_dispute_are_frozen() -> None:
     document = refused(case)
     assert document["reasons"] == [{"reason": "disputed", "credits": "7", "blocks": ["A"]}]
     assert document["detail"].endswith(": 7 are frozen until a dispute ends (block A)")
+
+
+def test_late_usage_that_draws_what_expired_is_told_of_what_a_dispute_of_a_part_froze() -> None:
+    case = Case(on_shortfall="reject", late_usage="reclassify")
+    case.buys("A", credits="8", expires_at=EXPIRY.isoformat())
+    case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", payment_id="P")
+    case.does("dispute.opened", 3, dispute_id="D", payment_id="P", amount="5.00", currency="USD")
+    case.expires("A")
+    document = refused(case)
+    assert (document["available"], document["reasons"]) == (
+        "4",
+        [{"reason": "disputed", "credits": "4", "blocks": ["A"]}],
+    )
+
+
+def test_a_block_that_two_reservations_hold_is_named_once() -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A")
+    for name, credits in (("R1", "2"), ("R2", "3")):
+        case.does("credits.reserved", 5, reservation_id=name, credits=credits, expires_at=on(20).isoformat())
+    wallet = case.wallet("ann")
+    [reason] = reserved_of(wallet.blocks, wallet.reservations, usage(case), late=False)
+    assert (reason.credits, reason.blocks, reason.names) == (5, ("A",), ("R1", "R2"))
 
 
 def test_credits_for_other_products_and_units_are_told_apart() -> None:

@@ -90,7 +90,7 @@ def test_a_refusal_names_the_reservations_that_hold_the_credits(service: Subledg
             {
                 "reason": "reserved",
                 "credits": "70",
-                "blocks": ["A", "A"],
+                "blocks": ["A"],
                 "at": "2026-02-02T00:00:00Z",
                 "reservations": ["r1", "r2"],
             }
