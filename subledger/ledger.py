@@ -6,7 +6,7 @@ Owns: what the events of the ledger itself change. Does not own: customers and t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -66,6 +66,10 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def zone(self) -> ZoneInfo:
         return time_zone(self.timezone)
 
+    def dimensions_with(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names of the company's own dimensions after some were added. None is ever taken back."""
+        return (*self.dimensions, *(name for name in names if name not in self.dimensions))
+
     def effective_date_of(self, event: Event) -> date:
         """The effective date of an event that is recorded under the ledger's settings and accounting rules."""
         return effective_date_of(event.type, event.occurred_at, self.zone, self.accounting_rules)
@@ -112,8 +116,7 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 sandbox=data.sandbox,
                 # Releases before recorded settings that were requested before an upgrade: the rules never go back.
                 accounting_rules=max(state.accounting_rules, data.accounting_rules),
-                # Nor are names of dimensions taken back that were added meanwhile.
-                dimensions=(*state.dimensions, *(name for name in data.dimensions if name not in state.dimensions)),
+                dimensions=state.dimensions_with(data.dimensions),
             )
         case own_data.ClockSet() as data:
             return replace(state, clock=data.clock)

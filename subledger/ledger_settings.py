@@ -275,7 +275,7 @@ def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
         approvals=approvals,
         future_tolerance=state.future_tolerance if change.future_tolerance is None else change.future_tolerance,
         rate_max_age_days=state.rate_max_age_days if change.rate_max_age_days is None else change.rate_max_age_days,
-        dimensions=(*state.dimensions, *(name for name in change.dimensions if name not in state.dimensions)),
+        dimensions=state.dimensions_with(change.dimensions),
     )
     _check_dimensions(after.dimensions)
     _check_changeable(

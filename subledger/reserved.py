@@ -62,8 +62,8 @@ NOTHING_HELD: Final = Held(free={}, by_reservation={})
 def drawable(block: Block, at: datetime, *, late: bool) -> Decimal:
     """The credits of a block that usage of a moment could draw, if nothing was reserved.
 
-    ``late``: the credits that expired after that moment are included; but what expired of a block that is disputed whole
-    stays as it is until the dispute ends.
+    ``late``: the credits that expired after that moment are included. But what expired of a block that is disputed
+    whole stays as it is until the dispute ends.
     """
     credits = block.available + (block.expired_credits if late and not block.is_frozen_whole else ZERO)
     back = segments_back(block, at) if block.segment is not None else 0

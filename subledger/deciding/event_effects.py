@@ -191,7 +191,8 @@ def _changed_settings(state: LedgerState, data: LedgerConfigured) -> tuple[str, 
     """The settings that change, such as ``approvals.voids: true to false``."""
     others = ("entity", "on_shortfall", "late_usage", "future_tolerance", "rate_max_age_days", "dimensions")
     old: dict[str, object] = {name: getattr(state, name) for name in others}
-    new: dict[str, object] = {name: getattr(data, name) for name in others} | {"dimensions": tuple(data.dimensions)}
+    new: dict[str, object] = {name: getattr(data, name) for name in others}
+    new["dimensions"] = state.dimensions_with(data.dimensions)
     for settings, approvals in ((old, state.approvals), (new, data.approvals)):
         settings |= {f"approvals.{name}": value for name, value in approvals.model_dump(mode="json").items()}
     return tuple(f"{name}: {_word(old[name])} to {_word(new[name])}" for name in new if new[name] != old[name])

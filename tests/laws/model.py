@@ -12,20 +12,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import (
-    HOME,
-    NOTHING,
-    Block,
-    Draw,
-    Figures,
-    Pool,
-    Refusal,
-    Usage,
-    half_up,
-    minor,
-    minus,
-    plus,
-)
+from tests.laws.model_blocks import HOME, NOTHING, Block, Draw, Figures, Pool, Refusal, Usage, half_up, minor, minus
 from tests.laws.model_ending import Ending
 from tests.laws.model_money import Money
 from tests.laws.model_pools import Pools

@@ -393,6 +393,21 @@ def test_a_change_of_what_needs_a_second_person_needs_one(service: Subledger, ne
     assert integrity.verify(service.database, ledger).differences == []
 
 
+def test_a_change_of_settings_is_allowed_if_a_dimension_was_added_meanwhile(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.configure_ledger(ledger, SettingsChange(approvals=VOIDS))
+    waits = service.configure_ledger(ledger, SettingsChange(approvals={"voids": False}), by="ann")
+    assert service.configure_ledger(ledger, SettingsChange(dimensions=("department",))).status == "configured"
+    assert waits.approval_id is not None
+    outcome = service.decide_approval(ledger, waits.approval_id, by="bob", allow=True)
+    assert outcome.status == "recorded", outcome.error
+    with service.database.read() as connection:
+        state = ledger_head(connection, ledger).state
+    assert (state.approvals.voids, state.dimensions) == (False, ("department",)), "names are only ever added"
+
+
 def test_nobody_allows_more_than_they_were_shown(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     recorded(service, ledger, *PAID, USED)
