@@ -53,7 +53,7 @@ _BY_USE: Final = (None, "consumed", "expired", "transferred")
 """Columns that are moved without a sale being cancelled or given up."""
 _CONCEDING: Final = (Effect.CONCEDES, Effect.REVERSES_TAX, Effect.TAKES_TAX)
 _REFUNDS, _STATES = "refunds_payable", "unclaimed_property"
-_BY_THE_TERMS: Final = (CreditsExpired, CreditsSwept, ConsumptionReversed)
+_BY_THE_TERMS: Final = (CreditsExpired, CreditsSwept)
 """Events by which credits go to a state because they have expired: their terms say so, and no person decides it."""
 
 
@@ -127,8 +127,7 @@ def effect_of(
         if kind.is_exchange:
             continue
         customer = movement.customer or event.customer
-        called_back = kind.column == "transferred" and isinstance(event.data, _DISPUTES)
-        if customer is not None and not called_back:
+        if customer is not None and not _leaves_gains(event, kind):
             gained[customer].add(movement, kind, before[customer], after[customer], state)
         if isinstance(event.data, EventReversed):
             sums.add_mirror(decision, movement, kind)
@@ -152,6 +151,16 @@ def effect_of(
         written_off=_stored(major(max(sums.written_off, 0), scale)),
         cancels=sums.cancels or owed_back or any(change.shortens for change in changes),
     )
+
+
+def _leaves_gains(event: Event, kind: Kind) -> bool:
+    """True for transferred credits that a dispute calls back, and for reversed usage whose credits go to a state.
+
+    The state holds these for the customer, so they were given all the same.
+    """
+    if isinstance(event.data, ConsumptionReversed):
+        return kind.credit_role == _STATES
+    return kind.column == "transferred" and isinstance(event.data, _DISPUTES)
 
 
 def _expected_breakage_added(event: Event, decision: Decision, books: Books, state: LedgerState) -> int:
