@@ -134,14 +134,16 @@ def estimated_cohorts(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
     """The names of the cohorts that an estimate goes for, in order: the one that it names, or all that there are.
 
     A cohort without credits may begin again: in the month of its blocks, or if something is reinstated. A pool that is
-    one cohort by itself has that one before any block.
+    one cohort by itself has that one before any block. An amount is of a cohort that has begun.
     """
     if data.cohort is not None:
         return (data.cohort,)
     grouping = pools.by_name[data.pool].grouping
     if grouping == "none":
         return (WHOLE,)
-    return tuple(name for name in sorted(pools.cohorts.get(data.pool, {})) if cohort_of(name, grouping) == name)
+    cohorts = pools.cohorts.get(data.pool, {})
+    names = (name for name in sorted(cohorts) if cohort_of(name, grouping) == name)
+    return tuple(name for name in names if is_rate(data) or cohorts[name].has_begun)
 
 
 def with_grouping(pools: Pools, name: str, currency: str, grouping: Grouping) -> Pools:

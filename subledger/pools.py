@@ -105,6 +105,11 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             (self.issued_minor, self.redeemed_minor, self.expired_minor, self.escheated_minor)
         )
 
+    @property
+    def has_begun(self) -> bool:
+        """True if anything was issued that was not undone or cancelled: without that, it is as if it were not there."""
+        return bool(self.credits) or self.has_ended
+
     # --- what is due --------------------------------------------------------------------------------------------------
 
     def expected(self) -> Expected:

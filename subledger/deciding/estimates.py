@@ -125,7 +125,7 @@ def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: 
     Raises UnknownCohort, WrongCurrency, EstimateTooHigh, EstimateTooLow.
     """
     names = estimated_cohorts(grouped, data)
-    cohorts = grouped.cohorts.get(data.pool, {})
+    cohorts = {name: each for name, each in grouped.cohorts.get(data.pool, {}).items() if each.has_begun}
     if not is_rate(data) and len(names) > 1:
         raise errors.UnknownCohort(
             f"pool {data.pool} has {len(names)} cohorts, and an amount is of one",
@@ -136,7 +136,7 @@ def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: 
     same_currency(data.currency, grouped.by_name[data.pool].currency, f"pool {data.pool}")
     if data.cohort is not None and data.cohort not in cohorts:
         raise errors.UnknownCohort(
-            f"no block of pool {data.pool} was opened in {data.cohort}: what is estimated of a cohort begins with one",
+            f"nothing of pool {data.pool} is issued in {data.cohort}: an estimate of a cohort needs a block",
             field="data.cohort",
             expected=f"one of {', '.join(sorted(cohorts)[:12])}" if cohorts else "absent",
             found=data.cohort,

@@ -356,7 +356,7 @@ class Block:
         self.lost["expired"] = plus(self.of("expired"), (-credits, -back, -back_functional))
 
     def unbreak_to(self, rest: Fraction) -> None:
-        """What expired is so many credits, with their share of the value that it has together with what is left."""
+        """Sets the credits that have expired, with their share of the value of these and of what is left."""
         credits, *value = plus(self.of("expired"), (self.left, self.carrying, self.carrying_functional))
         money, functional = (half_up(part * rest / credits) if rest else 0 for part in value)
         self.lost["expired"] = (rest, money, functional)
