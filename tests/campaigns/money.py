@@ -5,9 +5,10 @@
     python -m tests.campaigns.money --types credits.transferred,purchase.voided --minutes 2
 
 Every event of a history must be recorded or refused as the model says; then balances by role at every month-end, by
-customer and by block must agree, and the deposits must equal the prepaid liability. One history in six has prices whose
-shares need rounding. A history that differs is made as short as it can be and still differ in the same way, and
-printed with both answers; each kind of difference is printed once and counted. The same seed makes the same histories.
+customer and by block must agree, and the deposits must equal the prepaid liability. Of six histories two have
+transfers, one has prices whose shares need rounding, and three have every other type of event. A history that differs
+is made as short as it can be and still differ in the same way, and printed with both answers; each kind of difference
+is printed once and counted. The same seed makes the same histories.
 """
 
 from __future__ import annotations
@@ -35,7 +36,14 @@ from subledger.periods import Period
 from subledger.store.embedded import server as embedded
 from tests.building import rate
 from tests.campaigns.money_claims import DEBIT_SIDE, OF_NOBODY, Event, Silent
-from tests.campaigns.money_histories import WEIGHTS, WITH_KNOWN_ROUNDING, Histories, month_ends
+from tests.campaigns.money_histories import (
+    WEIGHTS,
+    WITH_KNOWN_ROUNDING,
+    WITH_TRANSFERS,
+    WITHOUT_TRANSFERS,
+    Histories,
+    month_ends,
+)
 from tests.campaigns.money_model import MoneyModel
 
 LINES = """
@@ -49,6 +57,7 @@ COMPARED_BY_CUSTOMER = frozenset({
     "accounts_receivable", "tax_payable", "refunds_payable", "customer_balance", "disputes_receivable",
     "prepaid_liability", "usage_revenue", "breakage_revenue", "bad_debt", "contra_revenue",
 })  # fmt: skip
+MIXES = (WITHOUT_TRANSFERS, WITH_TRANSFERS) * 2 + (WITHOUT_TRANSFERS, WITH_KNOWN_ROUNDING)
 CODES = frozenset({"document_exists", "conceded"})
 """Codes that the specification names, of refusals with one possible reason; of every other only that it is one."""
 
@@ -250,7 +259,7 @@ def campaign(
     while time.monotonic() - began < seconds and tally.histories < histories:
         dice = random.Random(f"{seed}/{tally.histories}")
         rounds = odd or (types is None and tally.histories % 6 == 5)
-        which = types if types is not None or not rounds else WITH_KNOWN_ROUNDING
+        which = types or MIXES[tally.histories % 6]
         made = Histories(dice, types=which, in_order=in_order, paid=paid, odd=rounds)
         try:
             events = made.history()

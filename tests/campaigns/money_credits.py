@@ -62,13 +62,14 @@ class Credits(Books):
         return b.left + sum(credits for _, credits, _ in b.broken)
 
     def _reclassify(self, event: Event, b: Block, credits: int) -> None:
-        """Takes breakage back for usage that happened before the expiry: its credits, at their share of the value."""
+        """Takes breakage back for usage that happened before the expiry: its credits, at the value that they draw."""
         if credits <= b.left:
             return
         if b.left or len(b.broken) > 1 or b.conceded:
             raise Silent("which breakage late usage takes back")
         [(day, there, value)] = b.broken
-        part = self._share(value, credits, there)
+        drawn = max(0, self._share(b.price, b.used + credits, b.credits) - b.drawn)
+        part = value if credits == there else min(value, drawn)
         b.broken = [(day, there - credits, value - part)] if there > credits else []
         b.gone -= credits
         b.gone_value -= part

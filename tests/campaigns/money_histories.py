@@ -412,6 +412,17 @@ WITH_KNOWN_ROUNDING = frozenset({
 })  # fmt: skip
 """Events whose shares the specification rounds: cumulatively, half up."""
 
+BY_BLOCK = frozenset({
+    "dispute.opened", "dispute.won", "dispute.lost", "escheat.reclaimed", "escheat.remitted", "credit_memo.issued",
+    "payment.applied", "payment.refunded", "receivable.written_off",
+})  # fmt: skip
+"""Types in which the model takes a transferred block for its own share of the purchase, and the product for all of it:
+to the product a dispute, a memo, a reclaimed amount or a payment for one block of a purchase means the purchase, so a
+payment can be paid back of any of it."""
+
+WITHOUT_TRANSFERS = frozenset(WEIGHTS) - {"credits.transferred"}
+WITH_TRANSFERS = frozenset(WEIGHTS) - BY_BLOCK
+
 USAGE = frozenset({"credits.consumed", "consumption.reversed", "event.reversed", "sweep", "close"})
 
 
