@@ -118,11 +118,13 @@ def _breakage_taken_back(block: Block, needed: Decimal, event: Event, dates: Dat
         block = block_after(block, event, movements[-1])
 
     breakage = "breakage" if block.pool is None else "pooled_breakage"
+    # A lost dispute may leave fewer credits than other disputes freeze. None come back for those.
+    lacking = needed - block.available
     for lapse in block.lapses:
-        lacking = needed - block.available
         if lapse.back_on is None and lacking > 0:
             part = block.lapsed_part(lapse, min(lapse.credits, lacking))
             moves(breakage, negative(part), dates.on(lapse.on))
+            lacking -= part.credits
     for lapse in block.lapses:
         if lapse.back_on is None or not dates.effective <= lapse.on < lapse.back_on or lapse.back_on <= dates.on():
             continue

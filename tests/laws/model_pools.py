@@ -73,6 +73,11 @@ class Line:
     def has_ended(self) -> bool:
         return any(self.sums[:4]) and not self.sums.credits
 
+    @property
+    def has_begun(self) -> bool:
+        """Whatever was undone or cancelled is as if it had not been."""
+        return self.has_ended or bool(self.sums.credits)
+
     def expected(self) -> tuple[Fraction, Fraction]:
         breakage, escheat = (Fraction(0), Fraction(0)) if self.estimate is None else self.estimate.at(self.sums.issued)
         return breakage, max(escheat, Fraction(self.sums.escheated))
@@ -237,12 +242,14 @@ class Pools(Positions):
             pool.grouping = grouping
             pool.cohorts = pool.cohorts if grouping == "month" else {}
             self.follow_pools()
-        names = [cohort] if cohort is not None else [WHOLE] if grouping == "none" else sorted(pool.cohorts)
+        begun = [each for each, line in sorted(pool.cohorts.items()) if line.has_begun]
+        there = sorted(pool.cohorts) if by_rate else begun
+        names = [cohort] if cohort is not None else [WHOLE] if grouping == "none" else there
         self.allow(by_rate or len(names) < 2, "unknown_cohort")
         self.allow(pool.currency == currency, "wrong_currency")
-        self.allow(cohort is None or cohort in pool.cohorts, "unknown_cohort")
+        self.allow(cohort is None or cohort in begun, "unknown_cohort")
         rates = sum(Fraction(data.get(f"expected_{what}_rate", 0)) for what in ("breakage", "escheat"))
-        self.allow(rates < 1 and (by_rate or any(name in pool.cohorts for name in names)), "estimate_too_high")
+        self.allow(rates < 1 and (by_rate or any(name in begun for name in names)), "estimate_too_high")
         lines = [pool.cohorts.setdefault(each, Line()) for each in names]
         judged = [line for line in lines if not by_rate or (line.sums.credits and line.sums.issued)]
         codes = [line.fits(self._estimate(data, line.sums.issued)) for line in judged]
