@@ -9,6 +9,8 @@ Revision: 0035, after 0034
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.append_batch import backwards, replace_function
+
 revision = "0035"
 down_revision = "0034"
 branch_labels = None
@@ -18,7 +20,6 @@ VALUES = ("ledger", "product", "credit_kind", "pool", "processor")
 POOLED = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"pool":"%'"""
 INDEX = "ux_dimension_sets_values"
 COMMENT = "the month of issue of a pooled block"
-DEFINITION = "SELECT pg_get_functiondef('append_batch'::regproc)"
 KEPT = """
 SELECT count(*) FROM information_schema.columns
 WHERE table_schema = current_schema() AND table_name = 'dimension_sets' AND column_name = 'cohort'
@@ -41,13 +42,13 @@ def upgrade() -> None:
         op.drop_index(INDEX, "dimension_sets")
         op.create_index(INDEX, "dimension_sets", [*VALUES, "cohort"], unique=True)
     op.alter_column("dimension_sets", "cohort", server_default=None)
-    _replace_function(ADDED)
+    replace_function(ADDED)
     op.create_index("ix_blocks_pooled", "blocks", ["ledger", "expires_at"], postgresql_where=sa.text(POOLED))
 
 
 def downgrade() -> None:
     op.drop_index("ix_blocks_pooled", "blocks")
-    _replace_function(tuple((after, before) for before, after in ADDED))
+    replace_function(backwards(ADDED))
     if _scalar(USED):
         op.alter_column("dimension_sets", "cohort", server_default=sa.text("''"))
         return
@@ -58,19 +59,3 @@ def downgrade() -> None:
 
 def _scalar(query: str) -> bool:
     return bool(op.get_bind().execute(sa.text(query)).scalar_one())
-
-
-def _replace_function(edits: tuple[tuple[str, str], ...]) -> None:
-    """Replaces the function by one with other parameters; its body is otherwise that of the migration that made it."""
-    definition = op.get_bind().execute(sa.text(DEFINITION)).scalar_one()
-    for before, after in edits:
-        if definition.count(before) != 1:
-            raise RuntimeError(f"append_batch is not as expected: {before}")
-        definition = definition.replace(before, after)
-    comment = op.get_bind().execute(sa.text("SELECT obj_description('append_batch'::regproc)")).scalar_one()
-    op.execute("DROP FUNCTION append_batch")
-    op.get_bind().exec_driver_sql(definition.replace("%", "%%"))
-    quoted = comment.replace("'", "''")
-    op.get_bind().exec_driver_sql(f"COMMENT ON FUNCTION append_batch IS '{quoted}'".replace("%", "%%"))
-    op.execute("REVOKE EXECUTE ON FUNCTION append_batch FROM PUBLIC")
-    op.execute("GRANT EXECUTE ON FUNCTION append_batch TO subledger_app")

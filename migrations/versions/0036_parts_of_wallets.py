@@ -6,6 +6,8 @@ Revision: 0036, after 0035
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.append_batch import backwards, replace_function
+
 revision = "0036"
 down_revision = "0035"
 branch_labels = None
@@ -14,7 +16,6 @@ depends_on = None
 TABLE = "Open blocks and overages of wallets that have more than 64 of them, a row each. Rebuildable."
 MANY = 64
 KINDS = {"block": ("blocks", "block_id"), "overage": ("overages", "position")}
-DEFINITION = "SELECT pg_get_functiondef('append_batch'::regproc)"
 ADDED = (
     (
         "wallet_state text[] DEFAULT NULL::text[]",
@@ -69,7 +70,7 @@ def upgrade() -> None:
         # Members are in order: blocks come before the customer, overages after it.
         before, after = ("''", "','") if kind == "block" else ("','", "''")
         op.execute(TAKE_OUT.format(member=member, many=MANY, before=before, after=after))
-    _replace_function(ADDED)
+    replace_function(ADDED)
 
 
 def downgrade() -> None:
@@ -81,21 +82,5 @@ def downgrade() -> None:
             END IF;
         END $$
     """)
-    _replace_function(tuple((after, before) for before, after in ADDED))
+    replace_function(backwards(ADDED))
     op.drop_table("wallet_parts")
-
-
-def _replace_function(edits: tuple[tuple[str, str], ...]) -> None:
-    """Replaces the function by one with other parameters; its body is otherwise that of the migration that made it."""
-    definition = op.get_bind().execute(sa.text(DEFINITION)).scalar_one()
-    for before, after in edits:
-        if definition.count(before) != 1:
-            raise RuntimeError(f"append_batch is not as expected: {before}")
-        definition = definition.replace(before, after)
-    comment = op.get_bind().execute(sa.text("SELECT obj_description('append_batch'::regproc)")).scalar_one()
-    op.execute("DROP FUNCTION append_batch")
-    op.get_bind().exec_driver_sql(definition.replace("%", "%%"))
-    quoted = comment.replace("'", "''")
-    op.get_bind().exec_driver_sql(f"COMMENT ON FUNCTION append_batch IS '{quoted}'".replace("%", "%%"))
-    op.execute("REVOKE EXECUTE ON FUNCTION append_batch FROM PUBLIC")
-    op.execute("GRANT EXECUTE ON FUNCTION append_batch TO subledger_app")

@@ -9,6 +9,8 @@ Revision: 0044, after 0043
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.append_batch import backwards, replace_function
+
 revision = "0044"
 down_revision = "0043"
 branch_labels = None
@@ -22,7 +24,6 @@ COMMENTS = {
     "usage": "those of the usage, if they are others",
 }
 NAMES = "names of the company's own dimensions, as JSON"
-DEFINITION = "SELECT pg_get_functiondef('append_batch'::regproc)"
 KEPT = """
 SELECT count(*) FROM information_schema.columns
 WHERE table_schema = current_schema() AND table_name = 'dimension_sets' AND column_name = 'own'
@@ -51,11 +52,11 @@ def upgrade() -> None:
     column = sa.Column("dimensions", sa.Text(), nullable=False, server_default="[]", comment=NAMES)
     op.add_column("ledgers", column)
     op.alter_column("ledgers", "dimensions", server_default=None)
-    _replace_function(ADDED)
+    replace_function(ADDED)
 
 
 def downgrade() -> None:
-    _replace_function(tuple((after, before) for before, after in ADDED))
+    replace_function(backwards(ADDED))
     op.drop_column("ledgers", "dimensions")
     if _scalar(USED):
         for name in COMMENTS:
@@ -69,19 +70,3 @@ def downgrade() -> None:
 
 def _scalar(query: str) -> bool:
     return bool(op.get_bind().execute(sa.text(query)).scalar_one())
-
-
-def _replace_function(edits: tuple[tuple[str, str], ...]) -> None:
-    """Replaces the function by one with other parameters; its body is otherwise that of the migration that made it."""
-    definition = op.get_bind().execute(sa.text(DEFINITION)).scalar_one()
-    for before, after in edits:
-        if definition.count(before) != 1:
-            raise RuntimeError(f"append_batch is not as expected: {before}")
-        definition = definition.replace(before, after)
-    comment = op.get_bind().execute(sa.text("SELECT obj_description('append_batch'::regproc)")).scalar_one()
-    op.execute("DROP FUNCTION append_batch")
-    op.get_bind().exec_driver_sql(definition.replace("%", "%%"))
-    quoted = comment.replace("'", "''")
-    op.get_bind().exec_driver_sql(f"COMMENT ON FUNCTION append_batch IS '{quoted}'".replace("%", "%%"))
-    op.execute("REVOKE EXECUTE ON FUNCTION append_batch FROM PUBLIC")
-    op.execute("GRANT EXECUTE ON FUNCTION append_batch TO subledger_app")
