@@ -31,6 +31,16 @@ def negative(part: Portion) -> Portion:
     return Portion(-part.credits, -part.amount_minor, -part.functional_minor)
 
 
+def plus(one: Portion, other: Portion) -> Portion:
+    """Two portions together."""
+    return Portion(one[0] + other[0], one[1] + other[1], one[2] + other[2])
+
+
+def minus(one: Portion, other: Portion) -> Portion:
+    """One portion without another."""
+    return Portion(one[0] - other[0], one[1] - other[1], one[2] - other[2])
+
+
 class Change(NamedTuple):
     """Gain (positive) or loss of a block on a day; the functional amount is 0 without a currency of its own."""
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from subledger.availability import REMEMBERED, Change, Changes, Portion, negative, with_change
+from subledger.availability import REMEMBERED, Change, Changes, Portion, minus, negative, plus, with_change
 from subledger.blocks import NO_PORTION, ZERO, Block, Segment
 from subledger.money import round_half_up, share
 
@@ -55,7 +55,7 @@ def _figures(block: Block, *, with_expired: bool = False) -> list[_Figures]:
         for segment in segments[1:]
     ]
     expired = block.disposed.get("expired", NO_PORTION) if with_expired else NO_PORTION
-    lefts.append(_plus(block.left, expired))
+    lefts.append(plus(block.left, expired))
     return [
         _Figures(minus(end, _baseline(segment)), left) for segment, end, left in zip(segments, ends, lefts, strict=True)
     ]
@@ -124,11 +124,11 @@ def corrections(block: Block, back: int, *, with_expired: bool = False) -> list[
             if source >= first:
                 for fix in _given_back(block, segment, figures[source], len(segments) - 1 - number):
                     found.append(fix)
-                    shift = _plus(shift, _value(fix))
+                    shift = plus(shift, _value(fix))
         figures[number] = _Figures(drawn, left := minus(left, shift))
         for on, amount, functional in _by_day(block, segment.days, drawn, left, kept[number]):
             found.append(Correction(len(segments) - 1 - number, on, amount, functional))
-            shift = _plus(shift, _value(found[-1]))
+            shift = plus(shift, _value(found[-1]))
     return found
 
 
@@ -172,7 +172,7 @@ def _by_day(
     draws += [(change.on, Portion(*change[1:])) for change in days]
     found, so_far, corrected = [], NO_PORTION, (0, 0)
     for on, part in draws:
-        so_far = _plus(so_far, part)
+        so_far = plus(so_far, part)
         if not credits:
             break
         amount = min(share(value, so_far.credits, credits), most) - so_far.amount_minor - corrected[0]
@@ -201,7 +201,7 @@ def _of_one_sign(amount: int, functional: int) -> list[tuple[int, int]]:
 def lapse_to_take_back(block: Block, credits: Decimal, draw: Portion, fixes: list[Correction]) -> Portion:
     """The part of the breakage that late usage takes back with its credits. The rest has the last price."""
     back = Portion(credits, draw.amount_minor, draw.functional_minor)
-    back = _plus(back, Portion(ZERO, sum(f.amount_minor for f in fixes), sum(f.functional_minor for f in fixes)))
+    back = plus(back, Portion(ZERO, sum(f.amount_minor for f in fixes), sum(f.functional_minor for f in fixes)))
     broken = block.disposed.get("expired", NO_PORTION)
     rest, total = broken.credits - credits, block.left.credits + broken.credits - draw.credits
     parts = []
@@ -254,7 +254,7 @@ def with_segment(
         left = minus(Portion(later[0].credits, later[0].price_minor, later[0].price_functional), _added(later[0]))
     else:
         end, left = Portion(block.used, block.drawn_minor, block.drawn_functional), block.left
-    at_start, value = minus(end, drawn), _plus(left, drawn)
+    at_start, value = minus(end, drawn), plus(left, drawn)
     begun = Segment(
         since=since,
         day=on,
@@ -277,7 +277,7 @@ def with_more_given_back(block: Block, back: int, more: Portion) -> Block:
     """A block, one segment of which gives back more or less value of earlier usage."""
     segments = list(timeline(block))
     own = len(segments) - 1 - back
-    segments[own] = replace(segments[own], added=_plus(_added(segments[own]), more))
+    segments[own] = replace(segments[own], added=plus(_added(segments[own]), more))
     segments[own:] = [_moved(segment, drawn=negative(more), value=more) for segment in segments[own:]]
     return replace(block, earlier=tuple(segments[:-1]), segment=segments[-1])
 
@@ -327,7 +327,7 @@ def _baseline(segment: Segment) -> Portion:
 
 def _end_before(segment: Segment) -> Portion:
     """All that was drawn until a segment began, including what this segment then gave back."""
-    return _plus(_baseline(segment), _added(segment)) if segment.gives_back_from is not None else _baseline(segment)
+    return plus(_baseline(segment), _added(segment)) if segment.gives_back_from is not None else _baseline(segment)
 
 
 def _added(segment: Segment) -> Portion:
@@ -337,14 +337,5 @@ def _added(segment: Segment) -> Portion:
 def _sum(changes: Changes) -> Portion:
     total = NO_PORTION
     for change in changes:
-        total = _plus(total, Portion(*change[1:]))
+        total = plus(total, Portion(*change[1:]))
     return total
-
-
-def _plus(one: Portion, other: Portion) -> Portion:
-    return Portion(one[0] + other[0], one[1] + other[1], one[2] + other[2])
-
-
-def minus(one: Portion, other: Portion) -> Portion:
-    """One portion without another."""
-    return _plus(one, negative(other))

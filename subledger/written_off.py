@@ -4,7 +4,8 @@ A write-off takes tax, unused value and used value. Unused value is not collecte
 nobody owes it any more. Used value can be collected, with the tax in proportion to it.
 
 Owns: these figures, and how a collected amount is divided. Does not own: the block or the invoice (blocks,
-billing_documents), the decisions (deciding/recoveries). Pure.
+billing_documents), the decisions (deciding/write_offs,
+deciding/receivables). Pure.
 """
 
 from __future__ import annotations

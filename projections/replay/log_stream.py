@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from subledger.deciding.decide import POSTS
 from subledger.errors import IntegrityFault, present
 from subledger.store import columns
 from subledger.store.columns import BatchRow, EntryRow, EventRow
@@ -26,10 +27,7 @@ from subledger.store.database import driver, without_nested_loops
 from subledger.store.decision_text import text_of_plain_draw
 
 CHUNK: Final = 1_000
-OF_SEVERAL: Final = (
-    "credits.transferred", "purchase.voided", "credits.refunded", "credits.escheated", "credits.expired",
-    "consumption.reversed", "receivable.written_off", "dispute.opened", "dispute.won", "dispute.lost", "event.reversed",
-)  # fmt: skip
+OF_SEVERAL: Final = (*(type for type, kinds in POSTS.items() if "transfer_out" in kinds), "event.reversed")
 """Types of events that may change two customers' wallets: the holder's of credits, and that of who bought them."""
 
 _ONCE: Final = {

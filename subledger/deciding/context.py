@@ -131,6 +131,11 @@ def minor(amount: Decimal | None, currency: str, field: str) -> int:
     return 0 if amount is None else to_minor(amount, currency, field=f"data.{field}")
 
 
+def any_wallet(customer: str, wallet: Wallet, context: Context) -> Wallet:
+    """The wallet of the event's customer, or of another one."""
+    return wallet if customer == wallet.customer else context.wallet_of(customer)
+
+
 def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
     """The block an event names. Raises UnknownBlock, BlockOfAnotherCustomer."""
     owner = context.owners.get(block_id)

@@ -31,7 +31,7 @@ from subledger.deciding import (
     usage,
     write_offs,
 )
-from subledger.deciding.context import Context, Dates, decision
+from subledger.deciding.context import Context, Dates, any_wallet, decision
 from subledger.deciding.currencies import StandingKey, measure, remeasure
 from subledger.deciding.estimates import with_due_breakage
 from subledger.events import data as of_others
@@ -116,7 +116,7 @@ def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context
     """
     currency, pool, cohort = movement.currency, movement.pool, movement.cohort
     if movement.block_id is not None:
-        theirs = wallet if movement.customer in (None, wallet.customer) else context.wallet_of(movement.customer or "")
+        theirs = any_wallet(movement.customer or wallet.customer, wallet, context)
         block = theirs.block(movement.block_id)
         if block is not None:
             currency, pool, cohort = block.currency, block.pool, block.cohort or WHOLE

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from subledger.availability import Portion, is_sound
+from subledger.availability import Portion, is_sound, minus
 from subledger.blocks import Block
 from subledger.deciding.context import Dates
 from subledger.events.data import CreditsConsumed
@@ -83,11 +83,7 @@ def _unbroken(block: Block, part: Portion, dates: Dates) -> list[Movement]:
             min(part.amount_minor, lapse.amount_minor) if credits < part.credits else part.amount_minor,
             min(part.functional_minor, lapse.functional_minor) if credits < part.credits else part.functional_minor,
         )
-        part = Portion(
-            part.credits - credits,
-            part.amount_minor - piece.amount_minor,
-            part.functional_minor - piece.functional_minor,
-        )
+        part = minus(part, piece)
         movements.append(
             Movement(
                 kind="breakage" if block.pool is None else "pooled_breakage",

@@ -76,7 +76,7 @@ def release(wallet: Wallet, event: Event[ReservationReleased], context: Context,
     return decision(context, [Movement(kind="reservation_released", accounting_date=dates.on())])
 
 
-def settled_by(
+def settlement(
     wallet: Wallet, event: Event[CreditsConsumed], reservation_id: str, context: Context, dates: Dates
 ) -> list[Movement]:
     """The end of the reservation that usage names; empty if it has already ended.

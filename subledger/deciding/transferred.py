@@ -18,9 +18,9 @@ import msgspec
 from msgspec.structs import replace
 
 from subledger import errors
-from subledger.availability import Portion
+from subledger.availability import Portion, plus
 from subledger.blocks import NO_PORTION, ZERO, Block
-from subledger.deciding.context import Context, Dates, is_no_undone_block, is_not_disputed, own_block
+from subledger.deciding.context import Context, Dates, any_wallet, is_no_undone_block, is_not_disputed, own_block
 from subledger.events.envelope import Event
 from subledger.evolving import block_after
 from subledger.money import SMALLEST_CREDITS, credits_share
@@ -43,7 +43,7 @@ def bought(block: Block, wallet: Wallet, context: Context) -> Bought:
     if block.origin is None:
         return Bought(block=block, payer=None)
     payer = block.payer or wallet.customer
-    origin = _wallet_of(payer, wallet, context).state_of_block(block.origin)
+    origin = any_wallet(payer, wallet, context).state_of_block(block.origin)
     return Bought(block=origin, payer=None if payer == wallet.customer else payer)
 
 
@@ -53,7 +53,7 @@ def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
     Raises UnknownBlock, BlockOfAnotherCustomer.
     """
     owner = context.owners.get(block_id)
-    held = None if owner is None else _wallet_of(owner, wallet, context).block(block_id)
+    held = None if owner is None else any_wallet(owner, wallet, context).block(block_id)
     if held is None or held.origin is None:
         return own_block(wallet, block_id, context)
     is_no_undone_block(held)
@@ -138,12 +138,7 @@ def _disposed(whole: Block, held: Block) -> dict[str, Portion]:
     """Losses of a bought block and of a block that holds its credits, without the transfer from one to the other."""
     disposed = dict(whole.disposed)
     for column, part in held.disposed.items():
-        before = disposed.get(column, NO_PORTION)
-        disposed[column] = Portion(
-            before.credits + part.credits,
-            before.amount_minor + part.amount_minor,
-            before.functional_minor + part.functional_minor,
-        )
+        disposed[column] = plus(disposed.get(column, NO_PORTION), part)
     credits, amount, functional = disposed["transferred"]
     disposed["transferred"] = Portion(
         credits - held.credits, amount - held.price_minor, functional - held.price_functional
@@ -154,7 +149,7 @@ def _disposed(whole: Block, held: Block) -> dict[str, Portion]:
 def held_of(block: Block, wallet: Wallet, context: Context) -> Iterator[tuple[Block, str | None]]:
     """The blocks to which credits of a bought block were transferred, with their holders (None: the event's own)."""
     for block_id, holder in block.handed:
-        held = _wallet_of(holder, wallet, context).state_of_block(block_id)
+        held = any_wallet(holder, wallet, context).state_of_block(block_id)
         yield held, None if holder == wallet.customer else holder
 
 
@@ -221,7 +216,3 @@ def handed_again(
         movements += [out, back]
         block = block_after(block, event, out)
     return movements
-
-
-def _wallet_of(customer: str, wallet: Wallet, context: Context) -> Wallet:
-    return wallet if customer == wallet.customer else context.wallet_of(customer)

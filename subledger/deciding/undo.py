@@ -22,7 +22,7 @@ from subledger.billing_documents import Standing
 from subledger.blocks import ZERO
 from subledger.books import Books, apply_to_standings
 from subledger.cohorts import WHOLE
-from subledger.deciding.context import Context, Dates, First, Original
+from subledger.deciding.context import Context, Dates, First, Original, any_wallet
 from subledger.deciding.undo_dates import dated
 from subledger.deciding.undo_parts import has_same_days_as_then, restored_part
 from subledger.events.data import BreakageEstimated, EventReversed, ExchangeRateSet
@@ -51,7 +51,7 @@ def undo(wallet: Wallet, event: Event[EventReversed], context: Context, dates: D
     """
     original = _original(event, context)
     mirrors = [_mirror(movement, original, context) for movement in reversed(original.decision.movements)]
-    now = {customer: _wallet_of(customer, wallet, context) for customer in original.around}
+    now = {customer: any_wallet(customer, wallet, context) for customer in original.around}
     as_left = all(has_same_days_as_then(around, now[customer]) for customer, around in original.around.items())
     movements = dated(mirrors, now, event, dates, context.state.functional_currency, as_left=as_left)
     restored = tuple(
@@ -112,10 +112,6 @@ def _named(event: First) -> dict[str, object]:
     return {"source": event.source, "id": event.event_id, "position": event.position}
 
 
-def _wallet_of(customer: str, wallet: Wallet, context: Context) -> Wallet:
-    return wallet if customer == wallet.customer else context.wallet_of(customer)
-
-
 def _mirror(movement: Movement, original: Original, context: Context) -> Movement:
     """The mirror of a movement, under its own policy, still on its own date."""
     policy = movement.policy or original.decision.policy
@@ -143,7 +139,7 @@ def _settlements(movements: Iterable[Movement], wallet: Wallet, context: Context
     touched: dict[tuple[str, str, str, str | None], date] = {}
     for movement in movements:
         customer = movement.customer or wallet.customer
-        before = wallets.get(customer) or _wallet_of(customer, wallet, context)
+        before = wallets.get(customer) or any_wallet(customer, wallet, context)
         wallets[customer] = with_standings(before, movement, functional_currency, None)
         books = apply_to_standings(books, movement)
         kind = KIND_BY_NAME[movement.kind]

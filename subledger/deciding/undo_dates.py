@@ -14,7 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from subledger.availability import Change as DayChange
-from subledger.availability import Changes, Portion, first_day, negative, with_change
+from subledger.availability import Changes, Portion, first_day, negative, plus, with_change
 from subledger.balance_days import OWED_ROLES
 from subledger.billing_documents import Invoice
 from subledger.blocks import Block
@@ -128,10 +128,6 @@ def _later_day(movements: Iterable[Movement], wallets: Mapping[str, Wallet], eve
             first = first_day(changes, on=max(on, block.losses_from), left=left, loss=negative(change))
             if first > on:
                 return first
-        left = Portion(
-            left.credits + change.credits,
-            left.amount_minor + change.amount_minor,
-            left.functional_minor + change.functional_minor,
-        )
+        left = plus(left, change)
         states[block.block_id] = (left, with_change(changes, DayChange(on, *change)))
     return None

@@ -20,7 +20,7 @@ from subledger.deciding.context import Context, Dates, decision, is_not_conceded
 from subledger.deciding.expiry import lapsed
 from subledger.deciding.redemption_tax import mirrored_tax, taxes_by_block, with_redemption_tax
 from subledger.deciding.repricing import corrected_down, corrected_draws, draw_before, in_segment
-from subledger.deciding.reservations import settled_by
+from subledger.deciding.reservations import settlement
 from subledger.deciding.shortfalls import insufficient
 from subledger.deciding.transferred import with_transferred
 from subledger.events.data import ConsumptionReversed, CreditsConsumed
@@ -43,7 +43,7 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         blocks = wallet.blocks.admitting(data.unit, data.product, event.occurred_at)
     late = context.state.late_usage == "reclassify"
     named, reservations = data.reservation_id, wallet.reservations
-    settled = None if named is None else settled_by(wallet, event, named, context, dates)
+    settled = None if named is None else settlement(wallet, event, named, context, dates)
     free = held_at(wallet.blocks, reservations, event.occurred_at, late=late).free_for(named) if reservations else None
     needed = data.credits
     movements: list[Movement] = []
