@@ -44,9 +44,9 @@ class Case(Walk):
         assert step is not None, self.refused
         return step
 
-    def is_refused(self, type: str, day: int, /, **data: Any) -> errors.SubledgerError:
+    def is_refused(self, type: str, day: int, customer: str | None = "ann", /, **data: Any) -> errors.SubledgerError:
         self.sent += 1
-        assert self.send(f"e{self.sent}", type, "ann", on(day), **data) is None
+        assert self.send(f"e{self.sent}", type, customer, on(day), **data) is None
         error = self.refused[-1]
         assert isinstance(error, errors.SubledgerError)
         return error
@@ -60,6 +60,12 @@ class Case(Walk):
 
     def takes_back(self, step: Step, day: int, /, **changes: Any) -> Step:
         return self.does("consumption.reversed", day, event_id=step.event.event_id, reason="r", **changes)
+
+    def undoes(self, step: Step, day: int) -> Step:
+        return self.does("event.reversed", day, step.event.customer, event_id=step.event.event_id, reason="r")
+
+    def cannot_undo(self, step: Step, day: int) -> errors.SubledgerError:
+        return self.is_refused("event.reversed", day, step.event.customer, event_id=step.event.event_id, reason="r")
 
     def expires(self, block_id: str) -> Step:
         step = self.own(f"x-{block_id}", "credits.expired", "ann", EXPIRY, block_id=block_id)
