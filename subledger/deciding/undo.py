@@ -30,6 +30,7 @@ from subledger.events.envelope import OWN_SOURCE, Event
 from subledger.events.own_data import RESERVED_TYPES
 from subledger.evolving import with_standings
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, SETTLEMENT_OF
+from subledger.money import round_half_up
 from subledger.restored import RestoredEstimate, RestoredRate
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -133,7 +134,11 @@ def _mirror(movement: Movement, original: Original, context: Context) -> Movemen
 
 
 def _settlements(movements: Iterable[Movement], wallet: Wallet, context: Context) -> Iterator[Movement]:
-    """Exchange differences of standings that end at zero in their currency, and were remeasured since the event."""
+    """Exchange differences of standings that were remeasured since the event.
+
+    One that ends at zero in its currency is carried at nothing. One that would be carried with the other sign keeps its
+    carrying amount in proportion: nothing could be paid from it.
+    """
     functional_currency = context.state.functional_currency
     wallets, books = {wallet.customer: wallet}, context.books
     touched: dict[tuple[str, str, str, str | None], date] = {}
@@ -150,17 +155,26 @@ def _settlements(movements: Iterable[Movement], wallet: Wallet, context: Context
                 touched[key] = max(touched.get(key, movement.accounting_date), movement.accounting_date)
     for (customer, role, currency, place), on in touched.items():
         amount, carried = _standing(wallets[customer], books, role, currency, place)
-        if carried and not amount:
+        if (carried and not amount) or amount * carried < 0:
+            was = _standing(any_wallet(customer, wallet, context), context.books, role, currency, place)
             of_ledger = role in LEDGER_ROLES
             yield Movement(
                 kind=SETTLEMENT_OF[role],
                 accounting_date=on,
                 currency=currency,
-                functional_minor=-carried,
+                functional_minor=_in_proportion(was, amount) - carried,
                 customer=None if customer == wallet.customer else customer,
                 block_id=None if of_ledger else place,
                 processor=place if of_ledger else None,
             )
+
+
+def _in_proportion(was: Standing, amount: int) -> int:
+    """The carrying amount of what is left of a standing; nothing if it has turned."""
+    before, carried = was
+    if before * amount <= 0 or before * carried <= 0:
+        return 0
+    return round_half_up(carried * abs(amount), abs(before))
 
 
 def _standing(wallet: Wallet, books: Books, role: str, currency: str, place: str | None) -> Standing:
