@@ -78,17 +78,21 @@ _PART: Final = {"block_id": "block", "invoice_id": "invoice", "amount_minor": "a
 
 
 class DocumentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
-    """A part of a payment or of a dispute: the block or the invoice that it is for, or an invoice kept elsewhere."""
+    """A part of a payment or of a dispute: the block or the invoice that it is for, or an invoice kept elsewhere.
+
+    ``given_back``: disputed money that had been paid back, or passed on to a state, before.
+    """
 
     block_id: str | None = None
     invoice_id: str | None = None
     amount_minor: int
     elsewhere: bool = False
+    given_back: bool = False
 
     @property
     def is_unapplied(self) -> bool:
         """True for the unapplied part of a payment."""
-        return self.block_id is None and self.invoice_id is None and not self.elsewhere
+        return self.block_id is None and self.invoice_id is None and not self.elsewhere and not self.given_back
 
 
 class RefundOwed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
@@ -141,8 +145,9 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     ``disputed`` are the parts that are in dispute or were lost in one; an amount that was won back is a negative part.
     ``returned`` are the applied parts that were paid back. ``elsewhere_minor`` is what it brought in for invoices that
-    are kept elsewhere, less what was paid back. It was received on ``received_on``. A payment that was
-    ``undone`` is none: its id may be recorded again.
+    are kept elsewhere, less what was paid back. ``paid_back_minor`` is what was paid back of its unapplied part and of
+    the part for such invoices. It was received on ``received_on``. A payment that was ``undone`` is none: its id may be
+    recorded again.
     """
 
     payment_id: str
@@ -153,6 +158,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     returned: tuple[DocumentPart, ...] = ()
     open_minor: int = 0
     elsewhere_minor: int = 0
+    paid_back_minor: int = 0
     received_on: date = date.min
     undone: bool = False
 
@@ -174,8 +180,25 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
             sign * part.amount_minor
             for sign, parts in signed
             for part in parts
-            if (part.block_id, part.invoice_id) == (block_id, invoice_id) and not part.elsewhere
+            if (part.block_id, part.invoice_id) == (block_id, invoice_id) and not part.elsewhere and not part.given_back
         )
+
+    def chargeable_of(self, block_id: str | None, invoice_id: str | None) -> int:
+        """The amount applied to a block or an invoice and not disputed, whether it was paid back or not."""
+        return sum(
+            sign * part.amount_minor
+            for sign, parts in ((1, self.applied), (-1, self.disputed))
+            for part in parts
+            if (part.block_id, part.invoice_id) == (block_id, invoice_id)
+        )
+
+    @property
+    def chargeable_paid_back_minor(self) -> int:
+        """What was paid back of its unapplied part and for invoices kept elsewhere, less what of it was disputed."""
+        again = (
+            part for part in self.disputed if part.given_back and part.block_id is None and part.invoice_id is None
+        )
+        return self.paid_back_minor - sum(part.amount_minor for part in again)
 
     @property
     def elsewhere_free_minor(self) -> int:

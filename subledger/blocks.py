@@ -98,7 +98,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     disputes and write-offs conceded, the last of them ``conceded_by``; ``written_off`` what of it was written off, and
     collected after all; ``disputed_minor`` the amount in open disputes.
     ``processor_minor`` is what was paid through ``processor``, the last one, and not disputed, charged or paid back;
-    ``other_processors`` has the same of those before.
+    ``other_processors`` has the same of those before. ``chargeable`` is what each processor brought in and that was not
+    disputed, whether it was paid back or not.
     ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is the number of disputes that
     are open, which freeze ``frozen`` of its credits: all of them, or what remained in proportion to what is disputed.
 
@@ -164,6 +165,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     processor: str | None = None
     processor_minor: int = 0
     other_processors: tuple[tuple[str, int], ...] = ()
+    chargeable: tuple[tuple[str, int], ...] = ()
     frozen: Decimal = ZERO
     expired: bool = False
     disputes: int = 0
@@ -239,6 +241,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     def received_minor(self) -> int:
         """The part of the claim that was paid, and was not owed or paid back, charged back or escheated since."""
         return max(self.claim_minor - max(self.receivable_minor, 0), 0)
+
+    @property
+    def unclaimed_minor(self) -> int:
+        """The escheated value that was not reclaimed, paid to the state or charged back."""
+        return self.disposed.get("escheated", NO_PORTION).amount_minor - self.claimed_minor
 
     @property
     def recoverable_minor(self) -> int:
@@ -434,6 +441,18 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         last = processor if amount > 0 or self.processor is None else self.processor
         others = sorted((name, part) for name, part in through.items() if name != last and part)
         return replace(self, processor=last, processor_minor=through.get(last, 0), other_processors=tuple(others))
+
+    def charged_through(self, processor: str | None, amount: int) -> Block:
+        """The block of which a processor's money is disputed; negative if it was brought in, or came back."""
+        if processor is None:
+            return self
+        through = dict(self.chargeable)
+        through[processor] = max(through.get(processor, 0) - amount, 0)
+        return replace(self, chargeable=tuple(sorted((name, part) for name, part in through.items() if part)))
+
+    def chargeable_through(self, processor: str | None) -> int:
+        """The amount that a processor brought in and that was not disputed."""
+        return dict(self.chargeable).get(processor or "", 0)
 
     @property
     def processors(self) -> dict[str, int]:

@@ -169,7 +169,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
                 block = replace(block, expired=True)  # its value went to a state, by way of the bought block
         case None:
             block = _without_value(block, event, movement, kind, closed_through)
-    if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE:
+    if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE and not movement.given_back:
         block = replace(block, disputed_minor=block.disputed_minor - amount)
     if kind.debit_role == "refunds_payable" and kind.credit_role == "processor_clearing":
         block = block.paid_through(movement.processor, -amount)
@@ -315,11 +315,17 @@ def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, c
         case Effect.CLAIMS:
             return replace(block, claimed_minor=block.claimed_minor + amount)
         case Effect.OPENS_DISPUTE:
+            block = block.charged_through(movement.processor, amount)
+            if movement.given_back:  # nothing of the block stands behind it any more
+                return block
             block = block.paid_through(movement.processor, -amount)
             return replace(block, disputes=block.disputes + 1, disputed_minor=block.disputed_minor + amount)
         case Effect.APPLIES_PAYMENT if isinstance(event.data, PaymentReceived) and event.data.processor is not None:
-            return block.paid_through(event.data.processor, amount)
+            return block.paid_through(event.data.processor, amount).charged_through(event.data.processor, -amount)
         case Effect.WINS_DISPUTE:
+            block = block.charged_through(movement.processor, -amount)
+            if movement.given_back:
+                return block
             block = block.paid_through(movement.processor, amount)
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:

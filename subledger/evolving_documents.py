@@ -64,6 +64,9 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                 returned=payment.returned + returned,
                 open_minor=payment.open_minor - amount,
                 elsewhere_minor=payment.elsewhere_minor + _sum(movements, Effect.PAYS_ELSEWHERE),
+                paid_back_minor=payment.paid_back_minor
+                + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
+                - _sum(movements, Effect.PAYS_ELSEWHERE),
             )
             wallet = wallet.with_document(changed)
             if payment.processor is not None and isinstance(spent, PaymentApplied):
@@ -71,7 +74,7 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                     if part.block_id is not None:
                         block = wallet.state_of_block(part.block_id)
                         paid = block.paid_through(payment.processor, part.amount_minor)
-                        wallet = wallet.with_block(paid)
+                        wallet = wallet.with_block(paid.charged_through(payment.processor, -part.amount_minor))
         case CreditsReserved() as asked:
             reservation = reservation_of(asked, event.occurred_at)
             still_open = still_needed(wallet.reservations, event.occurred_at)
@@ -99,14 +102,15 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                     if m.kind == "transfer_out" and m.credits > 0
                 ),
             )
-            wallet, dispute = _frozen(wallet, dispute)
+            stated = {m.block_id: m.frozen for m in movements if m.frozen is not None}
+            wallet, dispute = _frozen(wallet, dispute, stated)
             wallet = _with_disputed(wallet, dispute, dispute.parts).with_document(dispute)
         case DisputeWon() | DisputeLost() as ended:
             dispute = wallet.state_of_document(Dispute, ended.dispute_id)
             ended_on = max(movement.accounting_date for movement in movements)
             frozen = dict(dispute.frozen)
             for number, part in enumerate(dispute.parts):
-                if part.block_id is not None:
+                if part.block_id is not None and not part.given_back:
                     block = wallet.state_of_block(part.block_id).breakable_after(ended_on)
                     freed = frozen.get(part.block_id, ZERO)
                     wallet = wallet.with_block(
@@ -150,15 +154,18 @@ def _without_reservation(wallet: Wallet, event: Event, reservation_id: str, move
     return replace(wallet.with_document(ended), reservations=still_needed(others, event.occurred_at))
 
 
-def _frozen(wallet: Wallet, dispute: Dispute) -> tuple[Wallet, Dispute]:
-    """The wallet in which a new dispute freezes its blocks: credits in proportion to the claim, and refunds owed.
+def _frozen(wallet: Wallet, dispute: Dispute, stated: dict[str | None, Decimal]) -> tuple[Wallet, Dispute]:
+    """The wallet in which a new dispute freezes its blocks, and refunds owed. The dispute knows what it froze.
 
-    What is owed back already is disputed first: no credits stand behind it. The dispute knows what it froze.
+    ``stated`` has the credits that the decision freezes, by block. Older decisions state none, and freeze what their
+    block had left in proportion to the claim.
     """
     called_back = {block_id for block_id, _, _ in dispute.called_back}
     froze: list[tuple[str, Decimal]] = []
     holds: list[int] = []
     for number, part in enumerate(dispute.parts):
+        if part.given_back:
+            continue
         owed = sum(r.amount_minor for r in wallet.refunds_owed if (r.block_id, r.invoice_id) == _key(part))
         if owed and not part.elsewhere:
             wallet = _with_held_refunds(wallet, part, 1)
@@ -173,6 +180,7 @@ def _frozen(wallet: Wallet, dispute: Dispute) -> tuple[Wallet, Dispute]:
         frozen = block.credits if whole else credits_share(block.remaining, amount, block.claim_minor)
         if not called_back.isdisjoint(block_id for block_id, _ in block.handed):
             frozen = block.credits if whole else block.remaining  # credits were called back, as it had too few
+        frozen = stated.get(part.block_id, frozen)
         wallet = wallet.with_block(replace(block, frozen=block.frozen + frozen))
         froze.append((part.block_id, frozen))
     return wallet, replace(dispute, frozen=tuple(froze), holds=tuple(holds))
@@ -221,7 +229,13 @@ def _with_effect(movements: tuple[Movement, ...], effect: Effect) -> Iterator[Mo
 
 def _parts(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPart, ...]:
     return tuple(
-        DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor, elsewhere=m.elsewhere)
+        DocumentPart(
+            block_id=m.block_id,
+            invoice_id=m.invoice_id,
+            amount_minor=m.amount_minor,
+            elsewhere=m.elsewhere,
+            given_back=m.given_back,
+        )
         for m in _with_effect(movements, effect)
     )
 
@@ -243,6 +257,8 @@ def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
     takes_tax = kind.effect in (Effect.REVERSES_TAX, Effect.TAKES_TAX)
     taken = -amount if kind.recovers else amount
     disputed = (kind.debit_role == "disputes_receivable") - (kind.credit_role == "disputes_receivable")
+    if movement.given_back:
+        disputed = 0
     return replace(
         invoice,
         billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),

@@ -66,7 +66,8 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     the block has from there on is priced together. ``refundable``: the opening of a refundable block, whose entries
     have that as a dimension. ``dimensions`` are the company's own of the usage that the entry recognises (or of
     overage), whole; None: those of the block, over which those that the event states are laid. ``elsewhere``: disputed
-    money was for invoices kept elsewhere.
+    money was for invoices kept elsewhere; ``given_back``: it had been paid back, or passed on to a state, before.
+    ``frozen`` are the credits of its block that a dispute freezes; None if it was recorded before decisions said so.
     """
 
     kind: str
@@ -90,6 +91,8 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     refundable: bool = False
     dimensions: str | None = None
     elsewhere: bool = False
+    given_back: bool = False
+    frozen: Decimal | None = None
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):

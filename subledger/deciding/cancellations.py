@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from subledger import errors
-from subledger.blocks import NO_PORTION, PAID, PROMOTIONAL, ZERO, Block
+from subledger.blocks import PAID, PROMOTIONAL, ZERO, Block
 from subledger.cohorts import WHOLE
 from subledger.deciding.context import (
     Context,
@@ -391,17 +391,17 @@ def remit_escheat(wallet: Wallet, event: Event[EscheatRemitted], context: Contex
 def _from_escheat(
     kind: str, wallet: Wallet, data: EscheatReclaimed | EscheatRemitted, context: Context, dates: Dates
 ) -> Decision:
-    """A movement of an escheated amount that is still unclaimed. Raises WrongCurrency, ExceedsValue."""
+    """A movement of an escheated amount that is still unclaimed. Raises WrongCurrency, ExceedsValue, BlockDisputed."""
     block = bought_block(wallet, data.block_id, context)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = minor(data.amount, block.currency, "amount")
-    unclaimed = block.disposed.get("escheated", NO_PORTION).amount_minor - block.claimed_minor
     at_most(
         amount,
-        unclaimed,
+        block.unclaimed_minor,
         block.currency,
         errors.ExceedsValue,
         f"the amount exceeds the unclaimed property of block {block.block_id}",
     )
+    is_not_disputed(block)
     on = dates.on(block.last_breakage_date)
     return decision(context, [Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on)])

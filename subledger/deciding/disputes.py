@@ -1,7 +1,7 @@
 """Disputes: payments that a customer takes back, and what is lost with them.
 
-Owns: these decisions, and how a loss is divided into tax, unused and used value. Does not own: payments (payments),
-write-offs (write_offs). Pure.
+Owns: these decisions, the credits that a dispute freezes, and how a loss is divided into tax, unused and used value.
+Does not own: how much can be disputed (disputable), payments (payments), write-offs (write_offs). Pure.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from subledger import errors
-from subledger.billing_documents import Dispute, DocumentPart, Invoice, Payment
+from subledger.billing_documents import Dispute, DocumentPart, Invoice
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import (
     Context,
@@ -21,9 +23,9 @@ from subledger.deciding.context import (
     minor,
     own_document,
     same_currency,
-    was_bought,
 )
-from subledger.deciding.transferred import bought_block, handed_again, held_of, recalled, with_transferred
+from subledger.deciding.disputable import disputable
+from subledger.deciding.transferred import handed_again, held_of, recalled, with_transferred
 from subledger.events.data import DisputeLost, DisputeOpened, DisputeWon
 from subledger.events.envelope import Event
 from subledger.evolving import block_after
@@ -89,7 +91,7 @@ def _tax_given_up(block: Block, amount: int) -> int:
 def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, dates: Dates) -> Decision:
     """Withdraws the disputed money; the blocks that it paid for are frozen until the dispute ends."""
     data = event.data
-    parts, currency, processor = _disputable(wallet, data, context)
+    parts, currency, processor = disputable(wallet, data, context)
     is_new_document(event, context)
     same_currency(data.currency, currency, "the disputed amount")
     total = sum(part.amount_minor for part in parts)
@@ -107,60 +109,11 @@ def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, 
         piece = min(amount, part.amount_minor)
         if piece:
             kind = "dispute_opened_cash" if processor is None else "dispute_opened"
-            movements.append(_disputed(kind, part, piece, currency, processor, dates.on()))
-            movements += _called_back(part, piece, wallet, event, context, dates)
+            back, frozen = _frozen(part, piece, wallet, event, context, dates)
+            movements.append(replace(_disputed(kind, part, piece, currency, processor, dates.on()), frozen=frozen))
+            movements += back
             amount -= piece
     return decision(context, movements + _dispute_fee(data.fee, currency, processor, dates))
-
-
-def _disputable(
-    wallet: Wallet, data: DisputeOpened, context: Context
-) -> tuple[tuple[DocumentPart, ...], str, str | None]:
-    """The disputable amounts of a payment, or of a block; the currency; the processor.
-
-    A payment is disputed up to what it brought in and was not paid back: first its unapplied part, then what it was
-    applied to, then what it brought in for invoices that are kept elsewhere. A block is disputed up to what was paid
-    for it through a processor.
-    """
-    if data.payment_id is not None:
-        payment = own_document(wallet, Payment, data.payment_id, context)
-        unapplied = max(min(payment.unapplied_minor, wallet.free_balance(payment.currency)), 0)
-        parts = [DocumentPart(amount_minor=unapplied)]
-        for block_id, invoice_id in dict.fromkeys((part.block_id, part.invoice_id) for part in payment.applied):
-            amount = min(payment.applied_to(block_id, invoice_id), _received(wallet, block_id, invoice_id))
-            parts.append(DocumentPart(block_id=block_id, invoice_id=invoice_id, amount_minor=max(amount, 0)))
-        parts.append(DocumentPart(amount_minor=max(payment.elsewhere_free_minor, 0), elsewhere=True))
-        return tuple(parts), payment.currency, payment.processor
-    block_id = errors.present(data.block_id, "a dispute of nothing is refused when the event is read")
-    block = bought_block(wallet, block_id, context)
-    was_bought(block)
-    processor = _processor_of(block, data)
-    amount = min(_received(wallet, block.block_id, None), block.processors.get(processor or "", 0))
-    return (DocumentPart(block_id=block.block_id, amount_minor=max(amount, 0)),), block.currency, processor
-
-
-def _processor_of(block: Block, data: DisputeOpened) -> str | None:
-    """The processor whose money a dispute of a block is about: the one that the event names, or the only one.
-
-    Raises MissingField if there are several.
-    """
-    if data.processor is not None:
-        return data.processor
-    paid = [name for name, amount in block.processors.items() if amount]
-    if len(paid) > 1:
-        raise errors.MissingField(
-            f"block {block.block_id} was paid through {' and '.join(sorted(paid))}",
-            field="data.processor",
-            expected="the processor that withdrew the money, or the payment that is disputed",
-        )
-    return paid[0] if paid else block.processor
-
-
-def _received(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
-    """The amount received for a block or an invoice and not paid back, less what is in open disputes."""
-    of: Block | Invoice
-    of = wallet.state_of_document(Invoice, invoice_id or "") if block_id is None else wallet.state_of_block(block_id)
-    return of.received_minor + wallet.refund_owed(block_id, invoice_id) - of.disputed_minor
 
 
 def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, processor: str | None, on: date) -> Movement:
@@ -173,6 +126,7 @@ def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, process
         currency=currency,
         processor=processor,
         elsewhere=part.elsewhere,
+        given_back=part.given_back,
     )
 
 
@@ -254,20 +208,29 @@ def _called_back_no_longer(
     return movements
 
 
-def _called_back(
+def _frozen(
     part: DocumentPart, amount: int, wallet: Wallet, event: Event, context: Context, dates: Dates
-) -> list[Movement]:
-    """Calls transferred credits back that a dispute freezes, as far as the bought block does not have them itself."""
-    if part.block_id is None:
-        return []
+) -> tuple[list[Movement], Decimal | None]:
+    """The credits of a block that a dispute of an amount freezes, and the movements that call transferred ones back.
+
+    They are in proportion to the claim, of all that is left of the purchase. No credits stand behind a refund that is
+    owed, or behind unclaimed property. Transferred credits come back as far as the bought block has too few that no
+    other dispute freezes.
+    """
+    if part.block_id is None or part.given_back:
+        return [], None
     block = wallet.state_of_block(part.block_id)
     whole, claim = with_transferred(block, wallet, context), block.claim_minor
-    disputed = amount - wallet.refund_owed(part.block_id, None)
-    if not block.handed or disputed <= 0 or not claim:
-        return []
-    if disputed >= claim:
-        return recalled(block, whole.remaining, whole.carrying_minor, wallet, context, event, dates)[0]
-    return recalled(block, credits_share(whole.remaining, disputed, claim), 0, wallet, context, event, dates)[0]
+    disputed = max(amount - wallet.refund_owed(part.block_id, None) - max(block.unclaimed_minor, 0), 0)
+    if disputed >= claim:  # all that comes back to it meanwhile is frozen too
+        back = recalled(block, whole.remaining, whole.carrying_minor, wallet, context, event, dates)[0] if claim else []
+        return back, block.credits
+    credits = credits_share(whole.remaining, disputed, claim)
+    if not block.handed or not credits:
+        return [], credits
+    wanted = credits + (block.frozen if block.disputes else ZERO)
+    back, block = recalled(block, wanted, 0, wallet, context, event, dates)
+    return back, credits
 
 
 def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Context) -> Dispute:
@@ -304,8 +267,13 @@ def _blocks_of(dispute: Dispute, wallet: Wallet) -> set[str]:
 def _lost(
     part: DocumentPart, amount: int, dispute: Dispute, wallet: Wallet, event: Event, context: Context, dates: Dates
 ) -> list[Movement]:
-    """The loss of a part of a dispute: a refund that is owed of it first, as that needs no paying any more."""
+    """The loss of a part of a dispute: first a refund that is owed of it, then unclaimed property.
+
+    These need no paying any more, to the customer or to a state. What had been given back before is lost last.
+    """
     on = dates.on(dispute.opened_on)
+    if part.given_back:
+        return [_loss("dispute_lost_twice", amount, part, dispute, on)]
     if part.elsewhere:
         return [_loss("dispute_lost_elsewhere", amount, part, dispute, on)]
     if part.is_unapplied:
@@ -320,6 +288,11 @@ def _lost(
     if part.block_id is not None:
         kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
         block = wallet.state_of_block(part.block_id)
+        unclaimed = min(amount, max(block.unclaimed_minor, 0))
+        if unclaimed:
+            escheated_on = dates.on(dispute.opened_on, block.last_breakage_date or block.opened_on)
+            movements.append(_loss("dispute_lost_unclaimed", unclaimed, part, dispute, escheated_on))
+            amount -= unclaimed
         return movements + given_up(block, amount, kinds, wallet, event, context, dates, dispute.opened_on)
     invoice = wallet.state_of_document(Invoice, part.invoice_id or "")
     tax = tax_in_loss(invoice, amount)

@@ -76,7 +76,8 @@ def is_not_of_a_dispute(of: Bought, amount: int, wallet: Wallet, context: Contex
     if not block.disputes:
         return
     payer = wallet if of.payer is None else context.wallet_of(of.payer)
-    disputed = max(block.disputed_minor - payer.refund_held(block.block_id, None), 0)
+    owed = payer.refund_held(block.block_id, None) + max(block.unclaimed_minor, 0)
+    disputed = max(block.disputed_minor - owed, 0)
     if amount > max(block.claim_minor - disputed, 0):
         is_not_disputed(block)
 

@@ -34,7 +34,7 @@ from subledger.wallet import Movement, Wallet
 MONEY: Final = frozenset({
     "tax_minor", "taxed_minor", "receivable_minor", "cancelled_minor", "tax_reversed_minor",
     "tax_taken_minor", "given_up_minor", "disputed_minor", "conceded_minor", "conceded_by", "claimed_minor",
-    "processor", "processor_minor", "other_processors", "written_off", "frozen", "disputes",
+    "processor", "processor_minor", "other_processors", "chargeable", "written_off", "frozen", "disputes",
 })  # fmt: skip
 """Figures of a block about money: what is owed and was received for it, and the disputes about that."""
 
