@@ -194,7 +194,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     @property
     def chargeable_paid_back_minor(self) -> int:
-        """What was paid back of its unapplied part and for invoices kept elsewhere, less what of it was disputed."""
+        """The amount paid back of its unapplied part and for invoices kept elsewhere, less its disputed part."""
         again = (
             part for part in self.disputed if part.given_back and part.block_id is None and part.invoice_id is None
         )

@@ -394,10 +394,10 @@ class BlockRules(Checks):
     @rule(pick=PICKS, day=DAYS, share=SHARES, reclaimed=st.booleans(), together=TOGETHER)
     def claim(self, pick: int, day: int, share: Fraction, reclaimed: bool, together: bool) -> None:
         """Of what was escheated, where anything was."""
-        held = [b for b in self.model.blocks.values() if b.of("escheated")[1] > b.claimed]
+        held = [b for b in self.model.blocks.values() if b.unclaimed]
         if held:
             block = held[pick % len(held)]
-            amount = self.money(block.of("escheated")[1] - block.claimed, share, block.currency)
+            amount = self.money(block.unclaimed, share, block.currency)
             self.send(
                 "escheat.reclaimed" if reclaimed else "escheat.remitted",
                 block.customer,

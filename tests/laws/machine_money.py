@@ -325,14 +325,14 @@ class MoneyRules(Checks):
     ) -> None:
         name, customer = self.block(pick)
         block = self.model.blocks.get(name)
-        payments = [p for p in self.model.payments.values() if p.parts or p.elsewhere]
+        payments = [p for p in self.model.payments.values() if p.parts or p.elsewhere or p.paid_back]
         data: dict[str, Any] = {"block_id": name}
         currency = block.currency if block is not None else "USD"
         limit = block.gains[1] + block.tax if block is not None else 1
         if of_payment and payments:
             payment = payments[pick % len(payments)]
             customer, currency, data = payment.customer, payment.currency, {"payment_id": payment.name}
-            limit = sum(part for _, _, part in payment.parts) + payment.elsewhere
+            limit = sum(part for _, _, part in payment.parts) + payment.elsewhere + payment.paid_back
         self.send(
             "dispute.opened",
             "carol" if stranger else customer,
@@ -364,7 +364,7 @@ class MoneyRules(Checks):
         if not held:
             return
         dispute = held[pick % len(held)]
-        limit = sum(part for _, _, part in dispute.parts) + dispute.elsewhere
+        limit = dispute.amount
         amount: Any = ...
         if share is not None:
             amount = self.money(limit, share, dispute.currency)

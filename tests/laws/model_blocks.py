@@ -106,6 +106,7 @@ class Block:
     disputes: int = 0
     frozen: Fraction = Fraction(0)
     through: dict[str, int] = field(default_factory=dict)
+    brought: dict[str, int] = field(default_factory=dict)
     processor: str | None = None
     bad: WrittenOff = field(default_factory=lambda: WrittenOff())
     origin: Block | None = field(default=None, repr=False, compare=False)
@@ -120,6 +121,11 @@ class Block:
 
     def of(self, column: str) -> Figures:
         return self.lost.get(column, NOTHING)
+
+    @property
+    def unclaimed(self) -> int:
+        """Value that is owed to a state."""
+        return self.of("escheated")[1] - self.claimed
 
     @property
     def wholly_frozen(self) -> bool:
@@ -521,6 +527,10 @@ class Payment:
     returned: list[Part] = field(default_factory=list)
     elsewhere: int = 0
     """Money for invoices of another ledger that was not paid back and is not disputed."""
+    again: list[Part] = field(default_factory=list)
+    """Disputed money that had been given back before."""
+    paid_back: int = 0
+    """What was paid back of its unapplied part and of the part for invoices of another ledger."""
 
     def applied_to(self, of: tuple[str | None, str | None]) -> int:
         """The amount it paid of a block or an invoice, or (of neither) left over, not given back or disputed."""
@@ -541,6 +551,12 @@ class Dispute:
     froze: dict[str, Fraction] = field(default_factory=dict)
     holds: list[int] = field(default_factory=list)
     called_back: list[tuple[Block, Fraction]] = field(default_factory=list)
+    again: list[Part] = field(default_factory=list)
+    """Its last parts: money that had been given back before."""
+
+    @property
+    def amount(self) -> int:
+        return self.elsewhere + sum(part for _, _, part in (*self.parts, *self.again))
 
 
 @dataclass

@@ -200,7 +200,8 @@ class Ending(Positions):
         block = self.paid(data["block_id"])
         self.allow(data["currency"] == block.currency, "wrong_currency")
         amount = self.amount(data)
-        self.allow(amount <= block.of("escheated")[1] - block.claimed, "exceeds_value")
+        self.allow(amount <= block.unclaimed, "exceeds_value")
+        self.allow(not block.disputes, "block_disputed")
         block.claimed += amount
         return block, amount
 

@@ -78,6 +78,7 @@ class Money(Positions):
                 paper.owed -= part
                 if block is not None and through is not None:
                     block.through[through] = block.through.get(through, 0) + part
+                    block.brought[through] = block.brought.get(through, 0) + part
                     block.processor = through
                 amount -= part
                 parts.append((block, invoice, part))
@@ -221,7 +222,9 @@ class Money(Positions):
             self.book(REFUNDS, source, amount, currency, processor=processor, how="both")
             if payment is not None:
                 payment.unapplied -= amount
+                payment.paid_back += amount
         if elsewhere and payment is not None:
+            payment.paid_back += elsewhere
             self.book(None, source, elsewhere, currency, processor=processor, how="both")
             payment.elsewhere -= elsewhere
         if fee:
@@ -406,28 +409,39 @@ class Money(Positions):
             block.bad.written["tax" if relief else "borne"] += tax
 
     def dispute_opened(self, _moment: datetime, data: dict[str, Any]) -> None:
-        elsewhere = 0
+        elsewhere, gone = 0, list[Part]()
         if "payment_id" in data:
             payment = self._payment(data)
             left_over = min(self._unapplied(payment), self._free_balance(payment.currency))
             parts: list[Part] = [(None, None, max(left_over, 0))]
-            for block_, invoice, _ in merged(payment.parts):
-                most = min(payment.applied_to(names(block_, invoice)), self._not_disputed((block_, invoice)))
-                parts.append((block_, invoice, max(most, 0)))
             currency, processor, elsewhere = payment.currency, payment.processor, payment.elsewhere
+            for block_, invoice, came in merged(payment.parts):
+                of = names(block_, invoice)
+                taken = sum(p[2] for p in (*payment.disputed, *payment.again) if names(*p[:2]) == of)
+                gross = came - taken
+                if block_ is not None and processor is not None:
+                    gross = min(gross, block_.brought.get(processor, 0))
+                most = min(gross, payment.applied_to(of), self._still_here((block_, invoice), processor))
+                parts.append((block_, invoice, max(most, 0)))
+                gone.append((block_, invoice, max(gross - max(most, 0), 0)))
+            before = sum(part[2] for part in payment.again if names(*part[:2]) == (None, None))
+            back = payment.paid_back - before + max(self._unapplied(payment), 0) - parts[0][2]
+            gone.append((None, None, max(back, 0)))
         else:
             block = self.paid(data["block_id"])
             self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
-            paid = [name for name, part in block.through.items() if part]
+            paid = [name for name, part in block.brought.items() if part]
             processor = data.get("processor")
             if processor is None:
                 self.allow(len(paid) < 2, "missing_field")
                 processor = paid[0] if paid else None
-            most = min(self._not_disputed((block, None)), block.through.get(processor, 0))
-            parts, currency = [(block, None, max(most, 0))], block.currency
+            gross = block.brought.get(processor, 0)
+            most = max(min(self._still_here((block, None), processor), gross), 0)
+            parts, currency = [(block, None, most)], block.currency
+            gone = [(block, None, gross - most)]
         self.allow(data["dispute_id"] not in self.disputes, "document_exists")
         self.allow(data.get("currency", currency) == currency, "wrong_currency")
-        total = sum(part for _, _, part in parts) + elsewhere
+        total = sum(part for _, _, part in (*parts, *gone)) + elsewhere
         amount = minor(data["amount"], currency) if "amount" in data else total
         self.allow(0 < amount <= total, "exceeds_payment")
         disputed: list[Part] = []
@@ -443,43 +457,53 @@ class Money(Positions):
                 self.book(DISPUTED, source, part, currency, block=block_, processor=processor, how="from_credit")
                 if block_ is not None and processor is not None:
                     block_.through[processor] = max(block_.through.get(processor, 0) - part, 0)
+                    block_.brought[processor] -= part
                 disputed.append((block_, invoice, part))
                 amount -= part
                 called_back += self._freeze(block_, invoice, part, froze)
-        if amount:  # the rest was for invoices of another ledger
-            source = CLEARING if processor is not None else "cash"
-            self.book(DISPUTED, source, amount, currency, processor=processor, how="from_credit")
-            self.payments[data["payment_id"]].elsewhere -= amount
+        source = CLEARING if processor is not None else "cash"
+        elsewhere = min(amount, elsewhere)
+        if elsewhere:
+            self.book(DISPUTED, source, elsewhere, currency, processor=processor, how="from_credit")
+            self.payments[data["payment_id"]].elsewhere -= elsewhere
+            amount -= elsewhere
+        again: list[Part] = []
+        for block_, invoice, whole in gone:  # no longer here: last
+            part = min(amount, whole)
+            if part:
+                self.book(DISPUTED, source, part, currency, block=block_, processor=processor, how="from_credit")
+                if block_ is not None and processor is not None:
+                    block_.brought[processor] -= part
+                again.append((block_, invoice, part))
+                amount -= part
         name = data["dispute_id"]
         self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed, data.get("payment_id"))
-        self.disputes[name].called_back, self.disputes[name].elsewhere = called_back, amount
+        self.disputes[name].called_back, self.disputes[name].elsewhere = called_back, elsewhere
+        self.disputes[name].again = again
         self.disputes[name].froze, self.disputes[name].holds = froze, holds
         if "payment_id" in data:
             self.payments[data["payment_id"]].disputed += disputed
+            self.payments[data["payment_id"]].again += again
         self._fee(data, self.disputes[name])
 
     def _freeze(
         self, block: Block | None, invoice: Invoice | None, amount: int, froze: dict[str, Fraction]
     ) -> list[tuple[Block, Fraction]]:
-        """Refunds that are owed are disputed first; what is disputed beyond them freezes credits in proportion."""
+        """Refunds and unclaimed property that are owed are disputed first; the rest freezes credits in proportion."""
         claimed = max(amount - self.owed_back(block, invoice), 0)
+        if block is not None:
+            claimed = max(claimed - block.unclaimed, 0)
         if self.owed_back(block, invoice):
             self._hold((block, invoice), 1)
         called_back = []
         if block is not None:
             whole, before = claimed >= block.claim, {held.name: held.left for held in block.handed}
+            left, carrying = sum(part.left for part in block.family), sum(part.carrying for part in block.family)
+            share = block.gains[0] if whole else to_nine_places(left * claimed / block.claim)
             if claimed and block.claim:
-                left, carrying = sum(part.left for part in block.family), sum(part.carrying for part in block.family)
-                self.recall(
-                    block, left if whole else to_nine_places(left * claimed / block.claim), carrying if whole else 0
-                )
+                frozen = block.frozen if block.disputes else Fraction(0)
+                self.recall(block, left if whole else share + frozen, carrying if whole else 0)
             called_back = [(b, before[b.name] - b.left) for b in block.handed if b.left < before[b.name]]
-            if whole:
-                share = block.gains[0]
-            elif called_back:
-                share = block.left
-            else:
-                share = min(to_nine_places(block.left * claimed / block.claim), block.gains[0])
             block.frozen += share
             block.disputes += 1
             froze[block.name] = share
@@ -491,11 +515,16 @@ class Money(Positions):
             if (refund.customer, refund.of) == (self.customer, names(*receivable)):
                 refund.held = max(refund.held + change, 0)
 
-    def _not_disputed(self, receivable: Receivable) -> int:
-        """The amount received and not paid back, less what is in dispute."""
-        paper = receivable[0] or receivable[1]
+    def _still_here(self, receivable: Receivable, processor: str | None) -> int:
+        """The amount received, and not paid back or to a state, less what is in dispute."""
+        block, invoice = receivable
+        paper = block or invoice
         assert paper is not None
-        return paper.received + self.owed_back(*receivable) - paper.disputed
+        here = paper.received + self.owed_back(*receivable) - paper.disputed
+        if block is None:
+            return here
+        here += block.unclaimed
+        return here if processor is None else min(here, block.through.get(processor, 0))
 
     @staticmethod
     def _dispute(receivable: Receivable, amount: int) -> None:
@@ -529,22 +558,30 @@ class Money(Positions):
         self.book(into, DISPUTED, amount, dispute.currency, block=block, processor=processor, how="from_credit")
         if block is not None and processor is not None:
             block.through[processor] = block.through.get(processor, 0) + amount
+            block.brought[processor] = block.brought.get(processor, 0) + amount
+
+    def _won_again(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
+        """Money that had been given back before comes back from the bank: that it had been disputed is past."""
+        into, processor = CLEARING if dispute.processor is not None else "cash", dispute.processor
+        self.book(into, DISPUTED, amount, dispute.currency, block=block, processor=processor, how="from_credit")
+        if dispute.payment is not None:
+            self.payments[dispute.payment].again.append((block, invoice, -amount))
+        if block is not None and processor is not None:
+            block.brought[processor] += amount
 
     def dispute_won(self, _moment: datetime, data: dict[str, Any]) -> None:
         dispute = self._decide(data)
-        total = dispute.elsewhere + sum(part for _, _, part in dispute.parts)
-        self._end(dispute, data, total - self._decided(dispute, data))
+        self._end(dispute, data, dispute.amount - self._decided(dispute, data))
 
     def dispute_lost(self, _moment: datetime, data: dict[str, Any]) -> None:
         dispute = self._decide(data)
         self._end(dispute, data, self._decided(dispute, data))
 
     def _decided(self, dispute: Dispute, data: dict[str, Any]) -> int:
-        total = dispute.elsewhere + sum(part for _, _, part in dispute.parts)
         if "amount" not in data:
-            return total
+            return dispute.amount
         amount = minor(data["amount"], dispute.currency)
-        self.allow(amount <= total, "exceeds_payment")
+        self.allow(amount <= dispute.amount, "exceeds_payment")
         return amount
 
     def _end(self, dispute: Dispute, data: dict[str, Any], lost: int) -> None:
@@ -562,6 +599,14 @@ class Money(Positions):
             into, processor = CLEARING if dispute.processor is not None else "cash", dispute.processor
             self.book(into, DISPUTED, won, dispute.currency, processor=processor, how="from_credit")
             self.payments[dispute.payment or ""].elsewhere += won
+            lost -= part
+        for block, invoice, amount in dispute.again:
+            part = min(lost, amount)
+            if part:
+                self.book(None, DISPUTED, part, dispute.currency, block=block)
+            if amount - part:
+                self._won_again(dispute, block, invoice, amount - part)
+            lost -= part
         for number, (block, invoice, _) in enumerate(dispute.parts):
             if number in dispute.holds:
                 self._hold((block, invoice), -1)
@@ -595,6 +640,11 @@ class Money(Positions):
             owed = next(r for r in self.refunds if (r.customer, r.of) == (self.customer, names(block, invoice)))
             self.pay(owed, refund)
             amount -= refund
+        if block is not None and block.unclaimed:
+            part = min(amount, block.unclaimed)
+            self.book("unclaimed_property", DISPUTED, part, currency, block=block, how="both")
+            block.claimed += part
+            amount -= part
         if block is not None:
             self._give_up(block, amount, "charged_back", DISPUTED)
             return

@@ -142,7 +142,7 @@ class Positions:
     def not_of_a_dispute(self, bought: Block, amount: int) -> None:
         """Money that a dispute withdrew is not owed back as well."""
         held = sum(r.amount for r in self.refunds if r.of == (bought.name, None) and r.held)
-        disputed = max(bought.disputed - held, 0) if bought.disputes else 0
+        disputed = max(bought.disputed - held - bought.unclaimed, 0) if bought.disputes else 0
         self.allow(not bought.disputes or amount <= max(bought.claim - disputed, 0), "block_disputed")
 
     def owe(self, amount: int, currency: str, block: Block | None, invoice: Invoice | None = None) -> None:

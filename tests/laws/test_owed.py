@@ -10,13 +10,15 @@ from collections import Counter
 from subledger.blocks import NO_PORTION, PAID, Block
 from subledger.deciding.context import Context
 from subledger.deciding.transferred import with_transferred
-from subledger.kinds import KIND_BY_NAME
+from subledger.kinds import KIND_BY_NAME, Effect
 from tests.laws.case import Case, told
 from tests.laws.walk import HOME, Walk
 from tests.laws.walks import for_every_walk
 
 _RECEIVED = ("cash", "processor_clearing")
 _OWED = ("refunds_payable", "unclaimed_property", "customer_balance", "billed_elsewhere")
+_PAID_BACK = ("refund_paid_processor", "refund_paid_cash", "escheat_remitted", "paid_elsewhere_processor",
+              "paid_elsewhere_cash")  # fmt: skip
 _OF_NOBODY = ("payout", "processor_adjustment", "exchange", "exchange_processor")
 
 
@@ -43,7 +45,12 @@ def test_no_more_is_owed_of_a_block_than_was_received_for_it(ledger: Walk) -> No
 
 @for_every_walk
 def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(ledger: Walk) -> None:
-    """Cash out to a customer, and what is owed to the customer or to a state, against cash in, per currency."""
+    """Cash out to a customer, and what is owed to the customer or to a state, against cash in, per currency.
+
+    A bank can take money back that had been paid back before. That is lost, and not more than had been paid back.
+    """
+    twice: Counter[tuple[str, str]] = Counter()
+    paid_back: Counter[tuple[str, str]] = Counter()
     money: Counter[tuple[str, str]] = Counter()
     owed: Counter[tuple[str, str]] = Counter()
     for step in ledger.steps:
@@ -52,6 +59,11 @@ def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(le
             if customer is None or kind.is_exchange or movement.kind in _OF_NOBODY:
                 continue
             key = (customer, movement.currency or HOME)
+            if movement.kind == "dispute_lost_twice":
+                twice[key] += movement.amount_minor
+                continue
+            if movement.kind in _PAID_BACK:
+                paid_back[key] += abs(movement.amount_minor)
             for roles, sums, sign in ((_RECEIVED, money, 1), (("disputes_receivable",), money, 1), (_OWED, owed, -1)):
                 if "fee" in movement.kind:
                     continue
@@ -59,6 +71,27 @@ def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(le
                 credited = kind.credit_role in roles or kind.credits_also in roles
                 sums[key] += sign * movement.amount_minor * (debited - credited)
         assert all(money[key] >= owed[key] >= 0 for key in owed), (step.event, money, owed)
+        assert all(twice[key] <= paid_back[key] for key in twice), (step.event, twice, paid_back)
+
+
+@for_every_walk
+def test_no_more_is_charged_back_of_a_payment_than_it_brought_in(ledger: Walk) -> None:
+    """Nor more of a block or an invoice than was paid for it, whether disputes name it or a payment."""
+    paid: Counter[tuple[str | None, str | None]] = Counter()
+    for step in ledger.steps:
+        for movement in step.decision.movements:
+            of, kind = (movement.block_id, movement.invoice_id), KIND_BY_NAME[movement.kind]
+            if kind.effect in (Effect.APPLIES_PAYMENT, Effect.WINS_DISPUTE):
+                paid[of] += movement.amount_minor
+            elif kind.effect is Effect.OPENS_DISPUTE:
+                paid[of] -= movement.amount_minor
+        assert all(amount >= 0 for of, amount in paid.items() if of != (None, None)), (step.event, paid)
+        for wallet in step.wallets.values():
+            for document in wallet.documents:
+                if document.document_kind == "payment" and not document.undone:
+                    brought_in = sum(part.amount_minor for part in document.applied) + document.open_minor
+                    brought_in += document.elsewhere_minor + document.paid_back_minor
+                    assert sum(part.amount_minor for part in document.disputed) <= brought_in, document
 
 
 def test_an_unpaid_history_ends_at_zero_everywhere_after_it_is_voided() -> None:
@@ -80,18 +113,23 @@ def test_an_unpaid_history_ends_at_zero_everywhere_after_it_is_voided() -> None:
     assert case.is_refused("payment.refunded", 8, amount="0.01", currency="USD").code == "nothing_owed"
 
 
-def test_a_block_that_was_refunded_and_paid_back_has_nothing_left_to_dispute() -> None:
+def test_what_was_paid_back_of_a_block_is_disputed_last_and_freezes_nothing() -> None:
     case = Case()
     case.buys("A", price="10.00")
     case.does("payment.received", 1, amount="10.00", currency="USD", block_id="A", payment_id="P", processor="cards")
     case.does("credits.refunded", 2, block_id="A", credits="3.5")
     case.does("payment.refunded", 3, payment_id="P", amount="5.00", currency="USD")
     assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == [
-        "01-04 dispute_opened 500 block=A processor=cards"
+        "01-04 dispute_opened 500 block=A frozen=7 processor=cards",
+        "01-04 dispute_opened 500 block=A given_back=True processor=cards",
     ]
     block = case.wallets["ann"].block("A")
     assert isinstance(block, Block)
-    assert (block.received_minor, block.available) == (500, 0)
+    assert (block.received_minor, block.available, block.disputes) == (500, 0, 1)
+    assert told(case.does("dispute.lost", 5, dispute_id="D")) == [
+        "01-05 dispute_lost_unused 500 block=A credits=3.5",
+        "01-05 dispute_lost_twice 500 block=A given_back=True",
+    ]
 
 
 def _paid(case: Case, block_id: str, amount: str, payment_id: str) -> None:
@@ -109,7 +147,10 @@ def test_unapplied_money_in_a_dispute_is_not_paid_back_meanwhile() -> None:
     error = case.is_refused("payment.refunded", 4, amount="50.01", currency="USD")
     assert (error.code, error.expected) == ("nothing_owed", "at most 50.00")
     case.does("payment.refunded", 4, amount="50.00", currency="USD")
-    assert case.is_refused("dispute.opened", 5, dispute_id="E", payment_id="Q").code == "exceeds_payment"
+    assert told(case.does("dispute.opened", 5, dispute_id="E", payment_id="Q")) == [
+        "01-05 dispute_opened 5000 given_back=True processor=x"
+    ], "what is left of the balance is in the first dispute"
+    case.does("dispute.won", 5, dispute_id="E")
     case.buys("A", 5, price="50.00", credits="50")
     applied = {"payment_id": "Q", "amount": "0.01", "currency": "USD", "block_id": "A"}
     assert case.is_refused("payment.applied", 5, **applied).code == "exceeds_payment", "it was paid back"

@@ -286,9 +286,9 @@ def test_a_payment_remembers_what_it_was_for_and_what_is_open() -> None:
     paid = replace(paid, applied=(*parts, DocumentPart(block_id="C", amount_minor=250)), open_minor=350)
     assert after(more).documents == (paid,)
     back = case.does("payment.refunded", 8, payment_id="P", amount="3.00", currency="USD")
-    assert after(back).documents == (replace(paid, open_minor=50),)
+    assert after(back).documents == (replace(paid, open_minor=50, paid_back_minor=300),)
     other = case.does("payment.refunded", 8, amount="0.20", currency="USD")
-    assert after(other).documents == (replace(paid, open_minor=50),)
+    assert after(other).documents == (replace(paid, open_minor=50, paid_back_minor=300),)
     cash = case.does("payment.received", 9, amount="2.00", currency="USD", block_id="C", payment_id="Q")
     assert after(cash).document(Payment, "Q") == Payment(
         payment_id="Q",
@@ -552,7 +552,7 @@ def test_a_payment_remembers_what_of_it_is_disputed_or_lost() -> None:
     assert after(ended).document(Payment, "P").disputed == (lost, won)
     assert after(ended).document(Payment, "Q").disputed == ()
     again = case.does("dispute.opened", 6, dispute_id="F", payment_id="P")
-    assert told(again) == ["01-06 dispute_opened_cash 100 block=A"]
+    assert told(again) == ["01-06 dispute_opened_cash 100 block=A frozen=0.700000000"]
     case.does("payment.received", 6, amount="9.00", currency="USD", block_id="B", processor="cards")
     case.does("dispute.opened", 7, dispute_id="G", block_id="B")
     by_itself = case.does("dispute.won", 8, dispute_id="G")

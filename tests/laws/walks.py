@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subledger.blocks import NO_PORTION, Block
+from subledger.blocks import Block
 from subledger.ledger import ACCOUNTING_RULES
 from subledger.money import format_minor
 from subledger.periods import Period
@@ -248,7 +248,7 @@ class _Walker:
 
     def from_escheat(self) -> None:
         def held(block: Block) -> int:
-            return block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
+            return block.unclaimed_minor
 
         if (block := self.a_block(held)) is not None:
             self.send(
@@ -371,12 +371,15 @@ class _Walker:
         )
 
     def dispute(self) -> None:
+        escheated = [block for block in self.walk.blocks if block.unclaimed_minor and block.chargeable]
         found = self.one([(w, p) for w, p in self.documents("payment") if p.applied]) if self.has(1) else None
+        if escheated and self.has(16):
+            found = None
         about: dict[str, Any]
         if found is not None:
             customer, currency = found[0], found[1].currency
             about, most = {"payment_id": found[1].payment_id}, sum(part.amount_minor for part in found[1].applied)
-        elif (block := self.a_block(lambda block: block.credit_kind == "paid")) is not None:
+        elif (block := self.one(escheated) or self.a_block(lambda block: block.credit_kind == "paid")) is not None:
             customer, currency, about = self.owner(block), block.currency, {"block_id": block.block_id}
             most = block.price_minor
         else:
