@@ -57,8 +57,10 @@ def given_up(
         all_of_it = unused == whole.carrying_minor
         credits = whole.remaining if all_of_it else credits_share(whole.remaining, unused, whole.carrying_minor)
         back, block = recalled(block, credits, unused, wallet, context, event, dates, after)
-        all_of_it = unused == block.carrying_minor and (all_of_it or not block.handed)
-        credits = block.remaining if all_of_it else min(credits, block.remaining - SMALLEST_CREDITS)
+        its_value = unused == block.carrying_minor
+        all_of_it = its_value and (all_of_it or not block.handed)
+        most = block.remaining if its_value else block.remaining - SMALLEST_CREDITS
+        credits = block.remaining if all_of_it else min(credits, most)
     began = block.owed_from(amount) if after is None else block.opened_on  # a write-off takes it off the receivable
     fact, loss = dates.on(began, after), dates.of_loss(block, credits, unused, began, after)
     used = amount - tax - unused

@@ -471,7 +471,7 @@ class WrittenOff:
     def collectable(self, unused: int) -> dict[str, int]:
         """The tax of unused value, whose credits are gone, never comes."""
         value, written_off = self.written["value"], self.written["value"] + unused
-        share = Fraction(value, written_off) if written_off else Fraction(0)
+        share = Fraction(value, written_off) if written_off else Fraction(1)
         return {
             name: part if name == "value" else half_up(Fraction(part * share)) for name, part in self.written.items()
         }
