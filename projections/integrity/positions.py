@@ -15,7 +15,6 @@ from projections.integrity.policies import Policies
 from projections.replay.customers import Replayer
 from projections.replay.findings import Breach
 from subledger.billing_documents import NO_STANDING, Dispute, Invoice, Payment, Standing, Standings, subaccount_of
-from subledger.blocks import NO_PORTION
 from subledger.events.data import PaymentApplied, PaymentReceived, PaymentRefunded
 from subledger.events.envelope import Event
 from subledger.kinds import LEDGER_ROLES, Entry
@@ -200,9 +199,8 @@ def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
     """Returns the escheated remainders of blocks that are owed to a state."""
     unclaimed: dict[PositionKey, object] = {}
     for block_id, (customer, block) in replay.blocks.items():
-        amount = block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
-        if amount:
-            unclaimed[customer, "unclaimed_property", block.currency, block_id] = -amount
+        if block.unclaimed_minor:
+            unclaimed[customer, "unclaimed_property", block.currency, block_id] = -block.unclaimed_minor
     return unclaimed
 
 
@@ -222,6 +220,7 @@ def _freezes(replay: Replayer) -> Iterator[Breach]:
         for _, document in replay.documents.values()
         if isinstance(document, Dispute) and document.decided is None
         for part in document.parts
+        if not part.given_back  # nothing of the block stands behind it
     )
     for block_id, (_, block) in replay.blocks.items():
         if block.disputes != disputes[block_id]:

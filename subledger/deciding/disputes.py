@@ -229,7 +229,7 @@ def _frozen(
         return back, block.credits
     credits = credits_share(whole.remaining, disputed, claim)
     if not block.handed or not credits:
-        return [], credits
+        return [], credits or ZERO
     wanted = credits + (block.frozen if block.disputes else ZERO)
     back, block = recalled(block, wanted, 0, wallet, context, event, dates)
     return back, credits

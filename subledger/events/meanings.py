@@ -177,8 +177,8 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
         "exchange_rate_missing",
     ),
     "credits.escheated": (*_BLOCK, "not_a_purchase", *_LIVE, "exchange_rate_missing"),
-    "escheat.reclaimed": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
-    "escheat.remitted": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
+    "escheat.reclaimed": (*_BLOCK, "wrong_currency", "exceeds_value", "block_disputed", "exchange_rate_missing"),
+    "escheat.remitted": (*_BLOCK, "wrong_currency", "exceeds_value", "block_disputed", "exchange_rate_missing"),
     "exchange_rate.set": ("wrong_currency",),
 }  # fmt: skip
 """The codes of what the books may not allow, by type, besides those of every event; in the order of the classes of

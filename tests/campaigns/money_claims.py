@@ -55,6 +55,7 @@ class Payment:
     day: date
     unapplied: int = 0
     back: int = 0  # paid back or charged back
+    charged: int = 0  # in disputes, open or lost
     disputed: bool = False
 
 
@@ -104,7 +105,9 @@ class Block:
         default_factory=list
     )  # each breakage: day, credits and value of it left
     mixed: bool = False  # parts of several payments went back: which, nobody says
-    disputed: int = 0
+    disputed: int = 0  # of what is not owed back: this freezes credits
+    contested: bool = False  # in an open dispute
+    came: Counter[str] = field(default_factory=Counter)  # all that payments brought in, less what is charged
     freed_on: date | None = None
     days: list[tuple[date, int, int]] = field(default_factory=list)  # credits and value, by accounting date
 
@@ -140,11 +143,13 @@ class Dispute:
     balance: int  # of the payment's unapplied part
     currency: str
     payer: str
+    twice: list[tuple[str, str, int]]  # what had been given back before: block, payment, amount
+    frozen: dict[str, int]
     ended: bool = False
 
     @property
     def amount(self) -> int:
-        return self.balance + sum(amount for _, _, amount in self.parts)
+        return self.balance + sum(amount for _, _, amount in (*self.parts, *self.twice))
 
 
 @dataclass

@@ -156,7 +156,7 @@ class Credits(Books):
         b = self._held(event, data["block_id"])
         if not b.escheat:
             raise Silent("escheat of a block without an escheat class")
-        if b.disputed:
+        if b.contested:
             raise Silent("escheat of a disputed block")
         if not b.left:
             raise Refused("refused")
@@ -166,6 +166,8 @@ class Credits(Books):
         b, amount = self._owing(event, data)[0], minor(data["amount"])
         if amount > b.unclaimed:
             raise Refused("refused")
+        if b.contested:
+            raise Refused("block_disputed")
         b.unclaimed -= amount
         b.owed["reclaimed"] += amount
         self._post(self._day(event), "unclaimed_property", "refunds_payable", amount, b)
@@ -174,6 +176,8 @@ class Credits(Books):
         b, amount = self._owing(event, data)[0], minor(data["amount"])
         if amount > b.unclaimed:
             raise Refused("refused")
+        if b.contested:
+            raise Refused("block_disputed")
         b.unclaimed -= amount
         self._post(self._day(event), "unclaimed_property", "cash", amount, b)
 
@@ -216,7 +220,7 @@ class Credits(Books):
         credits = int(data.get("credits", b.left))
         if not credits or credits > b.left:
             raise Refused("refused")
-        if b.disputed:
+        if b.contested:
             raise Silent("transfer of a disputed block")
         value = self._share(b.carrying, credits, b.left)
         tax = min(b.tax_left, self._share(b.tax, value, b.basis))
@@ -230,6 +234,7 @@ class Credits(Books):
         b.gone_value += value
         b.open -= still_open
         b.received -= received
+        b.came -= received
         basis_tax = self._share(b.tax, value, b.basis)
         b.basis -= value
         b.tax -= basis_tax
@@ -238,7 +243,7 @@ class Credits(Books):
             id=data["new_block_id"], family=b.family, holder=data["to_customer"], payer=b.payer, invoice=b.invoice,
             currency=b.currency, credits=credits, price=value, starts=b.starts, expires=b.expires, escheat=b.escheat,
             invoiced_on=b.invoiced_on, basis=value, tax=basis_tax, tax_left=tax, open=still_open, received=received,
-            mixed=b.mixed,
+            mixed=b.mixed, came=Counter(received),
         )  # fmt: skip
         new.days.append((day, credits, value))
         self._post(day, "prepaid_liability", "transfer_clearing", value, b)

@@ -21,6 +21,9 @@ from datetime import date
 from tests.campaigns.money_claims import Block, Dispute, Event, Payment, Refused, Silent, minor
 from tests.campaigns.money_credits import Credits
 
+Parts = list[tuple[str, str, int]]
+"""Block, payment, amount."""
+
 
 class MoneyModel(Credits):
     """The books of a ledger whose currencies have two decimals."""
@@ -80,6 +83,7 @@ class MoneyModel(Credits):
                 for on, part in parts:
                     b.open -= part
                     b.received[p.id] += part
+                    b.came[p.id] += part
                     p.unapplied -= part
                     amount -= part
                     yield b, part, on
@@ -195,7 +199,7 @@ class MoneyModel(Credits):
         b, day = blocks[0], self._day(event)
         if len(blocks) > 1:
             raise Silent("a memo on an invoice of several blocks")
-        if b.disputed:
+        if b.contested:
             raise Silent("a memo on a disputed block")
         if b.lapsed and b.conceded:
             raise Silent("whether usage or what lapsed was conceded")
@@ -214,7 +218,7 @@ class MoneyModel(Credits):
         b, day = blocks[0], self._day(event)
         if len(blocks) > 1:
             raise Silent("a write-off of an invoice of several blocks")
-        if b.disputed:
+        if b.contested:
             raise Refused("block_disputed")
         amount = minor(data["amount"]) if "amount" in data else b.open
         if not amount or amount > b.open:
@@ -241,73 +245,125 @@ class MoneyModel(Credits):
 
     # --- disputes -------------------------------------------------------------------------------------------------
 
-    def _dispute_opened(self, event: Event, data: Event) -> None:
-        day, payment = self._day(event), data.get("payment_id")
-        balance, received = 0, 0
-        if payment is not None:
-            p = self.payments.get(payment)
+    def _disputable(self, event: Event, data: Event) -> tuple[int, Parts, Parts, str]:
+        """The unapplied part, what is of blocks and still here, what was given back before, and the currency.
+
+        A bank takes back all that a payment brought in, less what it took before, whatever was paid back meanwhile.
+        """
+        id = data.get("payment_id")
+        if id is not None:
+            p = self.payments.get(id)
             if p is None or p.payer != event["subject"] or data.get("currency", p.currency) != p.currency:
                 raise Refused("refused")
             if p.processor is None:
                 raise Silent("a dispute of a payment that came through no processor")
             if p.disputed:
                 raise Silent("two disputes of one payment")
-            parts = [(b, payment, b.received[payment]) for b in self.blocks.values() if b.received[payment]]
-            balance, received, currency = p.unapplied, p.amount - p.back, p.currency
-            theirs = [b for b in self.blocks.values() if payment in b.owed or payment in b.received]
-            if any(b.mixed for b in theirs):
-                raise Silent("which of several payments was paid back")
-            owed = sum(b.owed[payment] + b.owed["reclaimed"] + b.unclaimed for b in theirs)
-        else:
-            b = self._owing(event, data)[0]
-            parts = [(b, id, n) for id, n in (+b.received).items() if self.payments[id].processor]
-            owed = b.owed.total() + b.unclaimed
-            received, currency = sum(n for _, _, n in parts) + owed, b.currency
+            blocks = [b for b in self.blocks.values() if b.came[id]]
+            parts = [(b.id, id, self._still_here(b, id)) for b in blocks]
+            gone = p.amount - p.charged - p.unapplied - sum(n for _, _, n in parts)
+            return p.unapplied, parts, [("", id, gone)], p.currency
+        b = self._owing(event, data)[0]
+        parts = [(b.id, id, self._still_here(b, id)) for id in +b.came if self.payments[id].processor]
+        if len(self._siblings(b)) > 1:
+            return 0, parts, [], b.currency
+        return 0, parts, [(b.id, id, b.came[id] - n) for _, id, n in parts], b.currency
+
+    def _still_here(self, b: Block, id: str) -> int:
+        """The part of a payment for a block that has not left: also refunds that are owed, or owed to a state."""
+        n = b.received[id] + b.owed[id]
+        if b.owed["reclaimed"] or b.unclaimed:
+            if len(+b.came) > 1 or len(self._siblings(b)) > 1:
+                raise Silent("of which payment a state is owed")
+            n += b.owed["reclaimed"] + b.unclaimed
+        return n
+
+    def _dispute_opened(self, event: Event, data: Event) -> None:
+        day = self._day(event)
+        balance, parts, twice, currency = self._disputable(event, data)
         self._document("dispute", data["dispute_id"])
-        whole = balance + sum(n for _, _, n in parts)
-        amount = minor(data["amount"]) if "amount" in data else whole
-        if any(b.mixed for b, _, _ in parts):
+        blocks = [self.blocks[name] for name, _, _ in parts]
+        if any(b.mixed for b in blocks):
             raise Silent("which of several payments was paid back")
-        if amount > received or not received:
+        here = balance + sum(n for _, _, n in parts)
+        whole = here + sum(n for _, _, n in twice)
+        amount = minor(data["amount"]) if "amount" in data else whole
+        if amount > whole or not amount:
             raise Refused("refused")
-        if amount > whole or not amount or owed:
-            raise Silent("a dispute of what is owed back, but not paid back yet")
-        if any(b.disputed or b.mixed for b, _, _ in parts):
-            raise Silent("two disputes of one block, or of a block that was paid back in part")
-        if amount < whole and len(parts) + (balance > 0) > 1:
-            raise Silent("how a dispute of a part divides over blocks and the unapplied part")
-        if amount < whole:
-            parts, balance = [(b, id, amount) for b, id, _ in parts], balance and amount
-        for b, id, n in parts:
-            if b.expires and n < b.standing + b.tax_left:
+        if any(b.contested for b in blocks):
+            raise Silent("two disputes of one block")
+        balance, parts, twice = self._cut(amount, balance, parts, twice)
+        frozen = {}
+        for name, id, n in parts:
+            b = self.blocks[name]
+            claimed = max(n - b.owed[id] - b.owed["reclaimed"] - b.unclaimed, 0)
+            if b.expires and claimed < b.standing + b.tax_left:
                 raise Silent("which credits a dispute of a part freezes")
-            b.disputed += n
+            if not claimed and b.left:
+                raise Silent("if a dispute of what is owed back freezes credits")
+            b.disputed += claimed
+            b.contested = True
+            frozen[name] = frozen.get(name, 0) + claimed
+        for name, id, n in (*parts, *twice):
             self.payments[id].disputed = True
-        if payment is not None:
-            self.payments[payment].disputed = True
-        ids = [(b.id, id, n) for b, id, n in parts]
+            self.payments[id].charged += n
+            if name:
+                self.blocks[name].came[id] -= n
+        if balance:
+            self.payments[data["payment_id"]].disputed = True
+            self.payments[data["payment_id"]].charged += balance
         self.disputes[data["dispute_id"]] = Dispute(
-            data["dispute_id"], payment, ids, balance, currency, event["subject"]
+            data["dispute_id"], data.get("payment_id"), parts, balance, currency, event["subject"], twice, frozen
         )
         of = {"payer": event["subject"], "currency": currency}
         self._post(day, "disputes_receivable", "processor_clearing", amount, **of)
         self._post(day, "dispute_fees", "processor_clearing", minor(data.get("fee")), **of)
+
+    @staticmethod
+    def _cut(amount: int, balance: int, parts: Parts, twice: Parts) -> tuple[int, Parts, Parts]:
+        """A part of a dispute, or of a loss: what had been given back before comes last."""
+        here = balance + sum(n for _, _, n in parts)
+        if amount < here and sum(n > 0 for _, _, n in parts) + (balance > 0) > 1:
+            raise Silent("how a part divides over blocks and the unapplied part")
+        cut, left = [], amount - min(amount, balance)
+        balance = min(amount, balance)
+        for each in (parts, twice):
+            found = []
+            for name, id, n in each:
+                if min(n, left):
+                    found.append((name, id, min(n, left)))
+                    left -= min(n, left)
+            cut.append(found)
+        return balance, cut[0], cut[1]
 
     def _end(self, event: Event, data: Event) -> Dispute:
         d = self.disputes.get(data["dispute_id"])
         if d is None or d.ended or d.payer != event["subject"]:
             raise Refused("refused")
         d.ended = True
-        for name, id, n in d.parts:
-            self.blocks[name].disputed -= n
+        for name, claimed in d.frozen.items():
+            self.blocks[name].disputed -= claimed
+            self.blocks[name].contested = False
             self.blocks[name].freed_on = self._day(event)
+        for _, id, _ in (*d.parts, *d.twice):
             self.payments[id].disputed = False
         if d.payment:
             self.payments[d.payment].disputed = False
         return d
 
+    def _comes_back(self, d: Dispute, balance: int, parts: Parts, twice: Parts) -> None:
+        """The part of a dispute that is not lost can be charged again."""
+        for sign, of_balance, each in ((1, d.balance, (*d.parts, *d.twice)), (-1, balance, (*parts, *twice))):
+            if of_balance and d.payment:
+                self.payments[d.payment].charged -= sign * of_balance
+            for name, id, n in each:
+                self.payments[id].charged -= sign * n
+                if name:
+                    self.blocks[name].came[id] += sign * n
+
     def _dispute_won(self, event: Event, data: Event) -> None:
         d = self._end(event, data)
+        self._comes_back(d, 0, [], [])
         self._post(
             self._day(event), "processor_clearing", "disputes_receivable", d.amount, payer=d.payer, currency=d.currency
         )
@@ -317,32 +373,46 @@ class MoneyModel(Credits):
         lost = minor(data["amount"]) if "amount" in data else d.amount
         if lost > d.amount or not lost:
             raise Refused("refused")
-        parts, balance = d.parts, d.balance
-        if lost < d.amount:
-            if len(parts) + (balance > 0) > 1:
-                raise Silent("how a loss of a part divides over blocks and the unapplied part")
-            parts, balance = [(name, id, lost) for name, id, _ in parts], balance and lost
+        balance, parts, twice = self._cut(lost, d.balance, d.parts, d.twice)
+        self._comes_back(d, balance, parts, twice)
         of = {"payer": d.payer, "currency": d.currency}
         self._post(day, "processor_clearing", "disputes_receivable", d.amount - lost, **of)
+        owed = {id: self.blocks[name].owed[id] + self.blocks[name].owed["reclaimed"] for name, id, _ in d.parts}
+        owed_on = self._spared("refunds_payable", d.payer, d.currency, day, sum(owed.values()))
         for name, id, n in parts:
-            b = self.blocks[name]
-            tax, credits, unused, used = self._split(b, n)
-            on = self._take(b, day, credits, unused) if unused else day
-            b.gone += credits
-            b.gone_value += unused
-            b.tax_left -= tax
-            b.conceded += used
-            b.received[id] -= n
-            self.payments[id].back += n
-            self._post(on, "prepaid_liability", "disputes_receivable", unused, b)
-            self._post(day, "contra_revenue", "disputes_receivable", used, b)
-            self._post(day, "tax_payable", "disputes_receivable", tax, b)
+            self._lose(self.blocks[name], id, n, day, owed_on)
         if balance:
             assert d.payment
             self.payments[d.payment].unapplied -= balance
             self.payments[d.payment].back += balance
-            day = self._spared("customer_balance", d.payer, d.currency, day, balance)
-            self._post(day, "customer_balance", "disputes_receivable", balance, **of)
+            on = self._spared("customer_balance", d.payer, d.currency, day, balance)
+            self._post(on, "customer_balance", "disputes_receivable", balance, **of)
+        self._post(day, "bad_debt", "disputes_receivable", sum(n for _, _, n in twice), **of)
+
+    def _lose(self, b: Block, id: str, n: int, day: date, owed_on: date) -> None:
+        """A loss of a block. Refunds and unclaimed property that are owed need no paying any more; then its claim."""
+        self.payments[id].back += n
+        for whom in (id, "reclaimed"):
+            part = min(n, b.owed[whom])
+            b.owed[whom] -= part
+            n -= part
+            self._post(owed_on, "refunds_payable", "disputes_receivable", part, b)
+        part = min(n, b.unclaimed)
+        b.unclaimed -= part
+        n -= part
+        self._post(day, "unclaimed_property", "disputes_receivable", part, b)
+        if not n:
+            return
+        tax, credits, unused, used = self._split(b, n)
+        on = self._take(b, day, credits, unused) if unused else day
+        b.gone += credits
+        b.gone_value += unused
+        b.tax_left -= tax
+        b.conceded += used
+        b.received[id] -= n
+        self._post(on, "prepaid_liability", "disputes_receivable", unused, b)
+        self._post(day, "contra_revenue", "disputes_receivable", used, b)
+        self._post(day, "tax_payable", "disputes_receivable", tax, b)
 
     # --- undoing --------------------------------------------------------------------------------------------------
 

@@ -530,7 +530,7 @@ class Payment:
     again: list[Part] = field(default_factory=list)
     """Disputed money that had been given back before."""
     paid_back: int = 0
-    """What was paid back of its unapplied part and of the part for invoices of another ledger."""
+    """The amount paid back of its unapplied part and of the part for invoices of another ledger."""
 
     def applied_to(self, of: tuple[str | None, str | None]) -> int:
         """The amount it paid of a block or an invoice, or (of neither) left over, not given back or disputed."""

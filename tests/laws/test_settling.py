@@ -89,7 +89,9 @@ def test_a_refund_that_names_a_payment_pays_what_is_owed_of_it_and_no_more_than_
     ]
     assert case.is_refused("payment.refunded", 4, payment_id="P", **whole).expected == "at most 0.00"
     assert case.is_refused("payment.refunded", 4, block_id="A", **whole).expected == "at most 0.00"
-    assert case.is_refused("dispute.opened", 5, dispute_id="D", payment_id="P").code == "exceeds_payment"
+    assert told(case.does("dispute.opened", 5, dispute_id="D", payment_id="P")) == [
+        "01-05 dispute_opened 1000 block=A given_back=True processor=cards"
+    ]
     assert told(case.does("payment.refunded", 5, payment_id="Q", **whole)) == [
         "01-05 refund_paid_processor 1000 block=B processor=cards"
     ]
@@ -212,8 +214,8 @@ def test_a_dispute_withdraws_what_a_payment_paid_one_part_a_block_or_invoice() -
     case.does("payment.applied", 8, payment_id="P", amount="1.00", currency="USD", invoice_id="V")
     opened = case.does("dispute.opened", 5, dispute_id="D", payment_id="P", amount="8.20", currency="USD", fee="15.00")
     assert told(opened) == [
-        "01-05 dispute_opened 300 block=A processor=cards",
-        "01-05 dispute_opened 450 block=B processor=cards",
+        "01-05 dispute_opened 300 block=A frozen=7 processor=cards",
+        "01-05 dispute_opened 450 block=B frozen=7 processor=cards",
         "01-05 dispute_opened 70 invoice=V processor=cards",
         "01-05 dispute_fee 1500 processor=cards",
     ]
@@ -254,13 +256,13 @@ def test_a_block_is_disputed_by_itself_up_to_what_a_processor_brought_in_for_it(
     case.does("payment.received", 5, amount="9.00", currency="USD", processor="cards", payment_id="P")
     case.does("payment.applied", 5, payment_id="P", amount="9.00", currency="USD", block_id="A")
     assert told(case.does("dispute.opened", 6, dispute_id="D", block_id="A")) == [
-        "01-06 dispute_opened 900 block=A processor=cards"
+        "01-06 dispute_opened 900 block=A frozen=5.727272727 processor=cards"
     ]
     assert told(case.does("dispute.won", 6, dispute_id="D")) == ["01-06 dispute_won 900 block=A processor=cards"]
     part = case.does("dispute.opened", 7, dispute_id="E", block_id="A", amount="4.00", currency="USD")
-    assert told(part) == ["01-07 dispute_opened 400 block=A processor=cards"]
+    assert told(part) == ["01-07 dispute_opened 400 block=A frozen=2.545454545 processor=cards"]
     assert told(case.does("dispute.opened", 7, dispute_id="F", block_id="A")) == [
-        "01-07 dispute_opened 500 block=A processor=cards"
+        "01-07 dispute_opened 500 block=A frozen=3.181818182 processor=cards"
     ]
     assert (
         case.is_refused("dispute.opened", 8, dispute_id="G", block_id="A").message
@@ -424,7 +426,7 @@ def test_a_block_that_a_payment_paid_twice_is_one_part_of_its_dispute() -> None:
         case.does("payment.applied", 3, payment_id="P", amount=amount, currency="USD", block_id="A")
     assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == [
         "01-04 dispute_opened_cash 100",
-        "01-04 dispute_opened_cash 500 block=A",
+        "01-04 dispute_opened_cash 500 block=A frozen=3.500000000",
     ], "what is unapplied comes first"
 
 
@@ -437,7 +439,7 @@ def test_a_cent_is_applied_disputed_and_written_off_like_any_amount() -> None:
     applied = case.does("payment.applied", 3, payment_id="P", amount="0.01", currency="USD", block_id="A")
     assert told(applied) == ["01-03 payment_applied 1 block=A"]
     assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == [
-        "01-04 dispute_opened_cash 1 block=A"
+        "01-04 dispute_opened_cash 1 block=A frozen=0.007000000"
     ]
     case.does("dispute.won", 5, dispute_id="D")
     written = case.does("receivable.written_off", 6, block_id="A", amount="0.01", reason="r")
@@ -560,7 +562,7 @@ def test_an_amount_without_a_currency_is_in_that_of_its_block_or_dispute() -> No
     ]
     opened = case.does("dispute.opened", 4, dispute_id="D", payment_id="P", amount="70", fee="15")
     assert told(opened) == [
-        "01-04 dispute_opened 70 block=Y currency=JPY functional=70 processor=cards",
+        "01-04 dispute_opened 70 block=Y currency=JPY frozen=0 functional=70 processor=cards",
         "01-04 dispute_fee 15 currency=JPY functional=15 processor=cards",
     ]
     error = case.is_refused("dispute.opened", 5, dispute_id="E", payment_id="P", amount="0.5")
