@@ -562,7 +562,7 @@ class _Walker:
 WEIGHTS = {
     "buy": 6, "grant": 2, "use": 8, "reverse": 5, "expire": 3, "void": 1, "refund": 2, "extend": 2, "reprice": 2,
     "transfer": 2, "escheat": 1, "from_escheat": 2, "pay": 6, "apply": 2, "pay_back": 3, "pay_out": 1, "adjust": 1,
-    "dispute": 3, "decide": 3, "write_off": 2, "memo": 3, "bill": 2, "estimate": 2, "rate": 3, "adopt": 1,
+    "dispute": 3, "decide": 3, "write_off": 2, "memo": 3, "bill": 2, "estimate": 2, "rate": 2, "adopt": 1,
     "settings": 1, "close": 2, "reopen": 1, "reserve": 3, "release": 1, "undo": 5,
 }  # fmt: skip
 _WHAT = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
