@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,9 @@ from subledger.errors import present
 from subledger.events.data import CreditMemoIssued, PaymentApplied, PaymentReceived, ReceivableWrittenOff
 from subledger.kinds import RECOVERIES
 from subledger.wallet import Movement, Wallet
+
+_INVOICE: Final = "the invoice of a purchase or of overage"
+_PAID_INVOICE: Final = f"{_INVOICE} that is recorded; or no invoice: the money is unapplied until payment.applied"
 
 
 class Receivable(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +102,7 @@ def receivables_of(
         raise errors.UnknownInvoice(
             f"customer {wallet.customer} has no invoice {data.invoice_id}",
             field="data.invoice_id",
-            expected="the invoice of a purchase or of overage",
+            expected=_PAID_INVOICE if isinstance(data, PaymentReceived) else _INVOICE,
             found=data.invoice_id,
         )
     return found

@@ -121,7 +121,9 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, str, str, str], str]] = [
     ("payment.received", {"amount": "1.00", "currency": "EUR", "block_id": "A", "invoice_id": "V"},
      ("unknown_invoice", "data.invoice_id", "I", "V"), "block A is not on invoice V"),
     ("payment.received", {"amount": "1.00", "currency": "USD", "invoice_id": "Z"},
-     ("unknown_invoice", "data.invoice_id", "the invoice of a purchase or of overage", "Z"),
+     ("unknown_invoice", "data.invoice_id",
+      "the invoice of a purchase or of overage that is recorded; or no invoice: "
+      "the money is unapplied until payment.applied", "Z"),
      "customer ann has no invoice Z"),
     ("payment.applied", {"payment_id": "Z", "amount": "1.00", "currency": "USD", "block_id": "B"},
      ("unknown_payment", "data.payment_id", "a recorded payment of this customer", "Z"), "ann has no payment Z"),
