@@ -83,6 +83,17 @@ def test_a_payment_is_charged_back_with_its_unapplied_part() -> None:
     assert books == {"usage_revenue": 6000, "contra_revenue": 6000}
 
 
+def test_a_payment_is_charged_back_in_full_after_a_part_was_paid_back() -> None:
+    _, books = said(
+        buy(tax="10.00"), pay("110.00", processor="stripe"), USE_60, fact("credits.refunded", block_id="A"),
+        fact("payment.refunded", payment_id="p1", amount="44.00", currency="USD"),
+        fact("dispute.opened", dispute_id="d", payment_id="p1"), fact("dispute.lost", dispute_id="d"),
+    )  # fmt: skip
+    assert books == {
+        "usage_revenue": 6000, "contra_revenue": 6000, "bad_debt": 4400, "processor_clearing": -4400,
+    }  # fmt: skip
+
+
 def test_a_part_is_written_off_as_tax_then_unused_then_used() -> None:
     some = fact("receivable.written_off", block_id="A", amount="33.00", reason="r")
     rest = fact("receivable.written_off", block_id="A", amount="22.00", reason="r")

@@ -84,8 +84,8 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "unknown_invoice": (
         "",
         "Record the purchase or `overage.billed` with this invoice first; then send the event again. If money must be "
-        "in the books before its invoice is, record it without `invoice_id` and with a `payment_id`; when the invoice is "
-        "recorded, `payment.applied` applies it.",
+        "in the books before its invoice is, record it without `invoice_id` and with a `payment_id`; `payment.applied` "
+        "applies it when the invoice is recorded.",
     ),
     "no_credits_left": ("", "Check `block_id`: the credits of this block were used, expired or cancelled."),
     "insufficient_credits": (
