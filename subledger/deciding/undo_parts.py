@@ -21,7 +21,7 @@ from subledger import errors
 from subledger.availability import Change
 from subledger.balance_days import DayAmounts
 from subledger.billing_documents import BillingDocument, Dispute, Invoice, Overage, Payment, RefundOwed, RefundsOwed
-from subledger.blocks import ZERO, Block
+from subledger.blocks import ZERO, Block, Segment
 from subledger.deciding.context import Around
 from subledger.deciding.undo_dates import receivable_added, value_change
 from subledger.events.envelope import Event
@@ -149,8 +149,16 @@ def _blocks(
 def _figures(block: Block, group: frozenset[str]) -> tuple[Any, ...]:
     """The figures of a group, to be compared. A column that is empty again equals one that was never filled."""
     columns = {name: part for name, part in block.disposed.items() if any(part)}
-    figures = tuple(columns if name == "disposed" else getattr(block, name) for name in sorted(group))
+    compared = {"disposed": columns, "segment": _without_returned(block.segment)}
+    figures = tuple(compared[name] if name in compared else getattr(block, name) for name in sorted(group))
     return (*figures, *(columns.get(name) for name in _GIVES_BACK)) if group is MONEY else figures
+
+
+def _without_returned(segment: Segment | None) -> Segment | None:
+    """A segment, to be compared. Draws that have all come back equal none."""
+    if segment is None or any(map(sum, zip(*(change[1:] for change in segment.days), strict=True))):
+        return segment
+    return replace(segment, days=())
 
 
 def _emptied(block: Block) -> Block:
