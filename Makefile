@@ -72,7 +72,7 @@ bench-storage: setup  ## other layouts of the log beside ours: partitioned, othe
 	$(BIN)/python -m tests.benchmarks.storage settings
 	$(BIN)/python -m tests.benchmarks.storage freezing
 
-bench-customer: setup  ## one customer with 1,000 to 8,000 open blocks: how each step grows when their number doubles
+bench-customer: setup  ## one customer with 1,250 to 10,000 open blocks: how each step grows when their number doubles
 	$(BIN)/python -m tests.benchmarks.one_customer
 
 bench-hostile: setup  ## a hundred hostile clients at once: how long /healthz takes, and the memory of the server

@@ -17,23 +17,32 @@ FAULTS: Final = """
 -- Usage reversed differently from its booking: more credits, another policy, or another amount. A part of the credits
 -- of a block reverses round half up (money × part / whole); all credits reverse the whole amount, in both currencies.
 -- Consumption without credits corrects other draws of a repriced block: it is no part of this one.
-WITH taken_back AS (
-    SELECT (v.decision::jsonb ->> 'original')::bigint AS position, max(v.position) AS at, r.kind, r.block_id, r.policy,
+WITH reversed AS MATERIALIZED (
+    -- Each decision is read once, and not again for each of its entries.
+    SELECT position AS at, (decision::jsonb ->> 'original')::bigint AS position FROM events
+    WHERE ledger = :ledger AND type = 'consumption.reversed'
+), taken_back AS (
+    SELECT v.position, max(v.at) AS at, r.kind, r.block_id, r.policy,
            -sum(r.credits) AS credits, -sum(r.amount_minor) AS amount, -sum(r.functional_minor) AS functional
-    FROM events v JOIN entries r ON r.ledger = v.ledger AND r.position = v.position
-    WHERE v.ledger = :ledger AND v.type = 'consumption.reversed' AND r.kind = ANY(:usage)
-      AND (r.credits <> 0 OR r.kind <> 'consumption')
-    GROUP BY 1, r.kind, r.block_id, r.policy
-), both_sides AS (
-    SELECT t.*, o.credits AS drawn_credits, o.amount AS drawn, o.functional AS drawn_functional
-    FROM taken_back t
+    FROM reversed v JOIN entries r ON r.ledger = :ledger AND r.position = v.at
+    WHERE r.kind = ANY(:usage) AND (r.credits <> 0 OR r.kind <> 'consumption')
+    GROUP BY v.position, r.kind, r.block_id, r.policy
+), drawn AS (
+    -- The entries of each draw are read once, however many blocks it drew on.
+    SELECT u.position, o.* FROM (SELECT DISTINCT position FROM taken_back) u
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(e.credits), 0) AS credits, coalesce(sum(e.amount_minor), 0) AS amount,
-               coalesce(sum(e.functional_minor), 0) AS functional
+        SELECT e.kind, e.block_id, e.policy, sum(e.credits) AS credits, sum(e.amount_minor) AS amount,
+               sum(e.functional_minor) AS functional
         FROM entries e
-        WHERE e.ledger = :ledger AND e.position = t.position AND e.kind = t.kind AND e.policy = t.policy
-          AND e.block_id IS NOT DISTINCT FROM t.block_id AND (e.credits <> 0 OR e.kind <> 'consumption')
+        WHERE e.ledger = :ledger AND e.position = u.position AND (e.credits <> 0 OR e.kind <> 'consumption')
+        GROUP BY e.kind, e.block_id, e.policy
     ) AS o
+), both_sides AS (
+    SELECT t.*, coalesce(o.credits, 0) AS drawn_credits, coalesce(o.amount, 0) AS drawn,
+           coalesce(o.functional, 0) AS drawn_functional
+    FROM taken_back t
+    LEFT JOIN drawn o ON o.position = t.position AND o.kind = t.kind AND o.policy = t.policy
+        AND coalesce(o.block_id, '') = coalesce(t.block_id, '')
 )
 SELECT at, position, kind, block_id, credits, amount, functional, drawn_credits, drawn, drawn_functional
 FROM both_sides
@@ -47,7 +56,7 @@ ORDER BY at
 UNDONE: Final = """
 -- Events that were undone otherwise than they were recorded: entries of both that do not sum to zero. What is left out
 -- may differ: exchange differences of what was remeasured since, and the breakage that a pool makes due.
-WITH undone AS (
+WITH undone AS MATERIALIZED (
     SELECT position AS at, (decision::jsonb ->> 'original')::bigint AS position FROM events
     WHERE ledger = :ledger AND type = 'event.reversed'
 ), both_sides AS (

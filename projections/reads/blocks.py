@@ -101,8 +101,11 @@ FIND: Final = """
 SELECT b.block_id, b.customer, b.opened_at_position, b.is_open, b.state,
        p.state AS part, w.state AS wallet
 FROM blocks b
-LEFT JOIN wallet_parts p
-    ON p.ledger = b.ledger AND p.customer = b.customer AND p.kind = 'block' AND p.part_id = b.block_id
+LEFT JOIN LATERAL (
+    SELECT o.state FROM wallet_parts o
+    WHERE o.ledger = :ledger AND o.customer = b.customer AND o.kind = 'block' AND o.part_id = b.block_id
+    OFFSET 0  -- or else a table without statistics is read whole for each block
+) p ON true
 LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_open AND p.state IS NULL
 WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """

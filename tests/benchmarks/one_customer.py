@@ -1,13 +1,13 @@
 """One customer with many open blocks, payments, invoices, overages: how each step grows when their number doubles.
 
-    python -m tests.benchmarks.one_customer                        # 1,000 to 8,000 of each
+    python -m tests.benchmarks.one_customer                        # 1,250 to 10,000 of each
     python -m tests.benchmarks.one_customer --sizes 10000 --json
     python -m tests.benchmarks.one_customer --cpu                  # of this process alone, on a busy machine
 
 A step over all of them takes twice as long for twice as many (2.0), a step over one of them as long as before (1.0);
 4.0 is quadratic. Each size has a database of its own; all of them lie on one server that is gone at the end. Owns: the
 steps and their table. Does not own: the limits, as there are none; a count of operations is tested in
-tests/store/test_one_customer.py.
+tests/store/test_wallet_parts.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.benchmarks.run import machine, revision
 from tests.building import Document, cloud_event, payment, purchase, reversal, usage
 from tests.scratch_database import create_database, drop_database, url_of
 
-SIZES: Final = (1_000, 2_000, 4_000, 8_000)
+SIZES: Final = (1_250, 2_500, 5_000, 10_000)
 BATCH: Final = 500
 SINGLES: Final = 5
 CUSTOMER: Final = "ann"

@@ -259,3 +259,16 @@ def test_verifying_reads_the_texts_of_an_event_once_however_many_entries_it_has(
     assert len([length for length in read if length > decision]) == 1
     rebuild(service.database, ledger)
     assert len([length for length in read if length > decision]) == 2
+
+
+def test_a_page_reads_the_rows_of_its_own_blocks_whatever_the_server_knows_of_the_table(own_service: Subledger) -> None:
+    """The tables of a new database have no statistics; each block would else be compared with every other."""
+    own_service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
+    recorded(own_service, LEDGER, *(purchase(f"b{number:03}", "1", "c", "2026-01-01") for number in range(300)))
+    assert len(parts(own_service, LEDGER)) == 300
+    counted = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'wallet_parts'"
+    with own_service.view(LEDGER) as view:
+        after: str | None = ""
+        while after is not None:
+            _, after = customer_blocks(view, "c", after=after, limit=20)
+        assert 300 <= view.connection.exec_driver_sql(counted).scalar_one() <= 600

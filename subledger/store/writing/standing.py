@@ -34,10 +34,13 @@ SELECT customer FROM other_currencies WHERE ledger = %s ORDER BY customer
 REFUNDABLE: Final = """
 -- The blocks, of the given ones, that were bought as refundable.
 SELECT b.block_id FROM blocks b
-LEFT JOIN wallet_parts p
-    ON p.ledger = b.ledger AND p.customer = b.customer AND p.kind = 'block' AND p.part_id = b.block_id
+LEFT JOIN LATERAL (
+    SELECT o.state FROM wallet_parts o
+    WHERE o.ledger = %(ledger)s AND o.customer = b.customer AND o.kind = 'block' AND o.part_id = b.block_id
+    OFFSET 0  -- or else a table without statistics is read whole for each block
+) p ON true
 LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_open AND p.state IS NULL
-WHERE b.ledger = %s AND b.block_id = ANY(%s)
+WHERE b.ledger = %(ledger)s AND b.block_id = ANY(%(blocks)s)
   AND coalesce((coalesce(b.state, p.state)::jsonb ->> 'refundable')::boolean,
                (SELECT (open.block ->> 'refundable')::boolean
                 FROM jsonb_array_elements(w.state::jsonb -> 'blocks') AS open (block)
@@ -100,4 +103,4 @@ def refundable_blocks(
     blocks = [block for theirs in standing.values() for role, _, block in theirs if role == "prepaid_liability"]
     if not blocks:
         return set()
-    return {block_id for (block_id,) in connection.execute(REFUNDABLE, (ledger, blocks))}
+    return {block_id for (block_id,) in connection.execute(REFUNDABLE, {"ledger": ledger, "blocks": blocks})}
