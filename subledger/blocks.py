@@ -390,6 +390,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         ahead, value, worth = ZERO, 0, 0
         if lapse.back_on is None:
             ahead, value, worth = self.left
+        if self.segment is not None and not self.segment.credits:  # it has no price: late usage drew all that it had
+            part = share(amount, credits, lapse.credits)
+            return Portion(credits, part, 0 if self.rate is None else share(functional, credits, lapse.credits))
         part = min(max(self._due_for(ahead + credits) - value, 0), amount)
         if self.rate is None:
             return Portion(credits, part, 0)
@@ -412,12 +415,16 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         s = self.segment
         if s is None:
             return share(self.price_minor, self.used + credits, self.credits) - self.drawn_minor
+        if not s.credits:
+            return share(self.carrying_minor, credits, self.remaining)
         return share(s.price_minor, self.used - s.used + credits, s.credits) - (self.drawn_minor - s.drawn_minor)
 
     def _functional_due_for(self, credits: Decimal) -> int:
         s = self.segment
         if s is None:
             return share(self.price_functional, self.used + credits, self.credits) - self.drawn_functional
+        if not s.credits:
+            return share(self.carrying_functional, credits, self.remaining)
         drawn = self.drawn_functional - s.drawn_functional
         return share(s.price_functional, self.used - s.used + credits, s.credits) - drawn
 

@@ -207,6 +207,8 @@ class Block:
 
     def _due(self, money: int, credits: Fraction) -> int:
         s = self.segments[-1]
+        if not s.start[0]:
+            return half_up((self.carrying, self.carrying_functional)[money - 1] * credits / self.left)
         return max(half_up(s.start[money] * (s.drawn[0] + credits) / s.start[0]) - int(s.drawn[money]), 0)
 
     def cost(self, credits: Fraction) -> int:
@@ -350,6 +352,10 @@ class Block:
         broken, money, functional = self.of("expired")
         if credits == broken:
             self.lost["expired"] = NOTHING
+            return
+        if not self.segments[-1].start[0]:  # late usage drew all that was repriced, so nothing has a price
+            back, back_functional = (half_up(part * credits / broken) for part in (money, functional))
+            self.lost["expired"] = plus(self.of("expired"), (-credits, -back, -back_functional))
             return
         back = min(max(self.due(self.left + credits) - self.carrying, 0), money)
         if self.currency == HOME:

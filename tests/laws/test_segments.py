@@ -503,3 +503,20 @@ def test_a_moment_is_of_the_segment_that_began_last_before_it_and_draws_what_all
 
 def _segment() -> Segment:
     return Segment(credits=Decimal(0), price_minor=0, used=Decimal(0), drawn_minor=0)
+
+
+def test_usage_after_a_repricing_draws_what_had_expired_before_if_late_usage_drew_all_that_was_repriced() -> None:
+    """A dispute kept 2 of 10 credits from their expiry, so they alone were repriced; earlier usage has drawn them."""
+    case = Case(on_shortfall="overage")
+    case.buys("A", credits="10", expires_at=on(60).isoformat())
+    case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", processor="cards")
+    case.does("dispute.opened", 3, dispute_id="D", block_id="A", amount="2.00", currency="USD")
+    assert case.own("x", "credits.expired", "ann", on(60), block_id="A") is not None
+    case.does("dispute.won", 61, dispute_id="D")
+    case.does("block.repriced", 41, block_id="A", add_price="1.00", reason="r")
+    case.uses("2", 11)
+    drawn = case.uses("5", 57)
+    found = [(m.kind, m.credits, m.amount_minor) for m in drawn.decision.movements]
+    assert found == [("breakage", -5, -500), ("consumption", 5, 500)]
+    block = case.wallet("ann").state_of_block("A")
+    assert (block.remaining, block.carrying_minor, block.expired_minor) == (0, 0, 300)
