@@ -128,7 +128,9 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
             decided = "won" if isinstance(ended, DisputeWon) else "lost"
             wallet = wallet.with_document(replace(dispute, decided=decided))
     for movement in movements:
-        if movement.invoice_id is not None and KIND_BY_NAME[movement.kind].debit_role != "refunds_payable":
+        kind = KIND_BY_NAME[movement.kind]
+        paid_back = kind.debit_role == "refunds_payable" and kind.credit_role != "disputes_receivable"
+        if movement.invoice_id is not None and not paid_back:
             wallet = wallet.with_document(_invoiced(wallet, movement))
     return wallet
 

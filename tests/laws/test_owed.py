@@ -176,6 +176,19 @@ def test_a_refund_that_names_nothing_pays_no_refund_that_a_dispute_holds() -> No
     assert case.wallet("ann").refunds_owed == ()
 
 
+def test_an_owed_refund_of_an_invoice_is_no_longer_disputed_once_a_part_of_it_is_lost() -> None:
+    case = Case(on_shortfall="overage")
+    case.uses("5", 1, overage_price="2.00", currency="USD")
+    case.does("overage.billed", 2, invoice_id="V", amount="10.00", currency="USD")
+    case.does("payment.received", 3, amount="10.00", currency="USD", invoice_id="V", payment_id="P")
+    case.does("credit_memo.issued", 4, amount="10.00", currency="USD", invoice_id="V", reason="r")
+    case.does("dispute.opened", 5, dispute_id="D", payment_id="P")
+    case.does("dispute.lost", 6, dispute_id="D", amount="7.00", currency="USD")
+    again = case.does("dispute.opened", 7, dispute_id="E", payment_id="P")
+    assert told(again) == ["01-07 dispute_opened_cash 300 invoice=V"], "it is owed, and not given back yet"
+    assert told(case.does("dispute.lost", 8, dispute_id="E")) == ["01-08 dispute_lost_refund 300 invoice=V"]
+
+
 def test_an_invoice_in_a_dispute_is_not_conceded_meanwhile() -> None:
     case = Case(on_shortfall="overage")
     case.uses("100", 2, overage_price="1.00", currency="USD")
