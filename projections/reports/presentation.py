@@ -28,13 +28,13 @@ _NET: Final = (
 """The line, the account that it begins with, and the account that is deducted from it; in the order of their names, as
 in reports over several ledgers."""
 _WITH_PURCHASES: Final = ("accounts_receivable", "prepaid_liability")
-"""The two accounts from which purchases are netted that are shown net."""
+"""The two accounts that a purchase lowers by the same amount if it is shown net."""
 
 
 def presentation_table(accounts: Iterable[AccountBalance], netted: Netted, functional_currency: str) -> Table:
     """Returns the accounts that are presented net of each other, by currency, with the two balances behind each.
 
-    Of receivables and liability, ``netted`` is not shown. presented = balance − deducted − netted.
+    ``netted`` is the part of receivables and liability that is not shown: presented = balance − deducted − netted.
     """
     found = {(account.account, account.currency): account for account in accounts}
     rows = []

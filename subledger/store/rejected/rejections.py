@@ -2,9 +2,9 @@
 
 A row is open until an event with its source and id is recorded after it: ``retried`` if that event has the same
 content, ``corrected`` if it has another. A person can also dismiss it. After another refusal, or a reopening, it is
-open again. The log shows if an event was recorded. ``settled_position`` only notes that such an event was found. So the
-open rows can be read without all earlier ones, by two indexes: ix_rejected_events_open, and
-ix_rejected_events_open_by_code for a few of each code.
+open again. The log shows if an event was recorded. ``settled_position`` only notes that such an event was found. Two
+indexes use this note to find the open rows without reading the others: ix_rejected_events_open for all of them, and
+ix_rejected_events_open_by_code for the first ones of each code.
 
 Owns: reading the tables ``rejected_events`` and ``rejection_steps``. Does not own: writing them (keeper,
 dismissals).
@@ -239,7 +239,8 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Rejections by code. ``complete``: False if there are more rejections, of any code, than the limit of a count.
 
-    ``found_recorded``: rejections whose events were found recorded during a count of open ones, and are not noted yet.
+    ``found_recorded``: in a count of open rejections, the number whose events are in the log, although
+    ``settled_position`` does not note it yet. They are not counted as open.
     """
 
     by_code: tuple[Count, ...] = ()
@@ -301,16 +302,18 @@ def rejections_page(
 
 
 def counts(connection: sa.Connection, ledger: str, chosen: Chosen, *, most: int = COUNTED_AT_MOST) -> Counts:
-    """Counts rejections by code. It reads the first ``most`` that match the other conditions, and counts those in the
-    state.
+    """Counts the rejections that match a filter, by code.
+
+    It first reads at most ``most`` rejections that match all conditions but the state, the oldest first. It counts
+    those of them that are in the requested state.
     """
     found = _rows(connection, _COUNTS[chosen.state], {**chosen.parameters, "ledger": ledger, "most": most})
     return _summed(found, chosen.state, complete=sum(row[1] for row in found) < most)
 
 
 def open_counts(connection: sa.Connection, ledger: str, *, most: int, first_before: datetime | None = None) -> Counts:
-    """Counts open rejections by code. For each code and kind it reads the first ``most``, however many other kinds
-    have.
+    """Counts open rejections by code. It reads at most ``most`` of each code and kind, the oldest first. So many
+    rejections of one kind do not hide those of another.
 
     The kinds are: only counted; usage for which all credits are used up; all others.
     """
@@ -337,7 +340,7 @@ def _summed(found: Sequence[Sequence[Any]], wanted: str | None, *, complete: boo
 
 
 def open_rejections(connection: sa.Connection, ledger: str, chosen: Chosen, *, limit: int) -> list[Open]:
-    """Returns the open ones among the rejections that match the other conditions, the oldest first."""
+    """Returns the open rejections that match a filter, the oldest first; the state in the filter is not used."""
     parameters = {**chosen.parameters, "state": OPEN, "ledger": ledger, "limit": limit}
     found = _rows(connection, _select(OPEN), parameters)
     return [Open(**dict(zip(Open.__struct_fields__, row, strict=True))) for row in found]

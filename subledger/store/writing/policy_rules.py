@@ -30,7 +30,7 @@ WHERE p.ledger = %s ORDER BY p.policy
 
 
 def save_rules(connection: WriteConnection, ledger: str, policy: int, rules: Rules) -> None:
-    """Writes the rules of a policy. It reads no answer, so it can be part of a pipeline."""
+    """Writes the rules of a policy. It needs no answer of the database, so it can be part of a pipeline (psycopg)."""
     with connection.cursor() as cursor:
         cursor.executemany(SAVE_RULE, _rows(ledger, policy, rules))
 
