@@ -98,7 +98,12 @@ ROLES: Final[tuple[Role, ...]] = (
         bad_debt="receivables written off",
         fx_gain_loss="exchange gains and losses",
     ),
-    *_roles(AccountClass.CLEARING, billed_elsewhere="paid for invoices that this ledger does not keep"),
+    *_roles(
+        AccountClass.CLEARING,
+        billed_elsewhere="paid for invoices that this ledger does not keep",
+        opening_balances="the other side of balances taken over from another system; zero together with the general "
+        "ledger's own opening balances",
+    ),
 )
 
 ROLE_BY_NAME: Final[dict[str, Role]] = {role.name: role for role in ROLES}

@@ -72,6 +72,30 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     corrected: bool = False
 
 
+class Before(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A block before it was opened at a cut-over: the price and credits that its draws are a share of, and the draws.
+
+    ``earlier_minor`` is what was drawn before these, at another price; ``expired_minor`` the value that had expired, or
+    was kept at a refund: revenue, but of no used credits; ``escheated_minor`` the part of its value that
+    was owed to a state by then.
+    """
+
+    credits: Decimal
+    price_minor: int = 0
+    price_functional: int = 0
+    used: Decimal = ZERO
+    drawn_minor: int = 0
+    drawn_functional: int = 0
+    earlier_minor: int = 0
+    expired_minor: int = 0
+    escheated_minor: int = 0
+
+    @property
+    def redeemed_minor(self) -> int:
+        """The value that was used, at whatever price."""
+        return self.drawn_minor + self.earlier_minor
+
+
 _STORED_AS: Final = {"disposed": "gone", "losses_from": "gained_on", "last_breakage_date": "broken_on"}
 """Names of a block's fields in what is stored, if they differ: stored bytes never change."""
 
@@ -112,6 +136,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     escheats; ``lapses`` has the credits that expired, by the day of their breakage.
 
     ``dimensions`` are the company's own, of its purchase (own_dimensions).
+
+    If it was opened at a cut-over, its credits and price are those that it had then, and ``before`` has what it was
+    before: its draws go on from there.
 
     If it was repriced, ``segment`` is the one that holds now, and ``earlier`` has those before. A block whose opening
     was ``undone`` has its terms, and nothing in it.
@@ -176,6 +203,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     handed: tuple[tuple[str, str], ...] = ()
     dimensions: str = ""
     undone: bool = False
+    before: Before | None = None
 
     @property
     def refundable_dimension(self) -> str:
@@ -210,6 +238,25 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return self.price_functional - self.drawn_functional - disposed
 
     @property
+    def _recognised_before(self) -> tuple[int, int]:
+        """The value that was used, and all that was used or had expired, before the block was opened at a cut-over."""
+        if self.before is None or self.undone:
+            return 0, 0
+        redeemed = self.before.redeemed_minor
+        return redeemed, redeemed + self.before.expired_minor
+
+    @property
+    def sold_minor(self) -> int:
+        """The price; of a block that was opened at a cut-over with what was recognised of it before."""
+        return self.price_minor + self._recognised_before[1]
+
+    @property
+    def unclaimed_minor(self) -> int:
+        """The escheated value that is still owed to a state."""
+        before = 0 if self.before is None else self.before.escheated_minor
+        return before + self.disposed.get("escheated", NO_PORTION).amount_minor - self.claimed_minor
+
+    @property
     def expired_credits(self) -> Decimal:
         """Credits that expired."""
         return self.disposed.get("expired", NO_PORTION).credits
@@ -234,18 +281,13 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             return 0
         escheated = self.disposed.get("escheated", NO_PORTION).amount_minor
         unused = sum(self.disposed.get(column, NO_PORTION).amount_minor for column in ("charged_back", "written_off"))
-        kept = self.price_minor - self.cancelled_minor - escheated - unused - self.conceded_minor
+        kept = self.sold_minor - self.cancelled_minor - escheated - unused - self.conceded_minor
         return kept + self.tax_remaining_minor
 
     @property
     def received_minor(self) -> int:
         """The part of the claim that was paid, and was not owed or paid back, charged back or escheated since."""
         return max(self.claim_minor - max(self.receivable_minor, 0), 0)
-
-    @property
-    def unclaimed_minor(self) -> int:
-        """The escheated value that was not reclaimed, paid to the state or charged back."""
-        return self.disposed.get("escheated", NO_PORTION).amount_minor - self.claimed_minor
 
     @property
     def recoverable_minor(self) -> int:
@@ -262,7 +304,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         """Value that was used, broke or was kept at a refund: what a memo, a write-off or a lost dispute concedes."""
         given_up = ("voided", "refunded")
         kept = sum(self.disposed.get(column, NO_PORTION).amount_minor for column in given_up) - self.cancelled_minor
-        return self.drawn_minor + self.expired_minor + kept
+        return self._recognised_before[1] + self.drawn_minor + self.expired_minor + kept
 
     def tax_in(self, amount_minor: int) -> int:
         """The tax in proportion to a part of the price, half up; no more than remains."""
@@ -272,7 +314,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     @property
     def redeemed_minor(self) -> int:
         """The revenue of the used credits: without the tax that was due with their redemption."""
-        return self.drawn_minor - self.redemption_tax_minor
+        return self._recognised_before[0] + self.drawn_minor - self.redemption_tax_minor
 
     @property
     def redemption_tax_remaining(self) -> int:
@@ -368,7 +410,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         The amount is round(price × used after / credits) − drawn so far. It is never negative, and never above the
         carrying amount. The draw of the last credit takes the whole carrying amount. So usage below a cent posts a cent
         when half a cent has accumulated, and a block ends at exactly zero. After a repricing, the formula uses the
-        price, credits and draws since the repricing.
+        price, credits and draws since the repricing. Of a block that was opened at a cut-over it uses those of before.
         """
         carrying = self.carrying_minor
         if credits == self.remaining:
@@ -413,6 +455,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     def _due_for(self, credits: Decimal) -> int:
         s = self.segment
+        if s is None and (b := self.before) is not None:
+            return share(b.price_minor, b.used + self.used + credits, b.credits) - b.drawn_minor - self.drawn_minor
         if s is None:
             return share(self.price_minor, self.used + credits, self.credits) - self.drawn_minor
         if not s.credits:
@@ -421,6 +465,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     def _functional_due_for(self, credits: Decimal) -> int:
         s = self.segment
+        if s is None and (b := self.before) is not None:
+            drawn = b.drawn_functional + self.drawn_functional
+            return share(b.price_functional, b.used + self.used + credits, b.credits) - drawn
         if s is None:
             return share(self.price_functional, self.used + credits, self.credits) - self.drawn_functional
         if not s.credits:

@@ -17,8 +17,9 @@ from subledger.accounting_dates import accounting_date
 from subledger.billing_documents import NO_STANDING, Standing, Standings, standing_name
 from subledger.events.data import BreakageEstimated, ExchangeRateSet
 from subledger.events.envelope import Event
+from subledger.events.opened import BalanceOpened
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
-from subledger.pooling import Pools, after_movements, with_estimate, without_estimate
+from subledger.pooling import Pools, after_movements, after_opening, with_estimate, without_estimate
 from subledger.wallet import Decision, Movement
 
 
@@ -94,7 +95,11 @@ def evolve_books(
     if isinstance(data, BreakageEstimated):
         on = accounting_date(effective, closed_through)
         books = replace(books, pools=with_estimate(books.pools, data, decision.grouping, on))
-    if any(movement.pool is not None for movement in decision.movements):
+    if isinstance(data, BalanceOpened):
+        books = replace(books, pools=after_opening(books.pools, data, decision.movements, functional_currency))
+    elif decision.restored_cohort is not None:
+        books = replace(books, pools=books.pools.with_cohort(decision.restored_cohort))
+    elif any(movement.pool is not None for movement in decision.movements):
         pools = after_movements(books.pools, decision.movements, functional_currency, closed_through)
         books = replace(books, pools=pools)
     for movement in decision.movements:

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from subledger.breakage_line import Estimate
-from subledger.cohort_days import Day, Days, day_of, forgotten, place_of, with_change
+from subledger.cohort_days import Day, Days, forgotten, place_of, with_change
+from subledger.kinds import KIND_BY_NAME
 from subledger.pools import Cohort
 from subledger.wallet import Movement
 
@@ -137,6 +138,27 @@ def _differences(cohort: Cohort, number: int) -> Iterator[BreakageChange]:
 
 
 # --- what an event changes --------------------------------------------------------------------------------------------
+
+
+def day_of(movement: Movement) -> Day | None:
+    """The changes by a movement on a block of a cohort, or of its breakage; None if it changes no figure."""
+    kind, on, amount = KIND_BY_NAME[movement.kind], movement.accounting_date, movement.amount_minor
+    functional = amount if movement.functional_minor is None else movement.functional_minor
+    if kind.name == "breakage_estimate":
+        return Day(on, recognised_minor=amount, recognised_functional=functional)
+    credits = kind.sign * movement.credits
+    match kind.column:
+        case "consumed":
+            backfilled = amount if kind.backfills else 0
+            return Day(on, redeemed_minor=amount, backfilled_minor=backfilled, credits=credits)
+        case "expired":
+            sign = -kind.sign
+            return Day(on, expired_minor=sign * amount, expired_functional=sign * functional, credits=credits)
+        case "escheated":
+            return Day(on, escheated_minor=amount, credits=credits)
+        case None:
+            return None
+    return Day(on, kind.sign * amount, kind.sign * functional, credits=credits)
 
 
 def after_movements_of(cohort: Cohort, movements: Sequence[Movement]) -> tuple[Cohort, date | None]:

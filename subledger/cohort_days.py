@@ -2,7 +2,8 @@
 
 A view of a day has the entries dated through that day, in whatever order they were recorded. Recognised breakage must
 be a function of the days, so a cohort remembers what changed on each of them. Owns: these sums, and how many days are
-remembered. Does not own: the arithmetic of a cohort (pools), what is due day by day (breakage_days).
+remembered. Does not own: the arithmetic of a cohort (pools), what a movement changes and what is due day by day
+(breakage_days).
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from typing import Final, NamedTuple
 from subledger.availability import REMEMBERED
 from subledger.blocks import ZERO
 from subledger.breakage_line import Anchor, Estimate
-from subledger.kinds import KIND_BY_NAME
-from subledger.wallet import Movement
 
 MAY_BE_REOPENED: Final = timedelta(days=62)
 """Days of closed months are remembered this long: the last two months may be opened again."""
@@ -71,27 +70,6 @@ class Day(NamedTuple):
 
 Days = tuple[Day, ...]
 """Days of a cohort in order, at most one of each date."""
-
-
-def day_of(movement: Movement) -> Day | None:
-    """The changes by a movement on a block of a cohort, or of its breakage; None if it changes no figure."""
-    kind, on, amount = KIND_BY_NAME[movement.kind], movement.accounting_date, movement.amount_minor
-    functional = amount if movement.functional_minor is None else movement.functional_minor
-    if kind.name == "breakage_estimate":
-        return Day(on, recognised_minor=amount, recognised_functional=functional)
-    credits = kind.sign * movement.credits
-    match kind.column:
-        case "consumed":
-            backfilled = amount if kind.backfills else 0
-            return Day(on, redeemed_minor=amount, backfilled_minor=backfilled, credits=credits)
-        case "expired":
-            sign = -kind.sign
-            return Day(on, expired_minor=sign * amount, expired_functional=sign * functional, credits=credits)
-        case "escheated":
-            return Day(on, escheated_minor=amount, credits=credits)
-        case None:
-            return None
-    return Day(on, kind.sign * amount, kind.sign * functional, credits=credits)
 
 
 def place_of(days: Days, on: date) -> tuple[int, bool]:

@@ -33,6 +33,7 @@ from subledger.events.data import (
     PaymentReceived,
 )
 from subledger.events.envelope import Event
+from subledger.events.opened import BalanceOpened
 from subledger.evolving_documents import remember_document
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
 from subledger.own_dimensions import text_of
@@ -106,6 +107,8 @@ def _apply(
         wallet = _with_refunds(wallet, movement, kind, functional_currency)
     if movement.kind == "overage":
         return _apply_overage(wallet, event, movement, position)
+    if movement.kind == "opening_unbilled_receivable":
+        return _with_opened_overage(wallet, event, movement, position)
     if movement.kind == "overage_billed":
         return _settle(wallet, event, movement)
     if movement.block_id is None:
@@ -188,6 +191,20 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
             block = _owing(block, amount, movement.accounting_date)
         if kind.credit_role == "accounts_receivable":
             block = replace(block, receivable_minor=block.receivable_minor - amount)
+    return _taken_over(block, kind, amount) if kind.opens_balance else block
+
+
+def _taken_over(block: Block, kind: Kind, amount: int) -> Block:
+    """A block after a balance of it was opened, besides its receivable: how much of it was paid, and is a state's."""
+    if kind.credit_role == "unclaimed_property" and block.before is not None:
+        escheated = block.before.escheated_minor + amount
+        return replace(block, before=replace(block.before, escheated_minor=escheated))
+    if block.processor is None:
+        return block
+    if kind.debit_role == "accounts_receivable":  # what is not paid was not paid through a processor
+        return block.paid_through(block.processor, -amount).charged_through(block.processor, amount)
+    if kind.credit_role == "refunds_payable":
+        return block.paid_through(block.processor, amount).charged_through(block.processor, -amount)
     return block
 
 
@@ -299,7 +316,7 @@ def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, c
             block = block.breakable_after(movement.accounting_date)
             return replace(block, expires_at=expires_at, expired=block.expired and passed)
         case Effect.TAXES:
-            return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
+            return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.sold_minor)
         case Effect.REVERSES_TAX if not isinstance(event.data, CreditMemoIssued):
             return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
         case Effect.REVERSES_TAX | Effect.TAKES_TAX:
@@ -338,11 +355,11 @@ def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, c
 
 
 def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
-    """The block that a purchase, a grant or a transfer opens."""
+    """The block that a purchase, a grant, a transfer or an opening balance opens."""
     functional = movement.functional_minor or 0
-    if movement.kind == "transfer_in":
+    if KIND_BY_NAME[movement.kind].column in ("transferred_in", "opened"):
         if decision.new_block is None:
-            raise IntegrityFault(f"the transfer to block {movement.block_id} was decided without the block's terms")
+            raise IntegrityFault(f"{movement.kind} of block {movement.block_id} was decided without the block's terms")
         return replace(
             decision.new_block,
             opened_at_position=position,
@@ -462,6 +479,26 @@ def _with_new_overage(wallet: Wallet, event: Event, movement: Movement, position
         dimensions=text_of(data.dimensions),
     )
     return replace(wallet, overages=wallet.overages.with_value(overage), carry={**wallet.carry, data.currency: carry})
+
+
+def _with_opened_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
+    """The wallet with overage that was not invoiced at a cut-over. Nothing of it is restored, so it needs no price."""
+    data = event.data
+    if not isinstance(data, BalanceOpened):
+        raise IntegrityFault(f"{event.type} opens no overage")
+    overage = Overage(
+        position=position,
+        unit=data.unit,
+        product=data.product,
+        price=ZERO,
+        currency=data.currency,
+        credits=movement.credits,
+        amount_minor=movement.amount_minor,
+        accounting_date=movement.accounting_date,
+        backfill=movement.backfill,
+        dimensions=text_of(data.dimensions),
+    )
+    return replace(wallet, overages=wallet.overages.with_value(overage))
 
 
 def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from subledger.billing_documents import Dispute, DocumentPart, Invoice, Payment, Reservation
 from subledger.blocks import ZERO
+from subledger.errors import present
 from subledger.events.data import (
     CreditsConsumed,
     CreditsReserved,
@@ -27,6 +28,7 @@ from subledger.events.data import (
     ReservationReleased,
 )
 from subledger.events.envelope import Event
+from subledger.events.opened import BalanceOpened
 from subledger.kinds import KIND_BY_NAME, Effect
 from subledger.money import credits_share
 from subledger.reserved import still_needed
@@ -87,6 +89,8 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
                 invoice_id=billed.invoice_id, currency=billed.currency, invoiced_on=invoiced_on, due_at=billed.due_at
             )
             wallet = wallet.with_document(invoice)
+        case BalanceOpened() as balance if balance.document is not None:
+            wallet = wallet.with_document(_opened(balance, movements[0]))
         case DisputeOpened() as opened:
             dispute = Dispute(
                 dispute_id=opened.dispute_id,
@@ -154,6 +158,29 @@ def _without_reservation(wallet: Wallet, event: Event, reservation_id: str, move
     ended = replace(wallet.state_of_document(Reservation, reservation_id), ended_by=f"{event.type} {event.event_id}")
     others = tuple(r for r in wallet.reservations if r.reservation_id != reservation_id)
     return replace(wallet.with_document(ended), reservations=still_needed(others, event.occurred_at))
+
+
+def _opened(data: BalanceOpened, movement: Movement) -> Payment | Invoice:
+    """The payment or the invoice whose balance was opened; the invoice still without its receivable."""
+    on = movement.accounting_date
+    kind, document_id = present(data.document, "the opening makes no document")
+    if kind == "payment":
+        return Payment(
+            payment_id=document_id,
+            currency=data.currency,
+            processor=data.processor,
+            open_minor=movement.amount_minor,
+            received_on=on,
+        )
+    billed = data.minor("price") if data.price is not None else movement.amount_minor - data.minor("tax")
+    return Invoice(
+        invoice_id=document_id,
+        currency=data.currency,
+        billed_minor=billed,
+        tax_minor=data.minor("tax"),
+        invoiced_on=on,
+        due_at=data.due_at,
+    )
 
 
 def _frozen(wallet: Wallet, dispute: Dispute, stated: dict[str | None, Decimal]) -> tuple[Wallet, Dispute]:

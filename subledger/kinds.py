@@ -140,6 +140,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is given up. ``writes_off`` is the part of a write-off that the amount is: its used ``value``, its ``tax``, or tax
     without relief (``tax_borne``). ``recovers``: the amount was given up, and is not any more. ``is_exchange``: the
     amount is an exchange difference.
+    ``opens_balance``: the amount was a balance when the ledger took over from another system.
     ``redeems_tax``: the amount is the tax in the consumed value. ``backfills``: a purchase pays for earlier usage with
     it. ``signed``: the amount has either sign by itself, so a negative one is no mirror.
 
@@ -170,6 +171,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     writes_off: str | None = None
     recovers: bool = False
     is_exchange: bool = False
+    opens_balance: bool = False
     redeems_tax: bool = False
     backfills: bool = False
     signed: bool = False
@@ -178,6 +180,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recognised: tuple[tuple[str, str, int], ...] = ()
     words: tuple[str, str] | None = None
     overage_sign: int = 0
+
+    @property
+    def opens_ahead(self) -> bool:
+        """True if the amount is breakage that was recognised before a cut-over, for blocks that had not expired."""
+        return self.opens_balance and self.debits_also == "breakage_recognized"
 
     @property
     def value_sign(self) -> int:
@@ -386,6 +393,26 @@ KINDS: Final[tuple[Kind, ...]] = (
           effect=Effect.ENDS_RESERVATION),
     _kind("expiry_changed", "a block's expiry was changed; no money, no credits", has_amount=False,
           effect=Effect.CHANGES_EXPIRY, words=("expiry changed", "expiry changed")),
+    _kind("opening_prepaid_liability", "credits that a block had at a cut-over, with their carrying amount", since=2,
+          gains="opened", also="opening_balances /", opens_block=True, opens_balance=True,
+          words=("opened at the cut-over", "opening taken back")),
+    _kind("opening_accounts_receivable", "a receivable that was open at a cut-over", since=2,
+          moves=f"{_RECEIVABLE} /", also="/ opening_balances", opens_balance=True),
+    _kind("opening_customer_balance", "a payment that was not applied yet at a cut-over", since=2,
+          moves=f"/ {_BALANCE}", also="opening_balances /", opens_balance=True),
+    _kind("opening_unbilled_receivable", "overage that was not invoiced yet at a cut-over", since=2,
+          moves="unbilled_receivable /", also="/ opening_balances", opens_balance=True, overage_sign=1,
+          words=("used beyond the credits before the cut-over", "opening taken back")),
+    _kind("opening_tax_payable", "tax that was payable at a cut-over; signed", since=2,
+          moves=f"/ {_TAX}", also="opening_balances /", opens_balance=True, signed=True),
+    _kind("opening_refunds_payable", "a refund that was owed at a cut-over", since=2,
+          moves=f"/ {_REFUNDS}", also="opening_balances /", opens_balance=True),
+    _kind("opening_unclaimed_property", "an escheated remainder that was owed to a state at a cut-over", since=2,
+          moves="/ unclaimed_property", also="opening_balances /", opens_balance=True),
+    _kind("opening_breakage_recognized", "breakage of a pool's cohort that was recognised ahead at a cut-over", since=2,
+          also="breakage_recognized / opening_balances", opens_balance=True),
+    _kind("opening_processor_clearing", "money that a processor held at a cut-over; signed", since=2,
+          moves=f"{_CLEARING} /", also="/ opening_balances", opens_balance=True, signed=True),
 )  # fmt: skip
 """All kinds, in the order of every table that lists them."""
 
@@ -399,7 +426,7 @@ USAGE_KINDS: Final = tuple(kind.name for kind in KINDS if kind.is_usage)
 YOUNGER_KINDS: Final = tuple(kind for kind in KINDS if kind.since > 1)
 """Kinds that the policy of an existing ledger may lack, because the policy is older than the kinds."""
 
-GAINS: Final = ("purchased", "granted", "transferred_in", "repriced")
+GAINS: Final = ("purchased", "granted", "transferred_in", "repriced", "opened")
 LOSSES: Final = (
     "consumed", "expired", "voided", "refunded", "transferred", "escheated", "charged_back", "written_off",
 )  # fmt: skip
@@ -417,6 +444,7 @@ CREDIT_COLUMN: Final[dict[str, tuple[str, int]]] = {
     **{column: (column, 1) for column in (*GAINS[:2], *LOSSES[:5])},
     "transferred_in": ("transferred", -1),
     "repriced": ("other", 1),
+    "opened": ("other", 1),
     "escheated": ("other", -1),
     "charged_back": ("other", -1),
     "written_off": ("other", -1),

@@ -143,6 +143,12 @@ def parse_credits(text: object, *, field: str) -> Decimal:
     return plain(quantity)
 
 
+def parse_quantity(text: object, *, field: str) -> Decimal:
+    """A quantity of credits that may be 0, with at most nine decimals."""
+    quantity = parse_decimal(text, field=field, places=CREDIT_PLACES)
+    return parse_credits(text, field=field) if quantity else Decimal(0)
+
+
 def parse_change(text: object, *, field: str) -> Decimal:
     """By how many credits a block changes: at most nine decimals, either way."""
     change = parse_signed(text, field=field, places=CREDIT_PLACES)

@@ -26,10 +26,13 @@ from subledger.breakage_days import (
     together,
 )
 from subledger.breakage_line import Estimate
+from subledger.cohort_days import Day
 from subledger.cohorts import WHOLE, Grouping, cohort_of
 from subledger.errors import present
 from subledger.events.data import BreakageEstimated
-from subledger.money import to_minor
+from subledger.events.opened import BalanceOpened
+from subledger.kinds import KIND_BY_NAME
+from subledger.money import round_half_up, to_minor
 from subledger.pools import Cohort, Pool
 from subledger.restored import RestoredEstimate
 from subledger.wallet import Movement
@@ -198,6 +201,72 @@ def after_movements(
         cohort, _ = after_movements_of(pools.cohort(pools.key_of(of_cohort[0])), of_cohort)
         pools = pools.with_cohort(remembered(cohort, closed_through))
     return pools
+
+
+def cohort_found(pools: Pools, movement: Movement, functional_currency: str) -> Cohort:
+    """The cohort that a movement finds; if there is none yet, as it begins."""
+    pools = _with_pool_of(pools, movement, functional_currency)
+    return pools.cohort(pools.key_of(movement))
+
+
+def is_of_a_cohort(movement: Movement) -> bool:
+    """True for the opening of a pooled block, or of a cohort's breakage. A block's other balances are no part of it."""
+    kind = KIND_BY_NAME[movement.kind]
+    return movement.pool is not None and (kind.opens_block or kind.opens_ahead) and kind.opens_balance
+
+
+def after_opening(pools: Pools, data: BalanceOpened, movements: Sequence[Movement], functional_currency: str) -> Pools:
+    """The pools after a block, or the breakage of a cohort, was opened as it stood. It makes nothing due."""
+    for movement in filter(is_of_a_cohort, movements):
+        pools = _with_pool_of(pools, movement, functional_currency)
+        cohort = pools.cohort(pools.key_of(movement))
+        pools = pools.with_cohort(cohort.opened(_opened_figures(cohort, data, movement)))
+    return pools
+
+
+def before_opening(pools: Pools, data: BalanceOpened, opening: Movement, found: Cohort | None) -> Cohort:
+    """A cohort without an opening of it; ``found`` is the cohort as the opening found it.
+
+    The opening is that of before it was undone. If nothing else was opened of the cohort since, it is as it was found.
+    """
+    cohort = pools.cohort(pools.key_of(opening))
+    cohort = cohort.opened(_opened_figures(found or cohort, data, opening), -1)
+    if found is not None and found.cohort == cohort.cohort and cohort.has_sums_of(found):
+        return found
+    return cohort
+
+
+def _opened_figures(found: Cohort, data: BalanceOpened, opening: Movement) -> Day:
+    """The figures of an opened block, or of a cohort's breakage, which are of no day."""
+    amount, functional = opening.amount_minor, opening.functional_minor
+    functional = amount if functional is None else functional
+    if KIND_BY_NAME[opening.kind].opens_ahead:
+        return figures_before(found, data, opening.accounting_date, amount, functional)
+    return Day(opening.accounting_date, amount, functional, credits=opening.credits)
+
+
+def figures_before(cohort: Cohort, data: BalanceOpened, on: date, balance: int, functional: int) -> Day:
+    """The figures of a cohort before a cut-over, besides what its open blocks carry.
+
+    What was redeemed, has expired and escheated was issued before: at the rate of the open blocks.
+    """
+
+    def at_its_rate(amount: int) -> int:
+        issued = cohort.issued_minor
+        return round_half_up(amount * cohort.issued_functional, issued) if issued else amount
+
+    redeemed, expired, escheated = (data.minor(name) for name in ("redeemed", "expired", "escheated"))
+    return Day(
+        on,
+        issued_minor=redeemed + expired + escheated,
+        issued_functional=at_its_rate(redeemed + expired + escheated),
+        redeemed_minor=redeemed,
+        expired_minor=expired,
+        expired_functional=at_its_rate(expired),
+        escheated_minor=escheated,
+        recognised_minor=balance + expired,
+        recognised_functional=functional + at_its_rate(expired),
+    )
 
 
 def with_breakage_due(

@@ -157,6 +157,10 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             return due, self.expired_functional
         return due, round_half_up(functional * due, posted) if posted > 0 else self._functional_of(due)
 
+    def most_recognised(self) -> int:
+        """The most that may be recognised to date: F − R − S, and no more than has expired once no credits are left."""
+        return max(self._line().room(), self.expired_minor) if self.credits else self.expired_minor
+
     # --- anchors ------------------------------------------------------------------------------------------------------
 
     def anchored(self) -> Cohort:
@@ -234,6 +238,31 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             recognised_minor=self.recognised_minor + sign * day.recognised_minor,
             recognised_functional=self.recognised_functional + sign * day.recognised_functional,
         )
+
+    def opened(self, figures: Day, sign: int = 1) -> Cohort:
+        """The cohort with what there was of it at a cut-over: its line goes on from there, as if that was posted.
+
+        The figures are of no day, as its breakage of every day follows from them. ``sign`` -1: without them again.
+        """
+        cohort = self.plus(figures, sign)
+        anchor = cohort.posted_anchor()
+        start = None if anchor == ORIGIN else anchor
+        return replace(cohort, days=(), anchor=start, start_anchor=start, start_estimate=cohort.estimate)
+
+    @property
+    def is_untouched(self) -> bool:
+        """True if nothing has been recorded of its blocks besides their openings; estimates do not count."""
+        moved = any(day._replace(estimate=None, anchor=None) != Day(day.on) for day in self.days)
+        return not moved and self.forgotten_through is None and self.posted_through is None
+
+    @property
+    def is_as_opened(self) -> bool:
+        """True if it was not estimated either since the last opening."""
+        return self.is_untouched and all(day.estimate is None for day in self.days)
+
+    def has_sums_of(self, other: Cohort) -> bool:
+        """True if all its figures are those of another one."""
+        return all(getattr(self, name) == getattr(other, name) for name in _SUMS)
 
     def with_sums_of(self, other: Cohort) -> Cohort:
         """The cohort with all figures of another one added."""

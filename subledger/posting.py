@@ -26,6 +26,7 @@ from subledger.blocks import Block
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
 from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event
+from subledger.events.opened import BalanceOpened
 from subledger.kinds import KIND_BY_NAME, KINDS, YOUNGER_KINDS, AccountPair, Dimensions, Entry, Kind, Rules, effect
 from subledger.ledger import LedgerState
 from subledger.own_dimensions import of_usage_alone, text_of
@@ -250,6 +251,7 @@ def _entry(
     customer = movement.customer or (event.customer if movement.kind != "breakage_estimate" else None)
     wallet = wallets.get(customer) if customer is not None else None
     usage = event.data if isinstance(event.data, CreditsConsumed) else None
+    counted = event.data if isinstance(event.data, CreditsConsumed | BalanceOpened) else None
     unit, credit_kind, refundable, own = None, "", "", ""
     if movement.block_id is not None and customer is not None:
         block = _block_of(movement.block_id, customer, event, decision, wallets)
@@ -257,7 +259,7 @@ def _entry(
         unit = block.unit if movement.credits else None
     elif movement.credits and wallet is not None:
         overage = wallet.overage(movement.overage_position) if movement.overage_position is not None else None
-        unit = overage.unit if overage is not None else usage.unit if usage is not None else None
+        unit = overage.unit if overage is not None else counted.unit if counted is not None else None
     functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
     if movement.amount_minor * functional < 0:
         raise IntegrityFault(

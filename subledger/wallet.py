@@ -37,6 +37,7 @@ from subledger.errors import IntegrityFault
 from subledger.event_effect import EventEffect
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 from subledger.ordered import Ordered
+from subledger.pools import Cohort
 from subledger.restored import Restored, RestoredEstimate, RestoredRate
 from subledger.wallet_parts import Blocks, Documents, Overages, ReversedUsages
 
@@ -119,7 +120,8 @@ class Decision(
     cohorts that an estimate of all does not fit: they keep the one before. ``effect`` is what a second person may have
     to allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded before it was
     measured. Nothing in the books depends on it. ``restored`` is what an undone event had changed, by customer, as it
-    is from here on; ``restored_rate`` and ``restored_estimate`` are that of the ledger's own books.
+    is from here on; ``restored_rate``, ``restored_estimate`` and ``restored_cohort`` are that of the ledger's own
+    books. ``found_cohort`` is the cohort that an opening balance found, if undoing the opening needs it.
     """
 
     policy: int
@@ -134,6 +136,8 @@ class Decision(
     restored: tuple[Restored, ...] = ()
     restored_rate: RestoredRate | None = None
     restored_estimate: RestoredEstimate | None = None
+    found_cohort: Cohort | None = None
+    restored_cohort: Cohort | None = None
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):

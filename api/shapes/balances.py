@@ -86,7 +86,8 @@ def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> JsonObject
 
 
 def block(view: BlockView, functional_currency: str) -> JsonObject:
-    """Returns a block. ``rate`` is the exchange rate at the purchase, null in the functional currency."""
+    """Returns a block. ``rate`` is the exchange rate at the purchase, null in the functional currency. ``used_before``
+    and ``drawn_before`` are the parts of ``used`` and ``drawn`` from before a cut-over."""
     header = view.block
     return {
         "block_id": header.block_id,
@@ -95,10 +96,12 @@ def block(view: BlockView, functional_currency: str) -> JsonObject:
         "unit": header.unit,
         "credits": format_credits(view.credits),
         "used": format_credits(view.used),
+        "used_before": format_credits(view.used_before),
         "remaining": format_credits(view.remaining),
         "price": format_minor(view.price_minor, header.currency),
         "currency": header.currency,
         "drawn": format_minor(view.drawn_minor, header.currency),
+        "drawn_before": format_minor(view.drawn_before_minor, header.currency),
         "carrying_amount": format_minor(view.carrying_minor, header.currency),
         "rate": None if header.rate is None else format_credits(header.rate),
         "functional": {

@@ -29,7 +29,7 @@ def event_types() -> list[JsonObject]:
 def _subject(type: str) -> str | None:
     """Returns the subject of a type in words; None if it has none."""
     if type in SUBJECT_OPTIONAL:
-        return "the customer of the other event; absent, or -, if that one has none"
+        return SUBJECT_OPTIONAL[type]
     return None if type in LEDGER_WIDE else "the customer"
 
 

@@ -27,7 +27,8 @@ CONTROL: Final = (LIABILITY, "customer_deposits", "credits_clearing")
 RECOGNISED: Final = "breakage_recognized"
 TRANSFERS: Final = "transfer_clearing"
 ELSEWHERE: Final = "billed_elsewhere"
-_ALSO: Final = (RECOGNISED, TRANSFERS, ELSEWHERE)
+OPENED: Final = "opening_balances"
+_ALSO: Final = (RECOGNISED, TRANSFERS, ELSEWHERE, OPENED)
 """Accounts besides the monetary roles that a kind may have to move."""
 
 

@@ -17,6 +17,7 @@ from projections.replay.findings import Breach
 from subledger.billing_documents import NO_STANDING, Dispute, Invoice, Payment, Standing, Standings, subaccount_of
 from subledger.events.data import PaymentApplied, PaymentReceived, PaymentRefunded
 from subledger.events.envelope import Event
+from subledger.events.opened import BalanceOpened
 from subledger.kinds import LEDGER_ROLES, Entry
 from subledger.store.writing.rows import decode_decision
 
@@ -25,6 +26,7 @@ PositionKey = tuple[str | None, str, str, str]
 "".
 """
 
+_OF_PAYMENTS = (PaymentReceived, PaymentApplied, PaymentRefunded, BalanceOpened)
 _NEVER_CREDIT = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
 _NEVER_DEBIT = ("customer_balance", "refunds_payable", "unclaimed_property")
 # In the functional currency the wallets store no balance of other roles.
@@ -101,7 +103,7 @@ def _is_unnamed_payment(event: Event, decision_text: str) -> bool:
     if event.type == "event.reversed":
         restored = decode_decision(decision_text).restored
         return not any(isinstance(document, Payment) for part in restored for document in part.documents)
-    return isinstance(data, PaymentReceived | PaymentApplied | PaymentRefunded) and data.payment_id is None
+    return isinstance(data, _OF_PAYMENTS) and data.payment_id is None
 
 
 def ledger_faults(

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from projections.reads.balances import customer_balances
 from projections.reads.terms import known_terms
 from subledger.availability import Portion
-from subledger.blocks import ZERO, Block, BlockStatus
+from subledger.blocks import ZERO, Before, Block, BlockStatus
 from subledger.errors import UnknownBlock
 from subledger.kinds import GAINS, KIND_BY_NAME, LOSSES
 from subledger.periods import MICROSECOND
@@ -48,30 +48,47 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
         return self.columns.get(name, (ZERO, 0))
 
     @property
+    def _before(self) -> Before | None:
+        """The block before it was opened at a cut-over; None if the opening is undone in the view."""
+        is_undone = self.block.undone and not any(self._column("opened"))
+        return None if is_undone else self.block.before
+
+    @property
+    def used_before(self) -> Decimal:
+        """Credits that were used before the block was opened at a cut-over. They are in no entry of this ledger."""
+        return ZERO if self._before is None else self._before.used
+
+    @property
+    def drawn_before_minor(self) -> int:
+        """The value of these credits, and of those that were used at an earlier price."""
+        return 0 if self._before is None else self._before.redeemed_minor
+
+    @property
     def used(self) -> Decimal:
-        return self._column("consumed")[0]
+        return self.used_before + self._column("consumed")[0]
 
     @property
     def drawn_minor(self) -> int:
-        return self._column("consumed")[1]
+        return self.drawn_before_minor + self._column("consumed")[1]
 
     @property
     def credits(self) -> Decimal:
-        """All credits added to the block: bought or granted, taken over from another customer, added by repricing."""
-        return sum((self._column(name)[0] for name in GAINS), ZERO)
+        """All credits added to the block: bought or granted, taken over from another customer, added by repricing; of a
+        block that was opened at a cut-over those that it had then, and those that were used before."""
+        return self.used_before + sum((self._column(name)[0] for name in GAINS), ZERO)
 
     @property
     def price_minor(self) -> int:
-        """The value of all credits added to the block, in minor units."""
-        return sum(self._column(name)[1] for name in GAINS)
+        """The value of all these credits, in minor units."""
+        return self.drawn_before_minor + sum(self._column(name)[1] for name in GAINS)
 
     @property
     def remaining(self) -> Decimal:
-        return self.credits - sum((self._column(name)[0] for name in LOSSES), ZERO)
+        return self.credits - self.used_before - sum((self._column(name)[0] for name in LOSSES), ZERO)
 
     @property
     def carrying_minor(self) -> int:
-        return self.price_minor - sum(self._column(name)[1] for name in LOSSES)
+        return self.price_minor - self.drawn_before_minor - sum(self._column(name)[1] for name in LOSSES)
 
     @property
     def expiry_due(self) -> bool:

@@ -43,6 +43,10 @@ class CohortFigures(msgspec.Struct, kw_only=True):
         fields = self.__struct_fields__
         return CohortFigures(**{name: getattr(self, name) + getattr(other, name) for name in fields})
 
+    def negative(self) -> CohortFigures:
+        """Returns the figures with the opposite sign."""
+        return CohortFigures(**{name: -getattr(self, name) for name in self.__struct_fields__})
+
     def expected(self, estimate: EstimateVersion | None, issued_then: int) -> tuple[Fraction, Fraction]:
         """Returns E and S for the amount issued now: estimated amounts are scaled from the amount issued then."""
 
@@ -87,6 +91,11 @@ class Line:
         """Starts the line at what was posted before there were cohorts; ``figures`` are those of then."""
         earned = (0, 0) if recognised[0] == figures.expired else recognised
         self._point = _Point(figures=figures, earned=earned, due=recognised)
+
+    def opened(self, figures: CohortFigures, recognised: tuple[int, int]) -> None:
+        """Starts the line at what there was when the ledger took over from another system."""
+        self._figures = figures
+        self.as_posted(figures, recognised)
 
     def keeps(self, change: CohortFigures, posted: tuple[int, int]) -> tuple[int, int]:
         """Returns T after a day of before there were cohorts: what was posted, within its bounds."""

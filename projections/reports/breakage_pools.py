@@ -29,7 +29,17 @@ from projections.reports.breakage_estimates import (
     EstimateVersion,
     recorded_estimates,
 )
-from projections.reports.breakage_steps import DEDUCTIONS, EARLIER, ESTIMATE, Effect, Step, effects_of, steps_of
+from projections.reports.breakage_openings import OPENED_AHEAD, opened_cohorts, together
+from projections.reports.breakage_steps import (
+    DEDUCTIONS,
+    EARLIER,
+    ESTIMATE,
+    Effect,
+    Openings,
+    Step,
+    effects_of,
+    steps_of,
+)
 from subledger.cohorts import WHOLE
 from subledger.kinds import GAINS, KIND_BY_NAME, Rules, effect
 from subledger.money import round_half_up
@@ -57,13 +67,17 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
     found = totals(end, from_date=request.from_date, by="cohort")
     estimates = recorded_estimates(end)
     names = CohortNames(end, estimates)
+    openings = opened_cohorts(end, names, estimates)
     estimates = [estimate for estimate in estimates if not estimate.undone]
     cohorts = _cohorts(found, names, rules)
+    _count_opened(cohorts, openings, end.as_of)
     for estimate in estimates:
         if not any(pool == estimate.pool for pool, _ in cohorts):
             cohorts[estimate.pool, WHOLE] = CohortBalances(currency=estimate.currency)
-    effects = effects_of(end, estimates, names) if cohorts else []
-    steps = [step for step in steps_of(end, request, effects, names) if step.key in cohorts] if cohorts else []
+    effects = effects_of(end, estimates, names, openings) if cohorts else []
+    steps = (
+        [step for step in steps_of(end, request, effects, names, openings) if step.key in cohorts] if cohorts else []
+    )
     in_force = _in_force([effect for effect in effects if effect.key in cohorts], end.as_of)
     rows = tuple(
         _cohort_row(key, cohort, in_force.get(key), _due_to_date(cohort, steps, key), functional_currency)
@@ -141,6 +155,17 @@ def _count(cohort: CohortBalances, total: EntryTotal, rules: Rules) -> None:
         case _:
             figures.issued -= lost
             figures.issued_functional += kind.sign * total.functional_minor
+
+
+def _count_opened(cohorts: Mapping[CohortKey, CohortBalances], openings: Openings, as_of: date) -> None:
+    """Adds what was redeemed, had expired and was recognised of a cohort when it was opened at a cut-over."""
+    for key, of_cohort in openings.items():
+        figures, recognised = together(each for each in of_cohort if not each.is_block and each.on <= as_of)
+        if key in cohorts:
+            cohort = cohorts[key]
+            cohort.figures = cohort.figures.plus(figures)
+            cohort.recognised = (cohort.recognised[0] + recognised[0], cohort.recognised[1] + recognised[1])
+            cohort.columns["issued"] = cohort.columns.get("issued", 0) + figures.issued
 
 
 def _plus(sums: tuple[int, int], total: EntryTotal, sign: int) -> tuple[int, int]:
@@ -275,12 +300,14 @@ def _rollforward_table(
         Column("period"),
         Column("currency"),
         Column("opening", "money"),
+        Column("opened", "money"),
         Column("recognised", "money"),
         Column("expired", "money"),
         Column("closing", "money"),
         Column("due_by_formula", "money"),
         Column("functional_currency"),
         Column("opening_functional", "functional"),
+        Column("opened_functional", "functional"),
         Column("recognised_functional", "functional"),
         Column("expired_functional", "functional"),
         Column("closing_functional", "functional"),
@@ -292,18 +319,21 @@ def _rollforward_table(
         if pool and sign:
             month = EARLIER if total.month is None else str(total.month)
             of_month = moved.setdefault((names.key(pool, issued), month), {})
-            column = "recognised" if total.kind == ESTIMATE else "expired"
+            column = {ESTIMATE: "recognised", OPENED_AHEAD: "opened"}.get(total.kind, "expired")
             of_month[column] = _plus(of_month.get(column, (0, 0)), total, 1)
     missing = _missing_by_month(steps)
     rows, held = [], dict.fromkeys(cohorts, (0, 0))
     for key, month in sorted({*moved, *missing}, key=lambda each: (each[0], each[1] != EARLIER, each[1])):
         of_month = moved.get((key, month), {})
-        recognised, expired = of_month.get("recognised", (0, 0)), of_month.get("expired", (0, 0))
+        opened, recognised, expired = (of_month.get(name, (0, 0)) for name in ("opened", "recognised", "expired"))
         opening = held[key]
-        held[key] = (opening[0] + recognised[0] - expired[0], opening[1] + recognised[1] - expired[1])
+        held[key] = (
+            opening[0] + opened[0] + recognised[0] - expired[0],
+            opening[1] + opened[1] + recognised[1] - expired[1],
+        )
         due = recognised[0] + missing.get((key, month), 0)
-        if month != EARLIER and any((*recognised, *expired, due)):
-            amounts, functional = zip(opening, recognised, expired, held[key], strict=True)
+        if month != EARLIER and any((*opened, *recognised, *expired, due)):
+            amounts, functional = zip(opening, opened, recognised, expired, held[key], strict=True)
             named = (key[0], key[1] or None, month, cohorts[key].currency)
             rows.append((*named, *amounts, due, functional_currency, *functional))
     return Table(name="rollforward", columns=columns, rows=tuple(rows))

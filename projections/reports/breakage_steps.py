@@ -6,7 +6,7 @@ the formula (``breakage_formula``), the cohort of a movement (deciding), the rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from itertools import groupby
@@ -18,6 +18,7 @@ from sqlalchemy import text
 from projections.report import ReportRequest
 from projections.reports.breakage_estimates import CohortKey, CohortNames, EstimateVersion
 from projections.reports.breakage_formula import CohortFigures, Line
+from projections.reports.breakage_openings import OPENED_BLOCK, OpenedCohort, together
 from subledger.kinds import GAINS, KINDS
 from subledger.store.reading.views import View
 
@@ -27,10 +28,12 @@ DEDUCTIONS: Final = ("voided", "refunded", "transferred", "charged_back", "writt
 EARLIER: Final = "earlier"
 """Value used instead of a month before the requested range."""
 
+Openings = Mapping[CohortKey, Sequence[OpenedCohort]]
+
 MOVED: Final = """
 -- The figures of every cohort that its entries change.
 WITH moved AS (
-    SELECT d.pool, c.cohort, n.position, n.accounting_date, n.kind = 'breakage_estimate' AS is_posted,
+    SELECT d.pool, c.cohort, n.kind, n.position, n.accounting_date, n.kind = 'breakage_estimate' AS is_posted,
            n.amount_minor, n.functional_minor, n.credits, k.issued, k.redeemed, k.backfilled, k.expired, k.escheated,
            k.held
     FROM unnest(CAST(:kinds AS text[]), CAST(:issued AS int[]), CAST(:redeemed AS int[]), CAST(:backfilled AS int[]),
@@ -46,7 +49,7 @@ WITH moved AS (
 DAYS: Final = (
     MOVED
     + """
--- The changes of every cohort by day; of before there were cohorts apart.
+-- The changes of every cohort by day, without what was opened at a cut-over; of before there were cohorts apart.
 SELECT pool, cohort, accounting_date, position < :new_rules AS is_old,
        coalesce(sum(amount_minor) FILTER (WHERE is_posted), 0) AS posted_minor,
        coalesce(sum(functional_minor) FILTER (WHERE is_posted), 0) AS posted_functional,
@@ -54,7 +57,7 @@ SELECT pool, cohort, accounting_date, position < :new_rules AS is_old,
        sum(redeemed * amount_minor) AS redeemed, sum(backfilled * amount_minor) AS backfilled,
        sum(expired * amount_minor) AS expired, sum(expired * functional_minor) AS expired_functional,
        sum(escheated * amount_minor) AS escheated, sum(held * credits) AS credits
-FROM moved GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+FROM moved WHERE kind <> :opening GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
 )
 EFFECTS: Final = (
@@ -64,6 +67,13 @@ EFFECTS: Final = (
            coalesce(sum(amount_minor) FILTER (WHERE is_posted AND accounting_date <= :as_of), 0) AS posted,
            coalesce(sum(functional_minor) FILTER (WHERE is_posted AND accounting_date <= :as_of), 0) AS functional
     FROM moved GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT pool, cohort, position, NULL, issued, 1, CASE WHEN booked_on <= :as_of THEN posted ELSE 0 END,
+           CASE WHEN booked_on <= :as_of THEN functional ELSE 0 END
+    FROM unnest(CAST(:opened_pools AS text[]), CAST(:opened_cohorts AS text[]), CAST(:opened_at AS bigint[]),
+                CAST(:opened_on AS date[]), CAST(:opened_issued AS bigint[]), CAST(:opened_posted AS bigint[]),
+                CAST(:opened_functional AS bigint[]))
+         AS opened (pool, cohort, position, booked_on, issued, posted, functional)
     UNION ALL
     SELECT *, 0, 0, 0, 0
     FROM unnest(CAST(:estimated AS text[]), CAST(:estimated_cohorts AS text[]), CAST(:positions AS bigint[]),
@@ -105,10 +115,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[int, int]
 
 
-def effects_of(end: View, estimates: Sequence[EstimateVersion], names: CohortNames) -> list[Effect]:
+def effects_of(end: View, estimates: Sequence[EstimateVersion], names: CohortNames, openings: Openings) -> list[Effect]:
     """Returns the estimates of every cohort; none of those that it does not fit, or that began after an amount."""
     versions = {(estimate.pool, estimate.version): estimate for estimate in estimates}
-    rows = end.connection.execute(text(EFFECTS), _parameters(end, names) | _estimated(estimates, names))
+    parameters = _parameters(end, names) | _estimated(estimates, names) | _opened(openings)
+    rows = end.connection.execute(text(EFFECTS), parameters)
     return [
         Effect(
             key=(row.pool, row.cohort),
@@ -124,28 +135,43 @@ def effects_of(end: View, estimates: Sequence[EstimateVersion], names: CohortNam
     ]
 
 
-def steps_of(end: View, request: ReportRequest, effects: Sequence[Effect], names: CohortNames) -> list[Step]:
+def steps_of(
+    end: View, request: ReportRequest, effects: Sequence[Effect], names: CohortNames, openings: Openings
+) -> list[Step]:
     """Returns by cohort and day of the view what is missing by the formula."""
-    rows = end.connection.execute(text(DAYS), _parameters(end, names) | {"new_rules": names.new_rules}).all()
+    parameters = _parameters(end, names) | {"new_rules": names.new_rules, "opening": OPENED_BLOCK}
+    rows = end.connection.execute(text(DAYS), parameters).all()
     of_cohorts = {key: list(group) for key, group in groupby(rows, key=lambda row: (row.pool, row.cohort))}
     found = []
-    for key, of_cohort in of_cohorts.items():
+    for key in sorted({*of_cohorts, *openings}):
         made = [effect for effect in effects if effect.key == key]
-        for day, missing in _along(of_cohort, made, names.new_rules, end.as_of):
+        for day, missing in _along(of_cohorts.get(key, []), made, names.new_rules, end.as_of, openings.get(key, [])):
             month = EARLIER if day < (request.from_date or date.min) else f"{day:%Y-%m}"
             found.append(Step(key=key, month=month, missing=missing))
     return found
 
 
 def _along(
-    rows: Sequence[Any], effects: Sequence[Effect], new_rules: int, as_of: date
+    rows: Sequence[Any], effects: Sequence[Effect], new_rules: int, as_of: date, opened: Sequence[OpenedCohort]
 ) -> Iterator[tuple[date, tuple[int, int]]]:
-    """Yields by day what is missing; days of before there were cohorts keep what they posted."""
+    """Yields by day what is missing; days of before there were cohorts keep what they posted.
+
+    What was opened at a cut-over is of no day: the line starts there, under the estimate that was in force.
+    """
     line, old = Line(), [row for row in rows if row.is_old]
     kept_until = max((row.accounting_date for row in old), default=date.min)
     before = [effect for effect in effects if effect.estimate.position < new_rules]
     if before and not old:
         line.take_over(before[-1].estimate, before[-1].issued)
+    all_posted, opened = (0, 0), [opening for opening in opened if opening.stands]
+    if opened:
+        figures, all_posted = together(opened)
+        line.opened(figures, all_posted)
+        known = [effect for effect in effects if effect.estimate.position < opened[-1].position]
+        effects = [effect for effect in effects if effect not in known]
+        if known:
+            last = max(known, key=lambda effect: (effect.estimate.booked_on, effect.estimate.version))
+            line.take_over(last.estimate, last.issued)
     estimated = {effect.estimate.booked_on: effect for effect in effects if effect.estimate.position >= new_rules}
     changes: dict[date, CohortFigures] = {}
     posted: dict[date, tuple[int, int]] = {}
@@ -153,7 +179,7 @@ def _along(
         day = row.accounting_date
         changes[day] = changes.get(day, CohortFigures()).plus(_figures(row))
         posted[day] = _plus(posted.get(day, (0, 0)), (int(row.posted_minor), int(row.posted_functional)))
-    all_posted = missed = (0, 0)
+    missed = (0, 0)
     for day in sorted(each for each in {*changes, *estimated} if each <= as_of):
         all_posted = _plus(all_posted, posted.get(day, (0, 0)))
         change = changes.get(day, CohortFigures())
@@ -198,6 +224,20 @@ def _estimated(estimates: Sequence[EstimateVersion], names: CohortNames) -> dict
         "estimated_cohorts": [cohort for _, cohort in estimated],
         "positions": [estimate.position for estimate, _ in estimated],
         "versions": [estimate.version for estimate, _ in estimated],
+    }
+
+
+def _opened(openings: Openings) -> dict[str, Any]:
+    """Returns what was opened of cohorts besides their blocks, which are entries."""
+    opened = [each for of_cohort in openings.values() for each in of_cohort if not each.is_block]
+    return {
+        "opened_pools": [each.key[0] for each in opened],
+        "opened_cohorts": [each.key[1] for each in opened],
+        "opened_at": [each.position for each in opened],
+        "opened_on": [each.on for each in opened],
+        "opened_issued": [each.figures.issued for each in opened],
+        "opened_posted": [each.recognised[0] for each in opened],
+        "opened_functional": [each.recognised[1] for each in opened],
     }
 
 

@@ -67,6 +67,11 @@ CLEARING: Final[dict[str, Clearing]] = {
         reason="paid for invoices that are kept elsewhere",
         reversed="paid back or charged back more than came in for them",
     ),
+    "opening_balances": Clearing(
+        grouped_by=BY_NOTHING,
+        reason="receivables taken over; cleared by the general ledger's own opening balances",
+        reversed="liabilities taken over; cleared by the general ledger's own opening balances",
+    ),
     "transfer_clearing": Clearing(
         grouped_by=BY_NOTHING,
         reason="credits given that nobody has taken over",

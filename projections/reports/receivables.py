@@ -57,6 +57,7 @@ MOVED: Final = """
 -- The movements of each open item of each receivable, by day, debits positive; settled items are left out.
 WITH moving AS MATERIALIZED (
     SELECT r.account, r.grouped_by, n.position, n.number, n.customer, n.currency, n.block_id, n.effective_date,
+           n.kind = 'opening_accounts_receivable' AS is_opened,
            r.sign * n.amount_minor AS amount_minor, r.sign * n.functional_minor AS functional_minor,
            r.grouped_by = 'usage' AND NOT (n.kind = 'overage' AND n.amount_minor > 0)
                OR r.grouped_by = 'document' AND n.block_id IS NULL AS is_said_elsewhere
@@ -76,10 +77,10 @@ WITH moving AS MATERIALIZED (
            CASE WHEN n.grouped_by = 'document' THEN n.block_id END AS block_id,
            CASE WHEN n.grouped_by = 'document' AND n.block_id IS NULL THEN s.invoice_id END AS invoice_id,
            CASE WHEN n.grouped_by = 'usage' AND n.amount_minor <> 0
-                THEN coalesce(s.used_at, n.position) END AS used_at,
+                THEN coalesce(s.used_at, n.position) END AS used_at, n.is_opened,
            sum(n.amount_minor) AS amount_minor, sum(n.functional_minor) AS functional_minor
     FROM moving n LEFT JOIN said s ON s.position = n.position AND s.number = n.number AND n.is_said_elsewhere
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 ), of_items AS (
     SELECT *, sum(amount_minor) OVER item AS balance_minor, sum(functional_minor) OVER item AS carried_minor
     FROM moved WHERE used_at IS NULL
@@ -89,10 +90,10 @@ WITH moving AS MATERIALIZED (
            sum(functional_minor) AS functional_minor
     FROM moved WHERE used_at IS NOT NULL GROUP BY account, customer, currency, used_at
 )
-SELECT account, customer, currency, block_id, invoice_id, effective_date, amount_minor, functional_minor
+SELECT account, customer, currency, block_id, invoice_id, effective_date, is_opened, amount_minor, functional_minor
 FROM of_items WHERE balance_minor <> 0 OR carried_minor <> 0
 UNION ALL
-SELECT account, customer, currency, NULL, NULL, effective_date, sum(amount_minor), sum(functional_minor)
+SELECT account, customer, currency, NULL, NULL, effective_date, false, sum(amount_minor), sum(functional_minor)
 FROM of_usage WHERE amount_minor <> 0 OR functional_minor <> 0
 GROUP BY account, customer, currency, effective_date
 ORDER BY account, customer, currency, block_id, invoice_id, effective_date
@@ -235,10 +236,14 @@ def _items_of(rows: Sequence[Any], due: DueDates) -> Iterator[Item]:
 
 
 def _flow(row: Any, due_date: date | None) -> tuple[date, int]:
-    """Returns an amount with the day from which it ages: what is owed is not past due before its due date."""
+    """Returns an amount with the day from which it ages: what is owed is not past due before its due date.
+
+    What was opened at a cut-over was due before that, if it has an earlier due date.
+    """
     amount = int(row.amount_minor)
-    is_due_later = due_date is not None and amount > 0 and due_date > row.effective_date
-    return (due_date if is_due_later and due_date is not None else row.effective_date), amount
+    if due_date is None or amount <= 0:
+        return row.effective_date, amount
+    return (due_date if row.is_opened else max(due_date, row.effective_date)), amount
 
 
 def _order(item: Item) -> tuple[Any, ...]:

@@ -29,19 +29,21 @@ EARLIER: Final = "earlier"
 RECOGNITION: Final = {kind.name: kind.recognised for kind in KINDS if kind.recognised}
 """Row, column and sign of recognition, per entry kind."""
 
+OPENED_AHEAD: Final = next(kind.name for kind in KINDS if kind.opens_ahead)
+
 CONCESSIONS: Final = tuple(kind.name for kind in KINDS if kind.result is Result.CONCESSION)
 """Kinds that reduce revenue without taking back a sale; under customer_deposits_arm they debit deferred_revenue."""
 
 REVENUE: Final = ("usage_revenue", "overage_revenue", "breakage_revenue")
 SOLD: Final = {
     "purchased": "sold", "granted": "granted", "repriced": "repriced", "transferred_in": "transferred",
-    "transferred": "transferred", "voided": "voided", "refunded": "refunded", "charged_back": "charged_back",
-    "written_off": "written_off", "escheated": "escheated",
+    "opened": "opened", "transferred": "transferred", "voided": "voided", "refunded": "refunded",
+    "charged_back": "charged_back", "written_off": "written_off", "escheated": "escheated",
 }  # fmt: skip
 """The column of a cohort for each column of a block; recognition has its own column."""
 TAXED: Final = "taxed"
 """The column of a cohort for tax that was due at redemption: consumed, and not revenue."""
-ADDED: Final = ("sold", "granted", "repriced", "transferred")
+ADDED: Final = ("sold", "granted", "repriced", "transferred", "opened")
 CANCELLED: Final = ("voided", "refunded", "charged_back", "written_off", "escheated", TAXED)
 
 FLOWS: Final = """
@@ -120,7 +122,7 @@ def waterfall(view: View, request: ReportRequest) -> Report:
 
 
 def _flows(end: View, request: ReportRequest) -> Iterator[Flow]:
-    kinds = {kind.name for kind in KINDS if kind.column is not None} | {*RECOGNITION, *CONCESSIONS}
+    kinds = {kind.name for kind in KINDS if kind.column is not None} | {*RECOGNITION, *CONCESSIONS, OPENED_AHEAD}
     parameters: dict[str, Any] = {
         "ledger": end.ledger,
         "position": end.position,
@@ -211,6 +213,9 @@ def _cohorts(flows: Iterable[Flow], recognised: dict[CohortMonth, Recognised]) -
     for flow in flows:
         kind = KIND_BY_NAME[flow.kind]
         column = SOLD.get(kind.column or "", TAXED if kind.redeems_tax else None)
+        if flow.kind == OPENED_AHEAD:  # it was recognised before, so it is no revenue of a month
+            figures = cohorts.setdefault((POOL, flow.currency), {})
+            figures["opened"] = figures.get("opened", 0) - flow.amount_minor
         if column is not None and flow.kind not in RECOGNITION:
             figures = cohorts.setdefault((flow.cohort, flow.currency), {})
             # A reduction is positive in its own column. A transfer adds to the cohort that receives and reduces the

@@ -20,6 +20,7 @@ from subledger.books import Books
 from subledger.deciding.currencies import StandingKey
 from subledger.events.data import CreditsGranted, CreditsPurchased
 from subledger.events.envelope import Event, format_time
+from subledger.events.opened import BalanceOpened
 from subledger.events.references import OnceKey, once_key
 from subledger.ledger import LedgerState
 from subledger.money import MAX_CREDITS, format_credits, format_minor, round_half_up, to_minor
@@ -352,7 +353,7 @@ def credits_of(block: Block, wanted: Decimal | None) -> Decimal:
     return wanted
 
 
-def starts_before_it_expires(data: CreditsPurchased | CreditsGranted, occurred_at: datetime) -> None:
+def starts_before_it_expires(data: CreditsPurchased | CreditsGranted | BalanceOpened, occurred_at: datetime) -> None:
     """Raises InvalidValue for a new block that expires before it starts."""
     starts_at = data.starts_at or occurred_at
     if data.expires_at is not None and data.expires_at <= starts_at:

@@ -100,7 +100,7 @@ class _Meter:
         settlements = [
             self._settlement(movement, currency, kind, role, sign, functional)
             for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1))
-            if role is not None and not kind.is_exchange
+            if role is not None and not (kind.is_exchange or kind.opens_balance)
         ]
         self._add(replace(movement, functional_minor=functional))
         for settlement in settlements:
@@ -110,7 +110,8 @@ class _Meter:
     def _add(self, movement: Movement) -> None:
         self.movements.append(movement)
         draft = replace(self._draft, rate=self.rate)
-        if movement.kind != "transfer_in":  # nothing that follows depends on the block that it makes
+        # Nothing that follows depends on the block that a transfer or an opening makes.
+        if KIND_BY_NAME[movement.kind].column not in ("transferred_in", "opened"):
             wallet = self._wallet(movement)
             self._wallets[wallet.customer] = apply_movement(
                 wallet, self._event, draft, movement, self._functional_currency

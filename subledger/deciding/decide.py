@@ -2,8 +2,8 @@
 
 Owns: ``decide``, the table of decisions by the class of an event's data with the entry kinds that each may post, what
 every decision has in common, and the decisions of the ledger's own events. Does not own: the decisions themselves
-(purchases, usage, expiry, cancellations, payments, processors, disputes, write_offs), functional amounts (currencies).
-Pure: the result depends on the arguments alone. A decision is stored with its event and never made again.
+(purchases, usage, expiry, cancellations, payments, processors, disputes, write_offs, openings), functional amounts
+(currencies). Pure: the result depends on the arguments alone. A decision is stored with its event and never made again.
 
 Refusals come in the order of ``errors``: references, currency, amounts, credits.
 """
@@ -23,6 +23,7 @@ from subledger.deciding import (
     cancellations,
     disputes,
     expiry,
+    openings,
     payments,
     processors,
     purchases,
@@ -39,7 +40,8 @@ from subledger.events import own_data as of_the_ledger
 from subledger.events.data import EVENT_TYPES, CreditsGranted, CreditsPurchased
 from subledger.events.envelope import Event
 from subledger.events.fields import EventData
-from subledger.kinds import LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
+from subledger.events.opened import BalanceOpened
+from subledger.kinds import KINDS, LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
 from subledger.money import MAX_MINOR
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -139,6 +141,8 @@ def _terms_of_new_block(event: Event) -> tuple[str | None, str | None]:
             return bought.currency, bought.pool
         case CreditsGranted() as granted:
             return granted.currency, None
+        case BalanceOpened() as opened:
+            return opened.currency, opened.pool
     raise errors.IntegrityFault(f"{event.type} moves a block that was not loaded, and opens none")
 
 
@@ -298,6 +302,7 @@ DECISIONS: Final[dict[type[EventData], Row]] = dict(
         _row(of_others.EscheatRemitted, cancellations.remit_escheat, "escheat_remitted"),
         _row(of_others.BreakageEstimated, _nothing),
         _row(of_others.ExchangeRateSet, _set_rate),
+        _row(BalanceOpened, openings.open_balance, *(kind.name for kind in KINDS if kind.opens_balance)),
         _row(of_the_ledger.BalancesRemeasured, _remeasure, *REMEASUREMENTS, *SETTLEMENTS),
         _row(of_the_ledger.LedgerConfigured, _configure),
         _row(of_the_ledger.ClockSet, _nothing),

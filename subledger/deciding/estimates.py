@@ -19,6 +19,7 @@ from subledger.deciding.context import Context, Dates, same_currency
 from subledger.errors import present
 from subledger.events.data import BreakageEstimated
 from subledger.events.envelope import Event
+from subledger.events.opened import BalanceOpened
 from subledger.money import format_minor
 from subledger.pooling import (
     Pools,
@@ -43,6 +44,8 @@ def with_due_breakage(draft: Decision, event: Event, context: Context, dates: Da
     """
     pools, functional_currency = context.books.pools, context.state.functional_currency
     data = event.data
+    if isinstance(data, BalanceOpened) or draft.restored_cohort is not None:
+        return draft  # what was recognised before is opened as it stands: an opening is never revenue, nor its undoing
     if isinstance(data, BreakageEstimated):
         grouping = _grouping(pools, data)
         before = with_grouping(pools, data.pool, data.currency, grouping)

@@ -25,6 +25,7 @@ _MADE: Final = {
     "credits.purchased": (("block", "block_id"), ("invoice", "invoice_id")),
     "credits.granted": (("block", "block_id"),),
     "credits.transferred": (("customer", "to_customer"), ("block", "new_block_id")),
+    "balance.opened": (("block", "block_id"), ("invoice", "invoice_id"), ("payment", "payment_id")),
     **{type: (document,) for type, document in DOCUMENTS.items()},
 }  # fmt: skip
 """The ids that the data of an event can make, by its type: of what, and the field. Other fields refer to what exists,
@@ -56,7 +57,7 @@ def acting_invoices(events: Iterable[Event]) -> set[str]:
     return {
         text
         for event in events
-        if event.type == "credits.purchased" and not _is_plain(event)
+        if event.type in ("credits.purchased", "balance.opened") and not _is_plain(event)
         for _, kind, text in _ids(event)
         if kind == "invoice" and _ACTING.search(text)
     }

@@ -27,10 +27,13 @@ from subledger.deciding.undo_dates import dated
 from subledger.deciding.undo_parts import has_same_days_as_then, restored_part
 from subledger.events.data import BreakageEstimated, EventReversed, ExchangeRateSet
 from subledger.events.envelope import OWN_SOURCE, Event
+from subledger.events.opened import BalanceOpened
 from subledger.events.own_data import RESERVED_TYPES
 from subledger.evolving import with_standings
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, SETTLEMENT_OF
 from subledger.money import round_half_up
+from subledger.pooling import before_opening, is_of_a_cohort
+from subledger.pools import Cohort
 from subledger.restored import RestoredEstimate, RestoredRate
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -66,6 +69,7 @@ def undo(wallet: Wallet, event: Event[EventReversed], context: Context, dates: D
         restored=tuple(part for part in restored if part is not None),
         restored_rate=_restored_rate(original, context),
         restored_estimate=_restored_estimate(original, context),
+        restored_cohort=_restored_cohort(original, context),
     )
 
 
@@ -118,6 +122,7 @@ def _mirror(movement: Movement, original: Original, context: Context) -> Movemen
     policy = movement.policy or original.decision.policy
     functional = movement.functional_minor
     cohort = movement.cohort if movement.pool is None else movement.cohort or WHOLE
+    opens_overage = KIND_BY_NAME[movement.kind].overage_sign > 0 and movement.overage_position is None
     return replace(
         movement,
         credits=-movement.credits if movement.credits else ZERO,  # the stored form leaves out ZERO itself
@@ -125,6 +130,7 @@ def _mirror(movement: Movement, original: Original, context: Context) -> Movemen
         functional_minor=None if functional is None else -functional,
         policy=None if policy == context.state.policy else policy,
         cohort=cohort,
+        overage_position=original.position if opens_overage else movement.overage_position,
         segments_back=0,
         used_at=None,
     )
@@ -221,6 +227,34 @@ def _restored_estimate(original: Original, context: Context) -> RestoredEstimate
                 found=original.event.event_id,
             )
     return RestoredEstimate(pool=data.pool, version=original.version)
+
+
+def _restored_cohort(original: Original, context: Context) -> Cohort | None:
+    """The cohort before an opening of it, if nothing but openings is recorded of it since. Raises ChangedSince."""
+    data = original.event.data
+    opening = next(filter(is_of_a_cohort, original.decision.movements), None)
+    if not isinstance(data, BalanceOpened) or opening is None:
+        return None
+    pools = context.books.pools
+    cohort = pools.cohort(pools.key_of(opening))
+    if not cohort.is_as_opened:
+        raise _cohort_changed(f"{cohort.name} was estimated, or its credits were used or cancelled, since", cohort)
+    before = before_opening(pools, data, opening, original.decision.found_cohort)
+    if before.recognised_minor > before.most_recognised():
+        raise _cohort_changed(f"the breakage of {cohort.name} that was opened is that of its blocks", cohort)
+    return before
+
+
+def _cohort_changed(sentence: str, cohort: Cohort) -> errors.ChangedSince:
+    """The refusal. The later event is looked up after the commit (``store/writing/explaining``)."""
+    return errors.ChangedSince(
+        f"{sentence}: take that back first",
+        field="data.event_id",
+        expected="an opening since which nothing else of its cohort was recorded",
+        found=cohort.name,
+        pool=cohort.pool,
+        cohort=cohort.cohort,
+    )
 
 
 def changed_since(what: str, later: First, type: str) -> errors.ChangedSince:

@@ -175,6 +175,11 @@ def _emptied(block: Block) -> Block:
         disposed={},
         tax_minor=0,
         taxed_minor=0,
+        tax_taken_minor=0,
+        conceded_minor=0,
+        conceded_by=None,
+        processor_minor=0,
+        chargeable=(),
         receivable_minor=0,
         receivable_from=(),
         changes=(),
@@ -207,11 +212,12 @@ def _by_day(was: Block, then: Block, current: Block, own: Sequence[_Dated], clos
 
 def _overages(before: Wallet, after: Wallet, now: Wallet) -> Iterator[Overage]:
     for was, then in after.overages.changes_since(before.overages):
-        if was is None or then is None or was == then:
+        if then is None or was == then:
             continue
         if now.state_of_overage(then.position) != then:
             raise _changed(f"the overage of position {then.position}", now.customer)
-        yield was
+        # Overage that was opened at a cut-over stays as a row, with nothing unbilled.
+        yield replace(then, restored=then.credits, restored_minor=then.amount_minor) if was is None else was
 
 
 def _documents(before: Wallet, after: Wallet, now: Wallet, own: Sequence[_Dated]) -> Iterator[BillingDocument]:

@@ -18,6 +18,7 @@
     │   ├── UnknownReservation  ReservationEnded  ReservationDiffers  TooManyReservations
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
     │   ├── ExceedsOverage  UnknownCohort  CohortsFixed  EstimateTooHigh  EstimateTooLow
+    │   ├── CannotBeOpened
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused  EffectChanged
     │   ├── RejectionSettled  RejectionCut  RejectionsChanged
     │   ├── UnknownOriginal  NotReversible  AlreadyReversed  ChangedSince

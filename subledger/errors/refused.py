@@ -261,6 +261,12 @@ class EstimateTooHigh(Refused):
     retryable = True
 
 
+class CannotBeOpened(Refused):
+    """A balance cannot be opened as the ledger stands, or was opened already."""
+
+    code = "cannot_be_opened"
+
+
 class SamePerson(Refused):
     """The requester cannot also be the second person."""
 

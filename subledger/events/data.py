@@ -3,9 +3,9 @@
 It is longer than other modules because it is one table: a class an event type, in the order of the contract, and
 nothing else.
 
-Owns: the event types with their models. Does not own: the types of fields and their checks (fields), the envelope and
-reading (envelope), whether the books allow an event (deciding). Type names are chosen strings that can never change:
-they are in every log.
+Owns: the event types with their models. Does not own: the types of fields and their checks (fields), the data of an
+opening balance (opened), the envelope and reading (envelope), whether the books allow an event (deciding). Type names
+are chosen strings that can never change: they are in every log.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from subledger.events.fields import (
     minor_units,
     missing_field,
 )
+from subledger.events.opened import BalanceOpened
 
 
 class CreditsPurchased(EventData):
@@ -535,10 +536,19 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "escheat.reclaimed": EscheatReclaimed,
     "escheat.remitted": EscheatRemitted,
     "exchange_rate.set": ExchangeRateSet,
+    "balance.opened": BalanceOpened,
 }
 
 LEDGER_WIDE: Final = frozenset({"payout.settled", "processor.adjusted", "breakage.estimated", "exchange_rate.set"})
 """Events of the ledger as a whole: they have no customer."""
 
-SUBJECT_OPTIONAL: Final = frozenset({"event.reversed"})
-"""Events that have the customer of another event, or none if that one is of the ledger as a whole."""
+SUBJECT_OPTIONAL: Final = {
+    "event.reversed": "the customer of the other event; absent, or -, if that one has none",
+    "balance.opened": "the customer; absent, or -, for a balance of the ledger as a whole",
+}
+"""Events that have a customer or none, by their data, with their subject in words."""
+
+
+def is_ledger_wide(type: str, data: EventData) -> bool:
+    """True if an event of these data is of the ledger as a whole."""
+    return type in LEDGER_WIDE or (isinstance(data, BalanceOpened) and data.is_of_the_ledger)

@@ -20,9 +20,10 @@ from typing_extensions import TypeVar
 
 from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
-from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, SUBJECT_OPTIONAL
+from subledger.events.data import EVENT_TYPES, is_ledger_wide
 from subledger.events.fields import THIS_FIELD, EventData, Identifier, Time
 from subledger.events.meanings import EXAMPLES
+from subledger.events.opened import BalanceOpened
 from subledger.events.own_data import OWN_FORMS, RESERVED_TYPES
 from subledger.text.visible_text import visible
 from subledger.text.wording import did_you_mean, json_type
@@ -109,14 +110,19 @@ def read_event(value: object) -> Event:
         )
     data = read_data(model, value["data"])
     subject = envelope.subject if envelope.subject != "-" else None
-    if envelope.type in LEDGER_WIDE:
+    if is_ledger_wide(envelope.type, data):
         if subject is not None:
             raise InvalidValue(
-                f"{envelope.type} is of the ledger as a whole", field="subject", expected="absent, or -", found=subject
+                f"{_named(envelope.type, data)} is of the ledger as a whole",
+                field="subject",
+                expected="absent, or -",
+                found=subject,
             )
-    elif subject is None and envelope.type not in SUBJECT_OPTIONAL:
+    elif subject is None and envelope.type != "event.reversed":
         raise errors.MissingField(
-            f"{envelope.type} needs the customer as its subject", field="subject", expected="a customer id"
+            f"{_named(envelope.type, data)} needs the customer as its subject",
+            field="subject",
+            expected="a customer id",
         )
     return Event(
         source=envelope.source,
@@ -128,6 +134,11 @@ def read_event(value: object) -> Event:
         data_text=_canonical_data(value["data"]),
         attributes_text=_other_attributes(value, envelope.time),
     )
+
+
+def _named(type: str, data: EventData) -> str:
+    """An event's type in a sentence; if the type alone does not say whose it is, with what does."""
+    return f"{type} of {data.role}" if isinstance(data, BalanceOpened) else type
 
 
 def read_data(model: type[_Data], data: object, *, prefix: str = "data.") -> _Data:

@@ -16,7 +16,16 @@ from pydantic_core import PydanticCustomError
 
 from subledger.cohorts import COHORT
 from subledger.errors import InvalidInput, InvalidValue, MissingField, NaiveTime, WrongType
-from subledger.money import PRICE_PLACES, exponent, parse_change, parse_credits, parse_decimal, parse_signed, to_minor
+from subledger.money import (
+    PRICE_PLACES,
+    exponent,
+    parse_change,
+    parse_credits,
+    parse_decimal,
+    parse_quantity,
+    parse_signed,
+    to_minor,
+)
 from subledger.text.wording import json_type
 
 # --- bounds -------------------------------------------------------------------------------------------------
@@ -161,6 +170,11 @@ Credits = Annotated[
     Decimal,
     _checked(lambda value: parse_credits(value, field=THIS_FIELD)),
     _text("credits in a string, more than 0, at most 9 decimals", "1000", **_PLAIN),
+]
+Quantity = Annotated[
+    Decimal,
+    _checked(lambda value: parse_quantity(value, field=THIS_FIELD)),
+    _text("credits in a string, 0 or more, at most 9 decimals", "400", **_PLAIN),
 ]
 Amount = Annotated[
     Decimal,

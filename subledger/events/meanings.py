@@ -15,22 +15,30 @@ FIELDS: Final[dict[str, str]] = {
     "adjustment_id": "the processor's id of the adjustment; it is recorded once",
     "arrived_amount": "what a payout became in the bank, in another currency",
     "arrived_currency": "the currency of what arrived in the bank",
-    "amount": "the amount of money; of processor.adjusted what the processor's balance changed by",
+    "amount": "the amount of money; of processor.adjusted what the processor's balance changed by, of balance.opened "
+    "the balance on the side on which the role normally stands",
     "base": "the currency whose rate is set",
     "block_id": "the credit block",
     "bonus_credits": "credits on top, which share the price",
     "cancellable": "whether the customer may cancel as long as the purchase is not paid: its receivable and liability "
     "are shown net until then",
-    "cohort": "the cohort that the estimate is for; absent: a rate is for all that have not ended, an amount for the "
-    "only one",
+    "carrying_amount": "the value that the block has left; absent: its price less what was drawn",
+    "cohort": "the cohort of the estimate or of the opened breakage, or the month in which an opened block was issued; "
+    "absent: a rate is for all that have not ended, an amount for the only one, a block is of the month of its opening",
     "cohorts": "the period whose blocks of the pool are one cohort, set by its first estimate; absent: that of its "
     "cohort, else month for a rate, and none (the pool as a whole) for an amount",
-    "credits": "the quantity of credits",
+    "conceded": "the used or expired value that memos, lost disputes and write-offs conceded before",
+    "conceded_tax": "the tax that they took back with it",
+    "credit_kind": "how the customer got the credits: bought, or granted for a reason",
+    "credits": "the quantity of credits; of an opened block those that its price is for, used ones too",
     "currency": "the currency of the amounts of this event",
     "dimensions": "the company's own dimensions, by the names that the ledger has; usage without them has its block's",
     "dispute_id": "the processor's id of the dispute",
+    "drawn": "the part of the price that was used before",
     "due_at": "the moment at which the price is due; absent: at once. Receivables age from it",
+    "earlier_drawn": "what was used at another price, before the block was repriced",
     "escheat_class": "the class of unclaimed property that the remainder becomes at expiry, instead of breakage",
+    "escheated": "what of the cohort went to a state before",
     "event_id": "the id of the event that is reversed",
     "event_source": "the source of that event; absent: the source of this event",
     "evidence": "the study behind the estimate",
@@ -38,9 +46,12 @@ FIELDS: Final[dict[str, str]] = {
     "expected_breakage_rate": "the part of what is issued that is expected to expire",
     "expected_escheat": "the amount that is expected to go to a state",
     "expected_escheat_rate": "the part of what is issued that is expected to go to a state",
+    "expired": "what of the cohort has expired before; of a block what has expired or was kept at a refund",
     "expires_at": "the first moment at which the credits can no longer be used; null or absent: never",
     "elsewhere": "the part for invoices that this ledger does not keep, in the currency in which the payment settles",
     "fee": "the part that the processor keeps, or charges",
+    "functional_amount": "the balance in the ledger's functional currency; absent: at the rate of the day",
+    "functional_price": "the price in the functional currency; absent: in proportion to the functional amount",
     "invoice_id": "the invoice",
     "kind": "the reason: a fee that the processor charges, recoverable tax on its fees, or any other adjustment",
     "new_block_id": "the id of the block that the other customer gets",
@@ -58,9 +69,13 @@ FIELDS: Final[dict[str, str]] = {
     "rate": "the amount of the quote currency that one unit of the base currency is worth",
     "rate_source": "the publisher of the rate",
     "reason": "the reason, for the record",
+    "redeemed": "what of the cohort was redeemed before",
+    "redemption_tax": "the tax in what was drawn that was due when credits were used",
     "refund_id": "the id of the refund; it is recorded once",
     "refundable": "whether unused credits are owed back: then the liability is monetary",
+    "remaining": "the credits that the block has left; absent: those that were not used",
     "reservation_id": "the id of the reservation; usage that names it settles it",
+    "role": "the account role whose balance is opened",
     "scope": "the products that the credits may be used for; absent: any",
     "settles_amount": "what the payment is worth on an invoice in another currency, and is booked as there",
     "settles_currency": "the currency of that invoice",
@@ -70,6 +85,7 @@ FIELDS: Final[dict[str, str]] = {
     "tax_relief": "whether the tax of what is written off is taken back from the tax authority",
     "to_customer": "the customer who gets the credits",
     "unit": "the unit that the credits count",
+    "used": "the credits that were used before",
     "value": "the value of the credits: the share of the other plan's price, or what the goodwill is worth",
 }
 
@@ -180,6 +196,11 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     "escheat.reclaimed": (*_BLOCK, "wrong_currency", "exceeds_value", "block_disputed", "exchange_rate_missing"),
     "escheat.remitted": (*_BLOCK, "wrong_currency", "exceeds_value", "block_disputed", "exchange_rate_missing"),
     "exchange_rate.set": ("wrong_currency",),
+    "balance.opened": (
+        "unknown_field", *_BLOCK, "unknown_invoice", "block_exists", "not_a_purchase", "document_exists",
+        "unknown_cohort", "cannot_be_opened", "wrong_currency", "too_many_decimals", "exceeds_value",
+        "exchange_rate_missing",
+    ),
 }  # fmt: skip
 """The codes of what the books may not allow, by type, besides those of every event; in the order of the classes of
 ``errors``: references, currency, amounts, credits, a missing exchange rate."""

@@ -16,6 +16,7 @@ from subledger.billing_documents import BillingDocument, Dispute, DocumentPart, 
 from subledger.events.data import ConsumptionReversed, EventReversed
 from subledger.events.envelope import Event
 from subledger.events.fields import EventData
+from subledger.events.opened import BalanceOpened
 from subledger.wallet import Decision
 
 DocumentKey = tuple[str, str]
@@ -41,6 +42,8 @@ that ``stripe`` and ``Stripe`` are one: the same payout under both would be book
 
 def once_key(type: str, data: EventData) -> OnceKey | None:
     """The key of the document that an event records, once; None for events without a document of their own."""
+    if isinstance(data, BalanceOpened):
+        return None if data.document is None else once_key_of(data.document[0], None, data.document[1])
     kind, field = DOCUMENTS.get(type, (None, ""))
     document_id: str | None = getattr(data, field) if kind is not None else None
     if kind is None or document_id is None:

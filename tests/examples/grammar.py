@@ -153,6 +153,25 @@ def _rated(words: Words) -> dict[str, Any]:
     return {"base": words["base"], "quote": words["home"], "rate": words["rate"], "rate_source": "central bank"}
 
 
+_OPENED: Final = (
+    "amount", "currency", "block_id", "invoice_id", "payment_id", "processor", "credits", "on_shortfall", "price",
+    "tax", "pool", "cohort", "redeemed", "expired", "used", "drawn", "remaining", "carrying_amount", "earlier_drawn",
+    "functional_amount", "functional_price", "escheat_class",
+)  # fmt: skip
+
+
+def _had(role: str) -> Callable[[Words], dict[str, Any]]:
+    """The data of an opening balance."""
+    return lambda words: {
+        "role": role, **_of(*_OPENED)(words),
+        **_given(due_at=_moment(words.get("due")), expires_at=_moment(words.get("expires"))),
+    }  # fmt: skip
+
+
+def _had_block(words: Words) -> dict[str, Any]:
+    return _had("prepaid_liability")(words) | {"invoice_id": words["block_id"]}
+
+
 Form = tuple[str, str, Callable[[Words], dict[str, Any]]]
 
 FORMS: Final[tuple[Form, ...]] = (
@@ -221,6 +240,26 @@ FORMS: Final[tuple[Form, ...]] = (
     ("{day} {amount}[ {currency}] of {block_id} of {who} are remitted to the state", "escheat.remitted",
      _of("block_id", "amount", "currency")),
     ("{day} 1 {base} is worth {rate}", "exchange_rate.set", _rated),
+    ("{day} {who} had {block_id}: {used} used of {credits} credits, {drawn} of {price}[ {currency}][ tax {tax}]"
+     "[, {remaining} left worth {carrying_amount}][, {earlier_drawn} drawn before][, {expired} expired before]"
+     "[, carried at {functional_amount}]"
+     "[ of {functional_price}][ expires {expires}][ due {due}][ in pool {pool} of {cohort}]"
+     "[ escheat class {escheat_class}][ through {processor}]", "balance.opened", _had_block),
+    ("{day} {who} owed {amount}[ {currency}] for {block_id}[, carried at {functional_amount}]", "balance.opened",
+     _had("accounts_receivable")),
+    ("{day} {who} owed {amount}[ {currency}] of {price} with tax {tax} on invoice {invoice_id} due {due}",
+     "balance.opened", _had("accounts_receivable")),
+    ("{day} {who} had paid {amount}[ {currency}] ahead ({payment_id})[ through {processor}]", "balance.opened",
+     _had("customer_balance")),
+    ("{day} {who} had used {credits} beyond the credits for {amount}[ {currency}], {on_shortfall}", "balance.opened",
+     _had("unbilled_receivable")),
+    ("{day} {amount}[ {currency}] for {block_id} were owed back to {who}", "balance.opened", _had("refunds_payable")),
+    ("{day} {amount}[ {currency}] of {block_id} of {who} were owed to the state", "balance.opened",
+     _had("unclaimed_property")),
+    ("{day} {amount}[ {currency}] of tax were payable", "balance.opened", _had("tax_payable")),
+    ("{day} {processor} held {amount}[ {currency}]", "balance.opened", _had("processor_clearing")),
+    ("{day} cohort {cohort} of pool {pool} had {amount}[ {currency}] recognised ahead, {redeemed} redeemed"
+     "[ and {expired} expired]", "balance.opened", _had("breakage_recognized")),
 )  # fmt: skip
 
 _PATTERNS: Final = tuple((compiled(form), type, build) for form, type, build in FORMS)

@@ -25,7 +25,7 @@ from subledger.billing_documents import (
     ReversedUsage,
     Standing,
 )
-from subledger.blocks import Block, Segment
+from subledger.blocks import Before, Block, Segment
 from subledger.books import Rates
 from subledger.pools import Anchor, Cohort, Estimate, Pool
 from subledger.restored import Restored, RestoredEstimate, RestoredRate
@@ -63,6 +63,7 @@ STORED: Final = (
     Approval,
     StoredWallet,
     Block,
+    Before,
     Segment,
     Overage,
     ReversedUsage,

@@ -128,6 +128,11 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
         "a second estimate with other `cohorts`",
         "Leave `cohorts` out. To group blocks otherwise, sell into a new pool.",
     ),
+    "cannot_be_opened": (
+        "`balance.opened` of a receivable of a block that was bought in this ledger",
+        "Open balances of blocks that were opened by `balance.opened`, and those of a pool's cohort before anything "
+        "else is recorded of it, its rate first.",
+    ),
     "estimate_too_low": ("", "Use an estimate that is at least what has expired."),
     "estimate_too_high": ("", "Use a lower estimate: some part of the pool must remain to be redeemed."),
     "same_person": (

@@ -24,6 +24,7 @@ CONTROL = ("prepaid_liability", "customer_deposits", "credits_clearing")
 COLUMNS = {
     "purchase": ("gained", 1), "promotional_grant": ("gained", 1), "goodwill": ("gained", 1),
     "allocation": ("gained", 1), "transfer_in": ("gained", 1), "repricing": ("gained", 1),
+    "opening_prepaid_liability": ("gained", 1),
     "consumption": ("consumed", 1), "overage_backfilled": ("consumed", 1), "backfill_difference": ("consumed", 1),
     "redemption_tax": ("consumed", 1),
     "breakage": ("expired", 1), "pooled_breakage": ("expired", 1), "reinstatement": ("expired", -1),

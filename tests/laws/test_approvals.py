@@ -83,7 +83,8 @@ def _net(step: Step, *accounts: str) -> int:
     lines = [
         line
         for entry in step.entries
-        if entry.kind != "breakage_estimate" and not KIND_BY_NAME[entry.kind].is_exchange
+        if entry.kind != "breakage_estimate"
+        and not (KIND_BY_NAME[entry.kind].is_exchange or KIND_BY_NAME[entry.kind].opens_ahead)  # recognised elsewhere
         for line in expand(entry.kind, entry.amount_minor, entry.functional_minor, RULES)
         if line.account in accounts
     ]

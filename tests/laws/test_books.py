@@ -34,7 +34,7 @@ LETTERS = {
     "write_off_unused": ("F", -1), "consumption": ("R", 1), "redemption_tax": ("R", 1),
     "overage_backfilled": ("R", 1),
     "backfill_difference": ("R", 1), "pooled_breakage": ("A", 1), "escheat": ("escheated", 1),
-    "breakage_estimate": ("T", 1),
+    "breakage_estimate": ("T", 1), "opening_prepaid_liability": ("F", 1), "opening_breakage_recognized": ("T", 1),
 }  # fmt: skip
 
 
@@ -81,6 +81,8 @@ class Followed:
         )
         self.estimates: defaultdict[tuple[str, str], dict[date, PlainEstimate]] = defaultdict(dict)
         self.grouping: dict[str, str | None] = {}
+        self.opened: set[tuple[str, str]] = set()
+        """Cohorts whose line begins where they were taken over: see test_opening_balances."""
 
     def take(self, step: Step) -> None:
         for entry in step.entries:
@@ -92,6 +94,10 @@ class Followed:
                 if entry.kind in ("overage_backfilled", "backfill_difference"):
                     of_day["backfilled"] += entry.amount_minor
                 self.functional[pool, issued][letter] += sign * entry.functional_minor
+                if KIND_BY_NAME[entry.kind].opens_balance:
+                    self.opened.add((pool, issued))
+                if entry.kind == "opening_breakage_recognized":
+                    self._before(step, of_day)
                 self.credits[pool, issued][entry.accounting_date] += KIND_BY_NAME[entry.kind].sign * entry.credits
         self.grouping = {name: pool.grouping for name, pool in step.books.pools.by_name.items()}
         for cohort in step.books.pools.all_cohorts():
@@ -103,6 +109,16 @@ class Followed:
                     self.estimates[cohort.pool, cohort.cohort].pop(of_day.on, None)
                 elif of_day.estimate is not None:
                     self.estimates[cohort.pool, cohort.cohort][of_day.on] = plain(of_day.estimate)
+
+    @staticmethod
+    def _before(step: Step, of_day: Counter[str]) -> None:
+        """Adds what was redeemed, had expired and escheated before: it was issued, and T has what had expired."""
+        data = step.event.data
+        expired = data.minor("expired")
+        for letter, name in (("R", "redeemed"), ("A", "expired"), ("escheated", "escheated")):
+            of_day[letter] += data.minor(name)
+            of_day["F"] += data.minor(name)
+        of_day["T"] += expired
 
     def months_of(self, key: tuple[str, str]) -> list[tuple[str, str]]:
         pool, cohort = key
@@ -152,7 +168,9 @@ def test_a_cohorts_figures_are_the_sums_of_its_entries_and_its_breakage_is_on_th
             assert held.recognised_functional == held.due_functional()
             if held.recognised_minor == held.expired_minor:
                 assert held.recognised_functional == held.expired_functional, "at the rates at which it expired"
-            assert_days(days, posted, followed.estimates[key], is_exact, (key, step.position, ledger))
+            as_opened = followed.opened & set(followed.months_of(key))
+            exact = is_exact and not as_opened
+            assert_days(days, posted, followed.estimates[key], exact, (key, step.position, ledger))
 
 
 def assert_days(
@@ -194,8 +212,8 @@ def test_at_the_end_of_a_cohort_its_liability_and_its_recognised_breakage_are_ze
             pool, issued = entry.dimensions.pool, entry.dimensions.cohort
             for kind, of in (("amount", entry.amount_minor), ("functional", entry.functional_minor)):
                 liability[pool, issued, kind] += KIND_BY_NAME[entry.kind].sign * of
-                if entry.kind in ("breakage_estimate", "pooled_breakage"):
-                    recognised[pool, issued, kind] += of if entry.kind == "breakage_estimate" else -of
+                if entry.kind in ("breakage_estimate", "pooled_breakage", "opening_breakage_recognized"):
+                    recognised[pool, issued, kind] += -of if entry.kind == "pooled_breakage" else of
         for held in step.books.pools.all_cohorts():
             grouping = step.books.pools.by_name[held.pool].grouping
 
@@ -321,8 +339,11 @@ def test_no_view_has_breakage_of_a_cohort_before_anything_was_redeemed_or_has_ex
     grouping = {pool.pool: pool.grouping for pool in ledger.steps[-1].books.pools.by_name.values()}
     causes: dict[tuple[str, str], date] = {}
     posted: defaultdict[tuple[str, str], Counter[date]] = defaultdict(Counter)
+    opened = {entry.dimensions.pool for entry in ledger.entries if KIND_BY_NAME[entry.kind].opens_ahead}
     for step in ledger.steps:
         for entry in step.entries:
+            if entry.dimensions.pool in opened:
+                continue  # what was recognised of it before has its causes before
             pool, on = entry.dimensions.pool, entry.accounting_date
             key = (pool, cohort_of(entry.dimensions.cohort, grouping.get(pool)))
             if pool and entry.kind == "breakage_estimate":

@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 
 from subledger.availability import REMEMBERED
+from subledger.breakage_days import day_of
 from subledger.breakage_line import Anchor, Estimate
-from subledger.cohort_days import MAY_BE_REOPENED, Day, day_of, forgotten, place_of, with_change
+from subledger.cohort_days import MAY_BE_REOPENED, Day, forgotten, place_of, with_change
 from subledger.wallet import Movement
 
 MAY = date(2026, 5, 1)

@@ -276,6 +276,11 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     ),
     (errors.NothingOwed, pay_back(amount="1.01"), "data.amount"),
     (
+        errors.CannotBeOpened,
+        event("x", "balance.opened", role="accounts_receivable", block_id="A", amount="1.00", currency="USD"),
+        "data.block_id",
+    ),
+    (
         errors.ExceedsOverage,
         event("x", "overage.billed", invoice_id="I7", amount="0.11", currency="USD"),
         "data.amount",

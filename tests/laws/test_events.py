@@ -111,6 +111,20 @@ DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "credits.escheated": data_of({"block_id": IDS}),
     "escheat.reclaimed": data_of({"block_id": IDS, "amount": MONEY, "currency": CURRENCY}),
     "escheat.remitted": data_of({"block_id": IDS, "amount": MONEY, "currency": CURRENCY}),
+    "balance.opened": st.one_of(
+        data_of(
+            {"role": st.just("prepaid_liability"), "currency": CURRENCY, "block_id": IDS, "credits": CREDITS,
+             "price": MONEY},
+            **LIFE, used=st.just("0.5"), order_id=IDS, invoice_id=IDS, pool=IDS, escheat_class=IDS, processor=IDS,
+        ),
+        data_of(
+            {"role": st.just("customer_balance"), "currency": CURRENCY, "amount": MONEY}, payment_id=IDS, processor=IDS,
+        ),
+        data_of(
+            {"role": st.just("unbilled_receivable"), "currency": CURRENCY, "amount": MONEY, "credits": CREDITS},
+            unit=IDS, product=IDS, on_shortfall=st.sampled_from(("overage", "backfill")),
+        ),
+    ),
     "exchange_rate.set": data_of({"base": st.just("EUR"), "quote": st.just("USD"), "rate": MONEY, "rate_source": IDS}),
 }  # fmt: skip
 

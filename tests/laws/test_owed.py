@@ -11,6 +11,7 @@ from subledger.blocks import NO_PORTION, PAID, Block
 from subledger.deciding.context import Context
 from subledger.deciding.transferred import with_transferred
 from subledger.kinds import KIND_BY_NAME, Effect
+from subledger.wallet import Movement, Wallet
 from tests.laws.case import Case, told
 from tests.laws.walk import HOME, Walk
 from tests.laws.walks import for_every_walk
@@ -43,6 +44,14 @@ def test_no_more_is_owed_of_a_block_than_was_received_for_it(ledger: Walk) -> No
                 assert block.disputes or not block.disputed_minor, block
 
 
+def _received_before(movement: Movement, wallet: Wallet) -> int:
+    kind = KIND_BY_NAME[movement.kind]
+    if kind.opens_block:
+        return wallet.state_of_block(movement.block_id or "").claim_minor
+    unpaid = kind.debit_role == "accounts_receivable" and movement.block_id is not None
+    return movement.amount_minor * ((kind.credit_role in _OWED) - unpaid)
+
+
 @for_every_walk
 def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(ledger: Walk) -> None:
     """Cash out to a customer, and what is owed to the customer or to a state, against cash in, per currency.
@@ -64,6 +73,8 @@ def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(le
                 continue
             if movement.kind in _PAID_BACK:
                 paid_back[key] += abs(movement.amount_minor)
+            if kind.opens_balance:  # what was paid for it, and is owed of it, was received before the cut-over
+                money[key] += _received_before(movement, step.wallets[customer])
             for roles, sums, sign in ((_RECEIVED, money, 1), (("disputes_receivable",), money, 1), (_OWED, owed, -1)):
                 if "fee" in movement.kind:
                     continue

@@ -24,6 +24,7 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
         "not_reversible", "already_reversed",
         "unknown_cohort", "cohorts_fixed", "missing_field", "unknown_field", "unknown_reservation",
         "reservation_ended", "reservation_differs",
+        "cannot_be_opened",
     }),
     frozenset({"wrong_currency"}),
     frozenset({
@@ -164,6 +165,10 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
     **dict.fromkeys(
         ("escheat.reclaimed", "escheat.remitted"), ({"block_id": "E", **_PAID}, (_UNKNOWN, _EURO, _MUCH))
     ),
+    "balance.opened": (
+        {"role": "accounts_receivable", "block_id": "T", **_PAID},
+        (_UNKNOWN, (REFERENCES, {"block_id": "B"}), _EURO, _MUCH),
+    ),
     "exchange_rate.set": (
         {"base": "CHF", "quote": "USD", "rate": "1.1", "rate_source": "ECB"}, ((CURRENCY, {"quote": "GBP"}),)
     ),
@@ -173,7 +178,8 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
 @pytest.fixture
 def books() -> Case:
     """Blocks: A is in EUR and expires, X has expired used up; of the others, in USD: B is partly used, U used up, F in
-    dispute, G goodwill, H goodwill used up, P promotional, O promotional used up, E escheated, Q in pool q.
+    dispute, G goodwill, H goodwill used up, P promotional, O promotional used up, E escheated, Q in pool q, T opened
+    at a cut-over.
 
     Documents: payment Y, disputes D (open) and W (won), invoice V of overage, refund ``back``, payout ``out``,
     adjustment ``fee``, reservations R (open, of credits of Q) and S (released).
@@ -233,6 +239,8 @@ def books() -> Case:
     case.buys("E", unit="gone")
     case.does("payment.received", 6, amount="10.00", currency="USD", block_id="E")
     case.does("credits.escheated", 6, block_id="E")
+    opened = {"block_id": "T", "credits": "7", "price": "10.00", "currency": "USD", "unit": "opened"}
+    case.does("balance.opened", 6, role="prepaid_liability", **opened)
     return case
 
 

@@ -43,7 +43,7 @@ WEIGHTS = {
     "processor.adjusted": 2,
     "payment.refunded": 3, "dispute.opened": 8, "dispute.won": 5, "dispute.lost": 5, "receivable.written_off": 2,
     "credit_memo.issued": 2, "overage.billed": 2, "breakage.estimated": 2, "credits.escheated": 6,
-    "escheat.reclaimed": 5, "escheat.remitted": 6, "event.reversed": 4,
+    "escheat.reclaimed": 5, "escheat.remitted": 6, "event.reversed": 4, "balance.opened": 4,
 }  # fmt: skip
 
 
@@ -66,8 +66,10 @@ def books(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLed
 def _filled(service: Subledger, ledger: str, seed: int, currencies: tuple[str, ...]) -> Books:
     """Half a year of events; each month but the last is closed."""
     world, recorded = _World(random.Random(seed), currencies), Counter[str]()
+    opened = world.taken_over()
     for period in MONTHS:
-        events = world.month(period, EVENTS_A_MONTH)
+        events = opened + world.month(period, EVENTS_A_MONTH)
+        opened = []
         for start in range(0, len(events), 25):  # in parts, so that known_at cuts a month in the middle
             part = events[start : start + 25]
             for event, outcome in zip(part, service.record(ledger, part), strict=True):
@@ -251,7 +253,7 @@ def test_breakage_of_a_pool_is_due_by_the_formula_month_by_month(service: Subled
             for row in table_of(report, "rollforward"):
                 assert row["recognised"] == row["due_by_formula"], row
                 assert row["opening"] == held.get((row["pool"], row["cohort"]), 0)
-                assert row["opening"] + row["recognised"] - row["expired"] == row["closing"]
+                assert row["opening"] + row["opened"] + row["recognised"] - row["expired"] == row["closing"]
                 held[row["pool"], row["cohort"]] = row["closing"]
             for row in table_of(report, "pools"):
                 assert row["breakage_recognized"] == held.get((row["pool"], row["cohort"]), 0)
@@ -314,6 +316,54 @@ class _World:
     def _rate(self, moment: datetime) -> dict[str, Any]:
         rate = f"1.{self.chance.randrange(500, 2500):04d}"
         return self._sent("exchange_rate.set", None, moment, base="EUR", quote="USD", rate=rate, rate_source="ecb")
+
+    def taken_over(self) -> list[dict[str, Any]]:
+        """Balances of before: a rate, and then a pool of each currency with an open block, partly redeemed."""
+        moment, events = datetime(2026, 1, 1, tzinfo=UTC), [self._rate(datetime(2025, 12, 31, tzinfo=UTC))]
+        for currency in self.currencies:
+            pool = {"pool": f"pool-{currency}", "currency": currency}
+            rates = {"expected_breakage_rate": "0.10", "cohorts": "month", "evidence": "e"}
+            block, customer = f"old-{currency}", self.chance.choice(CUSTOMERS)
+            terms = {"credits": "400", "used": "130.5", "price": "399.99", "drawn": "130.50", "cohort": "2025-11"}
+            functional = "330.00" if currency != "USD" else None
+            balance = {"amount": "21.17", "cohort": "2025-11", "redeemed": "130.50", "expired": "3.10"}
+            events += [
+                self._sent("breakage.estimated", None, moment, **pool, **rates),
+                self._opened(
+                    customer, moment, "prepaid_liability", block_id=block, functional_amount=functional,
+                    expires_at="2026-04-20T00:00:00Z", **pool, **terms,
+                ),
+                self._opened(
+                    customer, moment, "accounts_receivable", block_id=block, amount="40.10", currency=currency
+                ),
+                self._opened(None, moment, "breakage_recognized", **pool, **balance),
+            ]  # fmt: skip
+            self.blocks.append((customer, block, currency))
+        return events
+
+    def _opened(self, customer: str | None, moment: datetime, role: str, /, **data: Any) -> dict[str, Any]:
+        return self._sent("balance.opened", customer, moment, role=role, **data)
+
+    def _balance_opened(self) -> Any:
+        customer, currency = self.chance.choice(CUSTOMERS), self.chance.choice(self.currencies)
+        amount = {"amount": self._amount(900), "currency": currency}
+        block, place = f"k{self.count}", self.chance.randrange(8)
+        if place < 2:
+            self.blocks.append((customer, block, currency))
+            terms = {"credits": "90", "used": "31", "price": "45.00", "drawn": "15.51", "tax": self._maybe("4.50")}
+            kind = {"refundable": True} if place else {"escheat_class": "US-DE", "processor": "cards"}
+            return customer, {"role": "prepaid_liability", "block_id": block, "currency": currency, **terms, **kind}
+        role, about = (
+            ("customer_balance", {"payment_id": f"y{self.count}"}),
+            ("unbilled_receivable", {"credits": "12"}),
+            ("accounts_receivable", {"invoice_id": f"w{self.count}"}),
+            ("refunds_payable", {}),
+            ("tax_payable", {}),
+            ("processor_clearing", {"processor": "cards"}),
+        )[place - 2]
+        if role == "customer_balance":
+            self.payments.append((customer, about["payment_id"], currency))
+        return None if role in ("tax_payable", "processor_clearing") else customer, {"role": role, **about, **amount}
 
     def _sent(self, type: str, customer: str | None, moment: datetime, /, **data: Any) -> dict[str, Any]:
         self.count += 1

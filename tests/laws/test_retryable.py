@@ -53,6 +53,7 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.NothingOwed: (True, "the refund, void or memo that is paid back may arrive"),
     errors.ExceedsOverage: (True, "the overage that is billed may arrive"),
     errors.UnknownCohort: (True, "the first block of the cohort may arrive"),
+    errors.CannotBeOpened: (False, "what was recorded of the block or the cohort stays recorded"),
     errors.CohortsFixed: (False, "the first estimate of a pool groups its blocks for good"),
     errors.EstimateTooLow: (True, "more may be sold in the cohort, so that the rate expects as much as has expired"),
     errors.EstimateTooHigh: (True, "purchases may arrive that are more than the estimate"),

@@ -56,6 +56,7 @@ def plain(wallet: Wallet) -> Wallet:
     return replace(
         wallet,
         blocks=wallet.blocks.without([block.block_id for block in wallet.blocks if block.undone]),
+        overages=wallet.overages.without([overage.position for overage in wallet.overages if not overage.open]),
         documents=wallet.documents.without([(d.document_kind, d.document_id) for d in wallet.documents if d.undone]),
     )
 
@@ -107,6 +108,8 @@ def law_of_one_step(walk: Walk, step: Step) -> Walk:
             differing = {name for name in differing if name[0] != step.event.data.pool}
     assert not differing, (step.event, [(name, books.get(name), books_before.get(name)) for name in differing])
     assert balances((*step.entries, *undone.entries)) == {}, (step.event, undone.decision)
+    units = [{entry.unit for entry in entries} for entries in (step.entries, undone.entries)]
+    assert units[0] == units[1], (step.event, undone.entries)
     return now
 
 

@@ -522,7 +522,7 @@ def test_what_an_event_refers_to_and_a_wallet_lacks_is_named() -> None:
             "bob",
             moved,
             replace(moved.decision, new_block=None),
-            "the transfer to block N was decided without the block's terms",
+            "transfer_in of block N was decided without the block's terms",
         ),
     ):
         with pytest.raises(IntegrityFault, match=f"^{lacking}$"):

@@ -121,7 +121,9 @@ class Walk:
             closed_through=before.closed_through,
         )
         self.state = evolve_ledger(before, event)
-        if event.type in ("credits.purchased", "credits.granted"):
+        if event.type in ("credits.purchased", "credits.granted") or (
+            event.type == "balance.opened" and event.data.role == "prepaid_liability"
+        ):
             self.owners[event.data.block_id] = event.customer or ""
         elif event.type == "credits.transferred":
             self.owners[event.data.new_block_id] = event.data.to_customer

@@ -29,7 +29,7 @@ WalkStep = tuple[str, int, int, int, int]
 
 
 @dataclasses.dataclass
-class _Walker:
+class Walker:
     """Turns the numbers of a step into an event about something that there is."""
 
     walk: Walk
@@ -476,6 +476,78 @@ class _Walker:
         if step is not None and step.before.zone == self.walk.state.zone:  # the zone of a real ledger never changes
             self.send("event.reversed", step.event.customer, event_id=step.event.event_id, reason="r")
 
+    # --- what was there when the ledger took over -----------------------------------------------------------------
+
+    def open(self) -> None:
+        """A block as it stood, and every other balance; mostly what goes with a block that was opened."""
+        opened = self.one([block for block in self.walk.blocks if block.before is not None])
+        role = self.one(
+            ("block", "block", "receivable", "refund", "escheat", "payment", "overage", "invoice", "tax", "processor",
+             "breakage")
+        )  # fmt: skip
+        if role in ("block", "breakage") or (opened is None and role in ("receivable", "refund", "escheat")):
+            return self.open_pooled() if role == "breakage" else self.open_block()
+        currency = self.currency if opened is None else opened.currency
+        amount = self.money(self.size * 13, currency)
+        of_block = {} if opened is None else {"block_id": opened.block_id}
+        about: dict[str, dict[str, Any]] = {
+            "receivable": {"role": "accounts_receivable", **of_block},
+            "refund": {"role": "refunds_payable", **(of_block if self.has(1) else {})},
+            "escheat": {"role": "unclaimed_property", **of_block},
+            "payment": {"role": "customer_balance", "payment_id": f"p{self.number}", "processor": "cards"},
+            "overage": {"role": "unbilled_receivable", "credits": f"{self.size / 4:.2f}", "on_shortfall": "backfill"},
+            "invoice": {"role": "accounts_receivable", "invoice_id": f"v{self.number}", "tax": self.money(3, currency)},
+            "tax": {"role": "tax_payable"},
+            "processor": {"role": "processor_clearing", "processor": "cards"},
+        }
+        data, wide = about[role], role in ("tax", "processor")
+        if role == "receivable" and opened is not None:
+            amount = self.part(opened.received_minor, currency)
+        if role == "escheat" and opened is not None and opened.before is not None:
+            amount = self.part(opened.before.price_minor - opened.before.drawn_minor - opened.price_minor, currency)
+        customer = self.somebody if opened is None else self.owner(opened)
+        self.send("balance.opened", None if wide else customer, currency=currency, amount=amount, **data)
+        return None
+
+    def open_block(self, **more: Any) -> None:
+        currency = self.currency
+        price, credits = self.size * 37, Decimal(self.size) / 4
+        used = (credits * min(self.pick, 30) / 40).quantize(Decimal("0.01"))
+        drawn = round(price * used / credits)
+        self.send(
+            "balance.opened",
+            self.somebody,
+            role="prepaid_liability",
+            block_id=f"b{self.number}",
+            credits=f"{credits:.2f}",
+            used=f"{used:f}",
+            price=self.money(price, currency),
+            drawn=self.money(drawn, currency),
+            currency=currency,
+            tax=self.money(price // 9, currency) if self.has(1) else ...,
+            invoice_id=f"i{self.pick % 3}",
+            expires_at=self.later(self.size) if self.has(2) else ...,
+            refundable=True if self.has(4) and not more else ...,
+            escheat_class="DE-3y" if self.has(8) else ...,
+            carrying_amount=self.money((price - drawn) * 3 // 4, currency) if self.has(8) else ...,
+            functional_amount=self.money(price - drawn + 5, HOME) if self.has(16) and currency != HOME else ...,
+            processor="cards" if self.has(32) else ...,
+            **more,
+        )
+
+    def open_pooled(self) -> None:
+        """A pool of which nothing is recorded yet: its rate, an open block, and the breakage recognised ahead."""
+        name = f"old-{self.number}"
+        rates = {"expected_breakage_rate": "0.2", "cohorts": "month"}
+        self.walk.send(f"a{self.number}", "breakage.estimated", None, self.at, pool=name, currency=self.currency,
+                       evidence="r", **rates)  # fmt: skip
+        self.open_block(pool=name, cohort="2025-11")
+        amounts = {
+            name: self.money(self.size * part, self.currency) for name, part in (("amount", 5), ("redeemed", 20))
+        }
+        self.walk.send(f"z{self.number}", "balance.opened", None, self.at, role="breakage_recognized", pool=name,
+                       cohort="2025-11", currency=self.currency, **amounts)  # fmt: skip
+
     # --- the ledger itself ------------------------------------------------------------------------------------
 
     def estimate(self) -> None:
@@ -582,27 +654,21 @@ def walk(steps: Sequence[WalkStep]) -> Walk:
             rate=rate,
             rate_source="ECB",
         )
-    walker = _Walker(ledger)
+    walker = Walker(ledger)
     for step in steps:
         walker.go(*step)
     return ledger
 
 
 def long_walk(seed: int, length: int) -> Walk:
-    """A walk of its own kind for every seed, the same on every machine."""
-    chance = random.Random(seed)
-    return walk(
-        [
-            (
-                chance.choice(_WHAT),
-                chance.randint(0, 100),
-                chance.randint(0, 40),
-                chance.randint(1, 90),
-                chance.randint(0, 255),
-            )
-            for _ in range(length)
-        ]
-    )
+    """A walk of its own kind for every seed, the same on every machine; in the end balances are opened too."""
+    chance, later = random.Random(seed), random.Random(-seed - 1)
+
+    def numbers(of: random.Random) -> tuple[int, int, int, int]:
+        return of.randint(0, 100), of.randint(0, 40), of.randint(1, 90), of.randint(0, 255)
+
+    steps = [(chance.choice(_WHAT), *numbers(chance)) for _ in range(length)]
+    return walk(steps + [("open", *numbers(later)) for _ in range(length // 10)])
 
 
 WALKS = st.lists(

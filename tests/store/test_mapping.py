@@ -184,7 +184,7 @@ def test_whoever_the_customer_an_account_is_one_or_is_said_to_depend() -> None:
         rows.resolve_for_all("bad_debt", "", "", "USD")
 
 
-LATER_ROLES = ("billed_elsewhere",)
+LATER_ROLES = ("billed_elsewhere", "opening_balances")
 """Roles of the default chart that came after its hash was written down here."""
 
 

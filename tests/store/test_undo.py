@@ -14,6 +14,7 @@ from projections.replay import rebuild
 from subledger.store.database import Database
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
+from tests.reading import report_of, table_of
 
 Sent = dict[str, Any]
 
@@ -142,3 +143,89 @@ def test_an_undone_event_survives_a_rebuild(service: Subledger, new_ledger: NewL
     [outcome] = service.record(ledger, [BUY | {"id": "again"}])
     assert outcome.error is not None
     assert outcome.error.code == "block_exists"
+
+
+def opened(event_id: str, role: str, /, customer: str = "ann", **data: Any) -> Sent:
+    return event(event_id, "balance.opened", 5, customer, role=role, currency="USD", **data)
+
+
+OPENED = opened("open", "prepaid_liability", block_id="A", credits="100", used="40", price="100.00", drawn="40.00")
+POOLED = {"pool": "p", "currency": "USD"}
+RATE = event("rate", "breakage.estimated", 4, "-", expected_breakage_rate="0.10", evidence="e", **POOLED)
+IN_POOL = OPENED | {"data": OPENED["data"] | {"pool": "p", "cohort": "2025-11"}}
+AHEAD = opened("ahead", "breakage_recognized", "-", pool="p", cohort="2025-11", amount="4.44", redeemed="40.00")
+
+
+def test_what_a_refund_of_a_finished_block_moves_is_undone_by_a_writer_that_does_not_remember_it(
+    service: Subledger, new_ledger: NewLedger, owner_url: str
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, OPENED, opened("owed", "refunds_payable", block_id="A", amount="7.00"))
+    recorded(service, ledger, event("use", "credits.consumed", 7, credits="60"))
+    recorded(service, ledger, event("pay", "payment.refunded", 8, amount="7.00", currency="USD", block_id="A"))
+    for undone in (undo("pay", 9), undo("owed", 9)):
+        other = Database(owner_url)
+        try:
+            recorded(Subledger(other), ledger, undone)
+        finally:
+            other.close()
+        is_sound(service, ledger)
+
+
+def test_overage_that_was_opened_is_undone_and_leaves_the_receivables(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    recorded(
+        service, ledger, opened("over", "unbilled_receivable", amount="9.00", credits="12", on_shortfall="overage")
+    )
+    recorded(service, ledger, undo("over", 9))
+    assert table_of(report_of(service, ledger, "receivables", to="2026-01-31"), "open_items") == []
+    is_sound(service, ledger)
+
+
+def test_an_opened_block_that_is_undone_has_nothing_but_in_earlier_views(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, OPENED, undo("open", 9))
+    for day, credits, used, drawn in ((8, 100, 40, 4000), (31, 0, 0, 0)):
+        with service.view(ledger, as_of=date(2026, 1, day)) as view:
+            block = one_block(view, "A")
+            assert (block.credits, block.used, block.drawn_minor, block.price_minor) == (
+                credits, used, drawn, drawn * 100 // 40,
+            )  # fmt: skip
+    [memo] = service.record(
+        ledger, [event("memo", "credit_memo.issued", 9, amount="1.00", currency="USD", block_id="A", reason="r")]
+    )
+    assert memo.error is not None
+    is_sound(service, ledger)
+
+
+def test_what_stands_in_the_way_of_undoing_a_cohorts_opening_is_named(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, RATE, IN_POOL, AHEAD)
+    named = []
+    for later in (None, USE, event("estimated", "breakage.estimated", 6, "-", cohort="2025-11",
+                                   expected_breakage_rate="0.10", evidence="e", **POOLED)):  # fmt: skip
+        recorded(service, ledger, *([] if later is None else [later]))
+        [outcome] = service.record(ledger, [undo("ahead" if later else "open", 10, "-" if later else "ann")])
+        assert outcome.error is not None
+        assert outcome.error.code == "changed_since"
+        named.append(outcome.error.facts["changed_by"]["id"])
+    assert named == ["ahead", "use", "estimated"]
+    is_sound(service, ledger)
+
+
+def test_a_cohort_is_opened_again_after_its_openings_were_undone(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, RATE, IN_POOL, AHEAD, undo("ahead", 6, "-"), undo("open", 7))
+    again = IN_POOL | {"id": "again", "data": IN_POOL["data"] | {"block_id": "B", "price": "90.00"}}
+    recorded(service, ledger, again, AHEAD | {"id": "ahead-again"}, USE)
+    for day in (6, 8, 31):
+        assert report_of(service, ledger, "pools", to=f"2026-01-{day:02}").ties_out
+    is_sound(service, ledger)
+    rebuild.rebuild(service.database, ledger)
+    is_sound(service, ledger)

@@ -88,6 +88,16 @@ _OF_BLOCK: Final = """e.position IN (
           AND n.block_id = %(block_id)s
     )"""
 _OF_CUSTOMER: Final = f"e.customer = %(customer)s AND e.{NO_USAGE}"
+_OF_COHORT: Final = f"""(
+        e.type = 'breakage.estimated' AND e.{NO_USAGE} AND e.data::jsonb ->> 'pool' = %(pool)s
+        OR EXISTS (
+            SELECT FROM entries n JOIN dimension_sets d
+            ON d.ledger = %(ledger)s AND d.dimension_set = n.dimension_set
+            WHERE n.ledger = %(ledger)s AND n.position = e.position AND d.pool = %(pool)s
+              AND (%(cohort)s = '' OR left(d.cohort, 4) = left(%(cohort)s, 4))
+        )
+    )"""
+"""Events of a pool. Blocks have the month of their issue: of a cohort by quarter or year, those of its year count."""
 _STANDS: Final = f"""NOT EXISTS (
         SELECT FROM events r
         WHERE r.ledger = %(ledger)s AND r.customer = e.customer AND r.{NO_USAGE} AND r.position > e.position
@@ -104,7 +114,7 @@ def find_later(
 ) -> tuple[First, str] | None:
     """Finds the event because of which another one cannot be undone, with its type; None if none is found.
 
-    ``facts`` name the customer, and the block or document that was changed.
+    ``facts`` name the customer and the block or document that was changed, or the cohort.
     """
     data = event.data
     parameters = {
@@ -113,7 +123,9 @@ def find_later(
     conditions = [_OF_BLOCK] if "block_id" in facts else []
     for name in ("payment_id", "invoice_id", "dispute_id"):
         conditions += [f"{_OF_CUSTOMER} AND e.data::jsonb ->> '{name}' = %({name})s"] if name in facts else []
-    for condition in (*(f"{touches} AND {_STANDS}" for touches in conditions), *conditions, _OF_CUSTOMER):
+    conditions += [_OF_COHORT] if "pool" in facts else []
+    of_customer = [_OF_CUSTOMER] if "customer" in facts else []
+    for condition in (*(f"{touches} AND {_STANDS}" for touches in conditions), *conditions, *of_customer):
         row = connection.execute(LATER.format(conditions=condition), parameters).fetchone()
         if row is not None:
             *by, type = row
@@ -183,8 +195,12 @@ class Undoing:
 
     @property
     def references(self) -> tuple[set[str], set[DocumentKey]]:
-        """The blocks, and the documents and overages, that were changed by the events that are in the log."""
-        blocks: set[str] = set()
+        """The blocks, and the documents and overages, that were changed by the events that are in the log.
+
+        A refund that is owed or paid moves entries of a block whose figures do not change, so these blocks are added.
+        """
+        movements = [movement for original in self.found.values() for movement in original.decision.movements]
+        blocks = {movement.block_id for movement in movements if movement.block_id is not None}
         documents: set[DocumentKey] = set()
         for around in self._around.values():
             for wallets in around.values():

@@ -27,6 +27,7 @@ from subledger.events.data import (
     EventReversed,
 )
 from subledger.events.envelope import Event
+from subledger.events.opened import BalanceOpened
 from subledger.events.own_data import PeriodClosed, PeriodReopened
 from subledger.events.references import DocumentKey, OnceKey, once_key
 from subledger.kinds import Dimensions
@@ -225,6 +226,8 @@ class WorkingSet:
             self._forget_document((data.event_source or event.source, data.event_id))
         if isinstance(data, CreditsPurchased | CreditsGranted):
             self._block_owners[data.block_id] = event.customer or ""
+        elif isinstance(data, BalanceOpened) and data.role == "prepaid_liability":
+            self._block_owners[data.block_id or ""] = event.customer or ""
         elif isinstance(data, CreditsTransferred):
             self._block_owners[data.new_block_id] = data.to_customer
 
