@@ -1,7 +1,7 @@
-"""Command: upgrading a database to this version: its schema, and its ledgers to this version's accounting rules.
+"""Command: upgrading a database to the schema of this version, and its ledgers to the accounting rules of this version.
 
-Owns: which ledgers are upgraded, and in which order; that it goes on after one that cannot be. Does not own: the
-migrations (store/migrate), the rebuild (rebuild), what each version of the rules means (DECISIONS.md).
+Owns: which ledgers are upgraded, and in which order; if one of them fails, the others are still upgraded. Does not own:
+the migrations (store/migrate), the rebuild (rebuild), what each version of the rules means (DECISIONS.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UPGRADED_BY: Final = "subledger"
 """The name in the event that adopts the rules: no person chose them."""
 
 Upgrading = Callable[[str, int, int], None]
-"""Told of a ledger, how many of its events have been read, and how many there are."""
+"""Function that shows progress. Its arguments: the ledger, the number of events read, and the number of all events."""
 
 
 def is_upgraded(url: str) -> bool:
@@ -50,10 +50,11 @@ def upgrade(
 ) -> None:
     """Applies the missing migrations, and upgrades every ledger to this version's accounting rules.
 
-    A ledger's derived rows are made anew from its log first, as decisions by the new rules read what earlier versions
-    did not derive. Then an event says in its log from which position on the rules hold. If it is killed in between, the
-    ledger takes no events, and the next upgrade begins with it again. A ledger that cannot be upgraded does not stop
-    the others. Raises IntegrityFault at the end, with each of them, if there are any.
+    First the derived rows of a ledger are made again from its log. Decisions under the new rules need them, and earlier
+    versions may not have derived all of them. Then an event in the log states from which position on the new rules
+    apply. If the command is killed between these steps, the ledger accepts no events until the next upgrade, which
+    begins again with this ledger. If a ledger cannot be upgraded, the others still are. At the end IntegrityFault is
+    raised, and names each ledger that was not upgraded.
     """
     migrate(url)
     database = Database(url, timeouts=timeouts)
@@ -78,7 +79,7 @@ def _to_upgrade(database: Database) -> list[str]:
 
 
 def _upgrade_ledger(database: Database, recorder: Recorder, ledger: str, progress: Upgrading | None) -> None:
-    """Rebuilds a ledger and adopts the rules at the very position that was rebuilt: else, rebuilds it again."""
+    """Rebuilds a ledger and adopts the rules. If events were recorded meanwhile, it rebuilds the ledger again first."""
 
     def show(done: int, total: int) -> None:
         if progress is not None:
@@ -93,8 +94,9 @@ def _upgrade_ledger(database: Database, recorder: Recorder, ledger: str, progres
 def adopt_accounting_rules(recorder: Recorder, ledger: str, *, rebuilt: int) -> bool:
     """Puts this version's accounting rules in force for events recorded from now on, if the log ends at ``rebuilt``.
 
-    Returns False if it does not: something was recorded after the rebuild, perhaps by a program of the version before,
-    and its rows may lack what the new rules read. True also if the rules are in force already.
+    Returns False if the log is longer: events were recorded after the rebuild. An earlier version of the program may
+    have recorded them, without derived rows that the new rules need. Returns True also if the rules are already in
+    force.
     """
     is_as_rebuilt = True
 

@@ -19,7 +19,7 @@ PREFIX: Final = "SUBLEDGER_CREDENTIAL_"
 FOLDER: Final = "SUBLEDGER_CREDENTIALS"
 DEFAULT_FOLDER: Final = "/run/secrets"
 LEDGERS: Final = "ledgers"
-"""The folder in the folder of credentials that has one folder for each ledger with its own credentials."""
+"""The name of a folder in the folder of credentials. It has one folder for each ledger with own credentials."""
 _PATTERN: Final = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\\x00]+)?$"
 Credential = Annotated[str, msgspec.Meta(pattern=_PATTERN, max_length=1_000)]
 """The name of a credential, never the credential; empty for none."""
@@ -33,10 +33,10 @@ def named_in(settings: msgspec.Struct) -> tuple[str, ...]:
 
 
 def belongs_to(credential: Credential, ledger: str) -> bool:
-    """True for a file below the folder of this ledger's own credentials, after all links.
+    """True for a file below the folder of this ledger's own credentials, after all links are followed.
 
-    The ledgers' folders are in a folder of their own. Otherwise a ledger could have the name of a folder or file that
-    is there for another purpose.
+    The folder ``ledgers`` has nothing but the folders of ledgers. So a ledger whose name is also that of another folder
+    of credentials cannot read the files of that folder.
     """
     if not credential.startswith("file:/") or ledger in ("", ".", "..") or "/" in ledger:
         return False
@@ -64,7 +64,10 @@ def read(credential: Credential) -> str:
 
 
 def replace(credential: Credential, value: str) -> None:
-    """Writes a credential that the other system has replaced into its file, by a rename. Raises NotAuthorised."""
+    """Writes the new value of a credential, which the other system has replaced, into the credential's file.
+
+    The file is replaced as a whole, by a rename. Raises NotAuthorised if it cannot be written.
+    """
     if not credential.startswith("file:"):
         raise NotAuthorised(
             f"the credential {credential} was replaced by the other system: name a file that can be written"

@@ -58,7 +58,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def _moment(text: str | None, field: str) -> datetime | None:
-    # A plus sign in a query means a space, and people write offsets as they are.
+    # In a query a plus sign means a space. But people write the offset of a time with a plus sign, as in 10:00+01:00.
     return None if text is None else parse_time(text.replace(" ", "+"), field=field)
 
 
