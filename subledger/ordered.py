@@ -1,11 +1,11 @@
-"""Ordered values: an immutable sequence in a total order, of which a changed copy shares all but a small part.
+"""Ordered values: an immutable sequence in a total order. A changed copy shares most of its memory with the original.
 
 A customer may have ten thousand open blocks, and each event changes a few of them. A tuple would be copied with every
-change, and compared as a whole to find out what has changed. Here the values lie in chunks: a change makes one chunk
-anew and the list of chunks, and whatever shares a chunk with an earlier version is equal there.
+change, and compared as a whole to find out what has changed. Here the values are in chunks. A change copies one chunk
+and the list of chunks. To compare two versions, the chunks that both of them share are skipped, because they are equal.
 
-The chunks depend on the order of changes, so they decide what a change costs and nothing else: two sequences of the
-same values are equal, and equal to a tuple of them.
+The order of changes decides how the values are divided into chunks. So the chunks affect only the cost of a change: two
+sequences of the same values are equal, and equal to a tuple of these values.
 
 Owns: the chunks. Does not own: the names and the order of blocks and documents (wallet_parts).
 """
@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, Self, TypeVar, overload
 Value = TypeVar("Value")
 
 CHUNK: Final = 32
-"""Values of a chunk; one of more than twice as many is divided."""
+"""The number of values in a new chunk. A chunk that grows to more than twice this number is divided into two."""
 
 Order = Any
 """The place of a value: anything that can be compared, the same type for all values of a sequence."""
@@ -30,7 +30,7 @@ Order = Any
 class Ordered(Sequence[Value]):
     """An immutable sequence of values with different names, in the total order of their class.
 
-    A value is replaced or added with ``with_values``. Safe to share between threads that only read.
+    A value is replaced or added with ``with_value``. Safe to share between threads that only read.
     """
 
     __slots__ = ("_chunks", "_length", "_orders")
@@ -59,7 +59,7 @@ class Ordered(Sequence[Value]):
 
     @classmethod
     def _chunk(cls, values: Iterable[Value], like: tuple[Value, ...] | None = None) -> tuple[Value, ...]:  # noqa: ARG003 - subclasses use it
-        """A chunk of these values; ``like``: they have the same places as those of another chunk."""
+        """Returns a chunk of these values. ``like`` is a chunk whose values have the same places, if there is one."""
         return tuple(values)
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -99,10 +99,10 @@ class Ordered(Sequence[Value]):
         return None if found is None else self._chunks[found[0]][found[1]]
 
     def changes_since(self, earlier: Self) -> list[tuple[Value | None, Value | None]]:
-        """The values that are others than in an earlier version, each before (None: added) and now (None: gone).
+        """Returns the changes since an earlier version, as pairs: the value before, and the value now.
 
-        Those that are here come in their order, then those that are gone. The cost is that of the chunks that differ,
-        and of passing by the others.
+        The value before is None if the value was added; the value now is None if it was removed. The pairs are in the
+        order of this version, and removed values come last. The cost is mostly in proportion to the chunks that differ.
         """
         if earlier is self:
             return []
@@ -145,7 +145,7 @@ class Ordered(Sequence[Value]):
         return made
 
     def with_missing(self, values: Iterable[Value]) -> Self:
-        """The sequence with those of some values whose names it does not have."""
+        """Adds the values whose names are not in the sequence yet; ignores the others."""
         made = self
         for value in values:
             if made._find(self.name(value)) is None:
@@ -190,7 +190,7 @@ class Ordered(Sequence[Value]):
         made = object.__new__(type(self))
         made._chunks = (*self._chunks[:start], *chunks, *self._chunks[end:])
         made._length = length
-        # What has left is still known by name; when it is most of what is known, all is learnt anew.
+        # The index of places also has the names of removed values. When these are most of it, it is made again.
         known = self._orders
         made._orders = known if known is not None and len(known) <= 2 * length + CHUNK else None
         return made
@@ -220,10 +220,10 @@ class Ordered(Sequence[Value]):
         return None
 
     def _orders_of(self, name: Any) -> Iterable[Order]:
-        """Every place that a value of this name has in this version or had in another one.
+        """Every place that a value of this name has, in this version or in another one.
 
-        All versions that were made of each other share what is known of names. It only grows, so it is right for each
-        of them: a place that is another version's has another value here, or none.
+        All versions that were made from one another share this index. It may give places at which only another version
+        has this name. So the caller must check the name of the value at the place.
         """
         if self._orders is None:
             self._orders = {self.name(value): (self.order(value),) for value in self}
