@@ -39,8 +39,7 @@ def value_change(movement: Movement, block: Block) -> Portion | None:
 def receivable_added(movement: Movement) -> int:
     """The amount that a movement adds to a receivable; negative if it takes it off."""
     kind = KIND_BY_NAME[movement.kind]
-    sign = (kind.debit_role == _RECEIVABLE) - (kind.credit_role == _RECEIVABLE)
-    return 0 if kind.is_exchange else sign * movement.amount_minor
+    return ((kind.debit_role == _RECEIVABLE) - (kind.credit_role == _RECEIVABLE)) * movement.amount_minor
 
 
 def block_of(movement: Movement, wallets: Mapping[str, Wallet], event: Event) -> Block | None:

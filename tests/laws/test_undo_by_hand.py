@@ -74,6 +74,16 @@ def test_a_refund_that_was_paid_back_is_refused_until_that_is_undone_and_is_owed
     assert [(r.block_id, r.amount_minor) for r in case.wallets["ann"].refunds_owed] == [("B", 500)]
 
 
+def test_a_memo_whose_refund_was_paid_back_is_refused_naming_the_invoice() -> None:
+    case = Case(on_shortfall="overage")
+    case.uses("5", 1, overage_price="1.00", **USD)
+    case.does("overage.billed", 2, amount="3.00", invoice_id="I", **USD)
+    case.does("payment.received", 3, amount="3.00", invoice_id="I", **USD)
+    memo = case.does("credit_memo.issued", 4, amount="1.00", invoice_id="I", reason="r", **USD)
+    case.does("payment.refunded", 5, amount="1.00", **USD)
+    assert is_changed(case.cannot_undo(memo, 6), "what is owed back in USD of I", invoice_id="I")
+
+
 @pytest.mark.parametrize(
     ("type", "data", "way"),
     [
@@ -257,6 +267,28 @@ def test_unapplied_money_that_a_dispute_held_is_free_again_and_what_others_hold_
     assert case.wallets["ann"].balance_held == {"EUR": 900, "USD": 500}
     case.undoes(opened[1], 6)
     assert case.wallets["ann"].balance_held == {"USD": 500}
+
+
+@pytest.mark.parametrize("decided", ["dispute.won", "dispute.lost"])
+def test_unapplied_money_is_held_again_if_the_end_of_its_dispute_is_undone(decided: str) -> None:
+    case = Case()
+    case.does("payment.received", 2, amount="15.00", payment_id="P", processor="x", **USD)
+    case.does("dispute.opened", 3, dispute_id="D", payment_id="P")
+    ended = case.does(decided, 4, dispute_id="D")
+    assert case.wallets["ann"].balance_held == {}
+    case.undoes(ended, 5)
+    assert case.wallets["ann"].balance_held == {"USD": 1500}
+
+
+def test_an_undone_transfer_to_the_same_customer_gives_the_first_block_all_back() -> None:
+    case = Case()
+    case.buys("M", credits="10")
+    before = case.wallets["ann"].state_of_block("M")
+    for new in "AZ":
+        sent = case.does("credits.transferred", 1, block_id="M", to_customer="ann", new_block_id=new, credits="4")
+        case.undoes(sent, 1)
+        assert case.wallets["ann"].state_of_block("M") == before
+        assert not case.wallets["ann"].state_of_block(new).credits
 
 
 def test_credits_that_a_void_took_are_there_again_from_the_day_of_its_undoing() -> None:
