@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -107,6 +107,17 @@ def test_events_with_a_way_back_of_their_own_are_refused(type: str, data: dict[s
         type,
         {},
     )
+
+
+def test_the_ledgers_own_events_are_refused() -> None:
+    case = Case()
+    case.buys("A", **UNTIL_FEBRUARY)
+    case.adopts(2, 2)
+    error = case.cannot_undo(case.steps[-1], 3)
+    assert error.message == "a2 is policy.adopted, which is not undone: it is the ledger's own"
+    error = case.cannot_undo(case.expires("A"), 40)
+    way = "block.expiry_changed brings back what has expired"
+    assert error.message == f"x-A is credits.expired, which is not undone: {way}"
 
 
 def test_only_a_recorded_event_of_the_same_customer_is_undone_and_only_once() -> None:
@@ -487,3 +498,24 @@ def test_mirrored_entries_keep_the_policy_of_the_entries() -> None:
     case.adopts(2, 2)
     second = case.buys("B", 3)
     assert [entry.policy for step in (first, second) for entry in case.undoes(step, 4).entries] == [1, 2]
+
+
+@pytest.mark.parametrize(("rate", "sign"), [("1.1", 1), ("1.5", -3)])
+def test_what_a_remeasurement_added_to_undone_money_is_an_exchange_difference(rate: str, sign: int) -> None:
+    case = in_euro()
+    euro = {"currency": "EUR"}
+    bought = case.buys("A", credits="10", **euro)
+    received = case.does("payment.received", 2, amount="5.00", processor="x", **euro)
+    case.does("exchange_rate.set", 30, None, base="EUR", quote="USD", rate=rate, rate_source="ECB")
+    for customer in (None, "ann"):
+        last = on(32) - timedelta(hours=13)
+        case.own(f"m-{customer}", "balances.remeasured", customer, last, period="2026-01")
+    assert told(case.undoes(received, 40)) == [
+        "02-09 unapplied_processor -500 currency=EUR functional=-600 processor=x",
+        f"02-09 fx_settlement_processor_clearing 0 currency=EUR functional={50 * sign} processor=x",
+        f"02-09 fx_settlement_customer_balance 0 currency=EUR functional={-50 * sign}",
+    ]
+    assert told(case.undoes(bought, 40)) == [
+        "02-09 purchase -1000 block=A credits=-10 currency=EUR functional=-1200",
+        f"02-09 fx_settlement_accounts_receivable 0 block=A currency=EUR functional={100 * sign}",
+    ]
