@@ -239,6 +239,115 @@ def test_a_ledger_that_asks_for_nothing_needs_nobody(walk: Walk) -> None:
         assert needs_second_person(step.event, state, effect) is None
 
 
+# --- gains by hand ----------------------------------------------------------------------------------------------------
+
+_AT_ONE, _AT_TWO_CENTS = {"credit": "1"}, {"credit": "0.02"}
+
+
+def _gains(case: Case, step: Step, **asked: Any) -> tuple[str, str]:
+    """The credits and the value that the last step gives away."""
+    *_, (_, _, _, effect) = _measured(case, _asking(**asked))
+    assert case.steps[-1] is step
+    return str(effect.credits_given), str(effect.value_given)
+
+
+def _all_gains(case: Case, step: Step) -> list[tuple[str, str]]:
+    """The gains without prices of credits, at 1.00 a credit, and at 0.02 a credit."""
+    return [_gains(case, step), *(_gains(case, step, credit_prices=prices) for prices in (_AT_ONE, _AT_TWO_CENTS))]
+
+
+@pytest.mark.parametrize(
+    ("credits", "price", "bonus", "gains"),
+    [
+        ("100", "100.00", None, [("0", "0"), ("0", "0"), ("0", "0")]),
+        ("100", "100.00", "10", [("10", "0"), ("10", "10"), ("10", "0")]),
+        ("100", "0.99", None, [("100", "0"), ("100", "99.01"), ("100", "1.01")]),
+        ("100", "1.00", None, [("0", "0"), ("100", "99"), ("0", "1")]),
+        ("101", "1.00", None, [("101", "0"), ("101", "100"), ("101", "1.02")]),
+        ("101", "1.00", "5", [("106", "0"), ("106", "105"), ("106", "1.12")]),
+        ("100", "40.00", None, [("0", "0"), ("100", "60"), ("0", "0")]),
+    ],
+)
+def test_a_purchase_gives_its_bonus_and_everything_at_a_nominal_price(
+    credits: str, price: str, bonus: str | None, gains: list[tuple[str, str]]
+) -> None:
+    case = Case()
+    assert _all_gains(case, case.buys("A", credits=credits, price=price, bonus_credits=bonus)) == gains
+
+
+@pytest.mark.parametrize(
+    ("price", "bonus", "gains"),
+    [
+        ("10.00", None, [("0", "0"), ("0", "0"), ("0", "0")]),
+        ("12.00", None, [("0", "0"), ("0", "0"), ("0", "0")]),
+        ("3.00", None, [("0", "2.8"), ("10", "7"), ("0", "2.8")]),
+        ("0.50", None, [("10", "3.8"), ("10", "9.5"), ("10", "3.8")]),
+        ("10.00", "10", [("10", "2"), ("10", "10"), ("10", "2")]),
+        ("8.00", "2", [("2", "0.53"), ("2", "3.2"), ("2", "0.53")]),
+        ("4.00", "2", [("2", "2.67"), ("12", "8"), ("2", "2.67")]),
+    ],
+)
+def test_a_purchase_that_pays_for_earlier_usage_gives_what_its_own_price_does_not_cover(
+    price: str, bonus: str | None, gains: list[tuple[str, str]]
+) -> None:
+    """Ten credits are bought after four were used at 1.00 each."""
+    case = Case(on_shortfall="backfill")
+    case.uses("4", 1, overage_price="1.00", currency=HOME)
+    assert _all_gains(case, case.buys("A", 2, credits="10", price=price, bonus_credits=bonus)) == gains
+
+
+@pytest.mark.parametrize(
+    ("added", "gains"),
+    [
+        ({"add_price": "-30.00"}, [("0", "30"), ("0", "30"), ("0", "30")]),
+        ({"add_credits": "-10", "add_price": "-30.00"}, [("0", "20"), ("0", "20"), ("0", "20")]),
+        ({"add_credits": "50"}, [("50", "0"), ("50", "50"), ("50", "1")]),
+        ({"add_credits": "50", "add_price": "20.00"}, [("0", "0"), ("50", "30"), ("0", "0")]),
+    ],
+)
+def test_a_repricing_gives_price_that_its_credits_did_not_have_and_credits_for_nothing(
+    added: dict[str, str], gains: list[tuple[str, str]]
+) -> None:
+    case = Case()
+    case.buys("A", credits="120", price="120.00")
+    case.uses("20", 2)
+    assert _all_gains(case, case.does("block.repriced", 3, block_id="A", reason="r", **added)) == gains
+
+
+@pytest.mark.parametrize(
+    ("price", "gains"),
+    [
+        ("0", [("4", "0"), ("4", "4"), ("4", "0.08")]),
+        ("0.40", [("0", "0"), ("4", "2.4"), ("0", "0")]),
+        ("0.50", [("0", "0"), ("0", "0"), ("0", "0")]),
+    ],
+)
+def test_usage_beyond_the_credits_is_given_below_half_of_its_price(price: str, gains: list[tuple[str, str]]) -> None:
+    case = Case(on_shortfall="overage")
+    assert _all_gains(case, case.uses("4", 1, overage_price=price, currency=HOME)) == gains
+
+
+def test_memos_transfers_and_goodwill_give_their_value_and_a_void_gives_nothing() -> None:
+    for type, data, gains in (
+        ("credit_memo.issued", {"block_id": "A", "amount": "10.00", "currency": HOME, "reason": "r"}, ("0", "10")),
+        ("purchase.voided", {"block_id": "A", "reason": "r"}, ("0", "0")),
+        (
+            "credits.transferred",
+            {"block_id": "A", "to_customer": "bob", "new_block_id": "B", "credits": "40"},
+            ("40", "40"),
+        ),
+        (
+            "credits.granted",
+            {"block_id": "G", "credits": "30", "reason": "goodwill", "value": "12.00", "currency": HOME},
+            ("30", "12"),
+        ),
+    ):
+        case = Case()
+        case.buys("A", credits="100", price="100.00")
+        case.uses("50", 2)
+        assert _gains(case, case.does(type, 3, **data)) == gains
+
+
 def test_the_walks_have_every_event_type(long_walks: list[Walk]) -> None:
     """So that the laws above are asked of each; a new type needs a step of its own in the walks."""
     found = {step.event.type for walk in long_walks for step in walk.steps}
