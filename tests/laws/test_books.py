@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from subledger.billing_documents import moved, standing_name
 from subledger.blocks import ZERO
-from subledger.books import Books, Rates
+from subledger.books import Books, Rates, changes_books
 from subledger.cohort_days import MAY_BE_REOPENED
 from subledger.events.data import EVENT_TYPES
 from subledger.kinds import KIND_BY_NAME, KINDS, LEDGER_ROLES
 from subledger.periods import Period
 from subledger.pools import Cohort, Estimate
+from tests.laws.case import Case
 from tests.laws.model_blocks import Estimate as PlainEstimate
 from tests.laws.model_pools import Sums, by_day
 from tests.laws.walk import HOME, Step, Walk, monetary_sides
@@ -301,6 +302,40 @@ def test_the_rate_of_a_day_is_the_latest_set_for_it_or_a_day_before(
     assert rates.on(DAY + timedelta(days=asked)) == (known[max(before)] if before else None)
     assert list(rates.days) == sorted({DAY + timedelta(days=day) for day in known})
     assert len(rates.rates) == len(rates.days)
+
+
+@for_every_walk
+def test_only_an_event_that_says_so_changes_the_books(ledger: Walk) -> None:
+    before = Books()
+    for step in ledger.steps:
+        assert step.books == before or changes_books(step.event, step.decision), step.event
+        before = step.books
+
+
+def test_usage_in_the_functional_currency_changes_no_books_and_a_rate_a_pool_and_other_money_do() -> None:
+    case = Case()
+    steps = [case.buys("A"), case.uses("1", 2)]
+    assert [changes_books(step.event, step.decision) for step in steps] == [False, False]
+    rate = case.does("exchange_rate.set", 1, None, base="EUR", quote="USD", rate="1.2", rate_source="ECB")
+    estimate = {"pool": "p", "currency": "USD", "expected_breakage_rate": "0.1", "evidence": "r"}
+    steps = [
+        rate,
+        case.buys("B", pool="p"),
+        case.does("breakage.estimated", 2, None, **estimate),
+        case.does("payment.received", 2, amount="1.00", currency="EUR"),
+        case.undoes(rate, 3),
+    ]
+    assert all(changes_books(step.event, step.decision) for step in steps)
+
+
+def test_the_day_of_a_rate_is_the_day_for_which_it_was_set() -> None:
+    rates = (
+        Rates().set(date(2026, 1, 5), Decimal(1)).set(date(2026, 1, 3), Decimal(2)).set(date(2026, 1, 5), Decimal(3))
+    )
+    days = [rates.day_of(date(2026, 1, day)) for day in (2, 3, 4, 5, 9)]
+    assert days == [None, date(2026, 1, 3), date(2026, 1, 3), date(2026, 1, 5), date(2026, 1, 5)]
+    assert rates.rates == (2, 3)
+    assert rates.set(date(2026, 1, 3), None) == Rates(days=(date(2026, 1, 5),), rates=(Decimal(3),))
 
 
 def test_a_currency_without_a_rate_has_none() -> None:

@@ -249,6 +249,63 @@ def test_late_usage_of_an_expired_block_leaves_what_was_reserved_then() -> None:
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
+def _reserves(case: Case, day: int, reservation_id: str, credits: str, until: int) -> Step:
+    data = {"reservation_id": reservation_id, "credits": credits, "expires_at": on(until).isoformat()}
+    return case.does("credits.reserved", day, product="api", **data)
+
+
+def _refusal(case: Case, type: str, day: int, **data: Any) -> tuple[Any, ...]:
+    error = case.is_refused(type, day, **data)
+    return error.code, error.message, error.field, error.expected, error.found, dict(error.facts)
+
+
+def test_a_reservation_that_is_recorded_late_takes_nothing_that_another_holds_from_then_on() -> None:
+    case = Case()
+    case.buys("A", credits="10")
+    _reserves(case, 5, "R", "6", 9)
+    for day in 3, 6:
+        late = {"reservation_id": "S", "credits": "5", "product": "api", "expires_at": on(8).isoformat()}
+        code, message, *_, facts = _refusal(case, "credits.reserved", day, **late)
+        assert (code, message) == ("insufficient_credits", "5 credit requested, 4 available")
+        assert facts == {"available": "4", "missing": "1"}
+    _reserves(case, 3, "T", "4", 8)
+    _reserves(case, 2, "U", "6", 5)  # it ends when R begins
+
+
+def test_refused_reservations_say_which_one_and_why() -> None:
+    case = Case()
+    case.buys("A", credits="10")
+    at = on(3)
+    assert _refusal(case, "credits.reserved", 3, reservation_id="R", credits="1", expires_at=at.isoformat()) == (
+        "invalid_value",
+        "data.expires_at is not after the time of the reservation",
+        "data.expires_at",
+        "later than 2026-01-03T12:00:00Z",
+        "2026-01-03T12:00:00Z",
+        {},
+    )
+    _reserves(case, 3, "R", "2", 9)
+    for data, differing in (
+        ({}, ("product api", "data.product", "api", "no product")),
+        ({"unit": "token", "product": "api"}, ("unit credit", "data.unit", "credit", "token")),
+    ):
+        what, field, expected, found = differing
+        refusal = _refusal(case, "credits.consumed", 4, credits="1", reservation_id="R", **data)
+        assert refusal == ("reservation_differs", f"reservation R is for the {what}", field, expected, found, {})
+    settling = case.uses("1", 4, reservation_id="R", product="api")
+    assert told(settling) == ["01-04 consumption 100 block=A credits=1", "01-04 reservation_settled 0"]
+    by = f"credits.consumed {settling.event.event_id}"
+    assert _refusal(case, "reservation.released", 5, reservation_id="R") == (
+        "reservation_ended",
+        f"reservation R was ended by {by}",
+        "data.reservation_id",
+        "a reservation that was not settled or released",
+        "R",
+        {"ended_by": by},
+    )
+    assert told(case.uses("1", 5, reservation_id="R", product="api")) == ["01-05 consumption 100 block=A credits=1"]
+
+
 def test_an_expired_reservation_is_forgotten_a_day_later_with_the_next_one_and_its_document_stays() -> None:
     case = Booking()
     case.buys("A")
