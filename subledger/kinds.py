@@ -354,7 +354,8 @@ KINDS: Final[tuple[Kind, ...]] = (
           moves=f"{_BALANCE} / {_DISPUTES}", relieves=Relieves.BOTH),
     _kind("dispute_lost_unclaimed", "a lost dispute: unclaimed property, which is owed to no state any more", since=2,
           moves=f"unclaimed_property / {_DISPUTES}", relieves=Relieves.BOTH, effect=Effect.CLAIMS),
-    _kind("dispute_lost_twice", "a lost dispute: money that had been paid back, or to a state, before", since=2,
+    _kind("dispute_lost_twice",
+          "a lost dispute: money that had already been paid back to the customer, or paid to a state", since=2,
           moves=f"/ {_DISPUTES}"),
     _kind("dispute_lost_elsewhere", "a lost dispute: money for invoices that are kept elsewhere, which are owed again",
           since=2, moves=f"/ {_DISPUTES}", also=f"{_ELSEWHERE} /", relieves=Relieves.CREDIT),
@@ -377,7 +378,7 @@ KINDS: Final[tuple[Kind, ...]] = (
           moves=f"{_RECEIVABLE} /", gives_up=True, writes_off="tax_borne", recovers=True, effect=Effect.TAKES_TAX,
           result=Result.LOSS),
     *(
-        _kind(name, f"{role} at the rate of the period's end", moves=f"{role} /", is_exchange=True,
+        _kind(name, f"{role} remeasured at the rate of the period's end", moves=f"{role} /", is_exchange=True,
               effect=Effect.REVALUES if role == "prepaid_liability" else Effect.NONE)
         for role, name in REMEASUREMENT_OF.items()
     ),

@@ -1,9 +1,9 @@
 """Answers of other systems, with limits of decompressed size and of time from the first to the last byte.
 
 httpx limits the time of each read, so an answer that arrives byte by byte never ends; and httpx decompresses
-everything. Here each read and write has the remaining time of the whole call, and only the bytes that are read are
-decompressed. An answer beyond a limit is an ``httpx.HTTPError``, like any incomplete answer. Addresses are checked at
-each call (``hosts``).
+everything. Here the limit of each read and write is the time that remains for the whole call, and only the bytes that
+are read are decompressed. An answer beyond a limit is an ``httpx.HTTPError``, like any incomplete answer. Addresses are
+checked at each call (``hosts``).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class AnswerTooLarge(httpx.HTTPError):
 def client() -> httpx.Client:
     """Returns a client that follows no redirections, and whose calls can have a ``deadline``."""
     made = httpx.Client(follow_redirects=False)
-    # httpx has no parameter for this that would still use the proxies of the environment. If this stops working, a test
-    # with an answer that arrives byte by byte fails.
+    # httpx can be given another transport, but then it ignores the proxies of the environment. So a private attribute
+    # of its own transports is set here. If this stops working, a test with an answer that arrives byte by byte fails.
     for transport in (made._transport, *made._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
             # A proxy of the environment may be on this machine, and it resolves names itself.
@@ -48,8 +48,9 @@ def client() -> httpx.Client:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Ends the reads and writes in this context at a time, for a client of ``client``, with
-    ``httpx.TimeoutException``.
+    """Limits the time of all calls in this context together, for clients made by ``client``.
+
+    After this time a read or write raises ``httpx.TimeoutException``.
     """
     token = _ends_at.set(time.monotonic() + seconds)
     try:
@@ -86,7 +87,7 @@ def _content(response: httpx.Response) -> bytes:
 
 
 def _inflater(response: httpx.Response) -> Any:
-    """Returns a function of raw bytes and the maximum number of bytes that it returns for them."""
+    """Returns a function that decompresses bytes, up to a maximum number of decompressed bytes."""
     named = response.headers.get("content-encoding", "")
     encodings = [each.strip().lower() for each in named.split(",") if each.strip().lower() not in ("", "identity")]
     if not encodings:

@@ -24,7 +24,7 @@ def json_type(value: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a misspelt one most likely stands for, if any is near."""
+    """Returns the known name that is most similar to a misspelt one; None if no name is similar."""
     plain = {other.lower().replace("_", ""): other for other in known}
     found = get_close_matches(name[:100].lower().replace("_", "").replace("-", ""), plain, n=1, cutoff=0.7)
     return plain[found[0]] if found else None

@@ -41,7 +41,9 @@ def size(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Estimates the ledgers, servers, disk and hours to rebuild of a load. The formulas are in subledger/SIZING.md.
+    """Estimates what a load needs: ledgers, servers, disk, and hours for a rebuild.
+
+    The formulas are in subledger/SIZING.md.
 
     Example: subledger sizing --events-per-day 1e8 --bench bench.json
     """
