@@ -188,7 +188,13 @@ def test_an_estimate_is_undone_if_it_is_the_last_and_nothing_of_its_cohorts_was_
         "the estimate of pool p",
         {"changed_by": {"source": "billing", "id": "e3", "position": 3, "type": "breakage.estimated"}},
     )
+    pool = case.books.pools.cohort(("p", "2026-01"))
+    assert pool.estimate is not None
+    assert (pool.estimate.version, pool.estimate.breakage_rate) == (2, Decimal("0.2"))
     case.undoes(second, 4)
+    pool = case.books.pools.cohort(("p", "2026-01"))
+    assert pool.estimate is not None
+    assert (pool.estimate.version, pool.estimate.breakage_rate) == (1, Decimal("0.1"))
     case.uses("2", 5)
     assert documented(case.cannot_undo(first, 6)) == (
         "changed_since",
@@ -519,3 +525,20 @@ def test_what_a_remeasurement_added_to_undone_money_is_an_exchange_difference(ra
         "02-09 purchase -1000 block=A credits=-10 currency=EUR functional=-1200",
         f"02-09 fx_settlement_accounts_receivable 0 block=A currency=EUR functional={100 * sign}",
     ]
+
+
+def test_money_that_stays_beside_undone_money_keeps_its_share_of_what_a_remeasurement_left() -> None:
+    """10.00 EUR at 1.20 are remeasured at 0.50: 5.00. Half is undone, with its 6.00; 2.50 are to stay, not -1.00."""
+    case = in_euro()
+    euro = {"currency": "EUR"}
+    first, _ = (case.does("payment.received", 2, amount="5.00", processor="x", **euro) for _ in "ab")
+    case.does("exchange_rate.set", 30, None, base="EUR", quote="USD", rate="0.5", rate_source="ECB")
+    for customer in (None, "ann"):
+        last = on(32) - timedelta(hours=13)
+        case.own(f"m-{customer}", "balances.remeasured", customer, last, period="2026-01")
+    assert told(case.undoes(first, 40)) == [
+        "02-09 unapplied_processor -500 currency=EUR functional=-600 processor=x",
+        "02-09 fx_settlement_processor_clearing 0 currency=EUR functional=350 processor=x",
+        "02-09 fx_settlement_customer_balance 0 currency=EUR functional=-350",
+    ]
+    assert case.books.standing("processor_clearing", "EUR", "x") == (500, 250)
