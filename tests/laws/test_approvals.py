@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -16,6 +17,7 @@ from api.keys import create_key, makers_for, makers_of, rotate_key
 from subledger.billing_documents import Dispute
 from subledger.books import Books
 from subledger.deciding.event_effects import effect_of
+from subledger.deciding.gains import functional_amount
 from subledger.deciding.second_person import LIMITS, may_ask, needs_second_person
 from subledger.event_effect import MEASURES, NO_EFFECT, EventEffect
 from subledger.events.data import EVENT_TYPES
@@ -25,7 +27,7 @@ from subledger.kinds import KIND_BY_NAME, expand
 from subledger.ledger import LedgerState
 from subledger.posting import shipped_policy
 from subledger.store.database import Database
-from subledger.wallet import Wallet
+from subledger.wallet import Movement, Wallet
 from tests.laws.case import EXPIRY, Case
 from tests.laws.walk import HOME, Step, Walk
 from tests.laws.walks import for_every_walk
@@ -325,6 +327,18 @@ def test_a_repricing_gives_price_that_its_credits_did_not_have_and_credits_for_n
 def test_usage_beyond_the_credits_is_given_below_half_of_its_price(price: str, gains: list[tuple[str, str]]) -> None:
     case = Case(on_shortfall="overage")
     assert _all_gains(case, case.uses("4", 1, overage_price=price, currency=HOME)) == gains
+
+
+@pytest.mark.parametrize(
+    ("amount", "functional", "counted"),
+    [(5, None, 5), (-5, None, -5), (5, 7, 7), (1, 0, 1), (2, 0, 1), (-1, 0, -1), (0, 0, 0), (0, None, 0)],
+)
+def test_an_amount_too_small_for_a_functional_minor_unit_counts_as_one(
+    amount: int, functional: int | None, counted: int
+) -> None:
+    on = date(2026, 1, 1)
+    movement = Movement(kind="purchase", accounting_date=on, amount_minor=amount, functional_minor=functional)
+    assert functional_amount(movement) == counted
 
 
 def test_memos_transfers_and_goodwill_give_their_value_and_a_void_gives_nothing() -> None:
