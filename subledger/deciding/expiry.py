@@ -63,8 +63,13 @@ def lapsed(
 def of_a_state(
     block: Block, part: tuple[Decimal, int, int | None], on: date, wallet: Wallet, event: Event, context: Context
 ) -> list[Movement]:
-    """The remainder of a block that goes to a state, as its payer's; if it was transferred, by way of its purchase."""
-    movements, of = handed_back(bought(block, wallet, context), block, None, part, on, event)
+    """The remainder of a block that goes to a state, as its payer's; if it was transferred, by way of its purchase.
+
+    It waits for the day from which the part of the receivable is owed that it cancels.
+    """
+    purchase = bought(block, wallet, context)
+    on = max(on, purchase.block.owed_from(_cancelled(purchase.block, part[1])))
+    movements, of = handed_back(purchase, block, None, part, on, event)
     return movements + of.of_payer(escheated(of.block, *part[:2], on, part[2]))
 
 
@@ -73,9 +78,8 @@ def escheated(block: Block, credits: Decimal, amount: int, on: date, functional:
 
     The open receivable is cancelled first, as value and tax in proportion. The tax of what was paid stays payable.
     """
-    tax = block.tax_in(amount)
-    cancelled = min(max(block.receivable_minor, 0), amount + tax)
-    value = round_half_up(amount * cancelled, amount + tax) if cancelled else 0
+    cancelled = _cancelled(block, amount)
+    value = round_half_up(amount * cancelled, amount + block.tax_in(amount)) if cancelled else 0
     unpaid = None if functional is None else round_half_up(functional * value, amount) if amount else 0
     rest = None if functional is None else functional - (unpaid or 0)
     parts = (
@@ -96,6 +100,11 @@ def escheated(block: Block, credits: Decimal, amount: int, on: date, functional:
         for kind, part, gone, of_part in parts
         if part or gone
     ]
+
+
+def _cancelled(block: Block, amount: int) -> int:
+    """The part of the open receivable that goes with an amount and its tax."""
+    return min(max(block.receivable_minor, 0), amount + block.tax_in(amount))
 
 
 def breakage_kind(block: Block) -> str:

@@ -142,10 +142,13 @@ def corrected_down(movements: Iterable[Movement]) -> int:
 
 
 def in_segment(mirrored: Movement, block: Block, used_at: datetime, at: datetime) -> Movement:
-    """The mirror of a draw, with its segment. If a later segment has begun since, the mirror begins one of its own."""
+    """The mirror of a draw, with its segment. If a later segment has begun since, the mirror begins one of its own.
+
+    Usage cannot come back before it happened, so a reversal that says so is of the moment of the usage.
+    """
     if block.segment is None:
         return mirrored
     back = segments_back(block, used_at)
-    if back == segments_back(block, at):
+    if back == segments_back(block, max(used_at, at)):
         return replace(mirrored, segments_back=back)
     return replace(mirrored, used_at=used_at)

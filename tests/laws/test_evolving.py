@@ -96,7 +96,11 @@ def test_no_entry_is_dated_before_its_cause(ledger: Walk) -> None:
 
 @for_every_walk
 def test_no_breakage_is_dated_before_the_credits_could_no_longer_be_used(ledger: Walk) -> None:
-    """Nor before the change of the expiry, or the end of the dispute, by which they lapsed; undone, they did not."""
+    """Nor before the change of the expiry, or the end of the dispute, by which they lapsed; undone, they did not.
+
+    Late usage may move breakage that had come back: from the day of its old expiry to the day on which the expiry was
+    changed.
+    """
     freed: dict[str, date] = {}
     disputed: dict[str, set[str]] = {}
     past: list[dict[str, date]] = []
@@ -117,7 +121,7 @@ def test_no_breakage_is_dated_before_the_credits_could_no_longer_be_used(ledger:
             if movement.kind == "expiry_changed":
                 freed[block_id] = max(freed.get(block_id, movement.accounting_date), movement.accounting_date)
             lapses = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
-            if lapses and step.event.type != "credits.escheated":
+            if lapses and step.event.type not in ("credits.escheated", "credits.consumed"):
                 block = next(block for block in blocks_of(step) if block.block_id == block_id)
                 assert block.expires_at is not None
                 last = effective_date(block.expires_at - timedelta(microseconds=1), ZoneInfo("UTC"))
@@ -158,16 +162,17 @@ def test_a_block_is_expired_from_its_breakage_until_its_expiry_is_moved(ledger: 
         past.append(set(expired))
         undone = ledger.undone_by(step)
         if undone is not None:
-            touched = {movement.block_id or "" for movement in step.decision.movements}
-            expired = (expired - touched) | (past[undone.position - 1] & touched)
+            before, after = past[undone.position - 1], past[undone.position]
+            expired = (expired - (after - before)) | (before - after)
         for movement in step.decision.movements if undone is None else ():
             broken = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
             if broken and step.event.type == "consumption.reversed":
                 [block] = [block for block in blocks_of(step) if block.block_id == movement.block_id]
                 if block.expires_at is not None and block.expires_at <= step.event.occurred_at:
                     expired.add(block.block_id)
-            elif broken and step.event.type != "credits.escheated":
+            elif broken and step.event.type not in ("credits.escheated", "credits.consumed"):
                 # The value of a transferred block escheats at the block that was bought, which need not have expired.
+                # Late usage takes breakage of an early day back, and what of it had come back later lapses on that day.
                 expired.add(step.event.data.block_id)
             if movement.kind == "expiry_changed":
                 until = step.event.data.expires_at

@@ -217,10 +217,12 @@ def test_nothing_moves_a_block_before_it_gained_and_a_reversal_not_before_what_i
     booked: dict[tuple[int, str | None], date] = {}
     for step in ledger.steps:
         for movement in step.decision.movements:
-            if step.decision.original_position is None and movement.kind in ("consumption", "overage"):
+            if movement.kind not in ("consumption", "overage") or not movement.credits:  # corrections of other draws
+                continue
+            if step.decision.original_position is None:
                 key = (step.position, movement.block_id)
                 booked[key] = max(booked.get(key, movement.accounting_date), movement.accounting_date)
-            elif movement.kind in ("consumption", "overage") and movement.credits:  # not corrections of other draws
+            else:
                 assert movement.accounting_date >= booked[step.decision.original_position, movement.block_id]
 
 
