@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -111,6 +112,8 @@ class Money(Positions):
     # --- payments -------------------------------------------------------------------------------------------
 
     def payment_received(self, _moment: datetime, data: dict[str, Any]) -> None:
+        settled = data["settles_amount"] if "settles_amount" in data else data["amount"]
+        self.allow(Decimal(data.get("elsewhere", "0")) <= Decimal(settled), "invalid_value")  # before any state is read
         receivables = self._receivables(data)
         self.allow(data.get("payment_id") not in self.payments, "document_exists")
         arrived, fee = self.amount(data), self.amount(data, "fee")
@@ -122,7 +125,6 @@ class Money(Positions):
         processor = data.get("processor")
         into = "cash" if processor is None else CLEARING
         elsewhere = minor(data["elsewhere"], currency) if "elsewhere" in data else 0
-        self.allow(elsewhere <= amount, "invalid_value")
         self.book(into, None, elsewhere, currency, processor=processor)
         parts = self._settle(receivables, amount - elsewhere, through=processor, debit=into, processor=processor)
         rest = amount - elsewhere - sum(part for _, _, part in parts)
