@@ -86,10 +86,15 @@ class Remembering(LedgerRules, Machine):
             self.flush()
             day, back = self.asks[self.steps]
             self.ask_everything(day, back, self.steps)
-            for asked in self.reads.kept(self.ledger, self.position, sorted(self.model.blocks), Random(self.steps)):
+            for asked in self.reads.kept(self.ledger, self.position, self.blocks, Random(self.steps)):
                 answer = self.reads.ask(asked)
                 if answer.status == 200:  # what is not there yet may come
                     self.remembered.append(answer)
+
+    @property
+    def blocks(self) -> list[str]:
+        """Ids of blocks to ask for; an unknown one if every purchase was refused."""
+        return sorted(self.model.blocks) or ["none"]
 
     def ask_everything(
         self,
@@ -107,7 +112,7 @@ class Remembering(LedgerRules, Machine):
         known = [*batches, batches[-1] - timedelta(days=1)]
         now = max(batches[0], datetime.now(UTC))
         at = Moment(moment(day).date(), now if back is None else known[back % len(known)])
-        blocks = sorted(self.model.blocks) if block is None else [block]
+        blocks = self.blocks if block is None else [block]
         for asked in self.reads.of_a_moment(self.ledger, at, customers, blocks, Random(seed)):
             if only in asked.route:
                 self.remembered.append(self.reads.ask(asked))
