@@ -8,6 +8,7 @@ books (books). Pure and total: replaying a log gives the same wallets.
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
 from msgspec.structs import replace
 
@@ -17,7 +18,7 @@ from subledger.availability import Change, Changes, Portion, negative, remembere
 from subledger.balance_days import OWED_ROLES, DayAmounts, with_amount
 from subledger.billing_documents import NO_STANDING, Overage, Standings, moved, refunds_after, standing_name
 from subledger.blocks import NO_PORTION, PAID, ZERO, Block
-from subledger.errors import IntegrityFault
+from subledger.errors import IntegrityFault, present
 from subledger.events.data import (
     BlockExpiryChanged,
     ConsumptionReversed,
@@ -461,23 +462,27 @@ def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: i
     return replace(_with_overage(wallet, changed), carry={**wallet.carry, current.currency: carry})
 
 
-def _with_new_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
-    data = event.data
-    if not isinstance(data, CreditsConsumed) or data.overage_price is None or data.currency is None:
-        raise IntegrityFault(f"overage of {event.type} has no price")
-    _, carry = price_overage(wallet, movement.credits, data.overage_price, data.currency)
-    overage = Overage(
+def _new_overage(data: CreditsConsumed | BalanceOpened, movement: Movement, position: int, price: Decimal) -> Overage:
+    return Overage(
         position=position,
         unit=data.unit,
         product=data.product,
-        price=data.overage_price,
-        currency=data.currency,
+        price=price,
+        currency=present(data.currency, "overage has a currency"),
         credits=movement.credits,
         amount_minor=movement.amount_minor,
         accounting_date=movement.accounting_date,
         backfill=movement.backfill,
         dimensions=text_of(data.dimensions),
     )
+
+
+def _with_new_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
+    data = event.data
+    if not isinstance(data, CreditsConsumed) or data.overage_price is None or data.currency is None:
+        raise IntegrityFault(f"overage of {event.type} has no price")
+    _, carry = price_overage(wallet, movement.credits, data.overage_price, data.currency)
+    overage = _new_overage(data, movement, position, data.overage_price)
     return replace(wallet, overages=wallet.overages.with_value(overage), carry={**wallet.carry, data.currency: carry})
 
 
@@ -486,18 +491,7 @@ def _with_opened_overage(wallet: Wallet, event: Event, movement: Movement, posit
     data = event.data
     if not isinstance(data, BalanceOpened):
         raise IntegrityFault(f"{event.type} opens no overage")
-    overage = Overage(
-        position=position,
-        unit=data.unit,
-        product=data.product,
-        price=ZERO,
-        currency=data.currency,
-        credits=movement.credits,
-        amount_minor=movement.amount_minor,
-        accounting_date=movement.accounting_date,
-        backfill=movement.backfill,
-        dimensions=text_of(data.dimensions),
-    )
+    overage = _new_overage(data, movement, position, ZERO)
     return replace(wallet, overages=wallet.overages.with_value(overage))
 
 

@@ -81,7 +81,7 @@ def _functional_minor(amount: Decimal, name: str, home: str) -> int:
 # --- blocks ---------------------------------------------------------------------------------------------------
 
 
-def _block(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def _block(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
     """Opens a block as it stands: its draws go on from what was used and drawn of it before."""
     data = event.data
     starts_before_it_expires(data, event.occurred_at)
@@ -250,13 +250,13 @@ def _opened_block(wallet: Wallet, data: BalanceOpened, context: Context) -> Bloc
     return block
 
 
-def _payment(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def _payment(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
     """Opens an unapplied payment."""
     is_new_document(event, context)
     return decision(context, [_movement(event, context, dates)])
 
 
-def _overage(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def _overage(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
     """Opens overage that is not invoiced yet; what happens to it is as the event says, or else the ledger's setting."""
     data = event.data
     opened = replace(
@@ -294,9 +294,8 @@ def _escheat(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> 
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     movement = replace(_movement(event, context, dates), block_id=block.block_id)
     before = present(block.before, "an opened block has a past")
-    if (
-        block.segment is None and not before.earlier_minor
-    ):  # of a repriced block the value at its earlier price is unknown
+    # Of a block that was repriced the value at its earlier price is unknown.
+    if block.segment is None and not before.earlier_minor:
         left = before.drawn_minor + before.expired_minor + before.escheated_minor + block.price_minor
         sentence = f"the unclaimed property exceeds the value that had left block {block.block_id}"
         most = max(before.price_minor - left, 0)
@@ -304,7 +303,7 @@ def _escheat(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> 
     return decision(context, [replace(movement, accounting_date=dates.on(block.opened_on))])
 
 
-def _of_the_ledger(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def _of_the_ledger(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
     """Opens tax that is payable, or what a processor holds."""
     return decision(context, [_movement(event, context, dates)])
 
@@ -312,7 +311,7 @@ def _of_the_ledger(wallet: Wallet, event: Opening, context: Context, dates: Date
 # --- pools ----------------------------------------------------------------------------------------------------
 
 
-def _breakage(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def _breakage(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
     """Opens the breakage of a cohort that was recognised before it expired; its line goes on from there.
 
     Its open blocks and the rate of its expected breakage come before it. Raises UnknownCohort, CannotBeOpened,

@@ -50,7 +50,7 @@ class History:
         event = cloud_event(f"e{self.count}", type, customer, at.isoformat(), **data)
         refusals = len(self.walk.refused)
         step = self.walk.send(f"e{self.count}", type, customer, at, **data)
-        found = "recorded" if step is not None else self.walk.refused[refusals].code  # type: ignore[attr-defined]
+        found = "recorded" if step is not None else self.walk.refused[refusals].code
         try:
             self.model.apply(event)
             expected = "recorded"

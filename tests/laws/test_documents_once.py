@@ -61,7 +61,7 @@ def test_a_document_told_again_under_another_event_id_is_refused_naming_the_firs
     first = case.does(type, 5, customer, **data)
     steps = len(case.steps)
     assert case.send("again", type, customer, first.event.occurred_at, **data) is None
-    document = case.refused[-1].as_document()  # type: ignore[attr-defined]  # an error of ours
+    document = case.refused[-1].as_document()
     kind, field = DOCUMENTS[type]
     assert (
         document.items()

@@ -73,7 +73,7 @@ class Walk:
     books: Books = Books()  # noqa: RUF009 - frozen
     owners: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: list[Step] = dataclasses.field(default_factory=list)
-    refused: list[Exception] = dataclasses.field(default_factory=list)
+    refused: list[Refused | InvalidInput] = dataclasses.field(default_factory=list)
     refusals: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     """The type of each event that the books refused, and the code."""
 
