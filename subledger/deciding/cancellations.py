@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from itertools import accumulate
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from subledger import errors
@@ -109,11 +109,20 @@ def with_credits(movements: list[Movement], block: Block, credits: Decimal, on: 
 
     The credits go once: every view of a day has all of these movements, or none.
     """
-    for index, movement in enumerate(movements):
-        if KIND_BY_NAME[movement.kind].column is not None:
-            taking = msgspec.structs.replace(movement, credits=credits)
-            return [*movements[:index], taking, *movements[index + 1 :]]
-    return [Movement(kind=kind, block_id=block.block_id, credits=credits, accounting_date=on), *movements]
+    taken = [index for index, movement in enumerate(movements) if KIND_BY_NAME[movement.kind].column is not None]
+    if not taken:
+        return [Movement(kind=kind, block_id=block.block_id, credits=credits, accounting_date=on), *movements]
+    taking = list(movements)
+    taking[taken[0]] = replace(movements[taken[0]], credits=credits)
+    if block.rate is not None and len(taken) > 1:
+        # Rounded one by one, the parts could take more than the block has on that day: so they take what one would.
+        amounts = [movements[index].amount_minor for index in taken]
+        so_far = 0
+        for index, amount in zip(taken, accumulate(amounts), strict=True):
+            functional = block.functional_part(credits, amount)
+            taking[index] = replace(taking[index], functional_minor=functional - so_far)
+            so_far = functional
+    return taking
 
 
 def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, dates: Dates) -> Decision:
@@ -333,7 +342,7 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
     if block.credit_kind == PAID:
         payer = of.payer or wallet.customer
         taxed = amount if of.block.tax_minor else 0  # usage of it states no tax, as it was due with the sale
-        new = msgspec.structs.replace(new, origin=of.block.block_id, payer=payer, taxed_minor=taxed)
+        new = replace(new, origin=of.block.block_id, payer=payer, taxed_minor=taxed)
     return decision(context, [*movements, out, taken], new_block=new)
 
 

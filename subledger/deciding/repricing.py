@@ -28,7 +28,7 @@ def draw_before(
     """The movements to be booked before a draw at the price of an earlier segment, and the draw itself.
 
     These movements take breakage back, and correct the draws of later segments, because each now has less value. None
-    if the block would have less than nothing on some day, because price was taken off it since.
+    if the block would then have less than nothing on some day, or value without credits.
     """
     drawn = late_draw(block, back, credits)
     draw = _draw(block, drawn, dates, back)
@@ -49,7 +49,7 @@ def draw_before(
         functional = now.functional_part(credits, drawn.amount_minor)
     on = now.loss_day(dates.on(), credits, drawn.amount_minor)
     draw = replace(draw, accounting_date=on, functional_minor=None if block.rate is None else functional)
-    return (movements, draw) if lacking > 0 or _leaves_sound(block, [*movements, draw], event) else None
+    return (movements, draw) if _leaves_sound(block, [*movements, draw], event) else None
 
 
 def _leaves_sound(block: Block, movements: Sequence[Movement], event: Event) -> bool:

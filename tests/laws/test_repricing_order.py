@@ -137,6 +137,54 @@ def test_usage_that_is_recorded_after_the_expiry_takes_its_part_of_the_breakage_
     assert_views(other)
 
 
+AROUND_AN_EXPIRY = st.lists(
+    st.tuples(
+        st.sampled_from(["use", "use", "use", "price", "price", "reverse", "sweep", "move", "dispute", "won", "void"]),
+        st.integers(2, 90),
+        st.integers(1, 8),
+        st.sampled_from(["-3.33", "-1.00", "0.03", "2.00", "33.33"]),
+    ),
+    min_size=4,
+    max_size=12,
+)
+
+
+@given(AROUND_AN_EXPIRY, st.sampled_from(["USD", "EUR"]), st.sampled_from(["20.00", "13.33"]), st.integers(40, 60))
+def test_no_order_of_facts_around_an_expiry_leaves_less_than_nothing_or_value_without_credits(
+    facts: list[tuple[str, int, int, str]], currency: str, price: str, expires: int
+) -> None:
+    """Facts that do not fit are refused; all others leave every view of the block sound."""
+    case, usages, disputes = in_euro(), list[Step](), 0
+    case.buys("A", credits="20", price=price, currency=currency, expires_at=on(expires).isoformat())
+    case.does("payment.received", 1, amount="13.00", currency=currency, block_id="A", processor="stripe")
+    for number, (what, day, credits, amount) in enumerate(facts):
+        name, at = f"o{number}", on(day)
+        [block] = case.wallets["ann"].blocks
+        if what == "use":
+            usage = case.send(name, "credits.consumed", "ann", at, credits=str(credits))
+            usages += [] if usage is None else [usage]
+        elif what == "price":
+            more = {"add_credits": str(credits - 3)} if credits not in (3, 8) else {}
+            case.send(name, "block.repriced", "ann", at, block_id="A", add_price=amount, reason="r", **more)
+        elif what == "reverse" and usages:
+            of = usages[credits % len(usages)].event.event_id
+            case.send(name, "consumption.reversed", "ann", at, event_id=of, credits=str(credits), reason="r")
+        elif what == "sweep" and block.remaining and block.expires_at is not None:
+            case.own(name, "credits.expired", "ann", block.expires_at, block_id="A")
+        elif what == "move":
+            later = on(day + 3 * credits).isoformat()
+            case.send(name, "block.expiry_changed", "ann", at, block_id="A", expires_at=later, reason="r")
+        elif what == "dispute":
+            disputes = number
+            part = {"amount": f"{credits}.00", "currency": currency} if credits < 8 else {}
+            case.send(name, "dispute.opened", "ann", at, dispute_id=f"d{number}", block_id="A", **part)
+        elif what == "won":
+            case.send(name, "dispute.won", "ann", at, dispute_id=f"d{disputes}")
+        elif what == "void":
+            case.send(name, "purchase.voided", "ann", at, block_id="A", credits="1", reason="r")
+        assert_views(case)
+
+
 # --- found by hand ----------------------------------------------------------------------------------------------------
 
 
