@@ -1,0 +1,372 @@
+"""Opening balances with figures by hand: the block as it stands, its rate, each other role, and every refusal."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.laws.case import Case, in_euro, on, told
+
+OPENED = {"role": "prepaid_liability", "credits": "10", "price": "20.00", "used": "4", "drawn": "8.00"}
+
+
+def test_an_opened_block_has_the_terms_and_the_past_that_the_event_states() -> None:
+    """Five credits for 10.00 are left of ten for 20.00: four were used, one left the block with 2.00 otherwise.
+
+    Paid for: 10.00 left, 8.00 + 3.00 used, 2.00 expired, less 1.00 conceded; tax 2.50 less 0.10; together 24.40.
+    """
+    case = Case(dimensions=("department",))
+    step = case.does(
+        "balance.opened", 31, **OPENED, currency="USD", block_id="A", unit="token", remaining="5",
+        carrying_amount="10.00", earlier_drawn="3.00", expired="2.00", tax="2.50", conceded="1.00", conceded_tax="0.10",
+        starts_at=on(2).isoformat(), expires_at=on(90).isoformat(), priority=7, scope=["b", "a"],
+        escheat_class="DE-3y", due_at=on(40).isoformat(), invoice_id="I", processor="stripe",
+        dimensions={"department": "lab"},
+    )  # fmt: skip
+    assert told(step) == ["01-31 opening_prepaid_liability 1000 block=A credits=5"]
+    block = case.wallets["ann"].state_of_block("A")
+    assert (block.credit_kind, block.unit, block.credits, block.price_minor, block.currency) == (
+        "paid", "token", 5, 1000, "USD",
+    )  # fmt: skip
+    assert (block.starts_at, block.expires_at, block.due_at, block.priority) == (on(2), on(90), on(40), 7)
+    assert (block.scope, block.escheat_class, block.invoice_id) == (("b", "a"), "DE-3y", "I")
+    assert (block.refundable, block.refundable_apart, block.rate) == (False, False, None)
+    assert (block.pool, block.cohort, block.dimensions) == (None, None, '{"department":"lab"}')
+    assert (block.opened_on, block.losses_from) == (on(31).date(), on(31).date())
+    assert (block.tax_minor, block.taxed_minor, block.tax_taken_minor, block.redemption_tax_minor) == (250, 2300, 10, 0)
+    assert (block.conceded_minor, block.conceded_by) == (100, "balance.opened e1")
+    assert (block.processor, block.processor_minor, block.chargeable) == ("stripe", 2440, (("stripe", 2440),))
+    before = block.before
+    assert before is not None
+    assert (before.credits, before.price_minor, before.used, before.drawn_minor) == (10, 2000, 4, 800)
+    assert (before.earlier_minor, before.expired_minor, before.escheated_minor) == (300, 200, 0)
+    # Its draws go on: 20.00 × 7 / 10 − 8.00 = 6.00 for three more, then the rest.
+    assert [told(case.uses(credits, 32, unit="token", product="a")) for credits in ("3", "2")] == [
+        ["02-01 consumption 600 block=A credits=3"], ["02-01 consumption 400 block=A credits=2"],
+    ]  # fmt: skip
+
+
+def test_an_opened_block_has_no_more_than_the_event_states() -> None:
+    case = Case()
+    step = case.does(
+        "balance.opened", 3, **OPENED, currency="USD", block_id="A", refundable=True, redemption_tax="1.50"
+    )
+    assert told(step) == ["01-03 opening_prepaid_liability 1200 block=A credits=6 refundable=True"]
+    case.does("balance.opened", 3, role="prepaid_liability", currency="USD", block_id="B", credit_kind="promotional",
+              credits="5")  # fmt: skip
+    block, gift = (case.wallets["ann"].state_of_block(name) for name in "AB")
+    assert (block.credits, block.price_minor, block.starts_at, block.expires_at, block.due_at) == (
+        6, 1200, on(3), None, None,
+    )  # fmt: skip
+    assert (block.refundable, block.refundable_apart, block.redemption_tax_minor) == (True, True, 150)
+    assert (block.tax_minor, block.taxed_minor, block.conceded_minor, block.conceded_by) == (0, 0, 0, None)
+    assert (block.processor, block.processor_minor, block.chargeable, block.scope) == (None, 0, (), None)
+    assert (gift.credit_kind, gift.credits, gift.price_minor, gift.claim_minor) == ("promotional", 5, 0, 0)
+
+
+LEFT = {"remaining": "5", "carrying_amount": "10.00"}
+NOTHING = {"used": "10", "drawn": "20.00"}
+
+
+@pytest.mark.parametrize(
+    ("data", "figures"),
+    [
+        # 12.00 EUR are left of 20.00: at 1.20 14.40 of 24.00, and 9.60 were drawn.
+        ({}, (1440, "1.2", 2400, 960)),
+        # They are carried at 13.20, so the whole at 22.00, the rate is 1.10, and 8.80 were drawn.
+        ({"functional_amount": "13.20"}, (1320, "1.1", 2200, 880)),
+        ({"functional_amount": "13.20", "functional_price": "25.00"}, (1320, "1.25", 2500, 1180)),
+        ({"functional_price": "25.00"}, (1440, "1.2", 2500, 1060)),
+        ({"functional_price": "20.01", "functional_amount": "12.00"}, (1200, "1.0005", 2001, 801)),
+        # A third of a minor unit is rounded in the rate: 20.00 / 30.00 with twelve decimals.
+        ({"price": "30.00", "functional_amount": "14.00", "functional_price": "20.00"},
+         (1400, "0.666666666667", 2000, 600)),
+        # A credit left otherwise: of 24.00 four tenths were drawn, which is not all that is not carried.
+        (LEFT, (1200, "1.2", 2400, 960)),
+        ({**LEFT, "remaining": "6"}, (1200, "1.2", 2400, 960)),
+        ({**LEFT, "remaining": "5", "carrying_amount": "12.00"}, (1440, "1.2", 2400, 960)),
+        ({**LEFT, "functional_amount": "14.00", "functional_price": "20.00"}, (1400, "1", 2000, 600)),
+        ({**LEFT, "functional_amount": "20.00", "functional_price": "20.00"}, (2000, "1", 2000, 0)),
+        # Nothing is left: the price is that of the day, or as stated.
+        (NOTHING, (0, "1.2", 2400, 2400)),
+        ({**NOTHING, "functional_amount": "0"}, (0, "1.2", 2400, 2400)),
+        ({**NOTHING, "functional_price": "22.00"}, (0, "1.2", 2200, 2200)),
+        ({**NOTHING, "functional_amount": "0", "functional_price": "22.00"}, (0, "1.1", 2200, 2200)),
+        # Refundable credits are carried at the rate of a month end, which may be above that of the purchase.
+        ({"refundable": True, "functional_amount": "26.00", "functional_price": "25.00"}, (2600, "1.25", 2500, -100)),
+        # Yen have no decimals: 2,000 at 0.0067 are 13.40.
+        ({"currency": "JPY", "price": "2000", "drawn": "800"}, (804, "0.0067", 1340, 536)),
+        ({"currency": "JPY", "price": "2000", "drawn": "800", "functional_amount": "9.00"}, (900, "0.0075", 1500, 600)),
+        ({"price": "0", "drawn": "0", "functional_amount": "0", "functional_price": "0"}, (0, "0", 0, 0)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_opened_block_in_another_currency_has_its_functional_amounts_as_stated_or_at_the_rate_of_the_day(
+    data: dict[str, Any], figures: tuple[int, str, int, int]
+) -> None:
+    case = in_euro()
+    case.does("exchange_rate.set", 1, None, base="JPY", quote="USD", rate="0.0067", rate_source="ECB")
+    step = case.does("balance.opened", 3, **{**OPENED, "currency": "EUR", "block_id": "A", **data})
+    block = case.wallets["ann"].state_of_block("A")
+    assert block.before is not None
+    found = block.before.price_functional, block.before.drawn_functional
+    assert (step.decision.movements[0].functional_minor, block.rate, *found) == (
+        figures[0],
+        Decimal(figures[1]),
+        *figures[2:],
+    )
+    assert block.carrying_functional == figures[0]
+
+
+def opened(currency: str = "USD", **changes: Any) -> Case:
+    """A is opened on 4 January through the 31st, and so are a gift G and an invoice V; B was bought here.
+
+    Pool q has an open cohort of January, pool r none with a rate, pool t has usage, pool m an amount.
+    """
+    case = in_euro(**changes)
+    case.buys("B", 2)
+    case.does("balance.opened", 4, **OPENED, currency=currency, block_id="A", remaining="5", carrying_amount="10.00")
+    case.does("balance.opened", 4, **OPENED, currency="USD", block_id="G", credit_kind="goodwill")
+    case.does("balance.opened", 4, role="accounts_receivable", currency="USD", amount="3.00", invoice_id="V")
+    case.does("balance.opened", 4, role="customer_balance", currency="USD", amount="3.00", payment_id="P")
+    for pool in "qt":
+        case.does("breakage.estimated", 4, None, pool=pool, currency="USD", expected_breakage_rate="0.1", evidence="r")
+    for pool in "qrtm":
+        case.does("balance.opened", 4, **OPENED, currency="USD", block_id=pool, pool=pool, unit=pool, cohort="2025-12")
+    case.does("balance.opened", 4, **OPENED, currency="USD", block_id="Q", pool="q", unit="q", cohort="2025-10")
+    case.does(
+        "breakage.estimated",
+        4,
+        None,
+        pool="m",
+        cohort="2025-12",
+        currency="USD",
+        expected_breakage="1.00",
+        evidence="r",
+    )
+    case.uses("1", 4, unit="t")
+    return case
+
+
+A = {"block_id": "A", "amount": "1.00", "currency": "USD"}
+BREAKAGE = {"role": "breakage_recognized", "pool": "q", "cohort": "2025-12", "amount": "1.00", "redeemed": "90.00"}
+BOUGHT = "block B was not opened by balance.opened, so its balances follow from its own events"
+GOODWILL = "block G was granted for goodwill, not bought"
+OF_AN_OPENING, A_PURCHASE = "a block that was opened by balance.opened", "a bought block"
+
+# The data; code, field, expected, found; the words
+REFUSED: list[tuple[dict[str, Any], tuple[str, str, str, str], str]] = [
+    ({"role": "tax_payable", "amount": "1.00", "functional_amount": "1.00"},
+     ("invalid_value", "data.functional_amount", "absent", "1.00"),
+     "data.functional_amount does not go here: the amount is in USD already"),
+    ({**OPENED, "block_id": "N", "expires_at": on(3).isoformat()},
+     ("invalid_value", "data.expires_at", "later than 2026-01-05T12:00:00Z", "2026-01-03T12:00:00Z"),
+     "data.expires_at is not after the block's start"),
+    ({**OPENED, "block_id": "A"}, ("block_exists", "data.block_id", "a new block id", "A"),
+     "a credit block A is already in the ledger"),
+    ({**OPENED, "block_id": "N", "pool": "q", "currency": "EUR"}, ("wrong_currency", "data.currency", "USD", "EUR"),
+     "pool q is in USD"),
+    ({**OPENED, "block_id": "N", "pool": "t", "cohort": "2025-12"},
+     ("cannot_be_opened", "data.pool", "openings before the other events of a cohort; or another pool", "t"),
+     "something is recorded of cohort 2025-12 of pool t already, so its breakage cannot be taken over any more"),
+    ({**OPENED, "block_id": "N", "currency": "EUR", "functional_amount": "12.01", "functional_price": "12.00"},
+     ("exceeds_value", "data.functional_amount", "at most 12.00", "12.01"),
+     "the functional amount exceeds the functional price (12.00 USD)"),
+    *(({**OPENED, "block_id": "N", "currency": "EUR", field: "12.001"},
+       ("too_many_decimals", f"data.{field}", "at most 2 decimals", "12.001"),
+       f"data.{field} has more decimals than USD has")
+      for field in ("functional_amount", "functional_price")),
+    ({**OPENED, "block_id": "N", "currency": "JPY", "price": "10", "drawn": "0"},
+     ("exchange_rate_missing", "data.currency", "an exchange_rate.set of base JPY on or before 2026-01-05", "JPY"),
+     "no exchange rate from JPY to USD is known on 2026-01-05"),
+    *(({"role": role, **A, "block_id": "B"}, ("cannot_be_opened", "data.block_id", OF_AN_OPENING, "B"), BOUGHT)
+      for role in ("accounts_receivable", "refunds_payable", "unclaimed_property")),
+    *(({"role": role, **A, "currency": "EUR"}, ("wrong_currency", "data.currency", "USD", "EUR"), "block A is in USD")
+      for role in ("accounts_receivable", "refunds_payable", "unclaimed_property")),
+    *(({"role": role, **A, "block_id": "G"}, ("not_a_purchase", "data.block_id", A_PURCHASE, "goodwill"), GOODWILL)
+      for role in ("refunds_payable", "unclaimed_property")),
+    ({"role": "accounts_receivable", **A, "amount": "18.01"},
+     ("exceeds_value", "data.amount", "at most 18.00", "18.01"),
+     "the receivable exceeds the price and tax of block A that nothing is owed of yet (18.00 USD)"),
+    ({"role": "accounts_receivable", "amount": "1.00", "invoice_id": "V"},
+     ("document_exists", "data.invoice_id", "a new invoice id", "V"),
+     "the invoice V is already in the ledger: event e5 from billing recorded it at position 5"),
+    ({"role": "customer_balance", "amount": "1.00", "payment_id": "P"},
+     ("document_exists", "data.payment_id", "a new payment id", "P"),
+     "the payment P is already in the ledger: event e6 from billing recorded it at position 6"),
+    ({"role": "refunds_payable", "amount": "1.00", "invoice_id": "W"},
+     ("unknown_invoice", "data.invoice_id", "a recorded invoice of this customer", "W"), "ann has no invoice W"),
+    ({"role": "refunds_payable", "amount": "1.00", "invoice_id": "V", "currency": "EUR"},
+     ("wrong_currency", "data.currency", "USD", "EUR"), "invoice V is in USD"),
+    # Of 20.00 8.00 were drawn and 10.00 are left: 2.00 left the block otherwise.
+    ({"role": "unclaimed_property", **A, "amount": "2.01"}, ("exceeds_value", "data.amount", "at most 2.00", "2.01"),
+     "the unclaimed property exceeds the value that had left block A (2.00 USD)"),
+    ({"role": "unclaimed_property", **A, "block_id": "q", "amount": "0.01"},
+     ("exceeds_value", "data.amount", "at most 0.00", "0.01"),
+     "the unclaimed property exceeds the value that had left block q (0.00 USD)"),
+    ({**BREAKAGE, "cohort": "2025-11"}, ("unknown_cohort", "data.cohort", "one of 2025-10, 2025-12", "2025-11"),
+     "no block of this cohort of pool q was opened: its open blocks come before its breakage"),
+    ({**BREAKAGE, "pool": "z"}, ("unknown_cohort", "data.pool", "a pool of opened blocks", "2025-12"),
+     "no block of this cohort of pool z was opened: its open blocks come before its breakage"),
+    ({**BREAKAGE, "pool": "z", "cohort": ...}, ("unknown_cohort", "data.pool", "a pool of opened blocks", "z"),
+     "no block of this cohort of pool z was opened: its open blocks come before its breakage"),
+    ({**BREAKAGE, "currency": "EUR"}, ("wrong_currency", "data.currency", "USD", "EUR"), "pool q is in USD"),
+    ({**BREAKAGE, "pool": "t"},
+     ("cannot_be_opened", "data.pool", "openings before the other events of a cohort; or another pool", "t"),
+     "something is recorded of cohort 2025-12 of pool t already, so its breakage cannot be taken over any more"),
+    *(({**BREAKAGE, "pool": pool},
+       ("cannot_be_opened", "data.amount", "breakage.estimated with expected_breakage_rate before the opening", found),
+       f"cohort 2025-12 of pool {pool} has no expected breakage by rate; an amount is estimated after the opening")
+      for pool, found in (("r", "none"), ("m", "an amount"))),
+    # 12.00 are left: no more than that can still expire, whatever has been used and has expired before.
+    *(({**BREAKAGE, "amount": "12.01", **data}, ("exceeds_value", "data.amount", "at most 12.00", "12.01"),
+       "the breakage recognised ahead exceeds what can still expire of the open blocks of cohort 2025-12 of pool q "
+       "(12.00 USD)")
+      for data in ({}, {"redeemed": "60.00", "expired": "30.00"})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "facts", "words"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_refused_opening_names_its_field_and_says_what_was_expected_and_found(
+    data: dict[str, Any], facts: tuple[str, str, str, str], words: str
+) -> None:
+    whole = data["role"] in ("tax_payable", "breakage_recognized")
+    error = opened().is_refused("balance.opened", 5, None if whole else "ann", **{"currency": "USD", **data})
+    assert (error.code, error.field, error.expected, error.found) == facts
+    assert error.message == words
+
+
+# The data; the movement. What is of a block or an invoice is not dated before it, which was opened on the 4th.
+MOVED: list[tuple[dict[str, Any], str]] = [
+    ({"role": "accounts_receivable", **A, "amount": "18.00"}, "01-04 opening_accounts_receivable 1800 block=A"),
+    ({"role": "refunds_payable", **A}, "01-04 opening_refunds_payable 100 block=A"),
+    ({"role": "unclaimed_property", **A, "amount": "2.00"}, "01-04 opening_unclaimed_property 200 block=A"),
+    ({"role": "refunds_payable", "amount": "1.00", "invoice_id": "V"},
+     "01-04 opening_refunds_payable 100 invoice=V"),
+    ({"role": "refunds_payable", "amount": "1.00"}, "01-03 opening_refunds_payable 100"),
+    ({"role": "accounts_receivable", "amount": "1.00", "invoice_id": "W"},
+     "01-03 opening_accounts_receivable 100 invoice=W"),
+    ({"role": "customer_balance", "amount": "1.00", "processor": "stripe"},
+     "01-03 opening_customer_balance 100 processor=stripe"),
+    ({"role": "tax_payable", "amount": "-1.00"}, "01-03 opening_tax_payable -100"),
+    ({"role": "processor_clearing", "amount": "1.00", "processor": "stripe"},
+     "01-03 opening_processor_clearing 100 processor=stripe"),
+    ({"role": "tax_payable", "amount": "1.00", "currency": "EUR"},
+     "01-03 opening_tax_payable 100 currency=EUR functional=120"),
+    ({"role": "tax_payable", "amount": "1.00", "currency": "EUR", "functional_amount": "1.15"},
+     "01-03 opening_tax_payable 100 currency=EUR functional=115"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "movement"), MOVED, ids=str)
+def test_an_opened_balance_is_one_movement(data: dict[str, Any], movement: str) -> None:
+    whole = data["role"] in ("tax_payable", "processor_clearing")
+    assert told(opened().does("balance.opened", 3, None if whole else "ann", **{"currency": "USD", **data})) == [
+        movement
+    ]
+
+
+@pytest.mark.parametrize("setting", ["overage", "backfill"])
+@pytest.mark.parametrize("stated", [..., "overage", "backfill"])
+def test_opened_overage_is_backfilled_as_the_event_says_or_else_the_ledger(setting: str, stated: Any) -> None:
+    case = opened(on_shortfall=setting, dimensions=("department",))
+    data = {"role": "unbilled_receivable", "amount": "4.00", "currency": "USD", "credits": "2", "product": "api"}
+    step = case.does("balance.opened", 3, **data, on_shortfall=stated, dimensions={"department": "lab"})
+    backfill = " backfill=True" if (setting if stated is ... else stated) == "backfill" else ""
+    assert told(step) == [
+        f'01-03 opening_unbilled_receivable 400{backfill} credits=2 dimensions={{"department":"lab"}} product=api'
+    ]
+
+
+def test_unclaimed_property_is_part_of_the_value_that_had_left_the_block_at_its_present_price() -> None:
+    """Of 20.00 8.00 were drawn, 0.50 had expired and 10.00 are left; of a repriced block the first price is unknown."""
+    case = opened()
+    for block_id, past in (("X", {"expired": "0.50"}), ("Y", {"earlier_drawn": "3.00"})):
+        left = {"remaining": "5", "carrying_amount": "10.00"}
+        case.does("balance.opened", 5, **OPENED, currency="USD", block_id=block_id, **left, **past)
+    data = {"role": "unclaimed_property", "currency": "USD"}
+    case.does("balance.opened", 6, **data, block_id="X", amount="1.00")
+    assert case.is_refused("balance.opened", 6, **data, block_id="X", amount="0.51").expected == "at most 0.50"
+    case.does("balance.opened", 6, **data, block_id="X", amount="0.50")
+    assert case.wallets["ann"].state_of_block("X").unclaimed_minor == 150
+    assert case.does("balance.opened", 6, **data, block_id="Y", amount="99.00")
+
+
+def in_a_pool(currency: str = "EUR", rate: str | None = "0.1") -> tuple[Case, dict[str, Any]]:
+    """A pool with one block of January, of which 12.00 are left, carried at 13.20 if it is in euro."""
+    case = in_euro()
+    if rate is not None:
+        estimate = {"pool": "p", "currency": currency, "expected_breakage_rate": rate, "evidence": "r"}
+        case.does("breakage.estimated", 1, None, **estimate)
+    functional = {"functional_amount": "13.20"} if currency == "EUR" else {}
+    step = case.does("balance.opened", 4, **OPENED, currency=currency, block_id="A", pool="p", **functional)
+    in_euros = "currency=EUR functional=1320 " if currency == "EUR" else ""
+    opening = f"01-04 opening_prepaid_liability 1200 block=A cohort=2026-01 credits=6 {in_euros}pool=p"
+    assert told(step) == [opening]
+    return case, {"role": "breakage_recognized", "currency": currency, "pool": "p", "cohort": "2026-01"}
+
+
+def test_opened_breakage_is_carried_as_stated_or_at_the_rate_of_its_open_blocks() -> None:
+    """6.00 EUR × 13.20 / 12.00 = 6.60. Later redemption goes on along the line."""
+    case, data = in_a_pool()
+    before = {"amount": "6.00", "redeemed": "60.00"}
+    assert told(case.does("balance.opened", 5, None, **data, **before)) == [
+        "01-05 opening_breakage_recognized 600 cohort=2026-01 currency=EUR functional=660 pool=p"
+    ]
+    case, data = in_a_pool()
+    assert told(case.does("balance.opened", 5, None, **data, **before, functional_amount="6.50")) == [
+        "01-05 opening_breakage_recognized 600 cohort=2026-01 currency=EUR functional=650 pool=p"
+    ]
+    case, data = in_a_pool("USD")
+    assert told(case.does("balance.opened", 5, None, **data, **before)) == [
+        "01-05 opening_breakage_recognized 600 cohort=2026-01 pool=p"
+    ]
+    case = in_euro()
+    case.does("balance.opened", 4, **{**OPENED, "price": "0", "drawn": "0"}, currency="EUR", block_id="A", pool="p")
+    data["currency"] = "EUR"
+    assert told(case.does("balance.opened", 5, None, **data, amount="0", redeemed="1.00")) == [
+        "01-05 opening_breakage_recognized 0 cohort=2026-01 currency=EUR functional=0 pool=p"
+    ], "credits at no price have no rate"
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [({"amount": "1.00"}, "1.00"), ({"redeemed": "1.00"}, "0.00"), ({"expired": "1.00"}, "1.00"),
+     ({"escheated": "1.00"}, "0.00")],
+)  # fmt: skip
+def test_the_breakage_of_a_cohort_is_opened_once(before: dict[str, str], found: str) -> None:
+    case, data = in_a_pool("USD")
+    case.does("balance.opened", 5, None, **{"amount": "0", **data, **before})
+    error = case.is_refused("balance.opened", 5, None, **data, amount="1.00", redeemed="1.00")
+    assert error.message == "the breakage of cohort 2026-01 of pool p was opened already"
+    assert (error.code, error.field, error.expected, error.found) == (
+        "cannot_be_opened", "data.pool", "one opening of the breakage of a cohort", f"{found} USD recognised",
+    )  # fmt: skip
+
+
+def test_redemption_of_before_is_opened_without_an_estimate_but_breakage_ahead_is_not() -> None:
+    case, data = in_a_pool("USD", None)
+    assert case.is_refused("balance.opened", 5, None, **data, amount="0.01", redeemed="1.00").found == "none"
+    assert case.does("balance.opened", 5, None, **data, amount="0", redeemed="1.00")
+
+
+def test_an_undone_opening_restores_the_days_of_its_cohort() -> None:
+    """The estimate of 10 January is a day of the cohort; without one the cohort follows from its figures."""
+    case, _ = in_a_pool("USD")
+    second = {**OPENED, "currency": "USD", "pool": "p", "cohort": "2026-01"}
+    first = case.does("balance.opened", 5, **second, block_id="B")
+    assert first.decision.found_cohort is None
+    case.undoes(first, 6)
+    estimate = {"pool": "p", "cohort": "2026-01", "currency": "USD", "expected_breakage_rate": "0.2", "evidence": "r"}
+    case.does("breakage.estimated", 10, None, **estimate)
+    found = case.books.pools.cohort(("p", "2026-01"))
+    later = case.does("balance.opened", 11, **second, block_id="C")
+    assert later.decision.found_cohort == found
+    assert case.books.pools.cohort(("p", "2026-01")) != found
+    case.undoes(later, 12)
+    assert case.books.pools.cohort(("p", "2026-01")) == found
+    breakage = {"role": "breakage_recognized", "currency": "USD", "pool": "p", "cohort": "2026-01", "redeemed": "5.00"}
+    case.undoes(case.does("balance.opened", 13, None, **breakage, amount="1.00"), 14)
+    assert case.books.pools.cohort(("p", "2026-01")) == found
