@@ -158,6 +158,15 @@ def is_sound(changes: Changes, left: Portion) -> bool:
     return True
 
 
+def days_of(changes: Changes, left: Portion) -> list[tuple[date, Portion]]:
+    """The credits and value of a block after each day of its changes, first days first. ``left``: after all."""
+    found: list[tuple[date, Portion]] = []
+    for change in reversed(changes):
+        found.append((change.on, left))
+        left = _before(left, change)
+    return found[::-1]
+
+
 def least_credits(changes: Changes, *, first: date, until: date, credits: Decimal) -> Decimal:
     """The fewest credits on a day from ``first`` until before ``until``; ``credits`` are there after all changes."""
     least: Decimal | None = None

@@ -17,6 +17,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from subledger import errors
+from subledger.availability import days_of
 from subledger.billing_documents import NO_STANDING, Standing
 from subledger.blocks import NO_PORTION, Block
 from subledger.books import Books, apply_to_standings
@@ -287,6 +288,22 @@ def remeasure(
             back = convert(remaining, rate, currency, functional_currency) - remaining_functional - difference
         if back:
             movements.append(_adjustment(SETTLEMENT_OF, key, following, back))
+    return movements
+
+
+def carried_at_nothing(block: Block, since: date) -> list[Movement]:
+    """The settlements after which a block is carried at nothing on days since its remeasurement without credits.
+
+    Such days are known if a block was used up and got credits back before its month was closed.
+    """
+    movements: list[Movement] = []
+    settled = 0
+    for on, left in days_of(block.changes, block.left):
+        due = -left.functional_minor if not left.credits and on > since else 0
+        if due != settled:
+            key = ("prepaid_liability", block.currency, block.block_id)
+            movements.append(_adjustment(SETTLEMENT_OF, key, on, settled - due))
+            settled = due
     return movements
 
 

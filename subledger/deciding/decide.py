@@ -33,7 +33,7 @@ from subledger.deciding import (
     write_offs,
 )
 from subledger.deciding.context import Context, Dates, any_wallet, decision
-from subledger.deciding.currencies import StandingKey, measure, remeasure
+from subledger.deciding.currencies import StandingKey, carried_at_nothing, measure, remeasure
 from subledger.deciding.estimates import with_due_breakage
 from subledger.events import data as of_others
 from subledger.events import own_data as of_the_ledger
@@ -41,7 +41,8 @@ from subledger.events.data import EVENT_TYPES, CreditsGranted, CreditsPurchased
 from subledger.events.envelope import Event
 from subledger.events.fields import EventData
 from subledger.events.opened import BalanceOpened
-from subledger.kinds import KINDS, LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
+from subledger.evolving import block_after
+from subledger.kinds import KINDS, LEDGER_ROLES, REMEASUREMENT_OF, REMEASUREMENTS, SETTLEMENT_OF, SETTLEMENTS
 from subledger.money import MAX_MINOR
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -181,10 +182,7 @@ def _set_rate(wallet: Wallet, event: Event[of_others.ExchangeRateSet], context: 
 
 
 def _remeasure(
-    wallet: Wallet,
-    event: Event[of_the_ledger.BalancesRemeasured],  # noqa: ARG001 - one shape for all
-    context: Context,
-    dates: Dates,
+    wallet: Wallet, event: Event[of_the_ledger.BalancesRemeasured], context: Context, dates: Dates
 ) -> Decision:
     """Remeasures the standings in other currencies at a period's end, of one customer or of the ledger itself."""
 
@@ -205,7 +203,16 @@ def _remeasure(
         following=dates.on(dates.effective + timedelta(days=1)),
         functional_currency=context.state.functional_currency,
     )
+    for block in wallet.blocks:
+        of_block = [m for m in movements if m.block_id == block.block_id and _is_of_liability(m)]
+        for movement in of_block:
+            block = block_after(block, event, movement)
+        movements += carried_at_nothing(block, dates.on()) if of_block else []
     return decision(context, movements)
+
+
+def _is_of_liability(movement: Movement) -> bool:
+    return movement.kind in (REMEASUREMENT_OF["prepaid_liability"], SETTLEMENT_OF["prepaid_liability"])
 
 
 def _is_monetary(key: StandingKey, wallet: Wallet) -> bool:

@@ -128,3 +128,25 @@ def test_money_of_the_ledger_is_remeasured_by_its_processor() -> None:
         "01-31 fx_remeasurement_cash 0 currency=EUR functional=-30",
         "01-31 fx_remeasurement_processor_clearing 0 currency=EUR functional=-50 processor=x",
     ]
+
+
+def test_a_refundable_block_is_carried_at_nothing_on_the_days_on_which_it_has_no_credits() -> None:
+    """Bought at 1.20, all used on 5 February and taken back on 1 March; then January is closed, at 1.30.
+
+    Until 4 February the 10.00 EUR are carried at 13.00. From 5 to 28 February there are no credits, so no value.
+    """
+    case = in_euro()
+    case.buys("A", credits="10", refundable=True, **EURO)
+    sets_rate(case, 31, "1.3")
+    case.takes_back(case.uses("10", 36), 60)
+    case.does("payment.received", 1, amount="10.00", block_id="A", **EURO)
+    last = on(32) - timedelta(hours=13)
+    remeasured = case.own("m", "balances.remeasured", "ann", last, period="2026-01")
+    assert remeasured is not None
+    assert told(remeasured) == [
+        "01-31 fx_remeasurement_prepaid_liability 0 block=A currency=EUR functional=-100",
+        "02-05 fx_settlement_prepaid_liability 0 block=A currency=EUR functional=100",
+        "03-01 fx_settlement_prepaid_liability 0 block=A currency=EUR functional=-100",
+    ]
+    [block] = case.wallets["ann"].blocks
+    assert (block.carrying_minor, block.carrying_functional) == (1000, 1300)
