@@ -19,7 +19,9 @@ DayKey = tuple[date, date, int, str, int, str, int, str]
 
 
 Amounts = list[int | Decimal]
-"""Written, mirrored, both in the functional currency, credits, number of entries: the columns of ``ledger_days``."""
+"""The columns of ``ledger_days``: amounts written and mirrored, both also in the functional currency, credits, and the
+number of entries.
+"""
 
 
 def add_entry(total: Amounts, entry: Entry) -> None:
@@ -59,7 +61,7 @@ class DayTotals:
 class DayTotalsProjector:
     """Adds the entries of a batch to the day totals, and customers with other currencies to ``other_currencies``.
 
-    Both in the commit of the batch.
+    Both are written in the commit of the batch.
     """
 
     def project(self, batch: Batch) -> Parameters:

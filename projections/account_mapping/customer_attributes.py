@@ -1,7 +1,8 @@
 """Attributes of customers: short texts that a company stores for its journals, such as a segment or a region.
 
 They are not part of the log and can be erased: the log knows a customer by an opaque id. An account mapping may depend
-on them. A journal stores those that it was made with (journal_customers), and never reads these again.
+on them. A journal stores a copy of the attributes that it uses (journal_customers), and never reads the current ones
+again.
 
 Owns: the tables ``customer_attributes`` and ``erasures``. Does not own: their effect on an account (mapping).
 """
@@ -34,7 +35,7 @@ _CHUNK: Final = 5_000
 
 
 class CustomerAttributes(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer's attributes by name, without empty ones; who changed them last, and when."""
+    """A customer's attributes by name, without empty ones; the person and the time of the last change."""
 
     customer: str
     attributes: dict[str, str]
@@ -53,7 +54,8 @@ SELECT %(ledger)s, given.customer, given.attributes::jsonb, now(), %(by)s
 FROM unnest(%(customers)s::text[], %(attributes)s::text[]) AS given (customer, attributes)
 ON CONFLICT (ledger, customer) DO UPDATE
 SET changed_at = excluded.changed_at, changed_by = excluded.changed_by, attributes ="""
-# One statement a change, on one row a customer: two at once are one after the other, and neither is lost.
+# A change is one statement on the customer's row. So two changes at the same time run one after the other, and neither
+# is lost.
 REPLACE: Final = f"{_GIVEN} excluded.attributes"
 CHANGE: Final = f"{_GIVEN} customer_attributes.attributes || excluded.attributes"
 ERASE: Final = "DELETE FROM customer_attributes WHERE ledger = %(ledger)s AND customer = %(customer)s"
@@ -71,7 +73,7 @@ ORDER BY erased_at, customer LIMIT %(limit)s
 
 
 def attributes_of(connection: AnyConnection, ledger: str, customer: str) -> CustomerAttributes:
-    """The attributes of a customer; none for a customer without any, and for one that the ledger does not know."""
+    """The attributes of a customer; empty for a customer without attributes, and for an unknown customer."""
     found = rows(connection, ATTRIBUTES_OF, {"ledger": ledger, "customer": _check_customer(customer)})
     if not found:
         return CustomerAttributes(customer=customer, attributes={})
@@ -92,9 +94,10 @@ def change_attributes(database: Database, ledger: str, customer: str, given: Map
 
 
 def erase_attributes(database: Database, ledger: str, customer: str, *, by: str) -> bool:
-    """Erases all attributes of a customer, and records the erasure: customer, time and person; no name, no value.
+    """Erases all attributes of a customer, and records the erasure: customer, time and person, but no name and no
+    value.
 
-    False if there were none: then nothing is recorded. Journals that were handed over stay as they are.
+    Returns False, and records nothing, if there were no attributes. Exported journals do not change.
     """
     with database.read() as connection:
         ledger_head(connection, ledger)
@@ -141,7 +144,8 @@ def erasures(
 
 
 def import_attributes(database: Database, ledger: str, csv_text: str, *, by: str) -> int:
-    """A CSV file with a column ``customer`` and one for each attribute: changes those, of all its customers or none.
+    """Changes attributes from a CSV file with a column ``customer`` and one column for each attribute. After an error
+    no customer is changed.
 
     An empty cell removes an attribute; attributes without a column stay. Returns the number of customers. Raises
     InvalidInput naming the line, counted from 1 with the header, and the column.
@@ -156,7 +160,7 @@ def _write(
 ) -> None:
     with database.read() as connection:
         ledger_head(connection, ledger)
-    # In one order, so that two files at once wait for each other and never both.
+    # The rows are locked in one order, so that two imports at the same time cannot deadlock.
     ordered = sorted(given)
     with database.write() as writing:
         for start in range(0, len(ordered), _CHUNK):

@@ -1,16 +1,17 @@
-"""The account mapping: which GL account of the company's books a role becomes, at export.
+"""The account mapping: the GL account of each role, at export.
 
-A mapping is a list of rows: a role, optionally a product, a credit kind, ``refundable``, a currency, own dimensions of
-purchases and usage (``dimension.department``) and attributes of the customer's (``customer.segment``), and the account
-they go to. An empty cell means any. The most specific row wins: a named product counts more than a named credit kind,
-that more than ``refundable``, that more than a named currency, that more than a named own dimension, and that more than
-a named attribute; of several dimensions or attributes the first in order of name counts most. The row of ``refundable``
-true is for the entries of refundable blocks, that of false for all other entries. A customer without an attribute, and
-a line without an own dimension, matches an empty cell alone.
+A mapping is a list of rows. A row has a role, an account, and optional key columns: product, credit kind,
+``refundable``, currency, own dimensions of purchases and usage (``dimension.department``), and attributes of the
+customer (``customer.segment``). An empty cell matches any value.
 
-Columns beyond these are dimensions that go with the account into the journals (department, class, location). The cell
-``{customer.region}`` of such a dimension is what the customer has of that attribute, ``{dimension.department}`` what
-the line has of that own dimension (own_dimensions); where that is nothing, there is no such dimension.
+The most specific matching row applies. A match of the product counts most, then the credit kind, then ``refundable``,
+then the currency, then own dimensions, then attributes. Among several dimensions or attributes, the first name in
+alphabetical order counts most. ``refundable`` true matches the entries of refundable blocks, and false all other
+entries. A customer without an attribute, and a line without an own dimension, match only an empty cell.
+
+All other columns are dimensions that go with the account into the journals (department, class, location). In such a
+column, ``{customer.region}`` becomes the customer's attribute, and ``{dimension.department}`` the own dimension of the
+line (own_dimensions). If there is no value, the line does not have the dimension.
 
 Owns: resolving a role to an account, and the mappings of a ledger. Does not own: adopting one (configuring/
 account_mappings), reading and checking rows (rows), the attributes of customers (customer_attributes,
@@ -50,7 +51,9 @@ from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.reading.views import View
 
 Attributes = tuple[tuple[str, str], ...]
-"""A customer's attributes, those that an account mapping depends on, in order of name; an empty value is none."""
+"""The attributes of a customer on which an account mapping depends, in order of name. An empty value means no
+attribute.
+"""
 
 BY_CUSTOMER: Final = "by customer"
 
@@ -84,7 +87,7 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of the rows in canonical JSON: what ``mapping.adopted`` names."""
+        """SHA-256 of the rows in canonical JSON. The event ``mapping.adopted`` contains it."""
         return hashlib.sha256(canonical(list(self.rows)).encode()).hexdigest()
 
     @cached_property
@@ -94,17 +97,17 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes of customers that it depends on, in order of name; for most mappings none."""
+        """The attributes of customers on which it depends, in order of name; empty for most mappings."""
         return attributes_in(self.rows)
 
     @cached_property
     def own_dimensions(self) -> tuple[str, ...]:
-        """The company's own dimensions of purchases and usage that it depends on, in order of name."""
+        """The own dimensions of purchases and usage on which it depends, in order of name."""
         return own_dimensions_in(self.rows)
 
     @cached_property
     def roles_mapped(self) -> frozenset[str]:
-        """The roles that have a row with an empty key: everything posted to them has an account."""
+        """The roles that have a row with an empty key, so that every entry on them has an account."""
         return frozenset(
             role
             for role, candidates in self._by_role.items()
@@ -113,7 +116,7 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def _by_role(self) -> dict[str, list[_Candidate]]:
-        """The rows of each role, the most specific first: so the first that matches wins."""
+        """The rows of each role, the most specific first, so that the first matching row applies."""
         found: dict[str, list[_Candidate]] = {}
         for row in self.rows:
             cells = tuple(row.get(column, "") for column in KEY_COLUMNS[1:])
@@ -125,7 +128,7 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return found
 
     def _specificity(self, candidate: _Candidate) -> tuple[bool, ...]:
-        # No two rows that match tie: equal columns named and equal values in them would be the same key twice.
+        # Two matching rows never tie: with the same columns and the same values they would have the same key.
         own, named = dict(candidate.own), dict(candidate.attributes)
         return (
             *(bool(cell) for cell in candidate.cells),
@@ -175,7 +178,7 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def _matching(
         self, role: str, product: str, credit_kind: str, refundable: str, currency: str, own: str
     ) -> Iterator[_Candidate]:
-        """The rows that match but for attributes, the most specific first."""
+        """The rows that match, without regard to attributes, the most specific first."""
         wanted = (product, credit_kind, refundable or NOT_REFUNDABLE, currency)
         texts = dict(pairs_of(own))
         for candidate in self._by_role.get(role, ()):
@@ -185,13 +188,13 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 yield candidate
 
     def own_for(self, role: str, own: str) -> Attributes:
-        """Those of a line's own dimensions that the key of a row of this role names; empty where it has none."""
+        """The own dimensions of a line that are key columns for this role, with an empty value for a missing one."""
         named = {name for candidate in self._by_role.get(role, ()) for name, _ in candidate.own}
         texts = dict(pairs_of(own))
         return tuple((name, texts.get(name, "")) for name in sorted(named))
 
     def named_for(self, role: str, attributes: Attributes) -> Attributes:
-        """Those of a customer's attributes that the key of a row of this role names: those its account depends on."""
+        """The attributes of a customer that are key columns for this role, so that its account depends on them."""
         named = {name for candidate in self._by_role.get(role, ()) for name, _ in candidate.attributes}
         return tuple(each for each in attributes if each[0] in named)
 
@@ -277,13 +280,13 @@ class MappingAdoption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def adoption_of(connection: AnyConnection, ledger: str, number: int) -> MappingAdoption:
-    """The adoption of a mapping that a ledger has."""
+    """The adoption of one of a ledger's mappings."""
     [(by, valid_from, at)] = rows(connection, ADOPTED, {"ledger": ledger, "mapping": number})
     return MappingAdoption(number=number, by=by, valid_from=valid_from, adopted_at=at)
 
 
 def mapping_of(connection: AnyConnection, ledger: str, number: int) -> AccountMapping:
-    """The mapping a ledger adopted under this number, as it was adopted."""
+    """The mapping that a ledger adopted under this number."""
     found = rows(connection, MAPPING_ROWS, {"ledger": ledger, "mapping": number})
     if not found:
         raise IntegrityFault(f"ledger {ledger} has no account mapping {number}", ledger=ledger, mapping=number)
@@ -297,7 +300,7 @@ def _mapping(text: str) -> AccountMapping:
 def mapping_for(
     connection: AnyConnection, ledger: str, period: Period, *, through: int = EVERYTHING
 ) -> tuple[int, AccountMapping]:
-    """The mapping that the next journal of a period is made with, as far as adopted through a position; its number."""
+    """The mapping for the next journal of a period, from those adopted through a position, and its number."""
     found = mapping_rows(connection, ledger, str(period), through=through)
     if found is None:
         raise IntegrityFault(f"ledger {ledger} has no account mapping for {period}", ledger=ledger)
@@ -305,7 +308,7 @@ def mapping_for(
 
 
 def mapping_at(view: View, period: Period) -> AccountMapping:
-    """The mapping that a journal of a period would have been made with, as known at a view."""
+    """The mapping for a journal of a period, as known at a view."""
     return mapping_for(view.connection, view.ledger, period, through=view.position)[1]
 
 
@@ -316,7 +319,7 @@ SELECT DISTINCT valid_from FROM account_mappings WHERE ledger = %(ledger)s AND v
 
 
 def mappings_from(connection: AnyConnection, ledger: str, first: Period) -> list[tuple[int, AccountMapping]]:
-    """The mappings that the next journal of a month, or of any later one, is made with, with their numbers."""
+    """The mappings for the next journals of a month and of all later months, with their numbers."""
     later = rows(connection, VALID_FROM, {"ledger": ledger, "period": str(first)})
     months = (first, *(Period.parse(name) for (name,) in later))
     found = dict(mapping_for(connection, ledger, month) for month in months)

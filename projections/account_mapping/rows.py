@@ -1,14 +1,16 @@
 """The rows of an account mapping: reading a file, checking its rows one by one and against each other.
 
-Columns: the key (role, product, credit_kind, currency, ``refundable`` if it is used, ``customer.NAME`` for an
-attribute of the customer's, and ``dimension.NAME`` for a dimension of purchases and usage), the account and its name,
-and dimensions that go with the account. The cell ``{customer.NAME}`` of such a dimension stands for the customer's
-value of that attribute, ``{dimension.NAME}`` for the text of the purchase's or the usage's dimension.
+The columns are the key, the account with its name, and dimensions that go with the account. The key columns are role,
+product, credit_kind, currency, ``refundable`` if it is used, ``customer.NAME`` for an attribute of the customer, and
+``dimension.NAME`` for an own dimension of purchases and usage. In a dimension that goes with the account,
+``{customer.NAME}`` means the customer's value of that attribute, and ``{dimension.NAME}`` the own dimension of the
+purchase or the usage.
 
-A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without: so a file
-that was written here reads as the same rows, whoever opened it meanwhile.
+A cell that a spreadsheet would take for a formula is written with an apostrophe before it. Reading removes the
+apostrophe, so a written file is read as the same rows.
 
-Owns: reading, checking and writing. Does not own: which row wins (mapping), which roles need a row (mapping).
+Owns: reading, checking and writing. Does not own: the choice of the matching row, the roles that need a row (both:
+mapping).
 """
 
 from __future__ import annotations
@@ -58,13 +60,13 @@ def dimension_in(cell: str) -> str | None:
 
 
 def attributes_in(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The attributes of customers that rows go by, in their key or in a dimension, in order of name."""
+    """The attributes of customers that rows use, in their key or in a dimension, in order of name."""
     listed = list(rows)
     return tuple(sorted(_keys(listed, CUSTOMER) | _cells(listed, attribute_in)))
 
 
 def own_dimensions_in(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The company's own dimensions of purchases and usage that rows go by, in order of name."""
+    """The own dimensions of purchases and usage that rows use, in order of name."""
     listed = list(rows)
     return tuple(sorted(_keys(listed, DIMENSION) | _cells(listed, dimension_in)))
 
@@ -133,7 +135,9 @@ def _file_rows(reader: Any, header: list[str]) -> Iterable[tuple[str, Row]]:
 
 
 def csv_text(rows: Iterable[Mapping[str, str]]) -> str:
-    """Rows as a file that ``read_rows`` reads as the same rows: the fixed columns first, then all others by name."""
+    """Writes rows to a file that ``read_rows`` reads as the same rows: the fixed columns first, then all others by
+    name.
+    """
     listed = list(rows)
     own = sorted({column for row in listed for column in row if column not in FIXED_COLUMNS})
     file = io.StringIO()
@@ -144,7 +148,7 @@ def csv_text(rows: Iterable[Mapping[str, str]]) -> str:
 
 
 def _written_cell(cell: str) -> str:
-    # One that begins with apostrophes and then a formula gets one more, so that reading can always take one away.
+    # A text with apostrophes before a formula gets one more apostrophe, so that reading can always remove one.
     bare = cell.lstrip("'")
     return f"'{visible(cell)}" if no_formula(bare) != bare else visible(cell)
 
@@ -155,7 +159,7 @@ def _read_cell(cell: str) -> str:
 
 
 def checked_rows(placed: Iterable[tuple[str, Mapping[str, str]]]) -> tuple[Row, ...]:
-    """Rows with the place they stand at, checked; in order of their keys, without empty cells."""
+    """Checks rows, each given with its place in the file. Returns them in order of their keys, without empty cells."""
     checked = [(label, _check_row(label, given)) for label, given in placed]
     if not checked:
         raise _fault("the mapping has no rows", field="rows", expected="a row for every role in use")
@@ -225,7 +229,7 @@ def _check_row(label: str, given: Mapping[str, str]) -> Row:
 
 
 def _check_references(label: str, row: Row) -> None:
-    """Checks that ``{customer.NAME}`` or ``{dimension.NAME}`` names something and is the whole cell of a dimension."""
+    """Checks that ``{customer.NAME}`` or ``{dimension.NAME}`` has a name and is the whole cell of a dimension."""
     for column, cell in row.items():
         if not cell.startswith(("{customer", "{dimension")):
             continue

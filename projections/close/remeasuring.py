@@ -75,7 +75,7 @@ def remeasurements(connection: WriteConnection, state: LedgerState, position: in
 
 
 def _check_age(books: Books, currency: str, on: date, state: LedgerState) -> None:
-    """Raises ExchangeRateStale: a rate that nobody sets any more says nothing about the day, as if it were missing."""
+    """Raises ExchangeRateStale if the last rate is too old to be the rate of the day."""
     set_on = books.rates.get(currency, Rates()).day_of(on)
     if set_on is None or (on - set_on).days <= state.rate_max_age_days:
         return  # a missing rate is another refusal

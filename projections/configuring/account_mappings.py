@@ -32,12 +32,16 @@ SELECT content_hash, valid_from FROM account_mappings WHERE ledger = %(ledger)s 
 def adopt_mapping(
     recorder: Recorder, ledger: str, mapping: AccountMapping, *, valid_from: Period | None = None, by: str | None = None
 ) -> bool:
-    """Puts a mapping in force for journals made from now on; with ``valid_from``, of that month and later ones only.
+    """Puts a mapping in force for journals made from now on; with ``valid_from``, for those of that month and later
+    ones.
 
-    So a journal made later for an earlier month still has that month's chart. Returns False, and records nothing, if it
-    was adopted last, from the same month. Raises InvalidMapping naming every role that the ledger's policies can post
-    to and that has no row without narrower keys (product, credit kind, refundable, currency, own dimensions, customer
-    attributes), and every own dimension that the ledger does not have; UnknownLedger.
+    So a later journal of an earlier month still has the accounts of its month. Returns False, and records nothing, if
+    the same mapping was adopted last, from the same month.
+
+    Raises UnknownLedger, and InvalidMapping naming:
+
+    - every role that the ledger's policies can post to, and that has no row with empty key columns;
+    - every own dimension that the ledger does not have.
     """
     first = None if valid_from is None else str(valid_from)
 
@@ -63,7 +67,7 @@ def adopt_mapping(
 
 
 def _check_own_dimensions(state: LedgerState, mapping: AccountMapping) -> None:
-    """Raises InvalidMapping if a mapping goes by an own dimension that the ledger does not have."""
+    """Raises InvalidMapping if a mapping uses an own dimension that the ledger does not have."""
     unknown = [name for name in mapping.own_dimensions if name not in state.dimensions]
     if unknown:
         raise InvalidMapping(

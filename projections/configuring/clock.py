@@ -36,7 +36,7 @@ def read_clock(text: object) -> datetime:
 
 
 def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOBODY) -> bool:
-    """Sets the clock of a sandbox ledger. Returns False, and records nothing, if it shows this time already.
+    """Sets the clock of a sandbox ledger. Returns False, and records nothing, if the clock already shows this time.
 
     Raises SettingFixed if the ledger is no sandbox, ClockBackwards, UnknownLedger.
     """

@@ -68,8 +68,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 def configure_ledger(recorder: Recorder, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> Configuration:
     """Changes the settings for events recorded from now on; records nothing if they are in force.
 
-    In a ledger that asks for a second person, a change of what needs one waits for one itself. Raises SettingFixed for
-    the currency, the time zone and ``sandbox``, InvalidInput, UnknownLedger, PersonRequired.
+    If the ledger requires a second person, a change of that requirement waits for a second person itself. Raises
+    SettingFixed for the currency, the time zone and ``sandbox``, InvalidInput, UnknownLedger, PersonRequired.
     """
     check_requester(by)
 

@@ -1,7 +1,7 @@
 """Command: upgrading a database to the schema of this version, and its ledgers to the accounting rules of this version.
 
-Owns: which ledgers are upgraded, and in which order; if one of them fails, the others are still upgraded. Does not own:
-the migrations (store/migrate), the rebuild (rebuild), what each version of the rules means (DECISIONS.md).
+Owns: the choice of the ledgers and their order. If one ledger fails, the others are still upgraded. Does not own: the
+migrations (store/migrate), the rebuild (rebuild), what each version of the rules means (DECISIONS.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from subledger.store.writing.recorder import Recorder, ledger_now, raise_first
 
 _ALL: Final = 1_000_000
 UPGRADED_BY: Final = "subledger"
-"""The name in the event that adopts the rules: no person chose them."""
+"""The name in the event that adopts the rules, because no person chose them."""
 
 Upgrading = Callable[[str, int, int], None]
 """Function that shows progress. Its arguments: the ledger, the number of events read, and the number of all events."""

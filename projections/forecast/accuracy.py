@@ -17,7 +17,7 @@ from projections.report import Column, Table, stated
 
 
 class Compared(NamedTuple):
-    """The amounts that each method expected, beside the actual amount; ``is_within`` is None without a band."""
+    """The amount that each method expected, and the actual amount; ``is_within`` is None without a band."""
 
     currency: str
     months: int
@@ -38,7 +38,7 @@ BESIDE_ACTUAL: Final = (
     stated("last_month"),
     stated("nothing_used"),
 )
-"""Columns of a forecast beside the actual amount, with the simpler methods."""
+"""Columns for the actual amount, the forecast, and the forecasts of simpler methods."""
 _TRIAL_COLUMNS: Final = (
     Column("made_on", "date"),
     Column("months", "integer"),
@@ -50,7 +50,7 @@ _TRIAL_COLUMNS: Final = (
 
 
 def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
-    """Returns every trial of one month and of the sums tried, and the errors of each method over all of them."""
+    """Returns a table of all trials, of single months and of the tried sums, and a table of the errors of each method."""
     rows, compared = [], list[Compared]()
     for trial in tried:
         bands = Bands(tried, trial.month)
@@ -84,7 +84,7 @@ def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
 
 
 def accuracy_table(name: str, compared: Iterable[Compared]) -> Table:
-    """Returns the methods' errors per currency, months and measure.
+    """Returns the errors of each method by currency, months and measure.
 
     WAPE = Σ |forecast − actual| / Σ |actual|; bias = Σ (forecast − actual) / Σ |actual|; within = the share of actual
     amounts within their band.

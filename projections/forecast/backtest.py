@@ -1,9 +1,11 @@
 """Back-test: forecasts of past months, compared with the actual amounts.
 
-Owns: the trials, the actual amounts, the benchmarks. A *trial* is a forecast as of the end of an earlier month. It uses
-only the months through that day and the terms of that day, in the books as known now (a fact recorded late counts on
-its own date). The consumption and the breakage of the blocks that were open on that day are compared with their actual
-use; the total consumption, with that of all blocks, later purchases included.
+A *trial* is a forecast as of the end of an earlier month. It uses only the months through that day and the terms of
+that day, in the books as known now (a fact recorded late counts on its own date). Two comparisons follow. The forecast
+for the blocks that were open on that day is compared with their actual consumption and breakage. The forecast of the
+total consumption is compared with the consumption of all blocks, including later purchases.
+
+Owns: the trials, the actual amounts, the benchmarks.
 
 Pure: functions of figures.
 """
@@ -24,11 +26,11 @@ from projections.forecast.prospects import BREAKAGE, CONSUMPTION, HORIZON, TOTAL
 from projections.forecast.runoff import Lot, Lots, lots_on
 
 CUMULATED: Final = (3, HORIZON)
-"""The numbers of months, besides each single one, of which the sums are tried."""
+"""The numbers of months whose sums are tried, in addition to each single month."""
 TRIALS: Final = 12
 """The number of earlier month-ends at which forecasts are tried."""
 MOST_TRIED: Final = 5_000
-"""The number of customers beyond which trials are of a sample of them."""
+"""The number of customers above which trials use a sample of the customers."""
 STEPS: Final = 180_000
 """The maximum work of a trial (see ``runoff.STEPS``)."""
 FORECAST, RUN_RATE, LAST_MONTH, NOTHING_USED = "forecast", "run_rate", "last_month", "nothing_used"
@@ -36,9 +38,9 @@ METHODS: Final = (FORECAST, RUN_RATE, LAST_MONTH, NOTHING_USED)
 
 
 class Actuals(msgspec.Struct):
-    """The actual use of some blocks' liability in a month, in minor units, and the consumption of all blocks.
+    """The actual use of the liability of some blocks in a month, in minor units, and the consumption of all blocks.
 
-    ``other`` is the amount that left in another way (voided, refunded, transferred), less additions.
+    ``other`` is the amount of other reductions (voided, refunded, transferred), less additions.
     """
 
     consumed: int = 0
@@ -94,7 +96,7 @@ def trials(
     """Returns the trials through a whole month, in order of time and currency.
 
     ``observed`` is ``observe(holdings, last)``. Trials begin with the first month that has observations. In a large
-    ledger they are of every n-th customer alone: opening, forecast and actual amounts of open blocks are theirs.
+    ledger they use only every n-th customer, so the amounts of open blocks contain only these customers.
     """
     tried = sample(holdings)
     share = _share(tried, holdings)
@@ -137,7 +139,7 @@ def sample(holdings: Sequence[Holding]) -> Sequence[Holding]:
 
 
 def _share(some: Sequence[Holding], every: Sequence[Holding]) -> Fraction:
-    """Returns the share of some blocks in the consumption of all; 1 if nothing of them was used."""
+    """Returns the share of some blocks in the consumption of all blocks; 1 if none of them was used."""
     if len(some) == len(every):
         return WHOLE
     used, of_all = (sum(sum(month.consumed for month in each.moved) for each in blocks) for blocks in (some, every))
@@ -145,7 +147,9 @@ def _share(some: Sequence[Holding], every: Sequence[Holding]) -> Fraction:
 
 
 def _run_rate(lots: Lots, currency: str, pace_minor: int, share: Fraction, day: date, months: int) -> list[Actuals]:
-    """Returns the run rate of some lots, which have a share in the consumption; its total is that of all."""
+    """Returns the run rate of some lots, which have a ``share`` of the consumption. Its total is the run rate of all
+    lots.
+    """
     found = run_rate(lots, currency, int(pace_minor * share), day, months)
     for month in found:
         month.total_consumed = pace_minor
@@ -153,7 +157,7 @@ def _run_rate(lots: Lots, currency: str, pace_minor: int, share: Fraction, day: 
 
 
 def actuals_of(holdings: Iterable[Holding], month: int, months: int) -> dict[str, list[Actuals]]:
-    """Returns the actual use, in the months after one, of the blocks open at its end, per currency."""
+    """Returns the actual use of the blocks that were open at the end of a month, in the months after it, per currency."""
     found: dict[str, list[Actuals]] = {}
     for holding in holdings:
         at = holding.month_index(month)

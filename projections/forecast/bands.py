@@ -1,12 +1,17 @@
 """Bands around expected amounts, from the errors of earlier forecasts of the same ledger.
 
-Owns: the bands. Does not own: the trials whose errors they are made of (``backtest``). A band is the expected amount
-plus and minus the error that four of five earlier trials did not exceed (so its nominal coverage is 80 %). Errors are
-shares: of the amount expected to remain, for the use of open blocks; of the expected amount, for the total consumption.
-The share is the ⌈0.8 × (n + 1)⌉-th smallest of n earlier errors: split conformal prediction, V. Vovk et al.,
-"Algorithmic Learning in a Random World" (2005); for forecasts of several steps K. Stankevičiūtė et al., "Conformal
-time-series forecasting" (NeurIPS 2021). With fewer than four trials the band of open blocks is the full range of
-possible amounts, and there is none of the total consumption. A band of open blocks never exceeds that range.
+A band is the expected amount plus and minus the error that four of five earlier trials did not exceed, so its nominal
+coverage is 80 %. Errors are shares. For the use of open blocks they are shares of the amount expected to remain, and
+for the total consumption shares of the expected amount. The error of the band is the ⌈0.8 × (n + 1)⌉-th smallest of n
+earlier errors.
+
+With fewer than four trials the band of open blocks is the full range of possible amounts, and the total consumption has
+no band. A band of open blocks never exceeds the range of possible amounts.
+
+Sources: split conformal prediction, V. Vovk et al., "Algorithmic Learning in a Random World" (2005); for forecasts of
+several steps K. Stankevičiūtė et al., "Conformal time-series forecasting" (NeurIPS 2021).
+
+Owns: the bands. Does not own: the trials (``backtest``).
 
 Pure: functions of figures.
 """
@@ -40,11 +45,11 @@ class Bands:
                         self._errors.setdefault(key, []).append(error)
 
     def spread(self, currency: str, measure: str, months: slice) -> Fraction | None:
-        """Returns the error that LEVEL of all forecasts do not exceed; None with too few trials."""
+        """Returns the error that a share LEVEL of all forecasts does not exceed; None with too few trials."""
         return spread(self._errors.get((currency, measure, months.start, months.stop), []))
 
     def band(self, prospect: Prospect, currency: str, measure: str, months: slice) -> Band:
-        """Returns low and high of the expected amount. Beyond the tried months, the widest of their bands is used."""
+        """Returns low and high of the expected amount. Months beyond the tried ones have the widest band of these."""
         expected, most = prospect.expected(measure, months), _most(prospect, measure, months)
         tried = [months] if months.stop <= HORIZON else [slice(at, at + 1) for at in range(HORIZON)]
         spreads = [self.spread(currency, measure, each) for each in tried]
@@ -76,7 +81,7 @@ def _most(prospect: Prospect, measure: str, months: slice) -> int | None:
 
 
 def stretches(months: int) -> Iterator[slice]:
-    """Yields each of some months up to the horizon, and the sums of months that are tried."""
+    """Yields the stretches of months that are tried: each single month up to the horizon, and the sums of months."""
     for month in range(min(months, HORIZON)):
         yield slice(month, month + 1)
     for number in CUMULATED:

@@ -1,4 +1,4 @@
-"""An earlier forecast beside what happened since: each month that has ended, and the errors of each method.
+"""Comparison of an earlier forecast with the actual amounts: each month that has ended, and the errors of each method.
 
 Owns: the tables. Does not own: the forecast, which is made as of the earlier day from the facts of that time.
 """
@@ -27,10 +27,10 @@ def compared_tables(
     naive: dict[str, list[list[Actuals]]],
     days: tuple[date, date],
 ) -> Iterator[Table]:
-    """Yields a forecast beside the actual amounts for each month that has ended, and the errors.
+    """Yields a table of the forecast and the actual amounts of each month that has ended, and a table of the errors.
 
-    ``since`` are the blocks of the later view by month from the day after the forecast on; ``naive`` the run rate and
-    the last month per currency; ``days`` the day of the forecast and that of the later view.
+    ``since`` has the blocks of the later view, by month from the day after the forecast on. ``naive`` has the run rate
+    and the last month per currency. ``days`` are the day of the forecast and the day of the later view.
     """
     made_on, today = days
     ended = max(0, min(len(periods), last_whole_month(today) - periods[0] + 1))

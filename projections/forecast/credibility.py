@@ -1,12 +1,16 @@
 """Credibility: the weight of a customer's own months beside those of its cohort, and the pace of silent customers.
 
-Owns: the fit of both to past months. Does not own: the months, nor their two forecasts (``habits``). The weight of n
-own months is Z = n / (n + k) (H. Bühlmann, "Experience Rating and Credibility", ASTIN Bulletin 4 (1967)). Its k is not
-taken from the variances within and between purses, but is the one under which the last months of the purses would have
-been forecast best: the share of a balance that is used falls when the balance grows, though the usage is the same. How
-much a customer uses who has used nothing for some months is learnt in the same way (P. Fader, B. Hardie and J. Shang,
-"Customer-Base Analysis in a Discrete-Time Noncontractual Setting", Marketing Science 29 (2010)), and so is how many
-customers leave for good from month to month.
+The weight of n own months is Z = n / (n + k). The constant k is the one that would have given the best forecasts of the
+last months of the purses. It is not computed from the variances within and between purses, because these are shares of
+a balance: if the balance grows and the usage stays the same, the share falls.
+
+Two more figures are learnt from past months in the same way: the usage of a customer who has used nothing for some
+months, and the share of customers who leave for good from month to month.
+
+Sources: H. Bühlmann, "Experience Rating and Credibility", ASTIN Bulletin 4 (1967); P. Fader, B. Hardie and J. Shang,
+"Customer-Base Analysis in a Discrete-Time Noncontractual Setting", Marketing Science 29 (2010).
+
+Owns: the fit of these figures to past months. Does not own: the months, their two forecasts (``habits``).
 
 Pure: floats, and nothing here is money.
 """
@@ -20,20 +24,21 @@ from typing import Final, NamedTuple
 import msgspec
 
 SILENT: Final = 4
-"""Purses that have been silent for more months are like those of this many."""
+"""The highest number of silent months that is distinguished. Purses with more silent months count as having this many.
+"""
 ABSENT: Final = 3
 """Customers who have been silent for so many months may have left."""
 K_TRIED: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 25.0, 50.0, float("inf"))
 BETTER: Final = 0.9
-"""A larger k is taken if its error is less than this share of that of the smaller one."""
+"""A larger k is used only if its error is less than this share of the error of the smaller k."""
 DOUBT: Final = 5
-"""The number of average cases, with a pace of 1, that are added to those of a pace."""
+"""The number of average cases, with a pace of 1, that are added to the cases of a pace."""
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """The credibility constant k of a cohort, the pace of its purses by their silent months, and how it goes on.
+    """The credibility constant k of a cohort, and the pace of its purses by their silent months.
 
-    ``stay`` is the part of a month's pace that is expected of the next: less than 1 where customers leave for good.
+    ``stay`` is the factor by which the pace falls from month to month: less than 1 if customers leave for good.
     """
 
     k: float
@@ -42,7 +47,7 @@ class Fit(msgspec.Struct, frozen=True):
 
 
 class Case(NamedTuple):
-    """A past month of a purse: the months known before it, two forecasts of it, and what was drawn; in credits."""
+    """A past month of a purse: the number of months before it, its two forecasts, and the amount drawn; in credits."""
 
     months: int
     silent: int
@@ -61,13 +66,13 @@ UNTESTED: Final = Fit(3.0, (1.0,) * (SILENT + 1))
 
 
 def fit(cases: Sequence[Case], leaving: float = 0.0) -> Fit:
-    """Returns the fit under which past months would have been forecast best.
+    """Returns the fit that would have given the best forecasts of past months.
 
-    ``leaving`` is the share of months after which a customer was silent for ABSENT months. Those come back as far as
-    the pace of customers who have been silent so long says; the others have left.
+    ``leaving`` is the share of months after which a customer was silent for ABSENT months. The pace of customers who
+    have been silent so long gives the part of them that comes back; the others have left.
 
-    A smaller k is kept unless a larger one is better by a tenth: the cohort's share assumes that usage grows with the
-    balance, so that it is wrong for customers who buy more than they use.
+    A larger k is used only if it is better by a tenth. The reason is that the cohort's share assumes that usage grows
+    with the balance, which is wrong for customers who buy more than they use.
     """
     found, least = UNTESTED, float("inf")
     for k in K_TRIED if cases else ():
@@ -84,7 +89,7 @@ def fit(cases: Sequence[Case], leaving: float = 0.0) -> Fit:
 
 
 def _paces(cases: Sequence[Case], forecasts: Sequence[float]) -> tuple[float, ...]:
-    """Returns the usage of purses so many months silent, as multiples of its forecast."""
+    """Returns the usage of purses by their number of silent months, as a multiple of the forecast."""
     found = []
     for silent in range(SILENT + 1):
         own = [(case.drawn, said) for case, said in zip(cases, forecasts, strict=True) if case.silent == silent]

@@ -1,12 +1,14 @@
 """The deferred-revenue forecast: expected use of the open credit blocks by month, with the errors of past forecasts.
 
-Owns: the report. Does not own: the method: usage learnt from the past (``habits``), the simulation (``runoff``), the
-ledger's sums (``monthly``), both together (``prospects``), the errors (``backtest``, ``bands``), the comparison with
-later books (``compared``). The first table is about open blocks alone; ``consumption`` adds what is expected of credits
-yet to be bought. No refunds or repricings are forecast.
+The first table is only about open blocks. The table ``consumption`` also includes the expected use of credits that are
+not bought yet. Refunds and repricings are not forecast.
 
 If ``to`` is before ``as_of``, the forecast is made as of ``to``, from the facts of that time, and compared with the
 books through ``as_of``.
+
+Owns: the report. Does not own: the steps of the method: usage learnt from the past (``habits``), the simulation
+(``runoff``), the ledger's sums (``monthly``), both together (``prospects``), the errors (``backtest``, ``bands``), the
+comparison with later books (``compared``).
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ NOTES: Final = (
 
 
 def forecast(view: View, request: ReportRequest) -> Report:
-    """Returns the forecast for blocks open at the end of ``to`` (default: ``as_of``), for ``months`` (default 12)."""
+    """Returns the forecast as of the end of ``to`` (default: ``as_of``) for the next ``months`` (default: 12)."""
     end = closing(view, request)
     months = request.months or MONTHS
     found, sums = history(end), monthly(end)
@@ -86,13 +88,13 @@ def forecast(view: View, request: ReportRequest) -> Report:
 
 
 def history(view: View) -> list[Holding]:
-    """Returns the blocks of a view, by month as far back as trials and habits need."""
+    """Returns the blocks of a view by month, as far back as trials and habits need them."""
     month = month_number(view.as_of) - TRIALS - WINDOW - 2
     return holdings(view, since=month_of(month).first_day)
 
 
 def periods_after(day: date, months: int) -> list[int]:
-    """Returns the months after a day; the first is the rest of the day's month if that has not ended."""
+    """Returns the months after a day. If the day's month has not ended, the first is the rest of that month."""
     first = last_whole_month(day) + 1
     return list(range(first, first + months))
 
@@ -163,7 +165,7 @@ _CONSUMPTION_COLUMNS: Final = (
 
 
 def _consumption_table(expected: dict[str, Prospect], bands: Bands, periods: list[int]) -> Table:
-    """Returns all expected consumption: of the open blocks, and of credits yet to be bought."""
+    """Returns all expected consumption: of the open blocks, and of credits that are not bought yet."""
     rows: list[tuple[Any, ...]] = []
     for currency, prospect in expected.items():
         for at, (number, month) in enumerate(zip(periods, prospect.outlook.months, strict=True)):
@@ -207,7 +209,9 @@ def _ties(end: View, expected: dict[str, Prospect]) -> Iterator[Tie]:
 
 
 def _ties_since(view: View, expected: dict[str, Prospect], since: list[Holding], end: View) -> Iterator[Tie]:
-    """Yields the liability at the time of the forecast, less its use since, plus additions, beside the books."""
+    """Yields ties of the later books with the liability at the time of the forecast, less its use since then, plus
+    additions.
+    """
     before = month_number(end.as_of + timedelta(days=1)) - 1
     months = month_number(view.as_of) - before
     sums = {currency: prospect.outlook.opening for currency, prospect in expected.items()}

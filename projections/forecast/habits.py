@@ -1,13 +1,17 @@
 """Usage habits: the past months of each customer, and of its cohort if the customer has few months.
 
-Owns: the figures learnt from the past. A *purse* is one customer's credits of one unit and scope. A *cohort* is all
-purses of one unit and scope with paid credits, or all without. (Cohorts by the month of the first purchase were tried
-on a year of real invoices; their forecast was no better.) Usage that the blocks of a scope cannot cover is not moved to
-blocks without a scope. For each month in which a purse had credits, two figures are used: the credits consumed (the
-purse's own burn rate), and their share of the opening credits (which can be applied to purses of another size). The
-weight of a purse's own months is its credibility Z = n / (n + k), n its months (H. Bühlmann and A. Gisler, "A Course in
-Credibility Theory" (2005)); k is that under which the last months of all purses would have been forecast best
-(``fit``). Recent months of a purse count more. Usage is without the season of its unit, if it has one.
+A *purse* is one customer's credits of one unit and scope. A *cohort* is all purses of one unit and scope that have paid
+credits, or all that have none. (Cohorts by the month of the first purchase were tried on a year of real invoices; their
+forecast was no better.) Usage that the blocks of a scope cannot cover is not moved to blocks without a scope.
+
+Each month in which a purse had credits gives two figures: the credits consumed (the purse's own burn rate), and their
+share of the opening credits (which can be applied to purses of another size). Recent months of a purse count more. If
+the usage of a unit has a season, it is removed first.
+
+The weight of a purse's own n months is its credibility Z = n / (n + k) (H. Bühlmann and A. Gisler, "A Course in
+Credibility Theory" (2005)). The module ``credibility`` chooses k.
+
+Owns: the figures learnt from the past. Does not own: the constant k (``credibility``).
 
 Pure: no clock, no database. The ratios are floats; nothing here is money.
 """
@@ -29,13 +33,13 @@ from projections.forecast.series import NO_SEASON, YEAR, Season
 WINDOW: Final = 12
 """The number of past months from which habits are learnt."""
 RECENT: Final = (1000, 841, 707, 595, 500, 420, 354, 297, 250, 210, 177, 149)
-"""The weight of a purse's months by their age: half as much every four months."""
+"""The weight of a purse's months by their age. It halves every four months."""
 MOST_PURSES: Final = 2_000
-"""The approximate number of purses from which credibility is learnt; of more, every n-th."""
+"""The approximate number of purses from which credibility is learnt. If there are more, every n-th is used."""
 LEAST_MONTHS: Final = 20
-"""The number of months, after which nobody left, that are added to those of a cohort."""
+"""The number of months without departures that are added to the months of a cohort."""
 TARGETS: Final = 3
-"""The number of a purse's last months that are forecast from those before, to learn credibility."""
+"""The number of last months of a purse that are forecast from earlier months, to learn credibility."""
 
 Purse = tuple[str, str, tuple[str, ...]]
 """Customer, unit, scope (empty: any product). Blocks of another scope are used for other products."""
@@ -75,7 +79,8 @@ def observe(holdings: Iterable[Holding], through: int) -> dict[Purse, list[Obser
     """Returns the months of every purse through a whole month, in order of time.
 
     A month counts if the purse had credits at its beginning, or if all credits bought in the month were used in it.
-    Credits that expire in the month count for the days before; disputed and scheduled credits do not count.
+    Credits that expire in the month count for the days before their expiry. Disputed and scheduled credits do not
+    count.
     """
     sums: dict[Purse, dict[int, _Sums]] = {}
     for holding in holdings:
@@ -136,7 +141,7 @@ class CohortMonths(msgspec.Struct, frozen=True):
     weights: tuple[int, ...]
 
     def pick(self, chance: float) -> tuple[int, int]:
-        """Returns the credits drawn and held in a month, selected by a number from 0 to 1."""
+        """Returns the drawn and the opening credits of a month, which is selected by a number from 0 to 1."""
         return self.months[bisect_right(self.weights, int(chance * self.weights[-1]), 0, len(self.months) - 1)]
 
 
@@ -147,11 +152,11 @@ class OwnMonths(msgspec.Struct, frozen=True):
     weights: tuple[int, ...]
 
     def pick(self, chance: float) -> int:
-        """Returns the credits used in a month, selected by a number from 0 to 1."""
+        """Returns the credits used in a month, which is selected by a number from 0 to 1."""
         return self.used[bisect_right(self.weights, int(chance * self.weights[-1]), 0, len(self.used) - 1)]
 
     def mean(self, season: float, most: int) -> float:
-        """Returns the expected usage of a month with a season, of at most so many credits."""
+        """Returns the expected usage of a month with a season, limited to ``most`` credits."""
         before, total = 0, 0.0
         for used, weight in zip(self.used, self.weights, strict=True):
             total += min(used * season, most) * (weight - before)
@@ -197,7 +202,7 @@ class Habits:
         return self._own_months[purse]
 
     def cohort_months(self, cohort: Cohort) -> CohortMonths | None:
-        """Returns the months of a cohort, of all purses if the cohort has none; None if no purse ever had credits."""
+        """Returns the months of a cohort; if it has none, those of all purses; None if no purse ever had credits."""
         return self._cohort_months.get(cohort, self._anybody)
 
     def credibility(self, purse: Purse, cohort: Cohort) -> float:
@@ -206,7 +211,7 @@ class Habits:
         return months / (months + self._fits.get(cohort, UNTESTED).k) if months else 0.0
 
     def paces(self, purse: Purse, cohort: Cohort) -> Iterator[float]:
-        """Yields the factors of a purse's usage in the months to come, by the months since it was last used."""
+        """Yields the factors of a purse's usage in future months, from the number of months since its last usage."""
         of_cohort, months = self._fits.get(cohort, UNTESTED), self._own.get(purse)
         pace = of_cohort.paces[silent_months(months)] if months else 1.0
         while True:
@@ -222,7 +227,7 @@ def own_months(months: Sequence[Observation], through: int, season: Season) -> O
 
 
 def silent_months(months: Sequence[Observation]) -> int:
-    """Returns the number of last months without any usage, at most SILENT."""
+    """Returns the number of months without usage at the end, at most SILENT."""
     found = 0
     for each in reversed(months):
         if each.used or found == SILENT:

@@ -3,7 +3,7 @@
 Owns: classifying a block's entries as usage, expiry or neither. Does not own: a block's terms on a day (``terms``), the
 use of both (``runoff``, ``backtest``, ``forecast``, ``performance``).
 
-Credits are integers in billionths here, and months are consecutive integers (``month_number``): the computations are
+Credits are integers in billionths here, and months are consecutive integers (``month_number``). So the computations are
 exact, and fast for tens of thousands of blocks.
 """
 
@@ -35,7 +35,7 @@ _DISPUTES: Final = {
     if "disputes_receivable" in (kind.debit_role, kind.credit_role) and not kind.is_exchange
 }
 _REMEASURED: Final = tuple(kind.name for kind in KINDS if kind.effect is Effect.REVALUES)
-"""Kinds that debit prepaid_liability in the functional currency alone."""
+"""Kinds that debit prepaid_liability only in the functional currency."""
 
 MOVEMENTS: Final = """
 -- The movements of each block by month and kind; everything before a day counts as one month. Blocks that were empty
@@ -88,8 +88,8 @@ def last_whole_month(day: date) -> int:
 class Moved(msgspec.Struct):
     """The movements of a block in a month.
 
-    ``credits``, ``value`` and ``functional`` are the signed changes of its balance; the others are the amounts used,
-    lapsed, added, and frozen by disputes.
+    ``credits``, ``value`` and ``functional`` are the signed changes of its balance. The other fields are the amounts
+    used, lapsed, added, and frozen by disputes.
     """
 
     credits: int = 0
@@ -106,7 +106,7 @@ class Moved(msgspec.Struct):
 class Holding(msgspec.Struct, kw_only=True):
     """A block: its terms, its movements by month, and its expiries with their first days.
 
-    Months are ascending; the first may stand for everything before the range.
+    Months are ascending. The first may contain everything before the range.
     """
 
     block: Block
@@ -136,7 +136,7 @@ class Holding(msgspec.Struct, kw_only=True):
         )
 
     def month_index(self, month: int) -> int:
-        """Returns the index in ``months`` of the last month through this one; -1 before the first."""
+        """Returns the index in ``months`` of this month, or of the last month before it; -1 before the first."""
         return bisect_right(self.months, month) - 1
 
     def last_day(self, day: date) -> date:
@@ -183,7 +183,7 @@ def holdings(view: View, *, since: date | None = None) -> list[Holding]:
 
 
 def _movements(view: View, since: date) -> dict[str, dict[int, Moved]]:
-    """Returns the movements by block (in order of id) and month; everything before ``since`` is the month before it."""
+    """Returns the movements by block (in order of id) and month. Everything before ``since`` is in the month before it."""
     parameters = {
         "ledger": view.ledger,
         "position": view.position,

@@ -1,7 +1,9 @@
 """The consumption and the purchases of a whole ledger by month, and their forecast.
 
-Owns: the sums by month, what is expected in total. Does not own: the method (``series``), what the open blocks yield
-(``runoff``). What is expected in total and does not come from the open blocks comes from credits yet to be bought.
+The part of the expected total that does not come from the open blocks comes from credits that are not bought yet.
+
+Owns: the sums by month, the expected total. Does not own: the method (``series``), the part of the open blocks
+(``runoff``).
 """
 
 from __future__ import annotations
@@ -42,16 +44,16 @@ class Monthly(msgspec.Struct, frozen=True):
         return {currency for (currency, number), amount in self.consumed.items() if number <= month and amount}
 
     def pace(self, currency: str, month: int, months: int) -> int:
-        """Returns the average consumption of the last months, or of fewer if the ledger has fewer."""
+        """Returns the average consumption of the last months, or of all months if the ledger has fewer."""
         last = _series(self.consumed, currency, month)[-months:]
         return max(0, sum(last) // len(last)) if last else 0
 
     def consumption(self, currency: str, month: int, months: int) -> list[int]:
-        """Returns the consumption expected in the months after one, in minor units."""
+        """Returns the consumption expected in the months after a month, in minor units."""
         return _expected(self.consumed, currency, month, months)
 
     def purchases(self, currency: str, month: int, months: int) -> list[int]:
-        """Returns the value expected to be purchased in the months after one, in minor units."""
+        """Returns the expected value of the purchases in the months after a month, in minor units."""
         return _expected(self.purchased, currency, month, months)
 
     def seasons(self, month: int) -> dict[str, Season]:
@@ -64,7 +66,7 @@ def monthly(view: View) -> Monthly:
     """Returns the sums of a view by month, from its day totals."""
     found = Monthly({}, {}, {})
     for total in totals(view):
-        if total.month is None:  # nothing lies before the first of all days
+        if total.month is None:  # no entry is before the first day of all
             continue
         month = month_number(total.month.first_day)
         if total.kind in CONSUMED:
@@ -80,7 +82,7 @@ def _add(sums: Sums, key: tuple[str, int], amount: int) -> None:
 
 
 def _series(sums: Mapping[tuple[str, int], int], key: str, month: int) -> list[int]:
-    """Returns the months from the first through one, never below zero."""
+    """Returns the sums from the first month through ``month``, never below zero."""
     first = min((number for name, number in sums if name == key), default=month + 1)
     return [max(0, sums.get((key, number), 0)) for number in range(first, month + 1)]
 

@@ -1,9 +1,11 @@
 """Expectations of a ledger: the use of its open blocks, all of its consumption, and its purchases.
 
-Owns: how both forecasts fit together. Does not own: the run-off of the open blocks (``runoff``), the forecast of the
-ledger's sums (``monthly``). All consumption is that of the open blocks and that of credits yet to be bought. If the
-open blocks alone were expected to yield more than all consumption is, their customers' usage is reduced in proportion,
-and what they do not use goes on or lapses. So the two parts add up, and neither is negative.
+All consumption is the consumption of the open blocks plus that of credits that are not bought yet. If the forecast for
+the open blocks exceeds the forecast of all consumption, the usage of their customers is reduced in proportion. Credits
+that are then not used remain or lapse. So the two parts add up, and neither is negative.
+
+Owns: the combination of both forecasts. Does not own: the run-off of the open blocks (``runoff``), the forecast of the
+ledger's sums (``monthly``).
 
 Pure: functions of figures.
 """
@@ -23,7 +25,9 @@ from projections.forecast.monthly import Monthly, rest_of_month
 from projections.forecast.runoff import AHEAD, STEPS, Group, Lot, Lots, Outlook, currency_of, nothing, outlooks
 
 HORIZON: Final = 6
-"""The number of months ahead in which forecasts are tried. All consumption limits that of open blocks so far ahead."""
+"""The number of months ahead for which forecasts are tried. In these months all consumption limits the consumption of
+open blocks.
+"""
 RUN_RATE_MONTHS: Final = 3
 WHOLE: Final = Fraction(1)
 CONSUMPTION, BREAKAGE, TOTAL = "consumption", "breakage", "total_consumption"
@@ -33,8 +37,9 @@ MEASURES: Final = (CONSUMPTION, BREAKAGE, TOTAL)
 class Prospect(msgspec.Struct, kw_only=True):
     """Expectations in one currency: of the open blocks, and of all consumption and purchases, month by month.
 
-    ``total`` is the consumption of the open blocks and of credits yet to be bought; never less than that of the open
-    blocks. ``paces`` is the mean monthly consumption of the last months: of the run rate, and of the last month alone.
+    ``total`` is all consumption: of the open blocks, and of credits that are not bought yet. It is never less than the
+    consumption of the open blocks. ``paces`` has two monthly amounts of past consumption: the run rate, and the last
+    month.
     """
 
     outlook: Outlook
@@ -50,7 +55,9 @@ class Prospect(msgspec.Struct, kw_only=True):
         return sum(each.consumed if measure == CONSUMPTION else each.expired for each in amounts)
 
     def exposed(self, measure: str, months: slice) -> int:
-        """Returns the amount by which errors are divided: what is left when the months begin, or the total expected."""
+        """Returns the amount by which errors are divided: the amount that remains when the months begin, or the
+        expected total.
+        """
         return self.expected(TOTAL, months) if measure == TOTAL else self.outlook.remaining(months.start)
 
 
@@ -65,9 +72,9 @@ def prospects(
     ahead: int = AHEAD,
     share: Fraction = WHOLE,
 ) -> dict[str, Prospect]:
-    """Returns what is expected in the months after a day, per currency of the lots and of past consumption.
+    """Returns the expectations for the months after a day, per currency of the lots and of past consumption.
 
-    ``share`` is that of the lots in the ledger's consumption, if they are not all lots.
+    ``share`` is the share of the lots in the ledger's consumption, if they are not all lots.
     """
     last = last_whole_month(day)
     expected = limited_outlooks(lots, habits, sums, day, months, by=currency_of, steps=steps, ahead=ahead, share=share)

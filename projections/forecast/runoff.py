@@ -2,13 +2,13 @@
 
 Owns: the simulation. A future is simulated month by month. The usage of a month is chosen in one of two ways
 (``habits``). With a probability equal to the credibility of the purse, it is the usage of one past month of this purse.
-Otherwise it is the share of its opening balance that some purse of the cohort used in one past month. It is multiplied
-by the season, and by the pace of customers who have been silent as long, which falls from month to month where
-customers leave. The usage happens on a random day of the month. It draws in draw order on the blocks that have started
-and not expired on that day, until they are empty. At the end of the month, the blocks that expired in this month lapse.
-So no block yields more than its balance, and the average over the futures is the expected amount. Past months are used
-as a whole. So the simulation distinguishes a customer who rarely comes and uses everything from one who uses a little
-every month.
+Otherwise it is the share of the opening balance that some purse of the cohort used in one past month. The usage is
+multiplied by the season, and by the pace of customers who have been silent for the same time. This pace falls from
+month to month if customers leave. The usage happens on a random day of the month. It draws in draw order on the blocks
+that have started and not expired on that day, until they are empty. At the end of the month, the blocks that expired in
+this month lapse. So no block yields more than its balance, and the average over the futures is the expected amount.
+Past months are used as a whole. So the simulation distinguishes a customer who comes rarely and uses everything from a
+customer who uses a little every month.
 
 Pure, and the same on every machine: the random numbers of a purse follow from its name. Credits and money are integers
 throughout. A block's money follows its credits by cumulative rounding, so the parts add up to its value.
@@ -36,8 +36,9 @@ AHEAD: Final = 24
 
 
 class Lot(msgspec.Struct, frozen=True, kw_only=True):
-    """The remaining credits of a block in billionths, its money in minor units. ``last_day`` is the last
-    day on which they can be used, and the one of their breakage."""
+    """The remaining credits of a block in billionths, and its money in minor units. ``last_day`` is the last day on
+    which the credits can be used, and the day of their breakage.
+    """
 
     credits: int
     value: int
@@ -74,8 +75,8 @@ class RunOffAmounts(msgspec.Struct):
 class Outlook(msgspec.Struct, kw_only=True):
     """The expected use of a liability in one currency: the months in order, then the amount remaining after them.
 
-    ``expiring`` is the breakage of each month if nothing is used at all; ``usable`` is the amount that could be used in
-    a month if nothing was used before; ``paths`` is the number of futures.
+    ``expiring`` is the breakage of each month if nothing is used. ``usable`` is the amount that could be used in a
+    month if nothing was used before. ``paths`` is the number of futures.
     """
 
     opening: int
@@ -96,7 +97,7 @@ Lots = dict[Purse, list[Lot]]
 def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
     """Returns the lots of every purse at the end of a day, by the terms of that day, in draw order.
 
-    The day must be that of the view, or the last of a month.
+    The day must be the day of the view, or the last day of a month.
     """
     month = month_number(day)
     found: dict[Purse, list[tuple[Any, Lot]]] = {}
@@ -132,7 +133,7 @@ def currency_of(lot: Lot) -> str:
 
 
 def months_after(day: date, months: int) -> Calendar:
-    """Returns the months after a day. The first is the rest of the month of the day, if any of it remains."""
+    """Returns the months after a day. The first is the rest of the day's month, if days of it remain."""
     number = month_number(day) + (month_of(month_number(day)).last_day == day)
     found = []
     for each in range(number, number + months):
@@ -156,7 +157,7 @@ def outlooks(
     ahead: int = AHEAD,
     factors: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[Group, Outlook]:
-    """Returns the expected use in the months after a day, by a property of the lots, sorted by this property.
+    """Returns the expected use in the months after a day, grouped and sorted by a property of the lots.
 
     ``factors`` multiply the usage of the first months, by the currency of a purse's first lot.
     """
@@ -177,7 +178,7 @@ def outlooks(
 
 
 def nothing(months: int, paths: int) -> Outlook:
-    """Returns the outlook of no lots at all."""
+    """Returns the outlook of an empty set of lots."""
     return Outlook(
         opening=0,
         opening_functional=0,
@@ -199,8 +200,8 @@ def run_off(
 ) -> list[tuple[list[int], list[int]]]:
     """Returns per lot the credits drawn and lapsed in each month, summed over the futures.
 
-    A cohort's share is that of the purse's credits at the beginning, also in later months: customers use as much of
-    what is left as before, and not ever less.
+    A share from the cohort is applied to the purse's credits at the beginning, also in later months. Otherwise the
+    usage would fall with the remaining credits.
     """
     chance = random.Random("/".join((purse[0], purse[1], *purse[2]))).random
     own, cohort_months, credibility = habits.own(purse), habits.cohort_months(cohort), habits.credibility(purse, cohort)
@@ -224,7 +225,7 @@ def run_off(
         for month, (before, days, passed) in enumerate(calendar):
             if not running:
                 break
-            # Stratified sampling in the first month: less noise for the same work.
+            # Stratified sampling in the first month gives less noise for the same work.
             pick = (path + chance()) / paths if month == 0 else chance()
             if own is not None and pick < credibility:
                 demand = int(own.pick(pick / credibility) * paces[month])
@@ -251,7 +252,7 @@ def run_off(
 
 
 def _add(outlook: Outlook, lot: Lot, drawn: list[int], lapsed: list[int], paths: int) -> None:
-    """Adds a lot's money, by cumulative rounding over its months, usage before expiry."""
+    """Adds a lot's money by cumulative rounding over its months. In each month usage comes before expiry."""
     outlook.opening += lot.value
     outlook.opening_functional += lot.functional
     whole, disposed, assigned, assigned_functional = lot.credits * paths, 0, 0, 0
@@ -270,7 +271,7 @@ def _add(outlook: Outlook, lot: Lot, drawn: list[int], lapsed: list[int], paths:
 
 
 def _bound(outlook: Outlook, lot: Lot, calendar: Calendar) -> None:
-    """Adds the maximum use of a lot in each month, and its amount to the month in which it lapses."""
+    """Adds the maximum use of a lot to each month, and its whole amount to the month in which it lapses."""
     if lot.is_frozen:
         return
     until = lot.last_day.toordinal()

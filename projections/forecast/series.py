@@ -1,15 +1,17 @@
 """Forecasts of a monthly series: the consumption of a whole ledger, its purchases, and the season of its usage.
 
-Owns: the candidates, their combination, the season. Does not own: what a customer uses (``habits``), what becomes of
-the credits there are (``runoff``).
+Several simple methods forecast the series without its season. The run rate is one of them. The weight of a method
+follows from the errors that it would have had in the past of the same series (R. Winkler and S. Makridakis, "The
+Combination of Forecasts", Journal of the Royal Statistical Society A 146 (1983)).
 
-Several simple methods forecast the series without its season; each is weighted by how well it would have done in the
-past of the same series (R. Winkler and S. Makridakis, "The Combination of Forecasts", Journal of the Royal Statistical
-Society A 146 (1983)). The run rate is one of them. A season is that of the last two or three whole years, each beside
-its own mean and trend, and believed as far as the years agree: their mean correlation, stepped up to all of them by
-the formula of Spearman and Brown (1910). With less than two years there is none.
+The season is the average shape of the last two or three whole years, each relative to its own mean and trend. It is
+weighted by the agreement of the years: their mean correlation, extended to the number of years by the formula of
+Spearman and Brown (1910). With less than two years there is no season.
 
-Pure: no clock, no database. Floats, with operations alone that give the same result on every machine.
+Owns: the methods, their combination, the season. Does not own: the usage of a customer (``habits``), the run-off of the
+open blocks (``runoff``).
+
+Pure: no clock, no database. Floats, but only operations that give the same result on every machine.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Final
 YEAR: Final = 12
 MOST_YEARS: Final = 3
 LEAST_AGREEMENT: Final = 0.3
-"""Years that agree less than this have no season in common."""
+"""The lowest agreement of the years for which a season is used."""
 ORIGINS: Final = 12
 """The number of past months after which the methods are tried."""
 SMALLEST_INDEX: Final = 0.1
@@ -31,14 +33,14 @@ Season = tuple[float, ...]
 NO_SEASON: Final[Season] = (1.0,) * YEAR
 
 Method = Callable[[Sequence[float], int], list[float]]
-"""Takes the past months and a number of months, returns the months to come."""
+"""A function from the past months and a number of months to the forecast of so many months."""
 
 
 # --- methods --------------------------------------------------------------------------------------------------------
 
 
 def mean_of_last(number: int) -> Method:
-    """Returns the run rate: the mean of the last months, for every month to come."""
+    """Returns the run rate: the mean of the last months, for every future month."""
 
     def method(past: Sequence[float], months: int) -> list[float]:
         last = past[-number:]
@@ -63,7 +65,9 @@ def damped_trend(past: Sequence[float], months: int) -> list[float]:
 
 
 def half_years(past: Sequence[float], months: int) -> list[float]:
-    """The line through the means of the last half year and the one before, or of shorter halves; flat after a half."""
+    """The line through the means of the last half year and the half year before it, or of shorter halves; flat after
+    half a year.
+    """
     half = min(YEAR // 2, len(past) // 2)
     if half < 3:
         return mean_of_last(3)(past, months)
@@ -86,7 +90,7 @@ METHODS: Final[tuple[Method, ...]] = (
 
 
 def season_of(past: Sequence[float], next_month: int) -> Season:
-    """Returns the season of a series whose next month has a number (``holdings.month_number``)."""
+    """Returns the season of a series. ``next_month`` is the number of the month after it (``holdings.month_number``)."""
     years = min(len(past) // YEAR, MOST_YEARS)
     blocks = [past[len(past) - YEAR * (at + 1) : len(past) - YEAR * at] for at in range(years)]
     means = [fsum(block) / YEAR for block in blocks]
@@ -105,7 +109,7 @@ def season_of(past: Sequence[float], next_month: int) -> Season:
 
 
 def _shape(year: Sequence[float], mean: float, step: float) -> list[float]:
-    """Returns a year's months beside the line through its mean, as deviations from their average."""
+    """Returns the months of a year relative to the line through its mean, as deviations from their average."""
     beside = [value / max(mean + step * (at - (YEAR - 1) / 2), mean / 4) for at, value in enumerate(year)]
     average = fsum(beside) / YEAR
     return [each / average - 1 for each in beside] if average > 0 else [0.0] * YEAR
@@ -120,10 +124,10 @@ def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def expected(past: Sequence[float], next_month: int, months: int) -> list[float]:
-    """Returns the months to come of a series: all methods, weighted by the cube of their past precision.
+    """Returns the forecast of a series: the mean of all methods, weighted by the cube of their past precision.
 
-    The first month of a series is seldom a whole one; it is left out where three others are there. Without any past
-    nothing is expected.
+    The first month of a series is usually not a whole month. It is left out if there are at least three others. Without
+    past months the forecast is zero.
     """
     if not past or not any(past):
         return [0.0] * months

@@ -35,7 +35,7 @@ class Summed(msgspec.Struct, frozen=True, kw_only=True):
     """Sum of entries: its two amounts, in minor units and never negative, and the dimensions of its key.
 
     ``amount_minor`` is in ``currency``, ``functional_minor`` in the ledger's functional currency. ``own`` are the
-    company's own dimensions (own_dimensions): of a line its own ones, of a pair those of the block.
+    company's own dimensions (own_dimensions): those of the line, or for a pair those of the block.
     """
 
     currency: str
@@ -226,7 +226,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     def _plain_lines(self) -> list[dict[str, Any]]:
         # Amounts are strings, because a month's sum may exceed the integers that JSON programs read exactly (2^53).
         amounts = ("amount_minor", "functional_minor")
-        # What was added to lines later is left out where it is empty: the hashes of earlier journals do not change.
+        # Fields that later versions added to lines are left out if they are empty, so that the hashes of earlier
+        # journals do not change.
         return [
             {
                 name: str(value) if name in amounts else value
@@ -259,7 +260,7 @@ def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[J
     The order is currency, chart, side, dimensions and account. If the mapping depends on customers, a role may have
     several accounts. Raises UnmappedRole if a role has no account, IntegrityFault if debit is not credit.
     """
-    # The cache lasts for this call only: by customer a month has many pairs.
+    # The cache lasts for this call only, because a month has many pairs if they are read by customer.
     resolve = lru_cache(maxsize=None)(mapping.resolve)
     sums: dict[JournalLine, list[int]] = {}
     for pair in pairs:
