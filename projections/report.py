@@ -1,7 +1,7 @@
 """Reports: tables of figures, and their ties to the trial balance.
 
-Owns: the shape of every report, so that HTTP, the command line and CSV render all reports alike. Does not own: any
-report (a function of a view of the books and a request that returns a ``Report``), nor its input (report_inputs).
+Owns: the shape of every report, so that HTTP, the command line and CSV render all reports in the same way. Does not
+own: the reports (each is a function from a view and a request to a ``Report``), their input (report_inputs).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Column(msgspec.Struct, frozen=True):
 
     ``holds`` is ``text``, ``date``, ``integer``, ``ratio`` (a Fraction or Decimal), ``credits`` (a Decimal),
     ``money`` (minor units of the row's ``currency``), or ``functional`` (minor units of the ledger's currency).
-    A value can be None: no value. ``added_by`` is ``sum`` or ``max``: how figures of several ledgers are combined.
-    ``zero_says``: the column is shown to people also if all its values are zero, because zero is information here.
-    ``of_late``: it is shown to people only if a row of the table is booked on another day than that of its event.
+    A value can be None: no value. ``added_by`` is ``sum`` or ``max``: the way to combine the figures of several
+    ledgers. ``zero_says``: people see the column even if all its values are zero, because zero is information here.
+    ``of_late``: people see the column only if a row of the table is not booked on the day of its event.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def stated(name: str) -> Column:
-    """Returns a column of money that is shown to people also if all its values are zero."""
+    """Returns a column of money that people see even if all its values are zero."""
     return Column(name, "money", zero_says=True)
 
 

@@ -52,11 +52,14 @@ KEYS: Final = {
     "cohort": "d.pool || chr(31) || d.cohort",
     "customer": "coalesce(t.customer, '')",
 }
-"""The properties by which totals can be grouped, each with its SQL expression; besides them own dimensions."""
+"""The properties by which totals can be grouped, each with its SQL expression. Own dimensions can be used in addition.
+"""
 
 
 def key_of(by: str | None) -> str:
-    """The SQL expression of a property by which totals of blocks are grouped; an own dimension is that of the block."""
+    """The SQL expression of a property by which totals of blocks are grouped. An own dimension is the dimension of the
+    block.
+    """
     if by is not None and by.startswith(DIMENSION):
         return "coalesce(nullif(d.own, '')::jsonb ->> :dimension, '')"
     return KEYS[by]
@@ -101,9 +104,9 @@ def totals(
 ) -> list[EntryTotal]:
     """Returns the entries of the view summed by month, from ``from_date`` on (default: from the beginning).
 
-    The sums are read from the day totals of all recorded days but the last, and from the entries of the last day, as
-    ``known_at`` may exclude a part of that day. If a customer is given, or totals are grouped by customer, all sums are
-    read from the entries.
+    The sums are read from the day totals of all recorded days except the last one, and from the entries of the last
+    day, because ``known_at`` may exclude a part of that day. If a customer is given, or totals are grouped by customer,
+    all sums are read from the entries.
     """
     parameters: dict[str, Any] = {
         "ledger": view.ledger,

@@ -50,7 +50,7 @@ _TRIAL_COLUMNS: Final = (
 
 
 def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
-    """Returns a table of all trials, of single months and of the tried sums, and a table of the errors of each method."""
+    """Returns a table of all trials (single months and the tried sums), and a table of the errors of each method."""
     rows, compared = [], list[Compared]()
     for trial in tried:
         bands = Bands(tried, trial.month)

@@ -157,7 +157,7 @@ def _run_rate(lots: Lots, currency: str, pace_minor: int, share: Fraction, day: 
 
 
 def actuals_of(holdings: Iterable[Holding], month: int, months: int) -> dict[str, list[Actuals]]:
-    """Returns the actual use of the blocks that were open at the end of a month, in the months after it, per currency."""
+    """Returns the actual use of the blocks open at the end of a month, in the months after it, per currency."""
     found: dict[str, list[Actuals]] = {}
     for holding in holdings:
         at = holding.month_index(month)

@@ -183,7 +183,7 @@ def holdings(view: View, *, since: date | None = None) -> list[Holding]:
 
 
 def _movements(view: View, since: date) -> dict[str, dict[int, Moved]]:
-    """Returns the movements by block (in order of id) and month. Everything before ``since`` is in the month before it."""
+    """Returns the movements by block (in order of id) and month. All before ``since`` is in the month before it."""
     parameters = {
         "ledger": view.ledger,
         "position": view.position,

@@ -90,7 +90,7 @@ METHODS: Final[tuple[Method, ...]] = (
 
 
 def season_of(past: Sequence[float], next_month: int) -> Season:
-    """Returns the season of a series. ``next_month`` is the number of the month after it (``holdings.month_number``)."""
+    """Returns the season of a series. ``next_month`` is the ``month_number`` of the month after it."""
     years = min(len(past) // YEAR, MOST_YEARS)
     blocks = [past[len(past) - YEAR * (at + 1) : len(past) - YEAR * at] for at in range(years)]
     means = [fsum(block) / YEAR for block in blocks]

@@ -26,11 +26,14 @@ Each file makes the comparison named here and owns the checks beside it; a diffe
                   and counts                               delivery_steps; tallies, rejected_events and
                                                            rejection_steps (their consistency)
 
-Reads one snapshot of the database, by several processes if there is enough work. So it is correct while writers go on.
-Does not own: the replay (replay), the saved progress of an interrupted run (resumable), mending (rebuild). The events,
-their leaves and the chain are compared with each other. If somebody rewrites all of them consistently, to the head,
-only tree heads that were signed or verified before can show it. A copy of these is stored outside the database. A
-verification since the last clean one does not read again the events that the last clean one has read.
+A verification reads one snapshot of the database, so it is correct while writers continue. Several processes read it if
+there is enough work.
+
+The events, their leaves and the chain are compared with each other. If somebody rewrites all of them consistently, to
+the head, only tree heads that were signed or verified before can show it. A copy of these is stored outside the
+database. A verification since the last clean one does not read the events again that the last clean one has read.
+
+Does not own: the replay (replay), the saved progress of an interrupted run (resumable), repairs (rebuild).
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _sum(books: _Balances, columns: Iterable[str]) -> _Column:
 
 
 def _columns(block: Block) -> dict[str, _Column]:
-    """Returns a block's figures as the columns of its roll-forward; additions positive, reductions negative."""
+    """Returns a block's figures as the columns of its roll-forward: additions are positive, reductions are negative."""
     return {
         "gained": (block.credits, block.price_minor, block.price_functional),
         "consumed": (-block.used, -block.drawn_minor, -block.drawn_functional),

@@ -5,10 +5,10 @@ exactly one journal, and is followed by a re-issue. So every entry of a cut that
 force. Every file has the bytes that were exported. An approved request equals the event that was recorded for it.
 
 An export of an open month ends a cut, which the log records (``period.cut``). So a missing journal is found even if all
-rows about it were deleted. A closed month is different: its journal is made by its first export, which is no event. So
-if a month was exported only after its close, an owner of the database can remove every trace of the export here. The
+rows about it were deleted. A closed month is different: its journal is made by its first export, which is not an event.
+So if a month was exported only after its close, an owner of the database can remove every trace of the export here. The
 books lose nothing, because the next export makes the same journal from the log. The general ledger still has the first
-one.
+journal.
 
 Owns: these tables against the log. For a detail file only the hash is stored. It is compared when somebody downloads
 the file, not here.

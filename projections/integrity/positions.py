@@ -222,7 +222,7 @@ def _freezes(replay: Replayer) -> Iterator[Breach]:
         for _, document in replay.documents.values()
         if isinstance(document, Dispute) and document.decided is None
         for part in document.parts
-        if not part.given_back  # nothing of the block stands behind it
+        if not part.given_back  # the part has nothing of the block any more
     )
     for block_id, (_, block) in replay.blocks.items():
         if block.disputes != disputes[block_id]:

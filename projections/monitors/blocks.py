@@ -1,11 +1,12 @@
 """Monitors: balances left on finished blocks, and overdue expiries.
 
-Each look goes on from the position of the last one, up to a limit, and checks the blocks of the events in between. So
-a look costs what was recorded since the last one, and a ledger that was never looked at is caught up with look by look;
-the evidence shows how far. Blocks that were not at zero are stored too, and checked at every look, until they are.
+Each look continues at the position of the last one, and checks the blocks of the events recorded since, up to a limit.
+So its time depends only on the new events. A ledger that was never checked needs several looks; the evidence shows the
+position that they have reached. Blocks that are not at zero are stored, and checked at every look until they are at
+zero.
 
 Owns: these two monitors, and the table ``cleared_blocks``. Does not own: the clearing report with every account and
-age, the laws of blocks in every view (integrity/blocks).
+age, the invariants of blocks in every view (integrity/blocks).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from subledger.store.database import Database
 AT_ONCE: Final = 10_000
 """Maximum number of positions that one look checks."""
 _KEPT: Final = 1_000
-"""Maximum number of stored blocks that are not at zero. With so many, a look searches for no more."""
+"""Maximum number of stored blocks that are not at zero. If it is reached, a look searches for no more such blocks."""
 _COUNTED: Final = 10_000
 
 FIND_CHECKED: Final = "SELECT position, uncleared FROM cleared_blocks WHERE ledger = %(ledger)s"
@@ -79,10 +80,10 @@ class CheckedBlocks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def clearing(context: MonitorContext) -> tuple[Monitor, CheckedBlocks | None]:
-    """Finished blocks with a balance on prepaid_liability, customer_deposits or credits_clearing; and the result to
-    store, None if it has not changed.
+    """Finds finished blocks with a balance on prepaid_liability, customer_deposits or credits_clearing.
 
-    Blocks bought before a change to or from the deposit policies can end so: see subledger/DECISIONS.md.
+    Returns the monitor, and the result to store (None if it has not changed). Blocks bought before a change to or from
+    the deposit policies can end with such a balance: see subledger/DECISIONS.md.
     """
     stored = context.rows(FIND_CHECKED)
     position, others = (stored[0][0], msgspec.json.decode(stored[0][1])) if stored else (0, [])
@@ -111,7 +112,7 @@ def clearing(context: MonitorContext) -> tuple[Monitor, CheckedBlocks | None]:
 
 
 def keep(database: Database, ledger: str, result: CheckedBlocks) -> None:
-    """Stores the result of a look, from which the next one goes on."""
+    """Stores the result of a look. The next look continues from it."""
     uncleared = msgspec.json.encode(result.uncleared).decode()
     with database.write() as connection:
         parameters = {"ledger": ledger, "position": result.position, "uncleared": uncleared}
@@ -144,7 +145,7 @@ def expiry_sweep(context: MonitorContext) -> Monitor:
     """Open blocks whose expiry has been due for longer than the threshold. Their remaining credits are breakage."""
     after_s = context.settings.expiry_overdue_s
     overdue_s = SHIPPED.expiry_overdue_s or 0 if after_s is None else after_s
-    before = context.view.now - timedelta(seconds=overdue_s)  # by the ledger's clock, as the sweep goes by it
+    before = context.view.now - timedelta(seconds=overdue_s)  # by the ledger's clock, like the sweep
     found = context.rows(OVERDUE, before=before, at_most=_COUNTED, limit=SHOWN)
     count = found[0][3] if found else 0
     through = context.state.today(context.now)

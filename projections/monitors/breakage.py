@@ -1,11 +1,14 @@
-"""Monitor: cohorts of breakage pools that break otherwise than their estimates expect.
+"""Monitor: cohorts of breakage pools whose actual breakage differs from their estimates.
 
-Two figures of a cohort are compared with its estimate, each as a share of what was issued. First, what its finished
-blocks really broke: of those whose expiry has passed, as credits that are used up finish earlier than those that
-expire, so that fewer would seem to break. Second, what can still become of the whole cohort: what has expired breaks at
-least, and what is neither redeemed nor escheated breaks at most.
+The estimate of a cohort is compared with two figures, each as a share of the issued amount:
 
-A cohort that has ended counts until it is estimated anew: that says that somebody has looked.
+- the actual breakage of its finished blocks whose expiry has passed. Blocks that finished before their expiry do not
+  count: most of
+  them were used up, so breakage would seem too low.
+- the range of breakage that is possible for the whole cohort. At least the expired amount breaks, and at most the
+  amount that is neither redeemed nor escheated.
+
+A cohort that has ended is checked until its next estimate, which shows that a person has reviewed it.
 
 Owns: this monitor. Does not own: the figures of cohorts (subledger/pools), the report of pools.
 """
@@ -34,20 +37,20 @@ SELECT state FROM blocks WHERE ledger = %(ledger)s AND {POOLED.replace("%", "%%"
 ORDER BY expires_at DESC LIMIT %(at_most)s
 """
 _AT_MOST: Final = 10_000
-"""Blocks that are read: monitors read what is recent."""
+"""Maximum number of blocks that are read, because monitors read only recent rows."""
 
 
 class Finished(NamedTuple):
-    """Finished blocks of a cohort whose expiry has passed: their value that was not cancelled, and what expired of it,
-    in minor units."""
+    """Finished blocks of a cohort whose expiry has passed: their value without cancellations, and the expired part of
+    it, in minor units.
+    """
 
     issued_minor: int = 0
     expired_minor: int = 0
 
 
 def breakage_estimates(context: MonitorContext) -> Monitor:
-    """Cohorts whose estimate differs from what their finished blocks broke, or from what can break of them, by more
-    than a share of what was issued."""
+    """Cohorts whose actual or possible breakage differs from the estimate by more than a share of the issued amount."""
     states = context.rows(COHORTS)
     pools = {pool.pool: pool for pool in (decode_pool(state) for kind, state in states if kind == "pool")}
     cohorts = [decode_cohort(state) for kind, state in states if kind == "cohort"]
@@ -85,21 +88,23 @@ def _finished(context: MonitorContext, pools: Mapping[str, Pool]) -> dict[tuple[
 
 
 def is_judged(cohort: Cohort) -> bool:
-    """Returns True for a cohort with an estimate; once it has ended, only until its next estimate."""
+    """Returns True for a cohort with an estimate. A cohort that has ended is judged only until its next estimate."""
     if cohort.estimate is None or cohort.issued_minor <= 0:
         return False
     return not (cohort.has_ended and cohort.was_estimated_last)
 
 
 def difference_of(cohort: Cohort, finished: Finished) -> Fraction:
-    """Returns how far the expected breakage is from what broke or can break, as a share of what was issued."""
+    """Returns the difference between expected breakage and actual or possible breakage, as a share of the issued
+    amount.
+    """
     expected, least, most = _range(cohort)
     of_finished = expected * finished.issued_minor / cohort.issued_minor
     return max(least - expected, expected - most, abs(finished.expired_minor - of_finished)) / cohort.issued_minor
 
 
 def _range(cohort: Cohort) -> tuple[Fraction, int, int]:
-    """Returns the expected breakage, what has broken, and the most that can break."""
+    """Returns the expected breakage, the breakage so far, and the highest breakage that is possible."""
     most = cohort.expired_minor
     if cohort.credits:
         most = cohort.issued_minor - cohort.redeemed_minor - cohort.escheated_minor

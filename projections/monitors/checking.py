@@ -36,8 +36,9 @@ MONITORS: Final[tuple[Callable[[MonitorContext], Monitor], ...]] = (
 )
 _CLEARING_AT: Final = 5
 _LOOKS: Final = 20
-"""Maximum number of looks in a row. Each reads at most 10,000 rejections of a code and marks those that were recorded
-since: so a ledger with 200,000 unmarked ones is caught up with."""
+"""Maximum number of looks in a row. Each look reads at most 10,000 rejections of a code, and marks those whose event
+was recorded since. So up to 200,000 unmarked rejections are processed.
+"""
 _EVER: Final = date(8999, 12, 31)
 
 
@@ -45,8 +46,8 @@ class LookResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a look: the report, the deliveries by destination and state, the open rejections by code, and work
     that makes the next look cheaper.
 
-    ``unsettled`` counts rejections whose event was recorded since, and that are not marked so. ``seen_all`` is False if
-    there are more rejections than a look reads. ``snapshot_due`` is True if a snapshot of the balances is missing.
+    ``unsettled`` counts rejections whose event was recorded since, and that are not marked yet. ``seen_all`` is False
+    if there are more rejections than a look reads. ``snapshot_due`` is True if a snapshot of the balances is missing.
     """
 
     report: Report

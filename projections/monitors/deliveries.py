@@ -19,7 +19,7 @@ SHIPPED: Final = MonitorSettings()
 _LOST: Final = (State.REJECTED, State.FAILED)
 _NOT_ACCEPTED: Final = (State.BUILT, State.RENDERED, State.SUBMITTED, State.UNKNOWN, *_LOST)
 
-# In the words of the partial index, so that the planner uses it.
+# The condition is written like that of the partial index, so that the planner uses the index.
 _WAITING: Final = "state <> ALL (ARRAY['posted', 'reconciled', 'abandoned'])"
 
 DECIDED: Final = """
@@ -64,7 +64,7 @@ WHERE ledger = %(ledger)s AND NOT {_WAITING} AND changed_at >= %(since)s GROUP B
 def delivery_success(context: MonitorContext) -> Monitor:
     """The share of arrived deliveries among those decided in the window, by their present state.
 
-    A delivery that was rejected and arrived when it was sent again has arrived. One that a person cancelled does not
+    A delivery that was rejected, sent again and accepted counts as arrived. A delivery that a person cancelled does not
     count. Without decided deliveries there is no figure, and the monitor does not ring.
     """
     counts = {State(state): count for state, count in context.rows(DECIDED, since=context.window_start)}
@@ -88,9 +88,9 @@ def delivery_success(context: MonitorContext) -> Monitor:
 def exports_not_accepted(context: MonitorContext) -> Monitor:
     """Exports older than the threshold that the general ledger has not accepted, and exports without a delivery.
 
-    The first are dead letters, or on their way. The second have a channel's format, and are of journals after the first
-    one that went to its destination: a company that delivered one month delivers the next one too. Empty exports have
-    nothing to deliver, and do not count.
+    The exports with a delivery are dead letters, or on their way. Exports without a delivery count if they have a
+    channel's format, and belong to journals after the first one that went to the channel's destination: a company that
+    delivered one month delivers the next one too. Empty exports have nothing to deliver, and do not count.
     """
     after_s = context.settings.not_accepted_after_s
     before = context.before(SHIPPED.not_accepted_after_s or 0 if after_s is None else after_s)
@@ -128,7 +128,9 @@ def dead_letters(context: MonitorContext) -> Monitor:
 
 
 def deliveries_by_state(context: MonitorContext) -> dict[tuple[str, str], int]:
-    """The number of deliveries by destination and state; of posted and cancelled ones, those of the window."""
+    """The number of deliveries by destination and state. Posted and cancelled deliveries count only if they are in the
+    window.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for destination, state, count in context.rows(BY_STATE, since=context.window_start):
         counts[destination, state] += count

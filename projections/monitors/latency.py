@@ -1,14 +1,14 @@
 """Monitor: the time from an event to the general ledger.
 
-Events reach the general ledger in journals, and most companies make one a month. Measured from each event, such a month
-would be a month late, and nobody could do anything about it. Measured from the file, a month without a file would never
-be late. So the time runs from the last event of a journal, which is the close or the cut that ended it, to the posting
-of its last document. From that event on the general ledger could have had the journal. For a correction the time runs
-from its making.
+Events reach the general ledger in journals, and most companies make one journal a month. The time is measured from the
+last event of a journal, which is the close or the cut that ended it, to the posting of its last document. From that
+event on the journal could be in the general ledger. The time of a correction begins when the correction is made.
 
-The monitor rings for a journal that somebody can still deliver: the oldest one that is not posted in the general ledger
-of each channel, whether it was made and delivered or not. The times of the journals posted in the window are in the
-evidence.
+Two other measures would be useless. From each event, every month would be a month late. From the file, a month without
+a file would never be late.
+
+The monitor rings for the oldest journal that is not posted in the general ledger of each channel, even if the journal
+was not made or not delivered yet. The evidence has the times of the journals that were posted in the window.
 
 Owns: this monitor. Does not own: the end of a journal (journals), the states of a delivery (delivery/states).
 """
@@ -81,8 +81,9 @@ HAVING max(s.at) >= %(since)s
 _ENDS_AT_MOST: Final = 2_000
 """Several years with a cut each day. A journal that ended earlier counts as old as the oldest of these cuts."""
 _MONTHS_BACK: Final = 3
-"""Number of the months closed last in which entries without a journal are searched for, and, before a first delivery,
-journals."""
+"""Number of the months closed last that are searched: for entries without a journal, and before a first delivery also
+for journals.
+"""
 _JOURNALS_AT_MOST: Final = 1_000
 
 
@@ -96,7 +97,9 @@ class _End(msgspec.Struct, frozen=True):
 
 
 def event_to_general_ledger(context: MonitorContext) -> Monitor:
-    """The age, since its last event, of the oldest journal that is not posted in a general ledger; 0 if all are."""
+    """The age of the oldest journal that is not posted in a general ledger, from its last event on; 0 if all are
+    posted.
+    """
     ends = _ends(context)
     not_delivered = _not_made(context, ends) + _not_handed_on(context, ends)
     waiting = sorted(_on_their_way(context, ends) + not_delivered, key=lambda item: item[0])
@@ -133,8 +136,8 @@ def _ends(context: MonitorContext) -> list[_End]:
 
 
 def _ended_at(ends: Sequence[_End], period: str, to_cut: int, made_at: datetime | None) -> datetime | None:
-    """The time of a journal's last entry: a later cut, of another month, added no entry to it. Of a correction the time
-    of its making.
+    """The time at which a journal ended: the last cut of its own month, because a cut of another month added no entry
+    to it. For a correction, the time at which it was made.
     """
     if made_at is not None:
         return made_at
@@ -165,7 +168,7 @@ def _not_made(context: MonitorContext, ends: Sequence[_End]) -> list[_Waiting]:
 
 
 def _not_handed_on(context: MonitorContext, ends: Sequence[_End]) -> list[_Waiting]:
-    """Journals of closed months that were made, as a file, and have no delivery to a channel's destination."""
+    """Journals of closed months that were exported to a file, and have no delivery to a channel's destination."""
     through = context.state.closed_through
     if through is None:
         return []

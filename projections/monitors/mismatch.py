@@ -1,11 +1,16 @@
 """Monitor: the end of the log, and the result of the last verification.
 
-It is cheap enough for every minute, and proves nothing. It checks the end of the log: the head against the last batch,
-the hashes of the last batches and their order, the root of the head's tree, that no event of the last positions is
-missing, that no entry is after the head. It compares the totals of the last day with its entries, if they are few
-enough. A verification (``subledger verify``) checks the hash of every event, every entry, every derived row and all
-invariants. This monitor rings while the last verification has found differences and, if the settings ask for it, when
-the last clean one is too old.
+It is fast enough to run every minute, and proves nothing. It checks the end of the log:
+
+- the head equals the last batch;
+- the last batches have correct hashes and the correct order;
+- the tree of the head has the correct root;
+- no event of the last positions is missing, and no entry is after the head;
+- the totals of the last day equal its entries, if these are few enough.
+
+A verification (``subledger verify``) checks the hash of every event, every entry, every derived row and all invariants.
+This monitor rings if the last verification found differences. If the settings require it, it also rings when the last
+clean verification is too old.
 
 Owns: this monitor, and the table ``verifications``. Does not own: any check of a verification (integrity).
 """
@@ -82,9 +87,10 @@ WHERE verifications.verified_at <= excluded.verified_at
 
 
 def keep_verified(database: Database, verified: VerificationReport, *, at: datetime) -> None:
-    """Stores the result of a verification that began at a time, for the monitor.
+    """Stores the result of a verification for the monitor. ``at`` is the time at which the verification began.
 
-    It proves nothing, as anybody who can change the database can change it. On a standby it is not stored.
+    The stored result proves nothing, because anybody who can change the database can change it. On a standby it is not
+    stored.
     """
     differences = len(verified.differences)
     parameters = {
@@ -100,7 +106,7 @@ def keep_verified(database: Database, verified: VerificationReport, *, at: datet
 
 
 def mismatch(context: MonitorContext) -> Monitor:
-    """Faults at the end of the log, and of the last verification. It has no threshold."""
+    """Faults at the end of the log, and faults that the last verification found. It has no threshold."""
     [(position, recorded_at, head_hash, frontier)] = context.rows(HEAD)
     batches = [BatchRow(*row) for row in context.rows(LAST_BATCHES, limit=_BATCHES + 1)]
     found = [
@@ -141,7 +147,7 @@ def _head(batches: Sequence[BatchRow], head: tuple[int, datetime | None, bytes],
 def _root(position: int, frontier: bytes) -> bytes | None:
     try:
         return Frontier.from_bytes(position, frontier).root()
-    except (IntegrityFault, IndexError):  # a changed value that is no tree
+    except (IntegrityFault, IndexError):  # a changed value that is not a tree
         return None
 
 

@@ -24,8 +24,8 @@ SHOWN: Final = 10
 class Monitor(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one monitor: its stable name, its question, its figure with a unit, and whether it rings.
 
-    ``value`` is None if there is nothing to measure. ``threshold`` is the highest allowed figure, with ``at_least`` the
-    lowest; None is off. ``evidence`` names ids to look at, ``next`` the command to continue with.
+    ``value`` is None if there is nothing to measure. ``threshold`` is the highest allowed figure, or with ``at_least``
+    the lowest; with None the monitor is off. ``evidence`` names ids to look at, ``next`` the command to continue with.
     """
 
     name: str
@@ -105,7 +105,7 @@ class MonitorContext(msgspec.Struct, frozen=True, kw_only=True):
         evidence: dict[str, Any],
         next: str,
     ) -> Monitor:
-        """A monitor with a highest allowed figure. ``next`` is a command, given if the figure is not zero."""
+        """Returns a monitor with a highest allowed figure. ``next`` is a command, shown if the figure is not zero."""
         return Monitor(
             name=name,
             question=question,

@@ -1,9 +1,11 @@
-"""Commands: sending a notice when a monitor begins or ceases to ring, once, however many processes look.
+"""Commands: sending one notice when a monitor begins or ceases to ring, even if several processes run the monitors.
 
-The state of the last notice is a row of the database, and its lock is the right to make the next one. A look that is
-older than that state makes no notice. A change becomes a notice in the same commit. A notice is sent until its receiver
-accepts it, with the same id each time, so that the receiver can recognise one that it accepted without our learning of
-it. Notices of a ledger are sent in order: the next one waits until the first is accepted.
+The state of the last notice is a row of the database. A process makes the next notice only while it has the lock of
+this row. A look that is older than the state makes no notice. The notice and the new state are in one commit.
+
+A notice is sent until its receiver accepts it, with the same id each time. So the receiver recognises a notice that it
+has already accepted, even if its answer was lost. Notices of a ledger are sent in order: the next one waits until the
+one before is accepted.
 
 Owns: the tables ``monitor_states`` and ``monitor_notices``. Does not own: the signature and the call (webhook).
 """
@@ -69,7 +71,9 @@ WHERE ledger = %(ledger)s AND due_at IS NOT NULL
 """
 
 ATTEMPTS: Final = 60
-"""Attempts within about two and a half days. Then a notice is given up, with its failure."""
+"""Maximum number of attempts, within about two and a half days. After them a notice is given up, and its failure is
+stored.
+"""
 _FIRST_WAIT_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 3_600.0
 _LEASE_S: Final = 4 * webhook.TIMEOUT_S
@@ -93,8 +97,9 @@ def notify(database: Database, ledger: str, report: Report, *, now: datetime | N
     """Makes a notice of the changes since the last one, and sends every notice that is due. ``now`` is by default the
     report's time.
 
-    A failed notice is sent again by a later call. Without a webhook, and for a sandbox, nothing is sent or stored; a
-    webhook that is set later gets a notice of what rings then. A failure of the webhook is returned, not raised.
+    A failed notice is sent again by a later call. Without a webhook, and for a sandbox, nothing is sent or stored. A
+    webhook that is set later gets a notice of the monitors that ring then. A failure of the webhook is returned, not
+    raised.
     """
     moment = now or report.looked_at
     with database.read() as connection:
@@ -187,7 +192,7 @@ def _not_allowed(database: Database, ledger: str, settings: MonitorSettings) -> 
 
 
 def _send_first(database: Database, ledger: str, settings: MonitorSettings, now: datetime) -> tuple[bool, str | None]:
-    """Sends the first notice that waits, if it is due. Returns whether it was accepted, and else why not."""
+    """Sends the first waiting notice, if it is due. Returns True if it was accepted, else False and the reason."""
     parameters: dict[str, Any] = {"ledger": ledger}
     with database.write() as connection:
         row = connection.execute(FIRST_WAITING, parameters).fetchone()
@@ -195,7 +200,8 @@ def _send_first(database: Database, ledger: str, settings: MonitorSettings, now:
             return False, None
         notice_id, body, attempts, _ = row
         parameters["notice_id"] = notice_id
-        # The claim keeps other processes from sending it meanwhile. If this one dies, the claim ends with its time.
+        # The claim prevents other processes from sending the notice at the same time. If this process dies, the claim
+        # expires.
         connection.execute(CLAIM, {**parameters, "until": now + timedelta(seconds=_LEASE_S)})
     failure = _not_allowed(database, ledger, settings) or webhook.send(settings, notice_id, body.encode(), now)
     with database.write() as connection:

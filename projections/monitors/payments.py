@@ -1,9 +1,10 @@
 """Monitor: payments that are not applied.
 
-The unapplied money of a customer is its balance of ``customer_balance``. Payments are applied in the order of their
-receipt, so the open ones are the latest. So the money that is open for longer than some time is the ledger's balance
-less the open part of later payments: two queries that read the payments of some hours, whatever the age of the ledger.
-Only if there is such money, earlier payments are read too, back from that time, up to a limit.
+The unapplied money of a customer is its balance on ``customer_balance``. Payments are applied in the order of their
+receipt, so the open payments are the latest ones. The money that has been open for longer than the threshold is
+therefore the balance of the ledger less the open part of the later payments. The two queries for it read only the
+payments of some hours, whatever the age of the ledger. If there is such money, payments before that time are read too,
+latest first, up to a limit.
 
 Owns: this monitor. Does not own: the ageing of receivables (``projections.reports.receivables``).
 """
@@ -56,7 +57,9 @@ _Key = tuple[str, str]
 
 
 class _Received(NamedTuple):
-    """A row of ``RECEIVED``. The last three are None for a payment that was applied in full when it was recorded."""
+    """A row of ``RECEIVED``. The last three fields are None for a payment that was applied in full when it was
+    recorded.
+    """
 
     position: int
     event_id: str
@@ -67,7 +70,7 @@ class _Received(NamedTuple):
 
 
 class _Unsettled(NamedTuple):
-    """A payment, and its amount that is not applied now."""
+    """A payment, and the part of its amount that is not applied."""
 
     position: int
     event_id: str
@@ -89,7 +92,7 @@ def unapplied_payments(context: MonitorContext) -> Monitor:
     found = _Unapplied(context, balances, before) if balances else None
     payments = found.older if found else []
     dates = dict(context.rows(RECORDED_AT, positions=[payment.position for payment in payments[-SHOWN:]]))
-    count = len(payments) + (1 if found and found.remaining else 0)  # at least one more
+    count = len(payments) + (1 if found and found.remaining else 0)  # at least one more payment
     return context.counted(
         "unapplied_payments",
         "Is every payment applied to what it is for?",
@@ -151,7 +154,7 @@ class _Unapplied:
         return [_Received(*row) for row in page]
 
     def _of(self, received: list[_Received]) -> list[_Unsettled]:
-        """The payments that are not applied in full, newest first."""
+        """Returns the payments that are not applied in full, newest first."""
         wanted = {row.customer for row in received if row.customer is not None} - self._customers
         self._customers |= wanted
         for customer, state in self._context.rows(WALLETS, customers=sorted(wanted)) if wanted else ():

@@ -1,14 +1,15 @@
 """Monitor: rejected events that are open.
 
-A rejected event is usage or money that is missing from the books, until it is recorded or dismissed. Not counted are:
+A rejected event is usage or money that is missing from the books, until it is recorded or dismissed. Two groups of
+rejections do not count:
 
-- events with an expected code. For ``insufficient_credits`` this is only usage after all credits were used up, in a
-  ledger whose shortfall setting is ``reject``: the company asked to refuse it. Usage for which credits have expired,
-  have not started, are frozen, or have another unit or product rings; so does usage of an unknown customer, and a
-  refusal whose reasons were not computed (api/README.md, *Limits*).
-- events that were rejected a short time ago, as their sender may send them again.
+- events with an expected code. ``insufficient_credits`` is expected only for usage after all credits were used up, in a
+  ledger whose shortfall setting is ``reject``. It is not expected if credits have expired, have not started, are
+  frozen, or have another unit or product, if the customer is unknown, or if the reasons were not computed
+  (api/README.md, *Limits*).
+- events that were rejected a short time ago, because their sender may send them again.
 
-Rejections beyond the limit of a day are counted at once, whatever their code, as only their number is stored. The close
+Rejections beyond the daily limit count at once, whatever their code, because only their number is stored. The close
 checklist counts all rejections.
 
 Owns: this monitor. Does not own: the rejections (``subledger.store.rejected.rejections``).
@@ -26,12 +27,14 @@ from subledger.errors import InsufficientCredits
 from subledger.store.rejected.rejections import Count, Counts, open_counts
 
 READ_AT_MOST: Final = 10_000
-"""Maximum number of open rejections of each code that a look reads, the oldest first; the same number again of usage
-after all credits were used up. So many unexpected ones always ring, so that reading more would change nothing."""
+"""Maximum number of open rejections of each code that a look reads, the oldest first. For usage after all credits were
+used up, the same number is read in addition. So many unexpected rejections always ring, so reading more would change
+nothing.
+"""
 
 
 def open_rejections(context: MonitorContext) -> Counts:
-    """The rejections that are neither recorded nor dismissed, by code; of each the oldest ``READ_AT_MOST``."""
+    """The rejections that are neither recorded nor dismissed, by code: the oldest ``READ_AT_MOST`` of each code."""
     return open_counts(context.connection, context.ledger, most=READ_AT_MOST)
 
 
@@ -66,7 +69,7 @@ def rejected(context: MonitorContext, found: Counts) -> Monitor:
 
 
 def _unexpected(count: Count, expected: Collection[str], *, rejecting: bool) -> int:
-    """Counts the rejections of a code that the ledger's settings do not ask for."""
+    """Counts the rejections of a code that the ledger's settings do not expect."""
     stored = count.rejections - count.beyond
     if count.code not in expected:
         return stored

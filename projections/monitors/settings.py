@@ -22,7 +22,7 @@ from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows
 
 OFF: Final = "off"
-"""The word of a settings file for null, as TOML has no null."""
+"""The word for null in a settings file, because TOML has no null."""
 _LONGEST_S: Final = 1e8
 _MOST: Final = 1_000_000_000
 _DAYS: Final = 366
@@ -38,12 +38,13 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     - ``not_accepted_after_s``, ``unapplied_after_s``, ``expiry_overdue_s``: the highest age of an export without
       acceptance, of a payment that is not applied, of a due expiry that is not recorded.
     - ``event_to_general_ledger_s``: the longest time from a journal's last event to its posting.
-    - ``dead_letters``, ``uncleared_blocks``: their highest number.
-    - ``rejected_events``: the highest number of rejected events open for longer than ``rejected_after_s``; always less
-      than 10,000. Events with a code in ``rejected_expected`` do not count; those with ``insufficient_credits`` only do
-      not count if the ledger's shortfall setting is ``reject`` and all credits are used up.
-    - ``breakage_difference_percent``: the highest difference between the expected breakage of a pool's cohort and what
-      its finished blocks broke, or what can break of it, in percent of what was issued.
+    - ``dead_letters``, ``uncleared_blocks``: the highest number of them.
+    - ``rejected_events``: the highest number of rejected events that are open for longer than ``rejected_after_s``;
+      always less than 10,000. Events with a code in ``rejected_expected`` do not count. The code
+      ``insufficient_credits`` is ignored only if the ledger's shortfall setting is ``reject`` and all credits are used
+      up.
+    - ``breakage_difference_percent``: the highest difference between the expected breakage of a pool's cohort and its
+      actual or possible breakage, in percent of the issued amount.
     - ``verified_within_s``: the highest age of the last clean verification.
     - ``stuck_writer_s``: the longest wait of the database for the holder of the ledger's lock.
     - ``webhook``: the address that gets notices, signed with ``webhook_secret``.
@@ -110,8 +111,8 @@ def change_of(connection: AnyConnection, ledger: str) -> LastChange | None:
 def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, by: str) -> MonitorSettings:
     """Replaces all settings; those that are not given get their defaults.
 
-    If the address of the webhook changes, notices for the earlier one are dropped, and the new one gets a notice of
-    everything that rings at the next look. Raises InvalidInput naming the field, SandboxLedger for the webhook of a
+    If the address of the webhook changes, notices for the earlier address are dropped. The new address gets a notice of
+    all monitors that ring at the next look. Raises InvalidInput naming the field, SandboxLedger for the webhook of a
     sandbox, CredentialNotGranted.
     """
     settings = read_settings(given)
@@ -130,7 +131,7 @@ def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, b
 
 
 def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
-    """Reads settings, in which null or "off" is no threshold. Raises InvalidInput naming the field."""
+    """Reads settings, in which null or "off" means no threshold. Raises InvalidInput naming the field."""
     check_texts(given, field="settings")
     known = MonitorSettings.__struct_fields__
     unknown = sorted(set(given) - set(known))

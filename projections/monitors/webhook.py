@@ -21,7 +21,7 @@ TIMEOUT_S: Final = 10.0
 def send(settings: MonitorSettings, notice_id: str, body: bytes, now: datetime) -> str | None:
     """Sends a notice. Returns None if the receiver accepted it (200 to 299), else the reason in words.
 
-    The reason names the host alone, as the path and the query of the address may contain a secret.
+    The reason names only the host, because the path and the query of the address may contain a secret.
     """
     try:
         secret = credentials.read(settings.webhook_secret)

@@ -1,7 +1,7 @@
 """Monitor: a writer that holds the ledger's lock without progress.
 
 Owns: this monitor. Does not own: ending such a writer (``subledger.store.writing.stuck_writers``). Writers that wait
-for the lock do that, and a worker once a minute.
+for the lock end it, and a worker does so once a minute.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from subledger.store.writing.stuck_writers import FIND_LOCK_HOLDERS, lock_holder
 
 
 def stuck_writer(context: MonitorContext) -> Monitor:
-    """The time that the database has waited for the holder of the lock. A writer that works lets it wait for moments.
+    """The time for which the database has waited for the holder of the lock. It waits only for moments if the writer
+    works.
 
-    Nothing is measured if ledgers are spread over servers, as the lock is then on another server.
+    Nothing is measured if ledgers are spread over servers, because the lock is then on another server.
     """
     threshold = context.settings.stuck_writer_s
     measured = not is_distributed(driver(context.connection))
     holders = [lock_holder(row) for row in context.rows(FIND_LOCK_HOLDERS)] if measured else []
-    # In whole seconds, as shorter waits are normal.
+    # In whole seconds, because shorter waits are normal.
     longest_s = int(max((holder.waiting_s for holder in holders), default=0.0))
     return Monitor(
         name="stuck_writer",

@@ -1,5 +1,5 @@
-"""Balances at a point in time (as-of, known-at): of one customer from its entries, of the whole ledger from the day
-totals, and of both from the last snapshot on.
+"""Balances at a point in time (as-of, known-at). Those of a customer are summed from its entries, and those of the
+whole ledger from the day totals. Both start from the last snapshot.
 
 Each is one query, run alone or through a view. In a trial balance the debits equal the credits: in every view, in each
 currency, and in the functional currency over all currencies.
@@ -203,7 +203,7 @@ class CustomerBalances(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OfCustomer(msgspec.Struct, frozen=True, kw_only=True):
-    """The query of a customer's balances. Raises UnknownCustomer, also if the customer is not in the view yet."""
+    """The query of a customer's balances. Raises UnknownCustomer, also if the customer is not in the view."""
 
     customer: str
 
@@ -261,7 +261,7 @@ class OfLedger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def customer_balances(view: View, customer: str) -> CustomerBalances:
-    """Returns a customer's balances in a view. Raises UnknownCustomer, also if it is not in the view yet."""
+    """Returns a customer's balances in a view. Raises UnknownCustomer, also if the customer is not in the view."""
     return view.ask(OfCustomer(customer=customer))
 
 

@@ -28,8 +28,8 @@ from subledger.wallet import Wallet
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
     """A block in a view, with its terms there.
 
-    ``columns`` has (credits, minor units) of each column of its roll-forward. ``carrying_functional`` is the carrying
-    amount in functional minor units: at the block's own rate, or as last remeasured if the block is refundable.
+    ``columns`` has credits and minor units of each column of its roll-forward. ``carrying_functional`` is the carrying
+    amount in functional minor units: at the block's own rate, or for a refundable block as last remeasured.
     ``disputed_minor`` is the amount in open disputes.
     """
 
@@ -73,8 +73,9 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def credits(self) -> Decimal:
-        """All credits added to the block: bought or granted, taken over from another customer, added by repricing; of a
-        block that was opened at a cut-over those that it had then, and those that were used before."""
+        """All credits added to the block: bought, granted, received from another customer, or added by repricing. For a
+        block that was opened at a cut-over: the credits that it had then, and those that were used before.
+        """
         return self.used_before + sum((self._column(name)[0] for name in GAINS), ZERO)
 
     @property
@@ -143,8 +144,9 @@ def customer_blocks(
 ) -> tuple[list[BlockView], str | None]:
     """Returns a page of blocks after an id, in order of block id, and the id after which the next page begins.
 
-    Blocks of one customer, or of all customers. Blocks that are not in the view yet are left out, so a page can be
-    shorter than the next one. Raises UnknownCustomer, as balances do, if the customer is not in the view.
+    The blocks are those of one customer, or of all customers. Blocks that are not in the view yet are left out, so a
+    page can have fewer blocks than requested although more follow. Raises UnknownCustomer, as balances do, if the
+    customer is not in the view.
     """
     condition = " AND b.block_id > :after" + (" AND b.customer = :customer" if customer is not None else "")
     parameters = {"after": after, "limit": limit} | ({"customer": customer} if customer is not None else {})
@@ -230,7 +232,7 @@ def _figures(rows: Iterable[Any]) -> _Figures:
         if "disputes_receivable" in (kind.debit_role, kind.credit_role):
             sign = 1 if kind.debit_role == "disputes_receivable" else -1
             disputed[row.block_id] = disputed.get(row.block_id, 0) + sign * int(row.amount_minor)
-        if kind.debit_role == "prepaid_liability":  # remeasured, or settled at another rate: only refundable blocks are
+        if kind.debit_role == "prepaid_liability":  # remeasured, or settled at another rate: only for refundable blocks
             functional[row.block_id] = functional.get(row.block_id, 0) - int(row.functional_minor)
         if kind.column is not None:
             of_block = columns.setdefault(row.block_id, {})

@@ -1,9 +1,9 @@
 """A ledger's clock: the real one, or the one that a sandbox ledger has for trials of month ends.
 
-Future, today, the end of a month and due expiries are judged by this clock. ``recorded_at`` never is: it is the time of
-the database, and answers *as known at* a moment go by it.
+This clock decides what is in the future, today's date, the end of a month, and due expiries. ``recorded_at`` always has
+the time of the database, and answers *as known at* a moment use ``recorded_at``.
 
-Owns: reading the clock. Does not own: setting it (configuring/clock), what is judged by it (ledger, recorder, views).
+Owns: reading the clock. Does not own: setting it (configuring/clock), the rules that use it (ledger, recorder, views).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reasons of accounting dates: why an entry is in the books on its day, and not on the day of its event.
 
-The date was decided when the event was recorded, and is stored. The reason is read from what is stored with it: both
-dates of the entry, the months that were closed when its event was recorded, its kind and its sign.
+The date was decided when the event was recorded, and is stored. The reason follows from other stored facts: both dates
+of the entry, the months that were closed when its event was recorded, its kind and its sign.
 
 Owns: the reasons, and their SQL, so that lists and sums name the same reason. Does not own: the rule of the dates
 (subledger/accounting_dates), the history of a month (close/period_history).
@@ -28,13 +28,13 @@ class DateReason(StrEnum):
     OWN_DAY = "own_day"
     """The effective date of its event."""
     MONTH_CLOSED = "month_closed"
-    """The month of the effective date was closed when the event was recorded: the first open day."""
+    """The first open day, because the month of the effective date was closed when the event was recorded."""
     MIRRORS = "mirrors"
-    """It mirrors an entry of that day, and no mirror is dated before its entry."""
+    """The day of the entry that it mirrors, because a mirror is not dated before its entry."""
     BLOCK_GAINED_LATER = "block_gained_later"
-    """Its block did not have the credits or the value before that day."""
+    """The first day on which its block had the credits or the value."""
     CAUSE_IS_LATER = "cause_is_later"
-    """It follows from something of that day, such as the invoice that is paid, or the end of a block's credits."""
+    """The day of its cause, such as the invoice that is paid, or the end of a block's credits."""
 
 
 class DatedBecause(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ REASON_IN_WORDS: Final = {
 }
 """The reasons for people."""
 _ENDS: Final = ("expired", "escheated")
-"""Columns of kinds that take what a block has left. They wait for its end, not for a gain."""
+"""Columns of kinds that take the remainder of a block. Their date depends on the end of the block, not on a gain."""
 
 CLOSES: Final = """
 -- Closes and reopenings of months through a position. The condition on credits.consumed follows from the one before it;

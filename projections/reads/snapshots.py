@@ -1,16 +1,18 @@
 """Balance snapshots: stored sums that make the balances of a customer or a ledger with many entries fast to read.
 
-A snapshot belongs to a position. It has accounting dates, and for each the sums by kind of the entries recorded through
-the position and booked through the date. So a balance at (as-of, known-at) is one date of one snapshot plus the entries
-after it. The first date of a snapshot is the earliest accounting date of the entries since the snapshot before it; an
-earlier date is read from that one, or from one before it. So an entry that is recorded late changes no stored row.
+A snapshot belongs to a position, and has several accounting dates. For each date it has the sums by kind of the entries
+that are recorded through the position and booked through the date. So a balance at (as-of, known-at) is one date of one
+snapshot plus the entries after it.
+
+The first date of a snapshot is the earliest accounting date of the entries since the previous snapshot. Earlier dates
+are read from previous snapshots. So an entry that is recorded late changes no stored row.
 
 The positions of snapshots follow from the log alone. So a reader who finds too few snapshots adds the next ones in
-order, and two readers who do it at the same time write the same rows:
+order, and two readers at the same time write the same rows. The positions are:
 
-- of a customer, at the event that completes another ``OF_CUSTOMER`` entries;
-- of a ledger, at the end of a recorded day that completes ``DAY_ROWS`` rows of day totals; in a day with many events,
-  at every ``INSIDE_A_DAY`` positions and at the day's end.
+- for a customer: the event that completes another ``OF_CUSTOMER`` entries;
+- for a ledger: the end of a recorded day that completes ``DAY_ROWS`` rows of day totals; in a day with many events,
+  every ``INSIDE_A_DAY`` positions, and the end of the day.
 
 Owns: the table ``snapshots``. Does not own: reading balances from it (balances), its verification (integrity).
 """
@@ -36,7 +38,7 @@ INSIDE_A_DAY: Final = 8_192
 LEDGER: Final = ""
 """The value of ``customer`` in snapshots of the ledger as a whole."""
 
-# One reader adds at most so many entries, so that no reader waits long for the benefit of others.
+# Maximum number of entries that one reader adds, so that no reader waits long for the benefit of others.
 _ENTRIES_AT_ONCE: Final = 262_144
 _EVERYTHING: Final = (1 << 63) - 1
 
@@ -75,7 +77,7 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunningSums:
-    """The running sums of snapshots through a position: for each accounting date, all entries booked through it."""
+    """The running sums through a position: for each accounting date, all entries booked through that date."""
 
     def __init__(self) -> None:
         self.days: dict[date, dict[SumKey, KindSums]] = {}
@@ -157,8 +159,8 @@ def points_of_customer(
 ) -> Iterator[SnapshotPoint]:
     """Yields a customer's next snapshot positions among the ``limit`` entries after a position.
 
-    ``before`` is the number of entries through the position ``after``. A snapshot sums ``OF_CUSTOMER`` entries or more,
-    as the entries of one event are never split.
+    ``before`` is the number of entries through the position ``after``. A snapshot sums at least ``OF_CUSTOMER``
+    entries; it can have more, because the entries of one event are never split.
     """
     parameters = {
         "ledger": ledger,
@@ -344,11 +346,12 @@ def stored_and_expected(connection: AnyConnection, ledger: str) -> Iterator[tupl
 
 
 def drop_wrong(connection: WriteConnection, ledger: str) -> int:
-    """Deletes all snapshots of a customer (or of the ledger) if one of them is wrong. Returns the number of rows.
+    """Deletes all snapshots of a customer (or of the ledger) if one of them is wrong. Returns the number of deleted
+    rows.
 
-    Readers add new ones. Called by a rebuild, under the ledger's lock. A reader may add snapshots at the same time: it
-    locks the last row (LAST), so its rows are committed before the next round, which deletes them too. Once no row is
-    left, no reader can continue from a wrong one.
+    A rebuild calls it under the ledger's lock. Readers add new snapshots later. A reader may also add snapshots at the
+    same time. It locks the last row (LAST), so its rows are committed before the next round, which deletes them too.
+    When no row is left, no reader can continue from a wrong one.
     """
     dropped = 0
     for customer, stored, expected in stored_and_expected(connection, ledger):

@@ -1,10 +1,11 @@
-"""Spendable credits: what a customer's usage can draw at a moment, and why the other credits cannot be drawn.
+"""Spendable credits: the credits that a customer's usage can draw at a moment, and the reasons why it cannot draw the
+others.
 
-A question about now is answered from the customer's wallet, as the next event would be decided: it costs the same
-however long the history is. A question about another day, or with a ``known_at``, is answered from the log.
+A question about now is answered from the customer's wallet, by which the next event would be decided. Its time does not
+depend on the length of the history. A question about another day, or with a ``known_at``, is answered from the log.
 
-Owns: the division of remaining credits, and reading them. Does not own: what a reservation holds (subledger/reserved),
-the figures of blocks in a view (blocks).
+Owns: the division of remaining credits, and reading them. Does not own: the credits that a reservation holds
+(subledger/reserved), the figures of blocks in a view (blocks).
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ from subledger.wallet_parts import Blocks
 
 
 class UnitCredits(msgspec.Struct, kw_only=True):
-    """The remaining credits of one unit, divided by what usage of a product can do with them at a moment.
+    """The remaining credits of one unit at a moment, divided into those that usage of a product can draw, and the
+    others by reason.
 
-    ``expired`` are past their expiry, which is not recorded yet; ``other_products`` are only for ``products``.
+    ``expired`` are past their expiry, which is not recorded yet. ``other_products`` are only for ``products``.
     """
 
     unit: str
@@ -64,8 +66,9 @@ PARTS: Final = ("spendable", "reserved", "frozen", "scheduled", "expired", "othe
 
 
 class OpenReservation(msgspec.Struct, frozen=True, kw_only=True):
-    """A reservation that is open at a moment, and the credits that it holds then: fewer than it asked for, if others
-    took credits away."""
+    """A reservation that is open at a moment, and the credits that it holds then. They are fewer than requested if
+    other events took credits away.
+    """
 
     reservation: Reservation
     held: Decimal
@@ -81,7 +84,7 @@ class Spendable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def spendable_credits(view: View, customer: str, *, product: str | None = None) -> Spendable:
-    """Returns what usage of a product (None: of none) can draw in a view. Raises UnknownCustomer."""
+    """Returns the credits that usage of a product (None: of no product) can draw in a view. Raises UnknownCustomer."""
     if not view.names_known_at and view.as_of >= view.now.astimezone(view.zone).date():
         blocks, reservations = _now(view, customer)
         return divided(blocks, reservations, product=product, at=view.now)
@@ -89,7 +92,7 @@ def spendable_credits(view: View, customer: str, *, product: str | None = None) 
 
 
 def divided(blocks: Blocks, reservations: Iterable[Reservation], *, product: str | None, at: datetime) -> Spendable:
-    """The credits of these blocks, divided."""
+    """Divides the credits of some blocks."""
     reservations = list(reservations)
     held = held_at(blocks, reservations, at, late=False)
     units: dict[str, UnitCredits] = {}
@@ -155,7 +158,7 @@ def _now(view: View, customer: str) -> tuple[Blocks, tuple[Reservation, ...]]:
 
 
 def _moved(block: Block, kind: str, credits: Decimal) -> Block:
-    """A block with the credits that entries of a kind moved; their value is not needed here."""
+    """Returns a block after entries of a kind moved its credits. The value is not needed here."""
     column, sign = KIND_BY_NAME[kind].column, KIND_BY_NAME[kind].sign
     if column == "consumed":
         return replace(block, used=block.used + credits)
@@ -187,7 +190,7 @@ def _blocks_then(view: View, customer: str) -> Blocks:
     if not found:
         customer_balances(view, customer)  # a customer may have no blocks; one without any event is unknown
     frozen = _frozen_then(view, customer) if any(block.disputed_minor > 0 for block in found) else {}
-    # What a block is in a view has no segments: its figures are those of the day.
+    # A block in a view has no segments, because its figures are those of the day.
     return Blocks(
         replace(block.as_then, frozen=frozen.get(block.block.block_id, ZERO), segment=None, earlier=())
         for block in found
@@ -195,9 +198,9 @@ def _blocks_then(view: View, customer: str) -> Blocks:
 
 
 def _frozen_then(view: View, customer: str) -> dict[str, Decimal]:
-    """The credits of disputed blocks that were frozen in a view. They follow from what a block was at its dispute.
+    """The frozen credits of disputed blocks in a view. They depend on the state of a block at its dispute.
 
-    Events are recorded in any order, so what each event of the view froze or freed is added up.
+    Events are recorded in any order, so the credits that the events of the view froze and freed are added up.
     """
     wallet, after, frozen = Wallet(customer=customer), 0, defaultdict[str, Decimal](Decimal)
     while True:
@@ -228,7 +231,7 @@ def _frozen(wallet: Wallet) -> dict[str, Decimal]:
 
 
 def _reservations_then(view: View, customer: str) -> list[Reservation]:
-    """The reservations of a customer that were not ended through the day of a view, as known there."""
+    """The reservations of a customer that had not ended by the day of a view, as known at the view."""
     parameters: dict[str, Any] = {"ledger": view.ledger, "customer": customer, "position": view.position}
     rows = view.connection.execute(text(RESERVED), parameters | {"kinds": ["credits_reserved", *_ENDS]})
     last = end_of_day(view.as_of, view.zone) - timedelta(microseconds=1)

@@ -63,7 +63,8 @@ def _as_known(block: Block, known: Mapping[str, list[Expiry]]) -> Block:
 def expiry_history(view: View, customers: Collection[str] | None = None) -> dict[str, list[Expiry]]:
     """Returns by block the expiries known at the view, in the order of their dates, if there was ever a change.
 
-    A block that is not in the answer has the same expiry in every view. ``customers``: None for all.
+    A block that is not in the answer has the same expiry in every view. ``customers`` limits the answer; None means all
+    customers.
     """
     of_customers, parameters = "", dict[str, Any](ledger=view.ledger)
     if customers is not None:
@@ -83,7 +84,7 @@ def expiry_history(view: View, customers: Collection[str] | None = None) -> dict
 
 
 def _expires_at(row: Any) -> datetime | None:
-    """Returns the expiry that an opening or a change sets. Of a transfer or an undone event the decision has it."""
+    """Returns the expiry that an opening or a change sets. For a transfer or an undone event it is in the decision."""
     if row.type == "event.reversed":
         restored = (part.block(row.block_id) for part in decode_decision(row.decision).restored)
         return next((block.expires_at for block in restored if block is not None), None)

@@ -1,7 +1,7 @@
 """Check of the chain of batches, from the first to the ledger's head.
 
-The stored leaves are read one by one. Each batch must have the root over all leaves so far, and the hash of the batch
-before it. Owns: the chain and the head. Does not own: the leaf of an event (share, folding).
+The stored leaves are read one by one. Each batch must have the root over all leaves so far, and the hash of the
+previous batch. Owns: the chain and the head. Does not own: the leaf of an event (share, folding).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def read_head(connection: sa.Connection, ledger: str) -> Any | None:
 
 
 class Chain:
-    """The tree and the chain as far as they have been followed. ``whole``: no event and no batch is missing.
+    """The tree and the chain, followed through a position. ``whole``: no event and no batch is missing.
 
     Memory: one hash per 256 events, to be compared with ``merkle_nodes``.
     """
@@ -106,7 +106,7 @@ class Chain:
                 self.hash,
                 batch.previous_hash,
             )
-        # With either root: a changed root is one difference, not two, and so is a changed leaf.
+        # The hash may be that of either root, so that a changed root or a changed leaf is reported once, not twice.
         digests = [
             batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, r, previous)
             for r, previous in ((root, batch.previous_hash), (batch.root, batch.previous_hash), (root, self.hash))
@@ -149,7 +149,7 @@ class Chain:
 
 
 def follow_chain(connection: sa.Connection, _advance: Advance, ledger: str, part: Part | None) -> Chain:
-    """Follows the chain to its end, from the saved progress: the job of one worker. Faults are looked for each time."""
+    """Follows the chain to its end, from the saved progress: the job of one worker. Each run reports all faults."""
     chain = load(part, Chain) or Chain(ledger)
     chain.follow(connection, EVERYTHING, no_progress)
     if part is not None and not chain.findings:

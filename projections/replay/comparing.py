@@ -2,8 +2,8 @@
 
 Owns: the comparison. Does not own: the fold (replay), the list of derived tables (DERIVED).
 
-If the ledger writes wallets behind, a row of ``wallets`` may be up to date at an earlier position than the head. It is
-then compared with the wallet at that position, which must not be before ``wallets_through`` of the ledger.
+If the ledger writes wallets behind, a row of ``wallets`` may be older than the head. It is then compared with the
+wallet at the row's position. This position must not be before ``wallets_through`` of the ledger.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def plain(value: Any) -> Any:
 
 
 def _first_other(values: tuple[Any, ...], others: tuple[Any, ...]) -> str:
-    """Returns the first value that differs; of a long text, the part from just before the difference on."""
+    """Returns the first value that differs. A long text is cut, so that it begins just before the difference."""
     value, other = next((a, b) for a, b in zip(values, others, strict=True) if a != b)
     if isinstance(value, str) and isinstance(other, str):
         start = next((i for i, (a, b) in enumerate(zip(value, other, strict=False)) if a != b), 0)

@@ -1,8 +1,8 @@
 """Replay of a log: the pure fold over the stored decisions of customers, and the expected rows of their tables.
 
-Nothing is decided again. ``Replayer`` folds one share of the customers, ``LedgerReplayer`` the data of the ledger as a
-whole; together they produce the recorder's result, whatever its batches were. Owns: the fold in memory. Does not own:
-reading the log (log_stream), comparing (integrity), replacing (rebuild).
+Nothing is decided again. ``Replayer`` folds one share of the customers, and ``LedgerReplayer`` the data of the ledger
+as a whole. Together they produce the same rows as the recorder. Owns: the fold in memory. Does not own: reading the log
+(log_stream), comparing (integrity), replacing (rebuild).
 
 Memory: the wallets, blocks and documents of the share, and totals by day; nothing that grows with the number of events.
 Plain draws are summed per block and folded into its wallet as one draw.
@@ -84,12 +84,15 @@ class Replayer:
         self.last_own: Event | None = None
         self._members = members
         self._lagging_after = lagging_after
-        # One look-up per draw: each is likely to miss the processor's caches, which limits the speed of a replay.
+        # There is one look-up per draw, because each look-up is likely to miss the processor's caches. This limits the
+        # speed of a replay.
         self._drawn: dict[str | None, Drawn] = {}
         self._drawing: dict[str, list[Drawn]] = {}
 
     def go_on(self, connection: sa.Connection, lagging_after: int | None, rows_at: Mapping[str, int]) -> None:
-        """Continues a saved replay over another connection. It was saved at ``lagging_after`` at the latest."""
+        """Continues a saved replay over another connection. The replay was saved at a position not after
+        ``lagging_after``.
+        """
         self._lagging_after, self._rows_at = lagging_after, rows_at
         if self._members is not None:
             self._members.ask(connection)
@@ -104,8 +107,8 @@ class Replayer:
         blocks: Iterable[tuple[str, str, str]],
         documents: Iterable[tuple[str, str, str, str]],
     ) -> None:
-        """Takes over the rows of another replay: wallets with the states of their parts that have rows; blocks that are
-        finished, with their id, customer and state.
+        """Takes over the rows of another replay: wallets with the states of their parts that have rows, and finished
+        blocks with their id, customer and state.
         """
         for customer, position, text, *parts in wallets:
             wallet = self.wallets[customer] = decode_wallet(text, *parts)
@@ -127,8 +130,8 @@ class Replayer:
     def take(self, logged: EventRow, recorded_on: date, moment: Moment) -> tuple[Event, tuple[Entry, ...]] | None:
         """Folds in one event. Returns the parsed event, and the entries that follow from its decision.
 
-        None if the event belongs to another share and only touches this one. ``moment`` returns the time at which a
-        position was recorded. A changed log can raise any exception; the replayer is unusable after that.
+        Returns None if the event belongs to another share and only touches this one. ``moment`` returns the time at
+        which a position was recorded. A changed log can raise any exception; the replayer is unusable after that.
         """
         decision = decode_decision(logged.decision_text)
         drawn = self._draw(logged, decision, recorded_on)
@@ -140,13 +143,15 @@ class Replayer:
         return self._take(logged, decision, recorded_on, moment)
 
     def fold(self, logged: EventRow, recorded_on: date, moment: Moment) -> None:
-        """Folds in one event like ``take``, without making the entries of a plain draw."""
+        """Folds in one event like ``take``, but does not make the entries of a plain draw."""
         decision = decode_decision(logged.decision_text)
         if self._draw(logged, decision, recorded_on) is None:
             self._take(logged, decision, recorded_on, moment)
 
     def _draw(self, logged: EventRow, decision: Decision, recorded_on: date) -> UsageData | None:
-        """Adds a plain draw to the sums of open blocks; None, and no change, if it is not a plain draw."""
+        """Adds a plain draw to the sums of open blocks. If it is not a plain draw, nothing changes, and the result is
+        None.
+        """
         if logged.type != USAGE or not is_plain_draw(decision):
             return None
         customer = logged.customer
@@ -215,7 +220,8 @@ class Replayer:
             return
         for drawn in draws:
             self._drawn.pop(drawn.block_id, None)
-        # None has a position where the decision went on to a block that is not at hand, and was taken otherwise.
+        # A draw without sums has position 0: its decision also drew on a block that is not open, and was folded in
+        # another way.
         position = max(self.positions[customer], *(drawn.position for drawn in draws))
         movements = tuple(movement for d in draws for movement in (*d.earlier, *d.sums()))
         decision = Decision(policy=0, movements=movements)
@@ -246,7 +252,7 @@ class Replayer:
             after = evolve_ledger(before, event)
             if after.closed_through != before.closed_through:
                 for customer in list(self._drawing):
-                    self._settle(customer)  # what a block remembers of a draw depends on the months closed before it
+                    self._settle(customer)  # the stored data of a draw depend on the months closed before it
             self.state = after
             self.last_own = event
         wallets = {}
@@ -258,7 +264,7 @@ class Replayer:
                     self._remember_earlier(customer)
                 wallet = self._recalled(self.wallets.get(customer, wallet), event, decision)
             else:
-                continue  # of another share: it takes no part in this one
+                continue  # of another share
             wallets[customer] = evolve(
                 wallet,
                 event,
@@ -284,7 +290,9 @@ class Replayer:
     # --- the fold ---------------------------------------------------------------------------------------------
 
     def _remember_earlier(self, customer: str) -> None:
-        """Stores a customer's wallet before its next event after ``lagging_after``, if its row is of this position."""
+        """Stores a customer's wallet before its next event after ``lagging_after``, if its row belongs to this
+        position.
+        """
         if customer not in self.wallets:
             self._late_comers.add(customer)
             return
@@ -295,7 +303,9 @@ class Replayer:
             self.earlier[customer] = (last, self.wallets[customer])
 
     def _recalled(self, wallet: Wallet, event: Event, decision: Decision) -> Wallet:
-        """Returns the wallet with the finished blocks and documents that the decision names added to the open ones."""
+        """Returns the wallet with the finished blocks and documents that the decision names, in addition to the open
+        ones.
+        """
         named = {m.block_id: self.blocks[m.block_id] for m in decision.movements if m.block_id in self.blocks}
         blocks = tuple(block for owner, block in named.values() if owner == wallet.customer and not block.remaining)
         overages = {
@@ -339,12 +349,12 @@ class Replayer:
     # --- expected rows of the tables --------------------------------------------------------------------------
 
     def as_it_was(self, customer: str, position: int) -> Wallet | None:
-        """Returns a customer's wallet at an earlier position, if its row may be of that position."""
+        """Returns a customer's wallet at an earlier position, if its row may belong to that position."""
         at, wallet = self.earlier.get(customer, (0, None))
         return wallet if at == position else None
 
     def may_lack(self, customer: str) -> bool:
-        """True if a customer's wallet may have no row yet: its first event is after the rows written so far."""
+        """True if a customer's wallet may have no row yet, because its first event is after the rows written so far."""
         return customer in self._late_comers
 
     def _wallet_of_rows(self, customer: str) -> Wallet:

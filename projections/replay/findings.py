@@ -1,6 +1,6 @@
 """Findings of a verification: differences, each with its check, its position, the expected and the found value.
 
-Owns: these values, and reporting a lasting fault once. Does not own: any check.
+Owns: these values. A fault that lasts over several events is reported once. Does not own: any check.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Findings:
             )
 
     def breach(self, breach: Breach, position: int | None = None) -> None:
-        """Adds a breach; a lasting one is reported once, at the position where it begins."""
+        """Adds a breach. A breach that lasts over several events is reported once, at the position where it begins."""
         if (breach.check, breach.message) in self._reported:
             return
         self._reported.add((breach.check, breach.message))
@@ -104,7 +104,7 @@ class Findings:
         self._found += other._found
 
     def sort(self) -> None:
-        """Sorts findings in the log by position; at one position, the event before its batch."""
+        """Sorts findings in the log by position. At one position, those of the event come before those of its batch."""
         self._differences.sort(key=lambda difference: (difference.position or 0, difference.check == "chain"))
 
     def __bool__(self) -> bool:

@@ -90,8 +90,8 @@ def fold(
     """Folds a ledger's log as it is in a database snapshot.
 
     With ``spool``, the hash of each event and the chain are checked, and the rows of customers are written to that
-    directory; without, the log is only folded. With ``resumable``, every part continues from its saved progress, in the
-    same number of shares, and saves its progress.
+    directory. Without ``spool``, the log is only folded. With ``resumable``, every part continues from its saved
+    progress, in the same number of shares, and saves its progress.
     """
 
     def part(name: str) -> Part | None:
@@ -155,7 +155,7 @@ def follow_own(connection: sa.Connection, own: LedgerReplayer) -> Damage | None:
         for logged in chunk:
             try:
                 own.take(logged)
-            except Exception as error:  # whatever a changed log may lead to
+            except Exception as error:  # a changed log may raise anything
                 return Damage(logged.position, _cannot(logged, error))
     return None
 
@@ -172,8 +172,8 @@ def fold_share(
     """Folds one share: the job of one worker. After an event with a wrong hash, no saved share is used again.
 
     The hash of an event of the ledger itself, or of a transfer from another share, is checked by the share that owns
-    it, perhaps later. So a resumed run does not detect one case: the log was changed, folded in part, interrupted, and
-    restored before the owner had read that event. A verification detects it.
+    the event, perhaps later. So a resumed run does not detect one case: the log was changed, folded in part and
+    interrupted, and restored before the owning share had read the event. A verification detects it.
     """
     replay = load(part, Replayer) or Replayer(ledger, Members(connection, share))
     replay.go_on(connection, None, {})
@@ -229,7 +229,7 @@ def take_all(
                 replay.fold(logged, recorded_on, moment)
                 continue
             taken = replay.take(logged, recorded_on, moment)
-        except Exception as error:  # whatever a changed log may lead to
+        except Exception as error:  # a changed log may raise anything
             return Damage(position, _cannot(logged, error))
         if taken is not None:
             encoding = encode(ledger, position, taken[0], logged.decision_text, taken[1])

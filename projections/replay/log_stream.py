@@ -1,7 +1,7 @@
-"""Streams of the log: in chunks, over one server-side cursor in binary, the whole of it or one share of the customers.
+"""Streams of the log, of all customers or of one share: in chunks, over one server-side cursor in binary.
 
-A ledger's customers are dealt into shares by a hash of their ids. What one share needs can be followed without the
-others: a customer's events, those of the ledger as a whole, and transfers, which touch two customers.
+A ledger's customers are divided into shares by a hash of their ids. A share can be replayed without the others. It
+reads the events of its customers, those of the ledger as a whole, and transfers, which touch two customers.
 
 Owns: the queries on events, entries and batches of a replay, and the share of each customer. Does not own: the columns
 (``subledger/store/columns.py``), the fold (replay). Memory: a chunk of rows, whatever the length of the log.
@@ -28,13 +28,14 @@ from subledger.store.decision_text import text_of_plain_draw
 
 CHUNK: Final = 1_000
 OF_SEVERAL: Final = (*(type for type, kinds in POSTS.items() if "transfer_out" in kinds), "event.reversed")
-"""Types of events that may change two customers' wallets: the holder's of credits, and that of who bought them."""
+"""Types of events that may change the wallets of two customers: the holder of credits, and the buyer of them."""
 
 _ONCE: Final = {
     name: f"CASE WHEN n.number IS NULL OR n.number = 1 THEN e.{name} END" for name in ("data", "attributes", "decision")
 }
-"""The texts of an event, in the row of its first entry alone: a decision about 5,000 blocks has half a megabyte, and as
-many entries."""
+"""The texts of an event. They are only in the row of its first entry, because a decision about 5,000 blocks has half a
+megabyte, and 5,000 entries.
+"""
 EVENTS: Final = """
 -- The events of a ledger in an interval of positions, in order, whether or not a batch holds them. One whose decision
 -- is left to its entries comes once for each of them.
@@ -73,11 +74,11 @@ RECORDED_AT: Final = """
 -- The moment at which a position was recorded.
 SELECT recorded_at FROM batches WHERE ledger = %s AND last_position >= %s ORDER BY last_position LIMIT 1
 """
-# The hash is the server's own, the same on all servers of one version.
+# The hash function is that of the server. It is the same on all servers of one version.
 SHARE_OF: Final = "mod(hashtext({customer}) & 2147483647, {of})"
 
 OF_THE_LEDGER: Final = """(e.customer IS NULL OR e.decision LIKE '%%"pool"%%' OR e.decision LIKE '%%"currency"%%')"""
-"""Events that may change the ledger's own books: a movement there has a pool or a currency."""
+"""Events that may change the ledger's own books: events with a movement that has a pool or a currency."""
 
 EVERYTHING: Final = 2**62
 _names = count()
@@ -87,14 +88,16 @@ _OF_SEVERAL: Final = ", ".join(f"'{type}'" for type in OF_SEVERAL)
 
 
 class Share(msgspec.Struct, frozen=True, order=True):
-    """One of ``of`` shares of a ledger's customers, numbered from 0. The first also has all that no customer owns."""
+    """One of ``of`` shares of a ledger's customers, numbered from 0. The first share also has the data without a
+    customer.
+    """
 
     number: int = 0
     of: int = 1
 
     @property
     def events(self) -> str:
-        """The SQL condition on an event ``e`` that this share must read."""
+        """The SQL condition on the events ``e`` that this share must read."""
         if self.of == 1:
             return "true"
         return f"({self.rows('e.customer')} OR e.customer IS NULL OR e.type IN ({_OF_SEVERAL}))"
@@ -126,9 +129,9 @@ class RecordedDays(msgspec.Struct, frozen=True):
 
 
 def stream(connection: sa.Connection, query: str, parameters: Any = None) -> Iterator[list[tuple[Any, ...]]]:
-    """Chunks of a query's rows, decoded from binary.
+    """Yields chunks of a query's rows, decoded from binary.
 
-    Planned without nested loops, as the rows are the whole log or a large part of it.
+    The query is planned without nested loops, because the rows are the whole log or a large part of it.
     """
     within = driver(connection)
     with within.cursor(name=f"stream_{next(_names)}", binary=True) as cursor:
@@ -166,7 +169,8 @@ def read_log(
     return _events_with_rows(connection, WITH_ENTRIES, ledger, condition, after, through)
 
 
-# A streamed row is that of an event, and beside it that of one of its entries. It is cut at the width of the former.
+# A streamed row has the columns of an event, then those of one of its entries. It is split after the columns of the
+# event.
 _WIDTH: Final = len(columns.EVENTS.columns)
 _NO_ENTRY: Final = (None,) * len(columns.ENTRIES.columns)
 _DECISION: Final = columns.EVENTS.names.index("decision")
@@ -185,7 +189,7 @@ def _events_with_rows(
     unfinished: list[tuple[Any, ...]] = []
     for rows in stream(connection, query, _interval(ledger, after, through)):
         rows = unfinished + rows
-        last = _position(rows[-1])  # its entries may go on in the next chunk
+        last = _position(rows[-1])  # more of its entries may be in the next chunk
         cut = len(rows)
         while cut and _position(rows[cut - 1]) == last:
             cut -= 1
@@ -197,7 +201,7 @@ def _events_with_rows(
 
 
 def _whole(connection: sa.Connection, ledger: str, position: int) -> tuple[Any, ...]:
-    """The row of an event whose first entry is missing: somebody has changed the log."""
+    """Reads the row of an event whose first entry is missing because somebody has changed the log."""
     row: tuple[Any, ...] = present(driver(connection).execute(WHOLE_EVENT, (ledger, position)).fetchone(), "an event")
     return row
 
@@ -220,12 +224,12 @@ def _grouped(
 
 
 def _described(entries: list[EntryRow]) -> str:
-    """The decision that entries say; without entries, a text that no decision has."""
+    """The decision in the row of the first entry; without entries, a text that no decision has."""
     return text_of_plain_draw(entries[0].policy if entries else 0, entries)
 
 
 def read_leaves(connection: sa.Connection, ledger: str, after: int, through: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Chunks of (position, leaf)."""
+    """Yields chunks of (position, leaf)."""
     return stream(connection, LEAVES, _interval(ledger, after, through))
 
 
@@ -252,7 +256,7 @@ def recorded_at(connection: sa.Connection, ledger: str, position: int) -> dateti
 
 
 class Members:
-    """The customers of a share. Each is looked up on the server once: only few are asked about."""
+    """The customers of a share. Each customer is looked up on the server once, because only few look-ups are needed."""
 
     def __init__(self, connection: sa.Connection, share: Share) -> None:
         self._connection: sa.Connection | None = connection

@@ -1,4 +1,4 @@
-"""Plain draws: usage that only increases the used credits of open blocks, and so can be summed before it is folded.
+"""Plain draws: usage that only increases the used credits of open blocks. So it can be summed before it is folded.
 
 Owns: the definition of a plain draw, and its summed fields. Does not own: summing them (customers, totals).
 """
@@ -19,7 +19,7 @@ from subledger.wallet import Decision, Movement
 
 USAGE: Final = "credits.consumed"
 MOST_RUNS: Final = 64
-"""Dates whose sums are held of a block at most, so that memory does not grow with the number of draws."""
+"""Maximum number of dates with sums for a block, so that memory does not grow with the number of draws."""
 _ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ANY_USAGE: Final = CreditsConsumed.model_validate({"credits": "1"})
 
@@ -37,8 +37,8 @@ usage_data = msgspec.json.Decoder(UsageData).decode
 class Drawn(msgspec.Struct, gc=False):
     """The sums of plain draws on a block since its wallet was last folded, and the constant terms of the block.
 
-    The sums are those of ``on``, the accounting date of the last draws; ``earlier`` has those of the dates before, in
-    the order of the draws.
+    The sums are those of ``on``, the accounting date of the last draws. ``earlier`` has the sums of the earlier dates,
+    in the order of the draws.
     """
 
     customer: str
@@ -60,7 +60,7 @@ class Drawn(msgspec.Struct, gc=False):
         self.on, self.credits, self.amount, self.functional = on, ZERO, 0, 0
 
     def sums(self) -> list[Movement]:
-        """One draw in place of those of the last date; none if there were none."""
+        """Returns one draw in place of the draws of the last date; an empty list if there were none."""
         if not self.credits:
             return []
         return [
@@ -76,7 +76,7 @@ class Drawn(msgspec.Struct, gc=False):
 
 
 def is_plain_draw(decision: Decision) -> bool:
-    """True if usage only drew on open blocks, at their price of now: it only increases their used credits."""
+    """True if usage only drew on open blocks at their current price, so that it only increases their used credits."""
     if (
         not decision.movements
         or decision.original_position is not None
@@ -99,7 +99,7 @@ def is_plain_draw(decision: Decision) -> bool:
 
 
 def usage_of(data: UsageData) -> CreditsConsumed:
-    """The data of some plain draw of a product and own dimensions: its entries follow nothing else of them."""
+    """Returns usage data with the product and own dimensions of a plain draw: its entries need no other field."""
     if not data.dimensions:
         return _usage_of(data.product)
     return _ANY_USAGE.model_copy(update={"product": data.product, "dimensions": data.dimensions})

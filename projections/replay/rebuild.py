@@ -1,9 +1,11 @@
-"""Rebuild: computes every derived row of a ledger from its events, beside the live rows, then swaps them.
+"""Rebuild: computes every derived row of a ledger from its events, in temporary tables, then replaces the live rows.
 
-The replay runs in a snapshot, without the lock, share by share, and its rows are staged in temporary tables. What is
-recorded meanwhile is replayed on top of them, again without the lock, until few events remain; then the ledger's lock
-is taken, the rest is replayed too, and the live rows that differ are replaced, in one commit. Correct rows are not
-touched: a healthy ledger stays equal byte for byte, and the lock is held only for the rest and a comparison.
+1. The log is replayed in a snapshot, share by share, without the lock. Its rows are staged in temporary tables.
+2. Events that were recorded meanwhile are replayed too, again without the lock, until few events remain.
+3. Under the ledger's lock the remaining events are replayed, and the live rows that differ are replaced in one commit.
+
+Correct rows are not touched, so a healthy ledger does not change by a byte. The lock is held only for the remaining
+events and a comparison.
 
 A damaged log is never used: the hash of each event and the chain must be correct, and the head must be the last batch.
 A rebuild that is killed changes nothing in the database: only its own connection sees the staged rows. If it is
@@ -105,7 +107,7 @@ class RebuildCounts(msgspec.Struct, frozen=True, kw_only=True):
 REBUILT: Final = (*DERIVED_BY_NAME, "other_currencies", "snapshots")
 """The tables that a rebuild repairs, by name; also names of the checks that find differences in them."""
 
-_FEW: Final = 2_000  # events that may be left to be replayed under the lock
+_FEW: Final = 2_000  # maximum number of events that are replayed under the lock
 _ROUNDS: Final = 5
 _SPOOL: Final = "subledger-rebuild-"
 
@@ -123,9 +125,9 @@ def rebuild(
     """Replaces the ledger's derived rows by rows computed from its events. Needs the right to make temporary tables.
 
     ``workers`` and ``shares`` as in a verification. With ``resumable`` the progress is saved; with ``resume`` the
-    rebuild continues an interrupted one. Saved progress of another log, or that cannot be read completely, is not used;
-    it is deleted once the rows are correct. Raises UnknownLedger; IntegrityFault with the position if the log is
-    damaged: then nothing is changed, and no progress is saved.
+    rebuild continues an interrupted one. Saved progress is not used if it belongs to another log or cannot be read
+    completely. It is deleted when the rows are correct. Raises UnknownLedger, and IntegrityFault with the position if
+    the log is damaged. Then nothing is changed, and no progress is saved.
     """
     work = _Rebuild(database, ledger, progress or no_progress, resumable)
     try:
@@ -163,7 +165,7 @@ class _Rebuild:
                 head = connection.execute(LOCK, (self._ledger,)).fetchone()
                 if head is None:
                     raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
-                # A snapshot taken now sees every commit, and under the lock there will be no other.
+                # A snapshot taken now sees every commit, and no other commit follows under the lock.
                 self._follow(connection, folded, late)
                 _check_head(folded, head)
                 self._stage_ledger(connection, folded, late)
@@ -234,7 +236,7 @@ class _Rebuild:
         if damage is not None:
             raise _damaged(damage)
         late.settle_all()
-        # Parts that are finished by now have no row that would replace theirs.
+        # Parts that have finished meanwhile have no new row that would replace their old one.
         connection.execute(REMOVE_STAGED_PARTS, (sorted(late.wallets),))
         for table in OF_CUSTOMERS:
             _replace(connection, self._ledger, DERIVED_BY_NAME[table], _rows(late, table))

@@ -1,14 +1,17 @@
-"""Saved progress of a verification or a rebuild on disk, to continue after an interruption; a verification can also
+"""Saved progress of a verification or a rebuild on disk, to continue after an interruption. A verification can also
 start at the end of the last clean one.
 
-Every part of the work is a fold with a position; it is saved at intervals and at its end. ``running`` is the run begun
-last; a verification that ends clean becomes ``clean``, from which the next may start. Saved progress is used only if
-the batch at its head is still in the log with the same hash, and if the same version of the program and of the server
-made it. A file that cannot be read completely counts as not saved. Saved progress of another log than the ledger's is
-``contradicted``, and stays so until ``forget_all``: the log was rewritten, or a backup was restored.
+Every part of the work is a fold with a position. It is saved at intervals and at its end. ``running`` is the run that
+was begun last. A verification that ends clean becomes ``clean``, and the next one may start from it.
 
-The files are pickles, read by the same program: so their directory must belong to the user who runs it, and nobody else
-may write to it. Store it apart from the database: somebody who can change both can make a verification report anything.
+Saved progress is used only if the batch at its head is still in the log with the same hash, and if the same version of
+the program and of the server made it. A file that cannot be read completely counts as not saved. Saved progress that
+does not belong to the ledger's log is ``contradicted``: the log was rewritten, or a backup was restored. It stays
+contradicted until ``forget_all``.
+
+The files are pickles, which the same program reads. So their directory must belong to the user who runs the program,
+and nobody else may write to it. Store it apart from the database: a person who can change both can make a verification
+report anything.
 """
 
 from __future__ import annotations
@@ -122,15 +125,15 @@ class ResumableRuns:
             batch_hash=bytes(head.batch_hash).hex(),
             since=0 if found is None else found.position if start is Start.SINCE_CLEAN else found.since,
         )
-        # Written before any part is saved, so that no part is beyond the head in the manifest.
+        # The manifest is written before any part is saved, so that no part is beyond the head in the manifest.
         _write(self._running / _MANIFEST, msgspec.json.encode(now))
         return now
 
     def _contradicted(self, connection: sa.Connection, ledger: str) -> Iterator[Manifest]:
         """Yields stored manifests of this ledger that differ from its log: the log was rewritten, or a backup restored.
 
-        The manifest of an unfinished run would be deleted next; it is stored apart, and reported until somebody
-        explains it.
+        The manifest of an unfinished run would be deleted in the next step. So it is stored apart, and reported until a
+        person has explained it.
         """
         for source in (self._clean, self._other, self._running):
             found = _manifest(source)
@@ -177,7 +180,9 @@ class Part(msgspec.Struct, frozen=True):
         _write(self.path, pickle.dumps(part, pickle.HIGHEST_PROTOCOL))
 
     def give_up(self) -> None:
-        """Deletes the saved parts of the run: a fault found by this part may already be folded into another."""
+        """Deletes the saved parts of the run, because a fault found by this part may already be folded into another
+        part.
+        """
         (self.path.parent / _MANIFEST).unlink(missing_ok=True)
 
 

@@ -101,7 +101,7 @@ class Totals:
         return total
 
     def clear_cache(self) -> None:
-        """Clears the cache of the totals to which draws were added last."""
+        """Clears the cache of recently used totals."""
         self._drawn.clear()
 
     def merge(self, other: Totals) -> None:

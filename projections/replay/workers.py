@@ -1,10 +1,10 @@
 """Work on one snapshot of the database, by several processes if there is enough work.
 
-The process that exports a snapshot keeps its transaction open; the workers open theirs on the same snapshot, so that
-all of them see the same moment, however long they take.
+The process that exports a snapshot keeps its transaction open. The workers open their transactions on the same
+snapshot, so all of them see the same moment, however long they take.
 
-Owns: the number of workers and of shares, their progress, and the form in which wallets and the like cross between
-processes. Does not own: the work.
+Owns: the number of workers and of shares, their progress, and the form in which values are sent between processes. Does
+not own: the work.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from subledger.store.writing.rows import decode_wallet, encode_state, has_rows
 from subledger.wallet import Wallet
 
 EVENTS_A_WORKER: Final = 50_000
-"""Minimum number of events per worker: a worker needs almost a second to start, so a caller with fewer has none."""
+"""Minimum number of events per worker. A worker needs almost a second to start, so a smaller ledger has no workers."""
 
 _PROGRESS_EVERY_S: Final = 0.2
 
@@ -46,8 +46,9 @@ SELECT (SELECT count(*) FROM events WHERE ledger = %(ledger)s AND type <> 'credi
 OBJECTS_A_SHARE: Final = 100_000
 """Maximum number of wallets, blocks and documents in one share: about 150 MB."""
 EVENTS_A_SHARE: Final = 1_250_000
-"""Maximum number of events of one share: each day on which a block is drawn adds a balance to check, of about 300
-bytes."""
+"""Maximum number of events of one share. Each day on which a block is drawn adds a balance of about 300 bytes to
+memory.
+"""
 
 Progress = Callable[[int, int], None]
 """Callback with the number of events done, and the number of all events."""
@@ -64,10 +65,10 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def workers_for(connection: sa.Connection, events: int, requested: int | None = None) -> int:
-    """Returns the number of processes: the requested number, else one a core, but each with enough work.
+    """Returns the number of processes: the requested number, else one per core if each has enough work.
 
-    It is one if ledgers are spread over servers. There an exported snapshot is valid on the coordinator alone, and the
-    server that has the ledger would show each process another moment.
+    It is one if ledgers are spread over servers. An exported snapshot is then valid only on the coordinator, and each
+    process would see another moment of the server that has the ledger.
     """
     if is_distributed(driver(connection)):
         return 1
@@ -117,15 +118,15 @@ class DatabaseSnapshot:
                 advance(now - advanced)
                 advanced = now
                 if time.monotonic() - asked_at > self._database.timeouts.idle_reader_s / 10:
-                    # The server takes a transaction for forgotten in which nothing is asked, and this one is the
-                    # snapshot's: however long the workers take, it must live.
+                    # The server ends a transaction without queries. This transaction has the snapshot, so queries must
+                    # keep it alive until the workers end.
                     self.connection.exec_driver_sql("SELECT 1")
                     asked_at = time.monotonic()
                 for future in finished:
                     future.result()
             return [future.result() for future in futures]
         except BaseException:
-            for process in list((pool._processes or {}).values()):  # no public way ends a job that runs
+            for process in list((pool._processes or {}).values()):  # a running job can be ended only in this way
                 process.terminate()
             raise
         finally:
@@ -161,7 +162,7 @@ def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
 
 
 def _wallet_as_texts(wallet: Wallet) -> tuple[Any, ...]:
-    """Pickles a wallet as the texts of its rows: those of its blocks and overages too, if they have rows."""
+    """Pickles a wallet as the texts of its rows, including those of its blocks and overages, if they have rows."""
     parts = [
         [encode_state(value) for value in values] if has_rows(values) else []
         for values in (wallet.blocks, wallet.overages)
