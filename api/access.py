@@ -1,7 +1,8 @@
 """Access to the HTTP API: roles, and the check of a call's key.
 
-With the embedded database, on a loopback address and before a first key was created, calls from this machine are
-served without a key, and no others. In every other case a call needs a key. Does not own: the keys (``keys``).
+A call without a key is served only if all of this is true: the database is embedded, the server listens on a loopback
+address, no key was ever created, and the call is from this machine. In every other case a call needs a key. Does not
+own: the keys (``keys``).
 """
 
 from __future__ import annotations

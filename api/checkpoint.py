@@ -1,9 +1,9 @@
 """Signed checkpoints: the tree head of a ledger as a C2SP tlog-checkpoint, with an Ed25519 signature.
 
 The key comes from ``SUBLEDGER_SIGNING_KEY`` (32 bytes, base64) or from ``checkpoint.key`` in the home directory, where
-the first use creates it. A key file of another user is refused. If the key and the database are both given, the home
-may be read-only; then signatures are stored only in the database. Two roots are never signed for one size. A root is
-signed only if its log begins with the log that was signed before.
+the first use creates it. A key file of another user is refused. If the environment gives the key and the database, the
+home may be read-only. Then signatures are stored only in the database. Two roots are never signed for one size. A root
+is signed only if its log begins with the log that was signed before.
 
 Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
 """
@@ -58,7 +58,8 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
     with database.read() as connection:
         ledger_head(connection, ledger)  # an unknown ledger must not get a file
     # All earlier signed tree heads are compared with the log before anything is signed. The file is locked until the
-    # end. Otherwise two processes of this machine could both find nothing, and sign two roots for one size.
+    # end. Otherwise two processes of this machine could both find no earlier tree head, and sign two roots for one
+    # size.
     with database.read() as connection, opened(ledger) as log:
         log.check()
         head = ledger_head(connection, ledger)
@@ -126,8 +127,8 @@ def _stored(
         )
     with database.read() as connection:
         stored = signed_at_size(connection, ledger, head.position)
-    # Another machine, with another home, may have signed the same size first. Then its note is handed out. If that note
-    # has another root, neither note is.
+    # Another machine, with another home, may have signed the same size first. Then its note is returned. If that note
+    # has another root, no note is returned.
     if stored is None or stored.note == signed.text:
         return signed
     _check(head, [stored], root_of=lambda _: head.root)

@@ -2,8 +2,8 @@
 
 A person who rewrites a ledger in the database must rewrite this file too. A line is a signed tree head or a restored
 backup. After a restored backup, the log may be shorter than the log that was signed before, or differ from it. A last
-line without its end was never handed out (the power failed during the write), and is cut off. A home that cannot be
-written stores nothing. If the home is not needed, only the database stores the tree heads then. Owns: the files. Does
+line without its end was never handed out (the power failed during the write), and is cut off. If the home is read-only,
+nothing is stored in it. Then only the database stores the tree heads, if the home is not needed. Owns: the files. Does
 not own: signing (checkpoint), the comparison with the log (projections.integrity.seen).
 """
 

@@ -42,9 +42,9 @@ Done = TypeVar("Done")
 
 MAX_REASON: Final = 2_000
 MAX_DISMISSED: Final = 10_000
-"""The most rejections that one call dismisses."""
+"""Maximum number of rejections that one call dismisses."""
 MAX_RETRIED: Final = 1_000
-"""The most rejections that one call records again."""
+"""Maximum number of rejections that one call records again."""
 RETRY: Final = "retry"
 """The way in (``way``) of events that are recorded again."""
 _AT_A_TIME: Final = 4
@@ -130,7 +130,7 @@ class RejectedEvents:
         metrics.rejected([error.code])
 
     async def in_turn(self, work: Callable[[], Done]) -> Done:
-        """Runs the storing of rejections in a thread, few at a time, so that a flood of them delays nobody else."""
+        """Stores rejections in a thread, few at a time, so that a flood of rejections does not delay other calls."""
         loop = get_running_loop()
         if loop not in self._turns:
             self._turns[loop] = anyio.CapacityLimiter(_AT_A_TIME)

@@ -55,7 +55,7 @@ _EVENT = Bound(MAX_SENT, field="event")
 
 
 def recorder_of(database: Database) -> Recorder:
-    """A recorder whose batches keep every projection up to date that is kept in the batch's own commit."""
+    """A recorder that updates, in the commit of each batch, every projection that must be up to date."""
     return Recorder(database, [DayTotalsProjector()])
 
 

@@ -1,8 +1,8 @@
 """Configuration from the environment: the home directory, the database, limits and time-outs.
 
 ``SUBLEDGER_DATABASE_URL`` names a PostgreSQL. Without it an embedded one is started or joined in the home directory.
-This is ``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else the user's data
-folder. So a command in another directory does not create another, empty database.
+The home directory is ``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else the
+user's data folder. So a command in another directory does not create another, empty database.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ NEAREST: Final = ".subledger"
 
 
 def private_home() -> Path:
-    """The home directory, created if it does not exist, readable by its owner alone. Raises UnsafeHome."""
+    """The home directory, created if it does not exist, readable only by its owner. Raises UnsafeHome."""
     return private.private_home(home())
 
 
@@ -159,9 +159,8 @@ def _from_environment(kind: type[Chosen]) -> Chosen:
 
 
 def connect() -> Subledger:
-    """The service on the configured database. It upgrades the embedded database, and no other.
-
-    It also goes on with an upgrade that was interrupted.
+    """The service on the configured database. It upgrades only an embedded database. It also continues an interrupted
+    upgrade.
 
     Raises SchemaOutOfDate.
     """

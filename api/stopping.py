@@ -1,9 +1,9 @@
 """The end of a server or worker after a stop signal (SIGTERM, or Ctrl-C), within a given time.
 
-For most of the time it answers the accepted calls. Then it breaks off the others, for example a call whose rest does
-not arrive, or a batch that waits for a database without an answer. Their senders get no answer and send the events
-again. If an event was recorded after all, it is then a duplicate. At the end the process stops without waiting for
-anything else.
+For most of the time the process answers the accepted calls. Then it breaks off the remaining calls, for example a call
+whose rest does not arrive, or a batch that waits for a database without an answer. Their senders get no answer and send
+the events again. If an event was recorded after all, it is then a duplicate. At the end the process stops without
+waiting for anything else.
 
 Owns: the time at which a process ends. Does not own: finishing its work (gathering, jobs), the end of a batch that was
 broken off (the database rolls it back, or has committed it).
@@ -56,7 +56,7 @@ def end_within(time_: StoppingTime) -> None:
 
 
 class Server(uvicorn.Server):
-    """A server that ends within a given time after a stop signal; else like uvicorn's."""
+    """uvicorn's server, which ends within a given time after a stop signal."""
 
     def __init__(self, app: Any, time_: StoppingTime, **config: Any) -> None:
         super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=round(time_.answering_s), **config))

@@ -195,7 +195,7 @@ def table(
 
 
 FEW_ROWS: Final = 4
-"""The most rows with which a table that is too wide is transposed."""
+"""Maximum number of rows of a table that is transposed because it is too wide."""
 _BORDER: Final = 3  # of a column; the table has one more
 
 
@@ -227,7 +227,7 @@ def _widths(columns: Sequence[Sequence[Text]], right: Sequence[int]) -> list[int
         return None
     widths = list(least)
     spare = room - sum(least)
-    # A column that needs little gets all of it.
+    # A column that needs little space gets all that it needs.
     for at in sorted(range(len(columns)), key=lambda at: wanted[at] - least[at]):
         more = min(wanted[at] - least[at], spare)
         widths[at] += more

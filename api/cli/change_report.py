@@ -18,7 +18,7 @@ from subledger.events.fields import parse_time
 
 NOW: Final = "now"
 LIMIT: Final = 100
-"""Entries on a terminal, a page to print, or a page of JSON."""
+"""Number of entries on a terminal, on a page to print, or in a page of JSON."""
 
 
 def refuse(given: Mapping[str, object], report: str) -> None:
@@ -51,7 +51,7 @@ def print_changes(
     table: str | None,
     file: Path | None,
 ) -> bool:
-    """Prints the report of one ledger. Returns whether it ties to the trial balances."""
+    """Prints the report of one ledger. Returns True if it ties to the trial balances."""
     if len(ledgers) != 1:
         raise InvalidInput(
             f"report {NAME} is of one ledger",

@@ -74,11 +74,11 @@ class Refusals:
 class RejectedLines:
     """FILE.rejected.jsonl, which replaces the file of an earlier run at the end of the run.
 
-    A run without a rejected line removes the file: the lines in it have been recorded since, and would only be sent
-    again. The file that the run itself reads, ``read``, is never removed. A run that stops midway changes nothing.
+    A run without a rejected line removes the file, because the lines in it have been recorded since. The file that the
+    run itself reads, ``read``, is never removed. A run that stops midway changes nothing.
 
     Rejected lines are stored in the database first. If the file cannot be written, ``warn`` is called once, and
-    recording goes on: a read-only folder is no reason to refuse events.
+    recording continues, because a read-only folder is no reason to refuse events.
     """
 
     def __init__(self, path: Path, warn: Callable[[OSError], None], *, read: IO[bytes] | None = None) -> None:

@@ -32,8 +32,9 @@ _PIECE: Final = 16 << 10
 """Bytes that are parsed between two checks of the limits."""
 _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 1 << 20
-"""Bytes (and seconds) that are still read and discarded after the last answer of a connection. Closing a connection
-with unread bytes resets it, and then the client may not see the answer."""
+"""Bytes (and seconds) that are still read and discarded after the last answer of a connection. If a connection is
+closed with unread bytes, it is reset, and the client may not see the answer.
+"""
 _LOOK_S: Final = 1.0
 """Minimum seconds between two checks of a client that reads its answer slowly."""
 
@@ -117,7 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.waiting[self] = None
 
     def shutdown(self) -> None:
-        """Called once when the server begins to stop."""
+        """Ends idle connections. The server calls it once, when it begins to stop."""
         self._is_stopping = True
         if self._has_call:
             self.cycle.message_event.set()  # this wakes a call that waits for a body: see _answer

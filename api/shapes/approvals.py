@@ -22,7 +22,8 @@ _REASONS: Final = ("reason", "evidence")
 def approval(request: ApprovalRequest, currency: str) -> JsonObject:
     """Returns a request and its decision: the event as sent, its effect, the maker and the checker.
 
-    ``currency`` is the ledger's, and the effect is in it. The event's own amount is unchanged.
+    ``currency`` is the ledger's functional currency, in which the effect is shown. The amount of the event itself is
+    shown as it was sent.
     """
     event: JsonObject = {"id": request.event_id, "source": request.source, "type": request.type}
     if request.customer is not None:

@@ -126,7 +126,9 @@ def block(view: BlockView, functional_currency: str) -> JsonObject:
 
 
 def spendable(at: PointInTime, customer: str, found: Spendable) -> JsonObject:
-    """Returns the credits of each unit, divided by what usage of the product can do with them at ``moment``."""
+    """Returns the credits of each unit at ``moment``: those that usage of the product can draw, and the others by
+    reason.
+    """
     return {
         "ledger": at.ledger,
         "customer": customer,

@@ -1,6 +1,6 @@
 """The report of changes between two moments: its two points in time, its pages, its JSON and CSV.
 
-Owns: choosing the two points in time, the cursor, the list of parameters. Does not own: a figure
+Owns: the choice of the two points in time, the cursor, the list of parameters. Does not own: the figures
 (``projections.reports.changes``), tables for people (``report_tables``), the printable page (``report_pages``).
 """
 
@@ -29,7 +29,7 @@ from subledger.store.reading.views import View
 NAME: Final = "changes"
 LINES: Final = "lines"
 CSV_PAGE: Final = 1000
-"""Entries that are read at once for CSV, which lists all of them."""
+"""Number of entries that are read at once for CSV. CSV lists all entries."""
 LISTING: Final[JsonObject] = {
     "report": NAME,
     "description": "Changes: the difference of two trial balances of the same day, as known at two moments, by event.",
@@ -54,7 +54,7 @@ class ChangesQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The later point in time, the earlier one, and the report of both; it is absent from pages after the first."""
+    """The later point in time, the earlier one, and the report of both. Pages after the first have no report."""
 
     view: View
     request: ChangesRequest
@@ -115,7 +115,7 @@ def answer(service: Subledger, ledger: str, query: ChangesQuery) -> Iterator[Cha
     first, last, page_after = _moments(query)
     request = _request(query)
     earlier, as_of = _earlier(service, ledger, request, first, query.as_of)
-    # Two snapshots, one after the other: the balances as known at the first moment never change.
+    # The two snapshots are read one after the other, because the balances as known at the first moment never change.
     with _naming("to_known_at"), service.view(ledger, as_of=as_of, known_at=last, customer=request.customer) as view:
         # Without `to_known_at` the books are those of the last event, which may be before `from_known_at`.
         later = msgspec.structs.replace(view, known_at=max(view.known_at, first))
@@ -148,7 +148,7 @@ def _earlier(
 
 @contextmanager
 def _naming(field: str) -> Iterator[None]:
-    """Names the parameter in the error of a moment that has not come yet."""
+    """Adds the name of the parameter to the error of a moment in the future."""
     try:
         yield
     except KnownAtInFuture as error:
@@ -156,7 +156,7 @@ def _naming(field: str) -> Iterator[None]:
 
 
 def _moments(query: ChangesQuery) -> tuple[datetime, datetime | None, Key]:
-    """Returns the two moments, and the entry after which the page begins: the cursor keeps the later moment."""
+    """Returns the two moments, and the entry after which the page begins. A cursor contains the later moment."""
     first, last = query.from_known_at, query.to_known_at
     if first is None:
         raise MissingField("report changes needs the parameter from_known_at", field="from_known_at", expected="a time")
@@ -201,9 +201,9 @@ def _request(query: ChangesQuery) -> ChangesRequest:
 
 
 def csv_lines(service: Subledger, ledger: str, query: ChangesQuery, table: str | None) -> Iterator[str]:
-    """Returns a table as CSV. The lines are all of them, which are read page by page while they are sent.
+    """Returns a table as CSV. It has all lines, which are read page by page while they are sent.
 
-    Everything that can be refused is refused before the first line. Raises what ``answer`` does.
+    Every possible refusal comes before the first line. Raises the errors of ``answer``.
     """
     with answer(service, ledger, query) as found:
         if table not in (None, LINES):
@@ -219,7 +219,7 @@ def _all_lines(
     functional = found.view.functional_currency
     yield from reports.csv_lines(page.table, functional)
     while page.following is not None:
-        # Each page in a snapshot of its own: what was recorded between two positions is the same in each.
+        # Each page is read in its own snapshot. The entries between two positions are the same in every snapshot.
         with service.view(ledger, as_of=query.as_of, known_at=query.to_known_at) as view:
             page = lines(view, found.request, found.earlier.position, after=page.following, limit=CSV_PAGE)
         yield from reports.csv_rows(page.table, functional)

@@ -46,7 +46,7 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObj
 def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str, reasons: Reasons) -> JsonObject:
     """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash.
 
-    ``reasons`` are those of the dates of its entries, and may have others.
+    ``reasons`` has the reasons of the dates of its entries, and may have those of other entries.
     """
     row = stored.row
     received: JsonObject = {
@@ -80,7 +80,7 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
 
 
 def late_date(event: JsonObject, entry: JsonObject) -> str | None:
-    """Returns the reason why an entry is booked on another day than its event's, as a sentence for people."""
+    """Returns a sentence with the reason why an entry is not booked on the day of its event; None if it is."""
     reason = DateReason(entry["date_reason"])
     if reason is DateReason.OWN_DAY:
         return None

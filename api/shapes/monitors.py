@@ -37,7 +37,7 @@ def notified(found: Notified) -> JsonObject:
 def settings(ledger: str, found: MonitorSettings, change: LastChange | None, *, whole: bool = True) -> JsonObject:
     """Returns the settings of monitors, with the name of the webhook's secret but never its value.
 
-    If not ``whole``, also without the path and the query of the webhook, which may contain another secret.
+    Without ``whole``, the path and the query of the webhook are left out too, because they may contain another secret.
     """
     if found.webhook and not whole:
         url = httpx.URL(found.webhook)

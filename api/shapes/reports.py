@@ -1,7 +1,7 @@
 """Registry of reports with their parameters, and reports as JSON and CSV.
 
-Owns: the registry, so that HTTP and the command line offer the same reports and refuse the same parameters.
-Does not own: a figure (``projections``), tables for people (``report_tables``), the printable page (``report_pages``).
+Owns: the registry, so that HTTP and the command line offer the same reports and refuse the same parameters. Does not
+own: the figures (``projections``), tables for people (``report_tables``), the printable page (``report_pages``).
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from subledger.text.visible_text import spreadsheet_text
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
     """A report of the registry.
 
-    ``takes`` are its parameters (of PARAMETERS) besides the view. ``needs`` are the required ones. ``by`` are the
-    properties by which its rows can be grouped; if there are any, its own dimensions (``dimension.NAME``) are, too.
+    ``takes`` are its parameters (of PARAMETERS) in addition to the view. ``needs`` are the required ones. ``by`` are
+    the properties by which its rows can be grouped. If there are any, rows can also be grouped by own dimensions
+    (``dimension.NAME``).
     """
 
     make: MakeReport

@@ -3,8 +3,7 @@
 The estimate of a cohort is compared with two figures, each as a share of the issued amount:
 
 - the actual breakage of its finished blocks whose expiry has passed. Blocks that finished before their expiry do not
-  count: most of
-  them were used up, so breakage would seem too low.
+  count: most of them were used up, so breakage would seem too low.
 - the range of breakage that is possible for the whole cohort. At least the expired amount breaks, and at most the
   amount that is neither redeemed nor escheated.
 

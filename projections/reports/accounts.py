@@ -36,7 +36,7 @@ _SIDES: Final = ("debit", "credit", "balance")
 def trial_balance(view: View, request: ReportRequest) -> Report:
     """Returns the trial balance: debits and credits of every account by currency, and in the functional currency.
 
-    With ``request.by`` the accounts are also told apart by that property of their lines.
+    With ``request.by`` the accounts are also divided by this property of their lines.
     """
     end = closing(view, request)
     accounts = balances.trial_balance(end)
@@ -96,7 +96,7 @@ def trial_balance(view: View, request: ReportRequest) -> Report:
 
 
 def _accounts_by(end: View, by: str) -> Iterator[tuple[tuple[str], balances.AccountBalance]]:
-    """Yields the accounts told apart by a property of their lines, in the order of the chart."""
+    """Yields the accounts divided by a property of their lines, in the order of the chart."""
     rules = end.rules
     sums: dict[tuple[str, str, str], list[int]] = {}
     for row in _rows(end, None):
@@ -121,7 +121,7 @@ def _accounts_by(end: View, by: str) -> Iterator[tuple[tuple[str], balances.Acco
 
 
 def _value(by: str, account: str, row: Any) -> str:
-    """The value of a property of a line; of an own dimension that which the line has by its role."""
+    """The value of a property of a line. The role of the line decides which own dimension it has."""
     if not by.startswith(DIMENSION):
         return str(getattr(row, by))
     return dict(pairs_of(of_role(account, row.own, row.usage))).get(by.removeprefix(DIMENSION), "")
@@ -130,7 +130,7 @@ def _value(by: str, account: str, row: Any) -> str:
 def _account_ties(
     accounts: Iterable[balances.AccountBalance], apart: Iterable[balances.AccountBalance]
 ) -> Iterator[Tie]:
-    """Yields the balance of every account beside the sum of the balances that it is told apart into."""
+    """Yields ties of the balance of every account with the sum of the balances into which it is divided."""
     sums: dict[tuple[str, str], int] = {}
     for one in apart:
         sums[one.account, one.currency] = sums.get((one.account, one.currency), 0) + one.balance_minor
@@ -256,7 +256,7 @@ def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...],
 def _ties(
     rows: Iterable[tuple[str, int, int]], functional_currency: str, functional: Iterable[tuple[Any, ...]]
 ) -> tuple[Tie, ...]:
-    """Yields all debits beside all credits: per currency, and over all currencies in the functional currency."""
+    """Yields ties of all debits with all credits: per currency, and over all currencies in the functional currency."""
     sums: dict[str, list[int]] = {}
     for currency, debit, credit in rows:
         total = sums.setdefault(currency, [0, 0])

@@ -1,4 +1,4 @@
-"""Cohorts of breakage pools in a view: their balances, and what became of blocks that are finished.
+"""Cohorts of breakage pools in a view: their balances, and the breakage of finished blocks.
 
 Owns: these values, and the table of finished blocks. Does not own: the report of pools (``breakage_pools``).
 """
@@ -50,7 +50,7 @@ class CohortBalances(msgspec.Struct, kw_only=True):
 
 
 class InForce(msgspec.Struct, frozen=True, kw_only=True):
-    """The estimate in force of a cohort, and what was issued when it was made."""
+    """The estimate in force of a cohort, and the amount that was issued when it was made."""
 
     estimate: EstimateVersion
     issued_then: int
@@ -59,7 +59,9 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
 def finished_table(
     end: View, names: CohortNames, cohorts: Mapping[CohortKey, CohortBalances], in_force: Mapping[CohortKey, InForce]
 ) -> Table:
-    """Returns by cohort what expired of blocks that have no credits, beside what its estimate expects of them."""
+    """Returns by cohort the expired amount of blocks without credits, beside the breakage that the estimate expects of
+    them.
+    """
     columns = (
         Column("pool"),
         Column("cohort"),

@@ -1,7 +1,7 @@
 """Breakage estimates as recorded, and the cohorts of the pools in a view, by name.
 
-Owns: both, as the report of pools and the sources of revenue need them. Does not own: the formula
-(``breakage_formula``), how an estimate is decided (deciding).
+Owns: both, for the report of pools and the sources of revenue. Does not own: the formula (``breakage_formula``), the
+decision about an estimate (deciding).
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ WHERE d.ledger = :ledger AND d.pool <> '' AND d.cohort = '' AND EXISTS (
 CohortKey = tuple[str, str]
 """Names of a pool and of its cohort; the second is empty if the pool is one cohort by itself."""
 SEPARATOR: Final = "\x1f"
-"""Between the pool and the month of issue in the key of totals by cohort (``report_inputs.KEYS``)."""
+"""The text between the pool and the month of issue in the key of totals by cohort (``report_inputs.KEYS``)."""
 
 
 class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version of a pool's estimate as recorded, with its maker and checker if a second person approved it.
 
-    ``cohort`` is None if it named none. ``grouping`` is that of the pool, None if the event was recorded before there
-    were cohorts. ``kept`` are the cohorts that it does not fit, and that keep their estimate. If it is ``undone``, only
-    its grouping remains.
+    ``cohort`` is None if the estimate names no cohort. ``grouping`` is the grouping of the pool; None if the event was
+    recorded before cohorts existed. ``kept`` are the cohorts that the estimate does not fit, and that keep their own
+    estimate. If the estimate is ``undone``, only its grouping remains.
     """
 
     pool: str
@@ -81,12 +81,12 @@ class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_for_the_only_one(self) -> bool:
-        """True for an amount of the only cohort that there was."""
+        """True for an amount, not a rate, of a pool that had only one cohort."""
         return self.cohort is None and self.breakage_rate is None and self.grouping != "none"
 
 
 def recorded_estimates(end: View) -> list[EstimateVersion]:
-    """Returns every version of every pool's estimate, in order; each is booked on the first open day."""
+    """Returns every version of every pool's estimate, in order. Each is booked on the first open day."""
     found: list[EstimateVersion] = []
     versions: dict[str, int] = {}
     closed_through: date | None = None
@@ -135,15 +135,15 @@ def _minor(amount: Decimal | None, currency: str) -> int | None:
 
 
 def position_of_new_rules(end: View) -> int:
-    """Returns the position from which events are decided cohort by cohort; earlier ones are taken as posted."""
+    """Returns the position from which events are decided cohort by cohort. Earlier events count as they were posted."""
     return int(end.connection.execute(text(NEW_RULES), {"ledger": end.ledger}).scalar_one())
 
 
 class CohortNames:
-    """The cohorts of every pool in a view: how its months of issue are grouped, and what its entries name.
+    """The cohorts of every pool in a view: the grouping of its months of issue, and the cohorts that its entries name.
 
-    The grouping is known from the first estimate in the view, or because something of the pool was recorded before
-    there were cohorts, on whatever date; so an answer does not change when a later event groups the months.
+    The grouping follows from the first estimate in the view. A pool with entries from before cohorts existed has one
+    cohort, whatever the dates of these entries. So an answer does not change when a later event groups the months.
     ``new_rules`` is the position from which events are decided cohort by cohort.
     """
 
@@ -163,7 +163,7 @@ class CohortNames:
         return pool, cohort_of(issued, self._grouping.get(pool))
 
     def of_estimate(self, estimate: EstimateVersion) -> list[str]:
-        """Returns the cohorts that an estimate may be for; whether each had begun, or ended, the formula sees."""
+        """Returns the cohorts to which an estimate may apply. The formula checks if a cohort had begun or ended."""
         if estimate.cohort is not None:
             return [estimate.cohort]
         if self._grouping[estimate.pool] == "none":
@@ -172,7 +172,7 @@ class CohortNames:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The same for a query."""
+        """The same cohorts as parameters of a query."""
         return {
             "of_pools": [pool for pool, _ in self._issues],
             "issued_in": [issued for _, issued in self._issues],

@@ -1,17 +1,24 @@
 """Breakage by the proportional method, computed a second time, beside the posted amounts.
 
-Owns: the formula (ASC 606-10-55-48, IFRS 15 B46) by which the report of pools checks the entries. It shares no
-arithmetic with ``subledger.pools``, which decided the entries: if one of the two is wrong, the report does not tie.
-Does not own: the days of a cohort from the log (``breakage_steps``), the estimates as recorded
-(``breakage_estimates``), the report (``breakage_pools``).
+The report of pools checks the entries by this formula (ASC 606-10-55-48, IFRS 15 B46). It shares no arithmetic with
+``subledger.pools``, which decided the entries. So if one of the two is wrong, the report does not tie.
 
-Of a cohort F is issued and not cancelled, R redeemed, A expired, E expected breakage, S expected escheat, T recognised.
-T follows the days, in whatever order they were recorded. On each day an estimate sets T to min(E × R / (F − E − S),
-F − R − S); what changes F, or what has escheated, leaves T; then credits are redeemed, first those that purchases pay
-for at once, and expire. From the last of the first two, (R0, T0), T = T0 + (E − T0) × (R − R0) / (F − S − E − R0),
-where E > T0 and the divisor is positive; not below A and not above F − R − S; and A once no block of the cohort has
-credits. Below R0, after reversals, the line leads back to the origin. What was recorded before there were cohorts was
-decided by another formula, and is taken as posted; the line of its pool goes on from there.
+Figures of a cohort: F issued and not cancelled, R redeemed, A expired, E expected breakage, S expected escheat, T
+recognised breakage. T is computed day by day, in the order of the days, not of recording. On each day, in this order:
+
+1. An estimate sets T to min(E × R / (F − E − S), F − R − S).
+2. A change of F, or of the escheated amount, does not change T.
+3. Credits are redeemed, first those that purchases pay for at once. Then credits expire.
+
+Steps 1 and 2 begin a new line at (R0, T0). On the line, T = T0 + (E − T0) × (R − R0) / (F − S − E − R0), if E > T0 and
+the divisor is positive. T is never below A or above F − R − S. It equals A when no block of the cohort has credits. If
+reversals take R below R0, the line leads back to the origin.
+
+Events from before cohorts existed were decided by another formula, and count as posted. The line of their pool
+continues from there.
+
+Owns: the formula. Does not own: the days of a cohort from the log (``breakage_steps``), the estimates as recorded
+(``breakage_estimates``), the report (``breakage_pools``).
 """
 
 from __future__ import annotations
@@ -39,7 +46,7 @@ class CohortFigures(msgspec.Struct, kw_only=True):
     backfilled: int = 0
 
     def plus(self, other: CohortFigures) -> CohortFigures:
-        """Returns the sums of two figures; ``backfilled`` is the part of R that purchases pay for at once."""
+        """Returns the sum of two sets of figures. ``backfilled`` is the part of R that purchases pay for at once."""
         fields = self.__struct_fields__
         return CohortFigures(**{name: getattr(self, name) + getattr(other, name) for name in fields})
 
@@ -48,7 +55,7 @@ class CohortFigures(msgspec.Struct, kw_only=True):
         return CohortFigures(**{name: -getattr(self, name) for name in self.__struct_fields__})
 
     def expected(self, estimate: EstimateVersion | None, issued_then: int) -> tuple[Fraction, Fraction]:
-        """Returns E and S for the amount issued now: estimated amounts are scaled from the amount issued then."""
+        """Returns E and S for the amount issued now. Estimated amounts are scaled from ``issued_then``."""
 
         def at(amount: int | None, rate: Decimal | None) -> Fraction:
             if rate is not None:
@@ -64,8 +71,8 @@ class CohortFigures(msgspec.Struct, kw_only=True):
 class _Point(msgspec.Struct, frozen=True, kw_only=True):
     """The start of a line, and the figures there.
 
-    ``earned`` is T without regard to what had expired, ``due`` is T, each in both currencies; ``unlimited`` is what
-    would have been earned if any amount could break.
+    ``earned`` is T without regard to expired credits, and ``due`` is T, each in both currencies. ``unlimited`` is the
+    amount that would be earned without a limit on breakage.
     """
 
     figures: CohortFigures = msgspec.field(default_factory=CohortFigures)
@@ -84,21 +91,23 @@ class Line:
         self._point = _Point()
 
     def take_over(self, estimate: EstimateVersion, issued_then: int) -> None:
-        """Takes an estimate of before there were cohorts: it set T by another formula."""
+        """Takes an estimate from before cohorts existed, which set T by another formula."""
         self.estimate, self.issued_then = estimate, issued_then
 
     def as_posted(self, figures: CohortFigures, recognised: tuple[int, int]) -> None:
-        """Starts the line at what was posted before there were cohorts; ``figures`` are those of then."""
+        """Starts the line at the amount that was posted before cohorts existed. ``figures`` are the figures at that
+        time.
+        """
         earned = (0, 0) if recognised[0] == figures.expired else recognised
         self._point = _Point(figures=figures, earned=earned, due=recognised)
 
     def opened(self, figures: CohortFigures, recognised: tuple[int, int]) -> None:
-        """Starts the line at what there was when the ledger took over from another system."""
+        """Starts the line at the figures of a cut-over from another system."""
         self._figures = figures
         self.as_posted(figures, recognised)
 
     def keeps(self, change: CohortFigures, posted: tuple[int, int]) -> tuple[int, int]:
-        """Returns T after a day of before there were cohorts: what was posted, within its bounds."""
+        """Returns T after a day from before cohorts existed: the posted amount, within its bounds."""
         self._figures = self._figures.plus(change)
         figures = self._figures
         most = max(floor(figures.issued - figures.redeemed - self._expected()[1]), 0)
@@ -126,12 +135,12 @@ class Line:
         return self.recognised()
 
     def follow_posted(self, change: CohortFigures) -> tuple[int, int]:
-        """Returns T after the last day of before there were cohorts: the line goes on from what was posted."""
+        """Returns T after the last day from before cohorts existed. The line continues from the posted amount."""
         self._figures = self._figures.plus(change)
         return self.recognised()
 
     def estimated(self, estimate: EstimateVersion, issued_then: int) -> None:
-        """Sets T by an estimate at the beginning of its day; ``issued_then`` was issued when it was recorded."""
+        """Sets T by an estimate at the beginning of its day. ``issued_then``: F when the estimate was recorded."""
         self.estimate, self.issued_then = estimate, issued_then
         figures = self._figures
         unlimited = self._in_proportion(figures.redeemed)
@@ -139,7 +148,7 @@ class Line:
         self._point = self._point_at((recognised, recognised), unlimited)
 
     def recognised(self) -> tuple[int, int]:
-        """Returns T: not below what has expired, and that once no credits are left."""
+        """Returns T: at least the expired amount, and equal to it when no credits remain."""
         figures = self._figures
         on_line = self._on_line(self._start()[0])
         if not figures.credits or on_line <= figures.expired:
@@ -147,13 +156,13 @@ class Line:
         return on_line, self._in_functional(on_line, self._start())
 
     def _here(self) -> _Point:
-        """Returns the start of a line where the cohort stands."""
+        """Returns the start of a new line at the current figures of the cohort."""
         earned = self._point.earned[0]
         amounts = (self._on_line(earned), self._on_line(self._start()[0]))
         return self._point_at(amounts, self._unlimited(earned))
 
     def _point_at(self, amounts: tuple[int, int], unlimited: int) -> _Point:
-        """Returns the start of a line at what is redeemed now; ``amounts`` are T without and with what has expired."""
+        """Returns the start of a line at the current R. ``amounts``: T without and with regard to expired credits."""
         figures, (earned, due) = self._figures, amounts
         in_functional = figures.expired_functional
         if due > figures.expired:
@@ -166,7 +175,9 @@ class Line:
         )
 
     def _limit(self) -> None:
-        """A purchase that pays for earlier overage recognises in proportion to that, and a new line begins there."""
+        """Limits the breakage of a purchase that pays for earlier overage to its proportion, and begins a new line
+        there.
+        """
         start, figures = self._point, self._figures
         redeemed = figures.redeemed - start.figures.redeemed
         if redeemed <= 0:
@@ -178,7 +189,7 @@ class Line:
             self._point = self._point_at(limited, self._in_proportion(figures.redeemed))
 
     def _start(self) -> tuple[int, int]:
-        """T0: what had expired at the start counts as far as it is still expired."""
+        """Returns T0. Credits that had expired at the start count only if they are still expired."""
         start, expired = self._point, self._figures.expired
         amount = start.due[0] - max(start.figures.expired - expired, 0)
         if not expired or amount <= start.earned[0]:
@@ -198,7 +209,7 @@ class Line:
         return floor(breakage * redeemed / to_be_redeemed + Fraction(1, 2)) if to_be_redeemed > 0 else 0
 
     def _ahead(self, start: int) -> int | None:
-        """Returns the line from ``start`` to E, if it leads upwards."""
+        """Returns T on the line from ``start`` to E; None if the line does not rise."""
         figures, at = self._figures, self._point.figures.redeemed
         breakage, escheat = self._expected()
         to_be_redeemed = figures.issued - escheat - breakage - at
@@ -207,7 +218,9 @@ class Line:
         return floor(start + (breakage - start) * (figures.redeemed - at) / to_be_redeemed + Fraction(1, 2))
 
     def _unlimited(self, start: int) -> int:
-        """Returns the line whatever can break: where it is flat, what is in proportion; below R0, a share of that."""
+        """Returns T on the line without a limit on breakage: on a flat line the proportional amount, below R0 a share
+        of it.
+        """
         figures, point = self._figures, self._point
         if figures.redeemed < point.figures.redeemed:
             return _nearest(max(point.unlimited, start) * figures.redeemed, point.figures.redeemed)
@@ -223,7 +236,9 @@ class Line:
         return min(start if ahead is None else ahead, room)
 
     def _in_functional(self, amount: int, start: tuple[int, int]) -> int:
-        """Returns T in the functional currency: beyond T0 at the cohort's average rate, below it a share of T0."""
+        """Returns T in the functional currency: the part above T0 at the cohort's average rate; below T0, a share of
+        T0.
+        """
         figures, (at_start, functional) = self._figures, start
         if amount < at_start and at_start > 0:
             return _nearest(functional * amount, at_start)

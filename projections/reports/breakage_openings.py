@@ -1,7 +1,7 @@
-"""Cohorts of breakage pools as they were opened at a cut-over: where their line begins in this ledger.
+"""Cohorts of breakage pools as they were opened at a cut-over: the figures at which their line begins in this ledger.
 
-Owns: these figures, from the log. Does not own: the formula that goes on from them (``breakage_formula``), the days
-since (``breakage_steps``).
+Owns: these figures, from the log. Does not own: the formula that continues from them (``breakage_formula``), the later
+days (``breakage_steps``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ORDER BY n.position
 class OpenedCohort(msgspec.Struct, frozen=True, kw_only=True):
     """An opening of one of a cohort's blocks, or of its breakage; ``recognised`` is T, in both currencies.
 
-    What undoes one has its figures with the opposite sign. Of the two neither ``stands``.
+    The undoing of an opening has its figures with the opposite sign. Then ``stands`` is False for both.
     """
 
     key: CohortKey
@@ -57,7 +57,7 @@ class OpenedCohort(msgspec.Struct, frozen=True, kw_only=True):
 def opened_cohorts(
     end: View, names: CohortNames, estimates: Sequence[EstimateVersion]
 ) -> dict[CohortKey, list[OpenedCohort]]:
-    """Returns every opening of each cohort that is known at the view, in order, on whatever date."""
+    """Returns every opening of each cohort that is known at the view, in order, whatever its date."""
     parameters = {"ledger": end.ledger, "position": end.position, "kinds": [OPENED_BLOCK, OPENED_AHEAD]}
     grouped_at = {estimate.pool: estimate.position for estimate in reversed(estimates)}
     carried: dict[CohortKey, tuple[int, int]] = {}
@@ -97,7 +97,7 @@ def _opening(row: Any, names: CohortNames, figures: CohortFigures) -> OpenedCoho
 
 
 def _undoing(opening: OpenedCohort, row: Any) -> OpenedCohort:
-    """Returns what undoes an opening."""
+    """Returns the undoing of an opening."""
     recognised = (-opening.recognised[0], -opening.recognised[1])
     figures = opening.figures.negative()
     return replace(
@@ -111,7 +111,7 @@ def _is_of(month: CohortKey, row: Any, names: CohortNames, *, is_grouped: bool) 
 
 
 def _before(data: BalanceOpened, carried: tuple[int, int]) -> CohortFigures:
-    """Returns what was redeemed, had expired and escheated, at the rate of the cohort's open blocks."""
+    """Returns the amounts redeemed, expired and escheated before, at the rate of the cohort's open blocks."""
     redeemed, expired, escheated = (data.minor(name) for name in ("redeemed", "expired", "escheated"))
     issued, functional = carried
 
@@ -129,7 +129,7 @@ def _before(data: BalanceOpened, carried: tuple[int, int]) -> CohortFigures:
 
 
 def together(openings: Iterable[OpenedCohort]) -> tuple[CohortFigures, tuple[int, int]]:
-    """Returns the figures of some openings of a cohort, and T."""
+    """Returns the sums of the figures of some openings of a cohort, and T."""
     figures, recognised = CohortFigures(), (0, 0)
     for opened in openings:
         figures, recognised = figures.plus(opened.figures), _plus(recognised, opened.recognised)

@@ -1,5 +1,7 @@
-"""The report of breakage pools: issued, redeemed, expected and recognised breakage of each cohort; what became of
-blocks that are finished, beside the estimate; every estimate with its effect; and breakage_recognized by month.
+"""The report of breakage pools.
+
+It has the amounts issued and redeemed, and the expected and recognised breakage of each cohort; the breakage of
+finished blocks beside the estimate; every estimate with its effect; and breakage_recognized by month.
 
 Owns: these tables and their ties. Does not own: the formula that checks them (``breakage_formula``), estimates as
 recorded (``breakage_estimates``).
@@ -99,7 +101,7 @@ def breakage_pools(view: View, request: ReportRequest) -> Report:
 
 
 def _in_force(effects: Iterable[Effect], as_of: date) -> dict[CohortKey, InForce]:
-    """Returns the estimate in force at the end of the view, by cohort: the latest by its day, then as recorded."""
+    """Returns the estimate in force at the end of the view, by cohort: the latest by its day, then by recording."""
     made = [effect for effect in effects if effect.estimate.booked_on <= as_of]
     made.sort(key=lambda effect: (effect.estimate.booked_on, effect.estimate.version))
     return {effect.key: InForce(estimate=effect.estimate, issued_then=effect.issued) for effect in made}
@@ -158,7 +160,7 @@ def _count(cohort: CohortBalances, total: EntryTotal, rules: Rules) -> None:
 
 
 def _count_opened(cohorts: Mapping[CohortKey, CohortBalances], openings: Openings, as_of: date) -> None:
-    """Adds what was redeemed, had expired and was recognised of a cohort when it was opened at a cut-over."""
+    """Adds the amounts of a cohort that were redeemed, expired and recognised before it was opened at a cut-over."""
     for key, of_cohort in openings.items():
         figures, recognised = together(each for each in of_cohort if not each.is_block and each.on <= as_of)
         if key in cohorts:
@@ -293,7 +295,9 @@ def _rollforward_table(
     rules: Mapping[int, Rules],
     functional_currency: str,
 ) -> Table:
-    """Returns breakage_recognized by month: recognised (by the books and by the formula) and expired."""
+    """Returns breakage_recognized by month: the recognised amount (by the books and by the formula), and the expired
+    amount.
+    """
     columns = (
         Column("pool"),
         Column("cohort"),
@@ -343,7 +347,7 @@ CohortMonth = tuple[CohortKey, str]
 
 
 def _missing_by_month(steps: Iterable[Step]) -> dict[CohortMonth, int]:
-    """Returns by cohort and month what should have been recognised more by the formula, if booked in the view."""
+    """Returns by cohort and month the amount that is missing by the formula, if it is booked in the view."""
     found: dict[CohortMonth, int] = {}
     for step in steps:
         key = (step.key, step.month)
@@ -352,7 +356,9 @@ def _missing_by_month(steps: Iterable[Step]) -> dict[CohortMonth, int]:
 
 
 def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], functional_currency: str) -> Table:
-    """Returns prepaid_liability per currency: in pools, in other blocks, net of breakage recognised before expiry."""
+    """Returns prepaid_liability per currency: of pools, of other blocks, and less the breakage recognised before
+    expiry.
+    """
     columns = (
         Column("currency"),
         Column("pooled", "money"),
@@ -400,7 +406,7 @@ def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], fu
 def _formula_ties(
     cohorts: Mapping[CohortKey, CohortBalances], steps: Sequence[Step], functional_currency: str
 ) -> Iterator[Tie]:
-    """Yields per cohort the breakage by the formula for the events booked through the view, beside the entries."""
+    """Yields ties per cohort: the breakage by the formula, for events booked through the view, and the entries."""
     for key, cohort in sorted(cohorts.items()):
         currencies = (cohort.currency, functional_currency)[: 1 if cohort.currency == functional_currency else 2]
         named = f"cohort {key[1]} of pool {key[0]}" if key[1] else f"pool {key[0]}"
@@ -416,7 +422,7 @@ def _formula_ties(
 
 
 def _ties(end: View, cohorts: Mapping[CohortKey, CohortBalances], found: Sequence[EntryTotal]) -> Iterator[Tie]:
-    """Yields the sums of the blocks' columns, in pools and outside, beside the accounts under the posting rules."""
+    """Yields ties of the sums of the blocks' columns, in pools and outside, with the accounts."""
     functional_currency, books = end.functional_currency, control_balances(end)
     recognized = by_currency((p.currency, p.recognised[0] - p.figures.expired) for p in cohorts.values())
     liability = by_currency((total.currency, _carried(total.kind) * total.amount_minor) for total in found)

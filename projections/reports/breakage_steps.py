@@ -1,6 +1,6 @@
-"""The days of every cohort from the log, with the breakage that the formula makes due beside what was posted.
+"""The days of every cohort from the log: the breakage by the formula, compared with the posted breakage.
 
-T follows the days, in whatever order they were recorded. Owns: these days, and what an estimate changed. Does not own:
+T is computed in the order of the days, not of recording. Owns: these days, and the effect of an estimate. Does not own:
 the formula (``breakage_formula``), the cohort of a movement (deciding), the report (``breakage_pools``).
 """
 
@@ -96,7 +96,8 @@ SELECT * FROM standing WHERE version IS NOT NULL ORDER BY pool, cohort, position
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """An estimate of a cohort, and the breakage that it posted, in both currencies, within the view.
 
-    ``issued`` is F when it was recorded, ``before`` and ``after`` is what had been posted by then.
+    ``issued`` is F when the estimate was recorded. ``before`` and ``after`` are the breakage posted before and after
+    it.
     """
 
     key: CohortKey
@@ -108,7 +109,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """Breakage of a cohort that is missing on a day by the formula, in both currencies."""
+    """Breakage of a cohort that is missing on a day according to the formula, in both currencies."""
 
     key: CohortKey
     month: str
@@ -116,7 +117,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def effects_of(end: View, estimates: Sequence[EstimateVersion], names: CohortNames, openings: Openings) -> list[Effect]:
-    """Returns the estimates of every cohort; none of those that it does not fit, or that began after an amount."""
+    """Returns the estimates of every cohort, without those that do not fit it, and without amounts recorded before it
+    began.
+    """
     versions = {(estimate.pool, estimate.version): estimate for estimate in estimates}
     parameters = _parameters(end, names) | _estimated(estimates, names) | _opened(openings)
     rows = end.connection.execute(text(EFFECTS), parameters)
@@ -138,7 +141,7 @@ def effects_of(end: View, estimates: Sequence[EstimateVersion], names: CohortNam
 def steps_of(
     end: View, request: ReportRequest, effects: Sequence[Effect], names: CohortNames, openings: Openings
 ) -> list[Step]:
-    """Returns by cohort and day of the view what is missing by the formula."""
+    """Returns by cohort and day of the view the breakage that is missing by the formula."""
     parameters = _parameters(end, names) | {"new_rules": names.new_rules, "opening": OPENED_BLOCK}
     rows = end.connection.execute(text(DAYS), parameters).all()
     of_cohorts = {key: list(group) for key, group in groupby(rows, key=lambda row: (row.pool, row.cohort))}
@@ -154,9 +157,9 @@ def steps_of(
 def _along(
     rows: Sequence[Any], effects: Sequence[Effect], new_rules: int, as_of: date, opened: Sequence[OpenedCohort]
 ) -> Iterator[tuple[date, tuple[int, int]]]:
-    """Yields by day what is missing; days of before there were cohorts keep what they posted.
+    """Yields the missing breakage by day. Days from before cohorts existed keep the posted amount.
 
-    What was opened at a cut-over is of no day: the line starts there, under the estimate that was in force.
+    Openings at a cut-over belong to no day: the line starts there, under the estimate that was in force.
     """
     line, old = Line(), [row for row in rows if row.is_old]
     kept_until = max((row.accounting_date for row in old), default=date.min)
@@ -201,7 +204,7 @@ def _along(
 
 
 def _sums(rows: Sequence[Any]) -> tuple[CohortFigures, tuple[int, int]]:
-    """Returns the figures of some rows together, and what they posted."""
+    """Returns the sums of the figures of some rows, and the breakage that they posted."""
     figures, posted = CohortFigures(), (0, 0)
     for row in rows:
         figures = figures.plus(_figures(row))
@@ -228,7 +231,7 @@ def _estimated(estimates: Sequence[EstimateVersion], names: CohortNames) -> dict
 
 
 def _opened(openings: Openings) -> dict[str, Any]:
-    """Returns what was opened of cohorts besides their blocks, which are entries."""
+    """Returns the openings of cohorts other than those of their blocks, which are entries."""
     opened = [each for of_cohort in openings.values() for each in of_cohort if not each.is_block]
     return {
         "opened_pools": [each.key[0] for each in opened],

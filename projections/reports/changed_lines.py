@@ -1,4 +1,4 @@
-"""The list of lines that were recorded between two moments: each with its event, and the reason of its date.
+"""The list of lines that were recorded between two moments, each with its event and the reason of its date.
 
 Owns: the list, in pages. Does not own: the difference that it explains (``changes``).
 """
@@ -74,7 +74,7 @@ class Lines(msgspec.Struct, frozen=True, kw_only=True):
 def lines(view: View, request: ChangesRequest, earlier_position: int, *, after: Key = (0, 0), limit: int) -> Lines:
     """Returns the lines of at most ``limit`` entries after an entry. A page has whole entries."""
     parameters = parameters_of(view, request, earlier_position)
-    # One entry more than the page has, so that the last page is known to be the last.
+    # One more entry than the page has is read, to know if another page follows.
     parameters |= {"page_position": after[0], "page_number": after[1], "limit": limit + 1}
     found = view.connection.execute(text(LINES), parameters).all()
     entries = found[:limit]

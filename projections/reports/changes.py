@@ -1,7 +1,7 @@
-"""Changes between two moments: why the trial balance of a day is another one than it was, event by event.
+"""Changes between two moments: the events that explain a different trial balance of the same day.
 
-A trial balance at one moment (``known_at``) and at a later one differ by the entries that were recorded in between, and
-by nothing else, as no entry is ever changed. So the report lists these entries: the sums of their lines are the
+The trial balance at one moment (``known_at``) and at a later one differ only by the entries that were recorded in
+between, because no entry is ever changed. So the report lists these entries. The sums of their lines are the
 difference, for each account and currency, and in the functional currency.
 
 Owns: the difference of each account, and its sums by event type. Does not own: the list of lines (``changed_lines``),
@@ -66,7 +66,7 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 def sums_of(view: View, request: ChangesRequest, *, may_be_unknown: bool = False) -> Sums:
     """Returns the balances of the range in a view, of the ledger or of the customer.
 
-    Raises UnknownCustomer, unless the customer may be unknown in this view: then there are no balances.
+    Raises UnknownCustomer. With ``may_be_unknown``, an unknown customer has no balances instead.
     """
     end = closing(view, request)
     try:
@@ -224,7 +224,7 @@ def _type_table(by_type: dict[tuple[str, str, str, str], tuple[int, list[int]]],
 def _ties(
     accounts: Iterable[tuple[str, str]], before: Sums, listed: Sums, after: Sums, functional_currency: str
 ) -> Iterable[Tie]:
-    """Yields the listed change of each account beside the difference of its two balances.
+    """Yields ties of the listed change of each account with the difference of its two balances.
 
     The functional amounts of entries in the functional currency are these entries' own amounts.
     """

@@ -1,4 +1,4 @@
-"""The clearing report: accounts that should return to zero and have not yet, with the age and the reason.
+"""The clearing report: accounts that should return to zero but are not at zero, with the age and the reason.
 
 Owns: the list of clearing accounts, the grouping of their items, and the ageing: first in, first cleared, so the open
 balance consists of the newest amounts. Does not own: accounts_receivable, which has its own report.
@@ -89,7 +89,8 @@ CLEARING: Final[dict[str, Clearing]] = {
         grouped_by=BY_BLOCK, reason=OPEN_CREDITS, reversed="more deposits applied than were held"
     ),
 }
-"""Clearing accounts in the report's order. Amounts are on the normal side; ``reversed`` explains negative ones."""
+"""Clearing accounts in the order of the report. Amounts are on the normal side. ``reversed`` explains negative amounts.
+"""
 
 OPEN: Final = """
 -- The movements of each open item of each clearing account, by day, on the account's normal side.
@@ -137,7 +138,7 @@ OpenItem = tuple[Any, ...]
 
 
 def clearing(view: View, request: ReportRequest) -> Report:
-    """Returns every open item of the clearing accounts at the end of the view with its age, and the open blocks."""
+    """Returns every open item of the clearing accounts at the end of the view, with its age, and the open blocks."""
     end = closing(view, request)
     rules = view.rules
     blocks = _blocks(end, rules)
@@ -179,7 +180,9 @@ def _open(end: View, rules: dict[int, Rules]) -> Sequence[Any]:
 
 
 def _item_group(account: str, kind: str) -> str:
-    """Returns the group of an entry within its account: allocations and ERP releases share deferred_revenue."""
+    """Returns the group of an entry within its account. For example, allocations and ERP releases share
+    deferred_revenue.
+    """
     return ALLOCATION if account == "deferred_revenue" and KIND_BY_NAME[kind].result is Result.SHARE else ""
 
 

@@ -216,7 +216,7 @@ def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> T
     for currency in balances.currencies:
         soon = [0, 0]
         if currency in bands:
-            # What is not due is a performance obligation already, and no liability yet.
+            # An amount that is not due is already a performance obligation, but not a liability yet.
             not_due = _spread(balances.conditional[1].of(currency, NOT_YET_DUE), bands[currency])
             soon = [remaining - own for remaining, own in zip(bands[currency][0], not_due[0], strict=True)]
         for item, opening, closing_, current in (
@@ -334,9 +334,10 @@ def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[lis
 
 
 def _spread(amounts: tuple[int, int], bands: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Divides an amount and its functional amount over the bands, in proportion to the first figure of each.
+    """Divides an amount and its functional amount over the bands, in proportion to the first figure of each band.
 
-    Rounding is cumulative, half up: the parts add up to the whole. If there is nothing in the bands, it is ``later``.
+    Rounding is cumulative, half up, so the parts add up to the whole. If the bands are empty, the whole amount is
+    ``later``.
     """
     total = sum(band[0] for band in bands)
     if total <= 0:
@@ -351,7 +352,7 @@ def _spread(amounts: tuple[int, int], bands: Sequence[Sequence[int]]) -> list[li
 
 
 def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
-    """Returns per band the amount that lapses if nothing is used. Disputed or endless blocks are ``later``."""
+    """Returns per band the amount that lapses if nothing is used. Blocks in dispute or without expiry are ``later``."""
     ends = [before + days for before, days, _ in months_after(day, MONTHS)]
     found = [0] * (len(BANDS) + 1)
     for lot in (lot for own in lots.values() for lot in own):
@@ -368,7 +369,7 @@ def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
 
 
 def _revenue_ties(balances: _Balances, found: RevenueFigures, bridge: RevenueFigures) -> Iterator[Tie]:
-    """Yields ties of the period's revenue by source with the change of the revenue accounts and deferred_revenue."""
+    """Yields ties of the revenue by source with the change of the revenue accounts and deferred_revenue."""
     currencies = {currency for _, currency in (*found, *bridge)}
     for currency in sorted(currencies):
         recognised = [sum(found.get((source, currency), (0, 0))[at] for source in SOURCES) for at in (0, 1)]

@@ -1,6 +1,6 @@
 """The lines of a balance sheet that are the difference of two accounts, and the totals of debits and credits.
 
-Owns: which accounts are presented net of each other. Does not own: the refund liability of refundable blocks, which
+Owns: the accounts that are presented net of each other. Does not own: the refund liability of refundable blocks, which
 needs the blocks (``performance``), the balances (``balances``), the purchases that are shown net (``shown_net``).
 """
 
@@ -25,10 +25,11 @@ _NET: Final = (
     ("deposits and clearing, net", "customer_deposits", "credits_clearing"),
     ("receivables", "accounts_receivable", None),
 )
-"""The line, the account that it begins with, and the account that is deducted from it; in the order of their names, as
-in reports over several ledgers."""
+"""The line, its main account, and the account that is deducted from it. The order is that of the names, as in reports
+over several ledgers.
+"""
 _WITH_PURCHASES: Final = ("accounts_receivable", "prepaid_liability")
-"""The two accounts that a purchase lowers by the same amount if it is shown net."""
+"""The two accounts that are lower by the same amount if a purchase is shown net."""
 
 
 def presentation_table(accounts: Iterable[AccountBalance], netted: Netted, functional_currency: str) -> Table:

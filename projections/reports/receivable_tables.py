@@ -1,6 +1,6 @@
 """The tables of the receivables report: open items by age, per customer, per item, per account.
 
-Owns: an open item, and the ageing. Does not own: which items there are, and their ties (``receivables``).
+Owns: an open item, and the ageing. Does not own: the list of items, and their ties (``receivables``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUCKETS: Final = (
 """The ageing columns of open amounts, each with its highest age in days (inclusive)."""
 
 OpenParts = tuple[tuple[date, int], ...]
-"""Open parts as (day from which they age, minor units), oldest first; negative ones are owed to the customer."""
+"""Open parts as (day from which they age, minor units), oldest first. Negative parts are owed to the customer."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):

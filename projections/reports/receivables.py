@@ -3,14 +3,14 @@
 Owns: the list of receivable accounts, the grouping of their items, and the ageing. An item is the open amount of one
 credit block, of one invoice of overage, or of a customer's overage without an invoice. Its age is that of its oldest
 open part. A payment, cancellation or write-off clears the oldest part of its own item first. Overage is cleared usage
-by usage, as recorded. A block or an invoice with a due date ages from that date. What a repricing adds to it later ages
-from its own day. Everything else ages from effective dates, the days on which the customer became liable, because late
-recording does not make a debt younger.
+by usage, as recorded. A block or an invoice with a due date ages from that date. The amount that a later repricing adds
+ages from the day of the repricing. Everything else ages from effective dates, the days on which the customer became
+liable, because late recording does not make a debt younger.
 
 Under the deposit policies, revenue from consumption and breakage passes through accounts_receivable within one entry.
-This is no receivable: such entries have no net effect on the account, so they are not read. Does not own: the allowance
-for credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts (``clearing``); the
-purchases that are shown net of their liability (``shown_net``).
+These amounts are not receivables: the entries have no net effect on the account, so they are not read. Does not own:
+the allowance for credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts
+(``clearing``); the purchases that are shown net of their liability (``shown_net``).
 """
 
 from __future__ import annotations
@@ -236,9 +236,9 @@ def _items_of(rows: Sequence[Any], due: DueDates) -> Iterator[Item]:
 
 
 def _flow(row: Any, due_date: date | None) -> tuple[date, int]:
-    """Returns an amount with the day from which it ages: what is owed is not past due before its due date.
+    """Returns an amount with the day from which it ages, which is not before its due date.
 
-    What was opened at a cut-over was due before that, if it has an earlier due date.
+    An amount that was opened at a cut-over ages from an earlier due date, if it has one.
     """
     amount = int(row.amount_minor)
     if due_date is None or amount <= 0:
@@ -270,7 +270,7 @@ def _ties(customers: Customers, books: Balances) -> Iterator[Tie]:
 
 
 def _netted_ties(owed: Sequence[Item], purchases: Sequence[ShownNet]) -> Iterator[Tie]:
-    """Yields the receivables of purchases that are shown net beside their open items."""
+    """Yields ties of the receivables of purchases that are shown net with their open items."""
     blocks = {purchase.block_id for purchase in purchases}
     items = by_currency(
         (item.currency, item.balance_minor) for item in owed if item.account == RECEIVABLE and item.block_id in blocks
@@ -285,7 +285,7 @@ def _netted_ties(owed: Sequence[Item], purchases: Sequence[ShownNet]) -> Iterato
 
 
 def _functional_ties(end: View, request: ReportRequest, customers: Customers) -> Iterator[Tie]:
-    """Yields receivables in other currencies, at their functional carrying amounts."""
+    """Yields ties of receivables in other currencies, at their functional carrying amounts."""
     functional_currency = end.functional_currency
     found = totals(end, customer=request.customer)
     foreign = sorted({total.currency for total in found} - {functional_currency})

@@ -1,10 +1,11 @@
 """Sources of a period's revenue: the opening liability, or sales of the period (ASC 606-10-50-8(b)).
 
 A block's revenue is taken first from its carrying amount at the opening, then from later additions (a repricing): first
-in, first out. A block that was transferred to another customer counts together with the original block, as one
-family. Breakage recognised for a pool before it expires is revenue of its cohort: out of what the cohort's blocks
-carried at the opening, less what was recognised of that before; then of what was sold in the period. Negative revenue
-takes back revenue of earlier periods.
+in, first out. A block that was transferred to another customer counts together with the original block, as one family.
+
+Breakage that is recognised for a pool before expiry is revenue of its cohort. It comes first from the opening: the
+carrying amount of the cohort's blocks, less the breakage that was recognised before. Then it comes from the sales of
+the period. Negative revenue takes back revenue of earlier periods.
 """
 
 from __future__ import annotations
@@ -70,8 +71,12 @@ class Family(msgspec.Struct):
 
 
 class CohortRevenue(msgspec.Struct):
-    """A cohort of a pool: what its blocks carry at the opening, less what was recognised ahead of that and has been
-    counted of its blocks; and the breakage recognised ahead in the period, less what expired."""
+    """A cohort of a pool.
+
+    ``opening`` is the carrying amount of its blocks at the opening, less the breakage recognised ahead of it.
+    ``counted`` is the part of it that is already revenue of its blocks. ``ahead`` is the breakage recognised ahead in
+    the period, less the expired amount.
+    """
 
     currency: str
     existed: bool = False
@@ -156,7 +161,7 @@ def _families(
 def _cohorts(
     end: View, from_date: date | None, names: CohortNames, families: Iterable[Family]
 ) -> dict[CohortKey, CohortRevenue]:
-    """Returns what the cohorts of all pools carry at the opening, less what was recognised ahead of it."""
+    """Returns the opening amounts of the cohorts of all pools, less the breakage that was recognised ahead of them."""
     cohorts: dict[CohortKey, CohortRevenue] = {}
     for family in families:
         if family.cohort is not None:
@@ -178,7 +183,7 @@ def _cohorts(
 def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
     """Adds the breakage that a cohort recognised ahead: first from its opening, then from what was sold in the period.
 
-    What its blocks' revenue counts of the opening is gross, so what expired of that is taken off here.
+    The revenue of its blocks from the opening is gross, so the expired part of it is deducted here.
     """
     amount, functional = cohort.ahead
     if not cohort.existed:
@@ -194,11 +199,9 @@ def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
 
 
 def _split(found: RevenueFigures, family: Family) -> int:
-    """Adds a family's revenue: first from its opening, then from additions.
+    """Adds a family's revenue: first from its opening, then from additions. Returns the part from the opening.
 
     Negative revenue belongs to earlier periods.
-
-    Returns what came out of the opening.
     """
     amount = family.recognised[0]
     if not family.existed:

@@ -1,7 +1,7 @@
 """The liability roll-forward: opening, additions, reductions and closing by month, in value and in credits.
 
-Owns: the column of each entry. The columns are those of a block (``kinds.GAINS`` and ``LOSSES``). The ties compare the
-closing figures with prepaid_liability.
+The columns are those of a block (``kinds.GAINS`` and ``LOSSES``). The ties compare the closing figures with
+prepaid_liability. Owns: the column of each entry.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def net(columns: dict[str, Any]) -> Any:
 
 
 RollLine = tuple[str, str]
-"""The key of a row of the roll-forward: the value it is grouped by, and the currency or the unit."""
+"""The key of a row of the roll-forward: the value by which it is grouped, and the currency or the unit."""
 Roll = dict[RollLine, dict[Period | None, Movements]]
 
 
@@ -119,7 +119,7 @@ def _notes(by: str | None) -> tuple[str, ...]:
 
 
 def _months(found: Iterable[EntryTotal], request: ReportRequest, end: View) -> list[Period]:
-    """Returns the months of the range; without ``to_date`` the last is the last month that has entries."""
+    """Returns the months of the range. Without ``to_date`` the range ends with the last month that has entries."""
     booked = [total.month for total in found if total.month is not None]
     first = Period.of(request.from_date) if request.from_date is not None else min(booked, default=None)
     if first is None:

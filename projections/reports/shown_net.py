@@ -1,14 +1,18 @@
 """Purchases whose receivable is shown net of their liability: the right to their price is not unconditional yet.
 
-A receivable is a right to consideration that only needs time to pass (ASC 606-10-45-4). Before the price of a purchase
-is due, invoiced or not, the receivable and the liability for its unused credits are not shown gross (606-10-55-285). If
-the customer may cancel, the right is not unconditional before the price is paid, due or not (Example 38, Case A,
-606-10-55-283), so such a purchase is shown net after ``due_at`` too. Unpaid refundable credits can be given back, and a
-refund liability is of consideration that was received (606-10-32-10): they are shown net too. The receivable for
-credits that were used is shown: for them the entity has performed.
+A receivable is a right to consideration that only needs time to pass (ASC 606-10-45-4). Three kinds of purchases are
+shown net, whether they are invoiced or not:
 
-This is a presentation: entries do not change. Owns: which purchases are shown net, and how much of each. Does not own:
-the open receivables and their age (``receivables``), the lines of the balance sheet (``presentation``).
+- Before its due date, the receivable and the liability for the unused credits are not shown gross (606-10-55-285).
+- If the customer may cancel, the right is not unconditional until the price is paid (Example 38, Case A,
+  606-10-55-283). So such a purchase is shown net after ``due_at`` too.
+- Unpaid refundable credits can be given back, and a refund liability needs consideration that was received
+  (606-10-32-10).
+
+The receivable for used credits is shown, because for them the entity has performed.
+
+This is a presentation: entries do not change. Owns: the purchases that are shown net, and the amount of each. Does not
+own: the open receivables and their age (``receivables``), the lines of the balance sheet (``presentation``).
 """
 
 from __future__ import annotations
@@ -65,11 +69,11 @@ GROUP BY n.block_id, n.currency
 
 
 class ShownNet(msgspec.Struct, frozen=True, kw_only=True):
-    """A purchase whose receivable and liability are shown less ``netted``; ``reason`` says why.
+    """A purchase whose receivable and liability are shown less ``netted``, for a ``reason``.
 
     The receivable is the payer's, with its tax. The liability is that of the block and of the blocks into which its
     credits were transferred, less the breakage that was recognised for them. Both are in minor units of ``currency``,
-    and in the functional currency. A void of all unused credits would take the netted amount off the receivable.
+    and in the functional currency. A void of all unused credits would reduce the receivable by the netted amount.
     """
 
     customer: str
@@ -89,7 +93,9 @@ class ShownNet(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def netted_functional(self) -> int:
-        """The smaller of both parts. The difference between them is an exchange difference, and stays."""
+        """The smaller of both parts. The difference between them is an exchange difference, and stays on the balance
+        sheet.
+        """
         netted = self.netted_minor
         if not netted:
             return 0
@@ -204,11 +210,11 @@ def _recognised_ahead(end: View, names: CohortNames) -> dict[tuple[CohortKey, st
 
 
 Netted = dict[str, tuple[int, int]]
-"""By currency: what is netted, in minor units of it and of the functional currency."""
+"""Netted amounts by currency: in minor units of the currency, and of the functional currency."""
 
 
 def netted_by_currency(purchases: Iterable[ShownNet]) -> Netted:
-    """Returns the sums of what is netted."""
+    """Returns the sums of the netted amounts by currency."""
     found: Netted = {}
     for purchase in purchases:
         amount, functional = found.get(purchase.currency, (0, 0))

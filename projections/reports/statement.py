@@ -97,7 +97,7 @@ def statement(view: View, request: ReportRequest) -> Report:
 
 
 def _blocks(view: View, customer: str) -> Iterable[BlockView]:
-    # All at once: each page would read every entry of the customer again.
+    # All blocks are read at once, because each page would read every entry of the customer again.
     return customer_blocks(view, customer, limit=_ALL)[0]
 
 
@@ -212,7 +212,7 @@ def _movement_table(moved: Iterable[Any]) -> Table:
 
 
 def _overage_table(moved: Iterable[Any]) -> Table:
-    """Returns usage beyond the credits, and its settlement: by an invoice, or by a block bought later."""
+    """Returns overage, and its settlement: by an invoice, or by a block that was bought later."""
     columns = (
         Column("date", "date"),
         Column("what"),

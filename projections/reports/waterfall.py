@@ -1,12 +1,16 @@
 """The revenue waterfall: sales by month, and the months in which they became revenue.
 
-Owns: the month of sale of a block, and the part of an entry that is recognition. A block belongs to the month in which
-it was bought or granted; a block opened by a transfer, to the month of the block it came from.
+A block belongs to the month in which it was bought or granted. A block that was opened by a transfer belongs to the
+month of the original block. Two rows have no month of sale:
 
-Two rows have no month of sale. ``overage``: usage beyond the credits, which is revenue before a block pays for it. If a
-later block pays (backfill), the amount moves from this row to the row of the block. ``pool``: breakage estimated for a
-pool. When a pooled block expires, its remainder moves from this row to the row of the block. So each row shows when a
-sale was earned, and the rows of a month add up to the revenue of that month.
+- ``overage``: usage beyond the credits, which is revenue before a block pays for it. If a later block pays (backfill),
+  the amount moves from this row to the row of the block.
+- ``pool``: breakage estimated for a pool. When a pooled block expires, its remainder moves from this row to the row of
+  the block.
+
+So each row shows when a sale was earned, and the rows of a month add up to the revenue of that month.
+
+Owns: the month of sale of a block, and the part of an entry that is recognition.
 """
 
 from __future__ import annotations
@@ -213,7 +217,7 @@ def _cohorts(flows: Iterable[Flow], recognised: dict[CohortMonth, Recognised]) -
     for flow in flows:
         kind = KIND_BY_NAME[flow.kind]
         column = SOLD.get(kind.column or "", TAXED if kind.redeems_tax else None)
-        if flow.kind == OPENED_AHEAD:  # it was recognised before, so it is no revenue of a month
+        if flow.kind == OPENED_AHEAD:  # it was recognised before, so it is not revenue of a month
             figures = cohorts.setdefault((POOL, flow.currency), {})
             figures["opened"] = figures.get("opened", 0) - flow.amount_minor
         if column is not None and flow.kind not in RECOGNITION:
@@ -276,7 +280,7 @@ def bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
     if sign:
         revenue = any(effect(account, kind, rules) for account in REVENUE)
         return (IN_REVENUE if revenue else RELEASED), sign
-    taken = effect("deferred_revenue", kind, rules)  # a grant that is taken back gives back
+    taken = effect("deferred_revenue", kind, rules)  # the void of a grant has the opposite sign
     if taken:
         match KIND_BY_NAME[kind].result:
             case Result.SHARE:
@@ -322,7 +326,7 @@ def _ties(
 def _functional_ties(
     end: View, request: ReportRequest, flows: Iterable[Flow], rules: dict[int, Rules]
 ) -> Iterator[Tie]:
-    """Yields recognition in other currencies, in the functional currency, limited to the revenue accounts."""
+    """Yields ties of recognition in other currencies, in the functional currency, limited to the revenue accounts."""
     functional_currency = end.functional_currency
     found: dict[str, int] = {}
     for flow in flows:

@@ -76,7 +76,7 @@ def serve(
     # of them, and block everything else meanwhile.
     gc.collect()
     gc.freeze()
-    # A busy thread keeps the others waiting for this time, and one of the others is the event loop.
+    # The time for which a busy thread may make the other threads wait. One of these is the event loop.
     sys.setswitchinterval(0.001)
     server.run(sockets=[listening])
 
