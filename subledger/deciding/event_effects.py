@@ -212,7 +212,9 @@ def _word(value: object) -> str:
         return ", ".join(value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{name}={price}" for name, price in sorted(value.items())) or "none"
-    return "none" if value is None else str(value).lower()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "none" if value is None else str(value)
 
 
 def _advances(event: Event, kind: Kind) -> bool:

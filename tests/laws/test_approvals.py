@@ -3,68 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date
 from decimal import Decimal
 from itertools import count
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.keys import create_key, makers_for, makers_of, rotate_key
 from subledger.billing_documents import Dispute
-from subledger.books import Books
-from subledger.deciding.event_effects import effect_of
-from subledger.deciding.gains import functional_amount
 from subledger.deciding.second_person import LIMITS, may_ask, needs_second_person
 from subledger.event_effect import MEASURES, NO_EFFECT, EventEffect
 from subledger.events.data import EVENT_TYPES
 from subledger.events.own_data import Approvals
 from subledger.events.references import customers_of
 from subledger.kinds import KIND_BY_NAME, expand
-from subledger.ledger import LedgerState
 from subledger.posting import shipped_policy
 from subledger.store.database import Database
-from subledger.wallet import Movement, Wallet
+from subledger.wallet import Wallet
 from tests.laws.case import EXPIRY, Case
+from tests.laws.measured import asking, measured
 from tests.laws.walk import HOME, Step, Walk
 from tests.laws.walks import for_every_walk
 from tests.scratch_database import scratch_database
 
 RULES = shipped_policy("contract_liability").complete_rules
-AT_ONCE = {"credits.expired"}
-"""Expiries as they fall due: they are no person's decision."""
 LOSSES = {
     "usage_revenue", "overage_revenue", "breakage_revenue", "breakage_recognized", "contra_revenue", "bad_debt",
     "deferred_revenue",
 }  # fmt: skip
 """Accounts that the company is poorer by when they are debited. Exchange differences and fees are nobody's gain."""
 LIMIT_CENTS = (0, 100, 1_000, 5_000)
-
-
-def _asking(**asked: Any) -> Approvals:
-    return Approvals.model_validate(asked)
-
-
-_Measured = tuple[Step, Mapping[str, Wallet], LedgerState, EventEffect]
-
-
-def _measured(walk: Walk, approvals: Approvals) -> Iterator[_Measured]:
-    """Each step with the wallets before it, the ledger if it asked so, and its effect."""
-    wallets: Mapping[str, Wallet] = {}
-    books = Books()
-    for step in walk.steps:
-        state = msgspec.structs.replace(step.before, approvals=approvals)
-        if step.event.type not in AT_ONCE:
-            named = customers_of(step.event, step.decision)
-            before = {name: wallets.get(name) or Wallet(customer=name) for name in named}
-            after = {name: step.wallets[name] for name in named}
-            now = step.event.occurred_at
-            effect = effect_of(step.event, step.decision, before=before, after=after, books=books, state=state, now=now)
-            yield step, wallets, state, effect
-        wallets, books = step.wallets, step.books
 
 
 def _is_of_a_bank(step: Step, wallets: Mapping[str, Wallet]) -> bool:
@@ -97,8 +67,8 @@ def _net(step: Step, *accounts: str) -> int:
 def test_no_event_costs_the_company_more_than_the_limit_without_a_second_person(walk: Walk) -> None:
     """Measured by the accounts: what is given away is a loss, or was somebody else's."""
     for cents in LIMIT_CENTS:
-        approvals = _asking(grant_value_above=f"{cents // 100}.{cents % 100:02}")
-        for step, wallets, state, effect in _measured(walk, approvals):
+        approvals = asking(grant_value_above=f"{cents // 100}.{cents % 100:02}")
+        for step, wallets, state, effect in measured(walk, approvals):
             if _is_of_a_bank(step, wallets) or needs_second_person(step.event, state, effect) is not None:
                 continue
             assert _net(step, *LOSSES) <= cents, step
@@ -111,7 +81,7 @@ def test_no_event_costs_the_company_more_than_the_limit_without_a_second_person(
 @for_every_walk
 def test_no_customer_gains_more_credits_than_the_limit_without_paying_or_a_second_person(walk: Walk) -> None:
     for limit in (1, 5, 20):
-        for step, wallets, state, effect in _measured(walk, _asking(grant_credits_above=str(limit))):
+        for step, wallets, state, effect in measured(walk, asking(grant_credits_above=str(limit))):
             if needs_second_person(step.event, state, effect) is not None or _is_of_a_bank(step, wallets):
                 continue
             for name, wallet in step.wallets.items():
@@ -130,8 +100,8 @@ def test_no_customer_gains_more_credits_than_the_limit_without_paying_or_a_secon
 @for_every_walk
 def test_no_money_comes_to_be_owed_back_above_the_limit_without_a_second_person(walk: Walk) -> None:
     for cents in LIMIT_CENTS:
-        approvals = _asking(money_back_above=f"{cents // 100}.{cents % 100:02}")
-        for step, _, state, effect in _measured(walk, approvals):
+        approvals = asking(money_back_above=f"{cents // 100}.{cents % 100:02}")
+        for step, _, state, effect in measured(walk, approvals):
             if needs_second_person(step.event, state, effect) is None:
                 assert -_net(step, "refunds_payable") <= cents, step
                 if step.event.type not in ("dispute.won", "dispute.lost"):  # the customer's bank took its money back
@@ -143,8 +113,8 @@ def test_no_revenue_comes_forward_above_the_limit_without_a_second_person(walk: 
     """Revenue of anything but usage, expiries that fell due and earlier usage that is paid by a new block; and blocks
     whose expiry is moved to an earlier day."""
     for cents in LIMIT_CENTS:
-        approvals = _asking(revenue_advanced_above=f"{cents // 100}.{cents % 100:02}")
-        for step, wallets, state, effect in _measured(walk, approvals):
+        approvals = asking(revenue_advanced_above=f"{cents // 100}.{cents % 100:02}")
+        for step, wallets, state, effect in measured(walk, approvals):
             if needs_second_person(step.event, state, effect) is not None:
                 continue
             if step.event.type not in ("credits.consumed", "consumption.reversed", "credits.purchased"):
@@ -163,7 +133,7 @@ def test_no_revenue_comes_forward_above_the_limit_without_a_second_person(walk: 
 
 @for_every_walk
 def test_no_sale_is_taken_back_and_no_receivable_given_up_without_a_second_person(walk: Walk) -> None:
-    for step, wallets, state, effect in _measured(walk, _asking(voids=True, write_offs=True)):
+    for step, wallets, state, effect in measured(walk, asking(voids=True, write_offs=True)):
         if _is_of_a_bank(step, wallets) or needs_second_person(step.event, state, effect) is not None:
             continue
         assert _net(step, "refunds_payable") >= 0, step
@@ -197,7 +167,7 @@ def test_usage_that_is_taken_back_for_a_state_needs_a_second_person(asked: dict[
     used = case.uses("5", 10)
     case.expires("A")
     case.takes_back(used, 40, credits="3")
-    *_, (step, _, state, effect) = _measured(case, _asking(**asked))
+    *_, (step, _, state, effect) = measured(case, asking(**asked))
     assert (_net(step, "usage_revenue"), _net(step, "unclaimed_property")) == (428, -428)
     assert needs_second_person(step.event, state, effect) == reason
 
@@ -206,7 +176,7 @@ def test_usage_that_is_taken_back_for_a_state_needs_a_second_person(asked: dict[
 def test_whatever_the_pieces_no_more_than_the_limits_happens_to_a_customer_without_a_second_person(walk: Walk) -> None:
     """Within the time that counts, over all types of events together, and whether a customer is the event's own or
     another that gains by it."""
-    approvals = _asking(
+    approvals = asking(
         grant_credits_above="20",
         grant_value_above="10.00",
         money_back_above="30.00",
@@ -214,7 +184,7 @@ def test_whatever_the_pieces_no_more_than_the_limits_happens_to_a_customer_witho
         credit_prices={"credit": "0.50"},
     )
     sums: dict[str, EventEffect] = {}
-    for step, _, state, effect in _measured(walk, approvals):
+    for step, _, state, effect in measured(walk, approvals):
         customers = customers_of(step.event, step.decision)
         before = [sums.get(customer, NO_EFFECT) for customer in customers]
         if needs_second_person(step.event, state, effect, *before) is None:
@@ -226,9 +196,9 @@ def test_whatever_the_pieces_no_more_than_the_limits_happens_to_a_customer_witho
 
 @for_every_walk
 def test_more_before_never_needs_fewer_persons_and_no_effect_is_negative(walk: Walk) -> None:
-    approvals = _asking(grant_value_above="10.00", grant_credits_above="20", credit_prices={"credit": "0.50"})
+    approvals = asking(grant_value_above="10.00", grant_credits_above="20", credit_prices={"credit": "0.50"})
     before = EventEffect(credits_given=Decimal(15), value_given=Decimal(8))
-    for step, _, state, effect in _measured(walk, approvals):
+    for step, _, state, effect in measured(walk, approvals):
         assert all(getattr(effect, name) >= 0 for name in MEASURES), step
         if needs_second_person(step.event, state, effect) is not None:
             assert needs_second_person(step.event, state, effect, before) is not None, step
@@ -236,130 +206,9 @@ def test_more_before_never_needs_fewer_persons_and_no_effect_is_negative(walk: W
 
 @for_every_walk
 def test_a_ledger_that_asks_for_nothing_needs_nobody(walk: Walk) -> None:
-    for step, _, state, effect in _measured(walk, Approvals()):
+    for step, _, state, effect in measured(walk, Approvals()):
         assert not may_ask(state)
         assert needs_second_person(step.event, state, effect) is None
-
-
-# --- gains by hand ----------------------------------------------------------------------------------------------------
-
-_AT_ONE, _AT_TWO_CENTS = {"credit": "1"}, {"credit": "0.02"}
-
-
-def _gains(case: Case, step: Step, **asked: Any) -> tuple[str, str]:
-    """The credits and the value that the last step gives away."""
-    *_, (_, _, _, effect) = _measured(case, _asking(**asked))
-    assert case.steps[-1] is step
-    return str(effect.credits_given), str(effect.value_given)
-
-
-def _all_gains(case: Case, step: Step) -> list[tuple[str, str]]:
-    """The gains without prices of credits, at 1.00 a credit, and at 0.02 a credit."""
-    return [_gains(case, step), *(_gains(case, step, credit_prices=prices) for prices in (_AT_ONE, _AT_TWO_CENTS))]
-
-
-@pytest.mark.parametrize(
-    ("credits", "price", "bonus", "gains"),
-    [
-        ("100", "100.00", None, [("0", "0"), ("0", "0"), ("0", "0")]),
-        ("100", "100.00", "10", [("10", "0"), ("10", "10"), ("10", "0")]),
-        ("100", "0.99", None, [("100", "0"), ("100", "99.01"), ("100", "1.01")]),
-        ("100", "1.00", None, [("0", "0"), ("100", "99"), ("0", "1")]),
-        ("101", "1.00", None, [("101", "0"), ("101", "100"), ("101", "1.02")]),
-        ("101", "1.00", "5", [("106", "0"), ("106", "105"), ("106", "1.12")]),
-        ("100", "40.00", None, [("0", "0"), ("100", "60"), ("0", "0")]),
-    ],
-)
-def test_a_purchase_gives_its_bonus_and_everything_at_a_nominal_price(
-    credits: str, price: str, bonus: str | None, gains: list[tuple[str, str]]
-) -> None:
-    case = Case()
-    assert _all_gains(case, case.buys("A", credits=credits, price=price, bonus_credits=bonus)) == gains
-
-
-@pytest.mark.parametrize(
-    ("price", "bonus", "gains"),
-    [
-        ("10.00", None, [("0", "0"), ("0", "0"), ("0", "0")]),
-        ("12.00", None, [("0", "0"), ("0", "0"), ("0", "0")]),
-        ("3.00", None, [("0", "2.8"), ("10", "7"), ("0", "2.8")]),
-        ("0.50", None, [("10", "3.8"), ("10", "9.5"), ("10", "3.8")]),
-        ("10.00", "10", [("10", "2"), ("10", "10"), ("10", "2")]),
-        ("8.00", "2", [("2", "0.53"), ("2", "3.2"), ("2", "0.53")]),
-        ("4.00", "2", [("2", "2.67"), ("12", "8"), ("2", "2.67")]),
-    ],
-)
-def test_a_purchase_that_pays_for_earlier_usage_gives_what_its_own_price_does_not_cover(
-    price: str, bonus: str | None, gains: list[tuple[str, str]]
-) -> None:
-    """Ten credits are bought after four were used at 1.00 each."""
-    case = Case(on_shortfall="backfill")
-    case.uses("4", 1, overage_price="1.00", currency=HOME)
-    assert _all_gains(case, case.buys("A", 2, credits="10", price=price, bonus_credits=bonus)) == gains
-
-
-@pytest.mark.parametrize(
-    ("added", "gains"),
-    [
-        ({"add_price": "-30.00"}, [("0", "30"), ("0", "30"), ("0", "30")]),
-        ({"add_credits": "-10", "add_price": "-30.00"}, [("0", "20"), ("0", "20"), ("0", "20")]),
-        ({"add_credits": "50"}, [("50", "0"), ("50", "50"), ("50", "1")]),
-        ({"add_credits": "50", "add_price": "20.00"}, [("0", "0"), ("50", "30"), ("0", "0")]),
-    ],
-)
-def test_a_repricing_gives_price_that_its_credits_did_not_have_and_credits_for_nothing(
-    added: dict[str, str], gains: list[tuple[str, str]]
-) -> None:
-    case = Case()
-    case.buys("A", credits="120", price="120.00")
-    case.uses("20", 2)
-    assert _all_gains(case, case.does("block.repriced", 3, block_id="A", reason="r", **added)) == gains
-
-
-@pytest.mark.parametrize(
-    ("price", "gains"),
-    [
-        ("0", [("4", "0"), ("4", "4"), ("4", "0.08")]),
-        ("0.40", [("0", "0"), ("4", "2.4"), ("0", "0")]),
-        ("0.50", [("0", "0"), ("0", "0"), ("0", "0")]),
-    ],
-)
-def test_usage_beyond_the_credits_is_given_below_half_of_its_price(price: str, gains: list[tuple[str, str]]) -> None:
-    case = Case(on_shortfall="overage")
-    assert _all_gains(case, case.uses("4", 1, overage_price=price, currency=HOME)) == gains
-
-
-@pytest.mark.parametrize(
-    ("amount", "functional", "counted"),
-    [(5, None, 5), (-5, None, -5), (5, 7, 7), (1, 0, 1), (2, 0, 1), (-1, 0, -1), (0, 0, 0), (0, None, 0)],
-)
-def test_an_amount_too_small_for_a_functional_minor_unit_counts_as_one(
-    amount: int, functional: int | None, counted: int
-) -> None:
-    on = date(2026, 1, 1)
-    movement = Movement(kind="purchase", accounting_date=on, amount_minor=amount, functional_minor=functional)
-    assert functional_amount(movement) == counted
-
-
-def test_memos_transfers_and_goodwill_give_their_value_and_a_void_gives_nothing() -> None:
-    for type, data, gains in (
-        ("credit_memo.issued", {"block_id": "A", "amount": "10.00", "currency": HOME, "reason": "r"}, ("0", "10")),
-        ("purchase.voided", {"block_id": "A", "reason": "r"}, ("0", "0")),
-        (
-            "credits.transferred",
-            {"block_id": "A", "to_customer": "bob", "new_block_id": "B", "credits": "40"},
-            ("40", "40"),
-        ),
-        (
-            "credits.granted",
-            {"block_id": "G", "credits": "30", "reason": "goodwill", "value": "12.00", "currency": HOME},
-            ("30", "12"),
-        ),
-    ):
-        case = Case()
-        case.buys("A", credits="100", price="100.00")
-        case.uses("50", 2)
-        assert _gains(case, case.does(type, 3, **data)) == gains
 
 
 def test_the_walks_have_every_event_type(long_walks: list[Walk]) -> None:
