@@ -192,14 +192,16 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
             block = _owing(block, amount, movement.accounting_date)
         if kind.credit_role == "accounts_receivable":
             block = replace(block, receivable_minor=block.receivable_minor - amount)
-    return _taken_over(block, kind, amount) if kind.opens_balance else block
+    return _taken_over(block, kind, amount, movement.accounting_date) if kind.opens_balance else block
 
 
-def _taken_over(block: Block, kind: Kind, amount: int) -> Block:
+def _taken_over(block: Block, kind: Kind, amount: int, on: date) -> Block:
     """A block after a balance of it was opened, besides its receivable: how much of it was paid, and is a state's."""
     if kind.credit_role == "unclaimed_property" and block.before is not None:
         escheated = block.before.escheated_minor + amount
-        return replace(block, before=replace(block.before, escheated_minor=escheated))
+        last_breakage_date = max(block.last_breakage_date or on, on)  # nothing is paid to the state before it
+        before = replace(block.before, escheated_minor=escheated)
+        return replace(block, before=before, last_breakage_date=last_breakage_date)
     if block.processor is None:
         return block
     if kind.debit_role == "accounts_receivable":  # what is not paid was not paid through a processor

@@ -370,3 +370,16 @@ def test_an_undone_opening_restores_the_days_of_its_cohort() -> None:
     breakage = {"role": "breakage_recognized", "currency": "USD", "pool": "p", "cohort": "2026-01", "redeemed": "5.00"}
     case.undoes(case.does("balance.opened", 13, None, **breakage, amount="1.00"), 14)
     assert case.books.pools.cohort(("p", "2026-01")) == found
+
+
+@pytest.mark.parametrize("type", ["escheat.remitted", "escheat.reclaimed"])
+def test_opened_unclaimed_property_is_not_paid_or_claimed_before_it_was_opened(type: str) -> None:
+    case = Case()
+    left = {"remaining": "5", "carrying_amount": "8.00"}
+    case.does("balance.opened", 10, **OPENED, currency="USD", block_id="A", **left)
+    opening = case.does("balance.opened", 12, **{**A, "amount": "4.00"}, role="unclaimed_property")
+    for day, entry_day in ((8, 12), (11, 12), (14, 14)):
+        step = case.does(type, day, **A)
+        assert [str(movement.accounting_date) for movement in step.decision.movements] == [f"2026-01-{entry_day}"]
+        case.undoes(step, day)
+    assert case.undoes(opening, 15)
