@@ -146,7 +146,8 @@ def test_memos_transfers_and_goodwill_give_their_value_and_a_void_gives_nothing(
 def _in_euros() -> Case:
     """Blocks in euro at 1.20. A of 100 credits for 100.00 and tax 10.00 is paid, and 40 are used. U of 10 for 10.00 and
     tax 1.00 is not, and 4 are used. S, of a state, and X, with 10.00 each, expired on the 20th, which is not recorded.
-    R, with 10.00, went to a state.
+    R, with 10.00, went to a state. V was paid and refunded, 10.00 are owed back. Of W 4 of 10 credits are bob's. F cost
+    nothing.
     """
     case = in_euro()
     case.buys("A", credits="100", price="100.00", tax="10.00", currency="EUR", expires_at=on(60).isoformat())
@@ -162,6 +163,12 @@ def _in_euros() -> Case:
     case.buys("R", 3, credits="10", price="10.00", currency="EUR", unit="r")
     case.does("payment.received", 3, amount="10.00", currency="EUR", block_id="R")
     case.does("credits.escheated", 30, block_id="R")
+    for block_id in ("V", "W"):
+        case.buys(block_id, 3, credits="10", price="10.00", currency="EUR", unit=block_id)
+        case.does("payment.received", 3, amount="10.00", currency="EUR", block_id=block_id, processor="stripe")
+    case.does("credits.refunded", 5, block_id="V")
+    case.does("credits.transferred", 5, block_id="W", to_customer="bob", new_block_id="W2", credits="4")
+    case.buys("F", 3, credits="10", price="0", currency="EUR", unit="f")
     return case
 
 
@@ -212,6 +219,22 @@ EFFECTS: list[tuple[str, dict[str, Any], str, str]] = [
     ("payment.applied", {"payment_id": "P", "amount": "5.00", "currency": "EUR", "block_id": "U"},
      "none that is measured", "none that is measured"),
     ("dispute.opened", {"dispute_id": "D", "block_id": "A"}, "none that is measured", "none that is measured"),
+    # Undoing a call-back of transferred credits gives them to their holder once more.
+    ("dispute.opened", {"dispute_id": "D", "block_id": "W"}, "none that is measured",
+     "credits given 4, value given 4.8"),
+    ("payment.refunded", {"block_id": "V", "amount": "10.00", "currency": "EUR"}, "none that is measured",
+     f"money back 12{CANCELS}"),
+    ("block.repriced", {"block_id": "U", "add_price": "-5.00", "reason": "r", "at": 3}, f"value given 6{CANCELS}",
+     f"revenue advanced 2.4{CANCELS}"),
+    ("credit_memo.issued", {"block_id": "U", "amount": "1.00", "currency": "EUR", "reason": "r"},
+     f"value given 1.2{CANCELS}", CANCELS[2:]),
+    ("purchase.voided", {"block_id": "F", "reason": "r"}, CANCELS[2:], f"credits given 10{CANCELS}"),
+    ("credits.purchased", {"block_id": "N", "credits": "5", "price": "0", "currency": "EUR"}, "credits given 5",
+     CANCELS[2:]),
+    ("block.expiry_changed", {"block_id": "R", "expires_at": on(50).isoformat(), "reason": "r"},
+     "none that is measured", "none that is measured"),
+    ("block.expiry_changed", {"block_id": "X", "expires_at": on(50).isoformat(), "reason": "r", "at": 20},
+     "credits given 10, value given 12", f"revenue advanced 12{CANCELS}"),
 ]  # fmt: skip
 
 
@@ -253,6 +276,29 @@ def test_an_estimate_brings_forward_what_it_adds_to_the_lifetime_breakage_of_its
         assert _effect(case).text == text
     case.does("breakage.estimated", 42, None, **data, cohort="2026-01", expected_breakage="90.00")
     assert _effect(case).text == "revenue advanced 36"
+
+
+def test_an_estimate_of_several_cohorts_adds_that_of_each_and_undoing_one_what_comes_back() -> None:
+    """January 300.00 EUR and February 100.00 at 1.20: a tenth is 36.00 and 12.00.
+
+    Then half of each is redeemed, and the estimate is lowered to nothing: 36.00 × 150 / 270 + 12.00 × 50 / 90 = 26.67
+    USD are taken back. Undoing that recognises them again.
+    """
+    case = in_euro()
+    data = {"pool": "p", "currency": "EUR", "evidence": "r"}
+    for block_id, price, day in (("A", "300.00", 3), ("F", "0", 3), ("B", "100.00", 40)):
+        case.buys(block_id, day, credits="100", price=price, currency="EUR", pool="p", unit=block_id)
+    case.buys("Q", 3, credits="100", price="300.00", currency="EUR", pool="q")
+    case.does("breakage.estimated", 41, None, **data, expected_breakage_rate="0.1")
+    assert _effect(case).text == "revenue advanced 48"
+    case.does("breakage.estimated", 41, None, **{**data, "pool": "q"}, cohorts="year", expected_breakage_rate="0.1")
+    assert _effect(case).text == "revenue advanced 36"
+    for unit in "AB":
+        case.uses("50", 42, unit=unit)
+    lowered = case.does("breakage.estimated", 43, None, **data, expected_breakage_rate="0")
+    assert _effect(case).text == "none that is measured"
+    case.undoes(lowered, 44)
+    assert _effect(case).text == "revenue advanced 26.67"
 
 
 SETTINGS = {
