@@ -61,6 +61,7 @@ class Load(NamedTuple):
     lines: list[Line]
     source: str
     group: str
+    options: str
 
 
 class OracleStandIn(StandIn):
@@ -126,7 +127,7 @@ class OracleStandIn(StandIn):
             rows = list(csv.reader(io.StringIO(archive.read("GlInterface.csv").decode())))
         request = 10_000 + 10 * len(self.loads)
         due = time.monotonic() + self.takes_s
-        self.loads.append(Load(request, due, [Line.of(row) for row in rows], source, group))
+        self.loads.append(Load(request, due, [Line.of(row) for row in rows], source, group, body["JobOptions"]))
         told = str(request) if self.tells else None
         return Answer.of({"OperationName": "importBulkData", "ReqstId": told, "RequestStatus": None}, 201)
 
@@ -188,7 +189,9 @@ class OracleStandIn(StandIn):
             items = [{"RequestStatus": json.dumps(tree)}]
         else:
             assert (name, given["fileType"]) == ("ESSJobExecutionDetailsRF", "ALL")
-            reports = [job[3] for ended in self.ended.values() for job in ended if job[0] == asked]
+            # Only a submission that asks for all extract files keeps its reports, its import's included.
+            kept = [load.request for load in self.loads if "ExtractFileType=ALL" in load.options.split(",")]
+            reports = [job[3] for request in kept for job in self.ended.get(request, []) if job[0] == asked]
             items = [{"DocumentContent": base64.b64encode(zipped(report)).decode()} for report in reports]
         return Answer.of({"items": items, "hasMore": False})
 
