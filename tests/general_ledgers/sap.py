@@ -80,6 +80,9 @@ class SapStandIn(StandIn):
 
     def _reasons(self, entry: Element) -> Iterator[Reason]:
         wrong = ("609(RW)", "Error in document: BKPFF $ 0M4SMVI")
+        for element in entry.iter():  # the WSDL: every text has a minLength of 1
+            if not len(element) and not (element.text or "").strip():
+                yield "101(CX)", f"Element {element.tag} is empty"
         for name, size in _SIZES.items():
             if not 1 <= len(entry.findtext(name, "")) <= size:
                 yield "101(CX)", f"Field {name} is missing or too long"

@@ -76,6 +76,13 @@ def read_xml(file: bytes, _rendering: Rendering) -> Iterator[Read]:
         yield Read(reference, currency or "", tuple(map(_item, items)))
 
 
+def test_the_message_has_no_empty_elements() -> None:
+    for case in CASES:
+        envelope = ElementTree.fromstring(sap.xml_file(rendered(case)))
+        bulk = next(node for node in envelope.iter() if node.tag.endswith("JournalEntryBulkCreateRequest"))
+        assert [node.tag for node in bulk.iter() if not len(node) and not (node.text or "").strip()] == []
+
+
 def _item(item: ElementTree.Element) -> ReadLine:
     """Amounts say their side by their sign, as the code beside them does."""
     debit = item.findtext("DebitCreditCode") == "S"
@@ -116,6 +123,23 @@ def test_a_line_of_company_currency_alone_has_nothing_in_the_documents() -> None
     [*_, euros] = read_xml(sap.xml_file(rendering), rendering)
     gain = next(line for line in euros.lines if line.account == "7100")
     assert (euros.currency, gain.amount, gain.functional) == ("EUR", Decimal("0.00"), Decimal("33.00"))
+
+
+def test_a_line_without_an_amount_in_its_currency_has_the_sign_of_its_side_in_the_file() -> None:
+    rendering = rendered("currencies")
+    rows = list(csv.DictReader(_items_of(sap.csv_file(rendering))))
+    zeros = [row for row in rows if (row["WRSOL"] or row["WRHAB"]) == "0.00"]
+    others = [row for row in rows if row not in zeros]
+    assert zeros
+    assert all((Decimal(row["DMBTR"]) < 0) is bool(row["WRHAB"]) for row in zeros)
+    assert not any(row["DMBTR"].startswith("-") for row in others)
+
+
+def _items_of(file: bytes) -> list[str]:
+    """Returns the last document's items, below their technical names."""
+    lines = file.decode().splitlines()
+    start = max(number for number, line in enumerate(lines) if line.startswith(",BUKRS,HKONT"))
+    return [lines[start], *lines[start + 2 :]]
 
 
 def test_a_month_of_many_lines_is_documents_below_the_999_items_that_sap_takes() -> None:

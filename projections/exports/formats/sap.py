@@ -5,14 +5,14 @@ one currency. Items in a foreign currency also have the amount in company code c
 message amounts are signed: debits are positive. SAP does not refuse a document because of a repeated reference, and
 answers 200 even if it posts nothing. So the delivery looks the reference up, and reads the confirmation.
 
-Seen in several working integrations: the message's elements and their signs, the file's technical names, the 999 (error
-F5 727). The order of an item's elements is that of the sibling service *by Ledger*. Not certain, and therefore
-settings: separator, dates and byte order mark of the file, and the sign of its company code amounts. Accounts are
-posted as G/L items, which SAP does not allow on reconciliation accounts. So map receivables to an account that is not
-one.
+From the service's WSDL: the elements of the message, their order and lengths. A text has at least one character, so an
+empty optional element is left out. Seen in several working integrations: the signs of amounts, the file's technical
+names, the 999 (error F5 727). Not certain, and therefore settings: separator, dates and byte order mark of the file,
+and the sign of its company code amounts. Accounts are posted as G/L items, which SAP does not allow on reconciliation
+accounts. So map receivables to an account that is not one.
 
-Sources: SAP community, "Guidelines for API Journal Entry – Post"; SAP knowledge base 1483198 and 1801529, note 2591291;
-the app's template (F2548).
+Sources: the WSDL of ``JournalEntryCreateRequestConfirmation_In``; SAP community, "Guidelines for API Journal Entry –
+Post"; SAP knowledge base 1483198 and 1801529, note 2591291; the app's template (F2548).
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     ``company_code``: if empty, the ledger's entity. ``user``: the creator of the documents in the message.
     ``dimensions``: our dimension to their account assignment. ``title``: at most 16 letters, because a header has 25
     and the month is added. For the file: ``separator``, ``date_format`` and ``byte_order_mark`` as in the uploading
-    user's template, and ``signed_company_amounts``: True if a credit in company code currency is negative.
+    user's template, and ``signed_company_amounts``: True if a credit in company code currency is negative. A line
+    without an amount in the transaction currency always has this sign, because its columns do not show the side.
     """
 
     title: Annotated[str, Meta(max_length=16)] = "Prepaid credits"
@@ -154,10 +155,10 @@ def _item_cells(rendering: target.Rendering, document: Document, line: DocumentL
         "ZUONR": line.reference,
     }
     if _is_foreign(rendering, document):
-        signed = rendering.settings.signed_company_amounts
-        cells["DMBTR"] = (
-            _signed(line, target.functional_of(rendering, line)) if signed else target.functional_of(rendering, line)
-        )
+        # The app may read 0.00 as empty. Then only the sign shows the side.
+        signed = rendering.settings.signed_company_amounts or not line.amount_minor
+        functional = target.functional_of(rendering, line)
+        cells["DMBTR"] = _signed(line, functional) if signed else functional
     for name, value in _assignments(rendering, line).items():
         cells[_ASSIGNMENTS[name]] = target.cell(value)
     return cells
@@ -193,9 +194,8 @@ def _journal_entry(entry: Element, rendering: target.Rendering, document: Docume
     day = rendering.journal.posting_date.isoformat()
     _add(
         entry,
-        OriginalReferenceDocumentType="BKPFF",  # SAP fills in a number of its own, because we send none
-        OriginalReferenceDocument="",
-        OriginalReferenceDocumentLogicalSystem="",
+        # SAP fills in the number, because we send no OriginalReferenceDocument. An empty one would be invalid.
+        OriginalReferenceDocumentType="BKPFF",
         BusinessTransactionType="RFBU",
         AccountingDocumentType=settings.document_type,
         DocumentReferenceID=document.reference,
