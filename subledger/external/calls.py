@@ -49,11 +49,14 @@ class Throttled(NotSent):
 
 
 class Unclear(Exception):
-    """There is no answer, or it leaves open if the request was processed. ``answer`` is the answer, if there is one."""
+    """There is no answer, or it leaves open if the request was processed. ``answer`` and ``status`` are those of the
+    answer, if there is one.
+    """
 
-    def __init__(self, reason: str, *, answer: str = "") -> None:
+    def __init__(self, reason: str, *, answer: str = "", status: int | None = None) -> None:
         super().__init__(reason)
         self.answer = answer
+        self.status = status
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +218,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if 300 <= status < 400:
         raise NotSent(f"{host} answered {status}: it redirects to {response.headers.get('Location', '')[:200]}")
     if status >= 500 or status in _UNCLEAR_STATUS:
-        raise Unclear(f"{host} answered {status}", answer=response.text)
+        raise Unclear(f"{host} answered {status}", answer=response.text, status=status)
     return response
 
 

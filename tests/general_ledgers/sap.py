@@ -26,14 +26,18 @@ Reason = tuple[str, str]
 
 class SapStandIn(StandIn):
     """``page``: items it shows at once. ``parks``: documents wait for a person. ``shrugs``: it posts nothing, and says
-    so without an error. ``faults``: the code of a SOAP fault that it answers. ``converts``: it takes its own rate for
-    the company code's amounts.
+    so without an error. ``faults``: the code of a SOAP fault that it answers without posting; ``faults_after``: after
+    it has posted; ``faults_by``: the status of both. ``names``: what the header of a confirmation has. ``converts``: it
+    takes its own rate for the company code's amounts.
     """
 
     page = 5_000
     parks = False
     shrugs = False
     faults: str | None = None
+    faults_after: str | None = None
+    faults_by = 500
+    names: dict[str, str] | None = None
     converts: Decimal | None = None
     home: ClassVar[str] = "USD"
     client = ""
@@ -48,8 +52,12 @@ class SapStandIn(StandIn):
             return self._items(request.query)
         if request.method == "POST" and request.path == POST:
             if self.faults is not None:
-                return _fault(self.faults, "Error in deserializing the message: element GLAccont unexpected")
-            return self.submitted(lambda: self._post(fromstring(request.body)))
+                words = "Error in deserializing the message: element GLAccont unexpected"
+                return _fault(self.faults, words, self.faults_by)
+            answer = self.submitted(lambda: self._post(fromstring(request.body)))
+            if self.faults_after is not None:
+                return _fault(self.faults_after, "Web service processing error", self.faults_by)
+            return answer
         return Answer(404, b"<html>Service cannot be reached</html>")
 
     # --- posting ------------------------------------------------------------------------------------------------
@@ -64,7 +72,11 @@ class SapStandIn(StandIn):
             reasons = list(self._reasons(entry))
             number = "0000000000" if reasons or self.shrugs else self._take(entry)
             message = SubElement(confirmation, "JournalEntryCreateConfirmation")
-            _texts(SubElement(message, "MessageHeader"), ReferenceID=request.findtext("MessageHeader/ID", ""))
+            # A refused document's confirmation has an id of its own and no reference, as seen in S/4HANA 2020.
+            named = (
+                {"UUID": "00163e0a-4e1b-1edc"} if reasons else {"ReferenceID": request.findtext("MessageHeader/ID", "")}
+            )
+            _texts(SubElement(message, "MessageHeader"), **(self.names or named))
             _texts(
                 SubElement(message, "JournalEntryCreateConfirmation"),
                 AccountingDocument=number,
@@ -193,8 +205,8 @@ def _texts(parent: Element, **texts: str) -> None:
         SubElement(parent, name).text = text
 
 
-def _fault(code: str, words: str) -> Answer:
+def _fault(code: str, words: str, status: int) -> Answer:
     envelope = Element(f"{SOAP}Envelope")
     fault = SubElement(SubElement(envelope, f"{SOAP}Body"), f"{SOAP}Fault")
     _texts(fault, faultcode=f"soap-env:{code}", faultstring=words)
-    return Answer(500, tostring(envelope), {"Content-Type": "text/xml"})
+    return Answer(status, tostring(envelope), {"Content-Type": "text/xml"})

@@ -114,16 +114,60 @@ def test_an_answer_with_neither_number_nor_error_is_not_believed(
     assert len(sap.journals) == 1
 
 
-@pytest.mark.parametrize(("code", "state"), [("Client", State.REJECTED), ("Server", State.UNKNOWN)])
-def test_a_fault_of_the_message_is_a_rejection_and_one_of_the_server_is_looked_up(
-    service: Subledger, one: tuple[Channel, Delivery], sap: SapStandIn, code: str, state: State
+@pytest.mark.parametrize("code", ["Client", "Server", "VersionMismatch"])
+def test_a_fault_is_a_rejection_if_the_document_is_not_there(
+    service: Subledger, one: tuple[Channel, Delivery], sap: SapStandIn, code: str
 ) -> None:
     channel, delivery = one
     sap.faults = code
     deliver_due(service.database, channel)
-    after = now(service, delivery)
-    assert after.state is state
-    assert f"soap-env:{code} Error in deserializing" in str(after.reason)
+    rejected = now(service, delivery)
+    assert rejected.state is State.REJECTED
+    assert f"soap-env:{code} Error in deserializing" in str(rejected.reason)
+    sap.faults = None
+    by_hand.retry(service.database, delivery.ledger, delivery.delivery_id, by="cfo", reason="SAP was repaired")
+    work(service, channel)
+    assert now(service, delivery).state is State.POSTED
+    assert len(sap.journals) == 1
+
+
+def test_a_fault_after_which_the_document_is_there_is_no_rejection(
+    service: Subledger, one: tuple[Channel, Delivery], sap: SapStandIn
+) -> None:
+    channel, delivery = one
+    sap.faults_after = "Server"
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "unknown", "posted"]
+    assert len(sap.journals) == 1
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_fault_that_stands_in_front_of_sap_answers_is_looked_up_later(
+    service: Subledger, one: tuple[Channel, Delivery], sap: SapStandIn, status: int
+) -> None:
+    channel, delivery = one
+    sap.faults, sap.faults_by = "Server", status
+    deliver_due(service.database, channel)
+    assert now(service, delivery).state is State.UNKNOWN
+    sap.faults = None
+    work(service, channel)
+    assert now(service, delivery).state is State.POSTED
+    assert len(sap.journals) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "state"), [({"UUID": "00163e0a"}, State.POSTED), ({"ReferenceID": "ANOTHER"}, State.UNKNOWN)]
+)
+def test_the_only_confirmation_is_ours_unless_it_names_another_document(
+    service: Subledger, one: tuple[Channel, Delivery], sap: SapStandIn, names: dict[str, str], state: State
+) -> None:
+    channel, delivery = one
+    sap.names = names
+    deliver_due(service.database, channel)
+    assert now(service, delivery).state is state
+    work(service, channel)
+    assert now(service, delivery).state is State.POSTED
+    assert len(sap.journals) == 1
 
 
 def test_a_service_that_is_not_there_uses_up_the_attempts_and_says_so(

@@ -2,8 +2,10 @@
 OData.
 
 SAP answers 200 even if it does not post. A document is posted if its confirmation has a number. It is refused if the
-confirmation has no number and the log has an error. Otherwise it is looked up. SAP accepts the same document any number
-of times: neither the message's id nor the reference prevents a second posting. Only the look-up prevents it.
+confirmation has no number and the log has an error. A SOAP fault, of status 500, refuses the document too: usually the
+message is wrong, and would fail again. After a fault of the server the document is looked up first. After any other
+answer it is looked up later. SAP accepts the same document any number of times: neither the message's id nor the
+reference prevents a second posting. Only the look-up prevents it.
 
 The look-up uses company code and reference alone. The company code decides the fiscal year of a posting date, and a
 look-up in a wrong year would find nothing. SAP reverses documents and never deletes them. A reversed document counts as
@@ -12,14 +14,16 @@ rejection. Sums are compared in the document's currency and in company code curr
 amounts itself.
 
 Seen in several working integrations: the service's path in the cloud, the message, its confirmation and log, a number
-of zeros for a document that was not posted. From SAP's generated client: fields and key of the look-up's entity. To be
-tried: if credits have a sign there (the sign is taken from the debit/credit code); if the lines of document splitting
-are absent (otherwise the sums differ, and that is a rejection); how a parked document is shown (it is recognised by its
-category); paths on premise, which are settings. ``API_JOURNALENTRYITEMBASIC_SRV`` is not suitable: its items do not
-name their document. Another service is suitable, also with a custom view, if it has the fields of ``_FIELDS``.
+of zeros for a document that was not posted, a rejection (S/4HANA 2020) whose header has a UUID and no reference. From
+SAP's generated client: fields and key of the look-up's entity. To be tried: if credits have a sign there (the sign is
+taken from the debit/credit code); if the lines of document splitting are absent (otherwise the sums differ, and that is
+a rejection); how a parked document is shown (it is recognised by its category); paths on premise, which are settings.
+``API_JOURNALENTRYITEMBASIC_SRV`` is not suitable: its items do not name their document. Another service is suitable,
+also with a custom view, if it has the fields of ``_FIELDS``.
 
-Sources: SAP community, "Guidelines for API Journal Entry – Post" (13421397); SAP Cloud SDK, operational-accounting-
-document-item-cube-service; SOAP 1.1, section 4.4; OData 2.0 URI conventions.
+Sources: SAP community, "Guidelines for API Journal Entry – Post" (13421397), "Troubleshooting Common Journal Entry API
+Errors" (13720456: status 500 is usually an issue of the XML format); SAP Cloud SDK,
+operational-accounting-document-item-cube-service; SOAP 1.1, section 4.4; OData 2.0 URI conventions.
 """
 
 from __future__ import annotations
@@ -54,6 +58,8 @@ _FIELDS: Final = (
 _PARKED: Final = frozenset({"V", "W"})
 _ITEMS_A_CALL: Final = 2_000
 _CALLS: Final = 5
+_FAULT: Final = 500
+"""The status of an answer with a fault: SOAP 1.1, section 6.2."""
 _ERROR: Final = 3
 """The lowest severity at which an item of a log is an error: 1 is information, 2 a warning."""
 
@@ -126,9 +132,12 @@ class Sap(connector.Connector):
             if fault is None:
                 raise
             code, message = fault
-            if code in ("Client", "Sender"):  # the service cannot read the message, so it was not processed
-                return connector.Rejected(reason=message)
-            raise Unclear(f"{error}: {message}", answer=error.answer) from error
+            # Gateways in front of SAP also answer with faults (502 to 504), while SAP may still be at work.
+            if error.status != _FAULT:
+                raise Unclear(f"{error}: {message}", answer=error.answer, status=error.status) from error
+            if code not in ("Client", "Sender"):  # these two say that the message was at fault, and not processed
+                self._check_not_there(shipment, message)
+            return connector.Rejected(reason=message)
         if answer.status_code >= 400:
             message = (_fault_of(answer.text) or ("", answer.text[:500]))[1]
             unclear = answer.status_code == 408
@@ -136,6 +145,19 @@ class Sap(connector.Connector):
                 f"{self.settings.post_path} answered {answer.status_code}: {message}"
             )
         return _confirmed(ElementTree.fromstring(answer.content), shipment.reference)
+
+    def _check_not_there(self, shipment: connector.Shipment, fault: str) -> None:
+        """Looks the document up after a fault of the server. Raises Unclear if it is there, or if SAP does not say.
+
+        The service is synchronous, so its answer ends the request: a document that is not there now does not arrive
+        later.
+        """
+        try:
+            found = self.look_up(shipment)
+        except NotSent as error:
+            raise Unclear(f"SAP failed, and does not show if it has the document: {fault}; {error}") from error
+        if found is not None:
+            raise Unclear(f"SAP failed, and has the document: {fault}")
 
     def _items(self, company: str, reference: str) -> list[Item]:
         """Returns every item of the documents with a reference. Raises Unclear if SAP does not show them all."""
@@ -236,7 +258,10 @@ def _confirmed(envelope: ElementTree.Element, reference: str) -> connector.Accep
     if bulk is None:
         raise Unclear("SAP has answered without a confirmation")
     messages = bulk.findall("JournalEntryCreateConfirmation")
-    own = [message for message in messages if message.findtext("MessageHeader/ReferenceID") == reference]
+    named = {message.findtext("MessageHeader/ReferenceID") or "" for message in messages}
+    # A call has one document, so one confirmation that names none is that document's. Rejections name none.
+    own_name = "" if len(messages) == 1 and named == {""} else reference
+    own = [message for message in messages if (message.findtext("MessageHeader/ReferenceID") or "") == own_name]
     for entry in (entry for message in own for entry in message.findall("JournalEntryCreateConfirmation")):
         company, number, year = (
             entry.findtext(name, "").strip() for name in ("CompanyCode", "AccountingDocument", "FiscalYear")
