@@ -15,6 +15,7 @@ import msgspec
 from projections.delivery.connectors import connector_named
 from projections.delivery.connectors.connector import ChannelSettings, Connector
 from projections.exports.formats import Format, format_named
+from projections.exports.formats.target import check_lines
 from projections.reads.last_change import LastChange
 from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel
 from subledger.events.envelope import canonical
@@ -245,6 +246,8 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
         raise InvalidInput(
             f"{connector.name} has no setting {unknown[0][:60]}", field=unknown[0][:60], expected=", ".join(known)
         )
+    one_line = {name: value for name, value in given.items() if name not in connector.lines_fields}
+    check_lines(one_line, field="settings")
     try:
         settings = msgspec.convert(dict(given), connector.settings_type)
     except msgspec.ValidationError as error:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.exports.formats import TARGETS
-from projections.exports.formats.target import Target, TargetSettings, read_settings
+from projections.exports.formats.target import Target, TargetSettings, new_settings, read_settings
 from projections.reads.last_change import LastChange, last_change
 from subledger.errors import UnknownTarget
 from subledger.events.envelope import canonical, check_texts
@@ -62,7 +62,7 @@ def set_settings(
 ) -> TargetSettings:
     """Stores all settings of a target, with defaults for those not given. Raises InvalidInput."""
     check_texts(given, field="settings")
-    settings = read_settings(target.settings, given)
+    settings = new_settings(target.settings, given)
     text = canonical(msgspec.to_builtins(settings))
     with database.write() as connection:
         parameters = {"ledger": ledger, "target": target.name, "settings": text, "by": by}

@@ -141,3 +141,16 @@ def test_settings_that_could_not_work_are_refused_naming_the_field(
     with pytest.raises(InvalidInput) as refused:
         channels.set_channel(service.database, new_ledger(), name, {**ways[name].settings, **settings}, by="test")
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("name", CONNECTORS)
+def test_no_text_of_a_channel_has_a_line_break(
+    service: Subledger, new_ledger: NewLedger, ways: dict[str, Way], name: str
+) -> None:
+    ledger, given = new_ledger(), ways[name].settings
+    free = given.keys() - {"connector", *connector_named(name).lines_fields}
+    for field in sorted(field for field in free if isinstance(given[field], str)):
+        with pytest.raises(InvalidInput) as refused:
+            channels.set_channel(service.database, ledger, name, {**given, field: f"{given[field]}\n"}, by="test")
+        assert refused.value.field == field
+        assert "has a line break" in refused.value.message

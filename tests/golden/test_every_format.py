@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.exports.formats import FORMATS, TARGETS
-from projections.exports.formats.target import read_settings
+from projections.exports.formats.target import new_settings
 from subledger.errors import InvalidInput
 from tests.golden import (
     test_formats_dynamics,
@@ -36,6 +36,8 @@ CASES = [
 ]
 NO_TARGET_TAKES: list[tuple[dict[str, Any], str]] = [
     ({"level": "event"}, "level"), ({"lines": 1}, "lines"), ({"lines": -3}, "lines"), ({"no_such": "x"}, "settings"),
+    ({"title": "Prepaid\ncredits"}, "title"), ({"title": "Prepaid\u2028credits"}, "title"),
+    ({"dimensions": {"region\r": "x"}}, "dimensions"), ({"dimensions": {"region": "x\x85"}}, "dimensions"),
 ]  # fmt: skip
 BAD_SETTINGS = [
     pytest.param(target, settings, field, id=f"{target} {settings}")
@@ -73,5 +75,5 @@ def test_settings_that_cannot_be_are_refused_with_their_field(
     target: str, settings: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        read_settings(TARGETS[target].settings, settings)
+        new_settings(TARGETS[target].settings, settings)
     assert refused.value.field == field

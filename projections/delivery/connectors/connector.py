@@ -138,6 +138,8 @@ class Connector(ABC):
     settings_type: ClassVar[type[ChannelSettings]]
     destination_fields: ClassVar[tuple[str, ...]] = ("url",)
     """The settings that identify the destination; fixed once a channel has delivered."""
+    lines_fields: ClassVar[tuple[str, ...]] = ()
+    """The settings that may have several lines."""
 
     def __init__(self, settings: Any, calls: Calls, session: dict[str, Any]) -> None:
         self.settings = settings

@@ -76,6 +76,7 @@ class Sftp(Drop):
     name: ClassVar[str] = "sftp"
     settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
     destination_fields: ClassVar[tuple[str, ...]] = ("host", "port", "directory")
+    lines_fields: ClassVar[tuple[str, ...]] = ("host_key",)
 
     @property
     def url(self) -> str:

@@ -22,7 +22,7 @@ from projections.journals.pairs import LEVELS, Level
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.money import exponent, format_minor
-from subledger.text.visible_text import no_formula, replaced
+from subledger.text.visible_text import no_formula, replaced, visible
 
 DateFormat = Annotated[str, msgspec.Meta(pattern="^(?=.*%d)(?=.*%[mb])(?=.*%[Yy])[^\\x00-\\x1f]+$", max_length=40)]
 """Format of a date, by ``strftime``. It must have day, month and year: if a date is missing, imports take today."""
@@ -91,7 +91,43 @@ Render = Callable[[Rendering], bytes]
 
 _FEWEST_LINES: Final = 2
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+_BREAK: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def new_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Reads settings that a person gives. Raises InvalidInput as ``read_settings``, and for a line break in a text.
+
+    Stored settings are read without this check, so an export that was made before the check can still be delivered.
+    """
+    check_lines(given, field="settings")
+    return read_settings(type, given)
+
+
+def check_lines(root: Any, *, field: str) -> None:
+    """Checks that no text or name in some settings has a line break or another control character.
+
+    Texts of settings go into files and queries. Their readers, such as Oracle's SQL*Loader, take a line break for the
+    end of a record. Raises InvalidInput naming the member.
+    """
+    pending: list[tuple[str, Any]] = [(field, root)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, str):
+            found = _BREAK.search(value)
+            if found is not None:
+                raise InvalidInput(
+                    f"{path} has a line break or another control character",
+                    field=path,
+                    expected="text in one line",
+                    found=visible(value[:60]),
+                )
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                inner = name if value is root else path
+                pending += [(path, name), (inner, item)]
+        elif isinstance(value, list | tuple):
+            pending += [(path, item) for item in value]
 
 
 def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
