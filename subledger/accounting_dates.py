@@ -1,6 +1,6 @@
 """The dates that the books give to a fact: its effective date, and the accounting date of each entry.
 
-Does not own: on which earlier dates an entry depends (the decisions), which months are closed (closing).
+Does not own: the dates of other facts that an entry depends on (the decisions), closed months (closing).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def last_usable_day(expires_at: datetime, timezone: ZoneInfo) -> date:
 def effective_date_of(type: str, occurred_at: datetime, timezone: ZoneInfo, accounting_rules: int) -> date:
     """The effective date of an event: its day, or of an expiry the last day on which the credits could be used.
 
-    ``accounting_rules``: the version under which the event was recorded. Of version 1 an expiry has its own day: the
-    date is stored in the entries, so it never changes.
+    ``accounting_rules``: the version under which the event was recorded. Under version 1 the effective date of an
+    expiry is its own day. The entries store this date, so it never changes.
     """
     is_expiry = type == "credits.expired" and accounting_rules >= 2
     return (last_usable_day if is_expiry else effective_date)(occurred_at, timezone)
 
 
 def accounting_date(effective: date, closed_through: date | None, *others: date | None) -> date:
-    """The date of the books: the latest of the effective date, the first open day, and what an entry depends on.
+    """The accounting date: the latest of the effective date, the first open day, and the dates in ``others``.
 
-    ``others``: the accounting dates of what the entry mirrors or depends on. The first day on which a block has what an
-    entry takes of it is found by ``availability``.
+    ``others``: the accounting dates of the entries that this entry mirrors or depends on. ``availability`` finds the
+    first day on which a block has the credits and value that an entry takes.
     """
-    # Only ever later, never earlier: an entry dated into a closed month would change figures that are published.
+    # The date moves later, never earlier: an entry in a closed month would change published figures.
     latest = effective
     if closed_through is not None and closed_through >= latest:
         latest = closed_through + _ONE_DAY

@@ -1,7 +1,6 @@
 """The chart of accounts: the roles that entries post to.
 
-A role is not a GL account. Which account number of the ERP a role becomes is decided by the ledger's account
-mapping, at export.
+A role is not a GL account. The ledger's account mapping gives it an account number of the ERP, at export.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
         return Side.DEBIT if self.account_class in debit_classes else Side.CREDIT
 
     def on_normal_side(self, debits: int) -> int:
-        """A balance as it is told: debits less credits, turned to the side on which the role normally stands."""
+        """Returns a balance as it is shown: debits less credits, with the sign changed if the normal side is credit."""
         return debits if self.normal_side is Side.DEBIT else -debits
 
 

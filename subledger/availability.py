@@ -1,11 +1,11 @@
 """Availability: from which day on a block can lose credits and value, so that no view of it shows less than nothing.
 
-A view of a day has the entries dated through that day. Facts are often dated before what is in the books already: an
-entry may then take only what the block has on each day from its own date on. So a block remembers its changes by day,
-and what it has on a day is what remains less the changes of later days.
+A view of a day has the entries dated through that day. A new entry is often dated before entries that are recorded
+already. It may take only credits and value that the block has on every day from the entry's date on. So a block stores
+its changes by day. Its credits and value on a day are the remaining ones, less the changes of later days.
 
-Owns: these changes, how long they are remembered, and the first day for a loss. Does not own: the figures of a block
-(blocks), on which events a date depends besides (deciding). Pure.
+Owns: these changes, how long they are stored, and the first day for a loss. Does not own: the figures of a block
+(blocks), the other facts that a date depends on (deciding). Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 REMEMBERED: Final = timedelta(days=400)
-"""Changes that are this much older than the last one are no longer told apart by day."""
+"""Changes that are this much older than the last one are no longer stored by day."""
 
 
 class Portion(NamedTuple):
@@ -51,7 +51,7 @@ class Change(NamedTuple):
 
     @property
     def gains(self) -> bool:
-        """True if the block has more of anything after it."""
+        """True if the change adds credits or value to the block."""
         return self.credits > 0 or self.amount_minor > 0 or self.functional_minor > 0
 
 
@@ -60,7 +60,7 @@ Changes = tuple[Change, ...]
 
 
 def with_change(changes: Changes, change: Change) -> Changes:
-    """The changes with one more, added to that of its day if there is one. A change of nothing is left out."""
+    """The changes with one more, added to the change of the same day if there is one; without a change of zero."""
     if not changes or changes[-1].on < change.on:
         return (*changes, change) if any(change[1:]) else changes
     after = len(changes)
@@ -79,10 +79,10 @@ def with_change(changes: Changes, change: Change) -> Changes:
 
 
 def remembered(changes: Changes, closed_through: date | None) -> tuple[Changes, date | None]:
-    """The changes of the days that can still be asked for, and the last gain among the others.
+    """Returns the changes that are still stored by day, and the day of the last gain among the others.
 
-    In a closed month nothing is booked any more. If it is opened again, what the block had on a day of it is known to
-    be at least what it had at the month's end, from the last gain on: before that gain, it may have had less.
+    Nothing is booked in a closed month. If the month is reopened, its figures by day are not known any more. From the
+    last gain on, the block had at least its figures of the month's end. Before that gain it may have had less.
     """
     if not changes:
         return changes, None
@@ -100,10 +100,11 @@ def remembered(changes: Changes, closed_through: date | None) -> tuple[Changes, 
 
 
 def first_day(changes: Changes, *, on: date, left: Portion, loss: Portion) -> date:
-    """The first day from ``on`` on which the block can lose ``loss``, without a later day having less than nothing.
+    """The first day from ``on`` on which the block can lose ``loss`` without being negative on a later day.
 
-    ``left`` is what the block has after all its changes, which suffices. A loss of all the credits of some day must be
-    one of all their value: a block without credits has no value, in any view. A loss may be less than nothing: a gain.
+    ``left``: the credits and value of the block after all its changes. They cover the loss. A loss of all the credits
+    of a day must take all the value of that day, because a block without credits has no value in any view. A negative
+    loss is a gain.
     """
     for change in reversed(changes):
         if change.on <= on:
@@ -122,8 +123,9 @@ def first_day(changes: Changes, *, on: date, left: Portion, loss: Portion) -> da
 def first_draw(changes: Changes, *, on: date, left: Portion, draw: Portion) -> tuple[date, Portion]:
     """The first day from ``on`` on which the block has the credits of a draw, and the draw with the value of that day.
 
-    The value is the one that is given if every day from there on has it. Else it is as much as these days allow: values
-    of the same credits differ by roundings, which depend on the order of draws. ``left`` is as in ``first_day``.
+    The given value is used if every day from the found day on has it. Else the value is the largest that all these days
+    have. Values of the same credits may differ by roundings, which depend on the order of draws. ``left`` is as in
+    ``first_day``.
     """
     most, exact = left, left if left.credits == draw.credits else None
     for change in reversed(changes):
@@ -149,7 +151,7 @@ def first_draw(changes: Changes, *, on: date, left: Portion, draw: Portion) -> t
 
 
 def is_sound(changes: Changes, left: Portion) -> bool:
-    """True if the block has no less than nothing on any day, and no value without credits. ``left``: after all."""
+    """True if the block is negative on no day and never has value without credits. ``left``: after all changes."""
     for change in (*reversed(changes), None):
         if left.credits < 0 or left.amount_minor < 0 or left.functional_minor < 0 or (not left.credits and any(left)):
             return False
@@ -168,7 +170,7 @@ def days_of(changes: Changes, left: Portion) -> list[tuple[date, Portion]]:
 
 
 def least_credits(changes: Changes, *, first: date, until: date, credits: Decimal) -> Decimal:
-    """The fewest credits on a day from ``first`` until before ``until``; ``credits`` are there after all changes."""
+    """The fewest credits on a day from ``first`` until before ``until``; ``credits``: the credits after all changes."""
     least: Decimal | None = None
     for change in reversed(changes):
         if change.on < until:
@@ -190,7 +192,7 @@ def _before(left: Portion, change: Change) -> Portion:
 
 
 def _least(one: Portion, other: Portion) -> Portion:
-    """The lesser credits, amount and functional amount of two portions."""
+    """The smaller credits, amount and functional amount of two portions, each compared by itself."""
     return Portion(
         min(one.credits, other.credits),
         min(one.amount_minor, other.amount_minor),

@@ -1,10 +1,11 @@
 """Balances owed to a customer by day: the first day on which an amount can be taken off them.
 
 A view of a day has the entries dated through that day. The date on which money is paid back or applied may be earlier
-than the date from which it is owed. So a wallet remembers by day what came to be owed and what was taken off.
+than the date from which it is owed. So a wallet stores, by day, the amounts that were added to the balance and taken
+off it.
 
-Owns: these amounts, and how long they are remembered. Does not own: the balances (wallet), the other facts on which a
-date depends (deciding). Pure.
+Owns: these amounts, and how long they are stored. Does not own: the balances (wallet), the other facts on which a date
+depends (deciding). Pure.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ OWED_ROLES: Final = ("customer_balance", "refunds_payable")
 
 
 def with_amount(days: DayAmounts, on: date, amount: int, *, balance: int, closed_through: date | None) -> DayAmounts:
-    """The amounts by day with one more; ``balance`` is what is owed after it.
+    """The amounts by day with one more; ``balance`` is the amount owed after it.
 
-    If the balance is zero, nothing is remembered, because no earlier view has it below zero. Days of closed months are
-    combined into the last of them that added something, because less may have been owed before it.
+    If the balance is zero, no days are stored, because no earlier view can have it below zero. Days of closed months
+    are combined into one: the last of them that added an amount. Before that day less may have been owed.
     """
     if not balance:
         return ()

@@ -25,7 +25,7 @@ class Overage(
 ):
     """Usage beyond the credits, recorded at ``position``. ``settled`` credits are invoiced or paid by a purchase.
 
-    ``dimensions`` are the company's own, of the usage.
+    ``dimensions`` are the company's own dimensions of the usage.
     """
 
     position: int
@@ -74,13 +74,13 @@ class ReversedUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 _PART: Final = {"block_id": "block", "invoice_id": "invoice", "amount_minor": "amount"}
-"""Names of the fields of a part, and of a refund, in what is stored."""
+"""Names of the fields of a part, and of a refund, in stored data."""
 
 
 class DocumentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
     """A part of a payment or of a dispute: the block or the invoice that it is for, or an invoice kept elsewhere.
 
-    ``given_back``: disputed money that had been paid back, or passed on to a state, before.
+    ``given_back``: disputed money that had been paid back or remitted to a state before the dispute.
     """
 
     block_id: str | None = None
@@ -96,7 +96,7 @@ class DocumentPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class RefundOwed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_PART):
-    """An amount that is owed back to the customer, of a block or an invoice; ``disputes`` counts those that hold it."""
+    """An amount of a block or an invoice that is owed back to the customer; ``disputes``: the disputes that hold it."""
 
     block_id: str | None = None
     invoice_id: str | None = None
@@ -109,7 +109,7 @@ class RefundOwed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 RefundsOwed = tuple[RefundOwed, ...]
-"""The refunds that are owed and not paid, by block or invoice; what has been owed longest comes first."""
+"""The refunds that are owed and not paid, by block or invoice; the oldest comes first."""
 
 
 def refunds_after(
@@ -117,8 +117,8 @@ def refunds_after(
 ) -> RefundsOwed:
     """The refunds owed after an amount came to be owed (positive) or was paid (negative).
 
-    A payment takes what is owed of its own block or invoice; beyond that, the oldest refunds, and those that a dispute
-    holds last. Recorded refunds of before refunds were told apart name none.
+    A payment first pays the refund of its own block or invoice, then the oldest refunds, and last the refunds that a
+    dispute holds. Refunds that were recorded before they were divided by block and invoice name neither.
     """
     if amount > 0:
         for index, refund in enumerate(owed):
@@ -143,11 +143,11 @@ def refunds_after(
 class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="payment"):
     """A payment that has an id: the parts that were applied, and the open (unapplied) amount.
 
-    ``disputed`` are the parts that are in dispute or were lost in one; an amount that was won back is a negative part.
-    ``returned`` are the applied parts that were paid back. ``elsewhere_minor`` is what it brought in for invoices that
-    are kept elsewhere, less what was paid back. ``paid_back_minor`` is what was paid back of its unapplied part and of
-    the part for such invoices. It was received on ``received_on``. A payment that was ``undone`` is none: its id may be
-    recorded again.
+    - ``disputed``: the parts that are in dispute or were lost in one. An amount that was won back is a negative part.
+    - ``returned``: the applied parts that were paid back.
+    - ``elsewhere_minor``: the part for invoices that are kept elsewhere, less the amount of it that was paid back.
+    - ``paid_back_minor``: the amount that was paid back of its unapplied part and of the part for such invoices.
+    - ``undone``: the payment does not count any more, and its id may be recorded again.
     """
 
     payment_id: str
@@ -174,7 +174,7 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
         return self.open_minor + self.applied_to(None, None)
 
     def applied_to(self, block_id: str | None, invoice_id: str | None) -> int:
-        """The amount applied to a block or an invoice, less what of it was paid back or disputed."""
+        """The amount applied to a block or an invoice, less the part of it that was paid back or disputed."""
         signed = ((1, self.applied), (-1, self.returned), (-1, self.disputed))
         return sum(
             sign * part.amount_minor
@@ -202,16 +202,18 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     @property
     def elsewhere_free_minor(self) -> int:
-        """The part for invoices that are kept elsewhere, less what of it was paid back or disputed."""
+        """The part for invoices that are kept elsewhere, less the amount of it that was paid back or disputed."""
         return self.elsewhere_minor - sum(part.amount_minor for part in self.disputed if part.elsewhere)
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="invoice"):
     """An invoice of overage: the billed amount, its tax, the amount conceded by memos, the open receivable.
 
-    ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount in open disputes;
-    ``written_off`` what was written off, and collected after all. It is in the books from ``invoiced_on``, and due at
-    ``due_at``. An invoice that was ``undone`` is none.
+    - ``tax_taken_minor``: the tax that memos and disputes took back.
+    - ``disputed_minor``: the amount in open disputes.
+    - ``written_off``: the amounts that were written off, and the part of them that was collected later.
+    - ``invoiced_on``: the first day on which it is in the books.
+    - ``undone``: the invoice does not count any more.
     """
 
     invoice_id: str
@@ -236,12 +238,12 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     @property
     def unused_written_off_minor(self) -> int:
-        """Nothing of an invoice of overage is unused."""
+        """Always 0: an invoice of overage has no unused value."""
         return 0
 
     @property
     def received_minor(self) -> int:
-        """The part of its amount and tax that was paid, and was not conceded or charged back since."""
+        """The part of its amount and tax that was paid, and was not conceded or charged back later."""
         claim = self.billed_minor + self.tax_minor - self.conceded_minor - self.tax_taken_minor
         return max(claim - max(self.receivable_minor, 0), 0)
 
@@ -255,11 +257,13 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dispute"):
-    """A dispute with its parts, opened on ``opened_on``; ``decided`` is ``won`` or ``lost`` once it is.
+    """A dispute with its parts, opened on ``opened_on``; ``decided`` is ``won`` or ``lost`` after the decision.
 
-    ``called_back`` has the transferred credits that it froze: the block and the customer who had them. ``frozen`` has
-    the credits that it froze of each block; ``holds`` the numbers of the parts whose refunds were owed when it opened.
-    ``from_bank``: a bank took the money back, not a processor. A dispute that was ``undone`` is none.
+    - ``called_back``: the transferred credits that it froze, with the block and the customer that had them.
+    - ``frozen``: the credits that it froze, by block.
+    - ``holds``: the numbers of the parts whose refunds were owed when it opened.
+    - ``from_bank``: a bank took the money back, not a processor.
+    - ``undone``: the dispute does not count any more.
     """
 
     dispute_id: str
@@ -289,8 +293,8 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 class Reservation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="reservation"):
     """Credits of a unit that are held from ``reserved_at`` until before ``expires_at`` for usage that names them.
 
-    They are held of the blocks on which usage of ``product`` would draw. ``ended_by`` is the usage that settled it, or
-    the event that released it. It moves no money.
+    It holds credits of the blocks that usage of ``product`` would draw on. It moves no money. ``ended_by`` is the usage
+    that settled the reservation, or the event that released it.
     """
 
     reservation_id: str
@@ -303,14 +307,14 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     document_kind: ClassVar[str] = "reservation"
     undone: ClassVar[bool] = False
-    """It is released instead."""
+    """Always False: a reservation is not undone but released."""
 
     @property
     def document_id(self) -> str:
         return self.reservation_id
 
     def holds_at(self, moment: datetime) -> bool:
-        """True if it holds credits against other usage of a moment."""
+        """True if it holds credits against other usage at a moment."""
         return self.reserved_at <= moment < self.expires_at
 
 
@@ -335,12 +339,12 @@ Standings = dict[str, Standing]
 
 
 def subaccount_of(role: str, subaccount: str | None) -> str:
-    """The block (or processor) by which a role's standings are divided; empty if they are of the customer or ledger."""
+    """The block or processor by which the role's standings are divided; empty if there is no such division."""
     return subaccount or "" if role in BLOCK_ROLES else ""
 
 
 def standing_name(role: str, currency: str, subaccount: str | None = None) -> str:
-    """The name of a standing: its role, its currency, and the block (or processor) by which the role is divided."""
+    """The name of a standing: its role, its currency, and the block or processor that it belongs to, if any."""
     return f"{role} {currency} {subaccount_of(role, subaccount)}"
 
 

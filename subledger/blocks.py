@@ -1,7 +1,7 @@
-"""The credit block: what a customer bought or was granted in one go, and how it is drawn down.
+"""The credit block: credits that a customer bought or was granted at one time, and the draws on them.
 
-Owns: a block's figures, cumulative rounding. Does not own: which blocks a customer has (wallet), in which order they
-are drawn (draw_order), what a draw posts (posting).
+Owns: a block's figures, cumulative rounding. Does not own: the blocks of a customer (wallet), the order of draws
+(draw_order), the entries of a draw (posting).
 """
 
 from __future__ import annotations
@@ -53,9 +53,12 @@ NO_PORTION: Final = Portion(ZERO, 0, 0)
 class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The basis of a repriced block since a moment: its price and credits then, and the figures of earlier draws.
 
-    It begins at ``since``, in the books on ``day``; None for the opening of the block. ``added`` are the credits and
-    value that came with it, a part of its credits and price: by a repricing, or back from usage of
-    ``gives_back_from``. ``days`` has its draws by day; ``corrected`` is True if they were priced again.
+    - ``since``, ``day``: the moment at which it begins, and its day in the books; None for the opening of the block.
+    - ``added``: the credits and value that came with it, by a repricing or by reversed usage. They are a part of its
+      credits and price.
+    - ``gives_back_from``: the moment of that usage.
+    - ``days``: its draws by day.
+    - ``corrected``: True if these draws were priced again.
     """
 
     credits: Decimal
@@ -73,11 +76,11 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Before(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A block before it was opened at a cut-over: the price and credits that its draws are a share of, and the draws.
+    """A block before it was opened at a cut-over: its price and credits, which its draws are a share of, and its draws.
 
-    ``earlier_minor`` is what was drawn before these, at another price; ``expired_minor`` the value that had expired, or
-    was kept at a refund: revenue, but of no used credits; ``escheated_minor`` the part of its value that
-    was owed to a state by then.
+    - ``earlier_minor``: the value of earlier draws, at another price.
+    - ``expired_minor``: the value that had expired or was retained at a refund. It is revenue, but not of used credits.
+    - ``escheated_minor``: the part of its value that was owed to a state at the cut-over.
     """
 
     credits: Decimal
@@ -92,56 +95,70 @@ class Before(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     @property
     def redeemed_minor(self) -> int:
-        """The value that was used, at whatever price."""
+        """The value that was used, at any price."""
         return self.drawn_minor + self.earlier_minor
 
 
 _STORED_AS: Final = {"disposed": "gone", "losses_from": "gained_on", "last_breakage_date": "broken_on"}
-"""Names of a block's fields in what is stored, if they differ: stored bytes never change."""
+"""Names of a block's fields in stored data, if they differ: stored bytes never change."""
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_AS):
-    """A credit block as the writer knows it.
+    """A credit block with all the facts that later decisions read.
 
-    Amounts are minor units of ``currency``; ``price_minor`` is the basis to be recognised (0 for a promotional
-    grant) and ``credits`` counts paid, bonus and added credits alike, so that bonus credits share the price.
-    ``expires_at`` is exclusive; None means never. ``scope`` lists the products it may pay for; None means any.
-    ``rate`` is the exchange rate it was bought at, None in the functional currency, where the ``…_functional``
-    figures stay 0. ``cohort`` is the month in which a pooled block, or the block that it was transferred from, was
-    opened; None if that was before there were cohorts. ``refundable_apart``: it is refundable, and its entries have
-    that as a dimension; False if it was opened before entries had it, so that all entries of a block have the same.
-    Its price is due at ``due_at``, and its customer may cancel it while it is not paid if it is ``cancellable``;
-    neither changes an entry.
+    Terms. Amounts are minor units of ``currency``.
+    - ``price_minor``: the value to be recognised; 0 for a promotional grant.
+    - ``credits``: paid, bonus and added credits together, so that bonus credits share the price.
+    - ``expires_at``: exclusive; None means never.
+    - ``scope``: the products that it may pay for; None means any.
+    - ``rate``: the exchange rate of its purchase. None in the functional currency, where the ``…_functional`` figures
+      stay 0.
+    - ``cohort``: the month in which a pooled block was opened; of a transferred block, the month of the bought block.
+      None if the block is older than cohorts.
+    - ``refundable_apart``: True if it is refundable, and its entries have this as a dimension. False if the block is
+      older than this dimension, so that all entries of a block have the same dimensions.
+    - ``due_at``: the time at which its price is due. It changes no entry.
+    - ``cancellable``: the customer may cancel the block while it is not paid. It changes no entry.
+    - ``dimensions``: the company's own dimensions of its purchase (own_dimensions).
 
-    ``used`` and ``drawn_minor`` are net of reversals; ``disposed`` has the credits and value that left the block
-    otherwise, by column of its roll-forward. ``receivable_minor`` is the unpaid part of its price and tax, and
-    ``receivable_from`` has the parts of it that came after the block was opened, by day; ``cancelled_minor`` the value
-    whose tax was reversed with it; ``tax_taken_minor`` the tax that memos, disputes and write-offs took;
-    ``redemption_tax_minor`` the tax that was due when its credits were used, a part of ``drawn_minor``;
-    ``given_up_minor`` the price and tax that disputes and write-offs took; ``conceded_minor`` the value that memos,
-    disputes and write-offs conceded, the last of them ``conceded_by``; ``written_off`` what of it was written off, and
-    collected after all; ``disputed_minor`` the amount in open disputes.
-    ``processor_minor`` is what was paid through ``processor``, the last one, and not disputed, charged or paid back;
-    ``other_processors`` has the same of those before. ``chargeable`` is what each processor brought in and that was not
-    disputed, whether it was paid back or not.
-    ``expired`` is True if its expiry has been recorded and not been undone; ``disputes`` is the number of disputes that
-    are open, which freeze ``frozen`` of its credits: all of them, or what remained in proportion to what is disputed.
+    Figures.
+    - ``used``, ``drawn_minor``: credits and value of its draws, net of reversals.
+    - ``disposed``: the credits and value that left the block otherwise, by column of its roll-forward.
+    - ``receivable_minor``: the unpaid part of its price and tax.
+    - ``receivable_from``: the parts of the receivable that came after the block was opened, by day.
+    - ``cancelled_minor``: the value whose tax was reversed with it.
+    - ``tax_taken_minor``: the tax that memos, disputes and write-offs took.
+    - ``redemption_tax_minor``: the tax that was due when its credits were used, a part of ``drawn_minor``.
+    - ``given_up_minor``: the price and tax that disputes and write-offs took.
+    - ``conceded_minor``: the value that memos, disputes and write-offs conceded; ``conceded_by`` is the last of them.
+    - ``written_off``: the amounts that were written off, and the part of them that was collected later.
+    - ``disputed_minor``: the amount in open disputes.
+    - ``processor_minor``: the money that came through ``processor``, the last one, and was not disputed, charged or
+      paid back.
+    - ``other_processors``: the same for each earlier processor.
+    - ``chargeable``: the money of each processor that was not disputed, whether it was paid back or not.
+    - ``expired``: True if its expiry was recorded and not undone.
+    - ``disputes``: the number of its open disputes.
+    - ``frozen``: the credits that these disputes freeze: all of them, or the disputed share of the remaining credits.
 
-    A transfer leaves the purchase where it is: ``origin`` is the block that was bought, and ``payer`` its customer, if
-    that is another block; ``handed`` has the blocks to which its own credits were transferred, with their customers.
+    Transfers. The purchase stays with the bought block.
+    - ``origin``, ``payer``: the bought block and its customer, if this block is a transferred one.
+    - ``handed``: the blocks to which its own credits were transferred, with their customers.
 
-    Its accounting dates: it was opened on ``opened_on``; its losses are not dated before ``losses_from``, and only if
-    ``changes``, all of them since that day, allow it (``loss_day``); its breakage not before ``breakable_from``, when
-    its expiry was last moved or its last dispute ended. ``last_breakage_date`` is the latest date of its breakages and
-    escheats; ``lapses`` has the credits that expired, by the day of their breakage.
+    Accounting dates.
+    - ``opened_on``: the day of its opening.
+    - ``losses_from``: the first day for a loss.
+    - ``changes``: all changes since that day. They may move a loss to a later day (``loss_day``).
+    - ``breakable_from``: the first day for breakage: the day on which its expiry was last moved, or its last dispute
+      ended.
+    - ``last_breakage_date``: the latest date of its breakages and escheats.
+    - ``lapses``: the credits that expired, by the day of their breakage.
 
-    ``dimensions`` are the company's own, of its purchase (own_dimensions).
+    If it was opened at a cut-over, its credits and price are those of the cut-over. ``before`` has its earlier figures,
+    which its draws continue.
 
-    If it was opened at a cut-over, its credits and price are those that it had then, and ``before`` has what it was
-    before: its draws go on from there.
-
-    If it was repriced, ``segment`` is the one that holds now, and ``earlier`` has those before. A block whose opening
-    was ``undone`` has its terms, and nothing in it.
+    If it was repriced, ``segment`` is the current one, and ``earlier`` has the earlier ones. A block whose opening was
+    ``undone`` has its terms, and no credits or value.
     """
 
     block_id: str
@@ -233,13 +250,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def carrying_functional(self) -> int:
-        """The carrying amount in the functional currency; it has a meaning if ``rate`` is set."""
+        """The carrying amount in the functional currency; meaningful only if ``rate`` is set."""
         disposed = sum(functional for _, _, functional in self.disposed.values())
         return self.price_functional - self.drawn_functional - disposed
 
     @property
     def _recognised_before(self) -> tuple[int, int]:
-        """The value that was used, and all that was used or had expired, before the block was opened at a cut-over."""
+        """The value that was used before the cut-over that opened the block; and the same plus the value that had
+        expired.
+        """
         if self.before is None or self.undone:
             return 0, 0
         redeemed = self.before.redeemed_minor
@@ -247,7 +266,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def sold_minor(self) -> int:
-        """The price; of a block that was opened at a cut-over with what was recognised of it before."""
+        """The price, plus the value that was recognised before a cut-over."""
         return self.price_minor + self._recognised_before[1]
 
     @property
@@ -273,9 +292,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def claim_minor(self) -> int:
-        """Price and tax that are owed or were paid for: all but what was cancelled, conceded, lost or escheated.
+        """The price and tax that are owed or were paid: without what was cancelled, conceded, lost or escheated.
 
-        Of a transferred block nothing is owed: all of it is the bought block's.
+        It is 0 for a transferred block, because the claim belongs to the bought block.
         """
         if self.origin is not None:
             return 0
@@ -286,7 +305,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def received_minor(self) -> int:
-        """The part of the claim that was paid, and was not owed or paid back, charged back or escheated since."""
+        """The part of the claim that was paid, and was not owed back, paid back, charged back or escheated later."""
         return max(self.claim_minor - max(self.receivable_minor, 0), 0)
 
     @property
@@ -296,12 +315,14 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def unused_written_off_minor(self) -> int:
-        """The unused value that was written off: its credits were cancelled."""
+        """The unused value that was written off. Its credits were cancelled."""
         return self.disposed.get("written_off", NO_PORTION).amount_minor
 
     @property
     def recognised_minor(self) -> int:
-        """Value that was used, broke or was kept at a refund: what a memo, a write-off or a lost dispute concedes."""
+        """The value that was used, expired or was retained at a refund. A memo, a write-off or a lost dispute can
+        concede it.
+        """
         given_up = ("voided", "refunded")
         kept = sum(self.disposed.get(column, NO_PORTION).amount_minor for column in given_up) - self.cancelled_minor
         return self._recognised_before[1] + self.drawn_minor + self.expired_minor + kept
@@ -313,22 +334,26 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def redeemed_minor(self) -> int:
-        """The revenue of the used credits: without the tax that was due with their redemption."""
+        """The revenue of the used credits, without the tax that was due when they were used."""
         return self._recognised_before[0] + self.drawn_minor - self.redemption_tax_minor
 
     @property
     def redemption_tax_remaining(self) -> int:
-        """Tax that was due with redemption, less what memos took back of it. Such a block was sold without tax."""
+        """The tax that was due at redemption, less the part that memos took back; 0 for a block that was sold with
+        tax.
+        """
         return 0 if self.tax_minor else max(self.redemption_tax_minor - self.tax_taken_minor, 0)
 
     @property
     def concedable_minor(self) -> int:
-        """The revenue of used credits that a memo can concede: what was not conceded, lost or written off yet."""
+        """The revenue of used credits that a memo can concede: the part that was not conceded, lost or written off."""
         free = self.recognised_minor - self.conceded_minor - self.redemption_tax_remaining
         return max(min(self.redeemed_minor, free), 0)
 
     def concedable_tax_in(self, amount_minor: int) -> int:
-        """The tax that a memo of an amount of revenue can take back: in proportion, of the sale or of redemption."""
+        """The tax that a memo can take back with an amount of revenue: in proportion, of the tax of the sale or at
+        redemption.
+        """
         if not self.redemption_tax_remaining:
             return self.tax_in(amount_minor)
         part, revenue = Decimal(amount_minor), Decimal(self.redeemed_minor)
@@ -336,14 +361,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def is_frozen_whole(self) -> bool:
-        """True if disputes freeze all of it, with all that comes back to it meanwhile."""
+        """True if disputes freeze the whole block, with credits that come back to it meanwhile."""
         return self.disputes > 0 and self.frozen >= self.credits
 
     @property
     def expiry_due_at(self) -> datetime | None:
-        """The moment at which its expiry is due. Credits that a dispute freezes wait for its end.
+        """The moment at which its expiry is due. Credits that a dispute freezes expire only after the dispute.
 
-        So do credits whose value would be a state's: how much of it was received is known then.
+        The same holds for credits whose value would go to a state, because the received part is known only after the
+        dispute.
         """
         waits = self.available <= 0 or self.escheat_class is not None or "escheated" in self.disposed
         return None if self.disputes and waits else self.expires_at
@@ -363,7 +389,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return first_day(self.changes, on=on, left=self.left, loss=Portion(credits, amount_minor, functional))
 
     def draw_on(self, on: date, credits: Decimal) -> tuple[date, int, int | None]:
-        """The first day from ``on`` for a draw, its amount, and its functional amount where the block has a rate."""
+        """The first day from ``on`` for a draw, its amount, and its functional amount if the block has a rate."""
         on, amount, functional = max(on, self.losses_from), self.amount_for(credits), 0
         if self.rate is not None:
             functional = self.functional_drawn(credits, amount)
@@ -377,7 +403,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return least_credits(self.changes, first=first, until=until, credits=self.remaining)
 
     def receivable_days(self) -> tuple[tuple[date, int], ...]:
-        """The open receivable by the day from which it is owed, first days first; payments paid the first ones."""
+        """The open receivable by the day from which it is owed, earliest first. Payments are taken off the earliest
+        days.
+        """
         remaining, days = max(self.receivable_minor, 0), []
         for on, amount in reversed(self.receivable_from):
             part = min(amount, remaining)
@@ -386,7 +414,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return tuple(day for day in ((self.opened_on, remaining), *reversed(days)) if day[1])
 
     def owed_from(self, amount: int) -> date:
-        """The day from which an amount of the open receivable is owed, if the parts owed first are taken first."""
+        """The day from which an amount of the open receivable is owed, if the earliest parts are taken first."""
         owed_from = self.opened_on
         for day, part in self.receivable_days():
             if amount <= 0:
@@ -410,7 +438,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         The amount is round(price × used after / credits) − drawn so far. It is never negative, and never above the
         carrying amount. The draw of the last credit takes the whole carrying amount. So usage below a cent posts a cent
         when half a cent has accumulated, and a block ends at exactly zero. After a repricing, the formula uses the
-        price, credits and draws since the repricing. Of a block that was opened at a cut-over it uses those of before.
+        price, credits and draws since the repricing. For a block that was opened at a cut-over, it includes the figures
+        of before the cut-over.
         """
         carrying = self.carrying_minor
         if credits == self.remaining:
@@ -424,15 +453,17 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
 
     def lapsed_part(self, lapse: Lapse, credits: Decimal) -> Portion:
-        """The value of some credits of a lapse, if they are drawn after all: by that rule, and no more than broke."""
+        """The value of some credits of a lapse that late usage draws: by the rule of ``amount_for``, at most the value
+        of the lapse.
+        """
         amount, functional = lapse.amount_minor, lapse.functional_minor
         if credits == lapse.credits:
             return Portion(credits, amount, functional)
-        # What came back is drawn next; what did not would be drawn after what remains.
+        # Credits that came back are drawn next. Credits that did not come back would be drawn after the remaining ones.
         ahead, value, worth = ZERO, 0, 0
         if lapse.back_on is None:
             ahead, value, worth = self.left
-        if self.segment is not None and not self.segment.credits:  # it has no price: late usage drew all that it had
+        if self.segment is not None and not self.segment.credits:  # no price: late usage drew all its credits
             part = share(amount, credits, lapse.credits)
             return Portion(credits, part, 0 if self.rate is None else share(functional, credits, lapse.credits))
         part = min(max(self._due_for(ahead + credits) - value, 0), amount)
@@ -443,7 +474,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return Portion(credits, part, min(max(self._functional_due_for(ahead + credits) - worth, 0), functional))
 
     def functional_drawn(self, credits: Decimal, amount_minor: int) -> int:
-        """The functional amount of a draw: by cumulative rounding; of a remeasured block, by its carrying amount."""
+        """The functional amount of a draw: by cumulative rounding, or from the carrying amount if the block is
+        remeasured.
+        """
         return self.functional_part(credits, amount_minor) if self.refundable else self.functional_for(credits)
 
     def functional_part(self, credits: Decimal, amount_minor: int) -> int:
@@ -480,11 +513,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return self.carrying_minor if credits == self.remaining else share(self.carrying_minor, credits, self.remaining)
 
     def breakable_after(self, on: date) -> Block:
-        """The block of which nothing is breakage before a day."""
+        """The block with this first day for breakage."""
         return replace(self, breakable_from=on if self.breakable_from is None else max(self.breakable_from, on))
 
     def paid_through(self, processor: str | None, amount: int) -> Block:
-        """The block that a processor's money paid for; negative if that was paid back, or is disputed.
+        """The block after a processor's money paid for it; negative if the money was paid back or is disputed.
 
         Money of a bank (None) changes nothing.
         """
@@ -497,7 +530,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return replace(self, processor=last, processor_minor=through.get(last, 0), other_processors=tuple(others))
 
     def charged_through(self, processor: str | None, amount: int) -> Block:
-        """The block of which a processor's money is disputed; negative if it was brought in, or came back."""
+        """The block after a processor's money was disputed; negative if the money was received or won back."""
         if processor is None:
             return self
         through = dict(self.chargeable)

@@ -1,4 +1,4 @@
-"""The books of a ledger as a whole, of no customer: exchange rates, breakage pools, its money in other currencies.
+"""The facts of a ledger that belong to no customer: exchange rates, breakage pools, its money in other currencies.
 
 Owns: ``Books`` and how a decision changes them. Pure, like the wallet: replaying a log gives the same books.
 """
@@ -40,7 +40,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.days[index - 1] if index else None
 
     def set(self, day: date, rate: Decimal | None) -> Rates:
-        """With the rate of a day set; the last one set for it holds. None: the day has no rate of its own any more."""
+        """Sets the rate of a day, and replaces an earlier one. None: the day has no rate of its own any more."""
         index = bisect_left(self.days, day)
         after = index + (index < len(self.days) and self.days[index] == day)
         days, rates = self.days[:index], self.rates[:index]
@@ -65,7 +65,9 @@ class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def changes_books(event: Event, decision: Decision) -> bool:
-    """True if ``evolve_books`` may change the books. Usage in the functional currency, nearly every event, does not."""
+    """True if ``evolve_books`` may change the books. Most events are usage in the functional currency, which does
+    not.
+    """
     if event.type in ("exchange_rate.set", "breakage.estimated"):
         return True
     if decision.restored_rate is not None or decision.restored_estimate is not None:
@@ -82,7 +84,9 @@ def evolve_books(
     functional_currency: str,
     closed_through: date | None,
 ) -> Books:
-    """The books after a decision; ``effective`` is the event's effective date, ``closed_through`` that of before it."""
+    """The books after a decision; ``effective``: the event's effective date, ``closed_through``: its value before the
+    event.
+    """
     data = event.data
     if isinstance(data, ExchangeRateSet):
         rates = books.rates.get(data.base, Rates()).set(effective, data.rate)
@@ -117,7 +121,7 @@ def apply_to_standings(books: Books, movement: Movement) -> Books:
         if role in LEDGER_ROLES:
             key = standing_name(role, movement.currency, movement.processor)
             amount, carried = standings.get(key, NO_STANDING)
-            # A standing of zero stays: it keeps its row, whether or not a batch ended in between.
+            # A standing of zero stays. So its row stays, independent of the batches.
             after = Standing(amount + sign * movement.amount_minor, carried + sign * functional)
             standings = {**standings, key: after}
     return books if standings is books.standings else replace(books, standings=standings)

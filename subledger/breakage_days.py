@@ -1,13 +1,18 @@
 """The days of recognised breakage: T of a cohort is a function of its days, in whatever order they were recorded.
 
-On each day the steps have one order: an estimate holds from the beginning of the day; what is issued, cancelled or
-escheated sets an anchor; then purchases redeem what they pay for of earlier overage; then credits are redeemed, and
-expire. An event that changes a day makes breakage due on that day and on the later ones: the anchors of these days are
-set anew, and what T differs from what was posted is posted day by day. So it does not matter when a usage, a purchase
-or an expiry is recorded, and A ≤ T ≤ F − R − S holds in the view of every day.
+The steps of a day have one order:
+- an estimate, in force from the beginning of the day;
+- issues, cancellations and escheats, which set an anchor;
+- redemption by purchases that pay for earlier overage;
+- redemption by usage;
+- expiry.
 
-Nothing is recognised on a day on which only something was issued. A purchase that is recorded late may move breakage of
-redemptions on its own and on later days, as far as their line would have been another one.
+An event that changes a day makes breakage due on that day and on later days. The anchors of these days are set anew.
+The difference between T and the posted breakage is posted day by day. So the time of recording does not matter, and A ≤
+T ≤ F − R − S holds in the view of every day.
+
+A day with only issues recognises nothing. A purchase that is recorded late may change the breakage of redemptions on
+its own day and later days, because it changes their line.
 
 Owns: the days. Does not own: the amounts (pools), the entries (deciding/estimates). Pure.
 """
@@ -36,9 +41,9 @@ class BreakageChange(NamedTuple):
 
 
 def with_days(cohort: Cohort, changes: Iterable[Day]) -> tuple[Cohort, date | None]:
-    """A cohort with changes of some days, and the first of these days: from there on its breakage may be another one.
+    """The cohort with changes of some days, and the first of these days: from it on the breakage may differ.
 
-    Nothing is added to a day that is forgotten: it counts on the last one of them.
+    A change of a forgotten day is added to the last forgotten day.
     """
     lines_from: date | None = None
     first: date | None = None
@@ -55,7 +60,7 @@ def with_days(cohort: Cohort, changes: Iterable[Day]) -> tuple[Cohort, date | No
 
 
 def _changes_line(before: Day | None, after: Day) -> bool:
-    """True if the last day may need another anchor than it has: it depends on what was before the day alone."""
+    """True if the last day may need another anchor. An anchor depends only on the figures before its day."""
     if before is None:
         return after.turns or after.estimate is not None
     return (
@@ -66,7 +71,7 @@ def _changes_line(before: Day | None, after: Day) -> bool:
 
 
 def _with_lines(cohort: Cohort, first: int) -> Cohort:
-    """The cohort with the anchors of its days from one on set anew."""
+    """The cohort with new anchors for its days, beginning with day number ``first``."""
     days, point = list(cohort.days), before_day(cohort, first)
     for number in range(first, len(days)):
         day = days[number]
@@ -114,7 +119,7 @@ def _is_posted(cohort: Cohort, day: Day) -> bool:
 def due_from(cohort: Cohort, first: date) -> tuple[BreakageChange, ...]:
     """The breakage that is due on each day from ``first`` on, less what was posted, if anything differs.
 
-    What should have been posted earlier is of the first of these days.
+    Breakage that should have been posted earlier is posted on the first of these days.
     """
     number, _ = place_of(cohort.days, first)
     if number < len(cohort.days) - 1:
@@ -141,7 +146,7 @@ def _differences(cohort: Cohort, number: int) -> Iterator[BreakageChange]:
 
 
 def day_of(movement: Movement) -> Day | None:
-    """The changes by a movement on a block of a cohort, or of its breakage; None if it changes no figure."""
+    """The changes that a movement makes to a cohort's figures; None if there are none."""
     kind, on, amount = KIND_BY_NAME[movement.kind], movement.accounting_date, movement.amount_minor
     functional = amount if movement.functional_minor is None else movement.functional_minor
     if kind.name == "breakage_estimate":
@@ -182,19 +187,19 @@ def after_movements_of(cohort: Cohort, movements: Sequence[Movement]) -> tuple[C
 
 
 def after_estimate(cohort: Cohort, estimate: Estimate, on: date) -> Cohort:
-    """A cohort with an estimate that is in force from a day on, until the next one."""
+    """The cohort with an estimate that is in force from a day until the next estimate."""
     replaced = {day.on: day.estimate for day in cohort.days}.get(max(on, cohort.forgotten_through or on))
     cohort, _ = with_days(cohort, [Day(on, estimate=estimate)])
     return replace(cohort, was_estimated_last=True, replaced=replaced)
 
 
 def has_estimate(cohort: Cohort, version: int) -> bool:
-    """True if an estimate of this version is in force on a day of the cohort that is remembered."""
+    """True if an estimate of this version is in force on a remembered day of the cohort."""
     return any(day.estimate is not None and day.estimate.version == version for day in cohort.days)
 
 
 def without_estimate(cohort: Cohort, version: int) -> Cohort:
-    """A cohort without its latest estimate: its day has the one that it replaced, if there was one."""
+    """The cohort without its latest estimate. Its day again has the estimate that it replaced, if any."""
     for number, day in enumerate(cohort.days):
         if day.estimate is not None and day.estimate.version == version:
             days = (*cohort.days[:number], day._replace(estimate=cohort.replaced), *cohort.days[number + 1 :])
@@ -221,7 +226,7 @@ def as_posted(cohort: Cohort) -> Cohort:
 
 
 def remembered(cohort: Cohort, closed_through: date | None) -> Cohort:
-    """The cohort without the days that need not be told apart any more."""
+    """The cohort without the days that need not be stored separately any more."""
     number = forgotten(cohort.days, closed_through)
     if not number:
         return cohort
@@ -240,7 +245,7 @@ def remembered(cohort: Cohort, closed_through: date | None) -> Cohort:
 
 
 def together(cohort: Cohort, other: Cohort) -> Cohort:
-    """Two cohorts as one, neither of which has an estimate yet: so nothing but what has expired is recognised."""
+    """Two cohorts as one. Neither has an estimate yet, so only the breakage of expired credits is recognised."""
     through = max(filter(None, (cohort.forgotten_through, other.forgotten_through)), default=None)
     days: Days = ()
     for day in (*cohort.days, *other.days):

@@ -1,8 +1,8 @@
 """The line that recognised breakage follows: from an anchor to the expected breakage, as credits are redeemed.
 
-Of a cohort F is issued, R redeemed, A expired, E its expected breakage, S its expected escheat, T recognised. An anchor
-is a point (R0, T0). Above R0 the line leads to E; below R0, after reversals, back to the origin. Owns: estimates, and
-this arithmetic. Does not own: when an anchor is set, and a cohort's figures (pools).
+The figures of a cohort: F issued, R redeemed, A expired, E expected breakage, S expected escheat, T recognised. An
+anchor is a point (R0, T0). Above R0 the line leads to E. Below R0, after reversals, it leads back to the origin. Owns:
+estimates, and this arithmetic. Does not own: when an anchor is set, and a cohort's figures (pools).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NOTHING_EXPECTED: Final = Expected(0, 0, 1)
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The expected breakage and escheat of a cohort over its life: amounts in minor units, or rates of what is issued.
 
-    Amounts were estimated when ``issued_minor`` was issued, and are scaled with it. ``version`` counts the estimates of
-    the pool from 1.
+    Amounts were estimated when ``issued_minor`` was issued, and are scaled in proportion to the issued amount.
+    ``version`` counts the estimates of the pool from 1.
     """
 
     version: int
@@ -57,9 +57,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 class Anchor(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """The point from which recognised breakage follows a line: R0 is ``redeemed_minor``.
 
-    T0 is kept twice: ``recognised_minor`` without regard to what had expired, ``with_expired_minor`` with it. What is
-    reinstated since (``expired_minor`` had expired) takes from the one down to the other. ``proportional_minor`` is
-    what was in proportion to R0, if T0 was less because no more could break: reversals below R0 lead back along that.
+    T0 has two values: ``recognised_minor`` ignores expiries, ``with_expired_minor`` includes them. ``expired_minor`` is
+    A at the anchor. Reinstatements since then lower T0 from the second value, at most to the first.
+    ``proportional_minor`` is set if T0 was limited by the amount that could still break: it is the amount in proportion
+    to R0. Reversals below R0 follow the line from it.
     """
 
     redeemed_minor: int = 0
@@ -93,7 +94,7 @@ class Line(NamedTuple):
     expected: Expected
 
     def room(self) -> int:
-        """F − R − S, rounded down, and not negative: no more than that can break."""
+        """F − R − S, rounded down, and not negative: the most that can break."""
         _, escheat, per = self.expected
         return max(0, self.issued - self.redeemed + -escheat // per)
 
@@ -101,13 +102,13 @@ class Line(NamedTuple):
         """The line from T0 = ``start`` at what is redeemed now, not above F − R − S."""
         reversed_since = self.anchor.redeemed_minor - self.redeemed
         if reversed_since > 0:
-            # What was limited by what could break rises by no more than the reversal puts back.
+            # If T0 was limited by the amount that could break, T rises by at most the reversed amount.
             return min(self._towards_origin(start), start + reversed_since, self.room())
         on_line = self._towards_expected(start)
         return min(start if on_line is None else on_line, self.room())
 
     def unlimited(self, start: int) -> int:
-        """The same without regard to what can break; in proportion to what is redeemed, if the line is flat."""
+        """As ``at``, but not limited to F − R − S. If the line is flat, at least the amount in proportion to R."""
         if self.redeemed < self.anchor.redeemed_minor:
             return self._towards_origin(start)
         on_line = self._towards_expected(start)

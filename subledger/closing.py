@@ -1,4 +1,4 @@
-"""Months that may close and reopen: only what is over closes, and in order.
+"""Months that may close and reopen: a month closes only after its end, and in order.
 
 Does not own: what a close does (projections/close), the arithmetic of months (periods).
 """
@@ -20,9 +20,9 @@ def is_closed(state: LedgerState, period: Period) -> bool:
 
 
 def check_may_close(state: LedgerState, period: Period, first_entry_on: date | None, moment: datetime) -> None:
-    """Only a month that is over closes, and in order: after the last closed one, or the first that has entries.
+    """Checks that a month is over, and is the next one: after the last closed month, or the first with entries.
 
-    ``moment`` is what the database's clock shows. Raises PeriodNotOver, and PeriodOutOfOrder naming the next month.
+    ``moment`` is the time of the database's clock. Raises PeriodNotOver, and PeriodOutOfOrder naming the next month.
     """
     now, end = state.now(moment), period.end(state.zone)
     if now < end:
@@ -56,6 +56,6 @@ def check_may_close(state: LedgerState, period: Period, first_entry_on: date | N
 
 
 def check_may_reopen(state: LedgerState, period: Period) -> None:
-    """Only a closed period can be reopened; the later ones reopen with it. Raises PeriodNotClosed."""
+    """Checks that a period is closed. Later closed periods reopen with it. Raises PeriodNotClosed."""
     if not is_closed(state, period):
         raise PeriodNotClosed(f"{period} is not closed", field="period", expected="a closed period", found=str(period))

@@ -1,9 +1,8 @@
 """Days of a cohort: the sums of its figures by accounting day, with the estimate and the anchor of each day.
 
 A view of a day has the entries dated through that day, in whatever order they were recorded. Recognised breakage must
-be a function of the days, so a cohort remembers what changed on each of them. Owns: these sums, and how many days are
-remembered. Does not own: the arithmetic of a cohort (pools), what a movement changes and what is due day by day
-(breakage_days).
+be a function of the days, so a cohort stores the changes of each day. Owns: these sums, and how many days are stored.
+Does not own: the arithmetic of a cohort (pools), the changes by a movement and the breakage due by day (breakage_days).
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from subledger.blocks import ZERO
 from subledger.breakage_line import Anchor, Estimate
 
 MAY_BE_REOPENED: Final = timedelta(days=62)
-"""Days of closed months are remembered this long: the last two months may be opened again."""
+"""Days of closed months are stored this long: the last two months may be reopened."""
 
 
 class Day(NamedTuple):
-    """Changes of a cohort on an accounting day, in minor units; ``recognised_minor`` is what was posted of it.
+    """Changes of a cohort on an accounting day, in minor units; ``recognised_minor`` is the posted breakage.
 
-    ``backfilled_minor`` is the part of ``redeemed_minor`` that purchases paid for at once. ``estimate`` is in force
-    from the beginning of the day. ``anchor`` is the one in force at its end, if the day set one.
+    ``backfilled_minor`` is the part of ``redeemed_minor`` with which purchases paid for earlier overage. ``estimate``
+    is in force from the beginning of the day. ``anchor`` is the one in force at its end, if the day set one.
     """
 
     on: date
@@ -43,9 +42,10 @@ class Day(NamedTuple):
 
     @property
     def turns(self) -> bool:
-        """True if the day changes what is issued or escheated: then the line gets an anchor before its redemptions.
+        """True if the day changes the issued or escheated amount. Then the line gets an anchor before the day's
+        redemptions.
 
-        All changes of the day count together: a transfer takes out and brings in, so the line stays.
+        The changes of the day are added up. So a transfer, which takes out and adds the same, leaves the line.
         """
         return bool(self.issued_minor or self.escheated_minor or self.backfilled_minor)
 
@@ -73,7 +73,7 @@ Days = tuple[Day, ...]
 
 
 def place_of(days: Days, on: date) -> tuple[int, bool]:
-    """The number of a day among others, and True if it is there already."""
+    """The index of a day among the days, and True if it is present. If it is not, the index at which to insert it."""
     number = len(days)
     while number and days[number - 1].on > on:
         number -= 1
@@ -89,7 +89,9 @@ def with_change(days: Days, change: Day) -> tuple[Days, int]:
 
 
 def forgotten(days: Days, closed_through: date | None) -> int:
-    """The number of days to be forgotten: those of months closed long ago, and those long before the last day."""
+    """The number of days that are not stored any more: days of months closed long ago, and days long before the last
+    one.
+    """
     if not days:
         return 0
     until = days[-1].on - REMEMBERED

@@ -48,7 +48,7 @@ def _text(value: str | None) -> bytes:
     return (_PRESENT[size] if size < 512 else b"\x01" + _length(size)) + encoded
 
 
-# Types, kinds, customers, blocks, products … come again and again; asking costs less than encoding.
+# Types, kinds, customers, blocks and products repeat; a look-up costs less than encoding.
 _word = lru_cache(maxsize=1 << 16)(_text)
 
 
@@ -59,8 +59,8 @@ def _credits(quantity: Decimal) -> bytes:
 
 @lru_cache(maxsize=1 << 12)
 def _dimensions(of: Dimensions) -> bytes:
-    # Later dimensions are written only if there are any: the bytes of entries without stay what they were, and no text
-    # begins with their tags, so that they cannot be taken for another one.
+    # Newer dimensions are written only if an entry has them, so the bytes of other entries do not change. No text
+    # begins with their tags, so the encoding stays unambiguous.
     later = _COHORT + _text(of.cohort) if of.cohort else b""
     if of.refundable:
         later += _REFUNDABLE + _text(of.refundable)
@@ -112,7 +112,9 @@ def encode(ledger: str, position: int, event: Event, decision_text: str, entries
 def batch_hash(
     ledger: str, first_position: int, last_position: int, recorded_at: datetime, root: bytes, previous: bytes
 ) -> bytes:
-    """Returns the hash of a batch, over its positions, its time, the root of the tree after it, and the hash before."""
+    """Returns the hash of a batch, over its positions, its time, the root of the tree after it, and the previous
+    hash.
+    """
     return hashlib.sha256(
         b"\x02"
         + VERSION

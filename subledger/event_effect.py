@@ -1,4 +1,4 @@
-"""The effect of an event as far as a second person may have to allow it.
+"""The effect of an event, as measured for the approval by a second person.
 
 Owns: the value. Does not own: measuring it (deciding/event_effects), the limits (deciding/second_person).
 """
@@ -15,17 +15,20 @@ from subledger.blocks import ZERO
 from subledger.money import format_credits
 
 _EXACT: Final = Context(prec=100)
-"""For sums: what is added and taken away again leaves nothing."""
+"""For sums: adding and subtracting the same amount gives exactly zero."""
 
 
 class EventEffect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The effect of an event on what customers have and owe. Amounts are in the functional currency, never negative.
 
-    ``credits_given``: credits that a customer gains and nothing is paid for. ``value_given``: value that a customer
-    gains without paying for it: in credits, in money, or as a debt that is given up. ``money_back``: money that comes
-    to be owed back. ``revenue_advanced``: revenue that is recognised, or will be, before its credits were used or could
-    expire by the old terms. ``written_off``: receivables that are given up. ``cancels``: credits, price or term of a
-    sale are taken back. ``changed_settings``: the ledger's settings that change, each with both values.
+    - ``credits_given``: credits that a customer gains without payment.
+    - ``value_given``: value that a customer gains without payment: credits, money, or a debt that is given up.
+    - ``money_back``: money that the company owes back after the event.
+    - ``revenue_advanced``: revenue that is recognised, now or later, before its credits are used or could expire by the
+      old terms.
+    - ``written_off``: receivables that are given up.
+    - ``cancels``: credits, price or term of a sale are taken back.
+    - ``changed_settings``: the ledger's settings that change, each with both values.
     """
 
     credits_given: Decimal = ZERO
@@ -60,7 +63,9 @@ class EventEffect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         return ", ".join((*parts, *self.changed_settings)) or "none that is measured"
 
     def exceeds(self, shown: EventEffect) -> bool:
-        """True if the effect is greater in any measure than one that was shown, or of another sort."""
+        """True if the effect is greater than the shown one in any measure, cancels and the shown one does not, or
+        changes other settings.
+        """
         return (
             any(getattr(self, name) > getattr(shown, name) for name in MEASURES)
             or (self.cancels and not shown.cancels)

@@ -51,10 +51,10 @@ def evolve(
     functional_currency: str,
     closed_through: date | None,
 ) -> Wallet:
-    """The wallet after a decision. Total: it applies any decision that ``decide`` can make, and checks nothing again.
+    """The wallet after a decision. Total: it applies any decision that ``decide`` can make, without checks.
 
-    ``closed_through`` is that of the ledger before the event: days of closed months need not be told apart any more.
-    Raises IntegrityFault if the wallet lacks what the decision moves: it was not recalled, or the log was changed.
+    ``closed_through``: its value before the event. Days of closed months need not be stored separately any more. Raises
+    IntegrityFault if the wallet lacks a block or document of the decision: it was not recalled, or the log was changed.
     """
     if isinstance(event.data, EventReversed):
         return _undone(wallet, event, decision, functional_currency, closed_through)
@@ -64,7 +64,7 @@ def evolve(
     if event.customer == wallet.customer:
         if decision.original_position is not None:
             wallet = _remember_reversal(wallet, decision, decision.original_position)
-        # Usage makes no document, and is nearly everything; it may end a reservation.
+        # Most events are usage. Usage makes no document, but it may end a reservation.
         if type(event.data) is not CreditsConsumed or event.data.reservation_id is not None:
             wallet = remember_document(wallet, event, decision, functional_currency)
     return wallet
@@ -73,9 +73,10 @@ def evolve(
 def _undone(
     wallet: Wallet, event: Event, decision: Decision, functional_currency: str, closed_through: date | None
 ) -> Wallet:
-    """The wallet after an event was undone. Standings are sums, which the mirrored entries move back.
+    """The wallet after an event was undone. Standings are sums, so the mirrored entries move them back.
 
-    All else is as the decision restored it: what a mirrored entry would do to it depends on what the undone event was.
+    All other parts are replaced by those that the decision restored, because the effect of a mirrored entry on them
+    would depend on the undone event.
     """
     for movement in decision.movements:
         if (movement.customer or event.customer) == wallet.customer:
@@ -170,7 +171,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
             if column in ("expired", "escheated"):
                 block = _broken(block, event, movement, -sign)
             if column == "transferred" and isinstance(event.data, CreditsExpired) and block.origin is not None:
-                block = replace(block, expired=True)  # its value went to a state, by way of the bought block
+                block = replace(block, expired=True)  # the bought block passed its value on to a state
         case None:
             block = _without_value(block, event, movement, kind, closed_through)
     if kind.credit_role == "disputes_receivable" and kind.effect is not Effect.WINS_DISPUTE and not movement.given_back:
@@ -196,7 +197,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
 
 
 def _taken_over(block: Block, kind: Kind, amount: int, on: date) -> Block:
-    """A block after a balance of it was opened, besides its receivable: how much of it was paid, and is a state's."""
+    """A block after one of its balances was opened: the change of its paid amount, and of its escheated value."""
     if kind.credit_role == "unclaimed_property" and block.before is not None:
         escheated = block.before.escheated_minor + amount
         last_breakage_date = max(block.last_breakage_date or on, on)  # nothing is paid to the state before it
@@ -204,7 +205,7 @@ def _taken_over(block: Block, kind: Kind, amount: int, on: date) -> Block:
         return replace(block, before=before, last_breakage_date=last_breakage_date)
     if block.processor is None:
         return block
-    if kind.debit_role == "accounts_receivable":  # what is not paid was not paid through a processor
+    if kind.debit_role == "accounts_receivable":  # the unpaid part did not come through a processor
         return block.paid_through(block.processor, -amount).charged_through(block.processor, amount)
     if kind.credit_role == "refunds_payable":
         return block.paid_through(block.processor, amount).charged_through(block.processor, -amount)
@@ -212,13 +213,13 @@ def _taken_over(block: Block, kind: Kind, amount: int, on: date) -> Block:
 
 
 def changes_after(block: Block, change: Change, closed_through: date | None) -> tuple[Changes, date]:
-    """The changes of a block with one more, and the day before which no loss is dated then."""
+    """The changes of a block with one more, and the block's new first day for a loss."""
     changes, losses_from = block.changes, block.losses_from
     if change.on <= losses_from:
-        return changes, losses_from  # no loss is dated before that day, and from there on only what remains counts
+        return changes, losses_from  # no loss is dated before losses_from
     after = with_change(changes, change)
     if changes and changes[-1].on == change.on and (closed_through is None or changes[0].on > closed_through):
-        return after, losses_from  # nothing is forgotten while the last day is the same: nearly all usage
+        return after, losses_from  # same last day, as for most usage: nothing to forget
     after, last_gain = remembered(after, closed_through)
     return after, losses_from if last_gain is None else max(losses_from, last_gain)
 
@@ -226,13 +227,13 @@ def changes_after(block: Block, change: Change, closed_through: date | None) -> 
 def _in_segments(
     before: Block, block: Block, event: Event, movement: Movement, by_day: Change, closed_through: date | None
 ) -> Block:
-    """A repriced block whose segments know of a draw, a mirror or a correction."""
+    """A repriced block with a draw, a mirror or a correction added to its segments."""
     back, given_back = movement.segments_back, Portion(*by_day[1:])
     if movement.used_at is not None and not movement.credits:
-        if KIND_BY_NAME[movement.kind].redeems_tax:  # it follows the credits, which began the segment
+        if KIND_BY_NAME[movement.kind].redeems_tax:  # the movement of the credits came first, and began the segment
             back = segments.segments_back(block, event.occurred_at)
         return segments.with_more_given_back(block, back, given_back)
-    # Without its moment it came back under earlier rules, from before the segment.
+    # No moment is stored: the usage was reversed under earlier rules, and happened before the segment.
     earlier = not back and block.segment is not None and block.used < block.segment.used
     if movement.used_at is not None or earlier:
         used_at = movement.used_at or block.starts_at
@@ -243,7 +244,7 @@ def _in_segments(
 
 
 def _repriced(block: Block, event: Event, movement: Movement, by_day: Change, closed_through: date | None) -> Block:
-    """A block with a new segment: the remaining and the added credits and price, counted anew."""
+    """A block with a new segment, which has the remaining and the added credits and price."""
     changes, losses_from = changes_after(block, by_day, closed_through)
     repriced = replace(
         block,
@@ -259,21 +260,21 @@ def _repriced(block: Block, event: Event, movement: Movement, by_day: Change, cl
 
 
 def _broken(block: Block, event: Event, movement: Movement, sign: int) -> Block:
-    """A block after breakage or escheat (``sign`` 1), or after their mirror; recorded in any order of their days."""
+    """A block after breakage or escheat (``sign`` 1), or after their mirror. Their days may be in any order."""
     on, credits, amount = movement.accounting_date, sign * movement.credits, sign * movement.amount_minor
     if KIND_BY_NAME[movement.kind].column == "expired":
         functional = 0 if block.rate is None else sign * (movement.functional_minor or 0)
         block = _with_lapses(block, event, on, Portion(credits, amount, functional))
     if credits <= 0 or isinstance(event.data, CreditsConsumed):
-        return block  # whether the block is expired was set by the change of its expiry, if there was one
+        return block  # a changed expiry has set ``expired`` already
     last_breakage_date = max(block.last_breakage_date or on, on)
     return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or _expires(block, event))
 
 
 def _expires(block: Block, event: Event) -> bool:
-    """True if the breakage of an event is this block's expiry: not of credits that were transferred, nor early escheat.
+    """True if the event is the expiry of this block, and not breakage of transferred credits or an early escheat.
 
-    A block that escheated early lives on, should usage of it be taken back.
+    A block that escheated early is not expired, because usage of it may be reversed.
     """
     data = event.data
     if isinstance(data, ConsumptionReversed):
@@ -282,12 +283,12 @@ def _expires(block: Block, event: Event) -> bool:
 
 
 def _with_lapses(block: Block, event: Event, on: date, broke: Portion) -> Block:
-    """A block of which more has broken on a day, or less (negative)."""
+    """A block with more breakage on a day, or less (negative)."""
     if isinstance(event.data, BlockExpiryChanged):
         lapses = lapses_of.brought_back(block.lapses, on)
     elif broke.credits < 0:
         lapses = lapses_of.taken_back(block.lapses, on, negative(broke))
-    elif isinstance(event.data, CreditsConsumed):  # usage breaks nothing: it takes back what came back, then what broke
+    elif isinstance(event.data, CreditsConsumed):  # late usage cancels credits that came back
         lapses = lapses_of.broken_again(block.lapses, on, broke)
     else:
         lapses = lapses_of.broken(block.lapses, on, broke)
@@ -295,12 +296,12 @@ def _with_lapses(block: Block, event: Event, on: date, broke: Portion) -> Block:
 
 
 def _owing(block: Block, amount: int, on: date) -> Block:
-    """A block of which more is owed from a day on, or less."""
+    """A block whose receivable has changed by an amount, from a day on."""
     return replace(owing(block, amount, on), receivable_minor=block.receivable_minor + amount)
 
 
 def owing(block: Block, amount: int, on: date) -> Block:
-    """A block that remembers from which day an amount of its receivable is owed, if that is not its opening."""
+    """A block that stores the day from which an amount of its receivable is owed, if it is after the opening."""
     if amount <= 0 or on <= block.opened_on:
         return block
     days = block.receivable_from
@@ -324,7 +325,7 @@ def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, c
             return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
         case Effect.REVERSES_TAX | Effect.TAKES_TAX:
             if isinstance(event.data, CreditMemoIssued) and not block.tax_minor:
-                # Tax at redemption is a part of the value, so a memo concedes it as such.
+                # Tax at redemption is a part of the value, so a memo concedes it as value.
                 block = replace(block, conceded_minor=block.conceded_minor + amount)
             return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
         case Effect.CONCEDES if kind.recovers:
@@ -336,7 +337,7 @@ def _without_value(block: Block, event: Event, movement: Movement, kind: Kind, c
             return replace(block, claimed_minor=block.claimed_minor + amount)
         case Effect.OPENS_DISPUTE:
             block = block.charged_through(movement.processor, amount)
-            if movement.given_back:  # nothing of the block stands behind it any more
+            if movement.given_back:  # the block does not cover it any more
                 return block
             block = block.paid_through(movement.processor, -amount)
             return replace(block, disputes=block.disputes + 1, disputed_minor=block.disputed_minor + amount)
@@ -429,7 +430,7 @@ def with_standings(wallet: Wallet, movement: Movement, functional_currency: str,
 def _with_day(
     days: dict[str, DayAmounts], name: str, on: date, amount: int, standings: Standings, closed_through: date | None
 ) -> dict[str, DayAmounts]:
-    """The amounts owed to a customer by day, after one of them; balances of zero have none."""
+    """The amounts owed to a customer by day, with one more; a balance of zero has no days."""
     balance = -standings.get(name, NO_STANDING).amount_minor
     of_balance = with_amount(days.get(name, ()), on, amount, balance=balance, closed_through=closed_through)
     changed = {**days, name: of_balance}
@@ -437,7 +438,7 @@ def _with_day(
 
 
 def _with_refunds(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
-    """The wallet after a movement by which more, or less, is owed back to the customer."""
+    """The wallet after a movement that changes the amount owed back to the customer."""
     sign = (kind.credit_role == "refunds_payable") - (kind.debit_role == "refunds_payable")
     if not sign or not movement.amount_minor:
         return wallet
@@ -489,7 +490,7 @@ def _with_new_overage(wallet: Wallet, event: Event, movement: Movement, position
 
 
 def _with_opened_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
-    """The wallet with overage that was not invoiced at a cut-over. Nothing of it is restored, so it needs no price."""
+    """The wallet with overage that was not invoiced at a cut-over. It is never restored, so it needs no price."""
     data = event.data
     if not isinstance(data, BalanceOpened):
         raise IntegrityFault(f"{event.type} opens no overage")
@@ -519,7 +520,7 @@ def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wal
     reversed_usage = wallet.reversed_usage(original)
     restored = dict(reversed_usage.restored)
     for movement in decision.movements:
-        # A breakage that follows them restores nothing, nor does a correction of other draws.
+        # Breakage after the draws restores nothing. The same is true of a correction of other draws.
         if KIND_BY_NAME[movement.kind].is_usage and movement.credits:
             credits, amount, functional = restored.get(movement.block_id or "", NO_PORTION)
             back = movement.functional_minor or 0

@@ -1,7 +1,7 @@
 """Evolving documents: the change of a wallet's payments, invoices, disputes and reservations by a decision.
 
-Owns: what later events may ask of a document, and what a dispute holds until it is decided. Does not own: the effect of
-movements on blocks and overages (evolving), the values (billing_documents). Pure and total, as evolving.
+Owns: the facts that later events read of a document, and the amounts that an open dispute holds. Does not own: the
+effect of movements on blocks and overages (evolving), the values (billing_documents). Pure and total, like evolving.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def remember_document(wallet: Wallet, event: Event, decision: Decision, function
 
 
 def reservation_of(asked: CreditsReserved, at: datetime) -> Reservation:
-    """The reservation that an event of a moment makes."""
+    """The reservation of an event that happened at a moment."""
     return Reservation(
         reservation_id=asked.reservation_id,
         credits=asked.credits,
@@ -152,7 +152,7 @@ def reservation_of(asked: CreditsReserved, at: datetime) -> Reservation:
 
 
 def _without_reservation(wallet: Wallet, event: Event, reservation_id: str, movements: tuple[Movement, ...]) -> Wallet:
-    """The wallet whose reservation was settled or released; the same if it had ended before."""
+    """The wallet after a reservation was settled or released; unchanged if it had ended before."""
     if not any(_with_effect(movements, Effect.ENDS_RESERVATION)):
         return wallet
     ended = replace(wallet.state_of_document(Reservation, reservation_id), ended_by=f"{event.type} {event.event_id}")
@@ -161,7 +161,7 @@ def _without_reservation(wallet: Wallet, event: Event, reservation_id: str, move
 
 
 def _opened(data: BalanceOpened, movement: Movement) -> Payment | Invoice:
-    """The payment or the invoice whose balance was opened; the invoice still without its receivable."""
+    """The payment or the invoice whose balance was opened. The invoice has no receivable yet."""
     on = movement.accounting_date
     kind, document_id = present(data.document, "the opening makes no document")
     if kind == "payment":
@@ -184,10 +184,10 @@ def _opened(data: BalanceOpened, movement: Movement) -> Payment | Invoice:
 
 
 def _frozen(wallet: Wallet, dispute: Dispute, stated: dict[str | None, Decimal]) -> tuple[Wallet, Dispute]:
-    """The wallet in which a new dispute freezes its blocks, and refunds owed. The dispute knows what it froze.
+    """Freezes the blocks and the refunds of a new dispute. Returns the wallet, and the dispute with the frozen parts.
 
-    ``stated`` has the credits that the decision freezes, by block. Older decisions state none, and freeze what their
-    block had left in proportion to the claim.
+    ``stated`` has the credits that the decision freezes, by block. Older decisions do not state them. They freeze the
+    disputed share of the remaining credits of their block.
     """
     called_back = {block_id for block_id, _, _ in dispute.called_back}
     froze: list[tuple[str, Decimal]] = []
@@ -204,11 +204,11 @@ def _frozen(wallet: Wallet, dispute: Dispute, stated: dict[str | None, Decimal])
         if part.block_id is None:
             continue
         block, amount = wallet.state_of_block(part.block_id), max(part.amount_minor - owed, 0)
-        # A block that is disputed whole is frozen with all that comes back to it.
+        # If the whole block is disputed, credits that come back to it are frozen too.
         whole = amount >= block.claim_minor
         frozen = block.credits if whole else credits_share(block.remaining, amount, block.claim_minor)
         if not called_back.isdisjoint(block_id for block_id, _ in block.handed):
-            frozen = block.credits if whole else block.remaining  # credits were called back, as it had too few
+            frozen = block.credits if whole else block.remaining  # it had too few, so credits were called back
         frozen = stated.get(part.block_id, frozen)
         wallet = wallet.with_block(replace(block, frozen=block.frozen + frozen))
         froze.append((part.block_id, frozen))
@@ -220,13 +220,13 @@ def _key(part: DocumentPart) -> tuple[str | None, str | None]:
 
 
 def _with_held_balance(wallet: Wallet, currency: str, change: int) -> Wallet:
-    """The wallet of whose unapplied money open disputes hold more, or less: it is not paid back meanwhile."""
+    """The wallet after the unapplied money that open disputes hold has changed. Such money is not paid back."""
     held = {**wallet.balance_held, currency: wallet.balance_held.get(currency, 0) + change}
     return replace(wallet, balance_held={name: amount for name, amount in sorted(held.items()) if amount})
 
 
 def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Wallet:
-    """The wallet whose refunds of a part are held by a dispute more, or less: they are not paid meanwhile."""
+    """The wallet after a dispute holds the refunds of a part (1) or frees them (-1). Held refunds are not paid."""
     refunds = tuple(
         replace(r, disputes=max(r.disputes + change, 0)) if (r.block_id, r.invoice_id) == _key(part) else r
         for r in wallet.refunds_owed
@@ -235,7 +235,7 @@ def _with_held_refunds(wallet: Wallet, part: DocumentPart, change: int) -> Walle
 
 
 def _without_balance(wallet: Wallet, payment_id: str, movements: tuple[Movement, ...]) -> Wallet:
-    """The wallet whose disputed payment has lost of its unapplied part."""
+    """The wallet after a disputed payment lost an amount of its unapplied part."""
     lost = sum(movement.amount_minor for movement in movements if movement.kind == "dispute_lost_balance")
     if not lost:
         return wallet
@@ -245,7 +245,7 @@ def _without_balance(wallet: Wallet, payment_id: str, movements: tuple[Movement,
 
 
 def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[DocumentPart, ...]) -> Wallet:
-    """The wallet whose disputed payment, if one was named, knows of these parts."""
+    """The wallet with these parts added to the disputed payment, if the dispute names one."""
     if dispute.payment_id is None:
         return wallet
     payment = wallet.state_of_document(Payment, dispute.payment_id)
@@ -274,7 +274,7 @@ def _sum(movements: tuple[Movement, ...], effect: Effect) -> int:
 
 
 def _applied_later(movements: tuple[Movement, ...]) -> int:
-    """The part of a payment that waits for the day of its invoice, and is applied then by the same event."""
+    """The part of a payment that the same event applies on a later day, the day of its invoice."""
     return sum(movement.amount_minor for movement in movements if movement.kind == "payment_applied")
 
 

@@ -27,17 +27,17 @@ MONETARY_ROLES: Final = (
     "cash", "processor_clearing", "disputes_receivable", "accounts_receivable", "unbilled_receivable",
     "refunds_payable", "customer_balance", "tax_payable", "unclaimed_property",
 )  # fmt: skip
-"""Roles whose balance is money owed or held. A close remeasures it if it is in another currency than the books."""
+"""Roles whose balance is money owed or held. A close remeasures such a balance in another currency."""
 
 REMEASURED_ROLES: Final = (*MONETARY_ROLES, "prepaid_liability")
-"""The monetary roles, and the liability of refundable blocks, which is owed back in money."""
+"""The monetary roles, and the liability of refundable blocks, because it is owed back in money."""
 
 
 LEDGER_ROLES: Final = ("cash", "processor_clearing", "tax_payable")
 """Monetary roles that are carried for the ledger as a whole: one balance a currency (and processor)."""
 
 BLOCK_ROLES: Final = ("accounts_receivable", "disputes_receivable", "unclaimed_property", "processor_clearing")
-"""Monetary roles that are carried block by block, or processor by processor; without either, for the customer."""
+"""Monetary roles that are carried by block or by processor; for the customer if an entry names neither."""
 
 
 REMEASUREMENT_OF: Final = {
@@ -87,7 +87,7 @@ class Relieves(StrEnum):
 
 
 class Effect(StrEnum):
-    """The effect of a kind on the block, invoice or payment it names, besides credits, value and receivable."""
+    """The effect of a kind on its block, invoice or payment, besides credits, value and receivable."""
 
     NONE = "none"
     TAXES = "taxes"
@@ -129,28 +129,32 @@ USAGE, BREAKAGE, OTHER = "usage", "breakage", "other"
 class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry kind, with every fact about its entries that does not depend on the policy.
 
-    ``column`` is the column of a block's roll-forward to which the entry adds. It is None if the entry does not change
-    a block's value. ``sign`` is +1 if the kind adds to the block and -1 if it takes from it. ``debit_role`` and
-    ``credit_role`` are the monetary roles of the entry, or None for a side without one. ``debits_also`` and
-    ``credits_also`` are a clearing account that the entry must move too. ``has_amount`` is False if the entry has only
-    units, or neither units nor money.
+    - ``column``: the column of a block's roll-forward to which the entry adds. None if the entry does not change a
+      block's value.
+    - ``sign``: +1 if the kind adds to the block, and -1 if it takes from it.
+    - ``debit_role``, ``credit_role``: the monetary roles of the entry; None for a side without one.
+    - ``debits_also``, ``credits_also``: a clearing account that the entry must move too.
+    - ``has_amount``: False if the entry has only units, or neither units nor money.
 
-    ``opens_block``: the kind is the first entry of its block. ``is_usage``: a reversal of usage mirrors it.
-    ``cancels``: the amount is cancelled from the block's price. ``gives_up``: the amount is a debt of the customer that
-    is given up. ``writes_off`` is the part of a write-off that the amount is: its used ``value``, its ``tax``, or tax
-    without relief (``tax_borne``). ``recovers``: the amount was given up, and is not any more. ``is_exchange``: the
-    amount is an exchange difference.
-    ``opens_balance``: the amount was a balance when the ledger took over from another system.
-    ``redeems_tax``: the amount is the tax in the consumed value. ``backfills``: a purchase pays for earlier usage with
-    it. ``signed``: the amount has either sign by itself, so a negative one is no mirror.
+    - ``opens_block``: the kind is the first entry of its block.
+    - ``is_usage``: a reversal of usage mirrors it.
+    - ``cancels``: the amount is cancelled from the block's price.
+    - ``gives_up``: the amount is a debt of the customer that is given up.
+    - ``writes_off``: the part of a write-off: used ``value``, ``tax``, or tax without relief (``tax_borne``).
+    - ``recovers``: the amount had been given up, and is owed again.
+    - ``is_exchange``: the amount is an exchange difference.
+    - ``opens_balance``: the amount was a balance when the ledger took over from another system.
+    - ``redeems_tax``: the amount is the tax in the consumed value.
+    - ``backfills``: the amount of a purchase that pays for earlier usage.
+    - ``signed``: the amount may have either sign, so a negative one is no mirror.
 
-    ``recognised`` is the row, column and sign of the amount in the revenue waterfall. ``result`` is the class of the
-    account that a policy may choose. ``words`` are the words on a customer's statement, for the entry and for its
-    mirror. They are None if a statement does not show the entry. ``overage_sign`` is +1 if the entry adds to a
-    customer's overage, and -1 if it settles overage.
-
-    ``since`` is the version of this table that added the kind. A later kind gets the next number. Policies that were
-    adopted before inherit its rule from a shipped policy (posting.rules_from).
+    - ``recognised``: the row, column and sign of the amount in the revenue waterfall.
+    - ``result``: the class of the account that a policy may choose.
+    - ``words``: the words on a customer's statement, for the entry and for its mirror. None if a statement does not
+      show the entry.
+    - ``overage_sign``: +1 if the entry adds to a customer's overage, and -1 if it settles overage.
+    - ``since``: the version of this table that added the kind. A later kind gets the next number. Policies that were
+      adopted before inherit its rule from a shipped policy (posting.rules_from).
     """
 
     name: str
@@ -420,7 +424,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 KIND_BY_NAME: Final[dict[str, Kind]] = {kind.name: kind for kind in KINDS}
 
 RECOVERIES: Final = {kind.writes_off: kind.name for kind in KINDS if kind.recovers}
-"""The kind by which each part of a write-off is owed again when it is paid after all."""
+"""For each part of a write-off, the kind of the entry by which it is owed again when it is paid later."""
 
 USAGE_KINDS: Final = tuple(kind.name for kind in KINDS if kind.is_usage)
 
@@ -431,7 +435,7 @@ GAINS: Final = ("purchased", "granted", "transferred_in", "repriced", "opened")
 LOSSES: Final = (
     "consumed", "expired", "voided", "refunded", "transferred", "escheated", "charged_back", "written_off",
 )  # fmt: skip
-"""The columns of a block. Gains less losses are its remaining credits, and its carrying amount."""
+"""The columns of a block. Gains less losses are its remaining credits and its carrying amount."""
 
 OPENINGS: Final = tuple(kind.name for kind in KINDS if kind.opens_block)
 """The kinds that open a block. The first entry of every block has one of these kinds, and no other entry has one."""
@@ -450,7 +454,7 @@ CREDIT_COLUMN: Final[dict[str, tuple[str, int]]] = {
     "charged_back": ("other", -1),
     "written_off": ("other", -1),
 }
-"""Column of a customer's credits to which a column of a block is added, and the sign."""
+"""For each column of a block, the column of a customer's credits to which it is added, and the sign."""
 
 
 class AccountPair(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -465,12 +469,14 @@ Rules = Mapping[str, tuple[AccountPair, ...]]
 
 
 class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Dimensions of a total besides the account. Empty text if one does not apply.
+    """Dimensions of a total besides the account. A dimension that does not apply is an empty text.
 
-    ``refundable`` is ``"true"`` for entries of a refundable block, which is owed back in money; empty for all others,
-    and for the entries of a block that was opened before entries had this dimension. ``own`` are the company's own
-    dimensions of the block, ``usage`` those of the usage that the entry recognises, if they are others; both as the
-    text of ``own_dimensions``, which says what each line has of them.
+    - ``refundable``: ``"true"`` for entries of a refundable block, which is owed back in money. Empty for other
+      entries, and for a block that is older than this dimension.
+    - ``own``: the company's own dimensions of the block.
+    - ``usage``: those of the usage that the entry recognises, if they differ.
+
+    Both are texts of ``own_dimensions``, which decides the dimensions of each line.
     """
 
     product: str = ""

@@ -1,8 +1,8 @@
 """Lapses: the credits of a block that expired unused, by the day of their breakage, with the value that was booked.
 
-Usage that becomes known after an expiry, but happened before it, takes back as much of a breakage as it uses: on the
-breakage's own day, at its own value. If the expiry was moved meanwhile, the credits came back on a later day; then as
-much less came back. Owns: these sums. Does not own: when credits break (deciding). Pure.
+Late usage happened before an expiry and is recorded after it. It reverses the breakage of the credits that it uses, on
+the day of the breakage and at its value. If a moved expiry had brought these credits back on a later day, the late
+usage also reduces the credits that came back. Owns: these sums. Does not own: when credits break (deciding). Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from subledger.money import share
 
 
 class Lapse(NamedTuple):
-    """Credits that broke on a day, with their value; and the day on which a moved expiry brought them back, if any."""
+    """Credits that expired on a day, with their value. ``back_on``: the day on which a moved expiry restored them."""
 
     on: date
     back_on: date | None
@@ -26,7 +26,7 @@ class Lapse(NamedTuple):
     functional_minor: int
 
     def part(self, credits: Decimal) -> Portion:
-        """The booked value of some of the credits, half up; the last ones have what is left."""
+        """The booked value of some of the credits, half up; the last credits have the rest."""
         if credits == self.credits:
             return Portion(credits, self.amount_minor, self.functional_minor)
         amount, functional = (
@@ -36,7 +36,7 @@ class Lapse(NamedTuple):
 
 
 Lapses = tuple[Lapse, ...]
-"""At most one for each pair of days, in their order. What was used before it broke is not counted any more."""
+"""At most one for each pair of days, in their order. Credits that late usage drew are not in them any more."""
 
 
 def broken(lapses: Lapses, on: date, part: Portion) -> Lapses:
@@ -45,12 +45,12 @@ def broken(lapses: Lapses, on: date, part: Portion) -> Lapses:
 
 
 def brought_back(lapses: Lapses, on: date) -> Lapses:
-    """The lapses after an expiry was moved, which brings back on a day all that has broken."""
+    """The lapses after an expiry was moved. On a day it brings back all credits that have not come back yet."""
     return _summed(lapse._replace(back_on=on) if lapse.back_on is None else lapse for lapse in lapses)
 
 
 def broken_again(lapses: Lapses, back_on: date, part: Portion) -> Lapses:
-    """The lapses of which a part did not come back on a day after all."""
+    """The lapses after a part of the credits that came back on a day is cancelled."""
     returned = [lapse for lapse in lapses if lapse.back_on is not None]
     taken = _taken(sorted(returned, key=lambda lapse: lapse.back_on != back_on), part)
     return _summed((*lapses, *map(_negative, taken), *(lapse._replace(back_on=None) for lapse in taken)))
@@ -58,14 +58,14 @@ def broken_again(lapses: Lapses, back_on: date, part: Portion) -> Lapses:
 
 def taken_back(lapses: Lapses, on: date, part: Portion) -> Lapses:
     """The lapses after usage took back a part of the breakage of a day."""
-    # A mirror in a closed month has a later date than the breakage: then it is of the first one.
+    # In a closed month the mirror is dated later than the breakage. Then it takes back the first lapse.
     gone = [lapse for lapse in lapses if lapse.back_on is None]
     taken = _taken(sorted(gone, key=lambda lapse: lapse.on != on), part)
     return _summed((*lapses, *map(_negative, taken)))
 
 
 def _taken(candidates: Iterable[Lapse], part: Portion) -> list[Lapse]:
-    """The parts of lapses that make up a portion, from the first candidate on; the last has the rest of its value."""
+    """The parts of lapses that make up a portion, first candidates first. The last part has the rest of the value."""
     taken: list[Lapse] = []
     credits, amount, functional = part
     for lapse in candidates:
@@ -86,7 +86,7 @@ def _negative(lapse: Lapse) -> Lapse:
 
 
 def _summed(lapses: Iterable[Lapse]) -> Lapses:
-    """One lapse for each pair of days, without those of no credits."""
+    """One lapse for each pair of days, without lapses that have no credits."""
     sums: dict[tuple[date, date | None], Lapse] = {}
     for lapse in lapses:
         known = sums.get((lapse.on, lapse.back_on))

@@ -21,18 +21,21 @@ from subledger.events.envelope import OWN_SOURCE, Event, canonical, format_time
 from subledger.periods import Period, duration, end_of_day, time_zone
 
 ACCOUNTING_RULES: Final = 2
-"""Version of the rules by which this release decides. A ledger adopts it in its log, by ``ledger.configured``: what was
-recorded before keeps its decisions, and later events are decided by the new rules. The versions: DECISIONS.md."""
+"""Version of the rules by which this release decides. A ledger adopts it in its log, by ``ledger.configured``. Events
+before this keep their decisions; later events are decided by the new rules. DECISIONS.md lists the versions.
+"""
 
 
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A ledger after some position: everything of it that a decision may depend on.
+    """A ledger after a position: all its facts that a decision may depend on.
 
-    ``closed_through`` is the last day of the last closed period; ``open_cut`` the number that entries recorded now
-    carry; ``policy`` and ``mapping`` count the adoptions, from 1. A ``sandbox`` has a ``clock`` of its own, which
-    ``clock.set`` sets; that of a real ledger is None, for its now is the database's. ``accounting_rules`` is the
-    version of the rules that the ledger has adopted. ``dimensions`` are the names of the company's own dimensions, in
-    the order in which they were added.
+    - ``closed_through``: the last day of the last closed period.
+    - ``open_cut``: the cut of entries that are recorded now.
+    - ``policy``, ``mapping``: the numbers of the last adoptions, from 1.
+    - ``clock``: the clock of a ``sandbox``, set by ``clock.set``. None for a real ledger, which uses the clock of the
+      database.
+    - ``accounting_rules``: the version of the rules that the ledger has adopted.
+    - ``dimensions``: the names of the company's own dimensions, in the order in which they were added.
     """
 
     ledger: str
@@ -54,7 +57,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     open_cut: int = 1
 
     def stored(self, name: str) -> Any:
-        """A setting as its column holds it: what needs a second person, and names of dimensions, as canonical JSON."""
+        """A setting as its column stores it. The approval settings and the names of dimensions are canonical JSON."""
         match name:
             case "approvals":
                 return canonical(self.approvals.document)
@@ -67,7 +70,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return time_zone(self.timezone)
 
     def dimensions_with(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The names of the company's own dimensions after some were added. None is ever taken back."""
+        """The names of the company's own dimensions after some were added. Names are never removed."""
         return (*self.dimensions, *(name for name in names if name not in self.dimensions))
 
     def effective_date_of(self, event: Event) -> date:
@@ -75,7 +78,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return effective_date_of(event.type, event.occurred_at, self.zone, self.accounting_rules)
 
     def now(self, moment: datetime) -> datetime:
-        """The ledger's now, when the database's clock shows ``moment``: a sandbox has its own."""
+        """The ledger's now, when the database's clock shows ``moment``. A sandbox has its own clock."""
         return self.clock or moment
 
     def today(self, moment: datetime) -> date:
@@ -87,9 +90,9 @@ SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name !
 """The columns of a ledger's row that store its state, in the order that ``state_of`` takes."""
 
 
-@lru_cache(maxsize=1024)  # few ledgers, needed by every read and every batch
+@lru_cache(maxsize=1024)  # there are few ledgers, and every read and every batch needs one
 def state_of(ledger: str, *settings: Any) -> LedgerState:
-    """A ledger's state from its row's ``SETTINGS``, as ``stored`` has given them."""
+    """A ledger's state from the ``SETTINGS`` columns of its row, as ``stored`` wrote them."""
     named = dict(zip(SETTINGS, settings, strict=True))
     named["approvals"] = own_data.Approvals.model_validate_json(named["approvals"])
     named["dimensions"] = msgspec.json.decode(named["dimensions"], type=tuple[str, ...])
@@ -97,7 +100,7 @@ def state_of(ledger: str, *settings: Any) -> LedgerState:
 
 
 def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
-    """The ledger after one of its own events; any other event leaves it as it is."""
+    """The ledger after one of its own events. Any other event does not change it."""
     if event.type not in own_data.RESERVED_TYPES:
         return state
     replace = msgspec.structs.replace
@@ -114,7 +117,7 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 future_tolerance=data.future_tolerance,
                 rate_max_age_days=data.rate_max_age_days,
                 sandbox=data.sandbox,
-                # Releases before recorded settings that were requested before an upgrade: the rules never go back.
+                # Earlier releases recorded settings that were requested before an upgrade. The rules must not go back.
                 accounting_rules=max(state.accounting_rules, data.accounting_rules),
                 dimensions=state.dimensions_with(data.dimensions),
             )
@@ -135,10 +138,10 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
 
 
 def check_accounting_rules(state: LedgerState, events: Sequence[Event]) -> None:
-    """Raises SchemaOutOfDate if events cannot be decided for a ledger, as it has other rules than this release.
+    """Raises SchemaOutOfDate if a ledger has other accounting rules than this release, so that it cannot decide events.
 
-    The event that adopts the rules can. A server of before an upgrade would decide by the old rules, and one of after
-    it on derived rows that the new rules do not know.
+    The event that adopts the rules is allowed. Without this check, a server of the old release would decide by the old
+    rules after an upgrade. A server of the new release would decide before it, on derived rows of the old rules.
     """
     found = state.accounting_rules
     if not events:
@@ -158,9 +161,9 @@ def check_accounting_rules(state: LedgerState, events: Sequence[Event]) -> None:
 
 
 def check_not_in_future(state: LedgerState, event: Event, moment: datetime) -> None:
-    """An event from outside happened at most ``future_tolerance`` after the ledger's now.
+    """Checks that an event from outside happened at most ``future_tolerance`` after the ledger's now.
 
-    One wrong year would date a block's revenue into that year, and nothing recorded can be taken out of the log. The
+    A wrong year would date a block's revenue into that year, and a recorded event cannot be removed from the log. The
     ledger's own events are dated by their commands. Raises InTheFuture.
     """
     now = state.now(moment)
@@ -181,7 +184,7 @@ def check_not_in_future(state: LedgerState, event: Event, moment: datetime) -> N
 
 
 def check_day_has_come(state: LedgerState, day: date, moment: datetime, what: str, *, field: str, found: str) -> None:
-    """Nothing is swept or handed over of days that have not begun. ``what`` is refused. Raises InTheFuture."""
+    """Checks that a day has begun, before a sweep or an export (``what``). Raises InTheFuture."""
     today = state.today(moment)
     if day > today:
         raise InTheFuture(

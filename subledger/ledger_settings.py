@@ -28,7 +28,7 @@ _BUILT_IN: Final = (
     "role", "account", "name", "product", "credit_kind", "refundable", "pool", "cohort", "processor", "currency",
     "unit", "customer", "block_id", "kind",
 )  # fmt: skip
-"""Names that are no own dimension, because entries and account mappings have them already."""
+"""Names that an own dimension cannot have, because entries and account mappings have them already."""
 _IN_A_LEDGER_ID: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -101,7 +101,7 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
 
 
 def _check_functional_currency(currency: str) -> None:
-    """Raises UnknownCurrency for what is no currency, or no longer: new books are not kept in it."""
+    """Raises UnknownCurrency for an unknown or a withdrawn currency."""
     exponent(currency)
     if currency in WITHDRAWN:
         withdrawn = WITHDRAWN[currency]
@@ -210,9 +210,10 @@ def founding_events(
 
 
 def check_same_settings(settings: LedgerSettings, state: LedgerState, *, name: str, version: int, rules: Rules) -> None:
-    """Raises LedgerExists, naming the settings that differ, if a ledger that exists was not created with these.
+    """Raises LedgerExists, naming the settings that differ, if a ledger exists with other settings.
 
-    ``name``, ``version`` and ``rules`` are of the policy in force. The clock is not compared: time has passed.
+    ``name``, ``version`` and ``rules`` are those of the policy in force. The clock is not compared, because time has
+    passed.
     """
     found = LedgerSettings(
         currency=state.functional_currency,

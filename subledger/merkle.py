@@ -1,7 +1,7 @@
 """A Merkle tree over the log, as in RFC 6962: the root commits to every event, in order.
 
 Owns: hashing of leaves and nodes, growing a tree by its frontier, inclusion and consistency proofs and their
-verification. Does not own: where hashes are kept (a function hands over the hash of any complete subtree).
+verification. Does not own: the storage of hashes (a function returns the hash of any complete subtree).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from subledger.errors import IntegrityFault
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 TILE_LEVELS: Final = 8
-"""Subtrees of 2**8, 2**16 … leaves are kept, so that a proof rehashes little."""
+"""The hashes of subtrees of 2**8, 2**16 … leaves are stored, so that a proof rehashes few leaves."""
 
 SubtreeHash = Callable[[int, int], bytes]
 """(level, index) → hash of the complete subtree of 2**level leaves that starts at leaf index × 2**level."""
@@ -29,7 +29,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Frontier:
-    """A growing tree, known by its complete subtrees from the largest to the smallest.
+    """A growing tree, represented by its complete subtrees from the largest to the smallest.
 
     ``append`` returns the (level, index, hash) of the tiles of 256, 65,536 … leaves that the new leaf completes.
     """
@@ -107,7 +107,7 @@ def inclusion_proof(index: int, size: int, subtree: SubtreeHash) -> list[bytes]:
 
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
-    """The root that a proof leads to; the leaf is included where it equals the tree's. Raises ValueError."""
+    """Returns the root that a proof leads to. The leaf is included if the tree has this root. Raises ValueError."""
     if not 0 <= index < size:
         raise ValueError(f"no leaf {index} in a tree of {size}")
     first, last, current = index, size - 1, leaf

@@ -1,12 +1,11 @@
 """Money, credits, and the one way they are divided.
 
-Owns: minor-unit exponents, reading and writing amounts as text, exact quantities of credits, rounding.
-Does not own: which account or block an amount belongs to.
+Owns: minor-unit exponents, reading and writing amounts as text, exact quantities of credits, rounding. Does not own:
+the account or block of an amount.
 
-Money is an integer of minor units (cents, fils, yen) and its currency. Inside a value that already names its
-currency (a block, a movement) the amount stands alone as ``..._minor``: one currency per value is cheaper than one
-per number, and a block's amounts cannot disagree about it. Credits are exact decimals of up to nine places, far
-within the 28 digits that decimal arithmetic keeps exactly.
+Money is an integer of minor units (cents, fils, yen) and its currency. A value that names its currency once (a block, a
+movement) has amounts without a currency, named ``..._minor``. This is cheaper, and the amounts of a block cannot have
+different currencies. Credits are exact decimals of up to nine places, far within the 28 digits of decimal arithmetic.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ MAX_CREDITS: Final = Decimal(10) ** 15
 _PLAIN_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,30})?", re.ASCII)
 _NANO: Final = 10**CREDIT_PLACES
 SMALLEST_CREDITS: Final = Decimal(1).scaleb(-CREDIT_PLACES)
-"""The smallest quantity of credits: a part of something never takes the last of it."""
+"""The smallest quantity of credits."""
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):
-    """An amount of one currency in its minor units; negative where the context allows it."""
+    """An amount of one currency in its minor units; negative if the context allows it."""
 
     amount_minor: int
     currency: str
@@ -150,7 +149,7 @@ def parse_quantity(text: object, *, field: str) -> Decimal:
 
 
 def parse_change(text: object, *, field: str) -> Decimal:
-    """By how many credits a block changes: at most nine decimals, either way."""
+    """A change of a block's credits, with either sign and at most nine decimals."""
     change = parse_signed(text, field=field, places=CREDIT_PLACES)
     if abs(change) > MAX_CREDITS:
         raise InvalidValue(
@@ -182,7 +181,7 @@ def round_half_up(numerator: int, denominator: int) -> int:
 
 
 def share(amount_minor: int, part: Decimal, whole: Decimal) -> int:
-    """``amount_minor × part / whole``, half up. What rounding leaves over stays with the caller's remainder."""
+    """``amount_minor × part / whole``, half up. The caller keeps the rounding difference in its remainder."""
     return round_half_up(amount_minor * nano(part), nano(whole))
 
 

@@ -1,11 +1,11 @@
 """Ordered values: an immutable sequence in a total order. A changed copy shares most of its memory with the original.
 
-A customer may have ten thousand open blocks, and each event changes a few of them. A tuple would be copied with every
-change, and compared as a whole to find out what has changed. Here the values are in chunks. A change copies one chunk
-and the list of chunks. To compare two versions, the chunks that both of them share are skipped, because they are equal.
+A customer may have ten thousand open blocks, and each event changes a few of them. With a tuple, every change would
+copy all values, and a search for changes would compare all values. So the values are in chunks. A change copies one
+chunk and the list of chunks. A comparison of two versions skips the chunks that both share.
 
-The order of changes decides how the values are divided into chunks. So the chunks affect only the cost of a change: two
-sequences of the same values are equal, and equal to a tuple of these values.
+The division into chunks depends on earlier changes, and affects only the cost of a change. Two sequences of the same
+values are always equal, and equal to a tuple of these values.
 
 Owns: the chunks. Does not own: the names and the order of blocks and documents (wallet_parts).
 """
@@ -24,13 +24,13 @@ CHUNK: Final = 32
 """The number of values in a new chunk. A chunk that grows to more than twice this number is divided into two."""
 
 Order = Any
-"""The place of a value: anything that can be compared, the same type for all values of a sequence."""
+"""The sort key of a value. All values of a sequence have sort keys of one type."""
 
 
 class Ordered(Sequence[Value]):
     """An immutable sequence of values with different names, in the total order of their class.
 
-    A value is replaced or added with ``with_value``. Safe to share between threads that only read.
+    ``with_value`` replaces or adds a value. Threads that only read can share a sequence.
     """
 
     __slots__ = ("_chunks", "_length", "_orders")
@@ -45,21 +45,21 @@ class Ordered(Sequence[Value]):
     @staticmethod
     @abstractmethod
     def name(value: Any) -> Any:
-        """The name of a value: at most one value of a sequence has it."""
+        """The name of a value, unique in a sequence."""
 
     @staticmethod
     @abstractmethod
     def order(value: Any) -> Order:
-        """The place of a value in the order. Two values of different names have different places."""
+        """The sort key of a value. Values with different names have different sort keys."""
 
     @classmethod
     def same_place(cls, before: Value, after: Value) -> bool:
-        """True if two values of the same name have the same place."""
+        """True if two values of the same name have the same sort key."""
         return bool(cls.order(before) == cls.order(after))
 
     @classmethod
     def _chunk(cls, values: Iterable[Value], like: tuple[Value, ...] | None = None) -> tuple[Value, ...]:  # noqa: ARG003 - subclasses use it
-        """Returns a chunk of these values. ``like`` is a chunk whose values have the same places, if there is one."""
+        """Returns a chunk of these values. ``like``: a chunk whose values have the same sort keys, if there is one."""
         return tuple(values)
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Ordered(Sequence[Value]):
         if not (len(old) == len(new) == 1):
             old, new = _apart(old, new)
         name = self.name
-        if len(old) == len(new) == 1 and len(old[0]) == len(new[0]):  # nearly always: one value was replaced
+        if len(old) == len(new) == 1 and len(old[0]) == len(new[0]):  # the usual case: one value was replaced
             pairs: list[tuple[Value | None, Value | None]] = [
                 (was, now) for was, now in zip(old[0], new[0], strict=True) if was is not now
             ]
@@ -190,7 +190,8 @@ class Ordered(Sequence[Value]):
         made = object.__new__(type(self))
         made._chunks = (*self._chunks[:start], *chunks, *self._chunks[end:])
         made._length = length
-        # The index of places also has the names of removed values. When these are most of it, it is made again.
+        # The index of sort keys still contains removed names. When most of its names are removed ones, it is built
+        # again.
         known = self._orders
         made._orders = known if known is not None and len(known) <= 2 * length + CHUNK else None
         return made
@@ -202,7 +203,7 @@ class Ordered(Sequence[Value]):
         return cls.order(chunk[0])
 
     def _find(self, name: Any) -> tuple[int, int] | None:
-        """The chunk and the index in it of the value of a name."""
+        """The number of the chunk that has the value of a name, and the index in this chunk."""
         chunks, named = self._chunks, self.name
         if len(chunks) <= 1:
             for chunk in chunks:
@@ -220,10 +221,10 @@ class Ordered(Sequence[Value]):
         return None
 
     def _orders_of(self, name: Any) -> Iterable[Order]:
-        """Every place that a value of this name has, in this version or in another one.
+        """Every sort key of a value of this name, in this version or in another one.
 
-        All versions that were made from one another share this index. It may give places at which only another version
-        has this name. So the caller must check the name of the value at the place.
+        All versions that were made from one another share this index. So a sort key may belong to another version. The
+        caller must check the name of the value at the sort key.
         """
         if self._orders is None:
             self._orders = {self.name(value): (self.order(value),) for value in self}
@@ -234,7 +235,7 @@ _Chunks = tuple[tuple[Value, ...], ...]
 
 
 def _apart(old: _Chunks[Value], new: _Chunks[Value]) -> tuple[_Chunks[Value], _Chunks[Value]]:
-    """The chunks of each that the other one does not have."""
+    """The chunks that only ``old`` has, and the chunks that only ``new`` has."""
     start, most = 0, min(len(old), len(new))
     while start < most and old[start] is new[start]:
         start += 1

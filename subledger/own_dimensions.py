@@ -6,8 +6,8 @@ belongs to a block has the set of the block, so that it returns to zero within t
 invoiced, has the set of the usage. A balance that is not carried block by block (cash, clearing of a processor, what is
 owed to a customer, the estimated breakage of a pool) has none.
 
-A set is canonical JSON, empty text if there is none. Owns: this text, and which set a line has. Does not own: the names
-that a ledger allows (ledger_settings), their checks (events, deciding/new_bounds).
+A set is canonical JSON, empty text if there is none. Owns: this text, and the choice of the set for a line. Does not
+own: the names that a ledger allows (ledger_settings), their checks (events, deciding/new_bounds).
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ OF_USAGE: Final = frozenset(
     }
 )
 """Roles whose lines have the dimensions of the usage. One of them is deferred_revenue: revenue that is released to the
-ERP's revenue module. A purchase has no usage, so there it has the dimensions of the block."""
+ERP's revenue module. A purchase has no usage, so its line of deferred_revenue has the dimensions of the block.
+"""
 
 OF_NOTHING: Final = frozenset(
     {"cash", "processor_clearing", "refunds_payable", "customer_balance", "breakage_recognized"}
 )
-"""Roles whose lines have none, because their balance is not carried block by block."""
+"""Roles whose lines have no own dimensions, because their balance is not carried block by block."""
 
 
 def text_of(dimensions: Mapping[str, str] | None) -> str:
@@ -52,12 +53,12 @@ def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=1 << 12)
 def over(block: str, usage: str) -> str:
-    """Returns the names of both sets with their texts; if both have a name, with the text of the usage."""
+    """Returns both sets merged. If both have a name, the text of the usage counts."""
     return text_of(dict(pairs_of(block)) | dict(pairs_of(usage)))
 
 
 def of_usage_alone(block: str, usage: str) -> str:
-    """Returns the set of an entry's usage, given what the usage states; empty text if it is the block's set."""
+    """Returns the set of an entry's usage, from the stated dimensions; empty text if it is the block's set."""
     laid = over(block, usage) if usage else block
     return laid if laid != block else ""
 

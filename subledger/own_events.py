@@ -25,11 +25,12 @@ MappingRows = Sequence[dict[str, str]]
 def ledger_configured(
     state: LedgerState, *, number: int, at: datetime, by: str | None, replaces: Approvals | None = None
 ) -> Event:
-    """The settings of ``state``, in force from this event on. ``number`` is the position that the event is planned for.
+    """The settings of ``state``, in force from this event on. ``number`` is the planned position of the event.
 
-    Settings at their default are left out, so that the events of older ledgers keep their bytes. ``replaces`` are the
-    settings of the second person if the event has to wait for one. Then others may be planned for the same position:
-    its id has a digest of its settings, so that the same change has the same id, and another one has another.
+    Settings at their default are omitted, so that the events of older ledgers keep their bytes. ``replaces``: the
+    current approval settings, if the event waits for a second person. Then several changes may be planned for one
+    position. So the id contains a digest of the settings: the same change has the same id, and different changes have
+    different ids.
     """
     data = {
         "entity": state.entity,
@@ -51,7 +52,7 @@ def ledger_configured(
 
 
 def policy_adopted(policy: Policy, *, number: int, at: datetime, by: str | None) -> Event:
-    """A posting policy with the rules that it states itself, adopted under a number that counts from 1."""
+    """The adoption of a posting policy, with the rules that it states itself. Its number counts from 1."""
     data: dict[str, Any] = {
         "policy": number,
         "name": policy.name,
@@ -67,9 +68,9 @@ def policy_adopted(policy: Policy, *, number: int, at: datetime, by: str | None)
 def mapping_adopted(
     rows: MappingRows, content_hash: str, *, number: int, at: datetime, by: str | None, valid_from: Period | None = None
 ) -> Event:
-    """An account mapping with all its rows, adopted under a number that counts from 1.
+    """The adoption of an account mapping, with all its rows. Its number counts from 1.
 
-    With ``valid_from`` it is the mapping of the journals of that month and of later ones only.
+    With ``valid_from`` the mapping applies only to the journals of that month and of later months.
     """
     data = {"mapping": number, "content_hash": content_hash, "rows": list(rows)}
     first = None if valid_from is None else str(valid_from)
@@ -97,7 +98,7 @@ def period_cut(position: int, period: Period, *, at: datetime, by: str | None) -
 
 
 def balances_remeasured(state: LedgerState, position: int, period: Period, customer: str | None) -> Event:
-    """The remeasurement, at the rates of a period's end, of what one customer owes or is owed; None: of the ledger."""
+    """The remeasurement of one customer's balances at the rates of a period's end; None: of the ledger's own."""
     return own_event(
         source=OWN_SOURCE,
         event_id=f"balances.remeasured/{period}/{position}/{customer or ''}",

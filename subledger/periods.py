@@ -1,6 +1,6 @@
 """Calendar months as accounting periods, days in a time zone, and durations.
 
-Does not own: the date that the books give to a fact (accounting_dates), which months may close (closing).
+Does not own: the dates of a fact in the books (accounting_dates), the months that may close (closing).
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Names of persons: who asked, who approved, whose key it is.
+"""Names of persons: requesters, approvers, owners of keys.
 
-Owns: how a name is written, and when two names stand for one person. A second person is worth nothing if ``alice`` can
-be ``Alice``, ``alice`` with a blank behind, or ``аlice`` with a Cyrillic letter. Does not own: who somebody is (api).
+Owns: the spelling of a name, and the comparison of two names. Without it one person could approve as ``Alice`` what
+``alice`` requested; also as ``alice`` with a blank at the end, or ``аlice`` with a Cyrillic letter. Does not own: the
+identity of a caller (api).
 
-The rules follow Unicode's UTS 39: a name is in one script, and names are compared by their skeleton, in which
-characters that look alike are one.
+The rules follow Unicode's UTS 39: a name is in one script, and names are compared by their skeleton, which has one
+character for all that look alike.
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ from subledger.errors import InvalidValue
 from subledger.text.visible_text import ascii_text
 
 NOBODY: Final = "nobody"
-"""The name of a call that no key and no user stands behind. Never a second person, nor one who needs one."""
+"""The name of a call without a key and a user. It can be neither the requester nor the approver of an event.
+"""
 LONGEST: Final = 100
 
 _UNNAMED: Final = re.compile(r"key-[0-9a-f]{12}")
-"""The name that a key had if it was made without one, before names were required: it can be anybody's."""
+"""The generated name of a key that was created before names were required. It can belong to anybody."""
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Letters, marks and signs that show nothing: their category does not say so."""
+"""Letters, marks and signs that are invisible, although their Unicode category is a visible one."""
 _WRITTEN_TOGETHER: Final = (
     frozenset({"LATIN", "HAN", "HIRAGANA", "KATAKANA"}),
     frozenset({"LATIN", "HAN", "HANGUL"}),
     frozenset({"LATIN", "HAN", "BOPOMOFO"}),
 )
-"""Scripts that one name may mix: their letters are not taken for each other (UTS 39, "highly restrictive")."""
+"""Scripts that one name may mix, because their letters do not look alike (UTS 39, "highly restrictive")."""
 _ANY_SCRIPT: Final = frozenset({"COMMON", "INHERITED"})
 
 
 def person(name: str, *, field: str = "by") -> str:
-    """The name as it is kept: composed (NFKC), with single blanks between its parts. Raises InvalidValue.
+    """Returns the name as it is stored: composed (NFKC), with single blanks between its parts. Raises InvalidValue.
 
     Refused are control, format and invisible characters, several scripts in one name, and more than 100 characters.
     """
@@ -71,7 +73,7 @@ def person(name: str, *, field: str = "by") -> str:
 
 
 def check_requester(by: str) -> None:
-    """Checks the name of the person who requests a command, as far as an event can store it. Raises InvalidValue."""
+    """Checks that an event can store the name of the person who requests a command. Raises InvalidValue."""
     if not (1 <= len(by) <= 200 and by.isprintable()):
         raise InvalidValue(
             "the name of the person who requests this is empty, too long or cannot be printed",
@@ -82,24 +84,24 @@ def check_requester(by: str) -> None:
 
 
 def kept_name(name: str) -> str:
-    """The name of a key from before there were rules, as it is written today; never refused. Empty: ``nobody``."""
+    """The name of a key that is older than the rules, in today's spelling; never refused. Empty: ``nobody``."""
     return _plain(name)[:LONGEST].strip() or NOBODY
 
 
 def is_somebody(name: str) -> bool:
-    """True for a name that a person has; false for ``nobody`` in any spelling."""
+    """True for the name of a person; False for ``nobody`` in any spelling."""
     return not _keys(name) & _keys(NOBODY)
 
 
 def is_unnamed(name: str) -> bool:
-    """True for the name that was made up for a key without one."""
+    """True for the generated name of a key without a name."""
     return _UNNAMED.fullmatch(_plain(name)) is not None
 
 
 def same_person(a: str, b: str) -> bool:
-    """True if two names can stand for one person: they look alike, or differ in case, blanks or what cannot be seen.
+    """True if two names may be one person: they look alike, or differ only in case, blanks or invisible characters.
 
-    Also for any name beside ``nobody``, and for two keys without a name of their own, as nobody knows whose they are.
+    Also true if one of them is ``nobody``, and for two keys without a name, because their owners are unknown.
     """
     if not (is_somebody(a) and is_somebody(b)):
         return True
@@ -111,7 +113,7 @@ def _composed(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that was kept before there were rules, as the rules would have had it."""
+    """A name that was stored before the rules, in the spelling of the rules."""
     blanks = re.sub(r"\s+", " ", _composed(name))
     seen = "".join(c for c in blanks if unicodedata.category(c)[0] != "C" and not _INVISIBLE.match(c))
     return _composed(seen)
@@ -119,7 +121,7 @@ def _plain(name: str) -> str:
 
 @lru_cache(maxsize=1_024)
 def _keys(name: str) -> frozenset[str]:
-    """Keys that compare names. Two, as capitals can look like other small letters: I like l, but not like i."""
+    """Keys for the comparison of names: two, because a capital may look like another small letter (I like l)."""
     plain = _plain(name)
     return frozenset({_skeleton(plain).casefold(), _skeleton(plain.casefold()).casefold()})
 
@@ -130,10 +132,10 @@ def _skeleton(text: str) -> str:
 
 
 def _scripts(text: str) -> frozenset[str]:
-    """The scripts of a name's letters, but for what all scripts share."""
+    """The scripts of a name's letters, without characters that all scripts share."""
     if text.isascii():
         return frozenset({"LATIN"})
-    # Imported late: it reads a megabyte of tables, which most commands do not need.
+    # Imported here, because it reads a megabyte of tables that most commands do not need.
     from confusable_homoglyphs import categories
 
     return frozenset(categories.unique_aliases(text)) - _ANY_SCRIPT
@@ -141,10 +143,10 @@ def _scripts(text: str) -> frozenset[str]:
 
 @cache
 def _looks() -> dict[str, str]:
-    """For each character that looks like others what stands for them all.
+    """Maps each character that looks like others to the one that represents them all.
 
-    The tables give pairs, in both directions, of a character and what stands for it; the latter has more partners, or
-    is several characters, such as ``rn`` for ``m``.
+    The tables have pairs of characters that look alike, in both directions. The representative is the one with more
+    partners, or the one of several characters, such as ``rn`` for ``m``.
     """
     from confusable_homoglyphs import confusables
 
@@ -165,5 +167,5 @@ def _standing_for(alike: Iterable[str], pairs: dict[str, list[str]]) -> str:
 
 
 def _bare(text: str) -> str:
-    # Letters of scripts that run from right to left stand between marks of direction in the tables.
+    # In the tables, letters of right-to-left scripts are enclosed in direction marks.
     return text.replace("\u200e", "")

@@ -1,8 +1,8 @@
 """The breakage pools of a ledger, and how decisions change them.
 
-Owns: ``Pools``, which cohort a movement is on, when a cohort's line gets a new anchor. Does not own: the arithmetic of
-a cohort (pools), the days of its breakage (breakage_days), the names of cohorts (cohorts), the entries of a decision
-(deciding/estimates). Pure: replaying a log gives the same pools.
+Owns: ``Pools``, the cohort of a movement, the moment at which a cohort's line gets a new anchor. Does not own: the
+arithmetic of a cohort (pools), the days of its breakage (breakage_days), the names of cohorts (cohorts), the entries of
+a decision (deciding/estimates). Pure: replaying a log gives the same pools.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class Pools(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | None, on: date) -> Pools:
-    """The pools with the estimate of an event, of every cohort that it goes for, from an accounting day on.
+    """The pools with the estimate of an event for every cohort that it concerns, from an accounting day on.
 
     ``grouping`` is None for an event that was recorded before there were cohorts. Its pool is one cohort by itself, and
-    its line starts from where the event left it.
+    its line starts from the breakage that the event posted.
     """
     pools = with_grouping(pools, data.pool, data.currency, grouping or "none")
     pool = pools.by_name[data.pool]
@@ -97,7 +97,7 @@ def with_estimate(pools: Pools, data: BreakageEstimated, grouping: Grouping | No
 
 
 def without_estimate(pools: Pools, undone: RestoredEstimate) -> Pools:
-    """The pools without an estimate that is undone: with what it had replaced. Their grouping stays."""
+    """The pools after an estimate was undone: with the estimates that it had replaced. The grouping stays."""
     pool = pools.by_name[undone.pool].without_estimate(undone.version)
     cohorts = {
         name: breakage_days.without_estimate(cohort, undone.version)
@@ -107,14 +107,15 @@ def without_estimate(pools: Pools, undone: RestoredEstimate) -> Pools:
 
 
 def is_rate(data: BreakageEstimated) -> bool:
-    """True if all that an estimate states is a rate: an amount, of breakage or of escheat, is of one cohort."""
+    """True if an estimate states only a rate. An amount, of breakage or of escheat, is for one cohort."""
     return data.expected_breakage_rate is not None and data.expected_escheat is None
 
 
 def misfit(cohort: Cohort, estimate: Estimate) -> Literal["too_high", "too_low"] | None:
     """The way in which an estimate does not fit a cohort that has credits; None if it fits.
 
-    A rate is of the future of a cohort that has none: its breakage is what has expired until something is issued again.
+    A rate always fits a cohort without credits, because it concerns only later issues. Until then the cohort's breakage
+    is the expired amount.
     """
     if estimate.breakage_minor is None and estimate.escheat_minor is None and not cohort.credits:
         return None
@@ -122,7 +123,7 @@ def misfit(cohort: Cohort, estimate: Estimate) -> Literal["too_high", "too_low"]
 
 
 def cohorts_without(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
-    """The names of the cohorts that keep an older estimate, or none, as the latest one of their pool does not fit."""
+    """The names of the cohorts that the latest estimate does not fit. They keep their older estimate, if any."""
     latest = pools.by_name[data.pool].versions
     cohorts = (pools.cohort((data.pool, name)) for name in estimated_cohorts(pools, data))
     return tuple(each.cohort for each in cohorts if not _has_version(each, latest))
@@ -134,10 +135,11 @@ def _has_version(cohort: Cohort, version: int) -> bool:
 
 
 def estimated_cohorts(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
-    """The names of the cohorts that an estimate goes for, in order: the one that it names, or all that there are.
+    """The names of the cohorts that an estimate concerns, in order: the one that it names, or all cohorts of the pool.
 
-    A cohort without credits may begin again: in the month of its blocks, or if something is reinstated. A pool that is
-    one cohort by itself has that one before any block. An amount is of a cohort that has begun.
+    A rate includes cohorts without credits, because they may begin again: by new blocks of the month, or by a
+    reinstatement. An amount concerns only cohorts that have begun. A pool that is one cohort by itself has this cohort
+    even before its first block.
     """
     if data.cohort is not None:
         return (data.cohort,)
@@ -150,10 +152,10 @@ def estimated_cohorts(pools: Pools, data: BreakageEstimated) -> tuple[str, ...]:
 
 
 def with_grouping(pools: Pools, name: str, currency: str, grouping: Grouping) -> Pools:
-    """The pools with a pool whose months of issue are grouped, if they were not yet.
+    """The pools after the months of issue of one pool are grouped, if they were not yet.
 
-    Until then nothing was estimated, so the figures of months can be added up. A month whose figures have become those
-    of another cohort stays without figures, as rows of the books are never deleted.
+    Until then nothing was estimated, so the figures of months can be added up. A month whose figures moved to another
+    cohort stays without figures, because rows of the books are never deleted.
     """
     pool = pools.by_name.get(name) or Pool(pool=name, currency=currency)
     if pool.grouping is not None:
@@ -175,7 +177,7 @@ def with_grouping(pools: Pools, name: str, currency: str, grouping: Grouping) ->
 
 
 def estimate_of(data: BreakageEstimated, version: int) -> Estimate:
-    """The estimate of an event, before it is known of how much."""
+    """The estimate of an event, before the issued amount of a cohort is set."""
 
     def minor(amount: Decimal | None, field: str) -> int | None:
         return None if amount is None else to_minor(amount, data.currency, field=f"data.{field}")
@@ -195,7 +197,7 @@ def estimate_of(data: BreakageEstimated, version: int) -> Estimate:
 def after_movements(
     pools: Pools, movements: Sequence[Movement], functional_currency: str, closed_through: date | None
 ) -> Pools:
-    """The pools after the movements of one decision. Days of closed months need not be told apart any more."""
+    """The pools after the movements of one decision. Days of closed months need not be stored separately any more."""
     for of_cohort in _by_cohort(pools, movements).values():
         pools = _with_pool_of(pools, of_cohort[0], functional_currency)
         cohort, _ = after_movements_of(pools.cohort(pools.key_of(of_cohort[0])), of_cohort)
@@ -204,19 +206,19 @@ def after_movements(
 
 
 def cohort_found(pools: Pools, movement: Movement, functional_currency: str) -> Cohort:
-    """The cohort that a movement finds; if there is none yet, as it begins."""
+    """The cohort of a movement, before the movement; a new cohort if there is none yet."""
     pools = _with_pool_of(pools, movement, functional_currency)
     return pools.cohort(pools.key_of(movement))
 
 
 def is_of_a_cohort(movement: Movement) -> bool:
-    """True for the opening of a pooled block, or of a cohort's breakage. A block's other balances are no part of it."""
+    """True for the opening of a pooled block, or of a cohort's breakage; False for the other balances of a block."""
     kind = KIND_BY_NAME[movement.kind]
     return movement.pool is not None and (kind.opens_block or kind.opens_ahead) and kind.opens_balance
 
 
 def after_opening(pools: Pools, data: BalanceOpened, movements: Sequence[Movement], functional_currency: str) -> Pools:
-    """The pools after a block, or the breakage of a cohort, was opened as it stood. It makes nothing due."""
+    """The pools after the opening of a block or of a cohort's breakage. No breakage becomes due."""
     for movement in filter(is_of_a_cohort, movements):
         pools = _with_pool_of(pools, movement, functional_currency)
         cohort = pools.cohort(pools.key_of(movement))
@@ -225,9 +227,10 @@ def after_opening(pools: Pools, data: BalanceOpened, movements: Sequence[Movemen
 
 
 def before_opening(pools: Pools, data: BalanceOpened, opening: Movement, found: Cohort | None) -> Cohort:
-    """A cohort without an opening of it; ``found`` is the cohort as the opening found it.
+    """The cohort without one of its openings; ``found`` is the cohort before that opening.
 
-    The opening is that of before it was undone. If nothing else was opened of the cohort since, it is as it was found.
+    ``opening`` is the movement of the event that is undone. If nothing else was opened in the cohort later, the result
+    is ``found``.
     """
     cohort = pools.cohort(pools.key_of(opening))
     cohort = cohort.opened(_opened_figures(found or cohort, data, opening), -1)
@@ -237,7 +240,7 @@ def before_opening(pools: Pools, data: BalanceOpened, opening: Movement, found: 
 
 
 def _opened_figures(found: Cohort, data: BalanceOpened, opening: Movement) -> Day:
-    """The figures of an opened block, or of a cohort's breakage, which are of no day."""
+    """The figures of an opened block, or of a cohort's opened breakage. They belong to no day."""
     amount, functional = opening.amount_minor, opening.functional_minor
     functional = amount if functional is None else functional
     if KIND_BY_NAME[opening.kind].opens_ahead:
@@ -246,9 +249,9 @@ def _opened_figures(found: Cohort, data: BalanceOpened, opening: Movement) -> Da
 
 
 def figures_before(cohort: Cohort, data: BalanceOpened, on: date, balance: int, functional: int) -> Day:
-    """The figures of a cohort before a cut-over, besides what its open blocks carry.
+    """The figures of a cohort before a cut-over, besides the value of its open blocks.
 
-    What was redeemed, has expired and escheated was issued before: at the rate of the open blocks.
+    The redeemed, expired and escheated amounts count as issued, at the rate of the open blocks.
     """
 
     def at_its_rate(amount: int) -> int:
@@ -296,7 +299,7 @@ def _with_pool_of(pools: Pools, movement: Movement, functional_currency: str) ->
     name = present(movement.pool, f"{movement.kind} is a movement of no pool")
     currency = movement.currency or functional_currency
     if movement.cohort is None:
-        # It was recorded before there were cohorts: its pool is one cohort by itself, for good.
+        # The movement is older than cohorts, so its pool stays one cohort by itself.
         pools = with_grouping(pools, name, currency, "none")
     elif name not in pools.by_name:
         pools = replace(pools, by_name={**pools.by_name, name: Pool(pool=name, currency=currency)})

@@ -1,10 +1,11 @@
-"""Breakage pools: how much of a cohort's expected breakage may be recognised, in proportion to what is redeemed.
+"""Breakage pools: the part of a cohort's expected breakage that is recognised, in proportion to the redeemed amount.
 
 The proportional method of ASC 606-10-55-48 and IFRS 15 B46, cohort by cohort. Recognised breakage follows a straight
-line from the last anchor to the expected breakage, so that it moves only for a reason that earns it: redemption moves
-along the line, an estimate is a cumulative catch-up, and a purchase recognises nothing. Owns: a cohort's figures, and
-when its line gets a new anchor. Does not own: the line (breakage_line), which movement belongs to which cohort and when
-its breakage is dated (pooling), the names of cohorts (cohorts).
+line from the last anchor to the expected breakage. Redemption moves along the line, an estimate is a cumulative
+catch-up, and a purchase recognises nothing.
+
+Owns: a cohort's figures, and the new anchors of its line. Does not own: the line (breakage_line), the cohort of a
+movement (pooling), the dates of breakage (breakage_days), the names of cohorts (cohorts).
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from subledger.money import round_half_up
 class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A breakage pool. ``grouping`` is set by its first estimate; until then each month of issue is a cohort.
 
-    ``estimates`` are the rates of cohorts that begin from now on, each from a day on, and ``replaced`` the one that the
-    latest took the place of on its day; ``versions`` is the number of its estimates so far.
+    - ``estimates``: the rates for new cohorts, each with its first day.
+    - ``replaced``: the rate that the latest one replaced on the same day.
+    - ``versions``: the number of its estimates so far.
     """
 
     pool: str
@@ -38,14 +40,14 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     versions: int = 0
 
     def with_estimate(self, on: date, estimate: Estimate) -> Pool:
-        """The pool with a rate from a day on; of two of the same day the later recorded one holds."""
+        """The pool with a rate from a day on. Of two rates of the same day, the one that was recorded later applies."""
         others = [each for each in self.estimates if each[0] != on]
         replaced = next((each for day, each in self.estimates if day == on), None)
         estimates = tuple(sorted([*others, (on, estimate)], key=lambda each: each[0]))
         return replace(self, estimates=estimates, replaced=replaced)
 
     def without_estimate(self, version: int) -> Pool:
-        """The pool without its latest rate, if that is the one of this version: with the one that it replaced."""
+        """The pool without the latest rate, if it has this version. The rate that it replaced applies again."""
         if all(estimate.version != version for _, estimate in self.estimates):
             return self
         estimates = tuple(
@@ -59,16 +61,17 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
 class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A cohort of a pool after some position; amounts in minor units of ``currency``.
 
-    ``issued_minor`` (F) is net of voids, refunds, transfers out, chargebacks and write-offs;
-    ``redeemed_minor`` (R) to date, backfill included; ``expired_minor`` (A) expired and was retained;
-    ``recognised_minor`` (T) has been posted as breakage so far. ``credits`` remain in its blocks.
-
-    ``days`` are what changed on each day that is remembered. ``start_estimate`` and ``start_anchor`` were in force
-    before them; what is recorded for an earlier day is of ``forgotten_through``. Days before ``posted_through`` keep
-    the breakage that was posted before there were cohorts, within its bounds.
-
-    ``was_estimated_last``: nothing has been recorded of its blocks since its latest estimate, which ``replaced``
-    another one of the same day.
+    - ``issued_minor`` (F): net of voids, refunds, transfers out, chargebacks and write-offs.
+    - ``redeemed_minor`` (R): redeemed to date, backfill included.
+    - ``expired_minor`` (A): expired and retained.
+    - ``recognised_minor`` (T): posted as breakage so far.
+    - ``credits``: the remaining credits of its blocks.
+    - ``days``: the changes of each day that is still stored.
+    - ``start_estimate``, ``start_anchor``: those in force before these days.
+    - ``forgotten_through``: the last day that is not stored any more. Changes of earlier days are added to this day.
+    - ``posted_through``: up to this day the breakage stays as it was posted before cohorts existed, within its bounds.
+    - ``was_estimated_last``: nothing was recorded of its blocks after its latest estimate.
+    - ``replaced``: the estimate that the latest one replaced on the same day.
     """
 
     pool: str
@@ -107,13 +110,13 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     @property
     def has_begun(self) -> bool:
-        """True if anything was issued that was not undone or cancelled: without that, it is as if it were not there."""
+        """True if anything was issued that was not undone or cancelled. Otherwise the cohort counts as not existing."""
         return bool(self.credits) or self.has_ended
 
     # --- what is due --------------------------------------------------------------------------------------------------
 
     def expected(self) -> Expected:
-        """E and S at what is issued now; S is at least what has escheated."""
+        """E and S for the amount issued now. S is at least the escheated amount."""
         estimated = NOTHING_EXPECTED if self.estimate is None else self.estimate.of(self.issued_minor)
         escheated = self.escheated_minor * estimated.per
         return estimated if estimated.escheat >= escheated else estimated._replace(escheat=escheated)
@@ -125,7 +128,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         return round_half_up(breakage, per)
 
     def misfit(self) -> Literal["too_high", "too_low"] | None:
-        """The way in which its estimate contradicts what is issued, has escheated or expired; None if it does not."""
+        """The way in which its estimate contradicts the issued, escheated or expired amounts; None if it does not."""
         breakage, escheat, per = self.expected()
         if breakage + escheat >= self.issued_minor * per:
             return "too_high"
@@ -134,12 +137,12 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     def due_minor(self) -> int:
         """T, the breakage to be recognised to date: the line, not below A and not above F − R − S.
 
-        It is A, exactly, once no block of the cohort has credits.
+        It is exactly A if no block of the cohort has credits.
         """
         return max(self.expired_minor, self._line().at(self._start())) if self.credits else self.expired_minor
 
     def due_functional(self) -> int:
-        """T in the functional currency: at the cohort's average rate of the day, and what expired where T is A."""
+        """T in the functional currency: at the cohort's average rate of the day; the expired amount if T = A."""
         return self._functional_of(self.due_minor())
 
     def due(self) -> tuple[int, int]:
@@ -158,13 +161,13 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         return due, round_half_up(functional * due, posted) if posted > 0 else self._functional_of(due)
 
     def most_recognised(self) -> int:
-        """The most that may be recognised to date: F − R − S, and no more than has expired once no credits are left."""
+        """The most that may be recognised to date: F − R − S; A if no credits are left."""
         return max(self._line().room(), self.expired_minor) if self.credits else self.expired_minor
 
     # --- anchors ------------------------------------------------------------------------------------------------------
 
     def anchored(self) -> Cohort:
-        """The cohort with a new anchor where it stands, before what is issued or escheated changes."""
+        """The cohort with a new anchor at its present figures, before its issued or escheated amount changes."""
         line = self._line()
         return self._with_anchor(
             line.at(self._anchor.recognised_minor),
@@ -173,7 +176,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         )
 
     def estimated(self, estimate: Estimate) -> Cohort:
-        """The cohort with a new estimate: T = min(E × R / (F − E − S), F − R − S), from there on a new line."""
+        """The cohort with a new estimate and a new line from T = min(E × R / (F − E − S), F − R − S)."""
         cohort = replace(self, estimate=estimate)
         line = cohort._line()
         proportional = line.in_proportion(self.redeemed_minor)
@@ -181,7 +184,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         return cohort._with_anchor(recognised, recognised, proportional=proportional)
 
     def posted_anchor(self) -> Anchor:
-        """An anchor at what has been posted."""
+        """An anchor at the posted breakage."""
         has_expired = self.recognised_minor == self.expired_minor
         return Anchor(
             redeemed_minor=self.redeemed_minor,
@@ -193,9 +196,10 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         )
 
     def limited(self) -> Cohort:
-        """The cohort of which purchases that pay for earlier overage recognise no more than in proportion to that.
+        """The cohort with the breakage of purchases limited: in proportion to the earlier overage that they pay for.
 
-        A line that starts low rises fast, towards what is expected of all that is issued: no purchase earns that.
+        A line that starts low rises fast towards the expected breakage of all issued credits. A purchase does not earn
+        this.
         """
         anchor, line = self._anchor, self._line()
         backfilled = self.redeemed_minor - anchor.redeemed_minor
@@ -209,7 +213,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         )
 
     def _with_anchor(self, recognised: int, due: int, *, proportional: int) -> Cohort:
-        """The cohort with an anchor at what is redeemed now; it is T0 without and with regard to what has expired."""
+        """The cohort with an anchor at R. ``recognised`` is T0 without expiries, ``due`` with expiries."""
         with_expired = max(due, self.expired_minor)
         anchor = Anchor(
             redeemed_minor=self.redeemed_minor,
@@ -240,9 +244,9 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         )
 
     def opened(self, figures: Day, sign: int = 1) -> Cohort:
-        """The cohort with what there was of it at a cut-over: its line goes on from there, as if that was posted.
+        """The cohort with its figures of a cut-over. Its line continues from them, as if they had been posted.
 
-        The figures are of no day, as its breakage of every day follows from them. ``sign`` -1: without them again.
+        The figures belong to no day, because the breakage of every day follows from them. ``sign`` -1 removes them.
         """
         cohort = self.plus(figures, sign)
         anchor = cohort.posted_anchor()
@@ -257,7 +261,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     @property
     def is_as_opened(self) -> bool:
-        """True if it was not estimated either since the last opening."""
+        """True if it is untouched, and not estimated since the last opening."""
         return self.is_untouched and all(day.estimate is None for day in self.days)
 
     def has_sums_of(self, other: Cohort) -> bool:
@@ -276,7 +280,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         return Line(self._anchor, self.issued_minor, self.redeemed_minor, self.expected())
 
     def _start(self) -> int:
-        """T0 with what is still expired of what had expired."""
+        """T0 for the part of the expired amount that is still expired."""
         return self._anchor.start(self.expired_minor)[0]
 
     def _functional_of(self, due: int) -> int:
@@ -284,8 +288,9 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         return self.expired_functional if due == self.expired_minor else self._functional(due, self.expired_minor)
 
     def _functional(self, amount: int, expired: int) -> int:
-        """An amount of recognised breakage in the functional currency: more than T0 at the average rate, less in
-        proportion to T0."""
+        """An amount of recognised breakage in the functional currency. Above T0 the average rate applies, below T0 the
+        proportion to T0.
+        """
         start, functional = self._anchor.start(expired)
         if amount < start:
             return round_half_up(functional * amount, start) if start > 0 else functional

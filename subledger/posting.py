@@ -1,11 +1,11 @@
 """Posting: policies as data, and a decision's movements as journal entries.
 
-A policy states a rule for every entry kind of the table of its day, and is never edited. So a kind that came into the
-table after a policy was adopted has no rule of its own in it: the policy inherits the rule of the shipped policy that
-treats deposits and revenue as it does (``rules_from``). That rule is then part of the books: a shipped policy may add
-rules for new kinds, and never changes a rule that others inherit; another treatment is another kind.
+An adopted policy states a rule for every entry kind that existed then, and is never edited. For a newer kind it
+inherits the rule of the shipped policy that treats deposits and revenue in the same way (``rules_from``). The inherited
+rule is then part of the books. So a shipped policy may add rules for new kinds, but never changes a rule that others
+inherit. A different treatment needs a new kind.
 
-Owns: reading and checking policy files, what a policy inherits, ``post``. Pure, but for reading the shipped files.
+Owns: reading and checking policy files, the inheritance of rules, ``post``. Pure, except for reading the shipped files.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SHIPPED_POLICIES: Final = ("contract_liability", "customer_deposits", "customer_
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """A posting policy: for every entry kind the account pairs it moves through.
+    """A posting policy: for every entry kind the account pairs through which its amount moves.
 
-    ``rules`` are those that the policy states itself; ``complete_rules`` has the inherited ones too.
+    ``rules``: the rules that the policy states itself. ``complete_rules``: these and the inherited ones.
     """
 
     name: str
@@ -55,36 +55,36 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def complete_rules(self) -> Rules:
-        """The rules of every entry kind: the policy's own, and those of kinds younger than it."""
+        """The rules of every entry kind: the policy's own, and the inherited ones of newer kinds."""
         return with_inherited(self.rules)
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of the rules in canonical JSON: what ``policy.adopted`` names."""
+        """SHA-256 of the rules in canonical JSON, as ``policy.adopted`` states it."""
         return hashlib.sha256(rfc8785.dumps(self.rules_document)).hexdigest()
 
 
 def own_rules(document: Mapping[str, list[list[str]]]) -> Rules:
-    """Rules as they stand in a ``policy.adopted`` event."""
+    """The rules that a ``policy.adopted`` event states."""
     return {kind: tuple(AccountPair(debit, credit) for debit, credit in pairs) for kind, pairs in document.items()}
 
 
 def rules_from(document: Mapping[str, list[list[str]]]) -> Rules:
-    """The rules of a ``policy.adopted`` event, and those of the kinds that are younger than it."""
+    """The rules of a ``policy.adopted`` event, and the inherited rules of newer kinds."""
     return with_inherited(own_rules(document))
 
 
 def stated_kinds(rules: Mapping[str, Any]) -> Iterator[Kind]:
-    """The kinds that a policy must state a rule for itself: those of the table of its day.
+    """The kinds for which a policy must state a rule itself: all kinds that existed when it was written.
 
-    That table's version is the latest that a kind with a rule came in: a policy states all kinds of its day.
+    The version of the table at that time is the latest ``since`` of the kinds that the policy has rules for.
     """
     version = max((KIND_BY_NAME[name].since for name in rules if name in KIND_BY_NAME), default=1)
     return (kind for kind in KINDS if kind.since <= version)
 
 
 def with_inherited(rules: Rules) -> Rules:
-    """A policy's own rules, and for each kind younger than the policy the rule of the shipped one it is based on."""
+    """A policy's own rules, and for each newer kind the rule of the shipped policy that it is based on."""
     lacking = [kind.name for kind in YOUNGER_KINDS if kind.name not in rules]
     if not lacking:
         return rules
@@ -94,12 +94,14 @@ def with_inherited(rules: Rules) -> Rules:
 
 
 def base_policy(rules: Rules) -> str:
-    """The shipped policy whose rules for new kinds are right for the books that these rules keep.
+    """The shipped policy from which books with these rules inherit the rules of new kinds.
 
-    Decided by the rules and not by the policy's name, so that it holds for a company's own policy too, whatever it is
-    called: books without the deposit pair must never get one (contract_liability); books with it need it for every
-    kind that moves the liability; and where consumption is released to the ERP's revenue module, so is what is new
-    (customer_deposits_arm). A shipped policy is its own base.
+    The rules decide, not the name of the policy, because a company's own policy can have any name.
+    - contract_liability: books without the deposit pair, which must never get it.
+    - customer_deposits: books with the pair. Every kind that moves the liability needs it.
+    - customer_deposits_arm: consumption is released to the ERP's revenue module, and so are new kinds.
+
+    A shipped policy is its own base.
     """
     if not keeps_the_pair(rules):
         return "contract_liability"
@@ -108,15 +110,15 @@ def base_policy(rules: Rules) -> str:
 
 
 def keeps_the_pair(rules: Rules) -> bool:
-    """Returns True if a policy keeps customer_deposits and credits_clearing beside prepaid_liability."""
+    """True if a policy moves customer_deposits and credits_clearing together with prepaid_liability."""
     return "purchase" in rules and effect("customer_deposits", "purchase", rules) != 0
 
 
 def parse_policy(text: str) -> Policy:
     """A policy file: TOML with name, version, description and one list of ``debit / credit`` texts per entry kind.
 
-    Kinds that came after the file was written may be missing from it: their rules are inherited. Raises InvalidPolicy
-    naming the member, kind or role that is unknown, missing or of another type.
+    Kinds that are newer than the file may be missing. Their rules are inherited. Raises InvalidPolicy naming the
+    member, kind or role that is unknown, missing or of a wrong type.
     """
     try:
         document = read_toml(text, name="policy file")
@@ -161,7 +163,7 @@ _MEMBERS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     ),
     "entries": (lambda value: isinstance(value, dict), "a table: one list of pairs for each entry kind"),
 }
-"""The members of a policy file: what each may be, and that in words."""
+"""The members of a policy file: the check of each, and its expected value in words."""
 
 
 def _invalid_member(member: str, expected: str, found: object) -> InvalidPolicy:
@@ -198,19 +200,19 @@ def shipped_policy(name: str) -> Policy:
     return parse_policy((resources.files("subledger") / "policies" / f"{name}.toml").read_text("utf-8"))
 
 
-@lru_cache(maxsize=len(SHIPPED_POLICIES))  # parsed once: a policy inherits whenever its rules are read
+@lru_cache(maxsize=len(SHIPPED_POLICIES))  # parsed once, because every reading of a policy's rules needs them
 def _shipped_rules(name: str) -> Rules:
     return shipped_policy(name).rules
 
 
-_dimensions = lru_cache(maxsize=4_096)(Dimensions)  # few, and the same again and again
+_dimensions = lru_cache(maxsize=4_096)(Dimensions)  # few different values, read often
 
 
 def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapping[str, Wallet]) -> tuple[Entry, ...]:
     """The journal entries of a decision: one per movement, in order.
 
-    ``before`` is the ledger when the event was decided. ``wallets`` are those of the customers after it; the terms that
-    are read of blocks and overages never change, so the wallets before it would give the same entries.
+    ``before``: the ledger before the event. ``wallets``: the customers' wallets after it. Only terms of blocks and
+    overages are read. They never change, so the wallets before the event would give the same entries.
     """
     if not decision.movements:
         return ()
@@ -222,7 +224,7 @@ def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapp
 
 
 def _block_of(block_id: str, customer: str, event: Event, decision: Decision, wallets: Mapping[str, Wallet]) -> Block:
-    """The terms of a block of a movement. Of another customer, whose wallet is not at hand, a transfer has them."""
+    """The terms of the block of a movement. If the wallet of its customer is missing, a transfer has them."""
     wallet = wallets.get(customer)
     if wallet is not None:
         return wallet.state_of_block(block_id)

@@ -1,14 +1,15 @@
-"""Reserved credits: what the open reservations of a customer hold of each block, and what is left to spend.
+"""Reserved credits: the credits of each block that a customer's open reservations hold, and the spendable credits.
 
 Owns: the rule by which reservations hold credits, the credits that are spendable at a moment. Does not own: the
 reservation itself (billing_documents), the decisions about it (deciding/reservations). Pure.
 
 At a moment the open reservations are drawn first, in the order in which they were recorded, each as usage of its unit
 and product would be: in draw order, from the credits that the earlier reservations have not taken. Other usage and
-other reservations get what is left. So no usage takes what a reservation holds. The rule stores no blocks: a purchase,
-a transfer, a dispute or an expiry changes what is held by changing the blocks. After other draws, and after additions,
-every reservation holds at least what it held before, because each takes all of an earlier block before it takes any of
-a later one.
+other reservations get the rest. So no usage takes credits that a reservation holds.
+
+A reservation does not store its blocks. The held credits follow from the present blocks, so a purchase, a transfer, a
+dispute or an expiry changes them. Other draws and additions never reduce the credits of a reservation, because each
+reservation uses up an earlier block before a later one.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from subledger.blocks import ZERO, Block
 from subledger.segments import most_drawable, segments_back
 
 MOST_OPEN: Final = 1_000
-"""Open reservations of a customer: each usage looks at all of them."""
+"""The most open reservations of a customer. There is a limit because each usage reads all of them."""
 FORGOTTEN_AFTER: Final = timedelta(days=1)
 """A wallet forgets a reservation this long after its expiry, because an event may be this far ahead of another one."""
 
 
 class BlocksToDraw(Protocol):
-    """Blocks that can list those of them that may admit usage, in draw order."""
+    """Blocks that can list, in draw order, the ones that may admit a usage."""
 
     def admitting(self, unit: str, product: str | None, at: datetime) -> Iterator[Block]: ...
 
@@ -39,20 +40,20 @@ class BlocksToDraw(Protocol):
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """The credits that reservations hold at a moment.
 
-    ``free`` has the free credits of each block of which something is held. ``by_reservation`` has, for each open
-    reservation, the credits that it holds of each block.
+    ``free``: the free credits of each block with held credits. ``by_reservation``: for each open reservation, the
+    credits that it holds of each block.
     """
 
     free: dict[str, Decimal]
     by_reservation: dict[str, dict[str, Decimal]]
 
     def free_for(self, reservation_id: str | None) -> dict[str, Decimal]:
-        """The credits that usage can draw at most of each block of which something is held."""
+        """The most credits that usage can draw of each block with held credits."""
         own = self.by_reservation.get(reservation_id or "", {})
         return {block_id: free + own.get(block_id, ZERO) for block_id, free in self.free.items()}
 
     def of(self, reservation_id: str) -> Decimal:
-        """The credits that a reservation holds: fewer than it asked for if something else took some of them."""
+        """The credits that a reservation holds: fewer than it reserved if, for example, some of them expired."""
         return sum(self.by_reservation.get(reservation_id, {}).values(), ZERO)
 
 
@@ -60,10 +61,10 @@ NOTHING_HELD: Final = Held(free={}, by_reservation={})
 
 
 def drawable(block: Block, at: datetime, *, late: bool) -> Decimal:
-    """The credits of a block that usage of a moment could draw, if nothing was reserved.
+    """The credits of a block that usage at a moment could draw if nothing was reserved.
 
-    ``late``: the credits that expired after that moment are included. But what expired of a block that is disputed
-    whole stays as it is until the dispute ends.
+    ``late``: credits that expired after that moment are included. Exception: if the whole block is disputed, its
+    expired credits are not drawn until the dispute ends.
     """
     credits = block.available + (block.expired_credits if late and not block.is_frozen_whole else ZERO)
     back = segments_back(block, at) if block.segment is not None else 0
@@ -105,9 +106,10 @@ def _free(
 
 
 def still_needed(reservations: tuple[Reservation, ...], at: datetime) -> tuple[Reservation, ...]:
-    """The reservations that a wallet keeps when a reservation is recorded, settled or released at a moment.
+    """The reservations that stay in a wallet when a reservation is recorded, settled or released at a moment.
 
-    An expired one holds nothing against later usage, so it is forgotten a day later, or at once if there are too many.
+    An expired reservation holds nothing against later usage. So it is removed a day later, or at once if there are too
+    many.
     """
     needed = tuple(r for r in reservations if at < r.expires_at + FORGOTTEN_AFTER)
     return needed if len(needed) < MOST_OPEN else tuple(r for r in needed if at < r.expires_at)

@@ -1,7 +1,7 @@
 """The state before an undone event, as the decision to undo the event stores it.
 
-Owns: these values. Does not own: how they are put into a wallet (wallet) and into the books (books), the decision
-(deciding/undo). Pure.
+Owns: these values. Does not own: their use in a wallet (wallet) and in the books (books), the decision (deciding/undo).
+Pure.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from subledger.blocks import Block
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The parts of a customer's wallet that an undone event had changed, as they are from its undoing on.
+    """The parts of a customer's wallet that an undone event had changed, with their values after the undoing.
 
-    A block or a document that the event made stays, marked as undone and with nothing in it. ``refunds_owed`` and
+    A block or a document that the event made stays. It is marked as undone, and is empty. ``refunds_owed`` and
     ``balance_held`` are None if the event had not changed them. ``balance_days`` has the balances whose days are
-    restored. For the other balances the mirrored entries change the amounts by day.
+    restored. The mirrored entries change the days of the other balances.
     """
 
     customer: str
@@ -46,7 +46,7 @@ class RestoredRate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class RestoredEstimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The undone estimate of a pool: its cohorts again have the estimates that it had replaced."""
+    """The undone estimate of a pool. Its cohorts have the replaced estimates again."""
 
     pool: str
     version: int

@@ -1,10 +1,9 @@
-"""The rules of sandbox ledgers: no figure of a trial reaches a general ledger, a receiver of notices, or real ledgers.
+"""The rules of sandbox ledgers: no figure of a trial reaches a general ledger, a receiver of notices, or a real ledger.
 
-A sandbox has a clock of its own, so that months can be tried before they come. It is a sandbox from its first event, or
-never.
+A sandbox has its own clock, so that future months can be tried. Only a ledger's first event can make it a sandbox.
 
-Owns: what a sandbox may not do, and what only a sandbox may do. Does not own: its now (ledger), the setting
-(ledger_settings), the mark of its files (projections/exports).
+Owns: the actions that a sandbox is refused, and those that only a sandbox has. Does not own: its now (ledger), the
+setting (ledger_settings), the mark of its files (projections/exports).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from subledger.ledger import LedgerState
 
 
 def check_delivers(state: LedgerState) -> None:
-    """A sandbox has no channel: its journals never get into a general ledger. Raises SandboxLedger."""
+    """A sandbox has no channel, because its journals must never reach a general ledger. Raises SandboxLedger."""
     if state.sandbox:
         raise SandboxLedger(
             f"ledger {state.ledger} is a sandbox and delivers nothing; export its journals as files instead",
@@ -41,7 +40,7 @@ def check_notifies(state: LedgerState) -> None:
 
 
 def check_alike(states: Sequence[LedgerState]) -> None:
-    """Sandboxes are not added to real ledgers, only to each other. Raises SandboxLedger."""
+    """Figures of sandboxes are added only to those of other sandboxes. Raises SandboxLedger."""
     sandboxes = [state.ledger for state in states if state.sandbox]
     if 0 < len(sandboxes) < len(states):
         raise SandboxLedger(
@@ -54,7 +53,7 @@ def check_alike(states: Sequence[LedgerState]) -> None:
 
 
 def check_may_set_clock(state: LedgerState, clock: datetime) -> None:
-    """Only the clock of a sandbox can be set, and never back. Raises SettingFixed, ClockBackwards."""
+    """Only the clock of a sandbox can be set, and only forwards. Raises SettingFixed, ClockBackwards."""
     if not state.sandbox:
         raise SettingFixed(
             f"ledger {state.ledger} is not a sandbox, so its clock cannot be set; for trials create another "

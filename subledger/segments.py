@@ -1,9 +1,9 @@
-"""Segments: the stretches of a block's life that have one price each. A block that was never repriced has none.
+"""Segments: the periods of a block's life that have one price each. A block that was never repriced has none.
 
-A repricing begins a segment at the moment at which it happened, and so does usage of an earlier segment that is taken
-back. Facts are recorded in any order. Usage that happened before a segment draws at the price of its own segment, on
-the credits that the block had then. This changes what is left for the later segments, so their draws are priced again,
-day by day.
+A repricing begins a segment at the moment at which it happened. So does a reversal of usage of an earlier segment.
+Facts are recorded in any order. Usage that happened before a segment draws at the price of its own segment, on the
+credits that the block had then. This changes the credits and value of the later segments, so their draws are priced
+again, day by day.
 
 Owns: these sums. Does not own: the figures of a block (blocks), the decision (deciding), the change (evolving). Pure.
 """
@@ -27,26 +27,28 @@ def timeline(block: Block) -> tuple[Segment, ...]:
 
 
 def segments_back(block: Block, at: datetime) -> int:
-    """The number of segments of a block that begin after a moment: usage of that moment is so many segments back."""
+    """The number of segments of a block that begin after a moment. Usage of that moment is this many segments back."""
     return sum(segment.since is not None and segment.since > at for segment in timeline(block))
 
 
 def most_drawable(block: Block, back: int, credits: Decimal) -> Decimal:
-    """The part of ``credits`` that usage some segments back can draw: what later segments added was not there yet."""
+    """The part of ``credits`` that usage ``back`` segments earlier can draw, without credits that were added later."""
     for segment in timeline(block)[-back:] if back else ():
         credits = min(credits, segment.credits - max(_added(segment).credits, ZERO))
     return max(credits, ZERO)
 
 
 class _Figures(NamedTuple):
-    """A segment: what was drawn in it, and what was left at its end."""
+    """A segment: the credits and value of its draws, and those remaining at its end."""
 
     drawn: Portion
     left: Portion
 
 
 def _figures(block: Block, *, with_expired: bool = False) -> list[_Figures]:
-    """The figures of each segment. Credits that expired count as left if late usage takes back their breakage."""
+    """The figures of each segment. ``with_expired``: expired credits whose breakage late usage reverses count as
+    remaining.
+    """
     segments = timeline(block)
     ends = [_end_before(segment) for segment in segments[1:]]
     ends.append(Portion(block.used, block.drawn_minor, block.drawn_functional))
@@ -62,7 +64,7 @@ def _figures(block: Block, *, with_expired: bool = False) -> list[_Figures]:
 
 
 def _kept(block: Block) -> list[Portion]:
-    """The value that each segment must leave at its end, as later repricings take so much of the price away."""
+    """The value that must remain at the end of each segment, because later repricings take it off the price."""
     kept = [NO_PORTION]
     for segment in reversed(timeline(block)[1:]):
         _, amount, functional = minus(kept[-1], _added(segment))
@@ -71,10 +73,10 @@ def _kept(block: Block) -> list[Portion]:
 
 
 def late_draw(block: Block, back: int, credits: Decimal) -> Portion:
-    """The credits of a draw some segments back, with their value at the price of that segment.
+    """The credits of a draw ``back`` segments earlier, with their value at the price of that segment.
 
-    If it takes the last credits of a later segment, it takes all its value. It never takes more than one of them has,
-    less what was taken off the price since.
+    If it takes the last credits of a later segment, it takes all of this segment's value. It never takes more value
+    than any later segment has, less the later reductions of the price.
     """
     drawn, left = (figures := _figures(block, with_expired=credits > block.available))[-1 - back]
     kept = _kept(block)
@@ -94,9 +96,9 @@ def late_draw(block: Block, back: int, credits: Decimal) -> Portion:
 
 
 class Correction(NamedTuple):
-    """The value by which the draws of a day, so many segments back, were too low (positive) or too high.
+    """The value by which the draws of a day, ``back`` segments earlier, were too low (positive) or too high (negative).
 
-    ``used_at`` is set if the correction is of usage that came back and began this segment: the moment of that usage.
+    ``used_at``: the moment of reversed usage that began this segment, if the correction is of that usage.
     """
 
     back: int
@@ -107,11 +109,11 @@ class Correction(NamedTuple):
 
 
 def corrections(block: Block, back: int, *, with_expired: bool = False) -> list[Correction]:
-    """The corrections that price the draws of the last segments again, ``back`` segments back and since.
+    """The corrections that price the draws again, from ``back`` segments earlier until now.
 
-    The value of a segment is spread over the credits that were drawn in it and those that were left, by cumulative
-    rounding in the order of days. What a correction takes from a segment is missing in the next one. ``with_expired``:
-    the draw that causes the corrections takes back breakage.
+    The value of a segment is spread over its drawn and its remaining credits, by cumulative rounding in the order of
+    days. A value that a correction takes from a segment is missing in the next one. ``with_expired``: the draw that
+    causes the corrections reverses breakage.
     """
     found: list[Correction] = []
     segments, shift = timeline(block), NO_PORTION
@@ -133,13 +135,13 @@ def corrections(block: Block, back: int, *, with_expired: bool = False) -> list[
 
 
 def _source(segments: tuple[Segment, ...], number: int) -> int:
-    """The number of the segment of the usage that a segment gives back."""
+    """The number of the segment in which the reversed usage of a segment happened."""
     used_at = segments[number].gives_back_from
     return max(n for n, s in enumerate(segments[:number]) if s.since is None or used_at is None or s.since <= used_at)
 
 
 def _given_back(block: Block, segment: Segment, source: _Figures, back: int) -> list[Correction]:
-    """The correction of what a segment gives back: its credits at the price of the segment in which they were used."""
+    """The correction of the credits that a segment gives back: at the price of the segment in which they were used."""
     credits, amount, worth = _added(segment)
     of = source.drawn.credits + source.left.credits
     functional = 0
@@ -159,7 +161,7 @@ def _value(correction: Correction) -> Portion:
 def _by_day(
     block: Block, days: Changes, drawn: Portion, left: Portion, kept: Portion
 ) -> list[tuple[date | None, int, int]]:
-    """The amounts that the draws of each day lack, or have too much, at the present value of their segment.
+    """The amounts by which the draws of each day are too low or too high, at the present value of their segment.
 
     At least ``kept`` of the value is left at the end of the segment.
     """
@@ -167,7 +169,7 @@ def _by_day(
     worth = drawn.functional_minor + left.functional_minor
     most, most_functional = max(value - kept.amount_minor, 0), max(worth - kept.functional_minor, 0)
     known = _sum(days)
-    unknown = minus(drawn, known)  # draws of before these days were remembered
+    unknown = minus(drawn, known)  # draws that are older than the storage by day
     draws: list[tuple[date | None, Portion]] = [(None, unknown)] if any(unknown) else []
     draws += [(change.on, Portion(*change[1:])) for change in days]
     found, so_far, corrected = [], NO_PORTION, (0, 0)
@@ -179,7 +181,7 @@ def _by_day(
         if block.rate is None:
             functional = 0
         elif block.refundable:
-            # Such a block is carried at the rates of its month ends, so a part of a draw has the rate of that draw.
+            # Such a block is carried at month-end rates, so a part of a draw has the rate of that draw.
             after = corrected[0] + amount
             functional = -corrected[1]
             if drawn.amount_minor:
@@ -193,13 +195,13 @@ def _by_day(
 
 
 def _of_one_sign(amount: int, functional: int) -> list[tuple[int, int]]:
-    """The two amounts together; apart if rounding gave them different signs, which no entry has; none if both are 0."""
+    """The pair of amounts; two pairs if rounding gave them different signs, which no entry has; none if both are 0."""
     parts = [(amount, functional)] if amount * functional >= 0 else [(amount, 0), (0, functional)]
     return [part for part in parts if any(part)]
 
 
 def lapse_to_take_back(block: Block, credits: Decimal, draw: Portion, fixes: list[Correction]) -> Portion:
-    """The part of the breakage that late usage takes back with its credits. The rest has the last price."""
+    """The part of the breakage that late usage reverses with its credits. The rest has the last price."""
     back = Portion(credits, draw.amount_minor, draw.functional_minor)
     back = plus(back, Portion(ZERO, sum(f.amount_minor for f in fixes), sum(f.functional_minor for f in fixes)))
     broken = block.disposed.get("expired", NO_PORTION)
@@ -237,15 +239,16 @@ def with_segment(
 ) -> Block:
     """A block with a segment that begins at a moment, on a day of the books. Draws of later days belong to it.
 
-    ``before``: the block before the event that begins it; ``block`` has its new figures. ``added``: the credits and
-    value that came with it. If ``used_at`` is set, they are of usage of that moment that came back.
+    ``before``: the block before the event that begins the segment. ``block``: the block with its new figures.
+    ``added``: the credits and value that came with the segment. ``used_at``: the moment of the usage, if they came from
+    reversed usage.
     """
     segments = [_opening(before)] if before.segment is None else list(timeline(before))
     own = len(segments) - 1 - sum(s.since is not None and s.since > since for s in segments)
     back = NO_PORTION if used_at is None else added
     later = [_moved(segment, drawn=negative(back), value=added) for segment in segments[own + 1 :]]
     days = segments[own].days
-    # What came back on a later day may be of usage from before the segment, so it keeps its stored value.
+    # Reversed usage of a later day may have happened before the segment, so its stored value stays.
     mine = tuple(change for change in days if change.on > on and change.credits >= 0)
     segments[own] = replace(segments[own], days=tuple(change for change in days if change not in mine))
     drawn = _sum(mine)
@@ -274,7 +277,7 @@ def with_segment(
 
 
 def with_more_given_back(block: Block, back: int, more: Portion) -> Block:
-    """A block, one segment of which gives back more or less value of earlier usage."""
+    """A block with more (or less) value of reversed usage in one of its segments."""
     segments = list(timeline(block))
     own = len(segments) - 1 - back
     segments[own] = replace(segments[own], added=plus(_added(segments[own]), more))
@@ -283,7 +286,7 @@ def with_more_given_back(block: Block, back: int, more: Portion) -> Block:
 
 
 def _opening(block: Block) -> Segment:
-    """The first segment of a block. Its draws by day are known if nothing else has left the block."""
+    """The first segment of a block. Its draws by day are known if credits left the block only by draws."""
     days: Changes = ()
     if not block.disposed and not (block.refundable and block.rate is not None):
         days = tuple(Change(change.on, *negative(Portion(*change[1:]))) for change in block.changes)
@@ -298,7 +301,7 @@ def _opening(block: Block) -> Segment:
 
 
 def _remembered(days: Changes, closed_through: date | None) -> Changes:
-    """Draws by day. Those of closed months, and those long before the last, are one: they are corrected on one day."""
+    """Draws by day. Those of closed months, and those long before the last one, are combined into one day."""
     forgotten = max(days[-1].on - REMEMBERED, closed_through or date.min) if days else date.min
     if not days or days[0].on > forgotten:
         return days
@@ -326,7 +329,7 @@ def _baseline(segment: Segment) -> Portion:
 
 
 def _end_before(segment: Segment) -> Portion:
-    """All that was drawn until a segment began, including what this segment then gave back."""
+    """All draws before a segment began, including the draws that this segment then gave back."""
     return plus(_baseline(segment), _added(segment)) if segment.gives_back_from is not None else _baseline(segment)
 
 

@@ -1,10 +1,10 @@
-"""The wallet: one customer's credits as the writer knows them; movements and decisions.
+"""The wallet: one customer's credits, as decisions read them; movements and decisions.
 
 Owns: the open blocks and overages of a customer, movements and decisions as values, the price of overage. Does not
 own: the decision about an event (deciding), the ledger's own books (books), the change of a wallet (evolving).
 
-A block without credits, and an overage that is billed or restored in full, are *finished*: they leave the wallet, are
-stored with the ledger's finished blocks and documents, and are recalled when a later event refers to them. Payments,
+A block without credits is *finished*, and so is an overage that is billed or restored in full. It leaves the wallet and
+is stored with the ledger's finished blocks and documents. It is recalled when a later event refers to it. Payments,
 invoices and disputes are always recalled.
 """
 
@@ -49,26 +49,33 @@ _MOVEMENT_STORED_AS: Final = {
     "accounting_date": "on", "amount_minor": "amount", "functional_minor": "functional", "block_id": "block",
     "invoice_id": "invoice", "overage_position": "overage",
 }  # fmt: skip
-"""Names of a movement's fields in what is stored, if they differ: stored bytes never change."""
+"""Names of a movement's fields in stored data, if they differ: stored bytes never change."""
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_MOVEMENT_STORED_AS):
     """One step of a decision: an entry kind with an amount and credits, on an accounting date.
 
-    ``credits`` and ``amount_minor`` are negative if the entry is written as the mirror. ``customer`` is set if it is
-    not the event's. ``currency`` is set if it is not the functional one, and then ``functional_minor`` is the amount in
-    that. ``overage_position`` is the position of the usage that made the overage, ``invoice_id`` the invoice whose
-    receivable moves. ``backfill`` marks overage that the next purchase pays first; it is stored because the ledger's
-    setting may change later. ``policy`` is set if it is not the decision's: a reversal mirrors the entries of the
-    usage under the policy of that day. ``cohort`` is the month of issue of a pooled block, or the cohort whose breakage
-    is estimated; it is empty if the pool is one cohort by itself, None if the movement was recorded before there were
-    cohorts. ``segments_back``: a draw is not of the block's current price, but of so many segments before.
-    ``used_at``: the moment of usage that comes back in a later segment of its block, where it begins a segment: what
-    the block has from there on is priced together. ``refundable``: the opening of a refundable block, whose entries
-    have that as a dimension. ``dimensions`` are the company's own of the usage that the entry recognises (or of
-    overage), whole; None: those of the block, over which those that the event states are laid. ``elsewhere``: disputed
-    money was for invoices kept elsewhere; ``given_back``: it had been paid back, or passed on to a state, before.
-    ``frozen`` are the credits of its block that a dispute freezes; None if it was recorded before decisions said so.
+    - ``credits``, ``amount_minor``: negative if the entry is written as the mirror.
+    - ``customer``: set if it is not the event's.
+    - ``currency``: set if it is not the functional one. Then ``functional_minor`` is the amount in the functional
+      currency.
+    - ``overage_position``: the position of the usage that made the overage.
+    - ``invoice_id``: the invoice whose receivable moves.
+    - ``backfill``: the next purchase pays this overage first. It is stored because the ledger's setting may change
+      later.
+    - ``policy``: set if it is not the decision's. A reversal mirrors the entries of the usage under the policy of that
+      day.
+    - ``cohort``: the month of issue of a pooled block, or the cohort whose breakage is estimated. Empty if the pool is
+      one cohort by itself; None if the movement is older than cohorts.
+    - ``segments_back``: the draw has not the block's current price, but that of this many segments before.
+    - ``used_at``: the moment of the reversed usage, if it begins a new segment of its block. The credits and value of
+      the block are priced together from there on.
+    - ``refundable``: the opening of a refundable block, whose entries have this as a dimension.
+    - ``dimensions``: all own dimensions of the usage that the entry recognises, or of overage. None: those of the
+      block, overlaid with those that the event states.
+    - ``elsewhere``: disputed money for invoices kept elsewhere.
+    - ``given_back``: disputed money that had been paid back or remitted to a state before.
+    - ``frozen``: the credits of its block that a dispute freezes. None if the movement is older than this field.
     """
 
     kind: str
@@ -97,7 +104,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The two persons behind an event that needs two: ``maker`` asked for it, ``checker`` allowed it."""
+    """The two persons of an event that needs two: ``maker`` requested it, ``checker`` approved it."""
 
     approval_id: str
     maker: str
@@ -114,14 +121,16 @@ class Decision(
 ):
     """The decision about an event, made when it was recorded; stored with it and never computed again.
 
-    ``original_position`` is the position of the event that is reversed or undone, ``rate`` the exchange rate that was
-    used, ``new_block`` the block that a transfer makes for its new customer, ``grouping`` the one by which the pool of
-    an estimate is divided into cohorts; None if it was recorded before there were cohorts. ``kept_estimates`` are the
-    cohorts that an estimate of all does not fit: they keep the one before. ``effect`` is what a second person may have
-    to allow; it is absent if there is none, of a ledger that asked for nobody, and of events recorded before it was
-    measured. Nothing in the books depends on it. ``restored`` is what an undone event had changed, by customer, as it
-    is from here on; ``restored_rate``, ``restored_estimate`` and ``restored_cohort`` are that of the ledger's own
-    books. ``found_cohort`` is the cohort that an opening balance found, if undoing the opening needs it.
+    - ``original_position``: the position of the event that is reversed or undone.
+    - ``rate``: the exchange rate that was used.
+    - ``new_block``: the block that a transfer makes for its new customer.
+    - ``grouping``: the division of an estimate's pool into cohorts. None if the decision is older than cohorts.
+    - ``kept_estimates``: the cohorts that keep their estimate, because an estimate of all cohorts does not fit them.
+    - ``effect``: the effect for the approval by a second person. Nothing in the books depends on it. Absent if there is
+      none, if the ledger required no second person, and in events that are older than this field.
+    - ``restored``: the parts that an undone event had changed, by customer, with their values after the undoing.
+    - ``restored_rate``, ``restored_estimate``, ``restored_cohort``: the same for the ledger's own books.
+    - ``found_cohort``: the cohort before an opening balance, if undoing the opening needs it.
     """
 
     policy: int
@@ -143,11 +152,12 @@ class Decision(
 class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One customer's blocks in draw order, overages in order of position, and the documents recalled for an event.
 
-    ``carry`` has, by currency, the fraction of a minor unit by which overage is priced but not posted yet.
-    ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency;
-    ``refunds_owed`` has of which blocks and invoices the refunds among them are; ``balance_held`` has, by currency, the
-    unapplied amounts that open disputes hold. ``balance_days`` has the amounts owed to the customer by day.
-    ``reservations`` are those that were not settled or released, in the order in which they were recorded.
+    - ``carry``: by currency, the fraction of a minor unit of overage that is priced but not posted yet.
+    - ``standings``: the amounts owed to the customer; in another currency also the amounts owed by the customer.
+    - ``refunds_owed``: the refunds among them, by block and invoice.
+    - ``balance_held``: by currency, the unapplied amounts that open disputes hold.
+    - ``balance_days``: the amounts owed to the customer by day.
+    - ``reservations``: those that were not settled or released, in the order in which they were recorded.
     """
 
     customer: str
@@ -219,7 +229,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return first_day_with(self.balance_days.get(name, ()), on=on, balance=balance, amount=amount)
 
     def with_restored(self, restored: Restored) -> Wallet:
-        """The wallet with the parts that an undone event had changed as they were before it."""
+        """The wallet with the parts that an undone event had changed, restored."""
         wallet = self
         for block in restored.blocks:
             wallet = wallet.with_block(block)
@@ -241,7 +251,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return max(-self.standing("customer_balance", currency)[0] - self.balance_held.get(currency, 0), 0)
 
     def refund_held(self, block_id: str | None, invoice_id: str | None) -> int:
-        """The amount that is owed back of a block or an invoice, and in open disputes."""
+        """The amount of a block or an invoice that is owed back, and that open disputes hold."""
         return sum(
             r.amount_minor
             for r in self.refunds_owed
@@ -249,7 +259,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def refund_owed(self, block_id: str | None, invoice_id: str | None) -> int:
-        """The amount that is owed back of a block or an invoice, and not paid."""
+        """The amount of a block or an invoice that is owed back and not paid."""
         return sum(r.amount_minor for r in self.refunds_owed if (r.block_id, r.invoice_id) == (block_id, invoice_id))
 
     def recall(
@@ -259,7 +269,7 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         reversed_usages: Iterable[ReversedUsage] = (),
         documents: Iterable[BillingDocument] = (),
     ) -> Wallet:
-        """The wallet with finished blocks and documents added; those that it already has stay as they are."""
+        """The wallet with finished blocks and documents added. Parts that it already has do not change."""
         return replace(
             self,
             blocks=self.blocks.with_missing(blocks),
@@ -269,9 +279,9 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def without_finished(self, since: Wallet | None = None) -> Wallet:
-        """The wallet as it is stored: open blocks and overages alone.
+        """The wallet as it is stored: only open blocks and overages.
 
-        ``since`` is an earlier version that had nothing finished: then only what has changed is looked at.
+        ``since``: an earlier version without finished parts. If it is given, only the changes since are checked.
         """
         blocks, overages = self.blocks, self.overages
         known = Wallet(customer=self.customer) if since is None else since
@@ -289,20 +299,20 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 _FEW: Final = 8
-"""So few parts are looked at sooner than compared."""
+"""Up to this number of parts, checking all is faster than a comparison."""
 
 
 def _changed(parts: Ordered[_Part], since: Ordered[_Part]) -> Iterable[_Part]:
-    """The parts of a wallet that are others than before; or all, if they are few."""
+    """The parts of a wallet that have changed since an earlier version; all parts if they are few."""
     if parts is since:
         return ()
     return parts if len(parts) <= _FEW else [now for _, now in parts.changes_since(since) if now is not None]
 
 
 def price_overage(wallet: Wallet, credits: Decimal, price: Decimal, currency: str) -> tuple[int, Decimal]:
-    """The amount to post for overage, and the fraction of a minor unit that is carried to the customer's next.
+    """The amount to post for overage, and the fraction of a minor unit that is carried to the customer's next overage.
 
-    Cumulative like every rounding here: a thousand overages of a tenth of a cent post a dollar, not nothing.
+    The rounding is cumulative: a thousand overages of a tenth of a cent post a dollar, not nothing.
     """
     exact = _exact_minor(credits, price, currency) + _carry(wallet, currency)
     amount = min(max(round_half_up(exact, _CARRY_SCALE), 0), 10 * MAX_MINOR)
@@ -310,7 +320,7 @@ def price_overage(wallet: Wallet, credits: Decimal, price: Decimal, currency: st
 
 
 def carry_after_restoring(wallet: Wallet, credits: Decimal, price: Decimal, currency: str, given_back: int) -> Decimal:
-    """The fraction that is carried once some overage was taken back, for ``given_back`` minor units."""
+    """The fraction that is carried after a reversal of overage that gave back ``given_back`` minor units."""
     exact = _carry(wallet, currency) - _exact_minor(credits, price, currency)
     return _as_carry(exact + given_back * _CARRY_SCALE)
 

@@ -1,7 +1,7 @@
 """The parts of a wallet: its blocks in draw order, its overages, and the documents recalled for an event.
 
-Owns: the names and the order of each sort of parts. Does not own: how they lie in memory (ordered), what a part is
-(blocks, billing_documents), the wallet as a whole (wallet).
+Owns: the names and the order of each sort of parts. Does not own: their storage in memory (ordered), the parts (blocks,
+billing_documents), the wallet (wallet).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from subledger.ordered import ByName, Ordered
 
 
 class _BlockTerms(msgspec.Struct, frozen=True, gc=False):
-    """The terms of some blocks, for usage or a payment to pass by them. None changes while the blocks stay."""
+    """The terms of the blocks of a chunk, by which usage or a payment can skip it. They change only with the blocks."""
 
     units: frozenset[str]
     products: frozenset[str] | None
@@ -50,7 +50,7 @@ class _BlockTerms(msgspec.Struct, frozen=True, gc=False):
 
 
 class _BlockChunk(tuple[Block, ...]):
-    """A chunk of blocks that remembers their terms once it was asked for them."""
+    """A chunk of blocks that computes their terms once."""
 
     known: _BlockTerms | None = None
 
@@ -77,7 +77,7 @@ class Blocks(Ordered[Block]):
 
     @classmethod
     def same_place(cls, before: Block, after: Block) -> bool:
-        return before.expires_at == after.expires_at  # nothing else of the draw order ever changes
+        return before.expires_at == after.expires_at  # the other parts of the draw order never change
 
     @classmethod
     def _chunk(cls, values: Iterable[Block], like: tuple[Block, ...] | None = None) -> tuple[Block, ...]:
@@ -87,7 +87,7 @@ class Blocks(Ordered[Block]):
         return made
 
     def admitting(self, unit: str, product: str | None, at: datetime) -> Iterator[Block]:
-        """The blocks that may admit usage, in draw order: those of chunks in which none does are left out."""
+        """The blocks that may admit usage, in draw order. Chunks in which no block does are skipped."""
         if len(self._chunks) <= 1:
             return iter(self)
         return (
@@ -109,7 +109,7 @@ class Blocks(Ordered[Block]):
 
 
 class _OverageChunk(tuple[Overage, ...]):
-    """A chunk of overages that remembers whether a purchase may pay one of them."""
+    """A chunk of overages that computes once if a purchase may pay one of them."""
 
     known: bool | None = None
 

@@ -1,12 +1,12 @@
-"""Currencies that are no longer ones: their decimals, and the last day of each.
+"""Withdrawn currencies: the decimals and the last day of each.
 
-A currency that the standard has withdrawn stays the currency of what was bought, owed and paid in it. So amounts in it
-are read and written as ever; after its last day nothing begins in it (deciding/new_bounds).
+Purchases, debts and payments in a withdrawn currency stay in this currency. So its amounts are still read and written.
+After its last day nothing new begins in it (deciding/new_bounds).
 
 Owns: the table, from the list of historic denominations of ISO 4217 (currencies that ended since the euro came). The
-last day is the one before a currency was replaced as the unit of account, whatever cash was taken afterwards; of a
-currency that circulated beside its successor, the last day on which it was legal tender. Does not own: current
-currencies (money).
+last day is the day before a currency was replaced as the unit of account, even if cash was accepted longer. For a
+currency that circulated beside its successor, it is the last day as legal tender. Does not own: current currencies
+(money).
 """
 
 from __future__ import annotations

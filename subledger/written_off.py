@@ -1,11 +1,10 @@
 """Amounts that were written off of a block or an invoice of overage, and the part of them that was collected later.
 
-A write-off takes tax, unused value and used value. Unused value is not collected later: its credits were cancelled, so
-nobody owes it any more. Used value can be collected, with the tax in proportion to it.
+A write-off takes tax, unused value and used value. Unused value cannot be collected later, because its credits were
+cancelled. Used value can be collected, with its tax in proportion.
 
-Owns: these figures, and how a collected amount is divided. Does not own: the block or the invoice (blocks,
-billing_documents), the decisions (deciding/write_offs,
-deciding/receivables). Pure.
+Owns: these figures, and the division of a collected amount. Does not own: the block or the invoice (blocks,
+billing_documents), the decisions (deciding/write_offs, deciding/receivables). Pure.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from subledger.money import round_half_up
 
 
 class WrittenOff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Written-off amounts by part, and the amounts that were recovered of them; ``on`` is the day of the last
-    write-off.
+    """Written-off amounts by part, and their recovered amounts; ``on`` is the day of the last write-off.
 
     ``tax_minor`` was written off with tax relief, ``tax_borne_minor`` without. Both include the tax of unused value.
     """
@@ -39,7 +37,8 @@ class WrittenOff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return max(sum(self._whole(unused_minor)) - self._so_far, 0)
 
     def divided(self, amount: int, unused_minor: int) -> dict[str, int]:
-        """A collected amount by its parts: in proportion, cumulatively, half up, so that all of it is all of each part.
+        """Divides a collected amount into its parts: in proportion, cumulatively, half up. Together the parts are the
+        whole.
 
         The parts are named as entry kinds name them (``Kind.writes_off``).
         """
@@ -58,7 +57,7 @@ class WrittenOff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return self.recovered_minor + self.recovered_tax_minor + self.recovered_tax_borne_minor
 
     def _whole(self, unused_minor: int) -> tuple[int, int, int]:
-        """All that can be collected: used value, and the tax in proportion to it, relieved and borne."""
+        """All that can be collected: used value, and its tax in proportion, relieved and borne."""
         value, written_off = self.value_minor, self.value_minor + unused_minor
         if not unused_minor or not written_off:
             return value, self.tax_minor, self.tax_borne_minor
@@ -67,7 +66,7 @@ class WrittenOff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 _FIELDS: Final = {"value": "", "tax": "tax_", "tax_borne": "tax_borne_"}
-"""The parts of a write-off as entry kinds name them (``Kind.writes_off``), and as the fields here do."""
+"""The parts of a write-off: their names in entry kinds (``Kind.writes_off``), and in the fields here."""
 
 
 def written_off_after(
