@@ -53,7 +53,7 @@ from subledger.money import MAX_MINOR, format_credits, format_minor, round_half_
 from subledger.wallet import Decision, Movement, Wallet
 
 _GRANT_VOIDED: Final = {"goodwill": "goodwill_voided", "allocation": "allocation_voided"}
-"""The kind by which the value of a grant is taken back; nothing of it was paid, so nothing is owed."""
+"""The kind by which the value of a grant is taken back. It was not paid, so nothing is owed back."""
 
 
 def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: Dates) -> Decision:
@@ -70,7 +70,7 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
     purchase = bought(block, wallet, context)
     movements, of = handed_back(purchase, block, None, (credits, value, None), on, event)
     block = of.block
-    # Of a block that was repriced to nothing, the tax goes with its credits.
+    # A block that was repriced to zero has no price, so its tax goes with its last credits.
     whole = credits == block.remaining and not block.taxed_minor
     tax = block.tax_remaining_minor if whole else tax_of(block, value)
     is_not_of_a_dispute(purchase, value + tax, wallet, context)
@@ -79,9 +79,9 @@ def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: 
 
 
 def _given_back(block: Block, value: int, tax: int, kinds: tuple[str, str], on: date, tax_on: date) -> list[Movement]:
-    """Cancels value and its tax: first what is not paid of the block, value before tax; the rest is owed back.
+    """Cancels value and its tax: first the unpaid part of the block, value before tax; the rest is owed back.
 
-    ``kinds`` are those of the value, unpaid and paid. Only what was received can be owed.
+    ``kinds``: the kinds of the unpaid and of the paid value. Only received money can be owed back.
     """
     unpaid = min(value, max(block.receivable_minor, 0))
     tax_unpaid = min(tax, max(block.receivable_minor, 0) - unpaid)
@@ -99,15 +99,16 @@ def _given_back(block: Block, value: int, tax: int, kinds: tuple[str, str], on: 
 
 
 def _owed_from(block: Block, amount: int) -> date:
-    """The day from which the part of the open receivable is owed that is cancelled with an amount."""
+    """The day from which the part of the open receivable that an amount cancels is owed."""
     unpaid = min(amount, max(block.receivable_minor, 0))
     return block.owed_from(unpaid) if unpaid > 0 else block.opened_on
 
 
 def with_credits(movements: list[Movement], block: Block, credits: Decimal, on: date, kind: str) -> list[Movement]:
-    """The movements that take value of a block, the first of which takes the credits too; if none does, one of a kind.
+    """Adds the credits to the first movement that takes value of a block. Without such a movement, adds one of
+    ``kind``.
 
-    The credits go once: every view of a day has all of these movements, or none.
+    One movement for the credits is enough, because every view of a day has all of these movements or none.
     """
     taken = [index for index, movement in enumerate(movements) if KIND_BY_NAME[movement.kind].column is not None]
     if not taken:
@@ -115,7 +116,7 @@ def with_credits(movements: list[Movement], block: Block, credits: Decimal, on: 
     taking = list(movements)
     taking[taken[0]] = replace(movements[taken[0]], credits=credits)
     if block.rate is not None and len(taken) > 1:
-        # Rounded one by one, the parts could take more than the block has on that day: so they take what one would.
+        # Parts that are rounded one by one could exceed the block's value. So their sum is that of one movement.
         amounts = [movements[index].amount_minor for index in taken]
         so_far = 0
         for index, amount in zip(taken, accumulate(amounts), strict=True):
@@ -126,16 +127,16 @@ def with_credits(movements: list[Movement], block: Block, credits: Decimal, on: 
 
 
 def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, dates: Dates) -> Decision:
-    """Takes unused credits back and gives back ``amount`` of their value with its tax; the rest is retained.
+    """Takes back unused credits and refunds ``amount`` of their value with its tax; the rest is retained.
 
-    What is not paid yet is cancelled first; the rest is owed to the customer.
+    The unpaid part is cancelled first; the rest is owed back to the customer.
     """
     data = event.data
     block = own_block(wallet, data.block_id, context)
     was_bought(block)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     wanted = None if data.amount is None else minor(data.amount, block.currency, "amount")
-    # Amounts come before credits: first more than all that is left is refused, then more than the credits taken back.
+    # Order of refusals: first an amount above the block's whole value, then an amount above that of the credits.
     at_most(
         wanted or 0,
         block.carrying_minor,
@@ -159,7 +160,7 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
     is_not_of_a_dispute(of, amount + tax_of(of.block, amount), wallet, context)
     if block.origin is None:
         return decision(context, _refunded(block, credits, amount, value - amount, on, dates))
-    # What is kept is revenue of the credits that were held; what is given back is the purchase's.
+    # The retained value is revenue of the holder's block. The refunded value belongs to the bought block.
     kept: list[Movement] = []
     if value > amount:
         kept = [_retained(block, value - amount, ZERO if amount else credits, on)]
@@ -171,7 +172,7 @@ def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, date
 
 
 def _retained(block: Block, amount: int, credits: Decimal, on: date) -> Movement:
-    """The value of refunded credits that is kept."""
+    """The retained value of refunded credits."""
     return Movement(
         kind="refund_retained",
         block_id=block.block_id,
@@ -184,7 +185,7 @@ def _retained(block: Block, amount: int, credits: Decimal, on: date) -> Movement
 
 
 def _refunded(block: Block, credits: Decimal, amount: int, kept: int, on: date, dates: Dates) -> list[Movement]:
-    """The refund of credits of a bought block, with the tax of the amount; ``kept`` is the value that is retained."""
+    """The refund of credits of a bought block, with the tax of the amount; ``kept``: the retained value."""
     back = _given_back(block, amount, tax_of(block, amount), ("refund_unpaid", "refund"), on, dates.on(block.opened_on))
     taken = [movement for movement in back if KIND_BY_NAME[movement.kind].column is not None]
     taxes = [movement for movement in back if movement not in taken]
@@ -220,7 +221,8 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
         )
     credits = data.add_credits or ZERO
     amount = minor(data.add_price, block.currency, "add_price")
-    # A price is lowered at most by the part that is neither recognised nor paid: more is a refund or a memo.
+    # A price is lowered at most by the part that is neither recognised nor paid. A larger reduction is a refund or a
+    # memo.
     limit = min(block.carrying_minor, block.receivable_minor)
     at_most(
         -amount,
@@ -272,7 +274,9 @@ def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates
 
 
 def _worth(block: Block, amount: int, event: Event[BlockRepriced], context: Context) -> int | None:
-    """An added price in the functional currency: at the rate of its day; a lowered one at the block's own."""
+    """A change of price in the functional currency: an increase at the rate of its day, a reduction at the block's
+    rate.
+    """
     if block.rate is None or not amount:
         return None
     if amount < 0:
@@ -283,7 +287,7 @@ def _worth(block: Block, amount: int, event: Event[BlockRepriced], context: Cont
 
 
 def _tax_repriced(block: Block, data: BlockRepriced, amount: int) -> int:
-    """The tax that comes with an added price, or goes with a lowered one: as stated, else pro rata, half up.
+    """The tax of an added or a lowered price: as stated, else pro rata, half up.
 
     Raises ExceedsValue, ExceedsReceivable.
     """
@@ -301,9 +305,9 @@ def _tax_repriced(block: Block, data: BlockRepriced, amount: int) -> int:
 
 
 def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context, dates: Dates) -> Decision:
-    """Moves credits to another customer at the same basis; the new block inherits every other term.
+    """Moves credits to another customer at the same carrying amount. The new block inherits every other term.
 
-    Credits that were transferred before go back to the bought block first: it knows all that it handed out.
+    Credits that were transferred before go back to the bought block first, because it lists all its transfers.
     """
     data = event.data
     block = own_block(wallet, data.block_id, context)
@@ -323,7 +327,7 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
         amount_minor=amount,
         accounting_date=on,
         customer=of.payer,
-        # What came back goes out again, to the minor unit of the functional currency.
+        # The returned value goes out again, with the same functional amount.
         functional_minor=movements[0].functional_minor if movements else None,
     )
     taken = Movement(
@@ -337,17 +341,17 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
         currency=block.currency,
         customer=data.to_customer,
     )
-    # The basis in the functional currency is measured with the movements; evolving then gives it to the new block.
+    # The functional value is measured with the movements. Evolving then sets it in the new block.
     new = new_block(block, data.new_block_id, credits, amount, on)
     if block.credit_kind == PAID:
         payer = of.payer or wallet.customer
-        taxed = amount if of.block.tax_minor else 0  # usage of it states no tax, as it was due with the sale
+        taxed = amount if of.block.tax_minor else 0  # its usage has no tax if the sale had
         new = replace(new, origin=of.block.block_id, payer=payer, taxed_minor=taxed)
     return decision(context, [*movements, out, taken], new_block=new)
 
 
 def new_block(block: Block, block_id: str, credits: Decimal, amount: int, on: date) -> Block:
-    """The block that a transfer makes: the old one's terms, its own figures, no receivable."""
+    """The block that a transfer makes: the terms of the old block, its own figures, no receivable."""
     return Block(
         block_id=block_id,
         credit_kind=block.credit_kind,

@@ -28,7 +28,7 @@ from subledger.wallet import Decision, Movement, Wallet
 
 
 class First(msgspec.Struct, frozen=True, gc=False):
-    """The event that recorded a document first, or that undid another event."""
+    """Reference to an event: the first one that recorded a document, or the one that undid another event."""
 
     position: int
     source: str
@@ -52,9 +52,12 @@ class OtherRate(msgspec.Struct, frozen=True, gc=False):
 class Original(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The recorded event that another one refers to.
 
-    The rest is read if it is to be undone: ``around`` has the wallets that it changed, by customer; ``undone_by`` the
-    event that has undone it; ``rates`` those of the same day and currency, oldest first, if it set a rate. If it is an
-    estimate, ``version`` is its number among those of its pool, and ``estimates_after`` are the later ones.
+    The following fields are read if it is to be undone.
+    - ``around``: the wallets that it changed, by customer.
+    - ``undone_by``: the event that has undone it.
+    - ``rates``: if it set a rate, all rates of the same day and currency, oldest first.
+    - ``version``: if it is an estimate, its number in its pool.
+    - ``estimates_after``: the later estimates of this pool.
     """
 
     position: int
@@ -74,12 +77,13 @@ def _no_other_wallet(customer: str) -> Wallet:
 class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The facts that a decision may depend on besides the wallet.
 
-    ``owners`` has the customer of each block id that the event names, if the ledger has the block; ``document_owners``
-    the customer of each payment, invoice and dispute that it names, by kind and id. ``first`` has the event that
-    recorded a payout, a refund or an adjustment of that id, by ``references.OnceKey``; for payments, invoices and
-    disputes it may be missing. ``standings`` are those in other currencies at the end of the period that is remeasured.
-    ``wallet_of`` has the wallets of other customers, who bought credits that the event's customer holds, or hold those
-    that it bought.
+    - ``owners``: the customer of each block id that the event names, if the ledger has the block.
+    - ``document_owners``: the customer of each payment, invoice and dispute that it names, by kind and id.
+    - ``first``: the event that recorded a payout, a refund or an adjustment of that id, by ``references.OnceKey``. It
+      may be missing for payments, invoices and disputes.
+    - ``standings``: those in other currencies at the end of the period that is remeasured.
+    - ``wallet_of``: the wallets of other customers that are parties to a transfer: payers of the customer's blocks, and
+      holders of credits that the customer bought.
     """
 
     state: LedgerState
@@ -93,10 +97,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Dates(msgspec.Struct, frozen=True, gc=False):
-    """Accounting dates for one event: its effective date, moved to the first open day and past what it follows.
+    """Accounting dates for one event: its effective date, or later: the first open day, or the date of an earlier fact.
 
-    Cash, receivables, tax and fees are dated by the fact alone, and by the entry that they mirror or depend on. Only
-    what takes credits and value of a block may not be dated before the block has them.
+    Entries of cash, receivables, tax and fees are dated by the event and by the entries that they mirror or depend on.
+    Only an entry that takes credits or value of a block also waits until the block has them.
     """
 
     effective: date
@@ -107,11 +111,11 @@ class Dates(msgspec.Struct, frozen=True, gc=False):
         return cls(state.effective_date_of(event), state.closed_through)
 
     def on(self, *others: date | None) -> date:
-        """The date of an entry that depends on what happened on these other dates."""
+        """The date of an entry that depends on facts of these other dates."""
         return accounting_date(self.effective, self.closed_through, *others)
 
     def of_loss(self, block: Block, credits: Decimal, amount_minor: int, *others: date | None) -> date:
-        """The date of an entry that takes credits and value of a block: only what it has on that day and later."""
+        """The date of an entry that takes credits and value of a block: a day from which the block has them."""
         return block.loss_day(self.on(*others), credits, amount_minor)
 
 
@@ -153,7 +157,7 @@ def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
 
 
 def is_no_undone_block(block: Block) -> Block:
-    """The block, if its opening was not undone. Raises UnknownBlock."""
+    """Returns the block. Raises UnknownBlock if its opening was undone."""
     if block.undone:
         raise _unknown_block(f"the event that opened block {block.block_id} was undone", block.block_id)
     return block
@@ -206,7 +210,7 @@ def is_new_document(event: Event, context: Context) -> None:
 
 
 def document_exists(key: OnceKey, first: First | None) -> errors.DocumentExists:
-    """The refusal of a document that is sent again under another event's id; it names the first event if known."""
+    """The refusal of a document that another event sends again; it names the first event if known."""
     kind, processor, document_id = key
     of = f" of {processor}" if processor else ""
     facts: dict[str, Any] = {}  # facts of an error may be anything that JSON can hold
@@ -241,7 +245,7 @@ def has_credits_left(block: Block) -> None:
 
 
 def was_bought(block: Block) -> None:
-    """Raises NotAPurchase for goodwill and allocations: nobody paid for them, so nothing of them is paid back."""
+    """Raises NotAPurchase for goodwill and allocations: they were not paid, so they are not paid back."""
     if block.credit_kind not in (PAID, PROMOTIONAL):
         raise errors.NotAPurchase(
             f"block {block.block_id} was granted for {block.credit_kind}, not bought",
@@ -252,7 +256,7 @@ def was_bought(block: Block) -> None:
 
 
 def is_live(block: Block, event: Event) -> None:
-    """Raises NoCreditsLeft. A block whose expiry is past has expired, whether or not it was swept."""
+    """Raises NoCreditsLeft. A block expires at its expiry, even if the sweep has not recorded it yet."""
     has_credits_left(block)
     if block.expiry_due_at is not None and block.expiry_due_at <= event.occurred_at:
         raise errors.NoCreditsLeft(
@@ -264,13 +268,13 @@ def is_live(block: Block, event: Event) -> None:
 
 
 def has_free_credits(block: Block) -> None:
-    """Raises BlockDisputed if disputes freeze all credits that remain of a block."""
+    """Raises BlockDisputed if disputes freeze all remaining credits of a block."""
     if block.available <= 0:
         is_not_disputed(block)
 
 
 def is_not_disputed(of: Block | Invoice) -> None:
-    """Raises BlockDisputed: a disputed block is frozen until the dispute ends, and so is a disputed invoice."""
+    """Raises BlockDisputed for a disputed block or invoice: it is frozen until the dispute ends."""
     if isinstance(of, Invoice):
         if of.disputed_minor:
             raise errors.BlockDisputed(
@@ -291,9 +295,10 @@ def is_not_disputed(of: Block | Invoice) -> None:
 
 
 def is_not_conceded(block: Block, amount: int, field: str, found: str, *, tax: int = 0) -> None:
-    """Raises Conceded if value of a block that comes back was conceded: it would be compensated twice.
+    """Raises Conceded if value that comes back to a block was conceded: it would be compensated twice.
 
-    ``tax`` is the part of it that was due at redemption: a memo may have taken more of that back than of the value.
+    ``tax``: the part of the value that is tax at redemption. A memo may have taken back more of this tax than of the
+    value.
     """
     free = block.recognised_minor - block.conceded_minor
     twice = not block.tax_minor and tax > block.redemption_tax_remaining
@@ -322,7 +327,7 @@ def at_most(
 
 
 def not_too_many(credits: Decimal, field: str) -> None:
-    """Raises InvalidValue if a block would have more credits than decimal arithmetic can count exactly."""
+    """Raises InvalidValue if a block would have more credits than exact decimal arithmetic allows."""
     if credits > MAX_CREDITS:
         raise errors.InvalidValue(
             f"{field} makes too many credits",
@@ -333,7 +338,7 @@ def not_too_many(credits: Decimal, field: str) -> None:
 
 
 def credits_of(block: Block, wanted: Decimal | None) -> Decimal:
-    """The credits that an event takes of a block: those it names, or all that no dispute freezes.
+    """The credits that an event takes of a block: the stated credits, or all credits that no dispute freezes.
 
     Raises BlockDisputed, InsufficientCredits.
     """

@@ -1,9 +1,9 @@
 """Several currencies: the functional amount of every movement, settlement differences, remeasurement.
 
-The price of credits stays at the rate of the day of purchase: a liability to provide service is not monetary
-(ASC 830-10-45-18). Money owed or owned is monetary. A standing of it grows at the rate of the day and is relieved at
-its carrying amount; the difference to the other side of the entry is an exchange gain or loss, in the same event. At
-a period's end it is remeasured (ASC 830-20-35-1, IAS 21.23).
+The price of credits stays at the rate of the day of purchase: a liability to provide service is not monetary (ASC
+830-10-45-18). Money owed or owned is monetary. Its standing grows at the rate of the day and is relieved at its
+carrying amount. The difference to the other side of the entry is an exchange gain or loss in the same event. At a
+period's end the standing is remeasured (ASC 830-20-35-1, IAS 21.23).
 
 Owns: that arithmetic. Does not own: the movements (the other modules of deciding). Pure.
 """
@@ -28,7 +28,7 @@ from subledger.money import exponent, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 StandingKey = tuple[str, str, str]
-"""Role, currency, and the block or processor by which the role is divided ("" if it is not)."""
+"""Role, currency, and the block or processor by which the role is divided (or "")."""
 
 
 def convert(amount_minor: int, rate: Decimal, currency: str, functional_currency: str) -> int:
@@ -62,7 +62,7 @@ def measure(
     functional_currency: str,
     wallet_of: Callable[[str], Wallet],
 ) -> Decision:
-    """A decision with the functional amounts of its movements, and the settlement differences they lead to."""
+    """A decision with the functional amounts of its movements, and the resulting settlement differences."""
     meter = _Meter(wallet, books, event, draft, effective, functional_currency, wallet_of)
     for movement in draft.movements:
         meter.take(movement)
@@ -70,7 +70,7 @@ def measure(
 
 
 class _Meter:
-    """The wallets and the books as they move with each movement of one decision."""
+    """The wallets and the books, changed movement by movement within one decision."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class _Meter:
     def _add(self, movement: Movement) -> None:
         self.movements.append(movement)
         draft = replace(self._draft, rate=self.rate)
-        # Nothing that follows depends on the block that a transfer or an opening makes.
+        # Later amounts do not depend on the block that a transfer or an opening makes.
         if KIND_BY_NAME[movement.kind].column not in ("transferred_in", "opened"):
             wallet = self._wallet(movement)
             self._wallets[wallet.customer] = apply_movement(
@@ -126,7 +126,7 @@ class _Meter:
 
     @property
     def rate(self) -> Decimal | None:
-        """The exchange rate that was used first: money that changes its currency has two."""
+        """The exchange rate that was used first. Money that changes its currency uses two."""
         return next(iter(self._rates.values()), None)
 
     # --- the amount of the entry ------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class _Meter:
         if kind.name == "overage_backfilled":
             return self._backfilled(movement)
         if kind.name == "repricing" and movement.amount_minor < 0:
-            # The price that a block loses is at the block's own rate, never today's.
+            # A reduction of a block's price is measured at the block's own rate, not today's.
             return -self._block(movement).functional_part(movement.credits, -movement.amount_minor)
         if kind.name == "backfill_difference":
             return self._basis.pop(movement.overage_position)
@@ -148,7 +148,7 @@ class _Meter:
             role, sign = measured
             return sign * self._moves(movement, currency, role, sign, lambda part: self._spot(part, currency))
         if not movement.amount_minor and (kind.column in (None, "repriced") or not kind.has_amount):
-            return 0  # credits alone, or a date: no rate is needed
+            return 0  # only credits, or a date: no rate is needed
         return self._spot(movement.amount_minor, currency)
 
     def _wallet(self, movement: Movement) -> Wallet:
@@ -161,16 +161,16 @@ class _Meter:
         return self._wallet(movement).state_of_block(movement.block_id or "")
 
     def _backfilled(self, movement: Movement) -> int:
-        """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
+        """The functional amount of a block's part that pays for overage; the backfill_difference gets the rest."""
         block = self._block(movement)
         others = [
             m
             for m in self._draft.movements
             if (m.overage_position, m.block_id) == (movement.overage_position, movement.block_id)
         ]
-        drawn = sum(m.amount_minor for m in others)  # at the block's basis: the overage's price and the difference
+        drawn = sum(m.amount_minor for m in others)  # the overage's price and the difference
         basis = block.functional_drawn(movement.credits, drawn)
-        # In proportion to the amounts, so that neither part has another sign than its amount.
+        # In proportion to the amounts, so that each part has the sign of its amount.
         amount = movement.amount_minor
         owed = round_half_up(basis * amount, drawn) if drawn else self._spot(amount, block.currency)
         self._basis[movement.overage_position] = basis - owed
@@ -181,7 +181,7 @@ class _Meter:
     def _settlement(
         self, movement: Movement, currency: str, kind: Kind, role: str, sign: int, functional: int
     ) -> Movement | None:
-        """The exchange difference of a role: its carrying amount against the functional amount of the entry, if any."""
+        """The exchange difference between a role's carrying amount and the entry's functional amount, if any."""
 
         carried_over = kind.relieves in (Relieves.DEBIT, Relieves.CREDIT) and _measured(kind) != (role, sign)
 
@@ -207,7 +207,7 @@ class _Meter:
         )
 
     def _moves(self, movement: Movement, currency: str, role: str, sign: int, grown: Callable[[int], int]) -> int:
-        """The functional amount by which a role moves: relieved at its carrying amount, grown at ``grown``."""
+        """The functional amount by which a role moves: the carrying amount if it is relieved, ``grown`` if it grows."""
         amount = sign * movement.amount_minor
         current, carried = self._current(movement, currency, role)
         if not amount:
@@ -226,9 +226,9 @@ class _Meter:
 
 
 def _measured(kind: Kind) -> tuple[str, int] | None:
-    """The role by which an entry between two monetary roles is measured, and its sign: it is relieved by it exactly.
+    """The role whose carrying amount measures an entry between two monetary roles, and its sign.
 
-    That is the debit side if both are relieved, else the side whose carrying amount goes over to the other.
+    It is the debit side if both are relieved, else the relieved side.
     """
     if kind.relieves is Relieves.NEITHER:
         return None
@@ -238,9 +238,9 @@ def _measured(kind: Kind) -> tuple[str, int] | None:
 
 
 def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
-    """The functional amount of a loss of a block: at its own rate, never today's; the last loss takes the rest."""
+    """The functional amount of a loss of a block, at the block's own rate; the last loss takes the rest."""
     amount = movement.amount_minor
-    if amount < 0 or kind.sign > 0:  # a loss comes back at the amount of the loss
+    if amount < 0 or kind.sign > 0:  # a reversed loss has the functional amount of the loss
         credits, lost, functional = block.disposed.get(kind.column or "", NO_PORTION)
         back = abs(amount)
         whole = back == lost and abs(movement.credits) == credits
@@ -265,10 +265,10 @@ def remeasure(
 ) -> list[Movement]:
     """Remeasures standings at a period's end, at the rate of that day.
 
-    ``standings`` are those of the books through ``on``; ``now`` returns those of the head, which may know of later
-    days. A part that has been settled since, at the old carrying amount, has its settlement corrected on ``following``:
-    so the part that remains at the head is carried at this rate too, the difference falls into both periods as it
-    should, and nothing remains however many months are closed after the facts.
+    ``standings``: those of the books through ``on``. ``now`` returns those of the head, which may include later days. A
+    part that was settled after ``on`` was settled at the old carrying amount. Its settlement is corrected on
+    ``following``. So the part that remains at the head is carried at the new rate, each period has its share of the
+    difference, and no rest remains, even if several months are closed late.
     """
     movements = []
     for key, (amount, carried) in sorted(standings.items()):
@@ -321,5 +321,5 @@ def _adjustment(kind_of: Mapping[str, str], key: StandingKey, on: date, function
 
 
 def _remaining(amount: int, now: Standing) -> Standing:
-    """The part of a standing that remains now; nothing if it has been settled and has turned."""
+    """The part of a standing that remains now; zero if it was settled and its sign has changed."""
     return now if (now[0] > 0) == (amount > 0) else NO_STANDING

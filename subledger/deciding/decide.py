@@ -1,9 +1,10 @@
-"""Deciding: what an event does, given the customer's wallet and the ledger as they stand.
+"""Deciding: the effect of an event on the customer's wallet and the ledger.
 
-Owns: ``decide``, the table of decisions by the class of an event's data with the entry kinds that each may post, what
-every decision has in common, and the decisions of the ledger's own events. Does not own: the decisions themselves
+Owns: ``decide``, the table of decisions by the class of an event's data with the entry kinds that each may post, the
+common steps of all decisions, and the decisions of the ledger's own events. Does not own: the decisions themselves
 (purchases, usage, expiry, cancellations, payments, processors, disputes, write_offs, openings), functional amounts
-(currencies). Pure: the result depends on the arguments alone. A decision is stored with its event and never made again.
+(currencies). Pure: the result depends only on the arguments. A decision is stored with its event and never computed
+again.
 
 Refusals come in the order of ``errors``: references, currency, amounts, credits.
 """
@@ -48,14 +49,14 @@ from subledger.wallet import Decision, Movement, Wallet
 
 _BOUND: Final = 10 * MAX_MINOR
 MAX_ENTRIES: Final = 32_767
-"""Of one event: the log numbers them in 16 bits."""
+"""The most entries of one event, because the log numbers them in 16 bits."""
 
 
 def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
-    """Decides what to record for ``event``. Pure: an error leaves everything as it was.
+    """Decides the entries of ``event``. Pure: an error changes nothing.
 
-    Raises Refused; InvalidInput for a value that only the books show to be outside what is allowed: too many decimals
-    for the block's currency, an expiry before its start, an amount beyond all business in the functional currency;
+    Raises Refused. Raises InvalidInput for a value that only a comparison with the books shows to be invalid: too many
+    decimals for the block's currency, an expiry before the start, a functional amount above the bounds. Raises
     IntegrityFault if the books contradict themselves.
     """
     state = context.state
@@ -63,7 +64,7 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
     draft = DECISIONS[event.data.__class__].decide(wallet, event, context, dates)
     movements, changed, foreign = [], False, False
     pooled = isinstance(event.data, of_others.BreakageEstimated)
-    is_complete = isinstance(event.data, of_others.EventReversed)  # with the terms and amounts of what it mirrors
+    is_complete = isinstance(event.data, of_others.EventReversed)  # with the terms and amounts of the mirrored entries
     for drafted in draft.movements:
         movement = drafted if is_complete else _complete(drafted, wallet, event, context, dates)
         changed = changed or movement is not drafted
@@ -89,7 +90,7 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
 
 
 def _check_number(event: Event, decided: Decision) -> None:
-    """Raises InvalidValue if an event would make more entries than can be numbered."""
+    """Raises InvalidValue if an event would make more than ``MAX_ENTRIES`` entries."""
     if len(decided.movements) > MAX_ENTRIES:
         raise errors.InvalidValue(
             f"{event.event_id} would post {len(decided.movements):,} entries, as it concerns too many blocks",
@@ -100,7 +101,7 @@ def _check_number(event: Event, decided: Decision) -> None:
 
 
 def _check_bounds(draft: Decision) -> None:
-    """Raises InvalidValue if an amount, in either currency, is beyond all business: sums of it might overflow."""
+    """Raises InvalidValue if an amount, in either currency, is so large that sums might overflow."""
     for movement in draft.movements:
         amount, functional = movement.amount_minor, movement.functional_minor
         if not -_BOUND <= amount <= _BOUND or abs(functional or 0) > _BOUND:
@@ -115,7 +116,7 @@ def _check_bounds(draft: Decision) -> None:
 def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context, dates: Dates) -> Movement:
     """A movement with the pool and cohort of its block, and with its currency if that is not the functional one.
 
-    A new block is issued in the month of the effective date; one that is transferred keeps its month.
+    A new block is issued in the month of the effective date; a transferred block keeps its month.
     """
     currency, pool, cohort = movement.currency, movement.pool, movement.cohort
     if movement.block_id is not None:
@@ -156,7 +157,7 @@ def _configure(
     context: Context,
     dates: Dates,  # noqa: ARG001 - one shape for all
 ) -> Decision:
-    """Settings. Raises EffectChanged if they were requested under older accounting rules than those in force."""
+    """Changes settings. Raises EffectChanged if they were requested under older accounting rules."""
     stated, rules = event.data.accounting_rules, context.state.accounting_rules
     if stated < rules:
         raise errors.EffectChanged(
@@ -216,13 +217,13 @@ def _is_of_liability(movement: Movement) -> bool:
 
 
 def _is_monetary(key: StandingKey, wallet: Wallet) -> bool:
-    """True if a standing is money owed or owned; a liability is only if its block is refundable."""
+    """True if a standing is monetary: money owed or owned, or the liability of a refundable block."""
     block = wallet.block(key[2])
     return key[0] != "prepaid_liability" or (block is not None and block.refundable)
 
 
 def _nothing(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
-    """Events of the ledger itself move no credits and no money."""
+    """Decides events of the ledger itself, which move no credits and no money."""
     return decision(context, [])
 
 
@@ -234,7 +235,7 @@ _Data = TypeVar("_Data", bound=EventData)
 class Row(msgspec.Struct, frozen=True):
     """The decision of an event type, and the entry kinds that it may post, in order.
 
-    ``decide`` takes the events of its own row alone; ``_row`` compares it with the class of their data.
+    ``decide`` takes only events of its own row. ``_row`` ties its type to the class of their data.
     """
 
     decide: Callable[[Wallet, Event[Any], Context, Dates], Decision]
@@ -244,7 +245,7 @@ class Row(msgspec.Struct, frozen=True):
 def _row(
     data: type[_Data], decide: Callable[[Wallet, Event[_Data], Context, Dates], Decision], *posts: str
 ) -> tuple[type[EventData], Row]:
-    """A row of the table; mypy sees that the decision takes the data that it is entered for."""
+    """A row of the table. Its types let mypy check that the decision takes this data."""
     return data, Row(decide, posts)
 
 
@@ -329,5 +330,6 @@ POSTS: Final[dict[str, tuple[str, ...]]] = {
     for data, row in DECISIONS.items()
     if data in _TYPES and (row.posts or data in EVENT_TYPES.values())
 }
-"""The entry kinds that each event may post, in order. Any event may be followed by what its movements make due:
-``fx_settlement_…`` of money in another currency, ``breakage_estimate`` of a pool. Other events post nothing."""
+"""The entry kinds that each event may post, in order. After these entries any event may post ``fx_settlement_…`` for
+money in another currency, and ``breakage_estimate`` for a pool. Other events post nothing.
+"""

@@ -1,9 +1,9 @@
-"""The amount that a dispute can be about: of a payment, or of a block.
+"""The disputable amount of a payment or of a block.
 
-A bank takes money back of a payment, whatever became of it here. Stripe writes that a payment can be disputed in full
-although a part was refunded, and that a dispute of a refunded bank debit can pay the customer twice. So a payment is
-disputed up to all that it brought in, less what was disputed before. What of it had left the company meanwhile (paid
-back to the customer, or passed on to a state) is disputed last, as ``given_back``: no credits or debts stand behind it.
+A bank can take back a whole payment, even if it was partly refunded. According to Stripe, a payment can be disputed in
+full although a part was refunded, and a dispute of a refunded bank debit can pay the customer twice. So the disputable
+amount is all money of the payment, less earlier disputes. Money that was paid back to the customer or remitted to a
+state before is disputed last, as ``given_back``. No credits and no debts correspond to it.
 
 Owns: these parts and their order. Does not own: the decisions about disputes (disputes). Pure.
 """
@@ -43,16 +43,16 @@ def disputable(wallet: Wallet, data: DisputeOpened, context: Context) -> Disputa
 
 
 def _of_payment(wallet: Wallet, payment: Payment) -> Disputable:
-    """The parts of a payment: its unapplied part, what it was applied to, what was for invoices kept elsewhere.
+    """The parts of a payment: the unapplied part, the applied parts, the part for invoices kept elsewhere.
 
-    Last comes what had been given back before of each of them.
+    The amounts of them that had been given back come last.
     """
     unapplied = max(min(payment.unapplied_minor, wallet.free_balance(payment.currency)), 0)
     parts, gone = [DocumentPart(amount_minor=unapplied)], []
     for block_id, invoice_id in dict.fromkeys((part.block_id, part.invoice_id) for part in payment.applied):
         chargeable = payment.chargeable_of(block_id, invoice_id)
         if block_id is not None and payment.processor is not None:
-            # Disputes that named the block took it from the payments through this processor, whichever those were.
+            # Disputes of the block took their amounts from any payments through this processor.
             chargeable = min(chargeable, wallet.state_of_block(block_id).chargeable_through(payment.processor))
         most = min(chargeable, payment.applied_to(block_id, invoice_id))
         amount = _with_company(wallet, block_id, invoice_id, payment.processor, most)
@@ -68,9 +68,9 @@ def _of_payment(wallet: Wallet, payment: Payment) -> Disputable:
 def _with_company(
     wallet: Wallet, block_id: str | None, invoice_id: str | None, processor: str | None, most: int
 ) -> int:
-    """The part of an amount paid for a block or an invoice that the company still has, and no open dispute is about.
+    """The part of a payment for a block or an invoice that the company still has, outside open disputes.
 
-    It includes refunds that are owed and unclaimed property: their money has not left yet.
+    It includes refunds owed and unclaimed property, because this money is not paid out yet.
     """
     of: Block | Invoice
     if block_id is None:
@@ -86,7 +86,7 @@ def _with_company(
 
 
 def _processor_of(block: Block, data: DisputeOpened) -> str | None:
-    """The processor whose money a dispute of a block is about: the one that the event names, or the only one.
+    """The processor of the money that a dispute of a block concerns: the one that the event names, or the only one.
 
     Raises MissingField if there are several.
     """

@@ -1,7 +1,7 @@
-"""Disputes: payments that a customer takes back, and what is lost with them.
+"""Disputes: payments that a customer takes back, and the losses from them.
 
-Owns: these decisions, the credits that a dispute freezes, and how a loss is divided into tax, unused and used value.
-Does not own: how much can be disputed (disputable), payments (payments), write-offs (write_offs). Pure.
+Owns: these decisions, the credits that a dispute freezes, the division of a loss into tax, unused and used value. Does
+not own: the disputable amount (disputable), payments (payments), write-offs (write_offs). Pure.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def given_up(
 
     Unused value that was transferred comes back first. ``after`` is the date of the dispute that is lost.
     """
-    # Never less tax than leaves the rest within value: memos may have conceded value without its tax.
+    # The tax is at least so high that the rest is within the value. Memos may have conceded value without its tax.
     least = amount - (block.claim_minor - block.tax_remaining_minor)
     tax = max(min(max(_tax_given_up(block, amount), least), block.tax_remaining_minor, amount), 0)
     whole = with_transferred(block, wallet, context)
@@ -61,7 +61,7 @@ def given_up(
         all_of_it = its_value and (all_of_it or not block.handed)
         most = block.remaining if its_value else block.remaining - SMALLEST_CREDITS
         credits = block.remaining if all_of_it else min(credits, most)
-    began = block.owed_from(amount) if after is None else block.opened_on  # a write-off takes it off the receivable
+    began = block.owed_from(amount) if after is None else block.opened_on  # a write-off reduces it
     fact, loss = dates.on(began, after), dates.of_loss(block, credits, unused, began, after)
     used = amount - tax - unused
     parts = ((kinds[0], unused, credits, loss), (kinds[1], used, ZERO, fact), (kinds[2], tax, ZERO, fact))
@@ -73,7 +73,7 @@ def given_up(
             credits=gone,
             accounting_date=on,
             currency=block.currency,
-            # Transferred credits may go back to their holders after this, in proportion to what then remains.
+            # Measured now, because transferred credits may go back to their holders after this.
             functional_minor=block.functional_part(gone, part) if gone and block.rate is not None else None,
         )
         for kind, part, gone, on in parts
@@ -82,7 +82,7 @@ def given_up(
 
 
 def _tax_given_up(block: Block, amount: int) -> int:
-    """The tax in an amount of price and tax: cumulative, so that pieces take what the whole would."""
+    """The tax in an amount of price and tax: cumulative, so that several pieces have the same tax as the whole."""
     total = block.taxed_minor + block.tax_minor
     before, after = min(block.given_up_minor, total), min(block.given_up_minor + amount, total)
     if not total:
@@ -91,7 +91,7 @@ def _tax_given_up(block: Block, amount: int) -> int:
 
 
 def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, dates: Dates) -> Decision:
-    """Withdraws the disputed money; the blocks that it paid for are frozen until the dispute ends."""
+    """Withdraws the disputed money. The blocks that it paid for are frozen until the dispute ends."""
     data = event.data
     parts, currency, processor = disputable(wallet, data, context)
     is_new_document(event, context)
@@ -142,9 +142,9 @@ def _dispute_fee(amount: Decimal | None, currency: str, processor: str | None, d
 
 
 def win_dispute(wallet: Wallet, event: Event[DisputeWon], context: Context, dates: Dates) -> Decision:
-    """Takes the money back, without the fee; if an ``amount`` is won, the rest is lost.
+    """Returns the disputed money, without the fee. If an ``amount`` is won, the rest is lost.
 
-    A block whose expiry has passed meanwhile is due at the next sweep.
+    A block whose expiry has passed during the dispute expires at the next sweep.
     """
     dispute = _open_dispute(wallet, event.data, context)
     lost = dispute.amount_minor - _decided_amount(event.data, dispute)
@@ -152,13 +152,13 @@ def win_dispute(wallet: Wallet, event: Event[DisputeWon], context: Context, date
 
 
 def lose_dispute(wallet: Wallet, event: Event[DisputeLost], context: Context, dates: Dates) -> Decision:
-    """Loses a dispute: tax pro rata, then unused value, then used value. The part that is not lost comes back."""
+    """Loses a dispute: tax pro rata, then unused value, then used value. The other part of the money comes back."""
     dispute = _open_dispute(wallet, event.data, context)
     return _end_dispute(dispute, wallet, event, context, dates, lost=_decided_amount(event.data, dispute))
 
 
 def _decided_amount(data: DisputeWon | DisputeLost, dispute: Dispute) -> int:
-    """The amount that is won, or lost: the one that the event names, else all of it. Raises ExceedsPayment."""
+    """The won or lost amount: the one that the event names, else the whole dispute. Raises ExceedsPayment."""
     total = dispute.amount_minor
     if data.amount is None:
         return total
@@ -178,7 +178,7 @@ def _end_dispute(
 ) -> Decision:
     data = event.data
     movements: list[Movement] = []
-    on = dates.on(dispute.opened_on)  # what comes back mirrors what was withdrawn
+    on = dates.on(dispute.opened_on)  # the returned money mirrors the withdrawal
     for part in dispute.parts:
         piece = min(lost, part.amount_minor)
         movements += _lost(part, piece, dispute, wallet, event, context, dates) if piece else []
@@ -194,7 +194,7 @@ def _end_dispute(
 def _called_back_no_longer(
     dispute: Dispute, ended: list[Movement], wallet: Wallet, event: Event, context: Context, dates: Dates
 ) -> list[Movement]:
-    """Transferred credits that the dispute called back go to their holders again, as far as they were not lost."""
+    """Returns transferred credits that the dispute called back to their holders, except those that were lost."""
     movements: list[Movement] = []
     for block_id in dict.fromkeys(part.block_id for part in dispute.parts if part.block_id is not None):
         block = wallet.state_of_block(block_id)
@@ -213,18 +213,18 @@ def _called_back_no_longer(
 def _frozen(
     part: DocumentPart, amount: int, wallet: Wallet, event: Event, context: Context, dates: Dates
 ) -> tuple[list[Movement], Decimal | None]:
-    """The credits of a block that a dispute of an amount freezes, and the movements that call transferred ones back.
+    """Returns the movements that call transferred credits back, and the credits of a block that a dispute freezes.
 
-    They are in proportion to the claim, of all that is left of the purchase. No credits stand behind a refund that is
-    owed, or behind unclaimed property. Transferred credits come back as far as the bought block has too few that no
-    other dispute freezes.
+    The frozen credits are the disputed share of the claim, of all remaining credits of the purchase. A refund that is
+    owed and unclaimed property have no credits, so they freeze none. Transferred credits are called back only if the
+    bought block has too few credits that no other dispute freezes.
     """
     if part.block_id is None or part.given_back:
         return [], None
     block = wallet.state_of_block(part.block_id)
     whole, claim = with_transferred(block, wallet, context), block.claim_minor
     disputed = max(amount - wallet.refund_owed(part.block_id, None) - max(block.unclaimed_minor, 0), 0)
-    if disputed >= claim:  # all that comes back to it meanwhile is frozen too
+    if disputed >= claim:  # credits that come back meanwhile are frozen too
         back = recalled(block, whole.remaining, whole.carrying_minor, wallet, context, event, dates)[0] if claim else []
         return back, block.credits
     credits = credits_share(whole.remaining, disputed, claim)
@@ -261,7 +261,7 @@ def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Conte
 
 
 def _blocks_of(dispute: Dispute, wallet: Wallet) -> set[str]:
-    """The ids of the blocks that a dispute is about, with those to which their credits were transferred."""
+    """The ids of the disputed blocks, and of the blocks to which their credits were transferred."""
     blocks = [wallet.state_of_block(part.block_id) for part in dispute.parts if part.block_id is not None]
     return {block.block_id for block in blocks} | {block_id for block in blocks for block_id, _ in block.handed}
 
@@ -271,7 +271,8 @@ def _lost(
 ) -> list[Movement]:
     """The loss of a part of a dispute: first a refund that is owed of it, then unclaimed property.
 
-    These need no paying any more, to the customer or to a state. What had been given back before is lost last.
+    These need not be paid any more, to the customer or to a state. A part that had been given back before is lost as
+    ``dispute_lost_twice``.
     """
     on = dates.on(dispute.opened_on)
     if part.given_back:
@@ -282,7 +283,7 @@ def _lost(
         received_on = wallet.owed_from("customer_balance", dispute.currency, amount, on)
         return [_loss("dispute_lost_balance", amount, part, dispute, received_on)]
     refund = min(amount, wallet.refund_held(part.block_id, part.invoice_id))
-    # Of all its parts: one refund must not be taken for another.
+    # The refunds of all its parts together, so that no refund is counted for another part.
     refunds = sum(wallet.refund_held(each.block_id, each.invoice_id) for each in dispute.parts)
     owed_on = wallet.owed_from("refunds_payable", dispute.currency, refunds, on)
     movements = [_loss("dispute_lost_refund", refund, part, dispute, owed_on)] if refund else []
@@ -304,9 +305,9 @@ def _lost(
 
 
 def tax_in_loss(invoice: Invoice, amount: int) -> int:
-    """The tax in an amount of an invoice of overage that is lost: in proportion, and no more than is left.
+    """The tax in a lost amount of an invoice of overage: in proportion, and at most the remaining tax.
 
-    Nor so little that more revenue would be conceded than was billed.
+    It is high enough that the conceded revenue does not exceed the billed revenue.
     """
     tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
     tax = max(tax, amount - (invoice.billed_minor - invoice.conceded_minor))

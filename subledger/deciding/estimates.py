@@ -1,8 +1,8 @@
-"""Breakage estimates: what a decision makes due of the expected breakage of its pools' cohorts.
+"""Breakage estimates: the breakage of a pool's cohorts that becomes due with a decision.
 
-Owns: the estimates that follow a decision's movements, how a pool's first estimate divides it into cohorts, and the
-refusal of an estimate that does not fit. Does not own: the formula (pools), the days (breakage_days), what expires
-(expiry). Pure.
+Owns: the breakage entries that follow a decision's movements, the division of a pool into cohorts by its first
+estimate, and the refusal of an estimate that does not fit. Does not own: the formula (pools), the days (breakage_days),
+expiry (expiry). Pure.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def with_due_breakage(draft: Decision, event: Event, context: Context, dates: Da
     pools, functional_currency = context.books.pools, context.state.functional_currency
     data = event.data
     if isinstance(data, BalanceOpened) or draft.restored_cohort is not None:
-        return draft  # what was recognised before is opened as it stands: an opening is never revenue, nor its undoing
+        return draft  # neither an opening nor its undoing is revenue
     if isinstance(data, BreakageEstimated):
         grouping = _grouping(pools, data)
         before = with_grouping(pools, data.pool, data.currency, grouping)
@@ -70,11 +70,12 @@ def with_due_breakage(draft: Decision, event: Event, context: Context, dates: Da
 
 
 def _entries(cohort: Cohort, changes: Sequence[BreakageChange], functional_currency: str) -> Iterator[Movement]:
-    """The entries that take the recognised breakage of a cohort to what is due, day by day."""
+    """The entries that bring the recognised breakage of a cohort to the due amount, day by day."""
     foreign = cohort.currency != functional_currency
     for day, amount, of_day in changes:
         functional = of_day if foreign else None
-        # An average rate that moves may turn the functional side: an entry has one direction, so it takes two.
+        # A changed average rate may give the functional amount the other sign. An entry has one direction, so two are
+        # made.
         turned = functional is not None and amount * functional < 0
         for part, part_functional in ((amount, 0), (0, functional)) if turned else ((amount, functional),):
             if part or part_functional:
@@ -90,10 +91,10 @@ def _entries(cohort: Cohort, changes: Sequence[BreakageChange], functional_curre
 
 
 def _grouping(pools: Pools, data: BreakageEstimated) -> Grouping:
-    """The grouping of a pool's blocks into cohorts: set by its first estimate, for good.
+    """The grouping of a pool's blocks into cohorts. The first estimate sets it, and it never changes.
 
-    If it names no grouping, it is the one of the cohort that it names; else a rate is of months, and an amount, which
-    is of one cohort, of the pool as a whole. Raises CohortsFixed, UnknownCohort.
+    An estimate without ``cohorts`` groups as the cohort that it names. If it names none either, a rate groups by
+    months. An amount is for one cohort, so it makes the pool one cohort by itself. Raises CohortsFixed, UnknownCohort.
     """
     pool = pools.by_name.get(data.pool)
     fixed = None if pool is None else pool.grouping
@@ -123,7 +124,7 @@ def _grouping(pools: Pools, data: BreakageEstimated) -> Grouping:
 
 
 def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: Grouping, on: date) -> Pools:
-    """The pools with a new estimate; ``grouped`` are those before it, in cohorts.
+    """The pools with a new estimate; ``grouped``: the pools before it, divided into cohorts.
 
     Raises UnknownCohort, WrongCurrency, EstimateTooHigh, EstimateTooLow.
     """
@@ -155,8 +156,8 @@ def _estimated(pools: Pools, grouped: Pools, data: BreakageEstimated, grouping: 
 def _check_fit(cohorts: Sequence[Cohort], pools: Pools, data: BreakageEstimated) -> None:
     """Raises EstimateTooHigh or EstimateTooLow if the estimate fits no cohort that has credits.
 
-    A rate of all cohorts may not fit some: more of one has expired. That one keeps its estimate, and the decision names
-    it; otherwise one old cohort would keep the estimate of all others from being mended.
+    A rate for all cohorts may not fit a cohort of which more has expired. This cohort keeps its estimate, and the
+    decision names it. Otherwise one old cohort would block a correction of all the others.
     """
     estimate = estimate_of(data, pools.by_name[data.pool].versions)
     if not cohorts and not is_rate(data):

@@ -1,10 +1,10 @@
-"""Measuring the effect of an event from what was decided about it, whatever its type.
+"""Measuring the effect of an event of any type from its decision.
 
-The movements of a decision say what each customer gains and pays; entry kinds say what a movement is. So an event type
-that is added later is measured without a line here, and a gift is a gift under any name. Of usage only what is beyond
-the credits at no price is measured: other usage takes credits for a service.
+The movements of a decision show the gains and payments of each customer, and the entry kind classifies a movement. So
+later event types are measured without a change here, and a gift counts as a gift in any event. Usage is measured only
+if it is beyond the credits and has no price. Other usage pays for a service with credits.
 
-Owns: the measures. Does not own: what a customer gains and pays (gains), which effects need a second person
+Owns: the measures. Does not own: the gains and payments of a customer (gains), the effects that need a second person
 (second_person). Pure.
 """
 
@@ -48,17 +48,18 @@ _PAID_OUT: Final = frozenset({"cash", "processor_clearing"})
 """Roles of money at banks and processors."""
 _SALES: Final = frozenset({"purchased", "granted", "repriced"})
 _TAKEN_BACK: Final = frozenset({"voided", "refunded"})
-"""Columns of a block: what was sold or given, and what of it is taken back."""
+"""Columns of a block: sales and gifts; and the part of them that is taken back."""
 _BY_USE: Final = (None, "consumed", "expired", "transferred")
-"""Columns that are moved without a sale being cancelled or given up."""
+"""Columns that change without a cancelled sale or a given-up debt."""
 _CONCEDING: Final = (Effect.CONCEDES, Effect.REVERSES_TAX, Effect.TAKES_TAX)
 _REFUNDS, _STATES = "refunds_payable", "unclaimed_property"
 _BY_THE_TERMS: Final = (CreditsExpired, CreditsSwept)
-"""Events by which credits go to a state because they have expired: their terms say so, and no person decides it."""
+"""Events by which credits go to a state because they have expired: by their terms, not by a person's decision.
+"""
 
 
 _DISPUTES: Final = (DisputeOpened, DisputeWon, DisputeLost)
-"""Events that call transferred credits back and give them back again: nobody is given any."""
+"""Events that call transferred credits back and return them, which gives nothing to anybody."""
 
 
 class _Measures(msgspec.Struct):
@@ -92,7 +93,7 @@ class _Measures(msgspec.Struct):
         self.cancels = self.cancels or _cancels(movement, kind)
 
     def add_mirror(self, decision: Decision, movement: Movement, kind: Kind) -> None:
-        """Adds a movement that undoes another one: what is given, paid or cancelled counts, whichever way it goes."""
+        """Adds a movement that undoes another one. Gifts, payments and cancellations count in both directions."""
         functional = functional_amount(movement)
         self.refunds += functional * ((kind.credit_role == _REFUNDS) - (kind.debit_role == _REFUNDS))
         self.to_states += functional * ((kind.credit_role == _STATES) - (kind.debit_role == _STATES))
@@ -113,7 +114,7 @@ def effect_of(
 ) -> EventEffect:
     """Measures the effect of an event.
 
-    ``before`` and ``after`` are the wallets of its customers before and after it, ``books`` those before it; ``now`` is
+    ``before``, ``after``: the wallets of its customers before and after it. ``books``: the books before it. ``now``:
     the moment of recording.
     """
     if isinstance(event.data, CreditsConsumed):
@@ -156,7 +157,7 @@ def effect_of(
 def _leaves_gains(event: Event, kind: Kind) -> bool:
     """True for transferred credits that a dispute calls back, and for reversed usage whose credits go to a state.
 
-    The state holds these for the customer, so they were given all the same.
+    The state holds these credits for the customer, so they still count as given.
     """
     if isinstance(event.data, ConsumptionReversed):
         return kind.credit_role == _STATES
@@ -166,8 +167,8 @@ def _leaves_gains(event: Event, kind: Kind) -> bool:
 def _expected_breakage_added(event: Event, decision: Decision, books: Books, state: LedgerState) -> int:
     """The breakage that an estimate adds to the lifetime breakage of its cohorts, in the functional currency.
 
-    The catch-up alone is nothing while nothing is redeemed: an estimate would pull its revenue forward redemption by
-    redemption, and never be measured.
+    The catch-up alone would be zero as long as nothing is redeemed. Then the estimate would advance revenue with each
+    later redemption, without being measured.
     """
     data = event.data
     if not isinstance(data, BreakageEstimated):
@@ -192,7 +193,7 @@ def _expected_breakage(cohort: Cohort) -> Fraction:
 
 
 def _stored(measure: Decimal) -> Decimal:
-    """A measure as it is stored: in plain digits, and nothing is ZERO itself, which is left out."""
+    """A measure as it is stored: in plain digits. Zero is the object ZERO, which the encoding omits."""
     return plain(measure) if measure else ZERO
 
 
@@ -218,9 +219,9 @@ def _word(value: object) -> str:
 
 
 def _advances(event: Event, kind: Kind) -> bool:
-    """True for revenue without usage: what is kept of a refund, and what a new estimate recognises at once.
+    """True for revenue without usage: the retained part of a refund, and the catch-up of a new estimate.
 
-    Also what a repricing of an earlier day adds to the price of credits that are used already.
+    Also for the price that a repricing of an earlier day adds to credits that are already used.
     """
     if isinstance(event.data, BlockRepriced):
         return kind.column == "consumed"
@@ -230,7 +231,7 @@ def _advances(event: Event, kind: Kind) -> bool:
 
 
 def _cancels(movement: Movement, kind: Kind) -> bool:
-    """True if a movement takes back a sale, or a part of its price; write-offs and disputes are of their own sort."""
+    """True if a movement takes back a sale or a part of its price. Write-offs and disputes do not count here."""
     if kind.column in _SALES:
         return movement.amount_minor < 0 or movement.credits < 0
     if movement.amount_minor < 0 or movement.credits < 0 or kind.gives_up:
@@ -242,7 +243,7 @@ def _cancels(movement: Movement, kind: Kind) -> bool:
 
 
 class _MovedExpiry(msgspec.Struct, frozen=True):
-    """A changed expiry: what it gives back that had expired, or the revenue that it brings forward."""
+    """The effect of a changed expiry: restored credits, or revenue that is recognised earlier."""
 
     credits: Decimal = ZERO
     value: Decimal = ZERO
@@ -267,7 +268,7 @@ def _moved_expiries(
 
 
 def _moved_expiry(old: Block | None, new: Block | None, state: LedgerState, now: datetime) -> _MovedExpiry | None:
-    """The effect of a moved expiry, besides breakage that is taken back: that is a movement, and counted there."""
+    """The effect of a moved expiry. Reversed breakage is not included, because it is counted as a movement."""
     if old is None or new is None or old.expires_at == new.expires_at:
         return None
     scale = exponent(state.functional_currency)
@@ -275,6 +276,6 @@ def _moved_expiry(old: Block | None, new: Block | None, state: LedgerState, now:
         to_a_state = new.escheat_class is not None or "escheated" in new.disposed
         value = ZERO if to_a_state else major(carrying(new, state), scale)
         return _MovedExpiry(advanced=value, shortens=new.remaining > 0)
-    if old.expires_at is not None and old.expires_at <= now:  # it has expired, and that is not recorded yet
+    if old.expires_at is not None and old.expires_at <= now:  # expired, but the expiry is not recorded yet
         return _MovedExpiry(credits=old.remaining, value=major(carrying(old, state), scale))
     return None

@@ -1,8 +1,7 @@
-"""Expiry: what becomes of a block's remainder when it expires, and what comes back when its expiry is moved.
+"""Expiry: the entries for a block's remainder at its expiry, and for a moved expiry.
 
-Owns: these decisions, and the kind of a remainder's entry. Does not own: when expiries are recorded (the sweep,
-``store/writing/expiry_sweep``), usage of before an expiry that is known only after it (usage), estimates of breakage
-(estimates). Pure.
+Owns: these decisions, and the kind of a remainder's entry. Does not own: the recording of due expiries
+(``store/writing/expiry_sweep``), late usage (usage), estimates of breakage (estimates). Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates
             found=format_time(event.occurred_at),
         )
     has_credits_left(block)
-    credits = block.available  # credits that a dispute freezes expire when it has ended
+    credits = block.available  # credits that a dispute freezes expire after the dispute
     value = block.value_of(credits)
     on = dates.of_loss(block, credits, value, block.breakable_from)
     return decision(context, lapsed(block, (credits, value, None), on, wallet, event, context))
@@ -41,9 +40,9 @@ def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates
 def lapsed(
     block: Block, part: tuple[Decimal, int, int | None], on: date, wallet: Wallet, event: Event, context: Context
 ) -> list[Movement]:
-    """Credits of a block that are lost with their expiry: breakage, or a state's.
+    """The entries for credits of a block that expire: breakage, or escheat to a state.
 
-    ``part`` has the credits, their amount, and that in the functional currency, where it is not the block's share.
+    ``part``: the credits, their amount, and the functional amount if it is not the block's share.
     """
     kind = breakage_kind(block)
     if kind == "escheat":
@@ -63,9 +62,9 @@ def lapsed(
 def of_a_state(
     block: Block, part: tuple[Decimal, int, int | None], on: date, wallet: Wallet, event: Event, context: Context
 ) -> list[Movement]:
-    """The remainder of a block that goes to a state, as its payer's; if it was transferred, by way of its purchase.
+    """The entries for a block's remainder that goes to a state, as the payer's. Transferred credits first go back.
 
-    It waits for the day from which the part of the receivable is owed that it cancels.
+    They are not dated before the day from which the cancelled part of the receivable is owed.
     """
     purchase = bought(block, wallet, context)
     on = max(on, purchase.block.owed_from(_cancelled(purchase.block, part[1])))
@@ -74,9 +73,9 @@ def of_a_state(
 
 
 def escheated(block: Block, credits: Decimal, amount: int, on: date, functional: int | None = None) -> list[Movement]:
-    """Credits of a block whose value is a state's: no more than was received for it.
+    """The entries for credits whose value goes to a state: at most the value that was received.
 
-    The open receivable is cancelled first, as value and tax in proportion. The tax of what was paid stays payable.
+    The open receivable is cancelled first, as value and tax in proportion. The tax of the paid part stays payable.
     """
     cancelled = _cancelled(block, amount)
     value = round_half_up(amount * cancelled, amount + block.tax_in(amount)) if cancelled else 0
@@ -103,14 +102,14 @@ def escheated(block: Block, credits: Decimal, amount: int, on: date, functional:
 
 
 def _cancelled(block: Block, amount: int) -> int:
-    """The part of the open receivable that goes with an amount and its tax."""
+    """The part of the open receivable that is cancelled with an amount and its tax."""
     return min(max(block.receivable_minor, 0), amount + block.tax_in(amount))
 
 
 def breakage_kind(block: Block) -> str:
     """The kind of the entry that takes a block's remainder at its expiry: escheat, pooled or plain breakage.
 
-    A block of which something has escheated is a state's, whether or not its purchase named a class.
+    If a part of a block has escheated, the rest escheats too, even if its purchase named no class.
     """
     if block.escheat_class is not None or "escheated" in block.disposed:
         return "escheat"
@@ -118,7 +117,7 @@ def breakage_kind(block: Block) -> str:
 
 
 def change_expiry(wallet: Wallet, event: Event[BlockExpiryChanged], context: Context, dates: Dates) -> Decision:
-    """Moves an expiry; what had expired by the old one comes back unless it has expired by the new one too."""
+    """Moves an expiry. Credits that had expired come back, unless the new expiry has passed too."""
     block = own_block(wallet, event.data.block_id, context)
     expires_at = event.data.expires_at
     if expires_at is not None and expires_at <= block.starts_at:
@@ -133,7 +132,7 @@ def change_expiry(wallet: Wallet, event: Event[BlockExpiryChanged], context: Con
     if block.expired_credits and (expires_at is None or expires_at > event.occurred_at):
         is_not_conceded(with_transferred(block, wallet, context), block.expired_minor, "data.block_id", block.block_id)
         pooled = block.pool is not None
-        sign = -1 if pooled else 1  # a pool's breakage is mirrored; revenue has a kind of its own for it
+        sign = -1 if pooled else 1  # pooled breakage is mirrored; breakage revenue has its own kind for this
         movements.append(
             Movement(
                 kind="pooled_breakage" if pooled else "reinstatement",

@@ -1,7 +1,6 @@
 """Gains: the credits and value that each customer gains by an event, and what the customer pays for them.
 
-Owns: these sums, and which price is none in substance. Does not own: the other measures of an effect (event_effects).
-Pure.
+Owns: these sums, and the rule for nominal prices. Does not own: the other measures of an effect (event_effects). Pure.
 """
 
 from __future__ import annotations
@@ -21,20 +20,23 @@ from subledger.money import exponent, plain
 from subledger.wallet import Movement, Wallet
 
 _OWED: Final = frozenset({"accounts_receivable", "unbilled_receivable", "refunds_payable", "customer_balance"})
-"""Roles of what a customer owes, or is owed. Taxes, money at banks and processors, and a state's property are not."""
+"""Roles of amounts that a customer owes or is owed; not tax, money at banks and processors, and unclaimed property.
+"""
 _NOMINAL_MINOR: Final = 100
-"""A price below this is none in substance: 1.00 USD, 100 JPY. In the functional currency: a hundred minor units of a
-weak currency are less than a cent."""
+"""A price below this is nominal: 1.00 USD, 100 JPY. It is compared in the functional currency, because a hundred minor
+units of a weak currency may be less than a cent.
+"""
 _PRECISE: Final = Context(prec=60, rounding=ROUND_DOWN)
 
 
 class Gains(msgspec.Struct):
     """The gains of one customer by an event: credits by unit, their value, and what the customer pays for them.
 
-    Amounts are in minor units of the functional currency. ``repaid`` are credits of a new block that paid for earlier
-    usage at once: they were gained too; ``repaid_minor`` is the price of that usage, and ``relief_minor`` the part of
-    it that the block's own price does not cover. ``lowered`` is price taken off a block that its removed credits did
-    not have.
+    Amounts are in minor units of the functional currency.
+    - ``repaid``: credits of a new block that paid for earlier usage at once. They are gained too.
+    - ``repaid_minor``: the price of that usage.
+    - ``relief_minor``: the part of it that the block's own price does not cover.
+    - ``lowered``: the reduction of a block's price beyond the price of its removed credits.
     """
 
     credits: dict[str, Decimal] = {}
@@ -50,7 +52,7 @@ class Gains(msgspec.Struct):
         """Adds a movement of this customer."""
         functional = functional_amount(movement)
         owed = 0
-        if kind.debit_role is None or kind.credit_role is None:  # else money only changes its place
+        if kind.debit_role is None or kind.credit_role is None:  # with two roles, money only moves
             owed = functional * ((kind.debit_role in _OWED) - (kind.credit_role in _OWED))
         self.paid_minor += owed
         if kind.column is None or movement.block_id is None:
@@ -66,18 +68,18 @@ class Gains(msgspec.Struct):
             self.repaid += max(movement.credits, ZERO)
             self.repaid_minor -= owed
         if kind.column == "repriced" and movement.amount_minor < 0 and (old := before.block(movement.block_id)):
-            # The price that credits which are taken off had themselves is no gift.
+            # The price of the removed credits themselves is no gift.
             off = _PRECISE.multiply(Decimal(carrying(old, state)), max(-movement.credits, ZERO))
             self.lowered += -functional - (_PRECISE.divide(off, old.remaining) if old.remaining else off)
 
     def free_credits(self, event: Event, state: LedgerState) -> Decimal:
-        """Credits that nothing is paid for: all of them at a nominal price, else the bonus of a purchase."""
+        """Credits that are not paid for: all credits at a nominal price, else the bonus of a purchase."""
         if self._is_nominal(event, state):
             return max(sum(self.credits.values(), self.repaid), ZERO)
         return _bonus(event)
 
     def free_value(self, event: Event, state: LedgerState) -> Decimal:
-        """Value that is not paid for: by the prices of credits (``credit_prices``), or by the books if that is more."""
+        """Value that is not paid for: by ``credit_prices``, or by the books if that is more."""
         scale = exponent(state.functional_currency)
         paid = major(self.paid_minor + self._covered_minor(event, state), scale)
         prices = state.approvals.credit_prices
@@ -88,10 +90,11 @@ class Gains(msgspec.Struct):
         return max(values)
 
     def _is_nominal(self, event: Event, state: LedgerState) -> bool:
-        """True for a price that is none in substance.
+        """True for a nominal price.
 
-        It is below ``_NOMINAL_MINOR``, or below half of the ledger's ``credit_prices``. Without these it is below one
-        minor unit a credit, as nothing says what a credit is worth. Bonus credits count by themselves.
+        It is below ``_NOMINAL_MINOR``, or below half of the ledger's ``credit_prices``. Without ``credit_prices`` the
+        value of a credit is unknown, and a price below one minor unit per credit is nominal. Bonus credits are measured
+        separately.
         """
         if self.price_minor < _NOMINAL_MINOR:
             return True
@@ -104,11 +107,11 @@ class Gains(msgspec.Struct):
         return 2 * major(self.price_minor, scale) < prices.get(unit, ZERO) * sold
 
     def _covered_minor(self, event: Event, state: LedgerState) -> int:
-        """The part of the relief of earlier usage that is no gift: the price of credits that the customer bought.
+        """The part of the relief of earlier usage that is no gift, because it was paid with bought credits.
 
-        Usage that was to be paid at a dearer price is paid by a purchase at the purchase's own price, as the customer
-        was promised. Only what bonus credits pay for is given; and everything at a nominal price, or at one below half
-        of that of the usage.
+        A purchase pays for earlier usage at the purchase's own price, as agreed with the customer, even if the usage
+        was dearer. So only the part that bonus credits pay for is a gift. All of it is a gift if the price of the
+        purchase is nominal, or below half of the price of the usage.
         """
         if self.relief_minor <= 0:
             return self.relief_minor
@@ -121,7 +124,7 @@ class Gains(msgspec.Struct):
         return min(self.relief_minor, max(self.repaid_minor - int(own), 0)) if bonus else self.relief_minor
 
     def _sold(self, event: Event) -> Decimal:
-        """The credits of a sale that its price is for: all but the bonus."""
+        """The paid credits of a sale: all except the bonus."""
         return sum(self.credits.values(), self.repaid) - _bonus(event)
 
 
@@ -132,8 +135,8 @@ def _bonus(event: Event) -> Decimal:
 def gives_service_away(data: CreditsConsumed, state: LedgerState) -> bool:
     """True for usage whose price beyond the credits is zero, or below half of the ledger's ``credit_prices``.
 
-    Prices below a minor unit are ordinary here, so without ``credit_prices`` only zero is none in substance; a price in
-    another currency is compared with zero alone.
+    Prices below a minor unit are ordinary here. So without ``credit_prices``, and in another currency, only a price of
+    zero counts.
     """
     price = data.overage_price
     if not price:
@@ -143,7 +146,7 @@ def gives_service_away(data: CreditsConsumed, state: LedgerState) -> bool:
 
 
 def effect_of_usage(data: CreditsConsumed, movements: tuple[Movement, ...], state: LedgerState) -> EventEffect:
-    """The effect of usage beyond the credits that gives the service away: as of credits for the same price."""
+    """The effect of usage beyond the credits that gives the service away, measured like credits at the same price."""
     beyond = sum((movement.credits for movement in movements if movement.kind == "overage"), ZERO)
     if not beyond or not gives_service_away(data, state):
         return EventEffect()
@@ -153,7 +156,7 @@ def effect_of_usage(data: CreditsConsumed, movements: tuple[Movement, ...], stat
 
 
 def functional_amount(movement: Movement) -> int:
-    """The functional amount. One that is too small for a minor unit counts as one: many of them are no way round."""
+    """The functional amount. An amount below one minor unit counts as one, so that many small amounts are measured."""
     amount, functional = movement.amount_minor, movement.functional_minor
     if functional is None:
         return amount

@@ -1,7 +1,8 @@
-"""Bounds that are newer than events which ledgers hold: checked once it is known that an event is not recorded yet.
+"""Bounds that older recorded events may exceed. They are checked only for events that are not recorded yet.
 
-The same event sent again is a duplicate, whatever rules came since (source and id are the idempotency key). So reading
-an event keeps to what every version has refused, and the rest is checked of new events alone, as new ids are.
+A recorded event that is sent again is a duplicate, under any later rules (source and id are the idempotency key). So
+reading an event refuses only what every version has refused. Newer rules are checked only for new events, as for new
+ids.
 
 Owns: names, number and text of extension attributes, the text of a scope, names of own dimensions, the last days of
 currencies for new sales and payments. Does not own: their types (events), the currencies that were withdrawn
@@ -27,18 +28,21 @@ from subledger.withdrawn_currencies import WITHDRAWN
 MAX_ATTRIBUTES: Final = 64
 """Extension attributes of one event."""
 MAX_ATTRIBUTE_NAME: Final = 64
-"""CloudEvents recommends no more than 20."""
+"""CloudEvents recommends at most 20."""
 MAX_ATTRIBUTES_TEXT: Final = 65_536
 """Bytes of an event's extension attributes together, as they are stored: canonical JSON in UTF-8. The fields of the
-data are bounded one by one, so no event is larger than 256 KiB; a law compares the largest one with that."""
+data are bounded one by one, so no event is larger than 256 KiB. A test builds the largest event and compares it with
+this size.
+"""
 MAX_SCOPE_TEXT: Final = 8_192
-"""Characters of all products of a scope together: a wallet holds the scope of each of its open blocks."""
+"""Characters of all products of a scope together. They are limited because a wallet has the scope of each open block.
+"""
 
 _ATTRIBUTE_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
 
 
 _BEGINNING: Final = frozenset({"credits.purchased", "credits.granted", "credits.consumed", "payment.received"})
-"""Events by which something begins in a currency. What is owed, held or unbilled in it is settled by other events."""
+"""Events that begin something new in a currency. Other events settle amounts that are owed, held or unbilled in it."""
 
 
 def check_new_bounds(event: Event, state: LedgerState) -> None:
@@ -80,7 +84,7 @@ def _check_dimensions(dimensions: dict[str, str], state: LedgerState) -> None:
 
 
 def _check_currency(event: Event, currency: str, state: LedgerState) -> None:
-    """Raises UnknownCurrency if something begins in a currency on a day on which it was no currency any more."""
+    """Raises UnknownCurrency if the event begins something in a currency after its last day."""
     withdrawn, day = (
         WITHDRAWN[currency],
         effective_date_of(event.type, event.occurred_at, state.zone, state.accounting_rules),
@@ -98,7 +102,7 @@ def _check_currency(event: Event, currency: str, state: LedgerState) -> None:
 def _check_attributes(text: str) -> None:
     """Checks extension attributes by the rules of CloudEvents 1.0 and our bounds."""
     attributes: dict[str, Any] = orjson.loads(text)
-    attributes.pop("time", None)  # the time as it was sent is stored with them, and belongs to the envelope
+    attributes.pop("time", None)  # the original text of ``time`` is stored with them, but belongs to the envelope
     if len(attributes) > MAX_ATTRIBUTES:
         raise InvalidEvent(
             f"an event has at most {MAX_ATTRIBUTES} extension attributes",

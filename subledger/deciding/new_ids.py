@@ -1,11 +1,11 @@
-"""Ids that come into a ledger for the first time: none has a character that acts where it is printed.
+"""Ids that are new in a ledger: none may contain a control character that acts when it is printed.
 
-With U+202E in it an id is shown backwards, and U+009B starts a sequence of a terminal. We print them as numbers
-(visible_text); other programs, which our exports and answers go to, may not.
+U+202E shows an id backwards, and U+009B starts a control sequence of a terminal. This program prints such characters as
+numbers (visible_text). Other programs that read exports and answers may not.
 
-Owns: which characters a new id may not have, and which fields make an id in the ledger. Does not own: names of
-products, units, pools and processors, orders, the invoice of usage, and an event's source, of which no one use is the
-first. Recorded events are never checked again, and an id that the ledger has from before this rule goes on working.
+Owns: the characters that a new id may not have, and the fields that make an id in the ledger. Does not own: names of
+products, units, pools and processors, orders, the invoice of usage, and an event's source, because these have no first
+use. Recorded events are never checked again, and older ids continue to work.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ _MADE: Final = {
     "balance.opened": (("block", "block_id"), ("invoice", "invoice_id"), ("payment", "payment_id")),
     **{type: (document,) for type, document in DOCUMENTS.items()},
 }  # fmt: skip
-"""The ids that the data of an event can make, by its type: of what, and the field. Other fields refer to what exists,
-or the event is refused for that."""
+"""The ids that the data of an event can make, by its type: the kind of the id, and the field. Other fields refer to
+existing ids; otherwise the event is refused for this reason.
+"""
 
 
 def check_new_ids(event: Event, is_known: Callable[[str, str], bool]) -> None:
-    """Raises InvalidValue naming the first new id that acts.
+    """Raises InvalidValue naming the first new id with such a character.
 
-    ``is_known`` returns True if the ledger has an id that acts. It takes the id's kind (``customer``, ``block`` or the
+    ``is_known`` returns True if the ledger already has the id. It takes the id's kind (``customer``, ``block`` or the
     kind of a billing document) and the id.
     """
     if _is_plain(event) or event.source == OWN_SOURCE:
@@ -53,7 +54,7 @@ def check_new_ids(event: Event, is_known: Callable[[str, str], bool]) -> None:
 
 
 def acting_invoices(events: Iterable[Event]) -> set[str]:
-    """The invoices of purchases whose ids act, to be looked up: a block or a bill may have them already."""
+    """The invoice ids of purchases with such a character, to be looked up: a block or a bill may have them already."""
     return {
         text
         for event in events
@@ -69,7 +70,7 @@ def _is_plain(event: Event) -> bool:
 
 def _ids(event: Event) -> Iterator[tuple[str, str, str]]:
     """The ids that an event can make: the field, the kind, and the id."""
-    yield "id", "event", event.event_id  # one that is recorded is a duplicate before it is checked
+    yield "id", "event", event.event_id  # a recorded event is found as a duplicate before this check
     if event.customer is not None:
         yield "subject", "customer", event.customer
     for kind, name in _MADE.get(event.type, ()):

@@ -1,8 +1,8 @@
-"""Opening balances: what there was when the ledger took over from another system, as it stood, never as revenue.
+"""Opening balances: the balances at a cut-over from another system, never recorded as revenue.
 
-Every balance is posted against opening_balances, so that the general ledger's own opening balances are its other side.
-Owns: these decisions. Does not own: the fields of each role (events/opened), what a block draws from then on (blocks),
-where the line of a cohort goes on (pools). Pure.
+Every balance is posted against opening_balances, which clears against the general ledger's own opening balances. Owns:
+these decisions. Does not own: the fields of each role (events/opened), the later draws of a block (blocks), the line of
+a cohort (pools). Pure.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ Opening = Event[BalanceOpened]
 
 
 def open_balance(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens the balance of a role. Raises CannotBeOpened, and what the references of an event may raise."""
+    """Opens the balance of a role. Raises CannotBeOpened, and the errors of the event's references."""
     return _OPENINGS[event.data.role](wallet, event, context, dates)
 
 
 def _movement(event: Opening, context: Context, dates: Dates) -> Movement:
-    """The movement of a balance with its amount; in another currency with the functional amount, if that is stated.
+    """The movement of a balance; in another currency with the functional amount, if the event states it.
 
     Raises WrongCurrency, TooManyDecimals.
     """
@@ -82,7 +82,7 @@ def _functional_minor(amount: Decimal, name: str, home: str) -> int:
 
 
 def _block(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens a block as it stands: its draws go on from what was used and drawn of it before."""
+    """Opens a block with its present figures. Its draws continue from the earlier ones."""
     data = event.data
     starts_before_it_expires(data, event.occurred_at)
     block_id = present(data.block_id, "an opened block has an id")
@@ -110,7 +110,7 @@ def _block(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> D
     block = replace(block, processor_minor=block.claim_minor if block.processor is not None else 0)
     block = block.charged_through(block.processor, -block.processor_minor)
     made = decision(context, [movement], new_block=block)
-    # Undoing it restores the days of the cohort's estimates; a cohort without days follows from its figures.
+    # Undoing it restores the days of the cohort's estimates. A cohort without days needs only its figures.
     return replace(made, found_cohort=found) if found is not None and found.days else made
 
 
@@ -161,9 +161,9 @@ def _terms(event: Opening, movement: Movement) -> Block:
 def _in_functional_currency(
     movement: Movement, block: Block, event: Opening, context: Context
 ) -> tuple[Movement, Block]:
-    """The movement and the block with their functional amounts: as stated, else at the rate of the day.
+    """The movement and the block with their functional amounts: the stated ones, else at the rate of the day.
 
-    What was drawn before has the rest of the price; if credits left the block otherwise, its share of the price.
+    Earlier draws have the rest of the functional price; if credits left the block otherwise, their share of it.
     """
     data, home = event.data, context.state.functional_currency
     before = present(block.before, "an opened block has a past")
@@ -181,7 +181,7 @@ def _in_functional_currency(
         price = round_half_up(functional * before.price_minor, amount)
     else:
         price = convert(before.price_minor, rate, block.currency, home)
-    if not block.refundable:  # such a block is carried at the rates of its month ends
+    if not block.refundable:  # such a block is carried at month-end rates
         sentence = "the functional amount exceeds the functional price"
         at_most(functional, price, home, errors.ExceedsValue, sentence, "functional_amount")
     is_rest = (block.credits, amount) == (before.credits - before.used, before.price_minor - before.drawn_minor)
@@ -202,7 +202,7 @@ def _implied_rate(functional: int, price: int, currency: str, home: str) -> Deci
 
 
 def _found(movement: Movement, context: Context) -> Cohort:
-    """The cohort that an opening finds. Raises CannotBeOpened if more is recorded of it than openings."""
+    """The cohort before an opening. Raises CannotBeOpened if it has other events than openings."""
     cohort = cohort_found(context.books.pools, movement, context.state.functional_currency)
     if not cohort.is_untouched:
         raise errors.CannotBeOpened(
@@ -218,7 +218,7 @@ def _found(movement: Movement, context: Context) -> Cohort:
 
 
 def _receivable(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens what is not paid of a block that was opened, or of an invoice of overage."""
+    """Opens the unpaid part of an opened block, or of an invoice of overage."""
     data = event.data
     movement = _movement(event, context, dates)
     if data.block_id is None:
@@ -257,7 +257,7 @@ def _payment(_wallet: Wallet, event: Opening, context: Context, dates: Dates) ->
 
 
 def _overage(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens overage that is not invoiced yet; what happens to it is as the event says, or else the ledger's setting."""
+    """Opens overage that is not invoiced yet, with the ``on_shortfall`` of the event or else of the ledger."""
     data = event.data
     opened = replace(
         _movement(event, context, dates),
@@ -270,7 +270,7 @@ def _overage(_wallet: Wallet, event: Opening, context: Context, dates: Dates) ->
 
 
 def _refund(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens a refund that is owed, of a block or an invoice that was opened, or of none."""
+    """Opens a refund that is owed: of an opened block or invoice, or of neither."""
     data = event.data
     movement = _movement(event, context, dates)
     if data.block_id is not None:
@@ -287,14 +287,14 @@ def _refund(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> D
 
 
 def _escheat(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens the part of a block's value that is owed to a state: value that left the block before it was opened."""
+    """Opens the part of a block's value that is owed to a state. It left the block before the cut-over."""
     data = event.data
     block = _opened_block(wallet, data, context)
     was_bought(block)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     movement = replace(_movement(event, context, dates), block_id=block.block_id)
     before = present(block.before, "an opened block has a past")
-    # Of a block that was repriced the value at its earlier price is unknown.
+    # The value of a repriced block at its earlier price is unknown.
     if block.segment is None and not before.earlier_minor:
         left = before.drawn_minor + before.expired_minor + before.escheated_minor + block.price_minor
         sentence = f"the unclaimed property exceeds the value that had left block {block.block_id}"
@@ -304,7 +304,7 @@ def _escheat(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> 
 
 
 def _of_the_ledger(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens tax that is payable, or what a processor holds."""
+    """Opens payable tax, or the balance at a processor."""
     return decision(context, [_movement(event, context, dates)])
 
 
@@ -312,9 +312,9 @@ def _of_the_ledger(_wallet: Wallet, event: Opening, context: Context, dates: Dat
 
 
 def _breakage(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
-    """Opens the breakage of a cohort that was recognised before it expired; its line goes on from there.
+    """Opens the breakage of a cohort that was recognised before expiry. The cohort's line continues from it.
 
-    Its open blocks and the rate of its expected breakage come before it. Raises UnknownCohort, CannotBeOpened,
+    The open blocks of the cohort and its breakage rate must be recorded before. Raises UnknownCohort, CannotBeOpened,
     ExceedsValue.
     """
     data = event.data
@@ -351,9 +351,9 @@ def _breakage(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -
 
 
 def _has_rate(cohort: Cohort, amount: int) -> None:
-    """Raises CannotBeOpened if breakage was recognised ahead of no estimate, or of one that is an amount.
+    """Raises CannotBeOpened if recognised breakage has no estimate, or an estimate by amount.
 
-    An amount is of what was issued when it was estimated, which is not known before the opening.
+    An amount refers to the issued amount at its estimate, which is unknown before the opening.
     """
     estimate = cohort.estimate
     is_amount = estimate is not None and (estimate.breakage_rate is None or estimate.escheat_minor is not None)

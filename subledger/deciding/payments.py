@@ -1,7 +1,7 @@
 """Payments and billing documents: payments, refunds paid, billed overage, credit memos.
 
-Owns: these decisions. Does not own: what a payment settles (receivables), payouts and fees of processors
-(processors), disputes and write-offs (disputes), refunds and voids of credits (cancellations). Pure.
+Owns: these decisions. Does not own: the receivables that a payment settles (receivables), payouts and fees of
+processors (processors), disputes and write-offs (disputes), refunds and voids of credits (cancellations). Pure.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from subledger.money import SMALLEST_CREDITS, credits_share, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 _RECEIVED: Final = {True: ("payment_processor", "unapplied_processor"), False: ("payment_cash", "unapplied_cash")}
-"""The kinds of money that is received, applied and not: through a processor, or into the bank."""
+"""The kinds of received money, applied and unapplied: through a processor (True), or into the bank."""
 PAID_ELSEWHERE: Final = {True: "paid_elsewhere_processor", False: "paid_elsewhere_cash"}
-"""The kinds of money for invoices that are kept elsewhere: through a processor, or into the bank."""
+"""The kind of money for invoices that are kept elsewhere: through a processor (True), or into the bank."""
 _REFUNDED: Final = {True: "refund_paid_processor", False: "refund_paid_cash"}
-"""The kind of a refund that is paid: through a processor, or from the bank."""
+"""The kind of a paid refund: through a processor (True), or from the bank."""
 
 
 # --- payments -----------------------------------------------------------------------------------------------
@@ -48,14 +48,14 @@ _REFUNDED: Final = {True: "refund_paid_processor", False: "refund_paid_cash"}
 def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dates: Dates) -> Decision:
     """Pays the receivable of a block, or those of an invoice in order; the rest of the payment is unapplied.
 
-    Money is in the books on the day it arrives. What it pays of a receivable that begins later is unapplied until then.
-    What exceeds the open receivables takes back what was written off of them. The part for invoices that are kept
+    Money is in the books on the day it arrives. A part that pays a receivable of a later day is unapplied until that
+    day. A part that exceeds the open receivables recovers their write-offs. The part for invoices that are kept
     elsewhere settles nothing here.
     """
     data = event.data
     receivables = receivables_of(wallet, data, context)
     is_new_document(event, context)
-    # Money in another currency than its invoice is booked as what it settles there, and then exchanged.
+    # Money in another currency than its invoice is booked in the invoice's currency, and then exchanged.
     currency = data.settles_currency or data.currency
     for receivable in receivables:
         same_currency(currency, receivable.currency, "the receivable")
@@ -101,7 +101,7 @@ def _money(
     invoice_id: str | None = None,
     of: RefundOwed | None = None,
 ) -> Movement:
-    """A movement of money on a day, whatever the block; ``of``: a refund that it pays."""
+    """A movement of money on a day; ``of``: the refund that it pays, if any."""
     return Movement(
         kind=kind,
         amount_minor=amount,
@@ -143,9 +143,10 @@ def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates:
 def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, dates: Dates) -> Decision:
     """Pays money back: refunds owed first, then unapplied payments, then what was paid for invoices kept elsewhere.
 
-    A refund that names a payment or a block pays what is owed of it and no other: nothing more than was received. It is
-    not dated before the day from which that is owed, or was received. What was paid for invoices kept elsewhere goes
-    back only of a payment that is named; an event that states it as ``elsewhere`` pays so much of it.
+    A refund that names a payment or a block pays only the refunds owed for this payment or block, at most the received
+    amount. It is not dated before the day from which the amount is owed, or on which it was received. Money for
+    invoices kept elsewhere is paid back only if the event names the payment. If the event states ``elsewhere``, it pays
+    back this amount.
     """
     data = event.data
     payment: Payment | None = None
@@ -159,7 +160,7 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
         same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = minor(data.amount, data.currency, "amount")
     owed = _owed(wallet, payment, block, data.currency)
-    unapplied = 0 if block is not None else wallet.free_balance(data.currency)  # what is not applied is of no block
+    unapplied = 0 if block is not None else wallet.free_balance(data.currency)  # unapplied money belongs to no block
     if payment is not None:
         unapplied = min(unapplied, payment.unapplied_minor)
     total = sum(refund.amount_minor for refund in owed)
@@ -206,7 +207,7 @@ def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, da
 
 
 def _owed(wallet: Wallet, payment: Payment | None, block: Block | None, currency: str) -> RefundsOwed:
-    """The refunds owed in a currency, of a payment and a block if they are named; not those that a dispute holds."""
+    """The refunds owed in a currency, of the named payment and block if any; without those that a dispute holds."""
     found = []
     for refund in wallet.refunds_owed:
         if refund.currency != currency or refund.disputes or (block is not None and refund.block_id != block.block_id):
@@ -220,7 +221,7 @@ def _owed(wallet: Wallet, payment: Payment | None, block: Block | None, currency
 
 
 def _together(owed: RefundsOwed) -> RefundsOwed:
-    """Refunds that no event names as one amount, of no block: which of them it pays is not said, so the oldest ones."""
+    """Combines refunds into one amount of no block. The event names none of them, so it pays the oldest ones."""
     total = sum(refund.amount_minor for refund in owed)
     return (RefundOwed(currency=owed[0].currency, amount_minor=total),) if total else ()
 
@@ -229,7 +230,7 @@ def _together(owed: RefundsOwed) -> RefundsOwed:
 
 
 def bill_overage(wallet: Wallet, event: Event[OverageBilled], context: Context, dates: Dates) -> Decision:
-    """Invoices unbilled overage, oldest first; a part of one takes its credits pro rata."""
+    """Invoices unbilled overage, oldest first. A part of an overage takes its credits pro rata."""
     data = event.data
     is_new_document(event, context)
     amount = minor(data.amount, data.currency, "amount")
@@ -318,7 +319,7 @@ def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context,
 
 
 def _consumed(receivable: Receivable, wallet: Wallet, context: Context) -> int:
-    """The consumed value that was not conceded, lost or written off yet."""
+    """The consumed value that was not conceded, lost or written off."""
     of = receivable.of
     if isinstance(of, Block):
         return with_transferred(of, wallet, context).concedable_minor
@@ -326,7 +327,7 @@ def _consumed(receivable: Receivable, wallet: Wallet, context: Context) -> int:
 
 
 def _tax_in(receivable: Receivable, value: int, wallet: Wallet, context: Context) -> int:
-    """The tax that can be taken back with a part of the value: its proportion, and no more than is left."""
+    """The tax that can be taken back with a part of the value: in proportion, and at most the remaining tax."""
     of = receivable.of
     if isinstance(of, Block):
         return with_transferred(of, wallet, context).concedable_tax_in(value)

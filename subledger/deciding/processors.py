@@ -1,4 +1,4 @@
-"""Payment processors: payouts, and changes of their balance that no customer caused.
+"""Payment processors: payouts, and changes of their balance without a customer.
 
 Owns: these decisions, and the fees of refunds. Does not own: the fees of payments (payments) and disputes (disputes).
 Pure.
@@ -14,7 +14,7 @@ from subledger.wallet import Decision, Movement, Wallet
 
 
 def pay_out(wallet: Wallet, event: Event[PayoutSettled], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
-    """Moves money from a processor to the bank, or back. If it changes its currency, both sides are as stated."""
+    """Moves money from a processor to the bank, or back. If the currency changes, the event states both amounts."""
     data = event.data
     is_new_document(event, context)
     amount = minor(data.amount, data.currency, "amount")
@@ -26,9 +26,9 @@ def pay_out(wallet: Wallet, event: Event[PayoutSettled], context: Context, dates
 
 
 def exchanged(amount: int, currency: str, dates: Dates, *, processor: str | None = None) -> Movement:
-    """One side of money that changes its currency: what comes in, or goes out (negative), of a processor or the bank.
+    """One side of an exchange: the amount that comes into a processor or the bank, or goes out (negative).
 
-    It relieves what is held in that currency at its carrying amount; the two sides differ by the exchange gain or loss.
+    An outgoing amount is relieved at its carrying amount. The two sides differ by the exchange gain or loss.
     """
     return Movement(
         kind="exchange" if processor is None else "exchange_processor",
@@ -42,7 +42,7 @@ def exchanged(amount: int, currency: str, dates: Dates, *, processor: str | None
 def adjust(wallet: Wallet, event: Event[ProcessorAdjusted], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
     """Changes a processor's balance by its own fee, the tax on its fees, or an adjustment.
 
-    Entries are written from the company's side: what lowers the balance is an expense, so its amount is positive.
+    Entries have the company's view: a reduction of the balance is an expense, so its amount is positive.
     """
     data = event.data
     is_new_document(event, context)
@@ -56,7 +56,7 @@ def adjust(wallet: Wallet, event: Event[ProcessorAdjusted], context: Context, da
 def refund_fee(data: PaymentRefunded, processor: str | None, dates: Dates) -> list[Movement]:
     """The fee that a processor charges for a refund, if the event names one. Raises InvalidValue without a processor.
 
-    ``processor`` is the one that paid the refund: the event's, or that of its payment.
+    ``processor``: the processor that paid the refund, named by the event or by its payment.
     """
     fee = minor(data.fee, data.currency, "fee")
     if not fee:

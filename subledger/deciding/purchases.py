@@ -1,6 +1,6 @@
 """Purchases and grants: the events that open a block.
 
-Owns: these decisions, and how a new block pays first for unbilled overage. Does not own: a block that a transfer makes
+Owns: these decisions, and the payment of unbilled overage from a new block. Does not own: a block that a transfer makes
 (cancellations), the price of a draw (blocks). Pure.
 """
 
@@ -28,7 +28,7 @@ from subledger.wallet import Decision, Movement, Wallet
 
 
 def purchase(wallet: Wallet, event: Event[CreditsPurchased], context: Context, dates: Dates) -> Decision:
-    """Opens a block at its price; the block pays first for what is unbilled of earlier usage."""
+    """Opens a block at its price. The block first pays for unbilled overage."""
     data = event.data
     starts_before_it_expires(data, event.occurred_at)
     new_block_id(context, data.block_id)
@@ -110,7 +110,7 @@ _GRANTED: Final = {PROMOTIONAL: "promotional_grant", "goodwill": "goodwill", "al
 
 
 def grant(wallet: Wallet, event: Event[CreditsGranted], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
-    """Opens a block that nobody pays for: of no value if it is promotional, else at the value that the event states."""
+    """Opens a block without payment: of no value if it is promotional, else at the value that the event states."""
     data = event.data
     starts_before_it_expires(data, event.occurred_at)
     new_block_id(context, data.block_id)

@@ -1,8 +1,8 @@
-"""Receivables that an event about money is for, and what an amount settles of them.
+"""The receivables that an event about money concerns, and the parts of them that an amount settles.
 
-A payment pays what is open first. What it brings in beyond that takes back the write-off of these receivables: a debt
-that was given up is owed again, with its tax, and paid at once (ASC 326-20-35-8: a recovery is recorded when it is
-received). Payment of what is still open was expected, so it is no recovery.
+A payment first pays the open receivables. A larger payment recovers their write-offs: the debt is owed again, with its
+tax, and paid at once (ASC 326-20-35-8: a recovery is recorded when it is received). Payment of an open receivable was
+expected, so it is no recovery.
 
 Owns: receivables of blocks and invoices, the order in which they are settled, recoveries. Does not own: payments and
 memos (payments), write-offs (write_offs). Pure.
@@ -109,14 +109,14 @@ def receivables_of(
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of an amount that settles a receivable: what it pays of the open one, and what it recovers."""
+    """The part of an amount that settles a receivable: the paid open amount, and the recovered write-off."""
 
     receivable: Receivable
     paid_minor: int
     recovered_minor: int
 
     def recovery(self, dates: Dates, *others: date) -> list[Movement]:
-        """The movements after which the written-off amount is owed again: used value, then its tax.
+        """The movements by which the recovered amount is owed again: used value, then its tax.
 
         They are not earlier than the write-off.
         """
@@ -142,7 +142,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def settled_by(amount: int, receivables: Sequence[Receivable]) -> list[Settled]:
-    """The receivables that an amount settles: first the open ones in order, then what was written off, in order."""
+    """The receivables that an amount settles: first the open amounts in order, then the write-offs in order."""
     paid, recovered = [], []
     for receivable in receivables:
         paid.append(min(amount, receivable.open_minor))

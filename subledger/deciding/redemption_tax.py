@@ -1,8 +1,8 @@
-"""Tax at redemption: of credits whose tax is not due with their sale but with their use, as of multi-purpose vouchers.
+"""Tax at redemption: tax that is due when credits are used, not when they are sold, as for multi-purpose vouchers.
 
-A voucher that buys things of several tax rates is sold without tax (directive 2006/112/EC, articles 30b and 73a). Tax
-is due when it is redeemed, out of what was paid: it is a part of the value that usage draws, and the rest is revenue.
-What is never redeemed was never supplied, and has no tax.
+A voucher for supplies with several tax rates is sold without tax (directive 2006/112/EC, articles 30b and 73a). Tax is
+due when it is redeemed, and is included in the price. So the tax is a part of the value that usage draws, and the rest
+is revenue. Credits that are never redeemed were never supplied, and have no tax.
 
 Owns: the part of a draw that is tax, and its reversal. Does not own: the draws (usage). Pure.
 """
@@ -27,7 +27,7 @@ _TAX = "redemption_tax"
 def with_redemption_tax(
     movements: list[Movement], wallet: Wallet, event: Event[CreditsConsumed], context: Context
 ) -> list[Movement]:
-    """The draws of usage with the tax that the event states, as the parts of the drawn value that are no revenue.
+    """The draws of usage, divided into revenue and the tax that the event states.
 
     Each draw has tax in proportion to its value, cumulatively, half up. Raises WrongCurrency, TooManyDecimals,
     ExceedsValue, InvalidValue.
@@ -55,7 +55,7 @@ def with_redemption_tax(
 
 
 def _split(draw: Movement, tax: int) -> list[Movement]:
-    """A draw as revenue and tax; in another currency both have the share of its functional amount."""
+    """A draw, divided into revenue and tax; in another currency with their shares of its functional amount."""
     if not tax:
         return [draw]
     of_tax = None
@@ -101,9 +101,9 @@ def taxes_by_block(original: Decision) -> dict[str | None, list[Movement]]:
 
 
 def mirrored_tax(taxes: list[Movement], draw: Movement, mirrored: Movement, restored: Decimal) -> list[Movement]:
-    """The mirror of the tax of a draw, in proportion to its credits that come back, cumulatively.
+    """The mirror of the tax of a draw, in proportion to the reversed credits, cumulatively.
 
-    ``restored`` are the credits of the draw that came back before.
+    ``restored``: the credits of the draw that were reversed before.
     """
     found = []
     for taxed in taxes:

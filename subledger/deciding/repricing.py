@@ -1,7 +1,7 @@
-"""Usage before a repricing that is recorded after it, usage that is reversed later, and the draws that both change.
+"""Usage from before a repricing that is recorded after it; its reversal after a repricing; the draws that both change.
 
-Owns: these draws, and the correcting draws of the days since. Does not own: the sums (segments), the other rules of
-usage (usage), the repricing itself (cancellations). Pure.
+Owns: these draws, and the corrections of later draws. Does not own: the sums (segments), the other rules of usage
+(usage), the repricing itself (cancellations). Pure.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def draw_before(
 ) -> tuple[list[Movement], Movement] | None:
     """The movements to be booked before a draw at the price of an earlier segment, and the draw itself.
 
-    These movements take breakage back, and correct the draws of later segments, because each now has less value. None
-    if the block would then have less than nothing on some day, or value without credits.
+    These movements reverse breakage, and correct the draws of later segments, because each of these now has less value.
+    Returns None if the block would be negative on some day, or have value without credits.
     """
     drawn = late_draw(block, back, credits)
     draw = _draw(block, drawn, dates, back)
@@ -53,7 +53,7 @@ def draw_before(
 
 
 def _leaves_sound(block: Block, movements: Sequence[Movement], event: Event) -> bool:
-    """True if no view of the block shows less than nothing after some movements on it."""
+    """True if no view of the block is negative after some movements on it."""
     for movement in movements:
         block = block_after(block, event, movement)
     return is_sound(block.changes, block.left)
@@ -72,7 +72,7 @@ def _draw(block: Block, drawn: Portion, dates: Dates, back: int) -> Movement:
 
 
 def _unbroken(block: Block, part: Portion, dates: Dates) -> list[Movement]:
-    """The mirror of the breakage of credits that were used before they broke, last breakage first."""
+    """The mirror of the breakage of credits that were used before they expired, last breakage first."""
     movements: list[Movement] = []
     for lapse in reversed(block.lapses):
         credits = min(lapse.credits, part.credits)
@@ -111,10 +111,10 @@ def _correcting(block: Block, correction: Correction, dates: Dates) -> Movement:
 
 
 def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, dates: Dates) -> list[Movement]:
-    """The corrections that are due after movements on a block: those of the draws after what the movements change.
+    """The corrections of later draws that movements on a block make necessary.
 
-    If the draws of a segment were priced again, a reversal gives back what the usage costs now, not the stored amount.
-    Nothing is corrected if the block would have less than nothing on some day.
+    If the draws of a segment were priced again, a reversal gives back the new price of the usage, not the stored
+    amount. Nothing is corrected if the block would then be negative on some day.
     """
     after = block
     for movement in movements:
@@ -137,14 +137,14 @@ def corrected_draws(block: Block, movements: Sequence[Movement], event: Event, d
 
 
 def corrected_down(movements: Iterable[Movement]) -> int:
-    """The revenue that the corrections among some movements take back, less the revenue that they add."""
+    """The revenue that the corrections among the movements take back, less the revenue that they add."""
     return -sum(m.amount_minor for m in movements if m.kind == "consumption" and not m.credits)
 
 
 def in_segment(mirrored: Movement, block: Block, used_at: datetime, at: datetime) -> Movement:
-    """The mirror of a draw, with its segment. If a later segment has begun since, the mirror begins one of its own.
+    """The mirror of a draw, with its segment. If a later segment has begun, the mirror begins a new segment.
 
-    Usage cannot come back before it happened, so a reversal that says so is of the moment of the usage.
+    A reversal with an earlier time than its usage counts as of the moment of the usage.
     """
     if block.segment is None:
         return mirrored

@@ -1,11 +1,11 @@
-"""Reservations: credits held for usage to come, and their end.
+"""Reservations: credits that are held for future usage, and their end.
 
-A reservation moves no money and no credits. It needs credits that are spendable at its moment, whatever the ledger does
-with a shortfall. It ends with the first usage that names it, as a card payment ends with its first capture: what this
-usage does not draw is free again. Usage is a fact: if its reservation has ended or expired, it is recorded like any
-other usage.
+A reservation moves no money and no credits. It needs credits that are spendable at its moment, under every setting of
+``on_shortfall``. It ends with the first usage that names it, like a card authorisation with its first capture. Credits
+that this usage does not draw are free again. Usage is a fact: if its reservation has ended or expired, it is recorded
+like any other usage.
 
-Owns: these decisions. Does not own: which credits a reservation holds (reserved), the draw (usage). Pure.
+Owns: these decisions. Does not own: the credits that a reservation holds (reserved), the draw (usage). Pure.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def reserve(wallet: Wallet, event: Event[CreditsReserved], context: Context, dat
         )
     missing = data.credits - _free(wallet, data, at)
     for moment in _others_begin(wallet, data, at):
-        # Credits that will have expired are nobody's: only what others hold then is missing.
+        # At a later moment only credits that other reservations hold count as missing. Credits that expire do not.
         there = spendable(wallet.blocks, NOTHING_HELD, unit=data.unit, product=data.product, at=moment)
         missing = max(missing, min(data.credits, there) - _free(wallet, data, moment))
     if missing > 0:
-        raise insufficient(event, missing)  # the reasons read each open block: they are worked out after the lock
+        raise insufficient(event, missing)  # the reasons need every open block: computed after the lock
     if sum(at < reservation.expires_at for reservation in wallet.reservations) >= MOST_OPEN:
         raise errors.TooManyReservations(
             f"{wallet.customer} has {MOST_OPEN} open reservations",
@@ -52,18 +52,18 @@ def reserve(wallet: Wallet, event: Event[CreditsReserved], context: Context, dat
 
 
 def _others_begin(wallet: Wallet, data: CreditsReserved, at: datetime) -> set[datetime]:
-    """The moments within a new reservation's life at which recorded ones begin: requests may come out of order."""
+    """The moments within a new reservation at which recorded ones begin. Requests may arrive out of order."""
     return {known.reserved_at for known in wallet.reservations if at < known.reserved_at < data.expires_at}
 
 
 def _free(wallet: Wallet, data: CreditsReserved, at: datetime) -> Decimal:
-    """The credits that recorded reservations leave to a new one at a moment."""
+    """The credits that a new reservation can hold at a moment, after the recorded ones."""
     held = held_at(wallet.blocks, wallet.reservations, at, late=False)
     return spendable(wallet.blocks, held, unit=data.unit, product=data.product, at=at)
 
 
 def release(wallet: Wallet, event: Event[ReservationReleased], context: Context, dates: Dates) -> Decision:
-    """Gives a reservation up. Raises UnknownReservation, ReservationEnded."""
+    """Releases a reservation. Raises UnknownReservation, ReservationEnded."""
     reservation = own_document(wallet, Reservation, event.data.reservation_id, context)
     if reservation.ended_by is not None:
         raise errors.ReservationEnded(
@@ -86,7 +86,7 @@ def settlement(
     data, reservation = event.data, own_document(wallet, Reservation, reservation_id, context)
     for field, found, expected in (
         ("unit", data.unit, reservation.unit),
-        # Credits that were reserved for any product may be used for one.
+        # Credits that were reserved for any product may be used for a named one.
         ("product", data.product, reservation.product or data.product),
     ):
         if found != expected:

@@ -1,10 +1,11 @@
-"""Events that need a second person: if a person decides, the one who asks is not the one who allows.
+"""Events that need a second person: the requester and the approver are two persons.
 
-Owns: which events those are, by the ledger's settings and the effect of an event. Does not own: measuring the effect
-(event_effects), requests that wait, and earlier effects (store), who somebody is (api).
-Preparer and approver differ on estimates, voids, write-offs, large grants, changed expiries, reopening and the settings
-of the second person themselves, where the ledger asks for it (COSO principle 10, segregation of duties). Limits look at
-the effect, not at the type: an event that gives, pays back or cancels the same under another name needs the same.
+A ledger can require this for estimates, voids, write-offs, large grants, changed expiries, reopening, and these
+settings themselves (COSO principle 10, segregation of duties). Limits apply to the effect of an event, not to its type:
+two events with the same effect need the same approval.
+
+Owns: the choice of these events, by the ledger's settings and the effect of an event. Does not own: measuring the
+effect (event_effects), waiting requests and earlier effects (store), the identity of persons (api).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MONEY_BACK, REVENUE_ADVANCED, SETTINGS = "money_back", "revenue_advanced", "sett
 
 _NOTHING: Final = Approvals()
 SECOND_PERSON: Final = "approvals."
-"""The beginning of a changed setting that is one of the second person's own."""
+"""The beginning of the names of the approval settings."""
 
 LIMITS: Final = (
     ("grant_credits_above", "credits_given", GRANT),
@@ -33,17 +34,18 @@ LIMITS: Final = (
     ("money_back_above", "money_back", MONEY_BACK),
     ("revenue_advanced_above", "revenue_advanced", REVENUE_ADVANCED),
 )
-"""Each limit of ``Approvals`` with the measure of an effect that it holds for, and the reason of what is above it."""
+"""Each limit of ``Approvals``, with the measure that it limits, and the reason of an event above it."""
 
 
 def needs_second_person(event: Event, state: LedgerState, effect: EventEffect, *before: EventEffect) -> str | None:
-    """Returns the reason why a second person has to allow an event, or None if nobody has to.
+    """Returns the reason why an event needs a second person, or None if it does not.
 
-    ``effect`` is the event's, ``before`` for each of its customers the sum of those within the time that counts.
+    ``effect``: the event's own effect. ``before``: for each of its customers, the sum of the earlier effects that
+    count.
     """
     settings, data = state.approvals, event.data
     if effect is NO_EFFECT and type(data) is CreditsConsumed:
-        return None  # asking each class below would cost more than deciding it
+        return None  # a check of each class below would cost more than the decision
     if may_ask(state) and any(line.startswith(SECOND_PERSON) for line in effect.changed_settings):
         return SETTINGS
     if settings.breakage_estimates and isinstance(data, BreakageEstimated):
@@ -60,7 +62,7 @@ def needs_second_person(event: Event, state: LedgerState, effect: EventEffect, *
 
 
 def _above_a_limit(effect: EventEffect, before: tuple[EventEffect, ...], settings: Approvals) -> str | None:
-    """The reason of the first limit that an effect is above, together with what any of its customers had before."""
+    """The reason of the first limit that the effect exceeds, together with the earlier effects of a customer."""
     sums = [effect + earlier for earlier in before] or [effect]
     for name, measure, reason in LIMITS:
         limit = getattr(settings, name)
@@ -72,16 +74,16 @@ def _above_a_limit(effect: EventEffect, before: tuple[EventEffect, ...], setting
 
 
 def _has_value_in_another_currency(data: CreditsGranted, state: LedgerState) -> bool:
-    """True for a grant whose value can be compared with the limit only by a rate, which one person can set."""
+    """True for a grant in another currency: its value depends on an exchange rate, which one person can set."""
     limit = state.approvals.grant_value_above
     return limit is not None and data.value is not None and data.currency != state.functional_currency
 
 
 def check_as_shown(event: Event, effect: EventEffect, shown: EventEffect | None) -> None:
-    """Checks that an event has no greater effect than the person who allows it was shown. Raises EffectChanged.
+    """Checks that the effect of an event is not above the one that the approver saw. Raises EffectChanged.
 
-    Of an estimate the person allows the rate or the amount that it states. What it recognises at once grows with every
-    redemption, so in a pool that is in use it is always greater than what was shown.
+    Exception: for an estimate, the approver approves its rate or amount. The breakage that it recognises at once grows
+    with every redemption, so in an active pool it always exceeds the shown one.
     """
     if shown is not None and not isinstance(event.data, BreakageEstimated) and effect.exceeds(shown):
         raise EffectChanged(
@@ -93,11 +95,11 @@ def check_as_shown(event: Event, effect: EventEffect, shown: EventEffect | None)
 
 
 def may_have_effect(event: Event, state: LedgerState) -> bool:
-    """True unless an event is usage at a price: of nearly every event nothing is measured."""
+    """False for usage with a price, which has no effect. So most events need not be measured."""
     data = event.data
     return type(data) is not CreditsConsumed or gives_service_away(data, state)
 
 
 def may_ask(state: LedgerState) -> bool:
-    """True if the ledger asks for a second person at all."""
+    """True if the ledger requires a second person for any event."""
     return state.approvals != _NOTHING

@@ -1,7 +1,7 @@
-"""Shortfalls: the reasons for which usage or a reservation found too few credits, block by block.
+"""Shortfalls: the reasons why usage or a reservation found too few credits, block by block.
 
-Owns: the reasons, and the refusal that states them. Does not own: the draws (usage); when and for how many refusals the
-reasons are worked out, and the blocks that have left the wallet (store). Pure.
+Owns: the reasons, and the refusal that states them. Does not own: the draws (usage); the time and the number of such
+explanations, and blocks outside the wallet (store). Pure.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from subledger.segments import most_drawable, segments_back, timeline
 from subledger.wallet_parts import Blocks
 
 Asking = Event[CreditsConsumed] | Event[CreditsReserved]
-"""An event that asks for credits."""
+"""An event that requests credits."""
 
 MOST_NAMED: Final = 10
-"""Blocks, products or units that a reason names; the credits are those of all blocks."""
+"""The most blocks, products or units that a reason names. Its credits are those of all blocks."""
 
 
 class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     """Credits that the usage could not draw, for one reason.
 
-    ``reason`` is ``expired``, ``not_started`` (also what a later repricing added), ``disputed`` (frozen),
-    ``reserved`` (for other usage), ``other_unit``, ``other_product``; or, without credits, ``used_up`` or
-    ``unknown_customer``. ``blocks`` are the first ``MOST_NAMED``; ``at`` is the last expiry, or the first start, of all
-    of them; ``names`` the first reservations, units, or products that the blocks may be used for.
+    - ``reason``: ``expired``, ``not_started`` (also credits that a later repricing added), ``disputed`` (frozen),
+      ``reserved`` (for other usage), ``other_unit``, ``other_product``; or, without credits, ``used_up`` or
+      ``unknown_customer``.
+    - ``blocks``: the first ``MOST_NAMED`` blocks.
+    - ``at``: the last expiry, or the first start, of all of them.
+    - ``names``: the first reservations, units, or products of the blocks.
     """
 
     reason: str
@@ -87,9 +89,9 @@ UNKNOWN_CUSTOMER: Final = Shortfall(reason="unknown_customer")
 
 
 def shortfalls_of(blocks: Iterable[Block], event: Asking, *, late: bool) -> tuple[Shortfall, ...]:
-    """Reasons for which a usage could not draw credits of these blocks, each block under the first that applies.
+    """The reasons why a usage could not draw credits of these blocks. A block counts for its first reason only.
 
-    ``late``: usage from before an expiry, known only after it, draws what expired.
+    ``late``: late usage draws credits that have expired.
     """
     found: dict[str, _Sum] = {}
     for block in blocks:
@@ -102,7 +104,7 @@ def shortfalls_of(blocks: Iterable[Block], event: Asking, *, late: bool) -> tupl
 def reserved_of(
     blocks: Blocks, reservations: Iterable[Reservation], event: Asking, *, late: bool
 ) -> tuple[Shortfall, ...]:
-    """The credits that other reservations hold of blocks on which the event could draw, as a reason."""
+    """The reason ``reserved``: the credits that other reservations hold of blocks on which the event could draw."""
     data, at = event.data, event.occurred_at
     named = data.block_id if isinstance(data, CreditsConsumed) else None
     held = held_at(blocks, reservations, at, late=late).by_reservation
@@ -132,7 +134,7 @@ _ORDER: Final = ("expired", "not_started", "disputed", "other_product", "other_u
 
 
 def _shortfall(block: Block, event: Asking, *, late: bool) -> tuple[str, Decimal]:
-    """The reason for which a block gave nothing, and its credits; 0 credits for a block that could be drawn."""
+    """The reason why a block gave no credits, and its credits; 0 credits for a block that could be drawn."""
     data, at = event.data, event.occurred_at
     escheated = block.disposed.get("escheated", NO_PORTION)[0] if block.expired else ZERO
     lapsed = block.expired_credits + escheated if block.expired else ZERO
@@ -156,7 +158,7 @@ def _shortfall(block: Block, event: Asking, *, late: bool) -> tuple[str, Decimal
 
 
 class _Sum(msgspec.Struct, kw_only=True):
-    """The shortfall for one reason, of the blocks so far."""
+    """The sum of one reason over the blocks so far."""
 
     credits: Decimal = ZERO
     blocks: list[str] = []
@@ -194,7 +196,7 @@ class _Sum(msgspec.Struct, kw_only=True):
 def insufficient(event: Asking, missing: Decimal, reasons: tuple[Shortfall, ...] | None = None) -> InsufficientCredits:
     """The refusal of usage, or of a reservation, that lacks ``missing`` credits.
 
-    It has their reasons if these were worked out. Without any reason the credits are simply used up.
+    It has the reasons if they were computed. An empty list of reasons means that the credits are used up.
     """
     data = event.data
     available = data.credits - missing

@@ -1,11 +1,11 @@
-"""Transferred credits: their purchase stays with the block that was bought, and with its payer.
+"""Transferred credits: the purchase stays with the bought block and its payer.
 
-A transfer moves credits and their value, and nothing else. An event that ends unused value first gives it back to the
-bought block, and is then decided there: receivable, tax, received amounts and documents are all in one place. So a
-transfer changes who draws, and no total.
+A transfer moves only credits and their value. An event that ends unused value first gives it back to the bought block,
+and is then decided there. So receivable, tax, received amounts and documents are in one place, and a transfer changes
+no total.
 
-Owns: the bought block behind a block, the sums of its purchase over all transfers, giving credits back to it. Does not
-own: the transfer itself (cancellations). Pure.
+Owns: the bought block of a transferred block, the sums of its purchase over all transfers, giving credits back to it.
+Does not own: the transfer itself (cancellations). Pure.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from subledger.wallet import Movement, Wallet
 
 
 class Bought(msgspec.Struct, frozen=True, kw_only=True):
-    """A block that was bought, and its payer, who owes and is owed for it; None if that is the event's customer."""
+    """A bought block, and its payer, who owes and is owed for it; None if the payer is the event's customer."""
 
     block: Block
     payer: str | None
 
     def of_payer(self, movements: Iterable[Movement]) -> list[Movement]:
-        """The movements of the bought block, as the payer's."""
+        """The movements of the bought block, with the payer as customer."""
         return [replace(movement, customer=self.payer) for movement in movements]
 
 
 def bought(block: Block, wallet: Wallet, context: Context) -> Bought:
-    """The bought block behind a block of the event's customer: itself, if it was not transferred."""
+    """The bought block of a block of the event's customer; the block itself if it was not transferred."""
     if block.origin is None:
         return Bought(block=block, payer=None)
     payer = block.payer or wallet.customer
@@ -48,7 +48,7 @@ def bought(block: Block, wallet: Wallet, context: Context) -> Bought:
 
 
 def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
-    """The bought block behind the block that an event about money names; the event's customer bought it.
+    """The bought block of the block that an event about money names. The event's customer must be its payer.
 
     Raises UnknownBlock, BlockOfAnotherCustomer.
     """
@@ -68,9 +68,9 @@ def bought_block(wallet: Wallet, block_id: str, context: Context) -> Block:
 
 
 def is_not_of_a_dispute(of: Bought, amount: int, wallet: Wallet, context: Context) -> None:
-    """Raises BlockDisputed if an amount of a purchase is given back that open disputes have already withdrawn.
+    """Raises BlockDisputed if open disputes have already withdrawn an amount that would be given back.
 
-    Usage that is reversed during a dispute can leave more credits free than there is free value.
+    Usage that is reversed during a dispute can leave more free credits than free value.
     """
     block = of.block
     if not block.disputes:
@@ -85,10 +85,11 @@ def is_not_of_a_dispute(of: Bought, amount: int, wallet: Wallet, context: Contex
 def handed_back(
     of: Bought, block: Block, holder: str | None, part: tuple[Decimal, int, int | None], on: date, event: Event
 ) -> tuple[list[Movement], Bought]:
-    """Gives credits of a transferred block back to the bought one; the movements, and the bought block after them.
+    """Gives credits of a transferred block back to the bought block. Returns the movements, and the bought block after
+    them.
 
-    ``part`` has credits, amount, and the functional amount (None if it is the block's share). ``holder`` is None for
-    the event's customer. If the block is itself the bought one, nothing moves.
+    ``part``: credits, amount, and the functional amount (None if it is the block's share). ``holder``: None for the
+    event's customer. Nothing moves if the block is the bought block.
     """
     if of.block.block_id == block.block_id:
         return [], of
@@ -119,9 +120,9 @@ def handed_back(
 
 
 def with_transferred(block: Block, wallet: Wallet, context: Context) -> Block:
-    """The bought block behind a block, as it would be without transfers: with the draws and breakage of all its parts.
+    """The bought block of a block, as it would be without transfers: with the draws and breakage of all its parts.
 
-    Only its sums have a meaning, not its days.
+    Only its sums are meaningful, not its days.
     """
     whole = bought(block, wallet, context).block
     for held, _ in held_of(whole, wallet, context):
@@ -136,7 +137,7 @@ def with_transferred(block: Block, wallet: Wallet, context: Context) -> Block:
 
 
 def _disposed(whole: Block, held: Block) -> dict[str, Portion]:
-    """Losses of a bought block and of a block that holds its credits, without the transfer from one to the other."""
+    """The losses of a bought block and of a block with its credits, without the transfer between the two."""
     disposed = dict(whole.disposed)
     for column, part in held.disposed.items():
         disposed[column] = plus(disposed.get(column, NO_PORTION), part)
@@ -164,9 +165,9 @@ def recalled(
     dates: Dates,
     after: date | None = None,
 ) -> tuple[list[Movement], Block]:
-    """Gives credits back to a bought block of the event's customer, as far as it lacks some: oldest transfers first.
+    """Gives credits back to a bought block of the event's customer that has too few: oldest transfers first.
 
-    ``credits`` and ``amount`` are what the bought block needs. Returns the movements, and the bought block after them.
+    ``credits``, ``amount``: the needs of the bought block. Returns the movements, and the bought block after them.
     """
     movements: list[Movement] = []
     of = Bought(block=block, payer=None)
@@ -190,7 +191,7 @@ def recalled(
 def handed_again(
     block: Block, parts: Iterable[tuple[str, str, Decimal]], wallet: Wallet, event: Event, on: date
 ) -> list[Movement]:
-    """Gives credits that a dispute had called back to their holders again, up to those that the bought block has."""
+    """Returns credits that a dispute had called back to their holders, at most the credits of the bought block."""
     movements: list[Movement] = []
     for block_id, holder, credits in parts:
         part = min(credits, block.remaining)

@@ -1,11 +1,11 @@
 """Undoing an event: its entries are mirrored, last first, and what it changed is restored.
 
-Nothing is computed anew: the mirrored entries have the amounts, the policy and the functional amounts with which the
-event was recorded. What the event had changed is compared with the present state. If a later event built on it, the
-later one must be taken back first. So every mistake has a way back, one step at a time.
+No amount is computed again: the mirrored entries have the recorded amounts, functional amounts and policy. The state
+after the event is compared with the present state. If a later event built on it, this later event must be undone first.
+So every mistake can be undone, one step at a time.
 
-Owns: the decision to undo an event, and which events can be undone. Does not own: the comparison with the present state
-(undo_parts), the dates of mirrored entries (undo_dates). Pure.
+Owns: the decision to undo an event, and the choice of events that can be undone. Does not own: the comparison with the
+present state (undo_parts), the dates of mirrored entries (undo_dates). Pure.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _OTHER_WAYS: Final = {
     "reservation.released": "the credits can be reserved again, under a new id",
     "event.reversed": "the fact can be recorded again, under a new id",
 }
-"""The other way back from events that cannot be undone, by type."""
+"""The alternative for events that cannot be undone, by type."""
 
 
 def undo(wallet: Wallet, event: Event[EventReversed], context: Context, dates: Dates) -> Decision:
@@ -118,14 +118,14 @@ def _named(event: First) -> dict[str, object]:
 
 
 def _mirror(movement: Movement, original: Original, context: Context) -> Movement:
-    """The mirror of a movement, under its own policy, still on its own date."""
+    """The mirror of a movement, under the policy of the movement, and with its date for now."""
     policy = movement.policy or original.decision.policy
     functional = movement.functional_minor
     cohort = movement.cohort if movement.pool is None else movement.cohort or WHOLE
     opens_overage = KIND_BY_NAME[movement.kind].overage_sign > 0 and movement.overage_position is None
     return replace(
         movement,
-        credits=-movement.credits if movement.credits else ZERO,  # the stored form leaves out ZERO itself
+        credits=-movement.credits if movement.credits else ZERO,  # the stored form omits the object ZERO
         amount_minor=-movement.amount_minor,
         functional_minor=None if functional is None else -functional,
         policy=None if policy == context.state.policy else policy,
@@ -142,8 +142,8 @@ def _mirror(movement: Movement, original: Original, context: Context) -> Movemen
 def _settlements(movements: Iterable[Movement], wallet: Wallet, context: Context) -> Iterator[Movement]:
     """Exchange differences of standings that were remeasured since the event.
 
-    One that ends at zero in its currency is carried at nothing. One that would be carried with the other sign keeps its
-    carrying amount in proportion: nothing could be paid from it.
+    A standing that ends at zero in its currency gets the carrying amount zero. If the carrying amount would change its
+    sign, it is instead reduced in proportion.
     """
     functional_currency = context.state.functional_currency
     wallets, books = {wallet.customer: wallet}, context.books
@@ -176,7 +176,7 @@ def _settlements(movements: Iterable[Movement], wallet: Wallet, context: Context
 
 
 def _in_proportion(was: Standing, amount: int) -> int:
-    """The carrying amount of what is left of a standing; nothing if it has turned."""
+    """The carrying amount of the rest of a standing, in proportion; zero if its sign has changed."""
     before, carried = was
     if before * amount <= 0 or before * carried <= 0:
         return 0
@@ -193,7 +193,7 @@ def _standing(wallet: Wallet, books: Books, role: str, currency: str, place: str
 
 
 def _restored_rate(original: Original, context: Context) -> RestoredRate | None:
-    """The rate that the day had before. Entries that were recorded with the undone rate stay. Raises ChangedSince."""
+    """The earlier rate of the day. Entries that were recorded with the undone rate stay. Raises ChangedSince."""
     data = original.event.data
     if not isinstance(data, ExchangeRateSet):
         return None
@@ -206,7 +206,7 @@ def _restored_rate(original: Original, context: Context) -> RestoredRate | None:
 
 
 def _restored_estimate(original: Original, context: Context) -> RestoredEstimate | None:
-    """The estimates that a pool had before, if nothing of it has changed since. Raises ChangedSince."""
+    """The earlier estimates of a pool. Raises ChangedSince if the pool has changed."""
     data = original.event.data
     if not isinstance(data, BreakageEstimated):
         return None
@@ -216,7 +216,7 @@ def _restored_estimate(original: Original, context: Context) -> RestoredEstimate
         days = [day.on for day in cohort.days if day.estimate is not None and day.estimate.version == original.version]
         start = cohort.start_estimate
         has_it = bool(days) or (start is not None and start.version == original.version)
-        # Breakage is a function of the days, so an estimate cannot be removed from a day that is closed.
+        # Breakage is a function of the days, so an estimate cannot be removed from a closed day.
         is_open = all(accounting_date(day, context.state.closed_through) == day for day in days)
         if has_it and not (days and is_open and cohort.was_estimated_last):
             raise errors.ChangedSince(
@@ -230,7 +230,7 @@ def _restored_estimate(original: Original, context: Context) -> RestoredEstimate
 
 
 def _restored_cohort(original: Original, context: Context) -> Cohort | None:
-    """The cohort before an opening of it, if nothing but openings is recorded of it since. Raises ChangedSince."""
+    """The cohort before one of its openings. Raises ChangedSince if other events than openings were recorded later."""
     data = original.event.data
     opening = next(filter(is_of_a_cohort, original.decision.movements), None)
     if not isinstance(data, BalanceOpened) or opening is None:
