@@ -1,6 +1,6 @@
 """Edits of the function ``append_batch``, for migrations that change its parameters or its body.
 
-What they execute may not change: a migration that was applied must mean the same for ever.
+The statements that they run must not change, because an applied migration must always have the same effect.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import sqlalchemy as sa
 from alembic import op
 
 Edit = tuple[str, str]
-"""A text of the function, which occurs in it once, and the text that takes its place."""
+"""A text that occurs once in the function, and its replacement."""
 
 _DEFINITION: Final = "SELECT pg_get_functiondef('append_batch'::regproc)"
 _COMMENT: Final = "SELECT obj_description('append_batch'::regproc)"
 
 
 def backwards(edits: Iterable[Edit]) -> tuple[Edit, ...]:
-    """The edits that take others back."""
+    """The reverse of these edits."""
     return tuple((after, before) for before, after in edits)
 
 
 def edited(edits: Iterable[Edit]) -> str:
-    """The statement that creates the function with these edits, ready for the driver."""
+    """The statement that creates the function with these edits, escaped for the driver."""
     definition: str = op.get_bind().execute(sa.text(_DEFINITION)).scalar_one()
     for before, after in edits:
         if definition.count(before) != 1:
@@ -34,7 +34,7 @@ def edited(edits: Iterable[Edit]) -> str:
 
 
 def replace_function(edits: Iterable[Edit]) -> None:
-    """Replaces the function by one with these edits, which may change its parameters; its comment and rights stay."""
+    """Replaces the function by one with these edits, which may change its parameters. Its comment and rights stay."""
     definition = edited(edits)
     comment = op.get_bind().execute(sa.text(_COMMENT)).scalar_one()
     op.execute("DROP FUNCTION append_batch")

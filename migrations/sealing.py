@@ -1,16 +1,16 @@
 """Migration steps for a table with sealed rows: the column, the trigger, and the seals of existing rows.
 
 A row's seal is the SHA-256 of the row without its NULLs, made by a trigger in the database. If a row is changed without
-the trigger, the seal no longer fits. NULLs are left out, so a new column that may be NULL does not change the seals.
-After any other change of columns, seal the table again.
+the trigger, the seal no longer matches. NULLs are not hashed, so a new column that may be NULL does not change the
+seals. After any other change of columns, seal the table again.
 """
 
 from collections.abc import Sequence
 
 from alembic import op
 
-# Citus calls every trigger unsafe, because a trigger sees only the rows of its own server. These triggers read only
-# their own row.
+# Citus classifies every trigger as unsafe, because a trigger sees only the rows of its own server. These triggers read
+# only their own row.
 _CITUS = "SET LOCAL citus.enable_unsafe_triggers = on"
 
 
@@ -44,7 +44,7 @@ def unseal(table: str) -> None:
 
 
 def never_changed(table: str) -> None:
-    """Makes a table append-only: no role can change a row."""
+    """Makes a table append-only: no role can change or delete a row."""
     _guard(table, "append_only", "BEFORE UPDATE OR DELETE", "ROW")
     never_truncated(table)
 
@@ -68,8 +68,8 @@ def goes_forward(table: str, moment: str) -> None:
 def differ(columns: Sequence[str]) -> str:
     """Returns the condition that any of these columns changes.
 
-    It does not compare two rows as a whole. The server makes nested conditions of such a comparison, and writes them in
-    another form after a restore, so a restored database would seem to have another schema.
+    It compares column by column. The server would turn a comparison of whole rows into nested conditions, and write
+    these in another form after a restore. Then a restored database would seem to have another schema.
     """
     return " OR ".join(f'OLD."{column}" IS DISTINCT FROM NEW."{column}"' for column in columns)
 

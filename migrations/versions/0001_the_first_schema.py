@@ -347,7 +347,7 @@ def _journal_lines() -> None:
 
 
 def _append_only() -> None:
-    """Lets no role change the log, not even its owner. ENABLE ALWAYS also holds under session_replication_role."""
+    """Makes the log append-only for every role, also its owner. ENABLE ALWAYS includes session_replication_role."""
     op.execute("""
         CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -369,7 +369,7 @@ def _append_only() -> None:
 
 
 def _application_role() -> None:
-    """Creates the role of all programs but the migrations. A role belongs to the database cluster, so it may already
+    """Creates the role of all programs except the migrations. A role belongs to the database cluster, so it may already
     exist.
     """
     op.execute(f"""

@@ -1,4 +1,4 @@
-"""Tables that are read instead of many entries: snapshots, day totals by day of recording, customers with other
+"""Tables that replace the reading of many entries: snapshots, day totals by day of recording, customers with other
 currencies.
 
 Revision: 0004, after 0003

@@ -1,7 +1,7 @@
-"""Index of a customer's entries by position alone.
+"""Index of a customer's entries by position only.
 
-Snapshots leave so few entries to be added up that the index does not need their columns. These columns made it wide,
-and every entry paid for it.
+With snapshots so few entries are added up that the index does not need their columns. These columns made the index
+wide, at a cost for every entry.
 
 Revision: 0005, after 0004
 """

@@ -1,4 +1,4 @@
-"""A decision that follows from its entries is not stored: these are plain draws, which are nearly all events.
+"""A decision that follows from its entries is not stored. These are plain draws, which are most events.
 
 Recorded events do not change. The view shows every decision completely, stored or not.
 

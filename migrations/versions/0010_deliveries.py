@@ -19,7 +19,7 @@ STATES = (
     "built", "rendered", "submitted", "unknown", "accepted", "posted", "reconciled", "rejected", "failed", "abandoned",
 )  # fmt: skip
 STATE = f"state IN ({', '.join(repr(state) for state in STATES)})"
-# A delivery on its way always has a time of its next step, so that none can be forgotten.
+# An unfinished delivery always has a time for its next step, so that none is forgotten.
 DUE = "due_at IS NOT NULL OR state NOT IN ('built', 'rendered', 'submitted', 'unknown')"
 SETTINGS = "in canonical JSON; credentials are named, never written"
 

@@ -30,7 +30,7 @@ def upgrade() -> None:
         ),
     )
     op.add_column("ledgers", sa.Column("clock", sa.DateTime(timezone=True), nullable=True, comment=CLOCK))
-    for name in ("future_tolerance", "sandbox"):  # of the existing ledgers; later ones state it
+    for name in ("future_tolerance", "sandbox"):  # for existing ledgers; new ledgers state the value
         op.alter_column("ledgers", name, server_default=None)
 
 

@@ -40,4 +40,4 @@ def downgrade() -> None:
     op.drop_constraint(op.f("ck_api_keys_revoked"), "api_keys")
     for column in ("last_used_at", "revoked_by", "revoked_at", "expires_at", "replaces", "created_by", "key_id"):
         op.drop_column("api_keys", column)
-    op.execute("UPDATE api_keys SET seal = ''")  # without its id the row has another seal
+    op.execute("UPDATE api_keys SET seal = ''")  # the id changes the seal of the row

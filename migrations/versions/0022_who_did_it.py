@@ -37,4 +37,4 @@ def downgrade() -> None:
     op.drop_table("erasures")
     op.execute("DELETE FROM tallies WHERE relation = 'erasures'")
     op.drop_column("journal_exports", "created_by")
-    reseal("journal_exports")  # exports with a name were sealed with it
+    reseal("journal_exports")  # the seals of exports with a name include it

@@ -1,4 +1,4 @@
-"""Open rejections by code: a few of each code can be read, however many older ones of other codes there are.
+"""Open rejections by code: a few of each code can be read without reading older ones of other codes.
 
 Revision: 0030, after 0029
 """

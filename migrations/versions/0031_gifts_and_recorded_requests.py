@@ -24,7 +24,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_constraint(op.f("ck_approvals_state"), "approvals")
-    # Rows in the state recorded stay as they are, because a decided row never changes.
+    # Rows in the state ``recorded`` do not change, because a decided row never changes.
     op.execute(
         "ALTER TABLE approvals ADD CONSTRAINT ck_approvals_state"
         " CHECK (state IN ('waiting', 'approved', 'refused')) NOT VALID"

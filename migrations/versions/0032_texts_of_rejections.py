@@ -1,4 +1,4 @@
-"""Texts of rejections for which there was no room. They are added when the event is refused again.
+"""Texts of rejections that did not fit within the limits are added when the event is refused again.
 
 Revision: 0032, after 0031
 """

@@ -1,4 +1,4 @@
-"""The version of the accounting rules that a ledger has adopted; ledgers of before have the first.
+"""The version of the accounting rules that a ledger has adopted. Existing ledgers have version 1.
 
 Revision: 0034, after 0033
 """

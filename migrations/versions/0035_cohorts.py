@@ -1,7 +1,7 @@
 """Entries of breakage pools have a cohort: the month in which their block was opened, or the cohort of an estimate.
 
-A database in which entries have cohorts keeps them if it goes back: rows that differ in nothing else could not be told
-apart, and entries that name them are part of the log. An older version writes rows without a cohort.
+After a downgrade, a database whose entries have cohorts keeps them. Some rows differ only in the cohort, and entries
+that refer to these rows are part of the log. An older version writes rows without a cohort.
 
 Revision: 0035, after 0034
 """

@@ -1,4 +1,5 @@
-"""Wallets with more than 64 open blocks, or overages, have them in rows of their own: an event writes those it changed.
+"""Wallets with more than 64 open blocks, or overages, store them in separate rows. An event writes only the changed
+ones.
 
 Revision: 0036, after 0035
 """
@@ -40,7 +41,7 @@ ADDED = (
     ),
 )
 
-# A json value keeps the text that it was read from, so parts and wallets have the bytes that a writer would give them.
+# A json value keeps its original text, so parts and wallets have the same bytes as from a writer.
 MOVE = """
 INSERT INTO wallet_parts (ledger, customer, kind, part_id, state)
 SELECT w.ledger, w.customer, '{kind}', part ->> '{id}', part::text

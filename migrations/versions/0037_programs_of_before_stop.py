@@ -1,8 +1,8 @@
-"""Programs of the version before cannot write any more: what they read and call to write has other names.
+"""Programs of the previous version cannot write any more, because the names that they use for writing have changed.
 
-A server of before that still runs would decide by version 1 of the accounting rules, and write wallets without what
-version 2 derives. It reads ``ledgers.rebuilds`` under the lock, and calls ``append_batch`` with ``at_rebuilds``: both
-are renamed to ``replacements``, so each of its writes fails, and nothing is recorded.
+A server of the previous version that still runs would decide by version 1 of the accounting rules, and write wallets
+without the derived values of version 2. It reads ``ledgers.rebuilds`` under the lock, and calls ``append_batch`` with
+``at_rebuilds``. Both are renamed to ``replacements``, so each of its writes fails, and nothing is recorded.
 
 Revision: 0037, after 0036
 """

@@ -1,4 +1,4 @@
-"""An adjustment of a processor's balance is a document too: it is found by its id, and recorded once.
+"""An adjustment of a processor's balance is found by its id, as other documents are, and recorded once.
 
 Revision: 0038, after 0037
 """

@@ -1,4 +1,4 @@
-"""A ledger's setting: how old the exchange rate of a month's last day may be. Existing ledgers get the default.
+"""A ledger's setting: the maximum age of the exchange rate of a month's last day. Existing ledgers get the default.
 
 Revision: 0039, after 0038
 """

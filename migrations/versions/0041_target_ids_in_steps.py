@@ -1,4 +1,5 @@
-"""A step of a delivery has the target's id as it was answered: steps are never changed, so a changed id is found.
+"""A step of a delivery stores the id that the target answered. Steps never change, so a later change of the delivery's
+id is detected.
 
 Revision: 0041, after 0040
 """
@@ -12,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 COMMENT = "the target's own id, if the step brought one"
-# The last step of each delivery gets the id that the delivery has: which earlier step brought it is not recorded.
+# The last step of each delivery gets the delivery's id, because the step that received the id is not recorded.
 ANSWERED = """
 UPDATE delivery_steps s SET erp_id = d.erp_id FROM deliveries d
 WHERE d.ledger = s.ledger AND d.delivery_id = s.delivery_id AND d.steps = s.step AND d.erp_id IS NOT NULL
@@ -31,7 +32,7 @@ def downgrade() -> None:
 
 
 def _past_the_guard(statement: str) -> None:
-    """Changes rows that are never changed; the trigger ``sealed`` makes their seals anew."""
+    """Changes rows of an append-only table. The trigger ``sealed`` makes new seals for them."""
     op.execute("ALTER TABLE delivery_steps DISABLE TRIGGER append_only")
     op.execute(statement)
     op.execute("ALTER TABLE delivery_steps ENABLE ALWAYS TRIGGER append_only")

@@ -1,7 +1,7 @@
-"""Entries of refundable blocks have that as a dimension, so that an account mapping can go by it.
+"""Entries of refundable blocks have the dimension ``refundable``, which an account mapping can use.
 
-A database in which entries have it keeps the column if it goes back: rows that differ in nothing else could not be told
-apart, and entries that name them are part of the log. An older version writes rows without it.
+After a downgrade, a database whose entries have this dimension keeps the column. Some rows differ only in this column,
+and entries that refer to these rows are part of the log. An older version writes rows without it.
 
 Revision: 0042, after 0041
 """

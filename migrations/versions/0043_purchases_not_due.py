@@ -1,4 +1,4 @@
-"""Purchases whose price is not due are found by the day until which it is not.
+"""Purchases whose price is not due yet are found by the day on which it becomes due.
 
 Revision: 0043, after 0042
 """

@@ -1,7 +1,7 @@
-"""A company has dimensions of its own: their names are a setting of the ledger, their texts part of a dimension set.
+"""The company's own dimensions: their names are a setting of the ledger, their texts are part of a dimension set.
 
-A database in which entries have them keeps the columns if it goes back: rows that differ in nothing else could not be
-told apart, and entries that name them are part of the log. An older version writes rows without them.
+After a downgrade, a database whose entries have such dimensions keeps the columns. Some rows differ only in these
+columns, and entries that refer to these rows are part of the log. An older version writes rows without them.
 
 Revision: 0044, after 0043
 """

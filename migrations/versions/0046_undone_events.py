@@ -1,4 +1,4 @@
-"""Undone events are found by their position in the log; their documents may be recorded again, for another customer.
+"""Undone events are found by their position in the log. Their documents may be recorded again, for another customer.
 
 Revision: 0046, after 0045
 """

@@ -57,10 +57,10 @@ def dated(
     *,
     as_left: bool,
 ) -> list[Movement]:
-    """Mirrored movements with their dates. Those that move value of blocks wait for each other, as in a transfer.
+    """Mirrored movements with their dates. Movements of block value get a common first day, as in a transfer.
 
-    ``as_left``: what blocks have, and what either side owes, still has the days that it had after the event. Then
-    mirrored entries with the dates of the entries leave every view as it was before, and none has to wait.
+    ``as_left``: the figures by day of blocks and balances are still those after the event. Then mirrored entries on the
+    dates of the original entries restore every view, so none has to wait.
     """
     movements = [_with_date(mirror, wallets, event, dates, date.min) for mirror in mirrors]
     same_days = all(one.accounting_date == other.accounting_date for one, other in zip(mirrors, movements, strict=True))
@@ -73,7 +73,7 @@ def dated(
 
 
 def _when_receivable(movement: Movement, wallets: Mapping[str, Wallet], event: Event) -> Movement:
-    """A movement that takes an amount off a receivable waits until that amount is owed."""
+    """A movement that takes an amount off a receivable is not dated before that amount is owed."""
     amount, on = -receivable_added(movement), movement.accounting_date
     if amount <= 0:
         return movement
@@ -89,7 +89,7 @@ def _when_receivable(movement: Movement, wallets: Mapping[str, Wallet], event: E
 def _when_owed(
     movements: Iterable[Movement], wallets: Mapping[str, Wallet], event: Event, functional_currency: str
 ) -> Iterator[Movement]:
-    """The movements; those that reduce an amount owed to a customer wait until it is owed."""
+    """The movements. Those that reduce an amount owed to a customer are not dated before it is owed."""
     current = dict(wallets)
     for movement in movements:
         customer, kind = movement.customer or event.customer or "", KIND_BY_NAME[movement.kind]
@@ -114,7 +114,7 @@ def _with_date(mirror: Movement, wallets: Mapping[str, Wallet], event: Event, da
 
 
 def _later_day(movements: Iterable[Movement], wallets: Mapping[str, Wallet], event: Event) -> date | None:
-    """The first later day for which a loss has to wait; None if every loss can have its own date."""
+    """The first later day to which a loss must move; None if every loss can have its own date."""
     states: dict[str, tuple[Portion, Changes]] = {}
     for movement in movements:
         block = block_of(movement, wallets, event)

@@ -1,9 +1,9 @@
 """The parts of a wallet that an undone event had changed: compared with the present state, and restored.
 
-An event may have changed a block's credits and value, its money (receivable, tax, what was paid, conceded, disputed),
-or both. Only what it changed must still be as the event left it. So a payment that bounces can be undone after later
-usage, but a purchase cannot. Every figure that decides how much of a block was received or is owed belongs to its
-money. So a payment cannot be undone as long as an amount stands that was owed back, paid or given up because of it.
+An event may have changed a block's credits and value, its money (receivable, tax; paid, conceded and disputed amounts),
+or both. Only the changed group must still be as it was after the event. So a payment that bounces can be undone after
+later usage, but a purchase cannot. Every figure that decides the received or owed amount of a block belongs to its
+money. So a payment cannot be undone as long as a later amount depends on it: one that was owed back, paid or given up.
 
 Owns: these groups of figures, the comparison, the restored values. Does not own: the entries (undo), their dates
 (undo_dates). Pure.
@@ -36,10 +36,10 @@ MONEY: Final = frozenset({
     "tax_taken_minor", "given_up_minor", "disputed_minor", "conceded_minor", "conceded_by", "claimed_minor",
     "processor", "processor_minor", "other_processors", "chargeable", "written_off", "frozen", "disputes",
 })  # fmt: skip
-"""Figures of a block about money: what is owed and was received for it, and the disputes about that."""
+"""Figures of a block about money: the owed and received amounts, and the disputes about them."""
 
 BY_DAY: Final = frozenset({"changes", "losses_from", "receivable_from"})
-"""Figures that remember days: the mirrored entries change them, on their own days."""
+"""Figures by day. The mirrored entries change them, on their own days."""
 
 WAITING: Final = frozenset({"breakable_from"})
 
@@ -49,7 +49,7 @@ CREDITS: Final = frozenset(Block.__struct_fields__) - MONEY - BY_DAY - WAITING
 GROUPS: Final = (CREDITS, MONEY, WAITING)
 
 _GIVES_BACK: Final = ("voided", "refunded", "charged_back", "written_off", "escheated")
-"""Columns of a block whose value was owed, and so depends on what was received."""
+"""Columns of a block whose value was owed back, and so depends on the received amounts."""
 
 
 def restored_part(
@@ -60,9 +60,9 @@ def restored_part(
     event: Event,
     state: LedgerState,
 ) -> Restored | None:
-    """The parts of a customer's wallet that an event had changed, as they were before it; None if it had changed none.
+    """The parts of a customer's wallet that an event had changed, with their values before it; None if there are none.
 
-    ``mirrors`` are the mirrored movements with their original dates, ``movements`` with their new dates. Raises
+    ``mirrors``: the mirrored movements with their original dates. ``movements``: the same with their new dates. Raises
     ChangedSince.
     """
     before, after = around.before, around.after
@@ -83,7 +83,7 @@ def restored_part(
 
 
 def has_same_days_as_then(around: Around, now: Wallet) -> bool:
-    """True if what an event changed, and what either side owes, still has the days that it had after the event."""
+    """True if the figures by day, of changed parts and of balances, are still those after the event."""
     for _, block in around.after.blocks.changes_since(around.before.blocks):
         current = None if block is None else now.block(block.block_id)
         if block is None or current is None:
@@ -140,14 +140,14 @@ def _blocks(
         block = replace(current, **fields, **{name: getattr(by_day, name) for name in BY_DAY})
         passed = block.expires_at is not None and block.expires_at <= event.occurred_at
         for mirror, movement in own if passed else ():
-            # Until now the other expiry allowed usage of the credits, so they break no earlier.
+            # Until now the other expiry allowed usage of the credits, so their breakage is not dated earlier.
             if movement.kind == "expiry_changed" and movement.accounting_date > mirror.accounting_date:
                 block = block.breakable_after(movement.accounting_date)
         yield block
 
 
 def _figures(block: Block, group: frozenset[str]) -> tuple[Any, ...]:
-    """The figures of a group, to be compared. A column that is empty again equals one that was never filled."""
+    """The figures of a group, for comparison. A column that is empty again equals one that was never filled."""
     columns = {name: part for name, part in block.disposed.items() if any(part)}
     compared = {"disposed": columns, "segment": _without_returned(block.segment)}
     figures = tuple(compared[name] if name in compared else getattr(block, name) for name in sorted(group))
@@ -155,14 +155,14 @@ def _figures(block: Block, group: frozenset[str]) -> tuple[Any, ...]:
 
 
 def _without_returned(segment: Segment | None) -> Segment | None:
-    """A segment, to be compared. Draws that have all come back equal none."""
+    """A segment, for comparison. Draws that were all reversed equal no draws."""
     if segment is None or any(map(sum, zip(*(change[1:] for change in segment.days), strict=True))):
         return segment
     return replace(segment, days=())
 
 
 def _emptied(block: Block) -> Block:
-    """A block whose opening is undone: its terms, and nothing in it."""
+    """A block whose opening is undone: its terms, without credits and value."""
     return replace(
         block,
         credits=ZERO,
@@ -190,8 +190,9 @@ def _emptied(block: Block) -> Block:
 def _by_day(was: Block, then: Block, current: Block, own: Sequence[_Dated], closed_through: date | None) -> Block:
     """A block whose figures by day are those after the mirrored movements.
 
-    If the mirrored entries have the dates of the entries, and nothing changed in between, they are the figures before
-    the event. Otherwise what comes back counts, and is owed, from the dates of the mirrored entries on.
+    If the mirrored entries have the dates of the original entries, and nothing changed in between, these are the
+    figures before the event. Otherwise restored credits, value and debts count from the dates of the mirrored entries
+    on.
     """
     mine = [pair for pair in own if pair[1].block_id == then.block_id]
     same_days = _has_same_days(mine)
@@ -236,7 +237,7 @@ def _documents(before: Wallet, after: Wallet, now: Wallet, own: Sequence[_Dated]
 
 
 def _owed_again(invoice: Invoice, own: Sequence[_Dated], invoiced_on: date) -> date:
-    """The day from which the receivable of an invoice is owed; later if a part of it comes back on a later day."""
+    """The day from which the receivable of an invoice is owed; later if a part of it is restored on a later day."""
     days = [
         movement.accounting_date
         for mirror, movement in own
@@ -248,7 +249,7 @@ def _owed_again(invoice: Invoice, own: Sequence[_Dated], invoiced_on: date) -> d
 
 
 def _undone(document: BillingDocument) -> BillingDocument:
-    """A payment, an invoice or a dispute whose event is undone: its id, and nothing in it."""
+    """A payment, an invoice or a dispute whose event is undone: only its id."""
     match document:
         case Payment():
             return Payment(payment_id=document.payment_id, currency=document.currency, undone=True)
@@ -271,7 +272,7 @@ def _by_key(refunds: RefundsOwed) -> dict[_RefundKey, RefundOwed]:
 
 
 def _refunds(before: Wallet, after: Wallet, now: Wallet) -> RefundsOwed | None:
-    """The refunds owed, without what the event added and with what it took; None if it did neither."""
+    """The refunds owed, without those that the event added, and with those that it paid; None if it did neither."""
     if before.refunds_owed == after.refunds_owed:
         return None
     was, then, current = _by_key(before.refunds_owed), _by_key(after.refunds_owed), _by_key(now.refunds_owed)
@@ -284,14 +285,14 @@ def _refunds(before: Wallet, after: Wallet, now: Wallet) -> RefundsOwed | None:
             raise _changed(f"what is owed back in {of}", now.customer, **facts)
     if now.refunds_owed == after.refunds_owed:
         return before.refunds_owed
-    # A refund that the event paid was owed before the event, so it has been owed longest.
+    # A refund that the event paid was owed before the event, so it is the oldest one.
     paid = [refund for key, refund in was.items() if key in changed and key not in current]
     others = [was.get(key) if key in changed else refund for key, refund in current.items()]
     return (*paid, *(refund for refund in others if refund is not None))
 
 
 def _held(before: Wallet, after: Wallet, now: Wallet) -> dict[str, int] | None:
-    """The unapplied money that disputes hold, without what the event added; None if it changed nothing."""
+    """The unapplied money that disputes hold, without the part that the event added; None if it changed nothing."""
     if before.balance_held == after.balance_held:
         return None
     held = dict(now.balance_held)
@@ -306,7 +307,7 @@ def _has_same_days(own: Sequence[_Dated]) -> bool:
 
 
 def _balance_days(before: Wallet, after: Wallet, now: Wallet) -> dict[str, DayAmounts]:
-    """The days of balances that nothing has changed since the event, as before it: balances of zero forget them."""
+    """The earlier days of balances that have not changed since the event; needed because a balance of zero has none."""
     moved = {
         name
         for name in before.balance_days.keys() | after.balance_days.keys()

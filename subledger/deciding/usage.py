@@ -1,4 +1,4 @@
-"""Usage: how it draws down a customer's blocks, what happens without credits, and how usage is reversed.
+"""Usage: draws on a customer's blocks, overage, and the reversal of usage.
 
 Owns: these decisions. Does not own: the price of a draw (blocks), the reasons of a shortfall (shortfalls). Pure.
 """
@@ -35,7 +35,7 @@ from subledger.wallet import Decision, Movement, Wallet, price_overage
 
 
 def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dates: Dates) -> Decision:
-    """Draws blocks down in their order; credits that the blocks do not have are overage."""
+    """Draws on blocks in draw order. Credits that the blocks do not have are overage."""
     data = event.data
     if data.block_id is not None:
         blocks: Iterable[Block] = (own_block(wallet, data.block_id, context),)
@@ -84,7 +84,7 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
         needed -= credits
         if not needed:
             break
-    if needed == data.credits:  # it is refused for want of credits, before its tax is compared with nothing
+    if needed == data.credits:  # refuse for lack of credits first, before the tax is compared with a value of zero
         movements.append(_overage(wallet, event, context, dates, needed))
         needed = ZERO
     movements = corrected + with_redemption_tax(movements, wallet, event, context)
@@ -96,10 +96,10 @@ def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dat
 
 
 def _breakage_taken_back(block: Block, needed: Decimal, event: Event, dates: Dates) -> list[Movement]:
-    """Mirrors breakage of credits that were used before they broke, which was known only afterwards.
+    """Mirrors breakage of credits that late usage draws: they were used before they expired.
 
-    First that of credits which the block lacks now. Then that of credits which it had not between their breakage and
-    the day on which a moved expiry brought them back: as much did not come back.
+    First the breakage of credits that the block lacks now. Then the breakage of credits that a moved expiry brought
+    back on a later day, if the block lacks credits between the two days. This part is treated as never brought back.
     """
     movements: list[Movement] = []
 
@@ -118,7 +118,7 @@ def _breakage_taken_back(block: Block, needed: Decimal, event: Event, dates: Dat
         block = block_after(block, event, movements[-1])
 
     breakage = "breakage" if block.pool is None else "pooled_breakage"
-    # A lost dispute may leave fewer credits than other disputes freeze. None come back for those.
+    # A lost dispute may leave fewer credits than other disputes freeze. No breakage is reversed for those.
     lacking = needed - block.available
     for lapse in block.lapses:
         if lapse.back_on is None and lacking > 0:
@@ -142,14 +142,14 @@ def _breakage_taken_back(block: Block, needed: Decimal, event: Event, dates: Dat
 def _overage(
     wallet: Wallet, event: Event[CreditsConsumed], context: Context, dates: Dates, missing: Decimal
 ) -> Movement:
-    """Prices the usage beyond the credits, or refuses it: as the event says, or else the ledger's setting.
+    """Prices the usage beyond the credits, or refuses it: by ``on_shortfall`` of the event, or else of the ledger.
 
     Raises InsufficientCredits, OveragePriceMissing.
     """
     data = event.data
     setting = data.on_shortfall or context.state.on_shortfall
     if setting == "reject":
-        raise insufficient(event, missing)  # the reasons read each open block: they are worked out after the lock
+        raise insufficient(event, missing)  # the reasons need every open block: computed after the lock
     if data.overage_price is None:
         raise errors.OveragePriceMissing(
             f"{format_credits(missing)} {data.unit} exceed the credits, and the event names no price for them",
@@ -174,7 +174,7 @@ def _overage(
 
 
 def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context, dates: Dates) -> Decision:
-    """Reverses usage, or a part of it: the last draw is restored first, at the amounts that were stored, cumulatively.
+    """Reverses usage, or a part of it: the last draw first, with the stored amounts, cumulatively.
 
     Raises UnknownOriginal, NotReversible, ReversalExceedsOriginal, OverageSettled.
     """
@@ -196,7 +196,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
             found=original.event.type,
         )
     already = wallet.reversed_usage(original.position)
-    # A correction of other usage, which the usage made, stays: what comes back is priced again where it must be.
+    # Corrections of other usage that this usage had caused are not mirrored. New corrections follow if they are needed.
     draws = [m for m in original.decision.movements if m.kind in USAGE_KINDS and m.credits]
     remaining = sum((d.credits - already.of(d.block_id).credits for d in draws), ZERO)
     wanted = data.credits if data.credits is not None else remaining
@@ -251,7 +251,7 @@ def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context,
 
 
 def _dimensions_of(draw: Movement, usage: CreditsConsumed, wallet: Wallet) -> str | None:
-    """The company's own dimensions of the revenue of a draw; None: those of its block."""
+    """The company's own dimensions of the revenue of a draw; None if they are those of its block."""
     stated = text_of(usage.dimensions)
     if not stated:
         return None
@@ -259,7 +259,7 @@ def _dimensions_of(draw: Movement, usage: CreditsConsumed, wallet: Wallet) -> st
 
 
 def _of_overage(mirrored: Movement, overage: Overage) -> Movement:
-    """The mirror of overage: as far as it is unbilled. Raises OverageSettled."""
+    """The mirror of unbilled overage. Raises OverageSettled."""
     credits, given_back = -mirrored.credits, -mirrored.amount_minor
     if credits > overage.open:
         raise errors.OverageSettled(
@@ -285,9 +285,9 @@ def _of_block(
     context: Context,
     dates: Dates,
 ) -> list[Movement]:
-    """The mirror of a draw; if the block has expired meanwhile, the credits that come back are breakage.
+    """The mirror of a draw. If the block has expired since then, the restored credits are breakage.
 
-    That is dated no earlier than the credits lapsed: usage may be reversed as of a day before the expiry.
+    The breakage is not dated before the expiry, although usage may be reversed as of an earlier day.
     """
     movements = [msgspec.structs.replace(mirrored, block_id=block.block_id), *taxed]
     movements += corrected_draws(block, movements, event, dates)

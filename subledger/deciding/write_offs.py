@@ -1,6 +1,6 @@
 """Write-offs: receivables that will not be collected, of a block or of an invoice.
 
-Owns: this decision. Does not own: how the loss of a block is divided (disputes), recoveries (receivables). Pure.
+Owns: this decision. Does not own: the division of a block's loss (disputes), recoveries (receivables). Pure.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from subledger.wallet import Decision, Movement, Wallet
 
 
 def write_off(wallet: Wallet, event: Event[ReceivableWrittenOff], context: Context, dates: Dates) -> Decision:
-    """Gives a receivable up: its tax pro rata, then unused value (its credits are cancelled), then used value.
+    """Writes off a receivable: its tax pro rata, then unused value (its credits are cancelled), then used value.
 
-    Of an invoice it gives up the blocks first, oldest first, then the overage.
+    For an invoice, first its blocks, oldest first, then its overage.
     """
     data = event.data
     receivables = receivables_of(wallet, data, context)

@@ -43,25 +43,30 @@
 Each branch is a module of its name: ``refused`` has Refused and everything below it. SubledgerError is in ``root``, the
 last two are in ``fault``. Everybody imports from the package: ``from subledger.errors import Refused``.
 
-An error's ``code`` is stable: callers branch on it. ``field`` names the offending member, ``expected`` and
-``found`` say what it should have been and what it was, ``facts`` carries the ids. Which HTTP status an error
-becomes is decided in ``api``; which SQLSTATE becomes an error, in ``store``.
+An error's ``code`` is stable: callers branch on it. ``field`` names the wrong member. ``expected`` and ``found`` state
+its expected and its actual value. ``facts`` has the ids. ``api`` decides the HTTP status of an error, ``store`` the
+SQLSTATEs that become errors.
 
-When several things are wrong with one event the first of this order is reported: JSON, envelope, type, fields in
-the order of the contract, references (a block, document or original that is unknown, of somebody else or of the wrong
-sort; a new id that is taken), currency, amounts and dates that the books do not allow, credits (none left, frozen, too
-few). A missing exchange rate is reported last: only the finished entries show whether one is needed.
-tests/laws/test_refusals_in_order.py has the class of each code. Fields that are missing or unknown are all named, in
-the facts ``missing`` and ``unknown``.
+If an event has several faults, the first one in this order is reported:
+- JSON, envelope, type, fields in the order of the contract;
+- references: a block, document or original that is unknown, of another customer or of the wrong sort; a new id that is
+  taken;
+- currency;
+- amounts and dates that the books do not allow;
+- credits: none remaining, frozen, too few;
+- a missing exchange rate, because only the finished entries show if one is needed.
 
-``retryable`` is true if the same event, or call, may succeed later without a change to it: after another fact has
-arrived (the purchase, the payment, the exchange rate that it refers to), or once the service answers again. It is false
-for what would be refused however often it is sent, and for what waits for a person to set something up.
-tests/laws/test_retryable.py says of every error why it is one or the other.
+tests/laws/test_refusals_in_order.py has the class of each code. The facts ``missing`` and ``unknown`` name all missing
+and all unknown fields.
+
+``retryable`` is true if the same event or call may succeed later without a change: after another fact has arrived (the
+purchase, the payment or the exchange rate that it refers to), or when the service answers again. It is false if every
+repetition would be refused, or if a person must first set something up. tests/laws/test_retryable.py has the reason for
+every error.
 """
 
-# A star takes every error of a branch, so that a new one need not be named in a list of imports too. The order is that
-# of the tree: subledger/ERRORS.md lists the errors in the order in which their classes are made.
+# A star imports every error of a branch, so that a new error needs no further import. The order of the imports is that
+# of the tree, because subledger/ERRORS.md lists the errors in the order in which their classes are made.
 # isort: off
 from subledger.errors.root import *
 from subledger.errors.invalid_input import *

@@ -1,4 +1,4 @@
-"""The input cannot be read as what it should be; nothing else has been looked at.
+"""The input cannot be read. Nothing else was checked.
 
 Owns: errors of the text, of fields, and of the HTTP request. Does not own: readable input that the books do not allow
 (refused).

@@ -1,7 +1,7 @@
 """The input is readable, but the current books do not allow it.
 
 In the order of subjects: currency, blocks, credits, reversals, payments and disputes, second person, time, rejected
-events, periods, journals, delivery, keys, and what is fixed for the life of a ledger or a database.
+events, periods, journals, delivery, keys, and settings that are fixed for the life of a ledger or a database.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ class SubledgerError(Exception):
         found: str | None = None,
         **facts: Any,
     ) -> None:
-        # Errors quote their input. An error that held half a surrogate pair could be neither sent nor kept, and one
-        # with control characters would act on a terminal.
+        # Errors quote their input. An error with half a surrogate pair could not be sent or stored, and control
+        # characters would act on a terminal.
         self.message = visible_lines(message)
         super().__init__(self.message)
         self.field = None if field is None else visible_lines(field)

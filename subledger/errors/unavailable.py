@@ -15,9 +15,9 @@ class Unavailable(SubledgerError):
 class DatabaseUnavailable(Unavailable):
     """The database does not answer.
 
-    Nothing is half-written. Where the connection was lost in the midst of the commit, all of the batch may be
-    recorded: the same event sent again is then a duplicate. So it is where events are recorded, and the refused ones of
-    the same call could not be stored; the message says so.
+    A batch is never recorded in part. If the connection was lost during the commit, the whole batch may be recorded.
+    Then the same event sent again is a duplicate. The same holds if the events of a call were recorded, but its refused
+    events could not be stored. The message says so.
     """
 
     code = "database_unavailable"

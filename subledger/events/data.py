@@ -1,11 +1,10 @@
 """The data of every event type: its fields, and the rules that one event must satisfy by itself.
 
-It is longer than other modules because it is one table: a class an event type, in the order of the contract, and
-nothing else.
+It is longer than other modules because it is one table: one class for each event type, in the order of the contract.
 
 Owns: the event types with their models. Does not own: the types of fields and their checks (fields), the data of an
-opening balance (opened), the envelope and reading (envelope), whether the books allow an event (deciding). Type names
-are chosen strings that can never change: they are in every log.
+opening balance (opened), the envelope and reading (envelope), the check against the books (deciding). Type names are in
+every log, so they can never change.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class CreditsGranted(EventData):
 
 
 class CreditsConsumed(EventData):
-    """Usage: credits drawn down. ``tax`` is due with the redemption, and is a part of the value that is drawn."""
+    """Usage: credits are used. ``tax`` is due at redemption, and is a part of the drawn value."""
 
     credits: Credits
     unit: Name = "credit"
@@ -132,7 +131,7 @@ class CreditsConsumed(EventData):
 
 
 class CreditsReserved(EventData):
-    """Credits are held for usage to come, until it settles the reservation, or it is released or expires."""
+    """Credits are held for future usage, until usage settles the reservation, or it is released or expires."""
 
     reservation_id: Identifier
     credits: Credits
@@ -142,7 +141,7 @@ class CreditsReserved(EventData):
 
 
 class ReservationReleased(EventData):
-    """A reservation is given up: other usage may draw its credits."""
+    """A reservation is released: other usage may draw its credits."""
 
     reservation_id: Identifier
 
@@ -154,7 +153,7 @@ class CreditsExpired(EventData):
 
 
 class ConsumptionReversed(EventData):
-    """Usage is taken back, whole or in part: what was drawn last is restored first."""
+    """Usage is reversed, whole or in part: the last draw is restored first."""
 
     event_id: Identifier
     event_source: Identifier | None = None
@@ -163,9 +162,9 @@ class ConsumptionReversed(EventData):
 
 
 class EventReversed(EventData):
-    """A recorded event is undone: its entries are mirrored, and what it changed is as it was before.
+    """A recorded event is undone: its entries are mirrored, and its changes are restored.
 
-    Any fact but usage can be undone, by the customer of its event, as long as nothing was built on it.
+    Any event except usage can be undone, by its customer, as long as no later event builds on it.
     """
 
     event_id: Identifier
@@ -182,7 +181,7 @@ class PurchaseVoided(EventData):
 
 
 class BlockExpiryChanged(EventData):
-    """A block's expiry is moved; null means never. What had expired before comes back to life."""
+    """A block's expiry is moved; null means never. Credits that had expired before are restored."""
 
     block_id: Identifier
     expires_at: Time | None
@@ -190,10 +189,10 @@ class BlockExpiryChanged(EventData):
 
 
 class PaymentReceived(EventData):
-    """Money came in, for a block, for an invoice, or not yet for anything.
+    """Money was received for a block, for an invoice, or unapplied.
 
-    ``settles_amount`` of ``settles_currency`` is what it is worth on an invoice in another currency. ``elsewhere`` is
-    the part for invoices that this ledger does not keep, in the currency in which it settles them.
+    If the invoice is in another currency, the payment settles ``settles_amount`` in ``settles_currency``. ``elsewhere``
+    is the part for invoices that this ledger does not keep, in the currency in which it settles them.
     """
 
     amount: Amount
@@ -219,7 +218,7 @@ class PaymentReceived(EventData):
 
 
 class CreditsRefunded(EventData):
-    """Unused credits are taken back; what is not paid back of their value is kept, as revenue."""
+    """Unused credits are taken back. The part of their value that is not paid back is revenue."""
 
     block_id: Identifier
     credits: Credits | None = None
@@ -233,7 +232,7 @@ class CreditsRefunded(EventData):
 
 
 class BlockRepriced(EventData):
-    """Credits, price or tax are added to what a block has left, from here on (ASC 606-10-25-13(a))."""
+    """Credits, price or tax are added to the rest of a block, from now on (ASC 606-10-25-13(a))."""
 
     block_id: Identifier
     add_credits: SignedCredits | None = None
@@ -247,7 +246,7 @@ class BlockRepriced(EventData):
 
 
 class CreditsTransferred(EventData):
-    """Credits go to another customer at their basis: no profit, no loss."""
+    """Credits are transferred to another customer at their carrying amount: no profit, no loss."""
 
     block_id: Identifier
     to_customer: Identifier
@@ -276,9 +275,9 @@ class PaymentApplied(EventData):
 
 
 class PayoutSettled(EventData):
-    """A processor paid what it held into the bank; a negative amount is what it took from there.
+    """A processor paid money into the bank; a negative amount was taken from the bank.
 
-    ``arrived_amount`` of ``arrived_currency`` is what it became in the bank, if that has another currency.
+    ``arrived_amount`` in ``arrived_currency`` is the amount that arrived in the bank, if the currency is another one.
     """
 
     amount: SignedAmount
@@ -301,9 +300,9 @@ class PayoutSettled(EventData):
 
 
 class ProcessorAdjusted(EventData):
-    """A processor's balance changed for a reason of its own: a fee that stands alone, tax on its fees, an adjustment.
+    """A processor's balance changed without a customer: a separate fee, tax on its fees, or an adjustment.
 
-    ``amount`` is what the balance changed by: a fee is negative. ``tax`` is the recoverable tax that is a part of it.
+    ``amount`` is the change of the balance: a fee is negative. ``tax`` is the recoverable tax in it.
     """
 
     amount: SignedAmount
@@ -328,9 +327,9 @@ class ProcessorAdjusted(EventData):
 
 
 class PaymentRefunded(EventData):
-    """Money was paid back: what is owed to the customer, an unapplied payment, or what was paid for other invoices.
+    """Money was paid back: a refund owed to the customer, an unapplied payment, or money for invoices kept elsewhere.
 
-    ``elsewhere`` is the part that was paid for invoices that this ledger does not keep.
+    ``elsewhere`` is the part that had been paid for invoices that this ledger does not keep.
     """
 
     amount: Amount
@@ -356,7 +355,7 @@ class PaymentRefunded(EventData):
 class DisputeOpened(EventData):
     """A payment is disputed: the processor withdraws it until the dispute is decided.
 
-    ``processor`` says which one, of a block that several processors brought money in for.
+    ``processor`` names the processor, if several ones received money for the block.
     """
 
     dispute_id: Identifier
@@ -389,15 +388,15 @@ class _DisputeClosed(EventData):
 
 
 class DisputeWon(_DisputeClosed):
-    """A dispute is won: the processor gives back ``amount``, or all that was disputed; the rest is lost."""
+    """A dispute is won: the processor returns ``amount``, or the whole disputed amount; the rest is lost."""
 
 
 class DisputeLost(_DisputeClosed):
-    """A dispute is lost: the customer keeps ``amount``, or all that was disputed; the rest is won."""
+    """A dispute is lost: the customer keeps ``amount``, or the whole disputed amount; the rest is won."""
 
 
 class ReceivableWrittenOff(EventData):
-    """A receivable is given up, of a block or of an invoice: its tax, its unused and its used value, in this order."""
+    """A receivable of a block or an invoice is written off: its tax, its unused and its used value, in this order."""
 
     block_id: Identifier | None = None
     invoice_id: Identifier | None = None
@@ -428,7 +427,7 @@ class CreditMemoIssued(EventData):
 
 
 class OverageBilled(EventData):
-    """Overage that was used is invoiced; it is due at ``due_at``, by default at once."""
+    """Overage is invoiced. It is due at ``due_at``, by default at once."""
 
     invoice_id: Identifier
     amount: Amount
@@ -546,9 +545,9 @@ SUBJECT_OPTIONAL: Final = {
     "event.reversed": "the customer of the other event; absent, or -, if that one has none",
     "balance.opened": "the customer; absent, or -, for a balance of the ledger as a whole",
 }
-"""Events that have a customer or none, by their data, with their subject in words."""
+"""Events that may have a customer or none, depending on their data; with their subject in words."""
 
 
 def is_ledger_wide(type: str, data: EventData) -> bool:
-    """True if an event of these data is of the ledger as a whole."""
+    """True if an event with these data belongs to the ledger as a whole."""
     return type in LEDGER_WIDE or (isinstance(data, BalanceOpened) and data.is_of_the_ledger)

@@ -1,7 +1,7 @@
 """Events as CloudEvents 1.0: facts from outside, and facts of the ledger itself.
 
 Owns: the envelope, reading and checking one event, its canonical text. Does not own: the data of each type (data,
-own_data), whether the books allow an event (deciding).
+own_data), the check against the books (deciding).
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ class CloudEvent(BaseModel):
 class Event(msgspec.Struct, Generic[_Data_co], frozen=True, kw_only=True, gc=False):
     """One checked event, ready to be decided; generic over the class of its data.
 
-    ``customer`` is None for events of the ledger as a whole. ``data_text`` is the data as received, in canonical
-    JSON (RFC 8785). ``attributes_text`` has the other attributes of the envelope as received, if the fields do not
-    have them.
+    ``customer`` is None for events of the ledger as a whole. ``data_text`` is the data as received, in canonical JSON
+    (RFC 8785). ``attributes_text`` has the attributes of the envelope, as received, that are not in other fields.
     """
 
     source: str
@@ -80,7 +79,8 @@ def is_of(event: Event, data: type[_Data]) -> TypeGuard[Event[_Data]]:
 
 OWN_SOURCE: Final = "subledger"
 """The source of the ledger's own events. Nobody else may use it. A foreign event with the key of a later expiry would
-prevent that the sweep, and with it the close, is recorded."""
+block the sweep, and with it the close.
+"""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 ENVELOPE_COLUMNS: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
@@ -137,14 +137,14 @@ def read_event(value: object) -> Event:
 
 
 def _named(type: str, data: EventData) -> str:
-    """An event's type in a sentence; if the type alone does not say whose it is, with what does."""
+    """An event's type for a sentence; of an opening balance with its role."""
     return f"{type} of {data.role}" if isinstance(data, BalanceOpened) else type
 
 
 def read_data(model: type[_Data], data: object, *, prefix: str = "data.") -> _Data:
     """The data of one event type, checked; ``prefix`` goes before the names of fields. Raises InvalidInput."""
     if isinstance(data, dict) and len(data) > _SHOWN:
-        # Refused in any case: each unknown member would become a finding of its own, by the million.
+        # Refused before validation, because each unknown member would become a separate finding, perhaps millions.
         data = dict(sorted(data.items(), key=lambda member: member[0] not in model.model_fields)[:_SHOWN])
     try:
         checked = model.model_validate(data)
@@ -164,7 +164,7 @@ def stored_event(
     data_text: str,
     attributes_text: str | None,
 ) -> Event:
-    """An event as it stands in the log, for replay."""
+    """An event as it is in the log, for replay."""
     model = (OWN_FORMS.get(type) if source == OWN_SOURCE else None) or EVENT_TYPES.get(type) or RESERVED_TYPES[type]
     return Event(
         source=source,
@@ -249,13 +249,13 @@ def format_time(moment: datetime) -> str:
 
 
 def _canonical_data(data: Any) -> str:
-    # Checked data holds only strings, booleans, small integers, null and lists under ASCII keys: for these
-    # orjson's sorted output is RFC 8785, at a tenth of the cost (a law compares the two).
+    # Checked data has only strings, booleans, small integers, null and lists under ASCII keys. For these, the sorted
+    # output of orjson is RFC 8785, at a tenth of the cost (a test compares the two).
     return orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _other_attributes(event: dict[str, Any], moment: datetime) -> str | None:
-    """The envelope's other attributes as they are stored. Their bounds are those of new events (new_bounds)."""
+    """The envelope's other attributes as they are stored. Their bounds apply only to new events (new_bounds)."""
     others = {name: value for name, value in event.items() if name not in ENVELOPE_COLUMNS}
     for name, value in others.items():
         _check_attribute(name, value)
@@ -265,7 +265,7 @@ def _other_attributes(event: dict[str, Any], moment: datetime) -> str | None:
 
 
 def _check_attribute(name: str, value: Any) -> None:
-    """Refuses an attribute that canonical JSON cannot keep, or that no version has taken. Raises InvalidEvent."""
+    """Raises InvalidEvent for an attribute that canonical JSON cannot represent, or that no version has accepted."""
     if not (value is None or isinstance(value, str | bool | int)) or (
         isinstance(value, int) and not -(2**31) <= value <= 2**31
     ):
@@ -362,7 +362,7 @@ def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str)
             found=type_found,
             **facts,
         )
-    # Only a scalar is shown: the text of a list nested a thousand deep cannot be made.
+    # Only a scalar is shown, because a deeply nested list cannot be converted to text.
     shown = str(given)[:60] if isinstance(given, str | float) else json_type(given)
     if isinstance(given, int):  # Python writes no number of more than 4,300 digits
         shown = str(given) if abs(given) < 2**63 else "a number of many digits"

@@ -1,7 +1,7 @@
 """The types of an event's fields, and the checks that a field or several fields together must pass.
 
-Owns: the bounds of texts, the parsing of times, what a field accepts and how it is described, the model of ``data``.
-Does not own: which fields an event type has (data, own_data), the parsing of amounts (money).
+Owns: the bounds of texts, the parsing of times, the accepted values and the description of a field, the model of
+``data``. Does not own: the fields of an event type (data, own_data), the parsing of amounts (money).
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from subledger.text.wording import json_type
 # --- bounds -------------------------------------------------------------------------------------------------
 
 MAX_ID: Final = 255
-"""Characters of an id that somebody else's system gives: of an event, customer, block, invoice, payment."""
+"""Characters of an id from another system: of an event, customer, block, invoice, payment."""
 MAX_NAME: Final = 200
-"""Characters of a name that entries are grouped by: a product, a unit, a pool, a processor. Three of them,
-of 4 bytes a character, are one key of an index, which holds 2,704 bytes."""
+"""Characters of a name that entries are grouped by: a product, a unit, a pool, a processor. Three of them, of 4 bytes a
+character, are one key of an index, which has room for 2,704 bytes.
+"""
 MAX_REASON: Final = 2_000
 MAX_SCOPE: Final = 100
 MAX_DIMENSIONS: Final = 8
@@ -49,13 +50,13 @@ _RFC3339 = re.compile(
 )
 
 
-# With a day to spare, so that no time zone leaves these years.
+# With a margin of one day, so that no time zone leaves these years.
 _FIRST_MOMENT: Final = datetime(1900, 1, 2, tzinfo=UTC)
 _LAST_MOMENT: Final = datetime(8999, 12, 30, tzinfo=UTC)
 
 
 def parse_time(text: object, *, field: str = "time") -> datetime:
-    """An RFC 3339 time with its offset, as UTC. Digits beyond the microsecond do not count.
+    """An RFC 3339 time with its offset, as UTC. Digits beyond the microsecond are ignored.
 
     Raises WrongType, InvalidValue, and NaiveTime if the offset is missing.
     """
@@ -80,7 +81,7 @@ def parse_time(text: object, *, field: str = "time") -> datetime:
             expected="RFC 3339 between 1900 and 8999, such as 2026-01-15T10:00:00Z",
             found=text[:60],
         ) from None
-    # A time in the first or the last year may have no equal in UTC; both are out of range anyway.
+    # A time in the first or the last year may have no equivalent in UTC. Both years are out of range.
     if not _FIRST_MOMENT.year <= moment.year <= _LAST_MOMENT.year or not _FIRST_MOMENT <= moment <= _LAST_MOMENT:
         raise InvalidValue(
             f"{field} is out of range: a time lies between 1900-01-02 and 8999-12-30",
@@ -97,7 +98,7 @@ def _custom(error: InvalidInput) -> PydanticCustomError:
 
 
 def _checked(parse: Any) -> BeforeValidator:
-    """A validator that reports our own errors through pydantic, which adds the place."""
+    """A validator that reports our own errors through pydantic, which adds the name of the field."""
 
     def validate(value: object) -> Any:
         try:
@@ -109,7 +110,7 @@ def _checked(parse: Any) -> BeforeValidator:
 
 
 THIS_FIELD: Final = "this field"
-"""The subject of our parsers' sentences; which field it is, is known only to who reads the whole event."""
+"""The subject of a parser's sentences, because a parser does not know the name of its field."""
 
 
 def _text(description: str, example: str, **others: Any) -> Any:
@@ -290,7 +291,7 @@ def check_one_of(data: EventData, first: str, second: str) -> None:
 
 
 def check_other_currency(data: EventData, amount: str, currency: str) -> None:
-    """Checks an amount that goes with the event's own amount in another currency: both of its fields, or neither.
+    """Checks a second amount of the event, in another currency: both of its fields are present, or neither.
 
     Raises MissingField, InvalidValue, TooManyDecimals.
     """
@@ -323,7 +324,7 @@ def minor_units(amount: Decimal, currency: str, field: str) -> int:
 
 
 def check_disputed(amount: Decimal | None, fee: Decimal | None, currency: str | None) -> None:
-    """Checks the amount and the fee of a dispute's event; without a currency they are in the one of the dispute."""
+    """Checks the amount and the fee of a dispute's event. Without a currency they are in that of the dispute."""
     if currency is not None:
         if amount is not None:
             minor_units(amount, currency, "amount")

@@ -1,7 +1,7 @@
-"""The meaning of each field of an event, and the refusals that each type may meet: what a caller wants to look up.
+"""The meaning of each field of an event, and the possible refusals of each type: reference for callers.
 
-Owns: these words and examples. Does not own: the fields themselves (data), when a refusal is raised (deciding).
-Tests hold both against the models, and against what random histories are refused for.
+Owns: these words and examples. Does not own: the fields (data), the refusals (deciding). Tests compare the fields with
+the models, and the refusals with those of random histories.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ EXAMPLES: Final[dict[str, str]] = {
     "type": "credits.purchased",
     "unit": "credit",
 }
-"""An example of what a field holds, where that of its kind would be of something else."""
+"""Examples of field values, for fields for which the example of their kind would be misleading."""
 
 _BLOCK: Final = ("unknown_block", "block_of_another_customer")
 _LIVE: Final = ("no_credits_left", "block_disputed")
@@ -202,8 +202,9 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
         "exchange_rate_missing",
     ),
 }  # fmt: skip
-"""The codes of what the books may not allow, by type, besides those of every event; in the order of the classes of
-``errors``: references, currency, amounts, credits, a missing exchange rate."""
+"""The codes of refusals by event type, besides those of every event; in the order of the classes of ``errors``:
+references, currency, amounts, credits, a missing exchange rate.
+"""
 
 OF_EVERY_EVENT: Final = ("invalid_value", "event_conflict", "in_the_future", "approval_refused")
-"""The refusals that any event may meet once it can be read."""
+"""The possible refusals of any readable event."""

@@ -1,7 +1,7 @@
-"""The data of an opening balance: what there was of a role when the ledger took over from another system.
+"""The data of an opening balance: the balance of a role at a cut-over from another system.
 
-Owns: the fields of each role, and their checks. Does not own: the other event types (data), whether the books allow an
-opening (deciding/openings).
+Owns: the fields of each role, and their checks. Does not own: the other event types (data), the check against the books
+(deciding/openings).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _BLOCK: Final = (
 
 
 class _Fields(NamedTuple):
-    """The fields of a role that are required, and all that it has besides the currency and the functional amount."""
+    """The required fields of a role, and all its fields besides the currency and the functional amount."""
 
     required: tuple[str, ...]
     allowed: tuple[str, ...]
@@ -79,7 +79,7 @@ _FIELDS: Final[dict[str, _Fields]] = {
 }
 _SIGNED: Final = ("tax_payable", "processor_clearing")
 _MAY_BE_NOTHING: Final = ("breakage_recognized", "accounts_receivable", "unbilled_receivable")
-"""Roles of which something may be known that has no amount: redemption, an invoice that is paid, usage at no price."""
+"""Roles that may be opened with an amount of zero: for redemption, a paid invoice, usage without a price."""
 _AMOUNTS: Final = (
     "amount", "price", "drawn", "carrying_amount", "earlier_drawn", "tax", "redemption_tax", "conceded",
     "conceded_tax", "redeemed", "expired", "escheated",
@@ -95,13 +95,13 @@ class Left(NamedTuple):
 
 
 class BalanceOpened(EventData):
-    """A balance as it stood when this ledger took over from another system, against opening_balances; never revenue.
+    """A balance at the cut-over from another system, against opening_balances; never revenue.
 
-    ``role`` is the account, and decides which fields there are. A block (prepaid_liability) is opened as it stands:
-    ``used`` of its ``credits`` and ``drawn`` of its ``price`` before, so that its next draws go on from there;
-    ``remaining`` and ``carrying_amount`` are less than the rest if credits left it otherwise. Of a repriced block these
-    are the figures since then, and ``earlier_drawn`` is what was drawn before; ``expired`` is what was recognised of
-    credits that nobody used.
+    ``role`` is the account, and decides which fields are allowed. A block (prepaid_liability) has its figures of the
+    cut-over: ``used`` of its ``credits`` and ``drawn`` of its ``price``. Its next draws continue from them.
+    ``remaining`` and ``carrying_amount`` are less than the rest if credits left the block otherwise. For a repriced
+    block these are the figures since the repricing, and ``earlier_drawn`` is the value of the draws before it.
+    ``expired`` is the value that was recognised for unused credits.
     """
 
     currency: Currency
@@ -169,7 +169,7 @@ class BalanceOpened(EventData):
 
     @property
     def left(self) -> Left:
-        """The credits and the value of a block: as stated, or what was not used and drawn."""
+        """The credits and the value of a block: as stated, or the part that was not used and drawn."""
         credits = present(self.credits, "a block has credits")
         remaining = credits - self.credits_used if self.remaining is None else self.remaining
         rest = self.minor("price") - self.minor("drawn")
@@ -262,7 +262,7 @@ class BalanceOpened(EventData):
         check_starts_before_expiry(self.starts_at, self.expires_at)
 
     def _check_left(self, credits: Decimal) -> None:
-        """Checks what the block has left: no more than was not used, and no value without credits."""
+        """Checks the remaining credits and value: at most the unused part, and no value without credits."""
         remaining, carrying = self.left
         if remaining > credits - self.credits_used:
             most = format_credits(credits - self.credits_used)

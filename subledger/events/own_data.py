@@ -1,7 +1,7 @@
 """The data of the events that the ledger itself records. Only their own commands write them.
 
-A decision may depend on a setting, a period or a policy; these events put them into the log. Owns: their data. Does not
-own: the commands (projections/close, projections/configuring), the changes of the ledger (ledger).
+A decision may depend on a setting, a period or a policy, so these events record them in the log. Owns: their data. Does
+not own: the commands (projections/close, projections/configuring), the changes of the ledger (ledger).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from subledger.periods import duration
 
 
 class Approvals(EventData):
-    """Settings of the second person. Effects above the limits need one: credits given, and in the functional currency
-    value given, money owed back, revenue recognised ahead of its time.
+    """Approval settings. Effects above the limits need a second person: credits given; in the functional currency value
+    given, money owed back and revenue recognised before its time.
 
-    With ``grants_within``, such as ``1d``, the limits hold for all events of one customer within that time.
-    ``credit_prices`` are the prices of one credit by unit, by which gifts have a value.
+    With ``grants_within``, such as ``1d``, the limits apply to the sum of one customer's events within that time.
+    ``credit_prices`` are the prices of one credit by unit. They give gifts a value.
     """
 
     breakage_estimates: bool = False
@@ -49,12 +49,12 @@ class Approvals(EventData):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The settings that differ from asking for nothing, as plain JSON."""
+        """The settings that differ from the default, which requires nothing, as plain JSON."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
     def limits_within_time(self) -> bool:
-        """True if there is a limit that holds for a customer's events together."""
+        """True if there is a limit for the sum of a customer's events."""
         limits = (self.grant_credits_above, self.grant_value_above, self.money_back_above, self.revenue_advanced_above)
         return self.grants_within is not None and any(limit is not None for limit in limits)
 
@@ -64,18 +64,18 @@ class Approvals(EventData):
 
 
 FUTURE_TOLERANCE: Final = "1d"
-"""Default tolerance: the time of an event from outside may be this long after now."""
+"""Default tolerance: the time of an event from outside may be at most this long after now."""
 RATE_MAX_AGE_DAYS: Final = 7
-"""Default age in days that the exchange rate of a month's last day may have."""
+"""Default maximum age, in days, of the exchange rate of a month's last day."""
 
 
 class LedgerConfigured(EventData):
-    """The ledger's entity and settings from here on. ``by`` is the person who changed them.
+    """The ledger's entity and settings from now on. ``by`` is the person who changed them.
 
-    ``future_tolerance``, ``rate_max_age_days``, ``sandbox``, ``accounting_rules`` and ``dimensions`` are absent where
-    they are the default, so that older events keep their bytes. ``accounting_rules`` is the version of the rules that
-    decisions are made by from here on (``ledger.ACCOUNTING_RULES``); recorded decisions stay as they are.
-    ``dimensions`` are the names of the company's own dimensions; none of them is ever removed.
+    ``future_tolerance``, ``rate_max_age_days``, ``sandbox``, ``accounting_rules`` and ``dimensions`` are absent if they
+    are the default, so that older events keep their bytes. ``accounting_rules`` is the version of the rules for
+    decisions from now on (``ledger.ACCOUNTING_RULES``). Recorded decisions do not change. ``dimensions`` are the names
+    of the company's own dimensions. They are never removed.
     """
 
     entity: Identifier
@@ -96,14 +96,14 @@ class LedgerConfigured(EventData):
 
 
 class ClockSet(EventData):
-    """The now of a sandbox ledger from here on. It never goes back."""
+    """The now of a sandbox ledger from this event on. It never goes back."""
 
     clock: Time
     by: Identifier | None = None
 
 
 class PolicyAdopted(EventData):
-    """The posting policy from here on, whole, with the hash of its content, and who adopted it."""
+    """The whole posting policy from now on, with the hash of its content, and the person who adopted it."""
 
     policy: int
     name: Identifier
@@ -115,9 +115,9 @@ class PolicyAdopted(EventData):
 
 
 class MappingAdopted(EventData):
-    """The account mapping of journals made from here on, whole, with the hash of its content.
+    """The whole account mapping of journals from now on, with the hash of its content.
 
-    ``valid_from``: of the journals of that month and later ones alone. ``by``: who adopted it.
+    ``valid_from``: the first month to whose journals it applies. ``by``: the person who adopted it.
     """
 
     mapping: int
@@ -128,13 +128,13 @@ class MappingAdopted(EventData):
 
 
 class BalancesRemeasured(EventData):
-    """Money owed and owned in other currencies, at the rates of a period's end."""
+    """The remeasurement of money owed and owned in other currencies at the rates of a period's end."""
 
     period: Identifier
 
 
 class PeriodClosed(EventData):
-    """A month is closed, and by whom: nothing is posted into it any more."""
+    """A month is closed: nothing is posted into it any more. ``by`` is the person who closed it."""
 
     period: Identifier
     by: Identifier | None = None
@@ -149,14 +149,14 @@ class PeriodReopened(EventData):
 
 
 class PeriodCut(EventData):
-    """An open period was exported, and by whom: what is recorded from here on belongs to its next journal."""
+    """An open period was exported: later entries belong to its next journal. ``by`` is the person who exported it."""
 
     period: Identifier
     by: Identifier | None = None
 
 
 class CreditsSwept(CreditsExpired):
-    """An expiry that the ledger recorded itself; ``by`` is the person who ran the sweep, if one did."""
+    """An expiry that the ledger recorded itself; ``by`` is the person who ran the sweep, if any."""
 
     by: Identifier | None = None
 
@@ -172,4 +172,4 @@ RESERVED_TYPES: Final[dict[str, type[EventData]]] = {
     "period.cut": PeriodCut,
 }
 OWN_FORMS: Final[dict[str, type[EventData]]] = {"credits.expired": CreditsSwept}
-"""Types that others may send too: what they hold if the ledger itself records them."""
+"""Types that others may send too, with the data that they have if the ledger itself records them."""

@@ -28,20 +28,21 @@ DOCUMENTS: Final = {
     "payment.refunded": ("refund", "refund_id"), "processor.adjusted": ("adjustment", "adjustment_id"),
     "credits.reserved": ("reservation", "reservation_id"),
 }  # fmt: skip
-"""Documents that are recorded once by their own id, whatever the events' ids: by event type, the kind and the field."""
+"""Documents that are recorded once by their own id, under any event id: by event type, the kind and the field.
+"""
 
 _OF_PROCESSORS: Final = frozenset({"payout", "adjustment"})
 
 OnceKey = tuple[str, str, str]
-"""The kind of a document, the processor whose ids they are (of payouts and adjustments, else empty), and its id.
+"""The kind of a document; the processor that gave the id, for payouts and adjustments (else empty); the id.
 
-Ids are compared as they are: processors tell theirs apart by case. The name of a processor is the sender's own word, so
-that ``stripe`` and ``Stripe`` are one: the same payout under both would be booked into cash twice.
+Ids are compared exactly, because case matters in a processor's ids. The name of a processor is free text of the sender.
+So ``stripe`` and ``Stripe`` count as one; otherwise the same payout under both names would be booked into cash twice.
 """
 
 
 def once_key(type: str, data: EventData) -> OnceKey | None:
-    """The key of the document that an event records, once; None for events without a document of their own."""
+    """The key of the document that an event records; None for events without their own document."""
     if isinstance(data, BalanceOpened):
         return None if data.document is None else once_key_of(data.document[0], None, data.document[1])
     kind, field = DOCUMENTS.get(type, (None, ""))
@@ -52,7 +53,7 @@ def once_key(type: str, data: EventData) -> OnceKey | None:
 
 
 def once_key_of(kind: str, processor: str | None, document_id: str) -> OnceKey:
-    """The key of a document by its parts, whatever the case, width and blanks of the processor's name."""
+    """The key of a document from its parts. Case, width and blanks of the processor's name do not matter."""
     if kind not in _OF_PROCESSORS or processor is None:
         return (kind, "", document_id)
     return (kind, " ".join(unicodedata.normalize("NFKC", processor).casefold().split()), document_id)
@@ -62,8 +63,8 @@ _OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
-    """The references of some events. ``reversed`` has the keys of the usage that they reverse, ``undone`` those of the
-    events that they undo.
+    """The references of some events. ``reversed``: the keys of usage that they reverse. ``undone``: the keys of events
+    that they undo.
     """
 
     keys: set[tuple[str, str]] = set()
@@ -76,7 +77,7 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def references_of(events: Iterable[Event]) -> References:
-    """Everything that events name, and their own keys."""
+    """The references of some events, and their own keys."""
     found = References()
     for event in events:
         found.keys.add((event.source, event.event_id))
@@ -128,7 +129,7 @@ def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
 
 
 def documents_referenced_by(found: Iterable[BillingDocument]) -> tuple[set[str], set[DocumentKey]]:
-    """The blocks, invoices and payments that payments were applied to and disputes are about."""
+    """The blocks and documents to which payments were applied, or which are disputed."""
     parts: list[DocumentPart] = []
     more: set[DocumentKey] = set()
     for document in found:

@@ -1,10 +1,10 @@
-"""Rejections: events that were refused, as far as they can be read.
+"""Rejections: refused events, and the members of them that can be read.
 
-What was refused may be anything: an event that the books do not allow, an event with a fault in it, a line that is no
-JSON. Its members are read as far as they go, so that somebody can see what is missing from the books, of whom, and how
-much. Two rejections are the same one when their JSON values are equal, or else their bytes.
+The input may be an event that the books do not allow, an event with a fault, or a line that is not JSON. All readable
+members are read, so that a person can see the customer and the amount that are missing from the books. Two rejections
+are the same if their JSON values are equal; without JSON, if their bytes are equal.
 
-Owns: what is read of a refused event, the line it is written to a file as. Does not own: the table (store/rejected).
+Owns: reading a refused event, and the line for it in a file. Does not own: the table (store/rejected).
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from subledger.money import MAX_CREDITS, MAX_MINOR, Money, exponent, plain
 from subledger.text.json_text import loads
 
 MAX_SENT: Final = 256 * 1024
-"""Bytes of a refused event that are kept; of what is longer the first, and the length and hash of all of it."""
+"""Bytes of a refused event that are stored. A longer one is cut; its whole length and hash are stored.
+"""
 LONGEST_NAME: Final = 255
-"""Characters of a source, an id, a type, a customer or a unit; what is longer is in the text alone."""
+"""Characters of a source, an id, a type, a customer or a unit. A longer value is only in the stored text."""
 
 _MONEY: Final = ("price", "amount", "value", "add_price")
 _CREDITS: Final = ("credits", "add_credits")
@@ -40,7 +41,7 @@ _NO_JSON: Final = object()
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
-    """A refused event as it was sent, and what could be read of it. ``sent`` is cut; the hash is of all of it."""
+    """A refused event as it was sent, and its readable members. ``sent`` may be cut; the hash covers the whole text."""
 
     content_hash: bytes
     sent: bytes
@@ -57,7 +58,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rejection_id(self) -> str:
-        """The same content, the same id."""
+        """The id of the rejection. The same content has the same id."""
         return "rej-" + self.content_hash.hex()[:20]
 
     @property
@@ -66,7 +67,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
-    """Reads a refused event's text as far as possible. Not ``decoded``: the text alone, as of one that is no JSON."""
+    """Reads the readable members of a refused event. ``decoded`` False: the text is not read as JSON."""
     try:
         content = loads(sent) if decoded else _NO_JSON
     except InvalidInput:
@@ -86,7 +87,7 @@ def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
         content_hash=_content_hash(sent, content),
         sent=stored,
         sent_bytes=size,
-        # A key is both or none: by half of it no event is found.
+        # A key needs both parts: half a key finds no event.
         source=source if event_id else None,
         event_id=event_id if source else None,
         type=_name(content.get("type")),
@@ -100,8 +101,8 @@ def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
 
 
 def text_of(content: object) -> bytes:
-    """A decoded JSON value as the text of a refused event, where the text that it came in is not at hand."""
-    with suppress(TypeError):  # nested deeper than is written, or integers of more than 64 bits
+    """A decoded JSON value as the text of a refused event, if the received text is not available."""
+    with suppress(TypeError):  # nested too deep for orjson, or integers of more than 64 bits
         return orjson.dumps(content)
     with suppress(ValueError, RecursionError):
         return json.dumps(content).encode()
@@ -112,10 +113,12 @@ def text_of(content: object) -> bytes:
 
 
 def refused_line(number: int, line: bytes, error: SubledgerError) -> bytes:
-    """A line of FILE.rejected.jsonl: the number and the event as it was sent, and why it was refused.
+    """A line of FILE.rejected.jsonl: the line number, the event as it was sent, and the error.
 
-    JSON stands there byte by byte; what is none, or only a string, as a string of all of it; what is not even UTF-8, in
-    base64.
+    The event is written in one of three forms:
+    - JSON: byte by byte;
+    - a JSON string, or text that is not JSON: as a string with the whole line;
+    - bytes that are not UTF-8: in base64.
     """
     sent = line.strip(b"\r\n")
     event = b'"event": ' + sent.removeprefix(_BOM)
@@ -128,19 +131,19 @@ def refused_line(number: int, line: bytes, error: SubledgerError) -> bytes:
 
 
 def _stands_as_it_is(sent: bytes) -> bool:
-    """True if a text is JSON, also inside an object, and no string: a string stands for a text that is not JSON."""
+    """True for JSON that can be a member of an object, except a string: a string stands for text that is not JSON."""
     with suppress(InvalidInput):
         return not isinstance(loads(sent), str) and bool(loads(b"[" + sent.removeprefix(_BOM) + b"]"))
     return False
 
 
 def first_sent_as_text(content: object) -> bool:
-    """True if the event in a line of FILE.rejected.jsonl stands there as a text, which nobody has decoded yet."""
+    """True if the event in a line of FILE.rejected.jsonl is a text that is not decoded yet."""
     return isinstance(content, dict) and isinstance(content.get("event", ""), str)
 
 
 def as_first_sent(content: object) -> bytes | None:
-    """The text in a line of FILE.rejected.jsonl, so that the file can be sent again; None for anything else."""
+    """The event text in a line of FILE.rejected.jsonl, so that the file can be sent again; None for other content."""
     if not isinstance(content, dict) or not isinstance(content.get("error"), dict):
         return None
     if content.keys() == {"line", "event", "error"}:
@@ -162,7 +165,7 @@ def _content_hash(sent: bytes, content: object) -> bytes:
 
 
 def _canonical(value: object) -> bytes | None:
-    # What is recorded is canonical by this very call, for what can be in an event's data (events).
+    # The same call makes recorded events canonical, for all values that an event's data can have (events).
     with suppress(TypeError):
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return None
@@ -189,7 +192,7 @@ def _decimal(value: object) -> Decimal | None:
     with suppress(InvalidOperation, ValueError):
         text = str(value).strip()
         found = Decimal(text) if len(text) <= _LONGEST_NUMBER else None
-        # The exponent is looked at first: arithmetic on a number such as 1e999999999 overflows.
+        # The exponent is checked first, because arithmetic on a number such as 1e999999999 overflows.
         if found is not None and found.is_finite() and -30 <= found.adjusted() <= 18 and abs(found) <= MAX_MINOR:
             return found
     return None
@@ -200,7 +203,7 @@ def _first(data: Mapping[str, Any], names: tuple[str, ...]) -> Decimal | None:
 
 
 def _money(data: Mapping[str, Any]) -> Money | None:
-    """The amount, to the nearest minor unit. A wrong type or lower case is a fault, and says how much all the same."""
+    """The amount, to the nearest minor unit. A JSON number, or a currency in lower case, is a fault but still read."""
     amount, currency = _first(data, _MONEY), data.get("currency")
     if amount is None or not isinstance(currency, str) or len(currency) != 3:
         return None

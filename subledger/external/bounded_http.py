@@ -1,9 +1,9 @@
-"""Answers of other systems, with limits of decompressed size and of time from the first to the last byte.
+"""HTTP answers of other systems, with limits on the decompressed size and on the total time.
 
-httpx limits the time of each read, so an answer that arrives byte by byte never ends; and httpx decompresses
-everything. Here the limit of each read and write is the time that remains for the whole call, and only the bytes that
-are read are decompressed. An answer beyond a limit is an ``httpx.HTTPError``, like any incomplete answer. Addresses are
-checked at each call (``hosts``).
+httpx limits only the time of each read, so an answer that arrives byte by byte never ends. It also decompresses answers
+of any size. Here each read and write may take only the remaining time of the whole call, and decompression stops at the
+limit. An answer beyond a limit raises ``httpx.HTTPError``, like an incomplete answer. Addresses are checked at each
+call (``hosts``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import httpx
 from subledger.external.hosts import connect_checked
 
 MAX_ANSWER: Final = 8 << 20
-"""Maximum number of decompressed bytes of an answer. Journals, and pages of records, are far smaller."""
+"""Maximum number of decompressed bytes of an answer. Journals and pages of records are far smaller."""
 ACCEPT_ENCODING: Final = "gzip"
 _PIECE: Final = 64 << 10
 
@@ -34,13 +34,14 @@ class AnswerTooLarge(httpx.HTTPError):
 
 
 def client() -> httpx.Client:
-    """Returns a client that follows no redirections, and whose calls can have a ``deadline``."""
+    """Returns a client that follows no redirections. Its calls can have a ``deadline``."""
     made = httpx.Client(follow_redirects=False)
-    # httpx can be given another transport, but then it ignores the proxies of the environment. So a private attribute
-    # of its own transports is set here. If this stops working, a test with an answer that arrives byte by byte fails.
+    # With another transport, httpx ignores the proxies of the environment. So a private attribute of its own transports
+    # is set here. If this stops working, a test with an answer that arrives byte by byte fails.
     for transport in (made._transport, *made._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
-            # A proxy of the environment may be on this machine, and it resolves names itself.
+            # A proxy of the environment resolves names itself, and may be on this machine. So its address is not
+            # checked.
             is_direct = transport is made._transport
             transport._pool._network_backend = _Backend(transport._pool._network_backend, checked=is_direct)
     return made
@@ -48,7 +49,7 @@ def client() -> httpx.Client:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Limits the time of all calls in this context together, for clients made by ``client``.
+    """Limits the total time of all calls in this context, for clients made by ``client``.
 
     After this time a read or write raises ``httpx.TimeoutException``.
     """
@@ -67,7 +68,7 @@ def send(client: httpx.Client, request: httpx.Request, *, within_s: float) -> ht
             content = _content(response)
         finally:
             response.close()
-    # The content is decompressed, so the headers about its compression must go.
+    # The content is decompressed, so the headers about its compression are removed.
     headers = [
         (name, value)
         for name, value in response.headers.multi_items()
@@ -87,14 +88,14 @@ def _content(response: httpx.Response) -> bytes:
 
 
 def _inflater(response: httpx.Response) -> Any:
-    """Returns a function that decompresses bytes, up to a maximum number of decompressed bytes."""
+    """Returns a function that decompresses bytes, up to a maximum size."""
     named = response.headers.get("content-encoding", "")
     encodings = [each.strip().lower() for each in named.split(",") if each.strip().lower() not in ("", "identity")]
     if not encodings:
         return lambda raw, most: raw[:most]
     if encodings[1:] or encodings[0] not in ("gzip", "x-gzip", "deflate"):
         raise AnswerTooLarge(f"the answer is compressed as {named[:60]}; we accept {ACCEPT_ENCODING}, once")
-    # 32 means: the header decides between gzip and zlib.
+    # 32: the header decides between gzip and zlib.
     stream = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
 
     def inflate(raw: bytes, most: int) -> bytes:
@@ -159,7 +160,7 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _remaining(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # The time-out applies to each piece that the socket accepts. For one long text it would apply many times.
+        # The time-out applies to each piece that the socket accepts, so a long text would have many of them.
         for start in range(0, len(buffer), _PIECE):
             self._stream.write(buffer[start : start + _PIECE], _remaining(timeout, httpcore.WriteTimeout))
 

@@ -3,8 +3,10 @@
 The record of a call has its request and its answer. Headers with secrets are left out. Every secret that is known at
 the end of the attempt is removed from all texts.
 
-A failed call has one of three results, and delivery depends on the difference: certainly not done (``NotSent``),
-certainly not done and to be repeated later (``Throttled``), or unknown (``Unclear``).
+A failed call has one of three results, which delivery handles differently:
+- ``NotSent``: certainly not done;
+- ``Throttled``: certainly not done, to be repeated later;
+- ``Unclear``: unknown.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from subledger.external import bounded_http
 REMOVED: Final = "(removed)"
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"})
 _KEPT_BYTES: Final = 4 << 20
-"""Maximum number of recorded bytes of a body. Journals are far smaller; a longer answer is cut, with a remark."""
+"""Maximum number of recorded bytes of a body. Journals are far smaller. A longer answer is cut, with a remark."""
 _LONGEST_WAIT_S: Final = 3_600.0
 _UNCLEAR_STATUS: Final = frozenset({408, 425})
 """Statuses after which the request may still have been processed: a time-out, a refused replay."""
@@ -33,7 +35,7 @@ _DEFAULT_WAIT_S: Final = 60.0
 
 
 class NotSent(Exception):
-    """The call did not reach the system, which certainly did nothing."""
+    """The call did not reach the system, so it did nothing."""
 
 
 class NotAuthorised(NotSent):
@@ -49,8 +51,9 @@ class Throttled(NotSent):
 
 
 class Unclear(Exception):
-    """There is no answer, or it leaves open if the request was processed. ``answer`` and ``status`` are those of the
-    answer, if there is one.
+    """There is no answer, or the answer does not show if the request was processed.
+
+    ``answer`` and ``status``: those of the answer, if any.
     """
 
     def __init__(self, reason: str, *, answer: str = "", status: int | None = None) -> None:
@@ -89,7 +92,8 @@ class Calls:
         self._secrets: set[str] = set()
         self.begin_by: float | None = None
         """No call begins after this time of the monotonic clock. So a delayed attempt sends nothing after another
-        worker has looked up its delivery."""
+        worker has taken over its delivery and looked it up.
+        """
 
     def hide(self, secret: str) -> str:
         """Removes a secret from all records of this attempt, earlier and later ones. Returns it."""

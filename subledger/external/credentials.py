@@ -1,8 +1,11 @@
 """Credentials by name: settings name them, and the database never stores them.
 
-``env:NAME`` is the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``. ``file:/PATH`` is a file in the folder
-``SUBLEDGER_CREDENTIALS`` of the worker (by default ``/run/secrets``). So a person who sets a channel can use
-credentials for channels, and nothing else that the worker can read. The credentials of each ledger are in ``grants``.
+A credential has one of two names:
+- ``env:NAME``: the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``;
+- ``file:/PATH``: a file in the worker's folder ``SUBLEDGER_CREDENTIALS`` (by default ``/run/secrets``).
+
+So a person who sets up a channel can use only these credentials, and no other file or variable of the worker. The
+credentials that each ledger may use are in ``grants``.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ PREFIX: Final = "SUBLEDGER_CREDENTIAL_"
 FOLDER: Final = "SUBLEDGER_CREDENTIALS"
 DEFAULT_FOLDER: Final = "/run/secrets"
 LEDGERS: Final = "ledgers"
-"""The name of a folder in the folder of credentials. It has one folder for each ledger with own credentials."""
+"""The folder, in the folder of credentials, with one folder for each ledger that has its own credentials."""
 _PATTERN: Final = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\\x00]+)?$"
 Credential = Annotated[str, msgspec.Meta(pattern=_PATTERN, max_length=1_000)]
-"""The name of a credential, never the credential; empty for none."""
+"""The name of a credential, never its value; empty for none."""
 
 
 def named_in(settings: msgspec.Struct) -> tuple[str, ...]:
@@ -33,10 +36,10 @@ def named_in(settings: msgspec.Struct) -> tuple[str, ...]:
 
 
 def belongs_to(credential: Credential, ledger: str) -> bool:
-    """True for a file below the folder of this ledger's own credentials, after all links are followed.
+    """True for a file in the folder of this ledger's own credentials. Links are followed first.
 
-    The folder ``ledgers`` has nothing but the folders of ledgers. So a ledger whose name is also that of another folder
-    of credentials cannot read the files of that folder.
+    The folder ``ledgers`` contains only the folders of ledgers. So a ledger with the name of another credentials folder
+    cannot read that folder.
     """
     if not credential.startswith("file:/") or ledger in ("", ".", "..") or "/" in ledger:
         return False
@@ -45,7 +48,7 @@ def belongs_to(credential: Credential, ledger: str) -> bool:
 
 
 def read(credential: Credential) -> str:
-    """Reads a credential, without the line end of a file. Raises NotAuthorised if it cannot be read."""
+    """Reads the value of a credential, without the line end of a file. Raises NotAuthorised if it cannot be read."""
     kind, _, name = credential.partition(":")
     if not credential:
         return ""
@@ -64,9 +67,9 @@ def read(credential: Credential) -> str:
 
 
 def replace(credential: Credential, value: str) -> None:
-    """Writes the new value of a credential, which the other system has replaced, into the credential's file.
+    """Writes a new value into the file of a credential, after the other system has replaced the old value.
 
-    The file is replaced as a whole, by a rename. Raises NotAuthorised if it cannot be written.
+    A rename replaces the whole file. Raises NotAuthorised if it cannot be written.
     """
     if not credential.startswith("file:"):
         raise NotAuthorised(
@@ -86,7 +89,7 @@ def replace(credential: Credential, value: str) -> None:
 
 
 def _allowed(credential: Credential) -> Path:
-    """The file after following links, if it is in the folder of credentials. Raises NotAuthorised."""
+    """Returns the file of a credential, with links followed. Raises NotAuthorised if it is outside the folder."""
     folder = Path(os.environ.get(FOLDER, DEFAULT_FOLDER)).resolve()
     path = Path(credential.removeprefix("file:")).resolve()
     if not path.is_relative_to(folder):

@@ -1,8 +1,8 @@
 """Grants of credentials to ledgers, for their channels and webhooks.
 
-A credential belongs to the installation, and a person who sets a ledger's channel decides where it is sent. So a
+A credential belongs to the installation, but the person who sets up a ledger's channel decides its receiver. So a
 channel uses only credentials of its ledger: files in the ledger's folder, ``SUBLEDGER_CREDENTIALS/ledgers/LEDGER/…``,
-and credentials that the operator has granted on the command line. No route of the HTTP API grants one.
+and credentials that the operator has granted on the command line. The HTTP API cannot grant credentials.
 
 Owns: the table ``credential_grants``. Does not own: reading credentials (``credentials``).
 """
@@ -24,7 +24,7 @@ from subledger.store.tallies import count_one
 from subledger.store.writing.recorder import now_of
 
 SHARED: Final = "SUBLEDGER_CREDENTIALS_SHARED"
-"""If it is 1, every ledger may use every credential: for an installation whose ledgers have the same administrators."""
+"""If it is 1, every ledger may use every credential. This is for ledgers that have the same administrators."""
 
 FIND: Final = """
 -- Returns a row if a ledger may use a credential.
@@ -48,7 +48,7 @@ WHERE ledger = %(ledger)s ORDER BY credential, granted_at
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """A credential that a ledger may use, or could until ``revoked_at``."""
+    """A credential that a ledger may use; after ``revoked_at``, one that it could use before."""
 
     ledger: str
     credential: str
@@ -75,7 +75,7 @@ def check_granted(connection: AnyConnection, ledger: str, credentials: Iterable[
 
 
 def grant(database: Database, ledger: str, credential: str, *, by: str) -> None:
-    """Grants a credential to a ledger. A repetition changes nothing; after a revocation it is another grant."""
+    """Grants a credential to a ledger. A repetition changes nothing; after a revocation it makes a new grant."""
     if not credential.startswith(("env:", "file:/")):
         raise InvalidValue(
             "the credential is not a reference to an environment variable or a file",

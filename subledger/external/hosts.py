@@ -1,4 +1,4 @@
-"""Hosts that deliveries and notices can be sent to, by the addresses of their names.
+"""Allowed hosts of deliveries and notices, by the addresses of their names.
 
 A name is checked when a channel is set and used (``connectors.connector``), but an allowed name can resolve to this
 machine. So each connection is made to an address that was resolved and checked here; the name is not resolved again.
@@ -40,8 +40,8 @@ def allowed_hosts() -> list[str]:
 def is_near(host: str) -> bool:
     """True for addresses of this machine and its network.
 
-    These are loopback, link-local and unspecified addresses in any form, such as 127.1; localhost; and the addresses at
-    which clouds give credentials to machines.
+    These are loopback, link-local and unspecified addresses in any form, such as 127.1; localhost; and the metadata
+    addresses of clouds.
     """
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -70,10 +70,10 @@ def _within(address: IPv6Address) -> Iterator[IPv4Address]:
 
 
 def connect_checked(host: str, port: int, connect: Callable[[str], Connection]) -> Connection:
-    """Returns the result of ``connect`` for the first address of a host for which it succeeds.
+    """Connects to the first address of a host that accepts. Returns the result of ``connect``.
 
-    Addresses of this machine and its network are left out, unless ``SUBLEDGER_DELIVERY_HOSTS`` names the host or the
-    address. Raises AddressRefused if no address remains, else the error of ``connect`` for the last one.
+    Addresses of this machine and its network are skipped, unless ``SUBLEDGER_DELIVERY_HOSTS`` names the host or the
+    address. Raises AddressRefused if no address remains. If all fail, raises the error of the last one.
     """
     resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     found = list(dict.fromkeys(str(address[0]) for *_, address in resolved))

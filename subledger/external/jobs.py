@@ -1,9 +1,8 @@
 """The job queue of a worker, in PostgreSQL (procrastinate), in a schema of its own.
 
-A job is a wake-up and contains no work: the tasks find their work in their own tables, and the sweep of the next minute
-replaces a lost job. A *subject*, such as a channel, has one running job at a time. So its work is done in order, and
-only one worker at a time calls the outside system. If a worker was killed, its heartbeat is missed and its jobs are
-ended.
+A job only wakes a task. The tasks find their work in their own tables, and the sweep of the next minute replaces a lost
+job. A *subject*, such as a channel, has one running job at a time. So its work is done in order, and only one worker at
+a time calls the outside system. The jobs of a killed worker are ended, because its heartbeat stops.
 
 Owns: the schema ``jobs``, through the library. Does not own: the tasks. ``api`` supplies them, because this package
 knows neither deliveries nor monitors.
@@ -36,7 +35,7 @@ SCHEMA: Final = "jobs"
 _STOPS_WITHIN_S: Final = 1.0
 """Seconds for which a stopping worker lets its jobs continue. Then it asks them to end after their current step."""
 _FINISHES_WITHIN_S: Final = 1e6
-"""The same for a worker that ends when no job is due: it lets its jobs finish."""
+"""The same for a worker that ends when no job is due. It lets its jobs finish."""
 _LEDGERS_FOR_S: Final = 10.0
 """Maximum time for the tasks of every ledger in a worker that ends when no job is due. There may be thousands of
 ledgers.
@@ -61,8 +60,8 @@ class Again(msgspec.Struct, frozen=True, kw_only=True):
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Work on subjects. ``run`` works on one subject, and returns the time of its next run, or None.
 
-    ``lock`` names a subject. Of the jobs with the same lock one runs at a time, so no two tasks may have the same
-    locks. ``due`` lists the subjects of a ledger that have work now. It is called for each ledger once a minute.
+    ``lock`` names the lock of a subject. Only one job with the same lock runs at a time, so two tasks must not have the
+    same locks. ``due`` lists the subjects of a ledger that have work now. It is called for each ledger once a minute.
     """
 
     name: str
@@ -110,8 +109,8 @@ class Jobs:
         app = self._app = procrastinate.App(connector=connector)
         for task in self._tasks.values():
             app.task(name=task.name, pass_context=True)(self._job_of(task))
-        # Ending the jobs of dead workers has no lock, because it releases the locks of these jobs. Every other periodic
-        # job has at most one running and one waiting job.
+        # The job that ends the jobs of dead workers has no lock, because it releases the locks of these jobs. Of every
+        # other periodic task, at most one job runs and one waits.
         app.periodic(cron=_EACH_MINUTE)(app.task(name="take_off", queueing_lock="take_off")(self._end_stalled))
         app.periodic(cron=_EACH_MINUTE)(app.task(name="sweep", lock="sweep", queueing_lock="sweep")(self._sweep))
         for minute_task in each_minute:
@@ -163,7 +162,7 @@ class Jobs:
                 await working
 
     def _defer(self, task: Task, subject: Subject, at: datetime | None) -> None:
-        # There are two queueing locks, so that a job for a later time does not keep a job for now out of the queue.
+        # There are two queueing locks, so that a job for a later time does not block a job for now.
         lock = task.lock(subject)
         job = self._app.configure_task(
             task.name, lock=lock, queueing_lock=f"{lock}/{'now' if at is None else 'later'}", schedule_at=at

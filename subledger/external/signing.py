@@ -4,7 +4,8 @@
     webhook-timestamp   the time of this attempt, in seconds since 1970
     webhook-signature   v1,BASE64(HMAC-SHA256(secret, "id.timestamp.body"))
 
-A secret is BASE64 after ``whsec_``, as in the specification. Of any other text the bytes are the secret.
+A secret that begins with ``whsec_`` is BASE64 after it, as in the specification. The bytes of any other text are the
+secret.
 
 Owns: the signature. Does not own: the secret (credentials), the call (bounded_http).
 """

@@ -1,9 +1,9 @@
 """The columns of the log: events, entries and batches, each described once.
 
 A row is a class, and a column is a field of it, in the order of the table. The field's type gives the types in Python
-and PostgreSQL, and says if the column may be NULL. The field's name is the column's name, unless ``Named`` gives
-another one. Everything else follows from it: the tables (``tables/log.py``), and from them the array parameters of a
-batch (``writing/append_batch.py``), the binary COPY (``writing/log.py``) and the streams of a replay
+and PostgreSQL, and decides if the column may be NULL. The field's name is the column's name, unless ``Named`` gives
+another one. Everything else follows from these classes: the tables (``tables/log.py``), and from them the array
+parameters of a batch (``writing/append_batch.py``), the binary COPY (``writing/log.py``) and the streams of a replay
 (``projections/replay/log_stream.py``).
 
 Owns: names, order and types of the columns; conversions between rows and events or entries. Does not own: the hashed
@@ -33,7 +33,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
-    """Other facts of a column: its name if it differs from the field's; True if the table allows NULL and the field
+    """Other facts of a column: its name if it differs from the field's; if the table allows NULL although the field
     does not; its comment.
     """
 
@@ -102,7 +102,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
         )
 
     def event(self, data: Any = None) -> Event:
-        """Returns the event with the given data. None is enough for its hash, which is made of the stored texts."""
+        """Returns the event with the given data. None is enough for its hash, which uses the stored texts."""
         return Event(
             source=self.source,
             event_id=self.event_id,
@@ -163,8 +163,8 @@ def entry_row(position: int, entry: Entry, dimension_set: int) -> Row:
 def stored_entry(row: EntryRow, dimensions: Dimensions) -> Entry:
     """Returns the entry of a row, given the dimensions of its dimension set.
 
-    The fields are written out, because a verification calls this for every entry, and a dictionary would cost seven
-    times as much.
+    The fields are written out for speed: a verification calls this for every entry, and a dictionary would take seven
+    times as long.
     """
     return Entry(
         number=row.number,
@@ -222,7 +222,7 @@ class LogTable(msgspec.Struct, frozen=True, kw_only=True):
 
     def selected(self, alias: str, **instead: str) -> str:
         """Returns SQL: the columns of a row called ``alias``, in the order of its fields. ``instead``: other
-        expressions for some.
+        expressions for some of them.
         """
         return ", ".join(instead.get(name, f"{alias}.{name}") for name in self.names)
 

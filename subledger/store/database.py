@@ -1,6 +1,6 @@
 """Connections and transactions of the application.
 
-All programs but the migrations connect as the role ``subledger_app``, which may add to the log and never change it.
+All programs except the migrations connect as the role ``subledger_app``. It may add to the log, but not change it.
 """
 
 from __future__ import annotations
@@ -91,16 +91,15 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, timeouts: Timeouts | None = None) -> None:
         self.url = url
         self.timeouts = limits = timeouts or Timeouts()
-        # Posting rules, cached for readers by their content hash. A key of ledger and number would be wrong: after a
-        # restore the same number may name other rules, but the same content is always the same rules.
+        # Posting rules, cached for readers by their content hash. The key is not the ledger and the number, because
+        # after a restore the same number may name other rules.
         self.rules: dict[str, Rules] = {}
-        # The settings of each ledger at its last read. They are a guess, and used only if the row of the answer
-        # confirms them.
+        # The settings of each ledger at its last read. They are used only if the row of the answer confirms them.
         self.states: dict[str, LedgerState] = {}
         self.engine = _engine(url, pool_size, limits, idle_s=limits.idle_reader_s)
         # The statements of recording and of single questions are always the same. Each is planned once for each
-        # connection, for any ledger. A plan for a ledger without statistics would assume that it is empty, and would
-        # scan all of it.
+        # connection, for any ledger. A plan for one ledger without statistics would assume that it is empty, and scan
+        # all of it.
         self._recording = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True)
         self._asked = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True, autocommit=True)
 
@@ -283,11 +282,11 @@ def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
 
 @contextmanager
 def without_nested_loops(connection: WriteConnection) -> Iterator[None]:
-    """Plans the statements of its context without nested loops; inside a transaction. It is for statements over most of
-    a ledger.
+    """Plans the statements of its context without nested loops. It needs a transaction, and is for reads of most of a
+    ledger.
 
     The server may have no statistics of the ledger, for example after recording a large file or after a crash. Then it
-    expects a row or two, and would scan all entries of the ledger once for each of its events.
+    expects only one or two rows, and would scan all entries of the ledger once for each event.
     """
     [(before, _)] = connection.execute(_NO_NESTED_LOOPS).fetchall()
     yield

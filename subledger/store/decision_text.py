@@ -1,8 +1,8 @@
 """The text of a decision: its hashed and stored form, and the text that is made from the entries of a plain draw.
 
-If usage draws on blocks of one customer, its decision follows from its entries. The decision is left out of the log if,
-and only if, its text equals the text from ``text_of_plain_draw`` letter by letter. A reader of the log makes it again,
-here or in SQL. The log's hashes cover the text, so no letter of the forms below can ever change.
+If usage draws on blocks of one customer, its decision follows from its entries. The log omits the decision if, and only
+if, its text is exactly the text from ``text_of_plain_draw``. A reader of the log makes the text again, here or in SQL.
+The log's hashes cover the text, so the forms below can never change.
 
 Owns: the forms, filled in by Python and by SQL. Does not own: the view ``recorded_events``, which makes the same text
 for people and is in a released migration (a test compares them), and decisions (``subledger/wallet.py``).
@@ -67,8 +67,8 @@ def text_of_plain_draw(policy: int, entries: Iterable[DrawnEntry]) -> str:
 def decision_sql(ledger: str) -> str:
     """Returns SQL: the decision of the event ``e``, stored or made from its entries.
 
-    ``ledger`` is the parameter that names the ledger. The view uses the event's ledger instead. That is not possible
-    here, because a Citus cluster cannot find from every statement which server has that ledger.
+    ``ledger`` is the parameter that names the ledger. The view uses the event's ledger instead. Here this is not
+    possible, because a Citus cluster cannot derive the server from every such statement.
     """
     amount = f"CASE WHEN n.amount_minor <> 0 THEN {_filled(_AMOUNT, 'n.amount_minor')} ELSE '' END"
     movement = _filled(

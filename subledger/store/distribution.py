@@ -2,7 +2,7 @@
 
 Every key begins with the ledger, so the ledger is the distribution column and all tables are colocated. A batch, a read
 or a proof of one ledger uses one shard. Tables without a ledger in their key stay on the coordinator, and are listed
-here. Only work that shares a snapshot among processes must know if tables are distributed, because a snapshot exists
+here. Only work that shares a snapshot among processes must check if tables are distributed, because a snapshot exists
 only on the coordinator.
 
 Owns: the list of distributed tables, and the statements for it. Does not own: the extension, the servers, moving shards
@@ -115,7 +115,8 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
         return []
     statements: list[str] = [
         HOLD,
-        # Citus calls every trigger unsafe. These triggers refuse a change or seal their own row, and read no other row.
+        # Citus classifies every trigger as unsafe. These triggers refuse a change or seal their own row, and read no
+        # other row.
         "SET LOCAL citus.enable_unsafe_triggers = on",
         "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
         "SET LOCAL client_min_messages = warning",
@@ -134,8 +135,8 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
 def _empty_the_copy(name: str) -> list[str]:
     """Returns statements that truncate the coordinator's old rows, which are copied to shards and never read again.
 
-    A trigger refuses every truncation of such a table. So it is off for this one statement, only on the coordinator's
-    table, in the transaction that has the table's lock. The triggers of the shards are never off.
+    A trigger refuses every truncation of such a table. So it is disabled for this one statement, only on the
+    coordinator's table, in the transaction that has the table's lock. The triggers of the shards are never disabled.
     """
     truncate = f"SELECT truncate_local_data_after_distributing_table('{name}')"
     if name not in NEVER_TRUNCATED:

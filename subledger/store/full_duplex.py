@@ -1,8 +1,8 @@
 """Connections that cannot deadlock with the server: during a wait, they both send and receive.
 
 A statement may be larger than the buffers of the socket. The server reads further only while it can also write, and it
-can write only while we read. So a client that waits for only one of the two, while the server needs the other, waits
-for ever, and keeps the lock of its transaction. psycopg's plain ``execute`` waits for both. Two of its waits do not. A
+can write only while we read. If a client waits only to read, or only to write, both sides may wait for ever, and the
+client's transaction keeps its lock. psycopg's plain ``execute`` waits for both. Two other waits of psycopg do not. A
 pipeline calls ``flush`` once after its last command and then waits to read, but a part of the command may be unsent.
 ``COPY`` waits to write, but the server may first have notices to send.
 
@@ -10,12 +10,11 @@ So every wait of such a connection goes through ``sending_and_receiving``, which
 
     every wait also reads the bytes that arrive, and sends the unsent bytes
 
-With this rule neither side waits for the other for ever. The server waits to write only until we read, and we always
-read. It waits to read only until we send, and we always send. This does not depend on any size or on the speed of the
-link, so no threshold has to be chosen. libpq requires the same rule of a client that does not block (documentation of
-``PQflush``): wait for read-ready or write-ready, consume the input, flush again, until nothing is left.
+With this rule neither side waits for ever, because in every wait we read and send. The rule depends neither on sizes
+nor on the speed of the link, so no threshold has to be chosen. libpq requires the same of a client that does not block
+(documentation of ``PQflush``): wait for read-ready or write-ready, consume the input, flush again, until all is sent.
 
-Data that arrive while a statement is being sent stay in libpq's buffer: the answers of a few commands, and notices.
+Data that arrive while a statement is sent stay in libpq's buffer. They are the answers of a few commands, and notices.
 
 Owns: the waits of our connections. Does not own: their limits (timeouts), the statements.
 """
@@ -53,7 +52,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A psycopg connection that sends and receives in every wait, also in a pipeline and in a COPY.
 
     If the server neither sends nor receives anything for ``silence_s`` seconds, the connection is closed. The server
-    may have stopped, on a machine that still acknowledges data. It may also be busy, so it is first requested to cancel
+    may have stopped on a machine that still acknowledges data. It may also be busy. So it is first requested to cancel
     its statement, which would otherwise keep its locks. None: the wait has no limit.
     """
 
@@ -71,7 +70,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 def sending_and_receiving(
     pgconn: PGconn, operation: Waiting[Result], silence_s: float | None = None
 ) -> Waiting[Result]:
-    """Runs the same operation. It sends unsent data while it waits to read, and reads while it waits to write."""
+    """Runs an operation that sends unsent data while it waits to read, and reads while it waits to write."""
     silence = _Silence(pgconn, silence_s)
     try:
         wanted = next(operation)
@@ -88,8 +87,8 @@ def sending_and_receiving(
 
 
 class _Silence:
-    """The time since anything was sent or received, over all the waits of one operation. The operation may check often
-    and find nothing.
+    """The time since anything was sent or received, over all waits of one operation, which may check often without
+    result.
     """
 
     def __init__(self, pgconn: PGconn, limit_s: float | None) -> None:
@@ -115,17 +114,14 @@ class _Silence:
 
 
 def _either_way(pgconn: PGconn, wanted: Wait, silence: _Silence) -> Waiting[int]:
-    """Waits until an operation can read or write as it wants, and does the other one meanwhile. Returns the
-    readiness.
-    """
+    """Waits until an operation can read or write as it needs, and does the other meanwhile. Returns the readiness."""
     while True:
         unsent = pgconn.flush() != 0
         found = (yield Wait.RW if unsent or wanted & Wait.W else Wait.R) or 0
         silence.note(found)
         if unsent:
-            # A flush that could not send everything has also read (libpq's pqSendSome). It may have read the very
-            # answer for which the operation waits, so nothing more may arrive. So the operation checks again, which is
-            # harmless.
+            # A flush that could not send everything has also read (libpq's pqSendSome). It may have read the answer for
+            # which the operation waits, and then no more data arrive. So the operation checks again, which is harmless.
             found |= Ready.R
         if found & Ready.R and not wanted & Wait.R:
             # The operation would leave this input unread, and the server could not continue.

@@ -21,9 +21,8 @@ _OURS: Final = ("postgres", "checkpoint.key", "checkpoints", "verified", "rebuil
 def private_home(home: Path) -> Path:
     """Returns the directory, with permissions only for its owner (0700). Creates it if it does not exist.
 
-    If others may read or write a home or an empty directory, its permissions are corrected. Raises UnsafeHome for a
-    directory with other files. Also raises it for another user's directory, because its owner could replace the files
-    in it.
+    Permissions of a home or an empty directory that are too wide are corrected. Raises UnsafeHome for a directory with
+    other files, and for another user's directory, because its owner could replace the files in it.
     """
     home.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):

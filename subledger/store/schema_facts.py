@@ -126,7 +126,7 @@ def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
     facts = set(FILE.read_text("utf-8").splitlines())
     of_views = {fact for fact in facts if fact.startswith("view ")}
     ours = {fact for fact in of_views if f" on={_major(connection)} " in fact}
-    if not ours:  # schema.txt is for other versions: the views are taken as they are
+    if not ours:  # schema.txt is for other versions, so the views are not compared
         ours = {fact for fact in facts_of(connection, ()) if fact.startswith("view ")}
     return facts - of_views | ours
 

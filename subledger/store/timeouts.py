@@ -26,20 +26,21 @@ _LONGEST_KEEPALIVE_S: Final = 32_767
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the waits of a connection, in seconds.
 
-    ``lock_timeout_s``: the longest wait of a statement for a lock. The holder of a ledger's lock writes a batch, which
-    takes less than a second, or closes a month or swaps rebuilt rows, which takes seconds. After half a minute an
-    error is of more use than more waiting.
-    ``stuck_writer_s``: the longest silence of a writer in its transaction. The server ends the transaction after it,
-    and the writer gives up after the same silence of the server. It must be longer than the largest batch takes to
-    send: 120 s are enough for 30 MB at 2.5 Mbit/s.
-    ``idle_reader_s``: the same for a connection without a ledger's lock. Reports, exports and verifications work
-    between two fetches of one snapshot, and nobody waits for them; but a forgotten snapshot holds up vacuum. In one
-    statement of a close, an export or a single question the server may be silent for the same time: on a large ledger
-    such a statement takes minutes.
-    ``link_timeout_s``: the longest time without an acknowledgement before a link counts as lost: a machine was switched
-    off, or a firewall dropped the connection. Without it the server would hold a lost writer's lock for two hours.
-    ``client_check_s``: the interval at which the server checks, within a statement, that its client is still connected.
-    Without it the server would finish the statement of a killed client, and hold its locks until then.
+    - ``lock_timeout_s``: the longest wait of a statement for a lock. The holder of a ledger's lock writes a batch in
+      less than a second. A close or a swap of rebuilt rows takes seconds. After half a minute an error is more useful
+      than a longer wait.
+    - ``stuck_writer_s``: the longest silence of a writer in its transaction. After it the server ends the transaction.
+      The writer gives up after the same silence of the server. It must be longer than the sending of the largest batch:
+      120 s are enough for 30 MB at 2.5 Mbit/s.
+    - ``idle_reader_s``: the same for a connection without a ledger's lock. Reports, exports and verifications work
+      between two fetches of one snapshot, and nobody waits for them; but a forgotten snapshot blocks vacuum. In one
+      statement of a close, an export or a single question the server may be silent for the same time: on a large ledger
+      such a statement takes minutes.
+    - ``link_timeout_s``: the longest time without an acknowledgement before a link counts as lost, because a machine
+      was switched off or a firewall dropped the connection. Without it the server would hold a lost writer's lock for
+      two hours.
+    - ``client_check_s``: the interval at which the server checks, within a statement, that its client is still
+      connected. Without it the server would finish the statement of a killed client, and hold its locks until then.
     """
 
     lock_timeout_s: Seconds = 30.0

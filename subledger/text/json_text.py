@@ -1,10 +1,10 @@
-"""JSON text from outside: read at the speed of orjson, and refused where it is not the one value it says it is.
+"""JSON text from outside, read strictly and at the speed of orjson.
 
-Refused: a name that stands twice in an object (RFC 8785 presupposes unique names; parsers differ in which value wins),
-nesting beyond any document of ours, bytes that are not UTF-8. A UTF-8 byte order mark before the text is skipped
-(RFC 8259, section 8.1).
+Refused: a name that occurs twice in an object (RFC 8785 requires unique names, and parsers choose different values),
+deeper nesting than any document of this program has, bytes that are not UTF-8. A UTF-8 byte order mark before the text
+is skipped (RFC 8259, section 8.1).
 
-Owns: ``loads``, ``loads_each`` and ``texts_of``. Does not own: what the value means (events).
+Owns: ``loads``, ``loads_each`` and ``texts_of``. Does not own: the meaning of the value (events).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import orjson
 from subledger.errors import InvalidJson
 
 MAX_DEPTH: Final = 254
-"""Objects and lists within each other: as many as orjson writes. None of ours goes deeper than four."""
+"""The deepest nesting of objects and lists that orjson writes. Documents of this program have at most four levels."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -38,7 +38,7 @@ def loads(text: bytes | str, *, line: int = 1) -> Any:
 
 
 def loads_each(text: bytes | str) -> Any:
-    """As ``loads``; of a list, each item for itself: one with a repeated name is its InvalidJson among the others."""
+    """As ``loads``, but checks each item of a list separately. An item with a repeated name becomes its InvalidJson."""
     text = _as_bytes(text)
     value = _decoded(text, 1)
     if _names_are_unique(text, value):
@@ -58,7 +58,7 @@ def loads_each(text: bytes | str) -> Any:
 
 
 def texts_of(text: bytes) -> list[bytes]:
-    """The items of a list, each as it is written; of a text that ``loads_each`` takes."""
+    """The texts of the items of a list, unchanged. ``loads_each`` must have accepted the text."""
     decoded, texts = _as_bytes(text).decode(), []
     decoder, index = _decoder([]), _past_blanks(decoded, decoded.index("[") + 1)
     while decoded[index] != "]":
@@ -85,9 +85,9 @@ def _decoded(text: bytes, line: int) -> Any:
 def _names_are_unique(text: bytes, value: Any) -> bool:
     """True if no object of a text has a name twice; ``value`` is the decoded text. Raises InvalidJson if too deep.
 
-    Exact, and much quicker than looking at the names: each member has one colon outside of strings, and a decoder
-    that drops a member drops its colon. What is decoded is written again; then the colons of both are as many, but for
-    those that the text writes as an escape.
+    This is exact, and much faster than a comparison of names. Each member has one colon outside of strings, and a
+    decoder that drops a member drops its colon. So the decoded value is written again, and both texts must have the
+    same number of colons; colons that the text writes as an escape are included.
     """
     try:
         written = orjson.dumps(value)
@@ -100,7 +100,7 @@ def _names_are_unique(text: bytes, value: Any) -> bool:
 
 
 def _decoder(repeated: list[str]) -> json.JSONDecoder:
-    """A decoder that notes repeated names. Numbers are of no interest to it, and may have any number of digits."""
+    """A decoder that notes repeated names. It does not read numbers, which may have any number of digits."""
 
     def pairs(members: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
@@ -133,7 +133,7 @@ def _too_deep() -> InvalidJson:
 
 
 def _not_json(text: bytes, error: orjson.JSONDecodeError, line: int) -> InvalidJson:
-    """The decoder's finding, in the words of who wrote the text."""
+    """The decoder's finding, in words for the author of the text."""
     expected = "one JSON document in UTF-8"
     if text.startswith(_UTF16):
         return InvalidJson("the text is UTF-16, not UTF-8", expected=expected, found="a UTF-16 byte order mark")

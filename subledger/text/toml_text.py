@@ -1,6 +1,6 @@
 """TOML of a caller, read in bounded time.
 
-Owns: how much of it is read. Does not own: what must be in it.
+Owns: the limits of reading. Does not own: the expected content.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from subledger.errors import InvalidInput
 MAX_TEXT: Final = 64 << 10
 """Characters of a text. The longest policy that ships has about 5,000."""
 MAX_DOTS: Final = 50
-"""Dots of a line. The time and memory that ``tomllib`` takes grow with the square of the parts of a dotted key
-(github.com/python/cpython/issues/149231), and a key cannot go on in another line. Dots in strings and comments count
-too: no rule that skipped these could be sure where one begins."""
+"""Dots of a line. The time and memory of ``tomllib`` grow with the square of the parts of a dotted key
+(github.com/python/cpython/issues/149231), and a key is on one line. Dots in strings and comments count too, because the
+beginning of a string cannot be found safely without parsing.
+"""
 
 
 def read_toml(text: str, *, name: str = "TOML text") -> dict[str, Any]:

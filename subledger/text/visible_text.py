@@ -1,11 +1,13 @@
-"""Text of others on its way to a terminal, a log, an error or a spreadsheet: no character of it acts or hides.
+"""Text from outside for a terminal, a log, an error or a spreadsheet, without characters that act or are invisible.
 
-A control character can move a terminal's cursor or start one of its sequences (U+001B, U+009B), a bidirectional one can
-show an id backwards (U+202E; Unicode TR 36), a combining mark that follows no letter goes to whatever is printed before
-it, and a cell that begins like a formula is run by a spreadsheet (CWE-1236).
+These characters are dangerous:
+- a control character can move a terminal's cursor or start a control sequence (U+001B, U+009B);
+- a bidirectional control can show an id backwards (U+202E; Unicode TR 36);
+- a combining mark without a letter changes the text that is printed before it;
+- a cell that begins like a formula is run by a spreadsheet (CWE-1236).
 
-Owns: which characters those are, and their replacements: all others import them from here. Does not own: where text is
-printed (api/terminal) or written, what a name may consist of (persons).
+Owns: the list of these characters, and their replacements. All other modules import them from here. Does not own:
+printing (api/terminal), the characters of names (persons).
 """
 
 from __future__ import annotations
@@ -18,47 +20,47 @@ from typing import Final
 
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters, marks and signs that show nothing, which their category does not say."""
-_JOINERS: Final = "\u200c\u200d"  # Persian, Hindi and many emoji are not written without them
+"""Letters, marks and signs that are invisible, although their Unicode category is a visible one."""
+_JOINERS: Final = "\u200c\u200d"  # Persian, Hindi and many emoji need them
 _SUSPECT: Final = re.compile("[^ -~]+")
 _NAMED: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _FORMULA_SIGNS: Final = "=+-@"
-_MINUS: Final = "\u2212"  # a minus sign that no normalisation makes a hyphen of
+_MINUS: Final = "\u2212"  # a minus sign that no normalisation changes into a hyphen
 
 
 def visible(text: str) -> str:
-    r"""The text with every character that acts or cannot be seen as its number: ``\x1b``, ``\u202e``, ``\U000e0041``.
+    r"""The text with the number of each character that acts or is invisible: ``\x1b``, ``\u202e``, ``\U000e0041``.
 
-    The two joiners stay: scripts are written with them, and they change no order.
+    The two joiners stay, because some scripts need them, and they do not change the order.
     """
     return _rewritten(text, _number)
 
 
 def visible_lines(text: str) -> str:
-    """As ``visible``, but line ends stay: for messages, whose lines may be another program's."""
+    """As ``visible``, but line ends stay: for messages, which may have lines of another program."""
     return _rewritten(text, lambda letter: letter if letter == "\n" else _number(letter))
 
 
 def ascii_text(text: str) -> str:
-    """The text with every character beyond printable ASCII as its number, so that letters that look alike differ."""
+    """The text with the number of each character outside printable ASCII, so that letters that look alike differ."""
     return _SUSPECT.sub(lambda found: "".join(map(_number, found[0])), text)
 
 
 def replaced(text: str, by: str = "?") -> str:
-    """The text with one character in the place of each that acts or cannot be seen: of the same length."""
+    """The text with ``by`` in place of each character that acts or is invisible. The length does not change."""
     return _rewritten(text, lambda _: by)
 
 
 def spreadsheet_text(text: str) -> str:
     """A text cell that no spreadsheet evaluates: visible, with an apostrophe before anything that begins a formula.
 
-    Never for amounts: they are ours, and a leading minus there is a number.
+    It is not used for amounts, because this program writes them, and a leading minus there is a number.
     """
     return no_formula(visible(text))
 
 
 def no_formula(text: str) -> str:
-    """An apostrophe before what a spreadsheet may take for a formula: also full-width signs, also after blanks."""
+    """Adds an apostrophe before text that a spreadsheet may read as a formula, also with full-width signs or blanks."""
     start = text.lstrip()[:1]
     if start and (start == _MINUS or unicodedata.normalize("NFKC", start) in _FORMULA_SIGNS):
         return f"'{text}"
@@ -66,20 +68,20 @@ def no_formula(text: str) -> str:
 
 
 def json_visible(text: str) -> str:
-    """JSON text with the same characters as JSON escapes: it reads as the same value, and prints without effect.
+    """JSON text with these characters as JSON escapes. It has the same value, and is safe to print.
 
-    Line ends between members stay: inside of strings JSON has none.
+    Line ends between members stay. Strings in JSON have none.
     """
     return _rewritten(text, _json_escape)
 
 
 def toml_visible(text: str) -> str:
-    """As ``json_visible``, in the escapes of TOML, which has longer ones and no pairs of surrogates."""
+    """As ``json_visible``, with the escapes of TOML, which has longer ones and no pairs of surrogates."""
     return _rewritten(text, _toml_escape)
 
 
 def _rewritten(text: str, write: Callable[[str], str]) -> str:
-    """The text with ``write`` of each character that acts or cannot be seen in its place."""
+    """The text with each character that acts or is invisible replaced by ``write`` of it."""
     return _SUSPECT.sub(lambda found: "".join(_each(found, write)), text)
 
 
@@ -108,7 +110,7 @@ def _is_mark(letter: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _carries_marks(letter: str) -> bool:
-    """True for what a combining mark can go to: also # and *, which emoji of keys are made of."""
+    """True for a character that can have a combining mark. # and * are included, because key emoji use them."""
     if letter.isascii():
         return letter.isalnum() or letter in "#*"
     return unicodedata.category(letter)[0] in "LNS"

@@ -1,7 +1,6 @@
-"""Words for what is wrong with an input: JSON types by their names, the nearest known name.
+"""Words for a fault in an input: names of JSON types, the nearest known name.
 
-Owns: these words. Does not own: which error is raised (events, money), how a text is shown (visible_text).
-Pure.
+Owns: these words. Does not own: the errors (events, money), the display of a text (visible_text). Pure.
 """
 
 from __future__ import annotations
@@ -31,6 +30,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, or nothing."""
+    """The end of a sentence about an unknown name: the nearest known name, or an empty text."""
     other = nearest(name, known)
     return f"; did you mean {other}?" if other is not None else ""

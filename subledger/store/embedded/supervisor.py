@@ -58,8 +58,8 @@ _MB = 1 << 20
 def shared_buffers() -> str:
     """An eighth of the machine's memory, from 256 MB to 2 GB.
 
-    Ids of events are in no order, so recording reads and writes pages all over their index (70 bytes for each event).
-    When the index no longer fits into memory, recording slows down.
+    Ids of events have no order, so recording reads and writes pages in all parts of their index (70 bytes for each
+    event). If the index does not fit into memory, recording slows down.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return f"{min(max(memory // 8 // _MB, 256), 2048)}MB"
@@ -101,7 +101,7 @@ class _Wakeups:
             signal.signal(number, lambda *_: None)  # the signal's number arrives at the reader
 
     def stop_requested(self, *, within_s: float) -> bool:
-        """Waits for a signal, at most so long. Returns True if the signal requests the end."""
+        """Waits for a signal, at most ``within_s``. Returns True if the signal requests the end."""
         self._reader.settimeout(within_s)
         try:
             numbers = self._reader.recv(256)
@@ -172,8 +172,8 @@ def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subproc
         _create_data(folder, binaries, account, password)
     elif account is not None and data.stat().st_uid == 0:
         give(data, account)  # for example a backup that root has restored
-    # This is before the start: PostgreSQL refuses to start beside backends of a killed postmaster, or if the pid in its
-    # postmaster.pid now belongs to another program.
+    # Done before the start, because PostgreSQL refuses to start beside backends of a killed postmaster, or if the pid
+    # in its postmaster.pid now belongs to another program.
     end_orphans(data)
     undo.callback(end_orphans, data)  # backends outlive a killed postmaster for a moment
     server, port = _start_server(folder, binaries, account, wakeups, undo)
@@ -181,7 +181,7 @@ def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subproc
     with connect(url, "postgres") as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [OWNER]).fetchone() is None:
             connection.execute(f"CREATE DATABASE {OWNER}")
-    # This is last: a client that finds an address may connect at once, and needs the database.
+    # Done last, because a client that finds an address may connect at once, and needs the database.
     replace(folder / "address", str(port))
     # The last callback runs first, so the address is removed before the server stops.
     undo.callback((folder / "address").unlink, missing_ok=True)
@@ -245,7 +245,7 @@ def _can_listen(port: int) -> bool:
 
 def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout_s: float, wakeups: _Wakeups) -> str:
     """Waits until the server has ended or should end, and returns the reason."""
-    # A client that connects and leaves between two checks is not seen, so sessions are counted too.
+    # Sessions are counted too, because a client may connect and disconnect between two checks.
     poll_s = max(min(LONGEST_POLL_S, idle_timeout_s / 4), 0.05)
     trace, used_at = None, time.monotonic()
     with ExitStack() as stack:
@@ -325,7 +325,7 @@ def _create_data(folder: Path, binaries: Binaries, account: Account | None, pass
         (work / "password").write_text(password + "\n")
         if account is not None:
             give(work, account)
-        # Text has the same order everywhere, by code point, whatever locales the machine has.
+        # Text has the same order on every machine: by code point, independent of its locales.
         locale = ["--locale=C"]
         if binaries.major >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]

@@ -1,7 +1,7 @@
 """Settings, posting rules and account mapping of a ledger in force at a position.
 
-An event adopts settings, rules or a mapping, which apply from there on. An answer as known at a position uses those
-adopted through that position, never the current ones: a later adoption must not change an earlier answer.
+An event adopts settings, rules or a mapping, which apply from this event on. An answer as known at a position uses
+those adopted through that position, not the current ones, because a later adoption must not change an earlier answer.
 
 Owns: these three reads, and the cache of posting rules. Does not own: changing any of them (recorder), the accounts in
 a mapping (projections), points in time (views).

@@ -1,7 +1,7 @@
 """Pages of the log: events, entries, entry lines.
 
 Owns: their queries. Does not own: the columns (``subledger/store/columns.py``), balances (projections). A cursor is the
-key of the last row of a page; the next page is found by that key, never by counting.
+key of the last row of a page. The next page is found by this key, not by an offset.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def events_page(
         conditions.append("e.position <= :through")
         parameters["through"] = through
     if type is not None:
-        # The second condition follows from the first; with it the planner uses ix_events_type, which leaves usage out.
+        # The second condition follows from the first. With it the planner uses ix_events_type, which does not contain
+        # usage.
         conditions.append("e.type = :type" + (f" AND e.type <> '{COMMON_TYPE}'" if type != COMMON_TYPE else ""))
         parameters["type"] = type
     of_entries: list[str] = []

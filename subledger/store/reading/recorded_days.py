@@ -36,7 +36,7 @@ def last_of(day: str, *, ledger: str) -> str:
 def recorded_between(condition: str, *, ledger: str) -> str:
     """Returns a query for the first and the last position of the entries of some day totals.
 
-    If there are no such totals it returns 1 and 0, between which no position lies. Both arguments are SQL expressions.
+    Without such totals it returns 1 and 0, an empty range. Both arguments are SQL expressions.
     """
     return f"""
 -- The positions between which the entries of some day totals were recorded.

@@ -264,9 +264,9 @@ def view(
     """Opens a point in time of a ledger. ``as_of`` defaults to today in the ledger's time zone, ``known_at`` to its
     head.
 
-    An answer never changes afterwards. Before an answer at a moment after the head's, the moment is promised, so that
-    no later batch can be recorded at or before it. Due expiries are counted for one ``customer``, or for all. Raises
-    UnknownLedger, KnownAtInFuture.
+    An answer never changes afterwards. For a moment after the head's, the moment is first promised in the database, so
+    that no later batch can be recorded at or before it. Due expiries are counted for one ``customer``, or for all.
+    Raises UnknownLedger, KnownAtInFuture.
     """
     request, query = _Request(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer), _NO_QUESTION
     if known_at is not None:
@@ -323,7 +323,7 @@ def _last_moment(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _promised(database: Database, request: _Request, read: Callable[[], Sequence[Any]]) -> Any:
-    """Returns the row of a point in time. It is read again after a promise if a batch could have changed the answer
+    """Returns the row of a point in time. After a promise it is read again, if a batch could have changed the answer
     meanwhile.
     """
     rows, ledger, known_at = read(), request.ledger, request.known_at

@@ -122,15 +122,15 @@ def check_retriable(found: Kept) -> None:
 
 
 def settle(database: Database, ledger: str) -> None:
-    """Notes the rejections whose events were recorded since, so that they are not read again among the open ones."""
+    """Notes the rejections whose events were recorded later, so that reads of open rejections skip them."""
     with database.write() as connection:
         connection.execute(SETTLE, {"ledger": ledger, "most": SETTLED_AT_ONCE, "first_before": None})
 
 
 def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]) -> datetime:
     """Locks rejections. Returns now, or a moment after their last change if the clock is behind it."""
-    # Each act is later than the previous one, even if the server's clock was set back, because these moments decide the
-    # state of a rejection.
+    # Each act gets a later moment than the previous one, even if the server's clock was set back, because these moments
+    # decide the state of a rejection.
     rows = connection.execute(LOCK, (ledger, list(rejection_ids))).fetchall()
     return max((max(now, last + MICROSECOND) for now, last in rows), default=_NEVER)
 
@@ -138,7 +138,7 @@ def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]
 def _dismiss(
     connection: WriteConnection, ledger: str, seen: Sequence[tuple[str, datetime]], by: str, reason: str
 ) -> set[str]:
-    # The moments are those that were shown. Under the lock, DISMISS leaves out a row with a later refusal.
+    # The moments are those that the person saw. Under the lock, DISMISS skips a row with a later refusal.
     ids, moments = [name for name, _ in seen], [at for _, at in seen]
     now = _lock(connection, ledger, ids)
     values = {"ledger": ledger, "ids": ids, "moments": moments, "by": by, "reason": reason, "now": now}

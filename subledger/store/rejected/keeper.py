@@ -1,8 +1,8 @@
 """Storage of refused events, before their sender is answered. Each content is stored once, within limits for a day.
 
-Rejections are written in their own transaction, without the ledger's lock. By then the recorded events of the same call
-are in the log, and are duplicates if the call is sent again. If the same content is refused again, its row is updated
-and takes no more room. If there was no room for its text before, and there is now, the text is added.
+Rejections are written in their own transaction, without the ledger's lock. At that time the recorded events of the same
+call are in the log, and are duplicates if the call is sent again. If the same content is refused again, its row is
+updated and takes no more space. If its text did not fit within the limits before, and does now, the text is added.
 
 Owns: adding rows to the table ``rejected_events``. Does not own: their settlement (dismissals), reading them
 (rejections), the fields read from a refused event (subledger.events.rejections).
@@ -33,11 +33,12 @@ _BYTES: Final = 8 * 1024 * 1024
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the rejections that a ledger stores of one day (UTC).
 
-    ``rows``: the number of new rejections that are stored one by one. Further ones are only counted, by code.
-    ``text_bytes``: the total length of their texts, and of texts added to earlier rejections. Beyond it a row has only
-    the hash and the length of its text. ``counted_every``: after so many new rows, or a sixteenth of the bytes, the
-    rows in the database are counted again, because other processes add rows too. So each process may exceed a limit by
-    the rows between two counts, and by one call.
+    - ``rows``: the number of new rejections that are stored one by one. Further ones are only counted, by code.
+    - ``text_bytes``: the total length of their texts, and of texts added to earlier rejections. Beyond it a row has
+      only the hash and the length of its text.
+    - ``counted_every``: after this number of new rows, or a sixteenth of the bytes, the rows in the database are
+      counted again, because other processes add rows too. So each process may exceed a limit by the rows between two
+      counts, and by one call.
     """
 
     rows: int = 100_000
@@ -355,7 +356,7 @@ def _insert(
     ]
     stored = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True)))).fetchall()
     sent = {row.rejection_id: row for row in rows}
-    # A row that existed before has at least one more attempt than was sent.
+    # A row that existed before has at least one more attempt than this call sent.
     new = [name for name, attempts in stored if attempts == sent[name].attempts]
     written.rows += len(new)
     written.bytes += sum(len(sent[name].refused.rejection.sent) for name in new)

@@ -1,9 +1,13 @@
-"""Refused events as they are stored, and their state.
+"""Stored refused events, and their state.
 
-A row is open until an event with its source and id is recorded after it: ``retried`` if that event has the same
-content, ``corrected`` if it has another. A person can also dismiss it. After another refusal, or a reopening, it is
-open again. The log shows if an event was recorded. ``settled_position`` only notes that such an event was found. Two
-indexes use this note to find the open rows without reading the others: ix_rejected_events_open for all of them, and
+A row has one of these states:
+- ``open``: the initial state; again after another refusal or a reopening;
+- ``retried``: an event with its source, id and content was recorded after it;
+- ``corrected``: an event with its source and id, but other content, was recorded after it;
+- ``dismissed``: a person dismissed it.
+
+The log decides if an event was recorded. ``settled_position`` only notes that such an event was found. Two indexes use
+this note to find the open rows without reading the others: ix_rejected_events_open for all of them, and
 ix_rejected_events_open_by_code for the first ones of each code.
 
 Owns: reading the tables ``rejected_events`` and ``rejection_steps``. Does not own: writing them (keeper,
@@ -66,7 +70,7 @@ _CHOSEN: Final = """
 
 
 def _chosen_of(state: str | None) -> str:
-    """Returns the conditions of a choice. For open rejections, the index has those that are neither dismissed nor noted
+    """Returns the conditions of a filter. For open rejections, the index has those that are neither dismissed nor noted
     as recorded.
     """
     return f"{_CHOSEN} AND {UNSETTLED}" if state == OPEN else _CHOSEN
@@ -221,8 +225,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 class Count(msgspec.Struct, frozen=True, kw_only=True):
     """Rejections of one code: their number, refusals, first and last time, and amounts.
 
-    ``beyond`` of them were only counted and not stored one by one, so their amounts are unknown. ``used_up`` are
-    refusals of usage for only one reason: all credits are used up.
+    ``beyond``: those that were only counted, so their amounts are unknown. ``used_up``: refusals of usage for the only
+    reason that all credits are used up.
     """
 
     code: str
@@ -304,8 +308,8 @@ def rejections_page(
 def counts(connection: sa.Connection, ledger: str, chosen: Chosen, *, most: int = COUNTED_AT_MOST) -> Counts:
     """Counts the rejections that match a filter, by code.
 
-    It first reads at most ``most`` rejections that match all conditions but the state, the oldest first. It counts
-    those of them that are in the requested state.
+    It reads at most ``most`` rejections that match all conditions except the state, the oldest first. Of these it
+    counts those in the requested state.
     """
     found = _rows(connection, _COUNTS[chosen.state], {**chosen.parameters, "ledger": ledger, "most": most})
     return _summed(found, chosen.state, complete=sum(row[1] for row in found) < most)

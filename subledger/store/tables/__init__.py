@@ -1,7 +1,7 @@
 """Every table, by subject, with one metadata. The migrations build the tables; a test compares the two.
 
-Every key begins with the ledger, and only reports read several ledgers, so ledgers can be spread over servers.
-Customers, blocks and events are named by texts, not by surrogate keys: they are the billing system's own ids.
+Every key begins with the ledger, and only reports read several ledgers, so ledgers can be spread over servers. The keys
+of customers, blocks and events are the billing system's own ids, not surrogate keys.
 
     the log, append-only     batches, events, entries
     the writer's memory      ledgers (the lock), wallets, wallet_parts, blocks, documents, dimension_sets, merkle_nodes
@@ -16,8 +16,7 @@ Customers, blocks and events are named by texts, not by surrogate keys: they are
     refused                  rejected_events, rejection_steps
     of customers, erasable   customer_attributes, erasures
 
-A table outside the log that nothing else proves has a ``seal``: a hash of the row, made by a trigger
-(migrations/sealing).
+A table outside the log without another proof has a ``seal``: a hash of the row, made by a trigger (migrations/sealing).
 
 Owns: the lists of append-only, sealed and counted tables, and the application's role. Does not own: the declarations
 (``log``, ``derived``, ``general_ledgers``, ``administration``); callers import them and their conditions from here.
@@ -47,7 +46,7 @@ from subledger.store.tables.metadata import UNSEALED
 from subledger.store.tables.metadata import metadata as metadata
 
 APP_ROLE: Final = "subledger_app"
-"""The role of all programs but the migrations."""
+"""The role of all programs except the migrations."""
 
 APPEND_ONLY: Final = tuple(table.name for table in LOG)
 """The log."""

@@ -25,10 +25,10 @@ from sqlalchemy import (
 from subledger.store.tables.metadata import ledger_column, metadata, moment_column, seal_column
 
 EVERY_LEDGER: Final = "*"
-"""The value in place of a ledger's name that means: a key for every ledger."""
+"""The value in place of a ledger's name in a key for every ledger."""
 
-# The condition searches in the text, because reading a text as JSON could fail. Quotes inside a JSON string are
-# escaped, so they cannot match. Usage that is refused because all credits are used up has no other reason (shortfalls).
+# The condition searches in the text, because parsing it as JSON could fail. Quotes inside a JSON string are escaped, so
+# they cannot match. Usage that is refused because all credits are used up has no other reason (shortfalls).
 REJECTION_KIND: Final = (
     "\nCASE\n    WHEN sent IS NULL THEN 'counted'::text\n    WHEN code = 'insufficient_credits'::text"
     """ AND strpos(problem, '"reasons":[{"reason":"used_up"'::text) > 0 THEN 'used_up'::text"""

@@ -157,7 +157,7 @@ deliveries = Table(
         "'failed', 'abandoned')",
         name="state",
     ),
-    # A delivery on its way always has a time of its next step, so that none can be forgotten.
+    # An unfinished delivery always has a time for its next step, so that none is forgotten.
     CheckConstraint("due_at IS NOT NULL OR state NOT IN ('built', 'rendered', 'submitted', 'unknown')", name="due"),
     Index(
         "ux_deliveries_once",

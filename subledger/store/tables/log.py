@@ -60,14 +60,14 @@ NOT_DUE_UNTIL: Final = (
     "OR (data::jsonb ->> 'refundable'::text) = 'true'::text THEN '9999-12-31'::text\n"
     "    ELSE \"left\"(data::jsonb ->> 'due_at'::text, 10)\nEND"
 )
-"""The day before which the price of a purchase may be conditional, as its event writes it; NULL if it was due at once.
+"""The day, as text of the event, before which the price of a purchase may be conditional; NULL if it was due at once.
 """
 
 NOT_DUE: Final = f"type = 'credits.purchased' AND ({NOT_DUE_UNTIL}) IS NOT NULL"
 
 UNDONE_POSITION: Final = "decision::jsonb ->> 'original'::text"
 UNDOES: Final = "type = 'event.reversed'"
-"""The position that an event undoes, and the condition on events that undo another one."""
+"""The undone position of an event, and the condition on events that undo another one."""
 
 NO_USAGE: Final = "type <> 'credits.consumed'"
 """The events whose effect may need a second person. An index and the statement that uses it must have this condition

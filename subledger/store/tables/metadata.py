@@ -34,11 +34,11 @@ def moment_column(name: str, *, nullable: bool = False) -> Column[object]:
 
 
 def seal_column() -> Column[bytes]:
-    """Returns the column for the hash of a row. The hash leaves out columns that have a hash of their own; the table's
-    info lists them.
+    """Returns the column for the hash of a row. The hash omits columns that have their own hash; the table's info lists
+    them.
     """
     return Column("seal", LargeBinary, nullable=False, comment="SHA-256 of the row, by the trigger sealed")
 
 
 UNSEALED: Final = "unsealed"
-"""The member of a table's ``info`` that lists the columns that the seal leaves out."""
+"""The member of a table's ``info`` that lists the columns outside the seal."""

@@ -1,8 +1,8 @@
 """Writing a batch: one call of the database's function ``append_batch``.
 
-The rows for a table are a group of arrays, one for each column. A group without rows is left out of the call. The
-events and entries of a big batch were copied before, and are left out too. If the call is a transaction of its own, the
-function writes only if the ledger's head is still the one on which the batch was decided.
+The rows for a table are a group of arrays, one for each column. The call omits groups without rows. It also omits the
+events and entries of a big batch, which were copied before. If the call is its own transaction, the function writes
+only if the ledger's head is still the one on which the batch was decided.
 
 Owns: the parameters of the function, whose SQL is in ``migrations/versions/0007_a_batch_in_one_call.py``. Does not own:
 their values (log, working_set, projections), hashes and the COPY of a big batch (log), and the columns

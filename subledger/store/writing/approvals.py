@@ -26,7 +26,7 @@ WAITING, APPROVED, REFUSED, RECORDED = "waiting", "approved", "refused", "record
 """``recorded``: the event was recorded without a second person, because the ledger no longer required one."""
 
 MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
-"""Returns everybody who could act under a name at a moment: the creators of a key of that name, and the creators of
+"""Returns all persons who could act under a name at a moment: the creators of a key of that name, and the creators of
 their keys.
 """
 
@@ -168,9 +168,9 @@ def decidable(
     """Returns a waiting request, and its approval with both names.
 
     ``made_by``: the makers of the checker's key. Each of them may be the caller. ``makers_for`` finds the makers of the
-    keys with which the request could have been made. Each of them may be the requester. A request without a maker's
-    name can only be refused, because the person who approves it may have made it. Raises UnknownApproval,
-    ApprovalDecided, PersonRequired, SamePerson.
+    keys with which the request could have been made. Each of them may be the requester. A request without a requester's
+    name can only be refused, because the approver may have made it. Raises UnknownApproval, ApprovalDecided,
+    PersonRequired, SamePerson.
     """
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
     if row is None:
@@ -226,7 +226,7 @@ def decidable(
 
 
 def decided(approval_id: str, state: str, how: str) -> ApprovalDecided:
-    """Returns the error for a request that no longer waits: its state, and who or what settled it."""
+    """Returns the error for a request that no longer waits, with its state and the way in which it was settled."""
     return ApprovalDecided(
         f"{approval_id} was {state} {how}", field="approval", expected="something that waits", found=state
     )

@@ -1,7 +1,7 @@
 """A batch from its first decision to its last row before the commit.
 
-Owns: the outcome of each event, and everything that is written with it. Does not own: the lock, the commit, the trust
-in the memory (recorder); what an event means (deciding, evolving, posting).
+Owns: the outcome of each event, and all rows that are written with it. Does not own: the lock, the commit, the trust in
+the memory (recorder); the meaning of an event (deciding, evolving, posting).
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "w
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of one event: recorded or a duplicate, at a position, or rejected with its error.
 
-    Or it waits for a second person, under an approval's id. Of a rejected event ``decided_at_position`` is the ledger's
-    position when it was decided, and ``rejection_id`` the id under which it is stored (store/rejected).
-    ``kept_estimates`` are the cohorts that a recorded breakage estimate does not fit.
+    Or it waits for a second person, under ``approval_id``.
+    - ``decided_at_position``: for a rejected event, the ledger's position when it was decided.
+    - ``rejection_id``: the id under which a rejected event is stored (store/rejected).
+    - ``kept_estimates``: the cohorts that a recorded breakage estimate does not fit.
     """
 
     event_id: str | None
@@ -61,7 +62,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Approved(msgspec.Struct, frozen=True, gc=False):
-    """An event that a second person has allowed, with the effect that this person was shown (None: none was)."""
+    """An event that a second person has approved, with the effect that this person saw (None: no effect was shown)."""
 
     event: Event
     approval: Approval
@@ -69,28 +70,28 @@ class Approved(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """An event with the person or program that sent it, as the senders of a batch may differ."""
+    """An event with the person or program that sent it, because the events of a batch may have different senders."""
 
     event: Event
     by: str
 
 
 Input = Event | Sent | Approved | SubledgerError
-"""An event; or, in its place among the inputs, the error of one that could not be read."""
+"""An event, or the error of an input that could not be read, at the same place."""
 
 
 class Projector(Protocol):
     """A table that is derived from each batch and commits with it."""
 
     def project(self, batch: Batch) -> Parameters:
-        """The rows that a batch makes, as its parameters."""
+        """Returns the rows for a batch, as parameters of the batch."""
 
 
 class Writing:
     """One batch: its events decided one by one, then everything that follows from them.
 
-    The order of its calls is fixed: ``decide`` once, then ``finish`` or ``call`` once. In between the head advances
-    event by event, and the working set with it.
+    The order of calls is fixed: ``decide`` once, then ``finish`` or ``call`` once. ``decide`` advances the head and the
+    working set event by event.
     """
 
     def __init__(
@@ -105,12 +106,12 @@ class Writing:
         self._recorded: list[RecordedEvent] = []
         self._ledgers_own: list[RecordedEvent] = []
         self._batch: Batch | None = None
-        # Writes to other tables wait until every event is decided: until then the connection may be in the midst of
-        # the copy of a big batch, which nothing else can be sent into.
+        # Writes to other tables wait until every event is decided, because the connection may be in the middle of the
+        # COPY of a big batch, and nothing else can be sent then.
         self._deferred: list[Callable[[WriteConnection], object]] = []
 
     def decide(self, inputs: Sequence[Input]) -> list[Outcome]:
-        """Decides each input in turn, and sends what is recorded to the log."""
+        """Decides each input in turn, and sends recorded events to the log."""
         try:
             outcomes = [self._take(item) for item in inputs]
             if self._recorded:
@@ -125,12 +126,12 @@ class Writing:
                 self._log.end_copy()
             return outcomes
         except BaseException as error:
-            # A connection with an open copy can neither roll back nor be used again: the copy is ended first.
+            # A connection with an open COPY cannot roll back and cannot be used again, so the COPY is ended first.
             self._log.abandon(error)
             raise
 
     def finish(self, connection: WriteConnection, projectors: Sequence[Projector]) -> None:
-        """Writes everything else. Reads nothing, so that all of it is sent at once, in a pipeline."""
+        """Writes all other rows. It reads nothing, so that all statements are sent at once, in a pipeline."""
         for write in self._deferred:
             write(connection)
         if self._batch is None:
@@ -142,9 +143,10 @@ class Writing:
             heads.save_settings(connection, self._head.state)
 
     def call(self, projectors: Sequence[Projector], *, at_once: bool) -> tuple[str, list[Any]]:
-        """The one statement that writes what has not been copied. The head is then the one that it writes.
+        """Returns the one statement that writes all rows that were not copied, and the new head.
 
-        ``at_once``: in a transaction of its own, if the ledger's head is still the one that the batch was decided on.
+        ``at_once``: it runs in its own transaction, and writes only if the ledger's head is still that of the
+        decisions.
         """
         head, batch = self._head, present(self._batch, "a batch without events has nothing to write")
         parameters = {
@@ -162,7 +164,7 @@ class Writing:
     # --- one event ------------------------------------------------------------------------------------------
 
     def _take(self, item: Input) -> Outcome:
-        """Decides one input, and takes in what is recorded."""
+        """Decides one input, and adds a recorded event to the batch."""
         by, approved = self._by, None
         if isinstance(item, Approved):
             approved = item
@@ -178,11 +180,11 @@ class Writing:
         return self._take_new(item, by, approved)
 
     def _take_new(self, event: Event, by: str, approved: Approved | None) -> Outcome:
-        """Decides an event that is not recorded yet: it is recorded, refused, or waits for a second person."""
+        """Decides an event that is not in the log: it is recorded or refused, or waits for a second person."""
         head, working, key = self._head, self._working, (event.source, event.event_id)
         wallet, state, position = working.wallet(event.customer), head.state, head.position + 1
         try:
-            if approved is None and key not in working.requests:  # a request may be older than these rules
+            if approved is None and key not in working.requests:  # a request may be older than these bounds
                 check_new_bounds(event, state)
                 check_new_ids(event, working.knows_id)
             check_not_in_future(state, event, head.recorded_at)
@@ -253,7 +255,7 @@ class Writing:
         }
 
     def _effect(self, event: Event, decision: Decision, wallets: Mapping[str, Wallet]) -> EventEffect:
-        """The effect of a decided event; in a ledger that asks for nobody none is measured."""
+        """The effect of a decided event. It is measured only if the ledger may require a second person."""
         head = self._head
         if not may_ask(head.state) or not may_have_effect(event, head.state):
             return NO_EFFECT
@@ -264,7 +266,7 @@ class Writing:
         return effect if effect != NO_EFFECT else NO_EFFECT
 
     def _record(self, event: Event, decision: Decision, position: int, wallets: Mapping[str, Wallet]) -> None:
-        """Takes in a decided event: wallets and books after it, its entries, its place in the log."""
+        """Adds a decided event to the batch: wallets and books after it, its entries, its place in the log."""
         head, working, state = self._head, self._working, self._head.state
         functional_currency, books = state.functional_currency, working.books
         if changes_books(event, decision):
@@ -279,8 +281,8 @@ class Writing:
             )
         entries = post(event, decision, before=state, wallets=wallets)
         recorded = RecordedEvent(position=position, event=event, decision=decision, entries=entries)
-        # Head, working set and log move together. Nothing above changes them, so an event that cannot be evolved or
-        # posted raises before the three disagree.
+        # Head, working set and log change together. An event that cannot be evolved or posted raises above, before any
+        # of them has changed.
         head.position = position
         if event.type in RESERVED_TYPES:
             head.state = evolve_ledger(state, event)
@@ -290,7 +292,7 @@ class Writing:
         self._log.add(recorded)
 
     def _wait_for_second_person(self, event: Event, reason: str, effect: EventEffect, by: str) -> Outcome:
-        """Requests a second person for an event; requested again, the event goes on waiting, or stays refused."""
+        """Requests a second person for an event. After a repeated request the event still waits, or stays refused."""
         approval_id = approvals.approval_id_of(event)
         known = self._working.requests.get(event.key)
         if known is None:
@@ -311,7 +313,7 @@ class Writing:
             data_text=stored.data_text,
         )
         error: SubledgerError | None = None
-        if different and event.source != OWN_SOURCE:  # the time of a month's second request is another, and may be
+        if different and event.source != OWN_SOURCE:  # a repeated request for a month may have another time
             error = EventConflict(
                 f"{event.event_id} from {event.source} waits as {approval_id} with other content: "
                 f"{', '.join(different)}",
@@ -335,7 +337,7 @@ def _rejected(event_id: str | None, error: SubledgerError, head: Head) -> Outcom
 
 
 def _repeated(event: Event, known: FoundEvent | RecordedEvent, head: Head) -> Outcome:
-    """The same key again: a duplicate if the content is the same, else a conflict that names the differences."""
+    """The outcome of a repeated key: a duplicate if the content is the same, else a conflict with the differences."""
     stored = known if isinstance(known, FoundEvent) else known.event
     different = differences(
         event, type=stored.type, customer=stored.customer, occurred_at=stored.occurred_at, data_text=stored.data_text
@@ -354,7 +356,7 @@ def _repeated(event: Event, known: FoundEvent | RecordedEvent, head: Head) -> Ou
 
 
 def _save_adopted(connection: WriteConnection, ledger: str, recorded: RecordedEvent) -> None:
-    """Writes a policy or an account mapping that an event adopts, as the rows by which journal lines are read."""
+    """Writes an adopted policy or account mapping as rows, with which queries read journal lines."""
     data = recorded.event.data
     if isinstance(data, PolicyAdopted):
         connection.execute(

@@ -1,11 +1,12 @@
-"""Details of refusals: why there were too few credits, the event that recorded a document first, or that came later.
+"""Details of refusals: the reasons for too few credits, the first event of a document, the later event that blocks an
+undo.
 
-They are found only for refused events, and after the commit: while a ledger is locked every other writer waits, and a
+They are found only for refused events, and after the commit, because other writers wait while a ledger is locked, and a
 customer may have thousands of open blocks. A wallet is an immutable value, so the wallet of the decision can still be
 read. Each case of a batch is examined once. All cases together examine a limited number of open blocks. A refusal
 beyond the limit has only the numbers of requested, available and missing credits.
 
-Owns: these queries, and their limit. Does not own: the words (shortfalls, context), the decision, which does not
+Owns: these queries, and their limit. Does not own: the words (shortfalls, context), the decision. The decision does not
 change.
 """
 
@@ -87,13 +88,13 @@ class Refusals:
         """Adds a refusal that may have details, with the wallet and the position at which it was decided."""
         if isinstance(error, InsufficientCredits) and (is_of(event, CreditsConsumed) or is_of(event, CreditsReserved)):
             data = event.data
-            late = late and isinstance(data, CreditsConsumed)  # a reservation gets nothing that has expired
+            late = late and isinstance(data, CreditsConsumed)  # a reservation cannot use expired credits
             named = (data.block_id, data.reservation_id) if isinstance(data, CreditsConsumed) else None
             key = id(wallet), data.unit, data.product, named, event.occurred_at, late
             case = self._cases.get(key)
             if case is None:
                 if self.looks and self.looks + len(wallet.blocks) > self._most_looks:
-                    return  # the wallet is left out, because it would stay in memory; the first case is always examined
+                    return  # without the wallet, which would stay in memory; the first case is always examined
                 self.looks += len(wallet.blocks)
                 case = self._cases[key] = _Case(
                     wallet=wallet, customer_known=customer_known, late=late, position=position, refused=[]

@@ -1,7 +1,7 @@
 """Group commit: the events that callers send while a batch is being committed are the next batch.
 
 The method is leader and followers. The first caller that finds a ledger free writes all waiting events in one batch.
-The others wait for their outcomes, and the one that has waited longest leads next. So a single caller makes a direct
+The others wait for their outcomes. The caller that has waited longest leads next. So a single caller makes a direct
 call, each caller leads at most once, and no thread has to be started, watched or ended. A task of an event loop must
 not block its loop, so a thread of a small pool leads for it.
 
@@ -49,8 +49,8 @@ class Gatherer:
         self._recorder = recorder
         self._watch = watch
         self._queues: dict[str, LedgerQueue] = {}
-        # All queues share one lock, because the limits are for all of them together. It is held for moments, never
-        # during a commit, because every caller of every ledger needs it.
+        # All queues share one lock, because the limits apply to all of them together. Every caller of every ledger
+        # needs it, so it is held only for moments, never during a commit.
         self._guard = threading.Lock()
         self._empty = threading.Condition(self._guard)
         self._events = self._bytes = 0
@@ -140,8 +140,8 @@ class Gatherer:
     def _give_up(self, queue: LedgerQueue, request: Request) -> None:
         """Refuses a request that has waited too long.
 
-        Once its batch is being written it must wait on. Only the commit decides if its events are recorded, and an
-        error would make the caller believe that they are not.
+        When its batch is being written, it must continue to wait. Only the commit decides if its events are recorded.
+        An error now would make the caller believe that they are not.
         """
         with self._guard:
             if request.answered or request.taken or request.leads:
@@ -159,7 +159,7 @@ class Gatherer:
         request.wake()
 
     def _leave(self, queue: LedgerQueue, request: Request) -> None:
-        """Withdraws the waiting request of a caller that has gone. If it was to lead, another request leads."""
+        """Withdraws the waiting request of a caller that has gone. If it was the leader, another request leads."""
         with self._guard:
             if not request.taken and not request.answered:
                 self._withdraw(queue, request)
@@ -234,9 +234,9 @@ class Gatherer:
     def _settle(self, queue: LedgerQueue, batch: Sequence[Request]) -> None:
         """Answers a batch, even if its leader was interrupted (Ctrl-C in the leader's thread).
 
-        After an interrupt the batch was rolled back, or it was recorded and a second attempt finds duplicates. In both
-        cases its followers can wait for the next leader. They must neither hang nor fail because of another caller's
-        interrupt.
+        After an interrupt the batch was either rolled back, or recorded. In the second case a second attempt finds
+        duplicates. So its followers can wait for the next leader. They must not hang or fail because of another
+        caller's interrupt.
         """
         with self._guard:
             if batch and not batch[0].answered:
@@ -271,8 +271,7 @@ class Gatherer:
             if len(batch) == 1:
                 batch[0].fail(error)
                 return
-            # The error was not foreseen, and some event of the batch caused it. Only the caller of that event should
-            # get it.
+            # The error is unexpected, and an event of the batch caused it. Only the caller of that event should get it.
             for request in batch:
                 self._write(queue, [request])
         else:

@@ -41,16 +41,17 @@ ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 
 
 HeadKey = tuple[int, bytes, int]
-"""Position, batch hash and replacements of a head. The position alone is not enough: after a restore it may have other
-content, which has another hash, and a rebuild, which counts as a replacement, writes other rows for the same content.
+"""Position, batch hash and replacements of a head. The position alone is not enough. After a restore the same position
+may have other content, with another hash. A rebuild, which counts as a replacement, writes other rows for the same
+content.
 """
 
 
 class Head(msgspec.Struct, kw_only=True):
     """A ledger's head, advancing through a batch. Every wallet's row contains all events through ``wallets_through``.
 
-    ``recorded_at`` is the moment of the batch. ``clock`` is a time of the database's clock. It had passed when this
-    process's monotonic clock showed ``clock_read_at_s``.
+    ``recorded_at`` is the moment of the batch. ``clock`` is a time of the database's clock. This process received it
+    when its monotonic clock showed ``clock_read_at_s``.
     """
 
     state: LedgerState
@@ -71,9 +72,8 @@ class Head(msgspec.Struct, kw_only=True):
     def for_next_batch(self) -> Head:
         """Returns a copy for a batch without the lock, with this process's estimate of the database's clock.
 
-        The estimate is never later than the database's clock, because the time of the transmission is not counted. The
-        exceptions are a clock that was set or runs wrong. The database checks the time, and refuses a batch from the
-        future or from long ago.
+        The estimate is not later than the database's clock, because the transmission time is not added, unless a clock
+        was set or runs wrong. The database checks the time, and refuses a batch from the future or from long ago.
         """
         now = self.clock + timedelta(seconds=time.monotonic() - self.clock_read_at_s)
         moment = max(now, self.recorded_at + timedelta(microseconds=1))

@@ -1,8 +1,7 @@
-"""Loading: all data that the decisions of a batch may need are read before its first event is decided.
+"""Loading: reading all data that the decisions of a batch may need, before its first event is decided.
 
-Decisions must not query the database: a big batch copies its events into the log while it decides them, and the
-connection is busy with that copy until the last event. A batch of usage sends no query here if the memory has
-everything.
+Decisions must not query the database, because a big batch copies its events into the log while it decides them. The
+connection is busy with this COPY until the last event. A batch of usage sends no query here if the memory has all data.
 
 Owns: the choice and the order of a batch's queries. Does not own: the queries (referenced_rows), the writer's memory
 (memory), the data of a batch (working_set).
@@ -72,7 +71,7 @@ def load(
 
 
 def _remeasured_period(events: Sequence[Event]) -> Period | None:
-    """The month that a batch remeasures. Raises IntegrityFault for a second one: the standings are those of one day."""
+    """The month that a batch remeasures. Raises IntegrityFault for a second one: the standings are of one day."""
     periods = {event.data.period for event in events if type(event.data) is BalancesRemeasured}
     if len(periods) > 1:
         raise IntegrityFault(f"one batch remeasures {', '.join(sorted(periods))}; a close remeasures one month")
@@ -95,8 +94,8 @@ def _load_requests_and_effects(
         new = [event for event in events if may_have_effect(event, head.state) and event.key not in working.recorded]
         customers = {event.customer for event in new if event.customer is not None}
         customers |= {event.data.to_customer for event in new if isinstance(event.data, CreditsTransferred)}
-    # This is done even if the ledger requires no second person. Then effects are not counted, and remembered ones must
-    # be dropped.
+    # This call is needed even if the ledger requires no second person. Then no effects are counted, and remembered ones
+    # must be dropped.
     memory.effects.load(connection, head.state, customers, head.recorded_at)
 
 
@@ -153,7 +152,7 @@ def _load_references(
 def _load_undone(
     connection: WriteConnection, state: LedgerState, working: WorkingSet, events: Sequence[Event], wanted: References
 ) -> Undoing:
-    """Reads the events that are undone, what happened to them since, and the wallets around them."""
+    """Reads the events that are undone, the later events on them, and the wallets before and after them."""
     for key in wanted.undone:
         found = working.recorded.get(key)
         if isinstance(found, FoundEvent):
@@ -171,13 +170,15 @@ def _load_transferred(
     wanted: References,
     found_blocks: Sequence[FoundBlock],
 ) -> None:
-    """Reads the bought blocks behind the blocks that were found, and those to which their credits were transferred.
+    """Reads the bought blocks of the found blocks, and the blocks to which their credits were transferred.
 
-    Money is decided at the bought block, and for all that came out of it; each may be another customer's.
+    Events about money are decided at the bought block, for all its transferred credits. Each of these blocks may belong
+    to another customer.
     """
     named: set[str] = set()
     if any(not isinstance(working.recorded.get(key), FoundEvent) for key in wanted.reversed):
-        # Usage that this batch records may draw on any open block of its customer, and be reversed in the batch.
+        # Usage that this batch records may draw on any open block of its customer, and may be reversed in the same
+        # batch.
         for customer in wanted.customers:
             named |= {block.origin for block in working.wallet(customer).blocks if block.origin is not None}
             named |= {block_id for block in working.wallet(customer).blocks for block_id, _ in block.handed}

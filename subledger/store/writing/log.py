@@ -56,15 +56,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 FEW: Final = 200
-"""So many events or fewer are faster as arrays in the call of the batch, because a COPY costs some round trips."""
+"""Up to this number of events, arrays in the call of the batch are faster, because a COPY costs some round trips."""
 
 
 class Appending:
     """Writes a batch into the log: events go to the server while the next ones are decided.
 
-    If there are few events, or no connection, they are held back and sent with the rest of the batch. Until ``finish``
-    the connection may be in the middle of a COPY, so nothing else can be sent over it. ``dimension_sets`` has the
-    numbers of the entries' dimensions. New ones are added, in the order of their first use.
+    Few events, and events without a connection, are kept and sent with the rest of the batch. Until ``finish`` the
+    connection may be in the middle of a COPY, so nothing else can be sent over it. ``dimension_sets`` has the numbers
+    of the entries' dimensions. New ones are added, in the order of their first use.
     """
 
     def __init__(

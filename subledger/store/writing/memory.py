@@ -1,8 +1,8 @@
-"""The writer's memory of one ledger: what outlives a batch.
+"""The writer's memory of one ledger between batches.
 
-Wallets, the ledger's books, the numbers of its dimension sets, its head, and recent effects. It is a cache: everything
-in it can be read from the database again, so it decides what a batch costs and never what a batch means. It is always
-in one of these states:
+It has wallets, the ledger's books, the numbers of its dimension sets, its head, and recent effects. It is a cache: all
+of it can be read from the database again. So it affects the cost of a batch, never its result. It is always in one of
+these states:
 
     state         head          rows in the database      what holds
     ------------  ------------  ------------------------  -----------------------------------------------------------
@@ -27,13 +27,13 @@ in one of these states:
     begun                rollback, lost connection, any other error                              fresh
     taken back           at once: the same batch is decided again under the lock                 begun
 
-*Fresh* means a new object: the recorder drops the old one. Nothing is ever taken back field by field: what a batch
-changes is in its WorkingSet until the commit, and dropping the WorkingSet leaves the memory as it was. (New dimension
-sets are the exception, and ``begin`` has the reason.) What is remembered is changed by ``load`` and ``load_wallets``,
-which read under the lock, and by ``apply`` after the commit.
+*Fresh* means a new object: the recorder drops the old one. Changes are never taken back field by field. The changes of
+a batch are in its WorkingSet until the commit, and dropping the WorkingSet leaves the memory unchanged. (New dimension
+sets are the exception; ``begin`` has the reason.) Only ``load`` and ``load_wallets``, which read under the lock, and
+``apply`` after the commit change the memory.
 
-Owns: the states, and what is remembered. Does not own: what a batch reads and changes (loading, working_set), when a
-memory is trusted and dropped (recorder), rows (rows, write_behind).
+Owns: the states, and the remembered values. Does not own: the reads and changes of a batch (loading, working_set), the
+trust in a memory (recorder), rows (rows, write_behind).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from subledger.store.writing.write_behind import CaughtUp, Unwritten, catch_up, 
 from subledger.wallet import Wallet
 
 MAX_WALLETS: Final = 50_000
-"""Wallets that are remembered, at most; those used longest ago are forgotten first."""
+"""The most wallets that are remembered; the least recently used ones are forgotten first."""
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """Every wallet's row has every event through this position."""
     wallets: Mapping[str, Wallet] = {}
     unwritten: Mapping[str, Unwritten] = {}
-    """Of the wallets above, those whose rows the batch left for later."""
+    """The wallets whose rows the batch left for later."""
     effects: Sequence[tuple[str | None, int, EventEffect]] = ()
     """Customer, position and effect."""
 
@@ -88,7 +88,7 @@ class LedgerMemory:
         self.dimension_sets: dict[Dimensions, int] = {}
         self.effects = RecentEffects()
         self.has_requests = False
-        self.wallets: OrderedDict[str, Wallet] = OrderedDict()  # the one used longest ago comes first
+        self.wallets: OrderedDict[str, Wallet] = OrderedDict()  # the least recently used one comes first
         self.unwritten: dict[str, Unwritten] = {}
         self.wallets_through = 0
         self._is_loaded = False
@@ -98,13 +98,13 @@ class LedgerMemory:
     # --- trust ----------------------------------------------------------------------------------------------
 
     def is_true_at(self, head: Head) -> bool:
-        """Returns True if the ledger is as this writer left it. The ledger's lock must be held."""
+        """True if the ledger has not changed since this writer's last batch. The ledger's lock must be held."""
         return self.head is not None and self.head.key == head.key
 
     def can_decide_without_lock(self, events: Sequence[Event], wanted: References) -> bool:
-        """Returns True if these events can be decided on what is remembered, and will most likely be written so.
+        """True if these events can be decided on the remembered values, and will most likely be written.
 
-        They may be duplicates all the same: their keys are not looked up. The log's unique key finds duplicates.
+        They may still be duplicates, because their keys are not looked up. The log's unique key finds duplicates.
         """
         head = self.head
         return (
@@ -118,7 +118,7 @@ class LedgerMemory:
         )
 
     def _every_row_is_written(self, head: Head) -> bool:
-        # A small batch writes every row that lacks usage. Without the lock these may be thousands of rows in vain.
+        # A small batch writes every row that lacks usage. Without the lock, thousands of rows could be sent in vain.
         return self.wallets_through == head.position
 
     def _remembers_all(self, customers: set[str]) -> bool:
@@ -127,10 +127,10 @@ class LedgerMemory:
     # --- what is read under the lock ------------------------------------------------------------------------
 
     def load(self, connection: WriteConnection, head: Head) -> None:
-        """Reads what is read once, if the memory is fresh. The ledger's lock must be held.
+        """Loads a fresh memory: all values that are read only once. The ledger's lock must be held.
 
         The recorder drops a memory that is not true at the locked head. So if this one is not fresh, no other writer
-        came between two batches under the lock: this writer is likely to be the only one, and may try without it.
+        wrote between two batches under the lock. This writer is probably the only one, and may try without the lock.
         """
         self._is_sole_writer = self.head is not None
         if not self._is_loaded:
@@ -138,14 +138,14 @@ class LedgerMemory:
             self.books = load_books(connection, self.ledger)
             self.dimension_sets = load_dimension_sets(connection, self.ledger)
             self._written_sets = len(self.dimension_sets)
-            # Requests may wait from before settings under which nothing needs a second person. Later ones come only
-            # under settings under which something does, and these are seen below.
+            # Requests may wait from earlier settings, although the present settings require no second person. New
+            # requests need settings that require one, which the last line checks.
             self.has_requests = has_waiting(connection, self.ledger)
             self._load_unwritten(connection, head)
         self.has_requests = self.has_requests or may_ask(head.state)
 
     def _load_unwritten(self, connection: WriteConnection, head: Head) -> None:
-        """Brings the wallets whose rows lack usage up to date, all of them: a row alone is not to be trusted then."""
+        """Brings all wallets whose rows lack usage up to date, because such a row alone is out of date."""
         self.wallets_through = head.wallets_through
         if head.wallets_through == head.position:
             return
@@ -163,7 +163,8 @@ class LedgerMemory:
     def load_wallets(self, connection: WriteConnection, customers: set[str]) -> None:
         """Reads the wallets of customers that are not remembered.
 
-        Their rows have every event: ``load`` has read the wallets whose rows lack usage, and ``apply`` keeps them.
+        Their rows have every event, because ``load`` has read the wallets whose rows lack usage, and ``apply`` keeps
+        them.
         """
         missing = {customer for customer in customers if customer not in self.wallets}
         if missing:
@@ -184,15 +185,15 @@ class LedgerMemory:
     # --- batches --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begins a batch, after one that was committed or taken back."""
-        # The log adds new numbers to ``dimension_sets`` itself, after all others: with many products a copy for each
-        # batch would cost more than the batch. Numbers of a batch that was not written are removed here, or the next
-        # batch would refer to rows of ``dimension_sets`` that do not exist.
+        """Begins a batch, after another one that was committed or taken back."""
+        # The log adds new numbers directly to ``dimension_sets``, at its end. A copy for each batch would cost more
+        # than the batch if there are many products. Numbers of a batch that was not written are removed here. Otherwise
+        # the next batch would refer to missing rows of ``dimension_sets``.
         while len(self.dimension_sets) > self._written_sets:
             self.dimension_sets.popitem()
 
     def apply(self, changes: Changes, head: Head) -> None:
-        """Takes in a batch after its commit: the memory is true, or written behind, at its head."""
+        """Applies a batch after its commit. The memory is then true, or write-behind, at its head."""
         for customer, wallet in changes.wallets.items():
             self.wallets[customer] = wallet
             self.unwritten.pop(customer, None)
@@ -204,11 +205,11 @@ class LedgerMemory:
         for effect in changes.effects:
             self.effects.add(*effect)
         self._written_sets = len(self.dimension_sets)
-        # A wallet whose row lacks usage stays: it would be loaded again as its row has it, without that usage. While
-        # there are such wallets nothing is forgotten; the next batch that records anything then writes all rows.
+        # A wallet whose row lacks usage stays, because it would be loaded again without that usage. While there are
+        # such wallets, no wallet is forgotten. The next batch that records anything then writes all rows.
         while self.has_too_many_wallets(0) and not self.unwritten:
             self.wallets.popitem(last=False)
-        # The head comes last. If this method is interrupted, the remembered head is not the ledger's any more, and the
+        # The head is set last. If this method is interrupted, the remembered head is not the ledger's head, and the
         # next batch drops the memory.
         self.head = head
 
@@ -222,6 +223,6 @@ def _refers_to_wallets_alone(wanted: References) -> bool:
 
 
 def _settings_need_no_queries(state: LedgerState) -> bool:
-    # For a second person, requests and recent effects are read with each batch; for late usage, blocks that have
-    # expired since.
+    # Each batch reads these under the lock: requests and recent effects for a second person, expired blocks for late
+    # usage.
     return not may_ask(state) and state.late_usage != "reclassify"

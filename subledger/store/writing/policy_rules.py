@@ -36,7 +36,7 @@ def save_rules(connection: WriteConnection, ledger: str, policy: int, rules: Rul
 
 
 def save_inherited_rules(connection: WriteConnection, ledger: str) -> None:
-    """Adds to every policy of a ledger the rules of entry kinds that are younger than it.
+    """Adds to every policy of a ledger the rules of entry kinds that are newer than the policy.
 
     A writer calls this when it takes over a ledger, before it can post such a kind. Otherwise entries whose rule has no
     rows would be missing from journals.

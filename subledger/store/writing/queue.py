@@ -26,9 +26,9 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of a batch and of waiting requests.
 
-    A request waits until it is answered. If nothing else is waiting, a request is always accepted, however large it is.
-    ``waiting_s``: how long a request waits for its batch to begin. ``gathering_s``: how long a leader waits for the
-    callers of the last batch to send again. ``writers``: the number of threads that lead for tasks.
+    A request waits until it is answered. If no other request waits, a request of any size is accepted. ``waiting_s``:
+    the longest wait of a request for the beginning of its batch. ``gathering_s``: the longest wait of a leader for new
+    requests of the last batch's callers. ``writers``: the number of threads that lead for tasks.
     """
 
     batch_events: Positive = 1_000
@@ -124,7 +124,7 @@ def _resolve(requests: Sequence[TaskRequest]) -> None:
 
 
 class LedgerQueue:
-    """The waiting requests of one ledger. Every method but ``gather`` is called with the gatherer's guard held."""
+    """The waiting requests of one ledger. Every method except ``gather`` is called with the gatherer's guard held."""
 
     __slots__ = (
         "bytes",
@@ -163,7 +163,7 @@ class LedgerQueue:
     def gather(self, guard: threading.Lock, limits: Limits) -> None:
         """Waits for the callers of the last batch to send again, if there were several.
 
-        They send one by one. Without the wait the first would write a batch of one event, and the others the next
+        They send one by one. Without this wait, the first one would write a batch of one event, and the others the next
         batch. The wait is at most half the time of the last commit, because it can save at most one commit.
         """
         with guard:

@@ -1,7 +1,7 @@
 """Recent effects: the effects of a customer's events in the period to which a ledger's limits apply.
 
-The effects of a customer's events are read from the log once, and later batches add theirs. So they are not read again
-for every purchase of a customer that buys all day. They are part of the writer's memory, and dropped with it.
+The effects of a customer's events are read from the log once, and later batches add their own. So they are not read
+again for every event of a busy customer. They are part of the writer's memory, and dropped with it.
 
 Owns: reading effects from the log, their sums. Does not own: the effect of an event (deciding/event_effects), the
 limits (deciding/second_person).
@@ -91,8 +91,8 @@ class RecentEffects:
         """Reads the effects of these customers' events in the ledger's period before ``at``, without those that a
         second person allowed.
 
-        The period counts the time of recording, because an event can be dated back. It ends now, not at midnight:
-        otherwise two grants around midnight, each within the limit, would both pass. It counts the events of all
+        The period uses the time of recording, because an event can be dated back. It ends now, not at midnight;
+        otherwise two grants around midnight, each within the limit, would both pass. It includes the events of all
         senders, because one person may have the keys of several programs.
         """
         settings = state.approvals

@@ -1,16 +1,16 @@
-"""The recorder: the one way for events into a ledger.
+"""The recorder: the only way to write events into a ledger.
 
-A batch takes the ledger's row lock, decides each event in turn, writes the log and everything that follows from it, and
-commits. The next writer waits for the lock until then. So positions are gapless and in commit order, ``recorded_at``
-never runs backwards, and derived tables are never older than the log. A refused event never spoils its batch: it is
-rejected with its reason.
+A batch takes the ledger's row lock, decides each event in turn, writes the log and all derived rows, and commits. Until
+then the next writer waits for the lock. So positions are gapless and in commit order, ``recorded_at`` never runs
+backwards, and derived tables are never older than the log. A refused event does not affect the other events of its
+batch.
 
-The lock comes first, before anything is read that a decision depends on: another writer could change it in between. A
-few events of usage are the exception (``_record_without_lock``): they are decided on what this writer remembers, and
-the database writes them only if the ledger is still as this writer left it.
+The lock is taken before any read on which a decision depends, because another writer could change the data in between.
+A small batch of usage is the exception (``_record_without_lock``). It is decided on the writer's memory, and the
+database writes it only if the ledger has not changed since.
 
-Owns: the lock, the transaction, and the trust in a memory. Does not own: what is written in between (batch), the expiry
-sweep (expiry_sweep).
+Owns: the lock, the transaction, and the trust in a memory. Does not own: the rows of a batch (batch), the expiry sweep
+(expiry_sweep).
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ class Recorder:
         self._projectors = tuple(projectors)
         self._memories: dict[str, LedgerMemory] = {}
         self._turns: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()  # over _turns: two threads must not make two locks for one ledger
+        self._guard = threading.Lock()  # guards _turns, so that two threads do not make two locks for one ledger
 
     # --- what callers do ----------------------------------------------------------------------------------
 
     def record(
         self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY, meanwhile: Callable[[], None] | None = None
     ) -> list[Outcome]:
-        """Records a batch. Returns one outcome an input, in order; what is recorded is durable then.
+        """Records a batch. Returns one outcome for each input, in order. Recorded events are then durable.
 
         ``by`` is the sender's name, for events that need a second person. ``meanwhile`` is called once, while the
-        database writes and commits: to decode the next batch.
-        Raises UnknownLedger, LedgerLocked, and then has recorded nothing; DatabaseUnavailable: if the answer to the
-        commit was lost, the batch may be recorded all the same, and is a duplicate if it is sent again.
+        database writes and commits, for example to decode the next batch. Raises UnknownLedger or LedgerLocked if
+        nothing was recorded. Raises DatabaseUnavailable: if the answer to the commit was lost, the batch may be
+        recorded, and is a duplicate if it is sent again.
         """
         if not inputs:
             return []
@@ -80,7 +80,7 @@ class Recorder:
             return self._transact(ledger, inputs, None, None, by, meanwhile)
 
     def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
-        """Creates a ledger with the events that configure it. Returns False, and writes nothing, if it exists."""
+        """Creates a ledger with the events that configure it. Returns False, without a change, if the ledger exists."""
         with self._database.write(recording=True) as connection:
             if not create(connection, ledger):
                 return False
@@ -102,13 +102,12 @@ class Recorder:
         made_by: Sequence[str] = (),
         makers_for: approvals.MakersFor = approvals.no_makers,
     ) -> Outcome:
-        """Records a waiting event that a second person allows, with both names; or stores that the person refused it.
+        """Records a waiting event that a second person approves, with both names; or stores the person's refusal.
 
-        ``made_by`` are the makers of the key that ``by`` calls with, if there is one; ``makers_for`` finds the makers
-        of the keys of the person who made the request.
-        Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. If the books do not allow the event any
-        more, the outcome has the error, and the request goes on waiting. If the event is recorded already, the request
-        is settled so, and ApprovalDecided raised.
+        ``made_by``: the makers of the key with which ``by`` calls, if any. ``makers_for`` finds the makers of the
+        requester's keys. Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. If the books do not allow
+        the event any more, the outcome has the error, and the request still waits. If the event is recorded already,
+        the request is settled as recorded, and ApprovalDecided is raised.
         """
         found: list[tuple[approvals.ApprovalRequest, Approval]] = []
         recorded: list[str] = []
@@ -140,7 +139,7 @@ class Recorder:
         return outcomes[0] if outcomes else Outcome(event_id=request.event_id, status=approvals.REFUSED)
 
     def transact(self, ledger: str, plan: Plan, check: Check | None = None, *, by: str = NOBODY) -> list[Outcome]:
-        """Records a batch whose events are planned under the lock, and which is checked before the commit."""
+        """Records a batch. Its events are planned under the lock, and it is checked before the commit."""
         return self._transact(ledger, (), plan, check, by)
 
     # --- from the lock to the commit ------------------------------------------------------------------------
@@ -155,14 +154,16 @@ class Recorder:
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Outcome]:
         wanted = references_of(events_of(inputs))
-        # The ledger's row lock lets one process write at a time. This lock lets one thread of this process wait for it:
-        # others would each hold a connection while they wait, and two would use one memory at the same time.
+        # The ledger's row lock lets one process write at a time. This lock lets only one thread of this process wait
+        # for it. Otherwise each waiting thread would hold a connection, and two threads would use one memory at the
+        # same time.
         with self._turn(ledger):
             try:
                 outcomes, refusals = self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
             except LedgerLocked as error:
-                # A writer that is stopped, or whose machine is lost, may hold the lock for ever: the waiting one ends
-                # it and tries once more. That is safe: nothing was written, and no plan was made without the lock.
+                # A writer that is stopped, or whose machine is lost, may hold the lock for ever. So the waiting writer
+                # ends its session and tries once more. A second attempt is safe, because nothing was written, and no
+                # plan was made without the lock.
                 if not end_stuck_writers(self._database, ledger):
                     limit_s = self._database.timeouts.lock_timeout_s
                     raise LedgerLocked(
@@ -176,12 +177,12 @@ class Recorder:
         return self._explained(ledger, outcomes, refusals) if refusals else outcomes
 
     def _explained(self, ledger: str, outcomes: list[Outcome], refusals: Refusals) -> list[Outcome]:
-        """The outcomes, with details of refusals that take queries. No lock is held, so nobody waits for them."""
+        """The outcomes, with details of refusals that need queries. No lock is held, so no other writer waits."""
         try:
             with self._database.write(recording=True) as connection:
                 found = refusals.explained(connection, ledger)
         except Unavailable:
-            return outcomes  # the batch is committed, and the refusals stand: only their details are missing
+            return outcomes  # the batch is committed, and only the details of refusals are missing
         return [
             msgspec.structs.replace(outcome, error=found[id(outcome.error)]) if id(outcome.error) in found else outcome
             for outcome in outcomes
@@ -202,11 +203,11 @@ class Recorder:
                 outcomes = self._record_without_lock(ledger, inputs, wanted, by)
                 if outcomes is not None:
                     return outcomes, Refusals()
-            at_length = plan is not None or check is not None  # a close reads everything that the month moved
+            at_length = plan is not None or check is not None  # a close reads all changes of the month
             with self._database.write(recording=True, at_length=at_length) as connection:
-                # All of it is sent at once, and the server takes the lock before it looks for events under these keys.
-                # The other way round another writer could record the same events in between; then the log's unique key
-                # would fail the whole batch.
+                # All queries are sent at once. The server must take the lock before it looks for events under these
+                # keys. In the other order another writer could record the same events in between, and the log's unique
+                # key would fail the whole batch.
                 with connection.pipeline():
                     locking = connection.execute(LOCK_LEDGER, (ledger,))
                     finding = find_recorded(connection, ledger, wanted)
@@ -223,11 +224,11 @@ class Recorder:
                 working = load(connection, head, memory, events_of(inputs), wanted, recorded)
                 outcomes, refusals = self._write(connection, head, working, inputs, check, by, meanwhile)
         except BaseException:
-            # Also if the commit was sent and its answer lost: nobody knows which head the ledger has. The next batch
-            # reads it under the lock, into a fresh memory.
+            # This includes a commit whose answer was lost: then the ledger's head is unknown. The next batch reads it
+            # under the lock, into a fresh memory.
             self._memories.pop(ledger, None)
             raise
-        # Only now, after the commit: a memory that had taken in a batch which is then rolled back would be false.
+        # The memory is changed only after the commit, because a batch that is rolled back would make it false.
         memory.apply(working.changes, head)
         self._memories[ledger] = memory
         return outcomes, refusals
@@ -235,11 +236,11 @@ class Recorder:
     def _record_without_lock(
         self, ledger: str, inputs: Sequence[Input], wanted: References, by: str
     ) -> list[Outcome] | None:
-        """Decides a few events on what this writer remembers, without the lock, and writes them in one call.
+        """Decides a few events on the writer's memory, without the lock, and writes them in one call.
 
-        The database locks the ledger and writes them only if its head is still the one that they were decided on.
-        Returns None, with nothing written, if it is not, or if any event is not simply recorded: then the lock is
-        taken, and everything is decided again.
+        The database locks the ledger, and writes them only if the ledger's head is still the one of the decisions.
+        Otherwise, or if an event is not simply recorded, nothing is written and None is returned. Then the lock is
+        taken, and all events are decided again.
         """
         memory, events = self._memories.get(ledger), events_of(inputs)
         if memory is None or memory.head is None or len(events) < len(inputs) or len(inputs) > FEW:
@@ -251,14 +252,14 @@ class Recorder:
         writing = Writing(None, head, working, by, expected=len(inputs))
         outcomes = writing.decide(inputs)
         if any(outcome.status != RECORDED for outcome in outcomes):
-            # It is no answer yet. The keys were not looked up, so a refused event may be the duplicate of one that was
-            # recorded when there were credits; and another writer may have added credits since.
+            # This is not the final answer. The keys were not looked up, so a refused event may be the duplicate of a
+            # recorded one. Also, another writer may have added credits.
             return None
         try:
             [(now,)] = self._database.call(*writing.call(self._projectors, at_once=True))
         except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
-            # The first is a duplicate, found by the log's unique key; a Citus cluster reports it as the second. Any
-            # other internal error is met again under the lock.
+            # A UniqueViolation is a duplicate, found by the log's unique key. A Citus cluster reports it as an
+            # InternalError. Any other internal error occurs again under the lock.
             return None
         if now is None:
             del self._memories[ledger]
@@ -281,11 +282,11 @@ class Recorder:
         with connection.pipeline() as pipeline:
             writing.finish(connection, self._projectors)
             if check is None:
-                # The commit is sent together with what it commits: one round trip less while others wait for the lock.
-                # If a statement fails, the server skips the commit with everything else that follows.
+                # The commit is sent together with the statements, which saves a round trip while others wait for the
+                # lock. If a statement fails, the server skips all later ones, including the commit.
                 connection.commit()
             if meanwhile is not None:
-                pipeline.sync()  # reads the answers that have arrived: it does not wait for the others
+                pipeline.sync()  # reads only the answers that have arrived
                 connection.send_all()
                 meanwhile()
         if check is not None:
@@ -297,7 +298,7 @@ class Recorder:
             return self._turns.setdefault(ledger, threading.Lock())
 
     def _memory(self, head: Head) -> LedgerMemory:
-        """The memory of a ledger whose lock is held: the one from the last batch if it is true, else a fresh one."""
+        """The memory of a ledger whose lock is held: that of the last batch if it is true, else a fresh one."""
         memory = self._memories.get(head.state.ledger)
         if memory is None or not memory.is_true_at(head):
             memory = LedgerMemory(head.state.ledger)
@@ -311,7 +312,7 @@ def events_of(inputs: Sequence[Input]) -> list[Event]:
 
 
 def raise_first(outcomes: Iterable[Outcome]) -> None:
-    """Raises the error of the first event that was not recorded: of the ledger's own events none may be refused."""
+    """Raises the error of the first event that was not recorded: the ledger's own events must not be refused."""
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error

@@ -1,7 +1,7 @@
 """The rows to which events refer: recorded events, wallets, blocks, documents. Each kind of reference has one query.
 
-Every query looks its ids up one by one in an index, independent of the size of the log and of the planner's statistics:
-a batch waits for these queries while it has the ledger's lock.
+Every query looks up its ids one by one in an index, independent of the size of the log and of the planner's statistics.
+This must be fast, because a batch waits for these queries while it has the ledger's lock.
 
 Owns: the queries, and reading their rows. Does not own: the references of an event (events/references), the use of the
 rows in a batch (loading), writing rows (rows).
@@ -211,7 +211,7 @@ def find_first(connection: WriteConnection, ledger: str, keys: Collection[OnceKe
         FIND_FIRST, (TextArray([type for type, _ in wanted]), TextArray([name for _, name in wanted]), ledger, ledger)
     )
     found: dict[OnceKey, First] = {}
-    for type, processor, document_id, *first in rows:  # the first one is last, and so it stays in the result
+    for type, processor, document_id, *first in rows:  # the first event comes last, so it stays in the result
         found[once_key_of(kinds[type], processor, document_id)] = First(*first)
     return {key: first for key, first in found.items() if key in keys}
 

@@ -1,6 +1,6 @@
 """Rows of wallets, blocks and documents.
 
-Owns: their encoding, the rows that a change makes, reading them. Does not own: when they are written (working_set).
+Owns: their encoding, the rows of a change, reading them. Does not own: the time of writing (working_set).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from subledger.wallet_parts import Blocks, Overages
 class StoredWallet(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"standings": "positions"}
 ):
-    """A wallet as its row has it: open blocks and overages, each sort only if there are at most ``MANY`` of it."""
+    """A wallet as its row stores it: open blocks and overages, each sort only if there are at most ``MANY`` of it."""
 
     customer: str
     blocks: tuple[Block, ...] = ()
@@ -74,12 +74,14 @@ SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('p
 
 
 MANY: Final = 64
-"""A wallet with more open blocks than this has a row for each of them, and so with overages: an event writes those that
-it changed. Up to so many are in the wallet's row, as one row is written faster than two."""
+"""A wallet with more open blocks than this has a row for each of them, so that an event writes only the changed ones.
+The same holds for overages. Up to this number they are in the wallet's row, because one row is written faster than
+two.
+"""
 
 
 def parts_sql(ledger: str, table: str = "wallet_parts") -> str:
-    """Columns of a query of wallets ``w``: the states that ``decode_wallet`` takes besides the wallet's own.
+    """SQL columns for a query of wallets ``w``: the states of blocks and overages for ``decode_wallet``.
 
     ``ledger`` is the placeholder of the ledger, used twice.
     """
@@ -93,7 +95,7 @@ def has_rows(parts: Blocks | Overages) -> bool:
 
 
 def encode_state(value: msgspec.Struct | Standing) -> str:
-    """A wallet, block or document as stored text: the same value always gives the same text."""
+    """A wallet, block or document as stored text. The same value always gives the same text."""
     return _encoder.encode(_stored_wallet(value) if isinstance(value, Wallet) else value).decode()
 
 
@@ -128,7 +130,7 @@ def decode_cohort(text: str) -> Cohort:
 
 
 def decode_wallet(text: str, blocks: Iterable[str] = (), overages: Iterable[str] = ()) -> Wallet:
-    """A wallet from its row, and from the rows of its blocks and overages if it has such."""
+    """A wallet from its row, and from the rows of its blocks and overages, if there are any."""
     stored = _wallet.decode(text)
     return Wallet(
         customer=stored.customer,
@@ -168,7 +170,7 @@ class PartRows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of_parts(before: Wallet, after: Wallet) -> PartRows:
-    """The rows that differ after a wallet's row went from ``before`` to ``after``: the wallet as its rows have it."""
+    """The rows of parts that differ between two stored states of a wallet."""
     written: list[tuple[str, str, str, str]] = []
     gone: list[PartKey] = []
     _add_part_rows(after.customer, before.blocks, after.blocks, written, gone)
@@ -201,10 +203,10 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of_change(before: Wallet, after: Wallet) -> Rows:
-    """The rows that differ after a wallet went from ``before`` to ``after``.
+    """The rows of blocks and documents that differ between two states of a wallet.
 
-    An open block is written when it opens, reopens or gets another expiry; a finished one when it has changed. The
-    credits used of an open block are in its wallet alone, so that the rows are the same however events are batched.
+    An open block is written when it opens, reopens or gets another expiry. A finished block is written when it has
+    changed. The used credits of an open block are only in its wallet, so that the rows do not depend on the batches.
     """
     blocks = [
         (after.customer, block)
@@ -231,7 +233,7 @@ def rows_of_change(before: Wallet, after: Wallet) -> Rows:
 
 
 def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
-    """The rows that differ after a ledger's own books went from ``before`` to ``after``."""
+    """The rows that differ between two states of a ledger's own books."""
     rows: list[DocumentRow] = []
     if after.rates is not before.rates:
         rows += [("rates", c, None, encode_state(r)) for c, r in after.rates.items() if before.rates.get(c) is not r]
@@ -279,7 +281,7 @@ def load_books(connection: WriteConnection, ledger: str) -> Books:
 
 
 class WalletRow(msgspec.Struct, frozen=True, gc=False):
-    """A wallet to write, the position of its last event, and the wallet that its rows have now."""
+    """A wallet to write, the position of its last event, and the wallet in its present rows."""
 
     position: int
     wallet: Wallet

@@ -10,7 +10,7 @@ A writer is stuck if the server has waited for it for ``Timeouts.stuck_writer_s`
 another pause. So a batch that advances over a slow link is not ended.
 
 Owns: the functions ``ledger_lock_holders`` and ``end_stuck_writers`` of the database, whose text is in the migrations.
-They run as the owner, because the application's role may neither see nor end another session. Does not own: the limits
+They run as the owner, because the application's role may not see or end another session. Does not own: the limits
 (timeouts), the lock (recorder). On a Citus cluster another server has the lock, and nothing is found.
 """
 
@@ -43,7 +43,7 @@ log = structlog.get_logger("subledger.store")
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that holds a ledger's lock, with two times: how long it has held the lock, and how long the server has
+    """A session that holds a ledger's lock, with the time since it took the lock, and the time that the server has
     waited for it.
 
     ``waiting_s`` is 0 while the server works for it. ``client`` is its address, None if it is on the server's own

@@ -1,11 +1,11 @@
-"""Undoing: what the decision to undo an event needs besides the present state.
+"""Undoing: the data for the decision to undo an event, besides the present state.
 
-The state around an event is not stored: it follows from the log. So recording does not become slower for something that
-is seldom needed, and events of any age can be undone. Undoing costs a replay of the events of the customers concerned,
+The state before and after an event is not stored, because it follows from the log. So recording does not become slower
+for a rare case, and events of any age can be undone. Undoing costs a replay of the events of the customers concerned,
 through the undone event.
 
-Owns: these queries and the replay; what a batch adds to their answers. Does not own: the decision (deciding/undo), the
-current rows (loading).
+Owns: these queries and the replay; the additions of a batch to their answers. Does not own: the decision
+(deciding/undo), the current rows (loading).
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ _OF_COHORT: Final = f"""(
               AND (%(cohort)s = '' OR left(d.cohort, 4) = left(%(cohort)s, 4))
         )
     )"""
-"""Events of a pool. Blocks have the month of their issue: of a cohort by quarter or year, those of its year count."""
+"""Events of a pool. Blocks have their month of issue, so for a cohort by quarter or year its whole year matches.
+"""
 _STANDS: Final = f"""NOT EXISTS (
         SELECT FROM events r
         WHERE r.ledger = %(ledger)s AND r.customer = e.customer AND r.{NO_USAGE} AND r.position > e.position
@@ -106,13 +107,13 @@ _STANDS: Final = f"""NOT EXISTS (
     AND NOT (
         e.type IN ('event.reversed', 'consumption.reversed') AND (e.{UNDONE_POSITION})::bigint > o.position
     )"""
-"""The event was not taken back, and did not itself take a later event back."""
+"""The condition that an event was not undone, and did not itself undo a later event."""
 
 
 def find_later(
     connection: WriteConnection, ledger: str, event: Event[EventReversed], facts: Mapping[str, Any]
 ) -> tuple[First, str] | None:
-    """Finds the event because of which another one cannot be undone, with its type; None if none is found.
+    """Finds the later event that prevents an undo, with its type; None if none is found.
 
     ``facts`` name the customer and the block or document that was changed, or the cohort.
     """
@@ -146,9 +147,9 @@ class _Estimate(msgspec.Struct, frozen=True, gc=False):
 
 
 class Undoing:
-    """The events that a batch undoes: what happened to them since, and the wallets around them.
+    """The events that a batch undoes, with the later events on them and the wallets before and after them.
 
-    ``found`` has those that are in the log. The others may be in the batch itself, whose events are added one by one.
+    ``found`` has those that are in the log. The others may be in the batch itself. Its events are added one by one.
     """
 
     def __init__(self, state: LedgerState, found: Mapping[EventKey, Original]) -> None:
@@ -162,7 +163,7 @@ class Undoing:
     # --- reading ----------------------------------------------------------------------------------------------
 
     def load(self, connection: WriteConnection, data: Iterable[EventData]) -> None:
-        """Reads what the log has about the events. ``data`` has the data of these, and of the batch's own events."""
+        """Reads the facts of the log about the events. ``data``: the data of these and of the batch's own events."""
         of_events = list(data)
         self._load_rates(connection, {of.base for of in of_events if isinstance(of, ExchangeRateSet)})
         self._load_estimates(connection, {of.pool for of in of_events if isinstance(of, BreakageEstimated)})
@@ -197,7 +198,8 @@ class Undoing:
     def references(self) -> tuple[set[str], set[DocumentKey]]:
         """The blocks, and the documents and overages, that were changed by the events that are in the log.
 
-        A refund that is owed or paid moves entries of a block whose figures do not change, so these blocks are added.
+        Blocks with a refund that is owed or paid are added, because it makes entries of the block without changing its
+        figures.
         """
         movements = [movement for original in self.found.values() for movement in original.decision.movements]
         blocks = {movement.block_id for movement in movements if movement.block_id is not None}
@@ -215,7 +217,7 @@ class Undoing:
     # --- the batch --------------------------------------------------------------------------------------------
 
     def add(self, recorded: RecordedEvent, around: Mapping[str, Around]) -> None:
-        """Adds an event that the batch records, with the wallets around it."""
+        """Adds an event that the batch records, with the wallets before and after it."""
         event, position = recorded.event, recorded.position
         by, data = First(position, event.source, event.event_id), event.data
         self._around[position] = around
@@ -227,7 +229,7 @@ class Undoing:
             self._estimates.append(_Estimate(by, data.pool))
 
     def original(self, position: int, event: Event, decision: Decision) -> Original:
-        """A recorded event with what undoing it needs."""
+        """A recorded event with the data for undoing it."""
         data = event.data
         rates: list[OtherRate] = []
         if isinstance(data, ExchangeRateSet):

@@ -44,7 +44,7 @@ from subledger.wallet import Wallet
 
 
 class CustomerInBatch(msgspec.Struct, kw_only=True, gc=False):
-    """A customer's wallet before and during a batch, and whether its row must be written with the batch."""
+    """A customer's wallet before and during a batch; ``row_is_due``: the row must be written with the batch."""
 
     before: Wallet
     """The wallet before the batch, with the finished blocks and documents that the batch recalled: their rows are
@@ -232,7 +232,7 @@ class WorkingSet:
             self._block_owners[data.new_block_id] = data.to_customer
 
     def _forget_document(self, undone: EventKey) -> None:
-        """The document of an undone event is not recorded any more, and may be recorded again."""
+        """Removes the document of an undone event from the recorded ones. It may be recorded again."""
         original = present(self._original(undone), "an event was undone that is not recorded")
         once = once_key(original.event.type, original.event.data)
         if once is not None and once in self.first and self.first[once].position == original.position:
@@ -255,7 +255,7 @@ class WorkingSet:
         memory, changes, wallets, unwritten = self._memory, [], {}, dict[str, Unwritten]()
         for customer, changed in self._customers.items():
             if not changed.events:
-                continue  # it was recalled for an event that did not change it
+                continue  # recalled for an event that did not change it
             wallet = wallets[customer] = changed.wallet.without_finished(memory.wallets.get(customer))
             if wallet is not changed.wallet or changed.row_is_due:
                 changes.append(self._rows_of_change(customer, changed))
@@ -287,7 +287,7 @@ class WorkingSet:
     def _rows_of_change(self, customer: str, changed: CustomerInBatch) -> Rows:
         """The rows of a customer's blocks and documents.
 
-        A payment that was undone may be recorded again in the same batch, for another customer: a document has one row.
+        A document has one row. An undone payment may be recorded again in the same batch, for another customer.
         """
         rows = rows_of_change(changed.before, changed.wallet)
         own = [row for row in rows.documents if self._last_changed_by.get((row[0], row[1]), customer) == customer]
@@ -300,7 +300,7 @@ class WorkingSet:
             or memory.has_too_many_wallets(sum(changed.is_new for changed in self._customers.values()))
             # Another writer was active, and may be again. It would have to read the usage and add it.
             or memory.head is None
-            # Usage that a row lacks is added under the closed months of the head.
+            # Later, missing usage is added under the closed months of the head, which must not have changed.
             or self._moves_closed_months
         )
 
