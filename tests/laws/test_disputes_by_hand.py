@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from subledger.billing_documents import Payment
 from tests.laws.case import Case, in_euro, on, told
 from tests.laws.walk import Step
 
@@ -172,3 +175,44 @@ def test_transferred_credits_are_called_back_and_go_to_their_holder_again_as_far
         "01-07 dispute_won 3300 block=A", "01-07 transfer_out 3000 block=A credits=30.000000000",
         "01-07 transfer_out -3000 block=B credits=-30.000000000 customer=bob",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("amount", "won", "freezes", "ends"),
+    [
+        # 5.00 of the 50.00 of B freeze a tenth of its credits.
+        ("105.00", "105.00", ["8000 block=A frozen=100", "500 block=B frozen=10.000000000"],
+         ["dispute_won 2000", "dispute_won 8000 block=A", "dispute_won 500 block=B"]),
+        ("170.00", "100.00", ["8000 block=A frozen=100", "5000 block=B frozen=100", "2000 block=A given_back=True"],
+         ["dispute_lost_balance 2000", "dispute_lost_unused 5000 block=A credits=50.000000000",
+          "dispute_won 3000 block=A", "dispute_won 5000 block=B", "dispute_won 2000 block=A given_back=True"]),
+        ("140.00", "30.00", ["8000 block=A frozen=100", "4000 block=B frozen=80.000000000"],
+         ["dispute_lost_balance 2000", "dispute_lost_unused 8000 block=A credits=80",
+          "dispute_lost_unused 1000 block=B credits=20.000000000", "dispute_won 3000 block=B"]),
+    ],
+)  # fmt: skip
+def test_a_disputed_payment_freezes_each_block_that_it_paid_for_until_it_ends(
+    amount: str, won: str, freezes: list[str], ends: list[str]
+) -> None:
+    """170.00 are for A of 100.00, B of 50.00, and 20.00 for nothing yet. 20.00 of A were refunded and paid back."""
+    case = in_euro()
+    for block_id, price in (("A", "100.00"), ("B", "50.00")):
+        case.buys(block_id, 2, credits="100", price=price, currency="EUR", invoice_id="I", unit=block_id)
+    money = {"currency": "EUR", "processor": "stripe"}
+    case.does("payment.received", 3, **money, amount="170.00", invoice_id="I", payment_id="P")
+    case.does("credits.refunded", 4, block_id="A", credits="20")
+    case.does("payment.refunded", 5, **money, amount="20.00", block_id="A")
+    opened = disputed(case, 6, payment_id="P", amount=amount)
+    assert opened == [f"01-06 dispute_opened {part}" for part in ("2000", *freezes)]
+    wallet = case.wallets["ann"]
+    assert (wallet.free_balance("EUR"), [block.disputes for block in wallet.blocks]) == (0, [1, 1])
+    assert [f"{block.frozen}" for block in wallet.blocks] == [line.rpartition("=")[2] for line in freezes[:2]]
+    step = case.does("dispute.won", 8, dispute_id="D", amount=won, currency="EUR")
+    assert in_short(step) == [f"01-08 {line}" for line in ends]
+    wallet = case.wallets["ann"]
+    free = 0 if "dispute_lost_balance 2000" in ends else 2000
+    assert wallet.free_balance("EUR") == free
+    assert wallet.state_of_document(Payment, "P").open_minor == free
+    assert [(b.disputes, b.frozen, b.disputed_minor, b.breakable_from) for b in wallet.blocks] == [
+        (0, 0, 0, on(8).date())
+    ] * 2

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.laws.case import Case, in_euro, told
+from subledger.billing_documents import DocumentPart, Invoice, Payment
+from tests.laws.case import Case, in_euro, on, told
 
 
 def paid() -> Case:
@@ -95,3 +96,44 @@ def test_overage_is_billed_and_backfilled_with_its_product_and_dimensions() -> N
         f"01-05 overage_backfilled 200 block=A credits=2.000000000 {of_usage}",
         f"01-05 backfill_difference -100 block=A {of_usage}",
     ]
+
+
+def test_a_payment_remembers_what_it_was_applied_to_and_what_went_back_of_it() -> None:
+    case = paid()
+    case.does("payment.refunded", 7, currency="EUR", payment_id="P", amount="24.00", elsewhere="5.00")
+    applied, returned = (DocumentPart(block_id="A", amount_minor=amount) for amount in (1000, 400))
+    assert case.wallets["ann"].document(Payment, "P") == Payment(
+        payment_id="P", currency="EUR", processor="stripe", applied=(applied,), returned=(returned,), open_minor=0,
+        elsewhere_minor=1500, paid_back_minor=2000, received_on=on(3).date(),
+    )  # fmt: skip
+
+
+def test_a_payment_of_a_later_purchase_is_applied_on_the_day_of_the_purchase() -> None:
+    case = in_euro()
+    case.buys("C", 20, price="3.00", currency="EUR")
+    data = {"currency": "EUR", "processor": "stripe", "block_id": "C"}
+    assert told(case.does("payment.received", 9, **data, amount="4.00", payment_id="S")) == [
+        "01-09 unapplied_processor 400 currency=EUR functional=480 processor=stripe",
+        "01-20 payment_applied 300 block=C currency=EUR functional=360",
+    ]
+    assert case.wallets["ann"].document(Payment, "S") == Payment(
+        payment_id="S", currency="EUR", processor="stripe", open_minor=100, received_on=on(9).date(),
+        applied=(DocumentPart(block_id="C", amount_minor=300),),
+    )  # fmt: skip
+
+
+def test_opened_documents_have_what_the_event_states() -> None:
+    case = Case()
+    money = {"currency": "USD", "amount": "3.00"}
+    due = {"price": "5.00", "due_at": on(32).isoformat()}
+    for invoice_id, data in (("V", due), ("W", {})):
+        opening = {"role": "accounts_receivable", **money, "invoice_id": invoice_id, "tax": "0.50", **data}
+        case.does("balance.opened", 4, **opening)
+    case.does("balance.opened", 4, role="customer_balance", **money, payment_id="P", processor="stripe")
+    wallet, day = case.wallets["ann"], on(4).date()
+    terms = {"currency": "USD", "tax_minor": 50, "receivable_minor": 300, "invoiced_on": day}
+    assert wallet.document(Invoice, "V") == Invoice(invoice_id="V", **terms, billed_minor=500, due_at=on(32))
+    assert wallet.document(Invoice, "W") == Invoice(invoice_id="W", **terms, billed_minor=250)
+    assert wallet.document(Payment, "P") == Payment(
+        payment_id="P", currency="USD", processor="stripe", open_minor=300, received_on=day
+    )
