@@ -40,7 +40,7 @@ from subledger.events.own_data import CreditsSwept, LedgerConfigured
 from subledger.kinds import KIND_BY_NAME, Effect, Kind, Result
 from subledger.ledger import LedgerState
 from subledger.money import exponent, plain
-from subledger.pooling import estimated_cohorts, with_estimate
+from subledger.pooling import estimated_cohorts, with_estimate, without_estimate
 from subledger.pools import Cohort
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -165,21 +165,25 @@ def _leaves_gains(event: Event, kind: Kind) -> bool:
 
 
 def _expected_breakage_added(event: Event, decision: Decision, books: Books, state: LedgerState) -> int:
-    """The breakage that an estimate adds to the lifetime breakage of its cohorts, in the functional currency.
+    """The breakage that an estimate, or undoing one, adds to the lifetime breakage of its cohorts; functional.
 
     The catch-up alone would be zero as long as nothing is redeemed. Then the estimate would advance revenue with each
     later redemption, without being measured.
     """
-    data = event.data
-    if not isinstance(data, BreakageEstimated):
+    data, pools, restored = event.data, books.pools, decision.restored_estimate
+    if isinstance(data, BreakageEstimated):
+        on = accounting_date(state.effective_date_of(event), state.closed_through)
+        pools = with_estimate(pools, data, decision.grouping, on)
+        pool, names = data.pool, estimated_cohorts(pools, data)
+    elif restored is not None:
+        pools, pool = without_estimate(pools, restored), restored.pool
+        names = tuple(sorted(pools.cohorts.get(pool, {})))
+    else:
         return 0
-    pools = with_estimate(
-        books.pools, data, decision.grouping, accounting_date(state.effective_date_of(event), state.closed_through)
-    )
-    before = books.pools.cohorts.get(data.pool, {})
+    before = books.pools.cohorts.get(pool, {})
     added = Fraction(0)
-    for name in estimated_cohorts(pools, data):
-        new, old = pools.cohort((data.pool, name)), before.get(name)
+    for name in names:
+        new, old = pools.cohort((pool, name)), before.get(name)
         if not new.issued_minor:
             continue
         more = _expected_breakage(new) - (Fraction(0) if old is None else _expected_breakage(old))

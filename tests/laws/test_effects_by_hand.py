@@ -281,8 +281,8 @@ def test_an_estimate_brings_forward_what_it_adds_to_the_lifetime_breakage_of_its
 def test_an_estimate_of_several_cohorts_adds_that_of_each_and_undoing_one_what_comes_back() -> None:
     """January 300.00 EUR and February 100.00 at 1.20: a tenth is 36.00 and 12.00.
 
-    Then half of each is redeemed, and the estimate is lowered to nothing: 36.00 × 150 / 270 + 12.00 × 50 / 90 = 26.67
-    USD are taken back. Undoing that recognises them again.
+    An estimate that is lowered to nothing brings nothing forward. Undoing that counts as the higher one that returns:
+    before anything is redeemed, when it recognises nothing at once, and after it.
     """
     case = in_euro()
     data = {"pool": "p", "currency": "EUR", "evidence": "r"}
@@ -293,12 +293,15 @@ def test_an_estimate_of_several_cohorts_adds_that_of_each_and_undoing_one_what_c
     assert _effect(case).text == "revenue advanced 48"
     case.does("breakage.estimated", 41, None, **{**data, "pool": "q"}, cohorts="year", expected_breakage_rate="0.1")
     assert _effect(case).text == "revenue advanced 36"
-    for unit in "AB":
-        case.uses("50", 42, unit=unit)
-    lowered = case.does("breakage.estimated", 43, None, **data, expected_breakage_rate="0")
+    for redeemed in ("1", "49"):
+        lowered = case.does("breakage.estimated", 43, None, **data, expected_breakage_rate="0")
+        assert _effect(case).text == "none that is measured"
+        case.undoes(lowered, 44)
+        assert _effect(case).text == "revenue advanced 48"
+        for unit in "AB":
+            case.uses(redeemed, 45, unit=unit)
+    case.undoes(case.does("breakage.estimated", 46, None, **data, expected_breakage_rate="0.2"), 47)
     assert _effect(case).text == "none that is measured"
-    case.undoes(lowered, 44)
-    assert _effect(case).text == "revenue advanced 26.67"
 
 
 SETTINGS = {
