@@ -1,6 +1,7 @@
-"""P4: many callers of single events at once, in process and over HTTP, against single-row INSERTs by many clients.
+"""P4: many callers that each record single events, in process and over HTTP, compared with single-row INSERTs by many
+clients.
 
-Owns: what is compared with what. Does not own: the callers and the INSERTs (group_commit).
+Owns: the comparisons. Does not own: the callers and the INSERTs (group_commit).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(url: str, size: Size, say: Say) -> Found:
-    """In every round: the INSERTs, then tasks, threads and connections that each wait for one event after another."""
+    """Measures in each round first the INSERTs, then tasks, threads and connections that each record one event after
+    another.
+    """
     found: dict[str, list[Round]] = {"tasks": [], "threads": [], "HTTP": []}
     with group_commit.funded_ledger(url) as (service, ledger), serving(url) as server:
         for number in range(size.rounds + 1):

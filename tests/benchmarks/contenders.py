@@ -1,7 +1,8 @@
-"""The same work on several layouts in turn: what each of them took of time, processor, write-ahead log and blocks.
+"""The same work on several layouts, one after the other: time, CPU time, write-ahead log and blocks of each layout.
 
-A contender is a migrated database with its layout and a service on it. All are on one server, and each piece of work is
-done by one after the other, who begins by turns. So what a contender's server processes took is its own.
+A contender is a migrated database with its layout, and a service on it. All contenders are on one server. They do each
+piece of work one after the other, and take turns to begin. So the figures of a contender's server processes are its
+own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SELECT blks_read FROM pg_stat_database WHERE datname = current_database()
 
 
 class Contender:
-    """A layout by its name, and the figures of what it did."""
+    """A layout with its name, and the figures of its work."""
 
     def __init__(self, name: str, url: str) -> None:
         self.name, self.url = name, url
@@ -55,22 +56,22 @@ class Contender:
             raise RuntimeError(f"the experiment's own events were refused: {refused[0]}")
 
     def ask(self, query: str) -> Any:
-        """One figure of the database, or None."""
+        """Returns one figure from the database, or None."""
         row = self.owner.execute(query.encode()).fetchone()
         return row[0] if row else None
 
     def cpu_s(self) -> float:
-        """CPU time of the processes that serve it since their start; they live as long as the service."""
+        """CPU time of its server processes since their start. They live as long as the service."""
         return sum(_cpu_s(pid) for (pid,) in self.owner.execute(BACKENDS))
 
     def written(self) -> int:
-        """Bytes of write-ahead log that the server has written, whoever for."""
+        """Bytes of write-ahead log that the server has written for all contenders."""
         return int(self.ask("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
 
 @contextmanager
 def contenders(server_url: str, layouts: dict[str, Layout]) -> Iterator[list[Contender]]:
-    """One for each layout, in databases that are dropped at the end."""
+    """Yields one contender for each layout, in databases that are dropped at the end."""
     with ExitStack() as stack:
         found = []
         for name, apply in layouts.items():
@@ -83,7 +84,9 @@ def contenders(server_url: str, layouts: dict[str, Layout]) -> Iterator[list[Con
 
 
 class Took(msgspec.Struct, frozen=True, kw_only=True):
-    """Cost of one contender in a phase: seconds and bytes of log by round, the rest for all rounds."""
+    """Cost of one contender in a phase: seconds and bytes of log for each round, the other figures for all rounds
+    together.
+    """
 
     count: int
     seconds: tuple[float, ...]
@@ -94,11 +97,11 @@ class Took(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Pieces = Iterator[tuple[int, Callable[[Contender], object]]]
-"""Steps in their order: each a count of things, and the function that does them."""
+"""Steps in their order. Each has a count of items, and the function that processes them."""
 
 
 def in_turn(entrants: Sequence[Contender], rounds: int, pieces: Callable[[], Pieces]) -> dict[str, Took]:
-    """Rounds of pieces, each piece done by every contender. ``pieces`` gives those of one round."""
+    """Runs rounds of pieces of work; every contender does each piece. ``pieces`` returns the pieces of one round."""
     before = {c.name: (c.cpu_s(), c.ask(READ)) for c in entrants}
     by_round: dict[str, list[list[float]]] = {c.name: [] for c in entrants}
     written = dict.fromkeys(before, 0)
@@ -115,7 +118,7 @@ def in_turn(entrants: Sequence[Contender], rounds: int, pieces: Callable[[], Pie
                 by_round[contender.name][-1].append(time.perf_counter() - started)
                 written[contender.name] += contender.written() - at
             done += count
-    time.sleep(1.1)  # a process tells what it read once a second
+    time.sleep(1.1)  # a process reports its reads once a second
     return {
         c.name: Took(
             count=done,
@@ -130,7 +133,7 @@ def in_turn(entrants: Sequence[Contender], rounds: int, pieces: Callable[[], Pie
 
 
 def together(tooks: Sequence[Took], count: int) -> Took:
-    """Several phases of one contender as one, for so many things."""
+    """Adds up several phases of one contender, for ``count`` items."""
     return Took(
         count=count,
         seconds=tuple(s for took in tooks for s in took.seconds),

@@ -1,7 +1,7 @@
-"""Work done to several layouts of the log, phase by phase, and what it cost each beside the first.
+"""The same work on several layouts of the log, phase by phase, and its cost compared with the first layout.
 
-Owns: the phases and their figures. Does not own: the layouts (layouts), the counting (contenders), what is compared
-(storage).
+Owns: the phases and their figures. Does not own: the layouts (layouts), the counting (contenders), the choice of
+comparisons (storage).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Experiment:
-    """The phases of the work, and what each contender's figures were beside the first's."""
+    """The phases of the work, and the figures of each contender compared with the first."""
 
     def __init__(self, work: Work, entrants: list[Contender], say: Say) -> None:
         self._work, self._entrants, self._say = work, entrants, say
@@ -86,7 +86,7 @@ class Experiment:
         return [f"ledger-{n}" for n in range(self._work.ledgers)]
 
     def open(self) -> None:
-        """The ledgers, with a large block for every customer."""
+        """Creates the ledgers, with a large block for every customer."""
         each = max(1, self._work.customers // self._work.ledgers)
         for ledger in self._ledgers:
             for contender in self._entrants:
@@ -95,7 +95,7 @@ class Experiment:
                     contender.record(ledger, decoded(purchases(first, min(first + 5_000, each))))
 
     def record(self, what: str, events: int, size: int) -> None:
-        """Usage in batches of a size, ledger after ledger."""
+        """Records usage in batches of one size, ledger after ledger."""
         work = self._work
         of_round = max(1, events // size // work.rounds)
         self._say(f"{what}: {events:,} events")
@@ -112,7 +112,9 @@ class Experiment:
         self._costs(what, "event", took)
 
     def ask(self) -> None:
-        """A customer's balance and the trial balance, now; then each as the first question of a connection."""
+        """Reads a customer's balance and the trial balance as of now; then each of them as the first query of a
+        connection.
+        """
         ledgers, customers = self._ledgers, range(min(20, self._work.customers // self._work.ledgers))
         for contender in self._entrants:
             contender.owner.execute("VACUUM (ANALYZE)")
@@ -127,7 +129,7 @@ class Experiment:
         for name, question in (("customer's balance", of_customer), ("trial balance", of_ledger)):
             for contender in self._entrants:
                 for n in range(len(ledgers) * len(customers)):
-                    question(contender.service, n)  # leaves its snapshots
+                    question(contender.service, n)  # adds its snapshots
             self._say(name)
             self._ask(name, partial(_again, question), self._work.questions)
             self._ask(
@@ -147,9 +149,10 @@ class Experiment:
             self._costs(name, "question", took)
 
     def grow_old(self) -> None:
-        """Usage in batches, vacuumed as autovacuum would, a checkpoint now and then; at the end all of it is old.
+        """Records usage in batches, with vacuums as autovacuum would run them, and some checkpoints. At the end all
+        rows are old.
 
-        Autovacuum itself is off for the log: so what it would write is counted, and for whom.
+        Autovacuum itself is off for the log, so that its writes can be counted for each contender.
         """
         work = self._work
         recorded: list[dict[str, Took]] = []
@@ -172,7 +175,7 @@ class Experiment:
             self._figures(f"{what}: blocks read", "an event", {n: t.read / t.count for n, t in of.items()})
 
     def look(self) -> None:
-        """Stored bytes, and the kinds of updates."""
+        """Measures the stored bytes, and counts the kinds of updates."""
         self._sizes("")
         updates = {c.name: {row[0]: row[1:] for row in c.owner.execute(UPDATES)} for c in self._entrants}
         for table_name in updates[self._entrants[0].name]:
@@ -183,7 +186,7 @@ class Experiment:
             self._figures(f"{table_name}: updates that touch no index", "%", share)
 
     def pack(self) -> None:
-        """Stored bytes after the log's indexes have been built anew."""
+        """Measures the stored bytes after the indexes of the log have been rebuilt."""
         self._say("building the log's indexes anew")
         for contender in self._entrants:
             for name in LOG:
@@ -247,7 +250,7 @@ def _afresh(question: Callable[[Subledger, int], None], contender: Contender, n:
 
 
 def _vacuum_what_is_due(contender: Contender) -> None:
-    """As autovacuum decides it, and with the age that it would freeze at."""
+    """Vacuums the tables that autovacuum would vacuum, with the same freeze age."""
     for name, age in contender.owner.execute(DUE, (list(LOG),)).fetchall():
         contender.owner.execute(f"SET vacuum_freeze_min_age = {age}".encode())
         contender.owner.execute(f"VACUUM {name}".encode())
@@ -255,7 +258,7 @@ def _vacuum_what_is_due(contender: Contender) -> None:
 
 
 def _freeze(contender: Contender) -> None:
-    """The vacuum that PostgreSQL runs on every table whose oldest row is 200 million transactions old."""
+    """Runs the vacuum that PostgreSQL runs on every table whose oldest row is 200 million transactions old."""
     for name in LOG:
         contender.owner.execute(f"VACUUM (FREEZE) {name}".encode())
 

@@ -1,4 +1,6 @@
-"""P7: the journal of a month, in a ledger of N events against one of the same shape a hundredth of its size."""
+"""P7: the export of a month's journal, in a ledger of N events compared with a ledger of the same shape and N/100
+events.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ from tests.benchmarks.workload import YEAR
 from tests.store.tampering import past_triggers
 
 MONTHS: Final = range(1, 12)
-"""December is still open when the year is over."""
+"""The closed months. December is still open at the end of the year."""
 FORMAT: Final = "csv"
 
 
 def measure(grown: Grown, say: Say) -> Found:
-    """Each month that is closed is exported once from each ledger, in turn; and how long their closes had taken."""
+    """Exports each closed month once from each ledger, in turn. Reports the times of their closes too."""
     say("P7: exports of months, large against small")
     database = Database(grown.url)
     service = Subledger(database)
@@ -66,7 +68,7 @@ def _export_s(service: Subledger, ledger: str, period: Period) -> float:
 
 
 def _forget_journals(url: str) -> None:
-    """A journal is made once and then found: a ledger that was kept is put back to where none had been made."""
+    """Deletes the journals of a kept ledger, because a journal is made only once and then found."""
     with past_triggers(url, "journal_exports", "journals") as connection:
         for table in ("journal_exports", "journals"):
             connection.execute(f"DELETE FROM {table}")

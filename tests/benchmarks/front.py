@@ -1,4 +1,4 @@
-"""Options and output of the benchmarks: options as text, tables for people, the picture."""
+"""Options and output of the benchmarks: reading options, tables for people, the picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.benchmarks.run import run as run_all
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """A table; ``right`` numbers the columns that hold figures."""
+    """A table. ``right`` has the indexes of the columns with figures."""
 
     title: str
     columns: tuple[str, ...]
@@ -34,7 +34,7 @@ def options(
     pgledger: Path | None,
     tiny: bool,
 ) -> Options:
-    """Raises InvalidInput for a goal that there is not."""
+    """Reads the options. Raises InvalidInput for an unknown goal."""
     wanted = frozenset(GOALS) if only is None else frozenset(name.strip().upper() for name in only.split(","))
     if unknown := wanted - frozenset(GOALS):
         raise InvalidInput(
@@ -56,7 +56,7 @@ def run(owner_url: str, options: Options, say: Say) -> Result:
 
 
 def tables(result: Result) -> list[Listing]:
-    """The goals; then, where it was asked, what is stored."""
+    """Returns the table of the goals and, if requested, that of the stored bytes."""
     listings = [
         Listing(
             title=title(result),

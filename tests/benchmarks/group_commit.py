@@ -1,7 +1,7 @@
-"""Single events by many callers, against single-row INSERTs in the same run (goals P3 and P4).
+"""Single events by many callers, compared with single-row INSERTs in the same run (goals P3 and P4).
 
-Each function takes the owner's URL of a migrated database and returns plain numbers; what is compared with what, and
-how often, is for whoever calls them.
+Each function takes the owner's URL of a migrated database and returns plain numbers. Its caller decides about
+comparisons and repetitions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CUSTOMERS = 1_000
 
 
 class Rate(NamedTuple):
-    """Rate of answers for a number of callers."""
+    """Rate of answers with a number of callers."""
 
     per_second: float
     p50_ms: float
@@ -44,9 +44,10 @@ class Rate(NamedTuple):
 
 
 def raw_inserts(url: str, *, clients: int, seconds: float) -> Rate:
-    """Single-row INSERTs of an event's row, each its own commit, by as many connections.
+    """Runs single-row INSERTs of an event's row, each with its own commit, on several connections.
 
-    By pgbench where it is installed, which costs the machine least; else by threads of this process.
+    pgbench runs them if it is installed, because it costs the machine least. Otherwise threads of this process run
+    them.
     """
     _make_raw_table(url)
     pgbench = shutil.which("pgbench")
@@ -112,7 +113,7 @@ def _by_threads(url: str, clients: int, seconds: float) -> Rate:
 
 @contextmanager
 def funded_ledger(url: str) -> Iterator[tuple[Subledger, str]]:
-    """A ledger whose customers have credits to use."""
+    """Yields a ledger whose customers have credits."""
     database = Database(url)
     service = Subledger(database)
     ledger = f"single-{uuid.uuid4().hex[:8]}"
@@ -138,7 +139,7 @@ def funded_ledger(url: str) -> Iterator[tuple[Subledger, str]]:
 
 
 def usage(run: str, caller: int, number: int) -> dict[str, Any]:
-    """One event of usage, of a customer that is another each time."""
+    """Returns one usage event, each time of another customer."""
     return {
         "specversion": "1.0",
         "id": f"{run}-{caller}-{number}",
@@ -151,7 +152,7 @@ def usage(run: str, caller: int, number: int) -> dict[str, Any]:
 
 
 def callers_in_threads(service: Subledger, ledger: str, *, callers: int, seconds: float) -> Rate:
-    """Callers that each record one event at a time, each in a thread."""
+    """Runs callers in threads. Each caller records one event at a time."""
     run = uuid.uuid4().hex[:8]
 
     def one(caller: int) -> Iterator[Callable[[int], None]]:
@@ -165,7 +166,7 @@ def callers_in_threads(service: Subledger, ledger: str, *, callers: int, seconds
 
 
 def callers_in_tasks(service: Subledger, ledger: str, *, callers: int, seconds: float) -> Rate:
-    """Callers that each record one event at a time, tasks of one event loop."""
+    """Runs callers as tasks of one event loop. Each caller records one event at a time."""
     run = uuid.uuid4().hex[:8]
     latencies: list[float] = []
 
@@ -188,7 +189,7 @@ def callers_in_tasks(service: Subledger, ledger: str, *, callers: int, seconds: 
 
 
 def callers_over_http(service: Subledger, ledger: str, server: Server, *, callers: int, seconds: float) -> Rate:
-    """Callers that each post one event at a time to ``tests.http.serving``, each on a connection, with a key."""
+    """Runs callers that each post one event at a time to ``tests.http.serving``, on their own connection."""
     key = create_key(service.database, ledger=ledger, role="writer", name="bench").secret
     run = uuid.uuid4().hex[:8]
     latencies: list[float] = []

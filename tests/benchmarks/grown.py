@@ -1,10 +1,11 @@
-"""A ledger that has grown: a company's year, recorded day by day, its months closed, at any size up to what fits.
+"""A grown ledger: a company's year, recorded day by day, with closed months, of any size that fits.
 
-It is built once, in a database of its own, by a process of its own whose rate and memory are watched, and can be kept:
-the same size is then found again, unless the schema has changed since. P5 to P10 are asked of it.
+It is built once, in its own database, by its own process, whose rate and memory are measured. It can be kept. A later
+run with the same size then uses it again, unless the schema has changed. P5 to P10 are measured on it.
 
-The recording days are spread over the year too. ``recorded_at`` is the database's clock; so, while it is built, that
-database finds another ``clock_timestamp`` before PostgreSQL's own, which reads a row that the builder moves on.
+The days of recording are also spread over the year. ``recorded_at`` is the time of the database. So while the ledger is
+built, the search path of the database has another ``clock_timestamp`` before PostgreSQL's own. It reads a row that the
+builder updates.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ SMALL: Final = "small"
 SMALL_SHARE: Final = 100
 BATCH: Final = 5_000
 FEW: Final = 7_000
-"""With fewer events than this, only every second to seventh day has any."""
+"""With fewer events than this, only every second to seventh day has events."""
 _WORKLOAD: Final = 2
-"""Another number where the same size would be another ledger."""
+"""The version of the builder. It must change if the same size would give another ledger."""
 
 CLOCK: Final = """
 CREATE SCHEMA benchmark;
@@ -57,9 +58,11 @@ CREATE FUNCTION benchmark.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOL
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """A hundredth of the events, or a bit more: how quickly it was recorded, the writer's memory and the disk then.
+    """At least a hundredth of the events: the rate at which they were recorded, and the writer's memory and the disk
+    after them.
 
-    ``raw_rate`` is RAW at that time, into empty tables: the machine's mood, and nothing that grows.
+    ``raw_rate`` is RAW at the same time, into empty tables. So it changes with the load of the machine, but not with
+    the size of the ledger.
     """
 
     events: int
@@ -70,7 +73,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Close(msgspec.Struct, frozen=True, kw_only=True):
-    """A month that was closed, how long that took, and how many entries the ledger had by then."""
+    """A closed month, the duration of its close, and the number of entries in the ledger at that time."""
 
     period: str
     seconds: float
@@ -101,9 +104,9 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def grown_ledger(owner_url: str, events: int, *, keep: bool, fresh: bool, say: Say) -> Iterator[Grown]:
-    """The ledger of that size: found where it was kept, else built; dropped at the end unless it is to be kept.
+    """Yields the ledger of a size. It is built unless it was kept, and dropped at the end unless ``keep`` is set.
 
-    ``fresh`` builds it anew even where it was found.
+    ``fresh`` builds it anew even if it was kept.
     """
     name = f"subledger_bench_{events}_{_WORKLOAD}"
     found = None if fresh else _find(owner_url, name)
@@ -123,7 +126,7 @@ def grown_ledger(owner_url: str, events: int, *, keep: bool, fresh: bool, say: S
 
 
 def _find(owner_url: str, name: str) -> Grown | None:
-    """None where there is none, it is unfinished, or its schema is not this version's."""
+    """Returns the kept ledger; None if there is none, it is not complete, or it has the schema of another version."""
     with psycopg.connect(owner_url) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
             return None
@@ -161,7 +164,7 @@ def _build_both(url: str, name: str, events: int, say: Say) -> Grown:
 
 
 def _in_its_own_process(url: str, ledger: str, events: int, say: Say) -> Built:
-    """So that the memory that is watched is a writer's, and nothing else's."""
+    """Builds the ledger in its own process, so that the measured memory is only that of the writer."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_build, args=(theirs, url, ledger, events), daemon=True)
@@ -178,7 +181,7 @@ def _in_its_own_process(url: str, ledger: str, events: int, say: Say) -> Built:
 
 
 def _build(pipe: Connection[Any, Any], url: str, ledger: str, events: int) -> None:
-    SESSION["search_path"] = "benchmark,public,pg_catalog"  # the clock of the benchmark, in this process alone
+    SESSION["search_path"] = "benchmark,public,pg_catalog"  # the clock of the benchmark, only in this process
     builder = _Builder(pipe, url, ledger, events)
     try:
         builder.run()
@@ -187,7 +190,7 @@ def _build(pipe: Connection[Any, Any], url: str, ledger: str, events: int) -> No
 
 
 class _Builder:
-    """Records a company's year as its servers would: through the day in batches, expiries by night, months closed."""
+    """Records a company's year as its servers would: batches during the day, expiries at night, and closed months."""
 
     def __init__(self, pipe: Connection[Any, Any], url: str, ledger: str, events: int) -> None:
         self._pipe, self._ledger, self._events = pipe, ledger, events
@@ -250,7 +253,7 @@ class _Builder:
         return len(events)
 
     def _night(self, day: date) -> None:
-        """Sweeps what expired, and closes a month when two days of the next are over."""
+        """Sweeps due expiries, and closes a month after two days of the next month."""
         started = time.perf_counter()
         swept = self._service.expire(self._ledger, day)
         self._recorded(swept, time.perf_counter() - started)
@@ -262,7 +265,9 @@ class _Builder:
         self._closes.append(Close(period=str(period), seconds=time.perf_counter() - started, position=closed.position))
 
     def _recorded(self, events: int, took_s: float) -> None:
-        """Recording and sweeping count towards the rate, the close of a month does not."""
+        """Adds events and time to the current piece. Recording and sweeping count towards the rate; the close of a
+        month does not.
+        """
         self._piece_events += events
         self._piece_s += took_s
         if self._piece_events * 100 < self._events:

@@ -1,4 +1,4 @@
-"""P9, P10: what growing does to the rate, to the writer's memory and to the disk."""
+"""P9, P10: the effect of the ledger's size on the rate, on the writer's memory and on the disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ORDER BY pg_total_relation_size(c.oid) DESC
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A table or an index: its bytes in all, and for each event of the database."""
+    """A table or an index: its bytes in total, and per event of the database."""
 
     name: str
     table: str
@@ -31,7 +31,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(grown: Grown, wanted: frozenset[str]) -> tuple[list[Measure], list[Stored]]:
-    """P9 and P10, as far as wanted, with what is stored, table by table and index by index."""
+    """Returns the requested measures of P9 and P10, and the stored bytes by table and index."""
     measures, stored = [], []
     if "P9" in wanted:
         measures += _rates_and_memory(grown)
@@ -94,7 +94,7 @@ def _share_round(last: Piece, first: Piece) -> Round:
 
 
 def storage(grown: Grown) -> list[Stored]:
-    """Tables without their indexes, then each index, largest first."""
+    """Returns the stored bytes of tables without their indexes, then of each index, largest first."""
     events = grown.grown.events + grown.small.events
     with psycopg.connect(grown.url) as connection:
         rows: list[Any] = connection.execute(STORAGE).fetchall()

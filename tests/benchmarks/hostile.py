@@ -1,16 +1,17 @@
-"""A hundred hostile clients at once: how long /healthz takes meanwhile, and how much memory the server has.
+"""A hundred hostile clients at the same time: the times of /healthz meanwhile, and the memory of the server.
 
     make bench-hostile
     python -m tests.benchmarks.hostile --clients 20 --seconds 3
 
-A real `subledger serve` on an embedded database of its own. The hostile clients are in a process of their own, at a low
-priority, as they would be on other machines; each does one thing of ``WAYS`` again and again. Half of the ways need no
-key, the others have one that is good: whoever has a key may be hostile too. /healthz is asked 20 times a second, over a
-new connection each, while nothing happens and while they are at work. Memory is that of the server's process. Both
-goals are stated as met or missed.
+The server is a real `subledger serve` on its own embedded database. The hostile clients run in another process, at a
+low priority, as if they were on other machines. Each client repeats one of ``WAYS``. Half of the ways need no key. The
+others have a valid key, because the owner of a key may be hostile too.
 
-The machine has other work too, be it the hostile clients' own. So each call of /healthz is followed by one of a server
-in a third process that does nothing but answer, and that nobody attacks: its times are those of the machine alone.
+/healthz is called 20 times a second, each time over a new connection, first without and then with hostile clients. The
+memory is that of the server's process. The output says for both goals if they are met.
+
+The machine has other work too, such as that of the hostile clients. So after each call of /healthz a server in a third
+process is called. Nobody attacks this server, and it only answers. So its times show the load of the machine.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from subledger.store.embedded import server as embedded
 
 HEALTHZ_GOAL_S = 0.2
 GROWTH_GOAL = 64 << 20
-"""Bytes that the server may have more at its peak than before; a body of events may have 32 MiB."""
+"""Maximum growth of the server's memory at its peak, in bytes. A body of events may have 32 MiB."""
 _PAUSE_S = 0.05
 _PIECE = b"x" * 65_536
 _OK = b'{"status":"ok"}'
@@ -59,7 +60,9 @@ def _post(path: str, key: str | None, *headers: str) -> bytes:
 
 
 class Attack:
-    """Hostile clients: one connection after another, until each is done or the server ends it."""
+    """Hostile clients. Each opens one connection after another. A connection lasts until the client is done or the
+    server ends it.
+    """
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -68,7 +71,7 @@ class Attack:
         self.answers: Counter[str] = Counter()
 
     async def client(self, way: str, until: float) -> None:
-        """One client: one way, again and again."""
+        """Runs one client, which repeats one way."""
         do: Callable[[Connection], Awaitable[None]] = getattr(self, way)
         while time.monotonic() < until:
             writer = None
@@ -178,18 +181,19 @@ async def _slowly(piece: bytes) -> AsyncIterator[bytes]:
 
 
 async def attack(port: int, key: str, clients: int, seconds: float) -> Attack:
-    """So many clients for so long, over all ways in turn."""
+    """Runs some clients for some seconds. The ways are assigned to them in turn."""
     made, until = Attack(port, key), time.monotonic() + seconds
     ways = itertools.islice(itertools.cycle(WAYS), clients)
     await asyncio.gather(*(made.client(way, until) for way in ways))
     return made
 
 
-# --- what the others notice -------------------------------------------------------------------------------------------
+# --- the effect on other clients
+# -------------------------------------------------------------------------------------------
 
 
 class Seen(msgspec.Struct):
-    """Seconds that /healthz took, those that the server took that nobody attacks, and memory in bytes, in order."""
+    """Seconds of the calls of /healthz, seconds of the calls of the other server, and memory in bytes, in order."""
 
     seconds: list[float] = []
     control: list[float] = []
@@ -198,13 +202,13 @@ class Seen(msgspec.Struct):
 
 
 def at(seconds: list[float], share: float) -> float:
-    """The time that so great a share of the calls did not exceed."""
+    """Returns the time that a share of the calls did not exceed."""
     ordered = sorted(seconds)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 class Watched(msgspec.Struct):
-    """The server that is attacked, and the one beside it that is not."""
+    """The server that is attacked, and the other server, which is not."""
 
     port: int
     process: psutil.Process
@@ -213,7 +217,7 @@ class Watched(msgspec.Struct):
 
 
 def look_on(watched: Watched, going_on: Callable[[], bool]) -> Seen:
-    """Asks /healthz, and how much memory the server has, as long as something goes on."""
+    """Calls /healthz and reads the memory of the server, as long as ``going_on`` returns True."""
     seen = Seen()
     while going_on():
         for port, seconds in ((watched.port, seen.seconds), (watched.control_port, seen.control)):
@@ -233,7 +237,7 @@ def look_on(watched: Watched, going_on: Callable[[], bool]) -> Seen:
 
 
 async def answer_only(port: int) -> None:
-    """Answers every request as /healthz does, and does nothing else."""
+    """Runs a server that answers every request like /healthz, and does nothing else."""
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -247,7 +251,7 @@ async def answer_only(port: int) -> None:
 
 @contextlib.contextmanager
 def _servers(home: Path) -> Iterator[Watched]:
-    """A server with a ledger and a key to everything, and the one beside it."""
+    """Yields a server with a ledger and a key with all rights, and the other server."""
     before = {name: os.environ.get(name) for name in ("SUBLEDGER_HOME", "SUBLEDGER_DATABASE_URL")}
     os.environ["SUBLEDGER_HOME"] = str(home)
     os.environ.pop("SUBLEDGER_DATABASE_URL", None)
@@ -289,9 +293,10 @@ def _free_port() -> int:
 
 
 def measure(clients: int, seconds: float) -> dict[str, Any]:
-    """The figures: while nothing happens, while they are at work, and some seconds later."""
+    """Returns the figures before the attack, during the attack, and some seconds later."""
     with tempfile.TemporaryDirectory() as folder, _servers(Path(folder) / "home") as watched:
-        # The first rounds make what the server has once: threads, connections, what the allocator keeps.
+        # The first rounds create the resources that a server creates once: threads, connections, memory of the
+        # allocator.
         for _ in range(3):
             _run(watched, clients, min(seconds, 4.0))
         quiet_until = time.monotonic() + min(seconds, 5.0)
@@ -333,7 +338,7 @@ def _run(watched: Watched, clients: int, seconds: float) -> tuple[Seen, str]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Prints the figures, and whether the goals are met."""
+    """Prints the figures, and for each goal if it is met."""
     print(
         f"{found['clients']} hostile clients in {found['ways']} ways for {found['seconds']:g} s "
         f"(load of the machine: {found['load']:.1f})"

@@ -1,6 +1,6 @@
 """A small HTTP/1.1 client that keeps many connections busy, one request at a time on each.
 
-What a general client library spends on a request is more than the server does; here the server is what is measured.
+A general client library spends more time on a request than the server. Here only the server should be measured.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from functools import partial
 
 Body = Callable[[int, int], bytes]
-"""The body of a caller's next request, by the numbers of both."""
+"""Returns the body of a request, from the number of the caller and the number of the request."""
 
 
 class _Caller(asyncio.Protocol):
-    """One connection. ``done`` is set when the time is over and its last answer is here, or with what went wrong."""
+    """One connection. ``done`` is set when the time is over and the last answer has arrived, or to an error."""
 
     def __init__(self, number: int, head: bytes, body: Body, until: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,7 +71,7 @@ class _Caller(asyncio.Protocol):
 async def post_for(
     port: int, path: str, key: str, *, body: Body, connections: int, seconds: float
 ) -> tuple[list[float], dict[int, int]]:
-    """Posts to a server on this machine for a while. Returns the latencies, and how often which status came."""
+    """Posts to a server on this machine for some seconds. Returns the latencies, and the answers by status."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
         f"authorization: Bearer {key}\r\n"

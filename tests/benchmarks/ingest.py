@@ -15,7 +15,7 @@ import msgspec
 import orjson
 import psycopg
 
-from api.cli.commands.record import record_lines  # what `subledger record` does with the bytes of a file
+from api.cli.commands.record import record_lines  # the work of `subledger record` on the bytes of a file
 from api.cli.event_files import BATCH as FILE_BATCH
 from api.cli.event_files import EventLines, Refusals, RejectedLines
 from api.service import Subledger
@@ -32,7 +32,7 @@ LEDGER: Final = "bench"
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """Size of the measurement. A round is long enough to include the work that a writer puts off for some batches."""
+    """Size of the measurement. A round is long enough to include the work that a writer postpones for some batches."""
 
     rounds: int = 7
     batches: int = 10
@@ -46,7 +46,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Writer:
-    """One ledger's writer, and how far it has come in its events."""
+    """One ledger's writer, and its progress in its events."""
 
     def __init__(self, url: str, ledger: str, size: Size) -> None:
         self.service = Subledger(Database(url))
@@ -84,7 +84,7 @@ def decoded(documents: Sequence[Document]) -> list[Event]:
 
 
 def measure(url: str, size: Size, wanted: frozenset[str], say: Say) -> Found:
-    """P1, P2 and P3, as far as wanted, in a database that nobody else uses."""
+    """Measures the requested ones of P1, P2 and P3, in a database that nobody else uses."""
     with psycopg.connect(url) as connection:
         raw = Raw(connection)
         say("ingest: opening a credit block for every customer")
@@ -103,7 +103,7 @@ def measure(url: str, size: Size, wanted: frozenset[str], say: Say) -> Found:
 
 
 def one_writer(writer: Writer, raw: Raw, say: Say) -> list[Measure]:
-    """Batches of decoded events; and the same from the bytes of a file, decoding and all."""
+    """Measures batches of decoded events, and the same batches from the bytes of a file, including decoding."""
     size, batches, files = writer.size, [], []
     for number in range(size.rounds + 1):
         round = _round_of_batches(writer, raw)
@@ -168,7 +168,7 @@ def _round_of_lines(writer: Writer, raw: Raw) -> Round:
 
 
 def one_at_a_time(writer: Writer, url: str, say: Say) -> list[Measure]:
-    """One event, waited for, then the next."""
+    """Measures single events: each is recorded before the next is sent."""
     say("P3: one event at a time against single-row INSERTs")
     size = writer.size
     documents = iter(writer.next_usage(size.rounds * size.singles + 6))
@@ -199,7 +199,7 @@ def one_at_a_time(writer: Writer, url: str, say: Say) -> list[Measure]:
 
 
 def two_writers(url: str, size: Size, raw: Raw, say: Say) -> list[Measure]:
-    """Two processes, each with a ledger of its own, at the same time; RAW has one connection."""
+    """Measures two processes at the same time, each with its own ledger. RAW has one connection."""
     say("P2: two writers, each opening a credit block for every customer")
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
@@ -227,7 +227,7 @@ def two_writers(url: str, size: Size, raw: Raw, say: Say) -> list[Measure]:
                 rounds.append(round)
     finally:
         for pipe in pipes:
-            pipe.close()  # which ends its writer
+            pipe.close()  # this ends its writer
         for process in processes:
             process.join(30)
     return [
@@ -245,7 +245,9 @@ def two_writers(url: str, size: Size, raw: Raw, say: Say) -> list[Measure]:
 
 
 def _write_in_turns(pipe: Connection[Any, Any], url: str, ledger: str, size: Size) -> None:
-    """A writer process: prepares decoded batches, waits for the word, records them, says when it started and ended."""
+    """Runs a writer process: prepares decoded batches, waits for a message, records them, and sends the start and end
+    times.
+    """
     writer = Writer(url, ledger, size)
     pipe.send(writer.position)
     try:

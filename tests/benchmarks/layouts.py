@@ -1,7 +1,7 @@
-"""Other layouts of the same tables, to be compared with ours: partitioned, and at PostgreSQL's own settings.
+"""Other layouts of the same tables, for comparison with ours: partitioned, and with PostgreSQL's own settings.
 
-Each is applied to an empty migrated database, and keeps every column, key, index, trigger, grant and view, so that the
-same code runs on it unchanged.
+Each layout is applied to an empty migrated database. It keeps every column, key, index, trigger, grant and view, so
+that the same code runs on it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Layout = Callable[[Owner], None]
 
 
 def as_it_is(_owner: Owner) -> None:
-    """Ours."""
+    """Our layout."""
 
 
 def hashed(parts: int) -> Layout:
-    """Events and entries in so many parts, by a hash of the ledger."""
+    """Returns a layout with events and entries in ``parts`` partitions, by a hash of the ledger."""
 
     def apply(owner: Owner) -> None:
         ranges = [f"WITH (MODULUS {parts}, REMAINDER {part})" for part in range(parts)]
@@ -44,7 +44,9 @@ def hashed(parts: int) -> Layout:
 
 
 def ranged(parts: int, last: int) -> Layout:
-    """Entries in so many parts, by position. Events cannot be: their ids are unique over all positions."""
+    """Returns a layout with entries in ``parts`` partitions, by position. Events are not partitioned, because their ids
+    must be unique over all positions.
+    """
 
     def apply(owner: Owner) -> None:
         bounds = ["MINVALUE", *(str(last * part // parts) for part in range(1, parts)), "MAXVALUE"]
@@ -55,13 +57,13 @@ def ranged(parts: int, last: int) -> Layout:
 
 
 def at_defaults(owner: Owner) -> None:
-    """Every storage parameter at PostgreSQL's default."""
+    """Sets every storage parameter to PostgreSQL's default."""
     for name, names, _ in owner.execute(SET_HERE).fetchall():
         _do(owner, f"ALTER TABLE {name} RESET ({names})")
 
 
 def tried(statement: str) -> Layout:
-    """Ours with one statement more."""
+    """Returns our layout with one additional statement."""
 
     def apply(owner: Owner) -> None:
         _do(owner, statement)
@@ -70,7 +72,7 @@ def tried(statement: str) -> Layout:
 
 
 def left_alone(tables: tuple[str, ...]) -> Layout:
-    """Without autovacuum on some tables: so that what is vacuumed is vacuumed when it is watched."""
+    """Returns a layout without autovacuum on some tables, so that vacuums run only when they are measured."""
 
     def apply(owner: Owner) -> None:
         for name in tables:
@@ -80,7 +82,7 @@ def left_alone(tables: tuple[str, ...]) -> Layout:
 
 
 def both(one: Layout, other: Layout) -> Layout:
-    """One after the other."""
+    """Returns a layout that applies one layout after the other."""
 
     def apply(owner: Owner) -> None:
         one(owner)
@@ -109,7 +111,7 @@ def _partition(owner: Owner, tables: tuple[str, ...], by: str, ranges: list[str]
         for number, bounds in enumerate(ranges):
             part = f"{table}_{number}"
             _do(owner, f"CREATE TABLE {part} PARTITION OF {table} FOR VALUES {bounds} {options.get(table, '')}")
-            _guard(owner, part, "never_truncated BEFORE TRUNCATE", "STATEMENT")  # not inherited by a part
+            _guard(owner, part, "never_truncated BEFORE TRUNCATE", "STATEMENT")  # a partition does not inherit it
         _guard(owner, table, "append_only BEFORE UPDATE OR DELETE", "ROW")
         _guard(owner, table, "never_truncated BEFORE TRUNCATE", "STATEMENT")
         _do(owner, f"GRANT SELECT, INSERT ON {table} TO {APP_ROLE}")

@@ -1,7 +1,7 @@
-"""Measurements: rounds of a figure beside its limit, taken in turn, and the goal for their ratio.
+"""Measurements: rounds of a figure and its limit, measured in turn, and the goal for their ratio.
 
-A machine's mood changes within seconds; so every round measures both, one after the other, and the ratio is formed
-within the round. What is reported is the median of the rounds' ratios, with the least and the greatest of them.
+The load of a machine changes within seconds. So every round measures the figure and the limit one after the other, and
+the ratio is computed within the round. The result is the median of the ratios, with the smallest and the largest one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 Say = Callable[[str], None]
-"""Tells whoever waits what is being done."""
+"""Callback that shows the current step."""
 
 GOALS: Final[dict[str, str]] = {
     "P1": "ingest, one writer",
@@ -41,7 +41,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         return ratio >= self.figure if self.at_least else ratio <= self.figure
 
     def margin(self, ratio: float) -> float:
-        """1 where the goal is just met, more where it is better than that."""
+        """Returns 1 if the goal is just met, and more if the ratio is better than the goal."""
         return ratio / self.figure if self.at_least else self.figure / ratio
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ def at_most(figure: float) -> Bound:
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One round: the figure, its limit measured next to it (None without one), and every single sample of both."""
+    """One round: the figure, its limit (None without one), and all samples of both."""
 
     value: float
     limit: float | None = None
@@ -70,9 +70,10 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table. Without a ``bound`` it is stated apart: nothing is asked of it.
+    """One line of the table. A measure without a ``bound`` has no goal, and is shown separately.
 
-    ``samples_unit`` is what ``Round.samples`` are in; they may differ from the figure, as seconds from events/s.
+    ``samples_unit`` is the unit of ``Round.samples``. It may differ from that of the figure, for example seconds and
+    events/s.
     """
 
     goal: str
@@ -99,7 +100,7 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spread(self) -> tuple[float, float]:
-        """The least and the greatest ratio of a round."""
+        """Returns the smallest and the largest ratio of the rounds."""
         return min(r.ratio for r in self.rounds), max(r.ratio for r in self.rounds)
 
     @property
@@ -108,7 +109,7 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def document(self) -> dict[str, object]:
-        """As JSON: the computed figures, then everything they come from."""
+        """Returns the measure as JSON: the computed figures, then their samples."""
         return {
             "goal": self.goal,
             "name": self.name,
@@ -127,11 +128,11 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Found = tuple[list[Measure], dict[str, str]]
-"""The measures of a part, and what of it is not measured with what that would take."""
+"""The measures of a part, and those that were skipped, each with its missing requirement."""
 
 
 def figure(number: float) -> str:
-    """Three digits that count, or all before the point."""
+    """Returns a figure with three significant digits, or all digits before the point."""
     if number >= 100:
         return f"{number:,.0f}"
     return f"{number:.1f}" if number >= 10 else f"{number:.2f}" if number >= 0.1 else f"{number:.3f}"
@@ -145,7 +146,9 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def rate_round(count: int, own_s: Sequence[float], limit_s: Sequence[float], limit_count: int | None = None) -> Round:
-    """A round of rates: ``count`` things in these pieces of time, against as many (or ``limit_count``) in those."""
+    """Returns a round of rates: ``count`` items in ``own_s`` seconds, and as many (or ``limit_count``) in ``limit_s``
+    seconds.
+    """
     return Round(
         value=count / sum(own_s),
         limit=(count if limit_count is None else limit_count) / sum(limit_s) if limit_s else None,
@@ -155,7 +158,7 @@ def rate_round(count: int, own_s: Sequence[float], limit_s: Sequence[float], lim
 
 
 def latency_round(own_s: Sequence[float], limit_s: Sequence[float]) -> Round:
-    """A round of latencies in milliseconds: the median of the one against the median of the other."""
+    """Returns a round of latencies in milliseconds: the medians of both lists."""
     own, limits = tuple(s * 1000 for s in own_s), tuple(s * 1000 for s in limit_s)
     return Round(value=statistics.median(own), limit=statistics.median(limits), samples=own, limit_samples=limits)
 
@@ -163,9 +166,11 @@ def latency_round(own_s: Sequence[float], limit_s: Sequence[float]) -> Round:
 def latencies(
     rounds: int, repeats: int, limit: Callable[[], object], questions: dict[str, Callable[[], object]]
 ) -> dict[str, tuple[Round, ...]]:
-    """Rounds of latencies: each repeat asks the limit, then every question once. The first few warm up, unmeasured."""
+    """Returns rounds of latencies. Each repetition measures the limit, then every question once. The first ones only
+    warm up.
+    """
     for call in (limit, *questions.values()):
-        for _ in range(6):  # beyond the count after which psycopg prepares a statement
+        for _ in range(6):  # more than the count after which psycopg prepares a statement
             call()
     found: dict[str, list[Round]] = {name: [] for name in questions}
     for _ in range(rounds):

@@ -1,13 +1,15 @@
-"""One customer with many open blocks, payments, invoices, overages: how each step grows when their number doubles.
+"""One customer with many open blocks, payments, invoices and overages: the growth of each step when their number
+doubles.
 
     python -m tests.benchmarks.one_customer                        # 1,250 to 10,000 of each
     python -m tests.benchmarks.one_customer --sizes 10000 --json
     python -m tests.benchmarks.one_customer --cpu                  # of this process alone, on a busy machine
 
-A step over all of them takes twice as long for twice as many (2.0), a step over one of them as long as before (1.0);
-4.0 is quadratic. Each size has a database of its own; all of them lie on one server that is gone at the end. Owns: the
-steps and their table. Does not own: the limits, as there are none; a count of operations is tested in
-tests/store/test_wallet_parts.py.
+A step over all items should take twice as long for twice as many items (2.0), and a step over one item as long as
+before (1.0). 4.0 is quadratic. Each size has its own database. All databases are on one server, which is removed at the
+end.
+
+Owns: the steps and their table. There are no limits here; tests/store/test_wallet_parts.py tests a count of operations.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ Steps = dict[str, float]
 
 
 class Customer:
-    """One customer of a ledger of its own, and the times of what is done with it."""
+    """One customer in its own ledger, and the times of the steps."""
 
     def __init__(self, url: str, size: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self.size, self.steps, self._clock = size, Steps(), clock
@@ -59,7 +61,7 @@ class Customer:
         self._ids = iter(range(10**9))
 
     def measure(self) -> Steps:
-        """Every step in turn. The blocks are swept at last, as then none is open."""
+        """Runs every step in turn. The sweep of the blocks is last, because after it no block is open."""
         size = self.size
         self._timed("record a purchase for each", lambda: self._record(self._purchases(size)))
         self._single("record one purchase", lambda: self._purchases(1))
@@ -125,7 +127,7 @@ class Customer:
         return f"e{next(self._ids)}"
 
     def _purchases(self, count: int) -> list[Document]:
-        """Every block expires at another moment, so that the order of draws is not that of the purchases."""
+        """Returns purchases of blocks with different expiries, so that draws are not in the order of purchases."""
         found = []
         for _ in range(count):
             number = next(self._ids)
@@ -139,7 +141,7 @@ class Customer:
         return [payment(self._id(), "0.50", CUSTOMER, payment_id=f"p{self._id()}") for _ in range(count)]
 
     def _overages(self, count: int) -> list[Document]:
-        """Usage of a unit of which there are no credits."""
+        """Returns usage of a unit without credits."""
         priced = {"unit": "call", "overage_price": "0.10", "currency": "USD", "on_shortfall": "overage"}
         self._used = [self._id() for _ in range(count)] if count > 1 else self._used
         ids = self._used if count > 1 else [self._id()]
@@ -175,14 +177,14 @@ class Customer:
         self.steps[name] = median(taken)
 
     def _single(self, name: str, events: Callable[[], list[Document]]) -> None:
-        self._record(events())  # what a batch left for later is written before
+        self._record(events())  # work that a batch postponed is written before
         self._repeated(name, lambda: self._record(events()))
 
     def _record(self, events: Sequence[Document]) -> None:
         _record(self.service, events)
 
     def _fresh(self, events: Sequence[Document]) -> None:
-        """By a writer that remembers nothing, as after a start."""
+        """Records the events with a writer without cached wallets, as after a start."""
         _record(Subledger(self._database), events)
 
 
@@ -207,7 +209,7 @@ def _database_of(owner_url: str, size: int) -> Iterator[str]:
 def run(
     sizes: Sequence[int], say: Say, url: str | None = None, clock: Callable[[], float] = time.perf_counter
 ) -> dict[int, Steps]:
-    """Every step for every size. ``url``: the owner's, of a server that is there already."""
+    """Runs every step for every size. ``url`` is the owner's URL of an existing server."""
     if url is None:
         with own_server({}) as own:
             return run(sizes, say, own, clock)
@@ -216,7 +218,7 @@ def run(
         say(f"one customer with {size:,} open blocks")
         with _database_of(url, size) as database:
             found[size] = Customer(database, size, clock).measure()
-        say(json.dumps({size: found[size]}))  # a long run that is ended has shown what it found
+        say(json.dumps({size: found[size]}))  # so an interrupted run has shown its results
     return found
 
 

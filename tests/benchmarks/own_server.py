@@ -1,6 +1,6 @@
-"""A PostgreSQL server for one experiment, with settings of its own: those of the embedded server, and what differs.
+"""A PostgreSQL server for one experiment: the settings of the embedded server, and some changes.
 
-The embedded server's settings are for everybody who uses its home; an experiment that makes memory scarce needs others.
+The settings of the embedded server apply to all users of its home. An experiment with little memory needs others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ START_TIMEOUT_S = 60.0
 
 @contextmanager
 def own_server(settings: Mapping[str, str]) -> Iterator[str]:
-    """The owner's URL; the server and its data are gone at the end."""
+    """Yields the owner's URL. The server and its data are removed at the end."""
     chosen = {name: value for name, value, _ in SETTINGS} | dict(settings)
     with tempfile.TemporaryDirectory(prefix="subledger-experiment-", ignore_cleanup_errors=True) as place:
         folder = Path(place)

@@ -1,6 +1,6 @@
-"""The goals as a picture: how many times better than its goal each ratio is, on a logarithmic axis, with its spread.
+"""The goals as a picture: each ratio as a multiple of its goal, on a logarithmic axis, with its spread.
 
-One self-contained SVG. Right of the line at 1 a goal is met, left of it missed, whichever way it is asked.
+One self-contained SVG. A goal is met right of the line at 1, and missed left of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TICKS: Final = (1.0, 2.0, 5.0)
 
 
 def svg(measures: Sequence[Measure], *, title: str, subtitle: str) -> str:
-    """The measures that have a goal, in their order."""
+    """Returns the picture of the measures that have a goal, in their order."""
     drawn = [(measure, measure.bound) for measure in measures if measure.bound is not None]
     margins = [bound.margin(ratio) for measure, bound in drawn for ratio in (*measure.spread, measure.ratio)]
     axis = _Axis([margin for margin in margins if margin > 0] or [1.0])
@@ -46,7 +46,9 @@ def svg(measures: Sequence[Measure], *, title: str, subtitle: str) -> str:
 
 
 class _Axis:
-    """Powers of ten with 2 and 5 between them, from below the least to above the greatest, 1 always among them."""
+    """An axis with powers of ten, and 2 and 5 between them, from below the smallest to above the largest value. It
+    always contains 1.
+    """
 
     def __init__(self, values: Sequence[float]) -> None:
         self.low, self.high = min(*values, 0.9, 0.9) * 0.9, max(*values, 1.1, 1.1) * 1.1

@@ -1,6 +1,7 @@
-"""RAW, the limit of writing: binary COPY of the very same rows, encoded beforehand, one connection, one commit a batch.
+"""RAW, the limit of writing: binary COPY of the same rows, encoded beforehand, on one connection, with one commit per
+batch.
 
-The rows go into tables with the same columns, constraints and indexes, and no triggers. No logic is on the way.
+The tables have the same columns, constraints and indexes, but no triggers. No logic runs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Raw:
         connection.commit()
 
     def copy_s(self, ledger: str, first: int, last: int) -> float:
-        """Seconds to copy the rows of some positions, both inclusive, and commit."""
+        """Returns the seconds to copy and commit the rows of a range of positions (both ends inclusive)."""
         encoded = {table: self._encoded(table, ledger, first, last) for table in TABLES}
         self._connection.commit()
 
@@ -42,7 +43,7 @@ class Raw:
         return seconds(copy)
 
     def copies_s(self, ledger: str, first: int, last: int, size: int) -> list[float]:
-        """The same, batch by batch."""
+        """Returns the seconds to copy and commit the rows of a range, batch by batch."""
         return [self.copy_s(ledger, start, min(start + size - 1, last)) for start in range(first, last + 1, size)]
 
     def empty(self) -> None:
@@ -51,7 +52,7 @@ class Raw:
         self._connection.commit()
 
     def drop(self) -> None:
-        """Takes the copies away, where the database is kept."""
+        """Drops the copies, for a database that is kept."""
         self._connection.rollback()
         for table in TABLES:
             self._connection.execute(sql.SQL("DROP TABLE {}").format(_raw(table)))
@@ -67,10 +68,10 @@ class Raw:
 
 
 class RawInsert:
-    """The limit of one event at a time: a single-row INSERT of an event's row, prepared, each its own commit."""
+    """The limit of one event at a time: a prepared single-row INSERT of an event's row, each with its own commit."""
 
     def __init__(self, connection: psycopg.Connection[Any], ledger: str) -> None:
-        """``connection`` commits by itself."""
+        """``connection`` must be in autocommit mode."""
         self._connection = connection
         row = connection.execute("SELECT * FROM events WHERE ledger = %s ORDER BY position DESC LIMIT 1", (ledger,))
         names = [column.name for column in row.description or ()]

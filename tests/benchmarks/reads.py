@@ -1,7 +1,7 @@
-"""P5, P6: balances of a grown ledger at points in time, against SELECT 1.
+"""P5, P6: balances of a grown ledger at points in time, compared with SELECT 1.
 
-SELECT 1 is asked by psycopg in a transaction of its own: BEGIN, SELECT 1, ROLLBACK. What it costs as one statement,
-without a transaction, is stated beside it.
+psycopg runs SELECT 1 in its own transaction: BEGIN, SELECT 1, ROLLBACK. The time of the single statement without a
+transaction is also reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.benchmarks.measures import Bound, Found, Measure, Say, at_most, laten
 from tests.benchmarks.workload import DAYS, HOT, YEAR
 
 ASKED_BEFORE: Final = 20
-"""So many customers take turns; their balances have been asked for before."""
+"""Number of customers that are read in turn. Their balances were read before."""
 LAST_DAY: Final = date(YEAR, 12, 31)
 
 DAY_ENDS: Final = """
@@ -43,21 +43,21 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Point(msgspec.Struct, frozen=True):
-    """A point in time to ask about: now, or a day and a moment by which something was known."""
+    """A point in time: now, or a day (as_of) and a moment (known_at)."""
 
     as_of: date
     known_at: datetime | None
 
 
 def measure(grown: Grown, size: Size, wanted: frozenset[str], say: Say) -> Found:
-    """P5 and P6, as far as wanted."""
+    """Measures the requested ones of P5 and P6."""
     say("P5, P6: balances against SELECT 1")
     database = Database(grown.url)
     service = Subledger(database)
     with psycopg.connect(grown.url) as plain, psycopg.connect(grown.url, autocommit=True) as bare:
         asked = _Asked(service, plain, grown.grown.customers - 1)
         asked.warm_up()
-        bare.execute("VACUUM (ANALYZE)")  # as autovacuum would in time, now that what readers leave behind is there
+        bare.execute("VACUUM (ANALYZE)")  # as autovacuum would do later, after the readers have added snapshots
         questions = {name: (goal, call, bound) for goal, name, call, bound in asked.questions() if goal in wanted}
 
         def select_one() -> None:
@@ -84,7 +84,7 @@ def measure(grown: Grown, size: Size, wanted: frozenset[str], say: Say) -> Found
 
 
 class _Asked:
-    """Questions, each time about another customer and another point in time."""
+    """Reads, each time of another customer and another point in time."""
 
     def __init__(self, service: Subledger, plain: psycopg.Connection[Any], customers: int) -> None:
         self._service = service
@@ -113,7 +113,7 @@ class _Asked:
         ]
 
     def warm_up(self) -> None:
-        """Snapshots that the first readers add are there already; the wait of those readers is stated apart."""
+        """Runs the first reads, which add snapshots. Their time is reported separately."""
         for customer in (HOT, *self._met):
             for point in (self._now, self._inside_a_day):
                 self._customer(lambda customer=customer: customer, point)

@@ -1,4 +1,6 @@
-"""P8: reading a whole grown ledger: replayed without writing, rebuilt from nothing, verified; against RAW."""
+"""P8: reading a whole grown ledger: a replay without writing, a rebuild from empty tables, a verification; compared
+with RAW.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from tests.benchmarks.measures import Bound, Found, Measure, Round, Say, at_leas
 from tests.benchmarks.raw import Raw
 
 DERIVED: Final = ("wallets", "blocks", "documents", "ledger_days", "merkle_nodes")
-"""Tables that a rebuild has to fill; the other derived tables have a handful of rows."""
+"""Tables that a rebuild must fill. The other derived tables have few rows."""
 
 _Way = tuple[Callable[[], object], Callable[[], object], Bound | None]
-"""Preparation before the clock starts, the measured call, and its goal."""
+"""Preparation before the measurement, the measured call, and its goal."""
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,9 +32,10 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(grown: Grown, size: Size, say: Say) -> Found:
-    """In every round: a part of the ledger's rows by RAW, then the whole ledger in each way; verify once, at the end.
+    """Measures in every round a part of the ledger's rows by RAW, then the whole ledger in each way; and verify once,
+    at the end.
 
-    Changes where derived rows lie, so what is stored is measured before.
+    It moves derived rows on the disk, so the stored bytes are measured before.
     """
     database = Database(grown.url)
     ways = _ways(database, grown.url)
@@ -80,7 +83,9 @@ def _measured(name: str, rounds: list[Round], bound: Bound | None) -> Measure:
 
 
 def _verify_s(database: Database) -> float:
-    """A ledger that was built, closed, exported, emptied and rebuilt must still be whole."""
+    """Returns the seconds of a verification. The ledger was built, closed, exported, emptied and rebuilt, and must be
+    correct.
+    """
     reports: list[integrity.VerificationReport] = []
     took_s = seconds(lambda: reports.append(integrity.verify(database, GROWN)))
     if reports[0].differences:
@@ -89,14 +94,14 @@ def _verify_s(database: Database) -> float:
 
 
 def _empty(url: str) -> None:
-    """A rebuild leaves alone what is right; so that it writes, nothing is."""
+    """Empties the derived tables, so that a rebuild must write all rows. It does not write correct rows again."""
     with psycopg.connect(url) as connection:
         for table in DERIVED:
             connection.execute(sql.SQL("DELETE FROM {} WHERE ledger = {}").format(sql.Identifier(table), GROWN))
 
 
 def _tidy(url: str) -> None:
-    """A ledger that is kept is left as compact as it was."""
+    """Makes a kept ledger as compact as it was."""
     with psycopg.connect(url, autocommit=True) as connection:
         for table in DERIVED:
             connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(sql.Identifier(table)))

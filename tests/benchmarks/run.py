@@ -1,6 +1,6 @@
-"""The benchmarks put together: what `subledger bench` runs.
+"""All benchmarks together, as `subledger bench` runs them.
 
-Owns: which parts are run, in which databases, and what is said of the machine. Does not own: any measurement.
+Owns: the choice of the parts, their databases, and the description of the machine. Does not own: any measurement.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_rounds(options: Options, rounds: int) -> Options:
-    """Every measure in so many rounds; of those that read the whole grown ledger five are enough."""
+    """Returns options with a number of rounds. Measures that read the whole grown ledger have at most five."""
     replace = msgspec.structs.replace
     return replace(
         options,
@@ -59,7 +59,7 @@ def with_rounds(options: Options, rounds: int) -> Options:
 
 
 def tiny(options: Options) -> Options:
-    """So little of everything that the figures mean nothing: to see that it runs."""
+    """Returns options with so little work that the figures mean nothing, to test that the benchmarks run."""
     replace = msgspec.structs.replace
     small = ingest.Size(rounds=2, batches=2, batch_size=100, customers=50, singles=3)
     return replace(
@@ -75,9 +75,9 @@ def tiny(options: Options) -> Options:
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything measured, with where, when and how.
+    """All measures, with the machine, the time and the options.
 
-    ``skipped`` says what would have to be there for what is not among the measures, ``failed`` what went wrong.
+    ``skipped`` has the missing requirements of measures that were not made, and ``failed`` the errors.
     """
 
     machine: dict[str, Any]
@@ -94,7 +94,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def document(self) -> dict[str, Any]:
-        """As JSON, with every single sample."""
+        """Returns the result as JSON, with all samples."""
         return {
             "machine": self.machine,
             "server": self.server,
@@ -112,7 +112,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(owner_url: str, options: Options, say: Say) -> Result:
-    """Measures what is wanted, part after part, each in a database of its own that is dropped afterwards."""
+    """Measures the requested goals, part after part. Each part has its own database, which is dropped afterwards."""
     started = time.perf_counter()
     running = _Run(owner_url, options, say)
     running.everything()
@@ -133,7 +133,7 @@ def run(owner_url: str, options: Options, say: Say) -> Result:
 
 
 class _Run:
-    """Findings of a run so far. A part that fails is named with its error, and the others go on."""
+    """The results of a run so far. A part that fails is listed with its error, and the other parts continue."""
 
     def __init__(self, owner_url: str, options: Options, say: Say) -> None:
         self.owner_url, self.options, self.say = owner_url, options, say
@@ -160,7 +160,7 @@ class _Run:
             return
         try:
             measures, skipped = part()
-        except Exception as error:  # an hour of figures is not thrown away for one of them
+        except Exception as error:  # one failure must not discard an hour of figures
             self.say(traceback.format_exc())
             self.failed[goals] = repr(error)
         else:
@@ -203,7 +203,7 @@ def server_settings(owner_url: str) -> dict[str, str]:
 
 
 def revision() -> str:
-    """Of the checkout, with what of it is changed; empty where there is no git."""
+    """Returns the revision of the checkout, and its changed files; empty without git."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         return subprocess.run(

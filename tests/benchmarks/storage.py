@@ -1,12 +1,12 @@
-"""Layouts of the log on disk: partitioned or not, and vacuum settings. One experiment, to be run again.
+"""Layouts of the log on disk: with and without partitions, and vacuum settings. An experiment that can be repeated.
 
     python -m tests.benchmarks.storage partitions     # hashed by ledger, entries by position, against one table each
     python -m tests.benchmarks.storage settings       # the storage parameters, against PostgreSQL's own
     python -m tests.benchmarks.storage freezing       # what vacuum writes of the log, now and once it is old
 
-It runs on a server of its own with few shared buffers, so that indexes outgrow them as they do at a hundred times the
-size. Each figure stands beside that of the first layout, measured in turn with it. Owns: what is done and what is
-said of it. Does not own: the layouts (layouts), the counting (contenders).
+It runs on its own server with few shared buffers, so that indexes do not fit into them, as in a ledger a hundred times
+larger. Each figure is compared with that of the first layout, which is measured in turn with it. Owns: the experiments
+and their output. Does not own: the layouts (layouts), the counting (contenders).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.benchmarks.run import machine, revision, server_settings
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """Every measure of an experiment, with where, when and on what settings."""
+    """All measures of an experiment, with the machine, the time and the settings."""
 
     machine: dict[str, Any]
     server: dict[str, str]
@@ -40,7 +40,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def document(self) -> dict[str, Any]:
-        """As JSON, with every round."""
+        """Returns the experiment as JSON, with every round."""
         return msgspec.structs.asdict(self) | {
             "work": msgspec.structs.asdict(self.work),
             "measures": [measure.document for measure in self.measures],
@@ -48,7 +48,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(options: argparse.Namespace, say: Say) -> Found:
-    """The whole experiment that is asked for, on a server that is gone at its end."""
+    """Runs the requested experiment on a server that is removed at the end."""
     given = {name: value for name in Work.__struct_fields__ if (value := getattr(options, name)) is not None}
     work = msgspec.structs.replace(TINY if options.tiny else DEFAULT[options.experiment], **given)
     settings = {"shared_buffers": options.shared_buffers, "autovacuum_naptime": options.naptime}
@@ -130,7 +130,7 @@ def main(given: list[str] | None = None) -> None:
 
 
 def title_of(machine: dict[str, Any], server: dict[str, str]) -> str:
-    """Machine of the measurement, and its shared buffers."""
+    """Returns the machine of the measurement, and its shared buffers."""
     return (
         f"{machine['processor']}, {machine['cores']} cores, PostgreSQL {server['server_version']}, shared buffers "
         f"{server['shared_buffers']}"

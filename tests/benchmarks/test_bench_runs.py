@@ -1,4 +1,6 @@
-"""`subledger bench` runs, and its result is whole. Never how fast: a machine that tests is no place to measure."""
+"""`subledger bench` runs, and its result is complete. Its speed is not tested, because a machine that runs tests has
+other work.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(work: Path, server_url: str) -> dict[str, Any]:
-    """Everything, tiny, as the command line does it."""
+    """The result of all benchmarks at their smallest size, run by the command line."""
     done = _bench(work, server_url, "--tiny", "--plot", "goals.svg", "--json")
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""The measurement under hostile clients runs, every way of being hostile is tried, and others are answered."""
+"""The measurement with hostile clients runs, every hostile way is tried, and other clients are answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurement of one customer runs, and every step of every size has a time. Never how fast."""
+"""The measurement of one customer runs, and every step of every size has a time. The speed is not tested."""
 
 from __future__ import annotations
 

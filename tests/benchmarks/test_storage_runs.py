@@ -1,4 +1,4 @@
-"""The experiment on storage runs, and what it compares differs in nothing but the layout. Never how fast."""
+"""The experiment on storage runs, and the compared databases differ only in their layout. The speed is not tested."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_partitioned_log_has_the_same_keys_and_views_and_refuses_the_same(
 
 
 def _shape(owner: psycopg.Connection[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """Names of the log's indexes with their columns, its columns, its checks, who may do what, and every view."""
+    """Returns the indexes of the log with their columns, its columns, checks and grants, and every view."""
     return owner.execute("""
         SELECT 'index', c.relname, x.indisunique::text, regexp_replace(pg_get_indexdef(i.oid), ' ON (ONLY )?', ' ON ')
         FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class c ON c.oid = x.indrelid

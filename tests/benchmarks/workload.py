@@ -1,6 +1,6 @@
-"""The events that are measured: usage spread evenly over customers, and a company's year of everything.
+"""The events of the measurements: usage spread evenly over customers, and a company's year with all kinds of events.
 
-Ids are in no order, as metering ids are: consecutive ones lie far apart in an index.
+Ids have no order, like those of metering systems, so consecutive events are far apart in an index.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 Document = dict[str, Any]
 """A CloudEvent as decoded JSON."""
 
-# An odd multiplier walks through all residues once, in jumps that fill the range evenly (2^48 by the golden ratio).
+# An odd multiplier visits all residues once, in steps that fill the range evenly (2^48 divided by the golden ratio).
 _JUMP: Final = 0x9E3779B97F4B
 _IDS: Final = 2**48
 
@@ -37,7 +37,7 @@ def cloud_event(id: str, type: str, customer: str, time: str, data: Document) ->
 
 
 def purchases(first: int, last: int) -> list[Document]:
-    """One large block for each of some customers."""
+    """Returns the purchase of one large block for each of some customers."""
     return [
         cloud_event(
             event_id("buy", n),
@@ -51,7 +51,7 @@ def purchases(first: int, last: int) -> list[Document]:
 
 
 def usage(first: int, last: int, customers: int) -> list[Document]:
-    """Usage by customer after customer in an order that comes back to one only when all have had their turn."""
+    """Returns usage of one customer after another. A customer is used again only after all others."""
     start = datetime(2026, 1, 2, tzinfo=UTC)
     return [
         cloud_event(
@@ -74,15 +74,17 @@ HOT_SHARE: Final = 0.1
 
 
 def customers_of(events: int) -> int:
-    """So many that each has about nine hundred events, and 10,000 for ten million."""
+    """Returns the number of customers: each has about nine hundred events, and ten million events have 10,000
+    customers.
+    """
     return max(3, min(10_000, events // 1_000))
 
 
 class CompanyYear:
     """Usage of a year by customers who buy when they run out, with payments, late facts, reversals and refunds.
 
-    It follows what each customer has left, taking at most what the ledger would, so that nothing is refused for want
-    of credits. Amounts of credits are in tenths. One in ten events is of one customer. The same for the same size.
+    It tracks the remaining credits of each customer, so that no usage is refused for lack of credits. Amounts of
+    credits are in tenths. One in ten events is of the same customer. The same size gives the same events.
     """
 
     def __init__(self, events: int) -> None:
@@ -94,7 +96,9 @@ class CompanyYear:
         self._blocks = 0
 
     def slice(self, day: date, part: int, parts: int, count: int) -> list[Document]:
-        """About ``count`` events of one part of a day; one or two more where the last needs credits bought first."""
+        """Returns about ``count`` events of one part of a day; one or two more if the last one needs a purchase of
+        credits before it.
+        """
         start = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=part / parts)
         width_s = 86_400 / parts
         documents: list[Document] = []

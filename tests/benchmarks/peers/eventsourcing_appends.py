@@ -1,8 +1,10 @@
 """eventsourcing: aggregates in PostgreSQL. ``eventsourcing_appends.py URL CUSTOMERS EVENTS``
 
-It does: one aggregate a customer, kept in memory; usage as an event of it, as JSON, with its version as the guard
-against concurrent writes; one save, which is one durable commit, for all the events of a batch. It does not: look up
-whether an event is known, decide anything, post entries, hash, keep a balance that can be read without replaying.
+It does: one aggregate for each customer, held in memory; usage as a JSON event of the aggregate, with a version against
+concurrent writes; one save, which is one durable commit, for all events of a batch.
+
+It does not: look up if an event was recorded before, decide, post entries, hash, store a balance that can be read
+without a replay.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def main(url: str, customers: int, events: int) -> None:
     from eventsourcing.application import Application
     from eventsourcing.domain import Aggregate, event
 
-    # An event's attributes are the arguments of the method that makes it.
+    # The attributes of an event are the arguments of the method that makes it.
     class Customer(Aggregate):
         @event("Opened")
         def __init__(self, name: str) -> None:  # noqa: ARG002 - kept in the event
@@ -50,7 +52,7 @@ def main(url: str, customers: int, events: int) -> None:
         done += events
 
         def do() -> None:
-            # Making the events is its part, as deciding is ours.
+            # Making the events is part of its work, as the decision is part of ours.
             touched = {}
             for n in numbers:
                 customer = wallets[n * 7919 % customers]

@@ -1,8 +1,10 @@
 """django-hordak: double entry on Django's ORM. ``hordak_single.py URL CUSTOMERS EVENTS PAIRS``
 
-With PAIRS = 3 it does: look up what the customer has left, and one transaction with the six legs that usage has here,
-its triggers checking that they balance, each event in a durable commit of its own. With PAIRS = 1: two legs, nothing is
-looked up. It does not: look up whether an event is known, know blocks, prices or expiry, hash anything, keep totals.
+With PAIRS = 3 it does: look up the remaining balance of the customer, and write one transaction with the six legs that
+usage has here. Its triggers check that they balance. Each event has its own durable commit. With PAIRS = 1 it writes
+two legs without a look-up.
+
+It does not: look up if an event was recorded before, know blocks, prices or expiry, hash, store totals.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Driver of a peer: a program that does its work once for every line it is sent, and answers with the seconds.
+"""Driver of a peer: a program that does its work once for every line that it receives, and answers with the seconds.
 
-So a peer needs nothing of ours, runs under an interpreter of its own, and is measured in turn with everything else.
+So a peer needs none of our code, runs under its own interpreter, and is measured in turn with everything else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 
 def answer(work: Callable[[], Callable[[], object]]) -> None:
-    """Says it is ready; then, for each line read, prepares the work, does it, and prints how long the doing took."""
+    """Prints that it is ready. Then, for each line that it reads, it prepares the work, does it, and prints the seconds
+    of the work.
+    """
     print("ready", flush=True)
     for _ in sys.stdin:
         do = work()

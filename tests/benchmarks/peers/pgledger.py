@@ -2,10 +2,11 @@
 
 SOURCE is its checkout, or its SQL in one file.
 
-It does: lock and update the accounts' balances, check them, write transfers and entries with the balances before and
-after, in one call and one durable commit for 100 events, the batch it is quickest at. It does not: look up whether an
-event is known, know blocks, prices or expiry, hash anything, keep totals by day. With TRANSFERS = 3 an event moves the
-amount through the three account pairs that usage moves through here; with 1, through one.
+It does: lock, update and check the accounts' balances, and write transfers and entries with the balances before and
+after. One call and one durable commit have 100 events, its fastest batch size. With TRANSFERS = 3 an event moves the
+amount through the three account pairs that usage has here; with 1, through one.
+
+It does not: look up if an event was recorded before, know blocks, prices or expiry, hash, store totals by day.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def main(url: str, source: str, customers: int, events: int, transfers: int) -> 
 
 
 def _sql_files(source: Path) -> list[Path]:
-    """Those of its vendored functions first."""
+    """Returns its SQL files, those of its vendored functions first."""
     return [source] if source.is_file() else [*sorted(source.glob("vendor/*/*.sql")), source / "pgledger.sql"]
 
 

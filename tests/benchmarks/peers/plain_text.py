@@ -1,7 +1,9 @@
 """beancount and hledger: a journal as text. ``plain_text.py beancount|hledger FILE``
 
-They do: parse the whole file, check that every transaction balances, and sum every account; for hledger in a process of
-its own each time. They do not: write, keep anything, know blocks, points in time or proofs.
+They do: parse the whole file, check that every transaction balances, and sum every account. hledger runs in a new
+process each time.
+
+They do not: write, store, know blocks, points in time or proofs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""P11: peers, each in turn with us. What each does and does not do stands at the top of its own file.
+"""P11: other systems ("peers"), each measured in turn with ours. The docstring of each peer's file lists the work that
+it does and does not do.
 
-A peer is measured where it is installed: `make bench-peers` puts the Python ones into an environment of their own,
-pgledger is named as a checkout. What is not there is named, with what it would take.
+A peer is measured if it is installed. `make bench-peers` installs the Python peers into their own environment; pgledger
+is given as a checkout. The output names the missing peers, with their requirements.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ INSTALLED: Final = Path(sys.prefix) / "bench-peers" / "bin" / "python"
 
 
 class Peers(msgspec.Struct, frozen=True, kw_only=True):
-    """Peers: the interpreter that has the Python ones, a checkout of pgledger; and the amount of their work."""
+    """The interpreter of the Python peers, the checkout of pgledger, and the amount of their work."""
 
     python: Path = INSTALLED
     pgledger: Path | None = None
@@ -41,7 +42,7 @@ class Peers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Contest(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer's program with its arguments, how many events it does a turn, and what of ours it is compared with."""
+    """A peer's program with its arguments, the number of its events in a turn, and the part of ours to compare."""
 
     name: str
     command: tuple[str, ...]
@@ -52,7 +53,7 @@ class _Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(owner_url: str, size: Size, peers: Peers, say: Say) -> Found:
-    """The measures of the peers that are there, and why the others are not."""
+    """Returns the measures of the installed peers, and the reasons why the others were not measured."""
     contests, skipped = _writing_contests(size, peers)
     measures = []
     with scratch_database(owner_url, copied=False) as url:
@@ -138,7 +139,7 @@ def _imports(python: Path, module: str) -> bool:
 
 
 def _against(owner_url: str, writer: Writer, contest: _Contest, peers: Peers, say: Say) -> Measure:
-    """Rounds of our batches, or single events, each beside one turn of the peer's."""
+    """Measures rounds of our batches or single events, each with one turn of the peer."""
     say(f"P11: {contest.name}")
     database = "bench_peer_" + "".join(filter(str.isalnum, contest.name)).lower()[:40]
     drop_database(owner_url, database)
@@ -181,7 +182,7 @@ def _single_s(writer: Writer, count: int) -> float:
 
 @contextmanager
 def _in_turns(command: list[str]) -> Iterator[Callable[[], float]]:
-    """A peer's program as a function: one turn of its work, and the seconds that took."""
+    """Yields a peer's program as a function that runs one turn, and returns its seconds."""
     with ExitStack() as stack:
         process = stack.enter_context(
             subprocess.Popen(command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -210,7 +211,7 @@ def _in_turns(command: list[str]) -> Iterator[Callable[[], float]]:
 
 
 def _plain_text(url: str, size: Size, peers: Peers, say: Say) -> Found:
-    """Reading our own detail journal and balancing every account, against our verify of the same ledger."""
+    """Measures reading our detail journal and balancing every account, compared with our verify of the ledger."""
     tools = {"hledger": shutil.which("hledger") is not None, "beancount": _imports(peers.python, "beancount")}
     absent = {f"P11 {tool}": "not installed" for tool, there in tools.items() if not there}
     present = [tool for tool, there in tools.items() if there]
