@@ -1,11 +1,12 @@
-"""Forecast trials: how wrong the forecast is on portfolios whose behaviour is known, beside the run rate.
+"""Forecast trials: the errors of the forecast on portfolios whose behaviour is known, compared with the run rate.
 
     make forecast-trials                                     every portfolio, a few minutes
     python -m tests.campaigns.forecast_trials --seeds 1 --portfolio steady
 
-Each portfolio is forecast at its last twelve month-ends, from the months before each alone, as `report forecast` does
-in its back-test, for one month and for the sum of three and of six. Ten months of history are a young ledger, 36 one
-that knows its season. The retail portfolio needs `SUBLEDGER_TEST_DATA`. The table is that of `projections/README.md`.
+Each portfolio is forecast at its last twelve month-ends, as in the back-test of `report forecast`. A forecast uses only
+the months before it, and is made for one month and for the sums of three and of six months. A history of 10 months is a
+young ledger. A history of 36 months is long enough to show a season. The retail portfolio needs `SUBLEDGER_TEST_DATA`.
+The result is the table in `projections/README.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ AHEAD: Final = (1, 3, 6)
 YOUNG, OLD = 10, 36
 SEEDS: Final = 3
 FIRST_SEED: Final = 100
-"""The method was chosen on portfolios of smaller seeds; these are new to it."""
+"""Seeds that were not used to choose the method; it was chosen with smaller seeds."""
 RETAIL: Final = "retail"
 INVOICES: Final = "online_retail_invoices.csv.gz"
 NAMES: Final = {
@@ -41,7 +42,7 @@ NAMES: Final = {
 
 
 class Result(NamedTuple):
-    """The errors of a portfolio in one measure, so many months ahead; None if nothing happened."""
+    """The errors of a portfolio in one measure, a number of months ahead; None if the actual amounts are zero."""
 
     portfolio: str
     history: int

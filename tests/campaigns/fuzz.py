@@ -1,12 +1,14 @@
-"""Fuzz over every route: texts, numbers, cursors, headers, bodies and bytes that nobody means to send.
+"""Fuzz over every route: texts, numbers, cursors, headers, bodies and bytes that no sensible client sends.
 
     make fuzz                                    20,000 inputs, on an embedded database of its own
     python -m tests.campaigns.fuzz --inputs 500 --seed 7
 
-Each input is made from the OpenAPI document: a route in turn, with parameters and a body of which some are right and
-some are hostile. Nine of ten go through the application in this process, as the server would hand them over; the others
-are bytes over a socket to a real server. None may be answered 5xx, every refusal is a problem document, and the memory
-of the process does not grow. The same seed makes the same inputs. The answers are counted and printed.
+The inputs are made from the OpenAPI document, for each route in turn. Some parameters and bodies are valid, and some
+are hostile. Nine of ten inputs go to the application in this process, in the form in which the server would pass them
+on. The others are bytes over a socket to a real server.
+
+No answer may be 5xx, every refusal must be a problem document, and the memory of the process must not grow. The same
+seed makes the same inputs. The answers are counted and printed.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
 
 
 class Result(msgspec.Struct):
-    """Counts of inputs and of answers, and each input that was answered wrongly."""
+    """Counts of inputs and of answers, and each input with a wrong answer."""
 
     inputs: int = 0
     raw: int = 0
@@ -107,7 +109,7 @@ class Result(msgspec.Struct):
 
     @property
     def grown(self) -> int:
-        """Bytes that the process has more than after the first fifth of the inputs."""
+        """Growth of the memory of the process since the first fifth of the inputs, in bytes."""
         return self.rss_end - self.rss_warm
 
 
@@ -119,7 +121,7 @@ class Books(msgspec.Struct, frozen=True):
 
 
 def prepare(service: Subledger, ledger: str) -> Books:
-    """A ledger with a closed month, an export, an approval that waits; and a key to everything."""
+    """Creates a ledger with a closed month, an export and a waiting approval, and a key with all rights."""
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(grant_credits_above="1000")))
     events = [
         cloud_event(
@@ -170,7 +172,7 @@ def prepare(service: Subledger, ledger: str) -> Books:
 
 
 class Fuzz:
-    """Makes inputs, and notes what each is answered."""
+    """Makes inputs, and stores the answer to each."""
 
     def __init__(self, app: FastAPI, books: Books, seed: int) -> None:
         self.result = Result()
@@ -188,7 +190,7 @@ class Fuzz:
     # --- in this process ------------------------------------------------------------------------------------------
 
     async def run(self, inputs: int) -> None:
-        """So many inputs, over all routes in turn."""
+        """Sends a number of inputs to all routes in turn."""
         for number in range(inputs):
             method, path, operation = self._operations[number % len(self._operations)]
             await self._one(method, path, operation)
@@ -356,7 +358,7 @@ class Fuzz:
         return {name: self._dice.choice((*VALUES, *TEXTS)) for name in schema.get("properties", {"x": None})}
 
     def _spoiled(self, document: Any) -> Any:
-        """A document with something else somewhere in it."""
+        """Returns a document with one value replaced by another."""
         dice = self._dice
         if isinstance(document, dict) and document and dice.random() < 0.9:
             name = dice.choice(list(document))
@@ -376,7 +378,7 @@ class Fuzz:
     # --- over a socket --------------------------------------------------------------------------------------------
 
     def run_raw(self, served: Served, inputs: int) -> None:
-        """So many inputs as bytes to a real server, which still answers after each hundred of them."""
+        """Sends a number of inputs as bytes to a real server, and checks after each hundred that it still answers."""
         for number in range(inputs):
             sent = self._bytes()
             connection = served.connect()
@@ -449,7 +451,9 @@ class Fuzz:
 
 
 def _asked(connection: Any, sent: bytes) -> tuple[int, bytes]:
-    """The status of the first answer (0: none), and the answer. Our side is closed, so nobody waits for more."""
+    """Returns the status of the first answer (0: none), and the answer. Our side is closed, so the server does not wait
+    for more.
+    """
     received = b""
     try:
         connection.sendall(sent)
@@ -463,14 +467,16 @@ def _asked(connection: Any, sent: bytes) -> tuple[int, bytes]:
 
 
 def rss() -> int:
-    """Bytes of memory of this process."""
+    """Returns the memory of this process in bytes."""
     gc.collect()
     size: int = psutil.Process().memory_info().rss
     return size
 
 
 def fuzz(service: Subledger, *, inputs: int, seed: int, ledger: str) -> Result:
-    """So many inputs, a tenth of them over a socket. Channels may lead to loopback alone: nothing goes further."""
+    """Runs a number of inputs, a tenth of them over a socket. Channels may lead only to loopback, so nothing leaves the
+    machine.
+    """
     os.environ["SUBLEDGER_DELIVERY_HOSTS"] = "127.0.0.1"
     books = prepare(service, ledger)
     app = create_app(service, open_on_loopback=True)
@@ -484,7 +490,7 @@ def fuzz(service: Subledger, *, inputs: int, seed: int, ledger: str) -> Result:
 
 
 def show(result: Result) -> None:
-    """Prints what was answered."""
+    """Prints the counts of the answers."""
     print(f"{result.inputs} inputs over {len(result.routes)} routes, {result.raw} of them as bytes over a socket")
     print("answered:", ", ".join(f"{status} × {count}" for status, count in sorted(result.statuses.items())))
     print("refused as:", ", ".join(f"{code} {count}" for code, count in result.codes.most_common(40)))
@@ -495,7 +501,9 @@ def show(result: Result) -> None:
 
 
 MAX_GROWTH = 48 << 20
-"""Bytes. A leak of the smallest object an input would be more, over 20,000 inputs with bodies of some kilobytes."""
+"""Allowed growth in bytes. If each of 20,000 inputs with bodies of some kilobytes leaked the smallest object, it would
+be exceeded.
+"""
 
 
 def main() -> int:

@@ -1,14 +1,16 @@
-"""Random histories of the money side against the product, on a real database, compared with an independent model.
+"""Random histories of events about money, recorded by the product on a real database, and compared with an independent
+model.
 
     make money                                       an hour
     python -m tests.campaigns.money --minutes 5 --seed 7
     python -m tests.campaigns.money --types credits.transferred,purchase.voided --minutes 2
 
-Every event of a history must be recorded or refused as the model says; then balances by role at every month-end, by
-customer and by block must agree, and the deposits must equal the prepaid liability. Of six histories two have
-transfers, one has prices whose shares need rounding, and three have every other type of event. A history that differs
-is made as short as it can be and still differ in the same way, and printed with both answers; each kind of difference
-is printed once and counted. The same seed makes the same histories.
+The product must record or refuse every event of a history like the model. Then the balances at every month-end must
+agree by role, by customer and by block, and the deposits must equal the prepaid liability. Of six histories two have
+transfers, one has prices whose shares need rounding, and three have every other type of event.
+
+A history with a difference is shortened as long as it differs in the same way, and printed with both answers. Each kind
+of difference is printed once and counted. The same seed makes the same histories.
 """
 
 from __future__ import annotations
@@ -59,12 +61,14 @@ COMPARED_BY_CUSTOMER = frozenset({
 })  # fmt: skip
 MIXES = (WITHOUT_TRANSFERS, WITH_TRANSFERS) * 2 + (WITHOUT_TRANSFERS, WITH_KNOWN_ROUNDING)
 CODES = frozenset({"document_exists", "conceded"})
-"""Codes that the specification names, of refusals with one possible reason; of every other only that it is one."""
+"""The codes that are compared: the specification names them, and their refusals have only one possible reason. For
+other refusals the code is not compared.
+"""
 
 
 @dataclass
 class Difference:
-    """The first difference of a history: what, and both answers."""
+    """The first difference of a history: its subject, and both answers."""
 
     kind: str
     what: str
@@ -84,7 +88,7 @@ class Tally:
 
 
 class Product:
-    """Records histories in the product, each in a ledger of its own, and reads its books."""
+    """Records histories in the product, each in its own ledger, and reads the books."""
 
     def __init__(self, service: Subledger) -> None:
         self.service = service
@@ -128,7 +132,7 @@ class Product:
 
 
 def compare(events: list[Event], product: Product, policy: str) -> Difference | None:
-    """The first difference of a history, or None. Raises Silent where the specification does not decide it."""
+    """Returns the first difference of a history, or None. Raises Silent if the specification does not decide it."""
     model = MoneyModel(strict=product.strict)
     said = [model.record(event) for event in events]
     answers, rows = product.run(events, policy)
@@ -185,7 +189,9 @@ def _differing(ours: Any, theirs: Any) -> tuple[tuple[str, ...], int, int] | Non
 
 
 def kind_of(events: list[Event], difference: Difference) -> str:
-    """The name under which differences are counted together: of a short history, its last event is the cause."""
+    """Returns the name under which a difference is counted. The cause is assumed to be the last event of the shortened
+    history.
+    """
     if difference.kind == "answer":
         return f"{difference.what.split()[0]}: model {difference.model}, product {difference.product}"
     return f"{role_of(difference)} after {events[-1]['type']}"
@@ -198,7 +204,7 @@ def role_of(difference: Difference) -> str:
 def shrink(
     events: list[Event], found: Difference, product: Product, policy: str, tries: int = 150
 ) -> tuple[list[Event], Difference]:
-    """Leaves out events, and fields, as long as the history still differs in the same way."""
+    """Removes events and fields, as long as the history still differs in the same way."""
 
     def same(other: Difference | None) -> bool:
         if other is None or other.kind != found.kind:
@@ -253,7 +259,9 @@ def campaign(
     service: Subledger, *, seed: int, seconds: float, histories: int = 10**9, types: frozenset[str] | None = None,
     shrinks: int = 4, in_order: bool = False, paid: bool = False, odd: bool = False,
 ) -> Tally:  # fmt: skip
-    """Runs histories until the time is over, or so many; so many of each answer or role are made short."""
+    """Runs histories until the time is over, or a number of them. A number of differences of each answer or role is
+    shortened.
+    """
     product, tally, began = Product(service), Tally(), time.monotonic()
     shrunk: Counter[str] = Counter()
     while time.monotonic() - began < seconds and tally.histories < histories:
@@ -263,7 +271,7 @@ def campaign(
         made = Histories(dice, types=which, in_order=in_order, paid=paid, odd=rounds)
         try:
             events = made.history()
-        except AssertionError as error:  # the model's own proof
+        except AssertionError as error:  # a check of the model itself
             wrong = Difference("answer", "model contradicts itself", str(error)[:500], "-")
             tally.kinds[f"the model contradicts itself, history {tally.histories}"] = (1, made.events, wrong)
             tally.histories += 1

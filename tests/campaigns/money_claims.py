@@ -1,7 +1,8 @@
 """The state of the money model: blocks with their claims, payments, disputes, entries; and balances by role.
 
-A claim is what of a block's price and tax is open, was received, is owed back. Owns: recording an event whole or not at
-all, dates, shares, giving back. Does not own: what each event does (money_credits, money_model).
+A claim has the parts of a block's price and tax that are open, received, and owed back. Owns: recording an event
+completely or not at all, dates, shares, cancelling claims. Does not own: the effect of each event (money_credits,
+money_model).
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ OF_NOBODY = frozenset({"cash", "processor_clearing", "processing_fees"})
 
 
 class Refused(Exception):
-    """The event is refused; ``args[0]`` is the code, or ``refused`` where the specification names none."""
+    """The event is refused. ``args[0]`` is the code, or ``refused`` if the specification names no code."""
 
 
 class Silent(Exception):
-    """The specification does not say; ``args[0]`` is the question."""
+    """The specification does not decide the case. ``args[0]`` is the question."""
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Payment:
 
 @dataclass
 class Block:
-    """A block, and its claim: what of the price and the tax that it stands for is open, and what was received.
+    """A block, and its claim: the open and the received parts of its price and tax.
 
     Always open + received = carrying + recognised − conceded + tax left.
     """
@@ -78,7 +79,7 @@ class Block:
     expires: datetime | None
     escheat: bool
     invoiced_on: date
-    basis: int  # the part of the price, and below of the tax, that is its own and not transferred away
+    basis: int  # its own part of the price, and below of the tax, without transferred parts
     tax: int
     tax_left: int = 0
     open: int = 0
@@ -90,10 +91,10 @@ class Block:
     gone: int = 0
     gone_value: int = 0
     lapsed: int = 0  # broken or kept at a refund: revenue without usage
-    cancelled: int = 0  # value voided or refunded, and its tax: pro rata to it all, so that units do not add up
+    cancelled: int = 0  # value voided or refunded, and its tax, pro rata to the whole so that rounding does not add up
     cancelled_tax: int = 0
     conceded: int = 0
-    bad_value: int = 0  # written off: drawn value, unused value, tax; and what of value and tax came after all
+    bad_value: int = 0  # written off: drawn value, unused value, tax; and the value and tax collected later
     bad_unused: int = 0
     bad_tax: int = 0
     back_value: int = 0
@@ -101,13 +102,11 @@ class Block:
     relief: bool = True
     written_off_on: date | None = None
     swept: bool = False
-    broken: list[tuple[date, int, int]] = field(
-        default_factory=list
-    )  # each breakage: day, credits and value of it left
-    mixed: bool = False  # parts of several payments went back: which, nobody says
-    disputed: int = 0  # of what is not owed back: this freezes credits
+    broken: list[tuple[date, int, int]] = field(default_factory=list)  # each breakage: day, remaining credits and value
+    mixed: bool = False  # parts of several payments went back, and it is not stated which
+    disputed: int = 0  # disputed amount that is not owed back: it freezes credits
     contested: bool = False  # in an open dispute
-    came: Counter[str] = field(default_factory=Counter)  # all that payments brought in, less what is charged
+    came: Counter[str] = field(default_factory=Counter)  # all money from payments, less disputed money
     freed_on: date | None = None
     days: list[tuple[date, int, int]] = field(default_factory=list)  # credits and value, by accounting date
 
@@ -121,7 +120,7 @@ class Block:
 
     @property
     def standing(self) -> int:
-        """Value that is owed or paid for: unused, or recognised and not conceded."""
+        """Value for which money is owed or was paid: unused value, and recognised value that was not conceded."""
         return self.carrying + self.drawn + self.lapsed - self.conceded
 
 
@@ -143,7 +142,7 @@ class Dispute:
     balance: int  # of the payment's unapplied part
     currency: str
     payer: str
-    twice: list[tuple[str, str, int]]  # what had been given back before: block, payment, amount
+    twice: list[tuple[str, str, int]]  # money paid back before the dispute: block, payment, amount
     frozen: dict[str, int]
     ended: bool = False
 
@@ -154,7 +153,7 @@ class Dispute:
 
 @dataclass
 class Step:
-    """One event of the log: its answer, its entries, and what it added to the days of each block."""
+    """One event of the log: its answer, its entries, and its changes of the days of each block."""
 
     event: Event
     answer: str
@@ -164,7 +163,7 @@ class Step:
 
 
 def rounded(amount: int, part: int, whole: int) -> int:
-    """Half up: ``amount × part / whole`` of non-negative integers."""
+    """Returns ``amount × part / whole`` of non-negative integers, rounded half up."""
     return (2 * amount * part + whole) // (2 * whole) if whole else 0
 
 
@@ -177,7 +176,9 @@ def moment(text: str) -> datetime:
 
 
 class Books:
-    """The state, the entries, and what every event is made of. ``strict``: what would need rounding is Silent."""
+    """The state, the entries, and the steps that all events share. ``strict``: an amount that needs rounding raises
+    Silent.
+    """
 
     def __init__(self, *, strict: bool = True) -> None:
         self.strict = strict
@@ -188,7 +189,7 @@ class Books:
         self.draws: dict[str, list[Draw]] = {}
         self.subjects: dict[str, str] = {}  # usage event -> customer
         self.documents: set[tuple[str, str]] = set()
-        self.gone_documents: set[tuple[str, str]] = set()  # of events that were undone
+        self.gone_documents: set[tuple[str, str]] = set()  # documents of undone events
         self.gone_blocks: set[str] = set()
         self.closed: date | None = None
         self.log: list[Step] = []
@@ -196,7 +197,7 @@ class Books:
     # --- the front door -------------------------------------------------------------------------------------------
 
     def record(self, event: Event) -> str:
-        """Answers ``recorded``, or the code of the refusal. Raises Silent; then nothing has changed."""
+        """Records an event. Returns ``recorded`` or the code of the refusal. Raises Silent, and then changes nothing."""
         log = self.__dict__.pop("log")
         before = copy.deepcopy(self.__dict__)
         self.log = log
@@ -215,14 +216,14 @@ class Books:
         return "recorded"
 
     def balances(self, through: date) -> Counter[tuple[str, str]]:
-        """Balances by role and currency on the roles' normal sides, through the end of a day."""
+        """Returns balances by role and currency, on the normal sides of the roles, through the end of a day."""
         found: Counter[tuple[str, str]] = Counter()
         for role, _, _, currency, amount in self.lines(through):
             found[role, currency] += amount
         return Counter({key: amount for key, amount in found.items() if amount})
 
     def by_customer(self, through: date) -> Counter[tuple[str, str, str]]:
-        """The same by customer, of the roles that name one."""
+        """Returns balances by role, currency and customer, for the roles that name a customer."""
         found: Counter[tuple[str, str, str]] = Counter()
         for role, customer, _, currency, amount in self.lines(through):
             if customer is not None:
@@ -230,7 +231,7 @@ class Books:
         return Counter({key: amount for key, amount in found.items() if amount})
 
     def by_block(self, through: date) -> Counter[tuple[str, str]]:
-        """Prepaid liability and revenue by block."""
+        """Returns prepaid liability and revenue by block."""
         found: Counter[tuple[str, str]] = Counter()
         for role, _, block, _, amount in self.lines(through):
             if role in ("prepaid_liability", "usage_revenue", "breakage_revenue"):
@@ -262,7 +263,7 @@ class Books:
         for p in self.payments.values():
             assert 0 <= p.unapplied <= p.amount - p.back, p
 
-    # --- small things ---------------------------------------------------------------------------------------------
+    # --- shared steps ---------------------------------------------------------------------------------------------
 
     def _share(self, amount: int, part: int, whole: int) -> int:
         if self.strict and whole and amount * part % whole:
@@ -303,7 +304,7 @@ class Books:
         )  # fmt: skip
 
     def _spared(self, role: str, payer: str, currency: str, day: date, amount: int) -> date:
-        """The first day from which on every view of what is owed to a customer can spare this amount."""
+        """Returns the first day from which the amount owed to a customer is at least this amount in every view."""
         moved = [
             (e.day, e.amount * ((e.credit == role) - (e.debit == role)))
             for e in self.entries
@@ -317,7 +318,7 @@ class Books:
         return found
 
     def _lowest(self, b: Block, day: date, credits: int, value: int) -> date:
-        """The first day from which on every view of the block can spare these credits and this value."""
+        """Returns the first day from which the block has at least these credits and this value in every view."""
         candidates = sorted({day, *(d for d, _, _ in b.days if d > day)})
         totals: list[tuple[date, int, int]] = []
         for d in candidates:
@@ -335,7 +336,7 @@ class Books:
         return day
 
     def _siblings(self, b: Block) -> list[Block]:
-        """The block, then the others that came out of the same purchase by transfers."""
+        """Returns the block, then the other blocks of the same purchase, which were made by transfers."""
         return [b, *(o for o in self.blocks.values() if o.family == b.family and o.id != b.id)]
 
     def _block(self, name: str | None) -> Block:
@@ -350,7 +351,7 @@ class Books:
         return b
 
     def _owing(self, event: Event, data: Event) -> list[Block]:
-        """The blocks of the payer that an event about money names, by block or by invoice."""
+        """Returns the payer's blocks that an event about money names, by block or by invoice."""
         if "block_id" in data:
             found = [self._block(data["block_id"])]
         else:
@@ -374,7 +375,7 @@ class Books:
             self.documents.add((kind, id))
 
     def _move(self, b: Block, to: Counter[str] | None, amount: int, payments: list[str] | None = None) -> None:
-        """Takes from what the block received, oldest payment first."""
+        """Takes an amount from the received part of the block, oldest payment first."""
         if len(+b.received) > 1 and 0 < amount < b.received.total() and payments is None:
             b.mixed = True
         for id in payments or list(b.received):
@@ -386,7 +387,7 @@ class Books:
         assert amount == 0, (b, amount)
 
     def _give_back(self, b: Block, debits: list[tuple[str, int, date]]) -> None:
-        """Cancels a part of the claim: first what is open, also of the purchase's other blocks; the rest is owed."""
+        """Cancels a part of the claim: first the open part, also of the purchase's other blocks; the rest is owed."""
         pending = [list(debit) for debit in debits]
 
         def against(role: str, amount: int) -> None:
@@ -409,13 +410,13 @@ class Books:
         against("refunds_payable", total)
 
     def _frozen(self, b: Block) -> bool:
-        """If the block is frozen by a dispute; of a part, Silent."""
+        """True if a dispute freezes the block. Raises Silent if it freezes a part of it."""
         if b.disputed and b.disputed < b.standing + b.tax_left:
             raise Silent("which credits a dispute of a part freezes")
         return b.disputed > 0
 
     def _split(self, b: Block, amount: int) -> tuple[int, int, int, int]:
-        """A part of a claim: its tax pro rata, unused value with its credits, and used value."""
+        """Divides a part of a claim: its tax pro rata, unused value with its credits, and used value."""
         tax = rounded(amount, b.tax, b.basis + b.tax)
         bounded = min(b.tax_left, max(tax, amount - b.standing))
         tax = self._share(amount, b.tax, b.basis + b.tax) if bounded == tax else bounded

@@ -56,13 +56,17 @@ class Credits(Books):
         self.subjects[event["id"]] = event["subject"]
 
     def _there(self, b: Block) -> int:
-        """Credits that usage of before the expiry can draw: what is left, and what is broken meanwhile."""
+        """Returns the credits that usage before the expiry can draw: the remaining ones, and those that have broken
+        since.
+        """
         if b.swept and b.escheat:
             raise Silent("usage of before an expiry, of a block whose remainder went to the state")
         return b.left + sum(credits for _, credits, _ in b.broken)
 
     def _reclassify(self, event: Event, b: Block, credits: int) -> None:
-        """Takes breakage back for usage that happened before the expiry: its credits, at the value that they draw."""
+        """Mirrors breakage for usage that happened before the expiry: the credits of the usage, at the value that they
+        draw.
+        """
         if credits <= b.left:
             return
         if b.left or len(b.broken) > 1 or b.conceded:
@@ -137,7 +141,7 @@ class Credits(Books):
         self._post(day, "prepaid_liability", "breakage_revenue", value, b)
 
     def _to_the_state(self, b: Block, day: date) -> None:
-        """The open part is cancelled with its tax; the received part of the value is owed to the state."""
+        """Cancels the open part with its tax. The received part of the value is owed to the state."""
         credits, value = b.left, b.carrying
         tax = min(b.tax_left, self._share(b.tax, value, b.basis))
         still_open = sum(o.open for o in self._siblings(b))

@@ -1,7 +1,7 @@
-"""Random histories of the money side, as events in the order of recording, for ``tests.campaigns.money``.
+"""Random histories of events about money, in the order of recording, for ``tests.campaigns.money``.
 
-A history is made beside the model: amounts are mostly ones that the state of the books allows, and now and then one
-that must be refused. What the specification does not say (``Silent``) is left out.
+The model follows a history while it is made. So most amounts are allowed by the state of the books, and a few must be
+refused. Events that the specification does not decide (``Silent``) are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def money(minor: int) -> str:
 class Histories:
     """Makes one history at a time.
 
-    ``in_order``: nothing is recorded late; ``paid``: every purchase is paid at once; ``odd``: shares need rounding.
+    ``in_order``: nothing is recorded late. ``paid``: every purchase is paid at once. ``odd``: shares need rounding.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Histories:
         return self.events
 
     def _one(self) -> bool:
-        """One more event, or none. False: the history cannot go on."""
+        """Adds one event, or none. Returns False if the history cannot continue."""
         dice = self.dice
         self.now += timedelta(hours=dice.choice((1, 3, 9, 30, 100, 250)))
         due = [b for b in self.model.blocks.values() if b.left and b.expires and b.expires <= self.now]
@@ -113,7 +113,7 @@ class Histories:
         return self.dice.choice(found) if found else None
 
     def _block(self, wish: Any) -> Block | None:
-        """A block that the wish is about; now and then any."""
+        """Returns a block that satisfies ``wish``; sometimes any block."""
         blocks = list(self.model.blocks.values())
         wished = [b for b in blocks if wish(b)]
         if self.dice.random() < 0.1:
@@ -121,7 +121,7 @@ class Histories:
         return self.dice.choice(wished) if wished else None
 
     def _part(self, b: Block, most: int) -> int:
-        """A part of an amount that divides into value and tax without rounding; now and then another amount."""
+        """Returns a part of an amount that divides into value and tax without rounding; sometimes another amount."""
         each = (b.basis + b.tax) * 1 // max(1, b.credits) or 1
         n = max(1, most // each)
         roll = self.dice.random()
@@ -165,7 +165,7 @@ class Histories:
         return self._event("credits.consumed", b.holder, lag=True, credits=str(credits), block_id=named)
 
     def _late_usage(self) -> Event | None:
-        """Usage of a day before the expiry of a block that is swept."""
+        """Returns usage before the expiry of a block whose expiry is recorded."""
         b = self._some([b for b in self.model.blocks.values() if b.broken and not b.escheat])
         if b is None or self.in_order:
             return None
@@ -202,7 +202,7 @@ class Histories:
         )  # fmt: skip
 
     def _paid(self, bought: Event) -> Event:
-        """A payment of a purchase, at once."""
+        """Returns a payment of a purchase, at once."""
         data = bought["data"]
         return self._event(
             "payment.received", bought["subject"], amount=money(minor(data["price"]) + minor(data.get("tax"))),
@@ -376,8 +376,9 @@ class Histories:
         )  # fmt: skip
 
     def _event_reversed(self) -> Event | None:
-        """The latest fact: an older one the model takes back if all that came later could have been without it, and the
-        product if nothing that it had changed was changed again."""
+        """Undoes the latest fact. Older facts are not chosen, because the rules differ: the model undoes a fact if all
+        later facts could have been recorded without it, and the product if nothing that it changed was changed again.
+        """
         steps = [s for s in self.model.log if s.answer == "recorded"]
         if not steps or steps[-1].event["type"] in USAGE or steps[-1].undone:
             return None
@@ -392,7 +393,7 @@ class Histories:
         return self._event("close", None, through=month.isoformat())
 
     def _again(self) -> Event | None:
-        """A document that comes again under another event id."""
+        """Returns a document that is sent again under another event id."""
         made = [
             e for e in self.events
             if {"payment_id", "payout_id", "refund_id", "dispute_id"} & e["data"].keys()
@@ -410,15 +411,16 @@ WITH_KNOWN_ROUNDING = frozenset({
     "credits.purchased", "credits.consumed", "consumption.reversed", "payment.received", "payment.applied",
     "purchase.voided", "credits.refunded", "payout.settled", "close", "event.reversed",
 })  # fmt: skip
-"""Events whose shares the specification rounds: cumulatively, half up."""
+"""Events whose shares the specification rounds cumulatively, half up."""
 
 BY_BLOCK = frozenset({
     "dispute.opened", "dispute.won", "dispute.lost", "escheat.reclaimed", "escheat.remitted", "credit_memo.issued",
     "payment.applied", "payment.refunded", "receivable.written_off",
 })  # fmt: skip
-"""Types in which the model takes a transferred block for its own share of the purchase, and the product for all of it:
-to the product a dispute, a memo, a reclaimed amount or a payment for one block of a purchase means the purchase, so a
-payment can be paid back of any of it."""
+"""Types that are left out after a transfer, because the rules differ. In the model a transferred block stands for its
+own share of the purchase. In the product a dispute, a memo, a reclaimed amount or a payment for one block refers to the
+whole purchase, so a payment can be paid back from any of its blocks.
+"""
 
 WITHOUT_TRANSFERS = frozenset(WEIGHTS) - {"credits.transferred"}
 WITH_TRANSFERS = frozenset(WEIGHTS) - BY_BLOCK
@@ -432,7 +434,7 @@ def last_of(day: date) -> date:
 
 
 def month_ends(events: list[Event]) -> list[date]:
-    """The last day of every month from the first event to one after the last."""
+    """Returns the last day of every month from the first event through the month after the last event."""
     times = [moment(e["time"]).date() for e in events if "time" in e]
     ends, day = [last_of(min(times))], max(times) + timedelta(days=62)
     while ends[-1] < day:

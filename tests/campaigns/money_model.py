@@ -1,15 +1,16 @@
-"""A second, independent model of the money side: who owes what, what was received, paid back and charged back.
+"""A second, independent model of money: the amounts owed, received, paid back and charged back.
 
-Written from the specification of the accounting alone (sections 1, 4, 6a, 6b, 7), in plain Python, and sharing nothing
-with the product. It takes events as plain dicts, in the order of recording, and answers each with ``recorded`` or with
-the code of a refusal (``refused`` where the specification names none). ``balances`` gives the books by role.
+It was written only from the specification of the accounting (sections 1, 4, 6a, 6b, 7), in plain Python, and shares no
+code with the product. It takes events as plain dicts, in the order of recording. It answers each event with
+``recorded`` or with the code of a refusal (``refused`` if the specification names none). ``balances`` returns the books
+by role.
 
 Owns: purchases with tax, usage and its reversal, payments, refunds, voids, memos, write-offs, disputes, transfers,
-escheat, expiry, months that close, undoing the last event. Does not own: pools, repricing, overage, grants, exchange
-rates (a second currency is modelled in its own amounts).
+escheat, expiry, closed months, undoing the last event. Does not own: pools, repricing, overage, grants, exchange rates
+(a second currency is modelled in its own amounts).
 
-Where the specification does not say what happens the model raises ``Silent`` with the question; the generator leaves
-such an event out. ``tests/campaigns/README.md`` lists these questions with the answers that the model takes.
+If the specification does not decide a case, the model raises ``Silent`` with the question, and the generator leaves the
+event out. ``tests/campaigns/README.md`` lists these questions, with the answers that the model uses.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Parts = list[tuple[str, str, int]]
 class MoneyModel(Credits):
     """The books of a ledger whose currencies have two decimals."""
 
-    # --- money that comes -----------------------------------------------------------------------------------------
+    # --- money received -----------------------------------------------------------------------------------------
 
     def _payment_received(self, event: Event, data: Event) -> None:
         amount, day, id = minor(data["amount"]), self._day(event), data.get("payment_id", event["id"])
@@ -67,9 +68,10 @@ class MoneyModel(Credits):
             raise Refused("refused")
 
     def _settle(self, p: Payment, targets: list[Block], amount: int, day: date) -> Iterator[tuple[Block, int, date]]:
-        """Pays what is open of the blocks of the purchase in turn; then it takes write-offs back, and pays those.
+        """Pays the open amounts of the blocks of the purchase in turn. Then it reverses write-offs, and pays these
+        amounts.
 
-        Money of before a write-off waits for its day.
+        Money received before a write-off is applied on the day of the write-off.
         """
         blocks = {o.id: o for b in targets for o in self._siblings(b)}
         mine = [b for b in blocks.values() if b.payer == p.payer]
@@ -89,7 +91,9 @@ class MoneyModel(Credits):
                     yield b, part, on
 
     def _owed_days(self, b: Block, amount: int, day: date) -> list[tuple[date, int]]:
-        """The parts of an amount that the purchase owes, each with the first day from which on it can be spared."""
+        """Returns the parts of an amount that the purchase owes, each with the first day from which it is available in
+        every view.
+        """
         family = {o.id for o in self._siblings(b)}
         moved = [
             (e.day, e.amount * ((e.debit == "accounts_receivable") - (e.credit == "accounts_receivable")))
@@ -110,7 +114,7 @@ class MoneyModel(Credits):
         return found
 
     def _tax_of_bad(self, b: Block) -> int:
-        """The tax of used value that was written off: that of unused value went with its credits."""
+        """Returns the tax of used value that was written off. That of unused value was cancelled with its credits."""
         return self._share(b.bad_tax, b.bad_value, b.bad_value + b.bad_unused)
 
     def _collectable(self, b: Block) -> int:
@@ -134,7 +138,7 @@ class MoneyModel(Credits):
             self._day(event), "cash", "processor_clearing", minor(data["amount"]), currency=data["currency"], payer=""
         )
 
-    # --- money that goes back -------------------------------------------------------------------------------------
+    # --- money paid back -------------------------------------------------------------------------------------
 
     def _payment_refunded(self, event: Event, data: Event) -> None:
         amount, day, payer, currency = minor(data["amount"]), self._day(event), event["subject"], data["currency"]
@@ -246,9 +250,11 @@ class MoneyModel(Credits):
     # --- disputes -------------------------------------------------------------------------------------------------
 
     def _disputable(self, event: Event, data: Event) -> tuple[int, Parts, Parts, str]:
-        """The unapplied part, what is of blocks and still here, what was given back before, and the currency.
+        """Returns the unapplied part, the parts for blocks that were not paid back, the parts that were paid back, and
+        the currency.
 
-        A bank takes back all that a payment brought in, less what it took before, whatever was paid back meanwhile.
+        A bank takes back all money of a payment, less what it took before, even if some was paid back to the customer
+        meanwhile.
         """
         id = data.get("payment_id")
         if id is not None:
@@ -270,7 +276,9 @@ class MoneyModel(Credits):
         return 0, parts, [(b.id, id, b.came[id] - n) for _, id, n in parts], b.currency
 
     def _still_here(self, b: Block, id: str) -> int:
-        """The part of a payment for a block that has not left: also refunds that are owed, or owed to a state."""
+        """Returns the part of a payment for a block that has not been paid out. It includes amounts owed to the
+        customer or to a state.
+        """
         n = b.received[id] + b.owed[id]
         if b.owed["reclaimed"] or b.unclaimed:
             if len(+b.came) > 1 or len(self._siblings(b)) > 1:
@@ -321,7 +329,7 @@ class MoneyModel(Credits):
 
     @staticmethod
     def _cut(amount: int, balance: int, parts: Parts, twice: Parts) -> tuple[int, Parts, Parts]:
-        """A part of a dispute, or of a loss: what had been given back before comes last."""
+        """Divides a dispute or a loss into parts. Money that was paid back before comes last."""
         here = balance + sum(n for _, _, n in parts)
         if amount < here and sum(n > 0 for _, _, n in parts) + (balance > 0) > 1:
             raise Silent("how a part divides over blocks and the unapplied part")
@@ -352,7 +360,7 @@ class MoneyModel(Credits):
         return d
 
     def _comes_back(self, d: Dispute, balance: int, parts: Parts, twice: Parts) -> None:
-        """The part of a dispute that is not lost can be charged again."""
+        """Returns the part of a dispute that is not lost. It can be disputed again."""
         for sign, of_balance, each in ((1, d.balance, (*d.parts, *d.twice)), (-1, balance, (*parts, *twice))):
             if of_balance and d.payment:
                 self.payments[d.payment].charged -= sign * of_balance
@@ -390,7 +398,9 @@ class MoneyModel(Credits):
         self._post(day, "bad_debt", "disputes_receivable", sum(n for _, _, n in twice), **of)
 
     def _lose(self, b: Block, id: str, n: int, day: date, owed_on: date) -> None:
-        """A loss of a block. Refunds and unclaimed property that are owed need no paying any more; then its claim."""
+        """Books the loss of a block: first refunds and unclaimed property that are owed, which are then no longer
+        payable; then its claim.
+        """
         self.payments[id].back += n
         for whom in (id, "reclaimed"):
             part = min(n, b.owed[whom])
@@ -417,9 +427,9 @@ class MoneyModel(Credits):
     # --- undoing --------------------------------------------------------------------------------------------------
 
     def _event_reversed(self, event: Event, data: Event) -> None:
-        """Takes back an event: the state is as if it had not been recorded, and its entries are mirrored.
+        """Undoes an event: the state is as if it had not been recorded, and its entries are mirrored.
 
-        What was recorded since must be the same without it; where a later fact could not have been, ``changed_since``.
+        Later events must be the same without it. Otherwise the event is refused as ``changed_since``.
         """
         undone = next((step for step in self.log if step.event["id"] == data["event_id"]), None)
         if undone is None or undone.answer != "recorded" or undone.event.get("subject") != event.get("subject"):

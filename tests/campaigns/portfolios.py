@@ -1,8 +1,8 @@
-"""Portfolios of customers whose behaviour is known, as months of credit blocks: what forecasts are tried on.
+"""Portfolios of customers whose behaviour is known, as months of credit blocks, for trials of the forecast.
 
 Owns: the behaviour of the customers, and the draw of their usage on blocks (soonest expiry first). Amounts are minor
-units; one credit costs 1.00. Nothing here knows the forecast. The same seed makes the same portfolio. One portfolio is
-that of a real shop: its invoices by the rules of ``tests/examples/retail_by_hand.py``.
+units; one credit costs 1.00. This module does not use the forecast. The same seed makes the same portfolio. One
+portfolio has the invoices of a real shop, by the rules of ``tests/examples/retail_by_hand.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NANO_A_MINOR: Final = 10**7
 
 @dataclass
 class Bought:
-    """A block of a synthetic customer: what is left of it, and its movements by month."""
+    """A block of a synthetic customer: its remaining credits, and its movements by month."""
 
     name: str
     customer: str
@@ -75,7 +75,7 @@ class Books:
         own.sort(key=_order)
 
     def use(self, customer: str, day: date, amount: int) -> list[Draw]:
-        """Draws as much of the amount as there is; the rest is none of the portfolio's."""
+        """Draws the amount, as far as there are credits. The rest is not part of the portfolio."""
         self._expire(customer, day)
         drawn = []
         for block in self._open.get(customer, ()):
@@ -88,7 +88,7 @@ class Books:
         return drawn
 
     def give_back(self, block: Bought, day: date, amount: int) -> None:
-        """Takes back usage of a block; if it has expired, the amount expires at once."""
+        """Reverses usage of a block. If the block has expired, the amount expires at once."""
         _add(block.of(day), amount, used=True)
         if block.expires <= day:
             _add(block.of(day), -amount)
@@ -100,7 +100,7 @@ class Books:
             own.sort(key=_order)
 
     def void(self, customer: str, day: date, amount: int) -> bool:
-        """Voids the newest block of an amount, if nothing of it was used; returns False if there is none."""
+        """Voids the newest unused block of an amount. Returns False if there is none."""
         self._expire(customer, day)
         untouched = [each for each in self._open.get(customer, ()) if each.left == each.amount == amount]
         if not untouched:
@@ -173,7 +173,7 @@ def _moment(day: date) -> datetime:
 
 
 def monthly_of(holdings: list[Holding]) -> Monthly:
-    """Returns the sums by month of holdings that have all their movements."""
+    """Returns the sums by month of holdings with all their movements."""
     found = Monthly({}, {}, {})
     for holding in holdings:
         for month, moved in zip(holding.months, holding.moved, strict=True):
@@ -200,13 +200,15 @@ class Customer:
 
 
 Factor = Callable[[int], float]
-"""The usage of a month, as a multiple of the customers' mean; months count from 0."""
+"""Function from a month (counted from 0) to its usage, as a multiple of the customers' mean."""
 
 
 def _customers(
     chance: random.Random, number: int, months: int, *, growth: float = 0.0, churn: float = 0.0
 ) -> Iterator[Customer]:
-    """Yields customers: some from the first month on, others joining by growth; each leaves with a monthly chance."""
+    """Yields customers. Some are there from the first month, others join by growth. Each leaves with a monthly
+    probability.
+    """
     joined = 0.0
     at = 0
     for month in range(months):
@@ -226,7 +228,7 @@ def _customers(
 
 
 def _live(books: Books, customer: Customer, month: int, factor: float, chance: random.Random, life: int) -> None:
-    """Uses a month's credits in four parts; buys whenever less than the part is left."""
+    """Uses a month's credits in four parts. Before a part, buys credits if too few remain."""
     first = month_of(FIRST + month).first_day
     whole = customer.rate * factor * chance.gammavariate(12, 1 / 12)
     for week in range(4):
@@ -294,7 +296,9 @@ def ramping(seed: int, months: int) -> list[Holding]:
 
 
 def churning(seed: int, months: int) -> list[Holding]:
-    """Of a hundred customers five leave a month, and nobody comes; what they leave expires after half a year."""
+    """Of a hundred customers five leave each month, and no new ones come. Their remaining credits expire after half a
+    year.
+    """
     return _portfolio(seed, 400, months, lambda _: 1.0, churn=0.05, life=182)
 
 
@@ -304,7 +308,7 @@ def replacing(seed: int, months: int) -> list[Holding]:
 
 
 def yearly(seed: int, months: int) -> list[Holding]:
-    """Packages for a year, bought a year after the last one or when it is used up, of 60 customers."""
+    """Packages for a year, of 60 customers. They buy the next one after a year, or when the package is used up."""
     chance, books = random.Random(seed), Books()
     customers = list(_customers(chance, 60, 1))
     due = {each.name: chance.randrange(12) for each in customers}

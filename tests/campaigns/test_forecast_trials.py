@@ -1,4 +1,4 @@
-"""The forecast is no worse than the run rate on any portfolio, and says by how much where it is."""
+"""The forecast is not worse than the run rate on any portfolio, except for the listed cases."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from tests.conftest import data_file
 pytestmark = pytest.mark.campaign
 
 EVEN: Final = Fraction(5, 1000)
-"""Methods whose errors differ by less are as good as each other."""
+"""Methods are equally good if their errors differ by less than this."""
 WORSE: Final = {
-    # A season cannot be known from less than two years; half a year ahead, the mean of what was seen is the best guess.
+    # A season cannot be known from less than two years. Half a year ahead, the mean of the past months is the best
+    # guess.
     ("seasonal", YOUNG, TOTAL, 6): Fraction(3, 100),
     # Sales of the shop rise from month to month, and its customers come rarely.
     ("retail", 12, CONSUMPTION, 1): Fraction(2, 100),
 }
-"""The portfolios, measures and months ahead in which the run rate is better, by at most so much."""
+"""The cases in which the run rate is better: portfolio, measure and months ahead, and the highest difference."""
 BETTER: Final = {
     ("seasonal", OLD, TOTAL): Fraction(1, 3),
     ("ramping", OLD, TOTAL): Fraction(8, 10),
@@ -33,7 +34,7 @@ BETTER: Final = {
     ("churning", OLD, BREAKAGE): Fraction(1, 3),
     ("yearly", OLD, CONSUMPTION): Fraction(1, 2),
 }
-"""The largest errors, as a share of those of the run rate, where that is far off."""
+"""The highest errors in cases in which the run rate is far off, as a share of the errors of the run rate."""
 STEADY: Final = ("topping up", "saving up", "steady", "yearly")
 
 
@@ -67,7 +68,7 @@ def test_the_forecast_of_a_real_shop_is_no_worse_than_the_run_rate() -> None:
 def test_of_many_customers_trials_are_of_every_nth_whose_share_of_all_consumption_limits_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Sixty customers who use about the same: trials of twenty forecast their blocks, and all consumption."""
+    """Sixty customers with about the same usage: trials of twenty forecast their blocks, and all consumption."""
     holdings = steady(seed=7, months=16)
     last = FIRST + 15
     of_all = trials(holdings, monthly_of(holdings), last)

@@ -1,4 +1,4 @@
-"""A smaller run of the fuzz, on every change; all of it is `make fuzz`."""
+"""A smaller run of the fuzz, on every change. The complete run is `make fuzz`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.campaign
 
 def test_no_input_to_any_route_makes_the_server_fail(scratch_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "127.0.0.1")
-    # of its own: it makes ledgers of any name, and keys
+    # its own database, because it creates keys, and ledgers with any name
     database = Database(scratch_url)
     try:
         result = fuzz(Subledger(database), inputs=1_500, seed=20_261_130, ledger="fuzz")

@@ -20,7 +20,7 @@ HISTORIES = 60
 
 
 def said(*lines: tuple[str, str, dict[str, Any]]) -> tuple[list[str], dict[str, int]]:
-    """The answers to these events of ann, a day apart, and the balances at the end."""
+    """Returns the answers to some events of ann, which are a day apart, and the balances at the end."""
     model = MoneyModel()
     answers = [
         model.record(cloud_event(f"e{n}", type, "ann", noon(f"2026-01-{n:02d}"), **data))
@@ -157,7 +157,9 @@ def test_an_unpaid_history_ends_at_zero_after_voiding() -> None:
 
 
 def with_a_transfer(events: list[Event], dice: random.Random) -> list[Event] | None:
-    """The history with a transfer of all that is left of a block to its holder, and its later name in what follows."""
+    """Returns the history with a transfer of all remaining credits of a block to its own holder. Later events name the
+    new block.
+    """
     n = dice.randrange(1, len(events))
     model, _ = played(events[:n])
     left = [b for b in model.blocks.values() if b.left and not b.disputed]
@@ -181,7 +183,7 @@ OF_CREDITS = ("credits.consumed", "purchase.voided", "credits.refunded", "credit
 
 @pytest.mark.campaign
 def test_a_transfer_to_oneself_changes_no_total() -> None:
-    """Without reversals: what was drawn before comes back to the block that it was drawn from."""
+    """Histories without reversals, because a reversal gives credits back to the block from which they were drawn."""
     tried = 0
     dice = random.Random(5)
     without = frozenset({
@@ -237,7 +239,9 @@ def test_undoing_an_event_right_after_it_leaves_everything_as_it_was(in_order: b
 
 @pytest.mark.campaign
 def test_recording_usage_later_changes_no_month() -> None:
-    """Past payments, sweeps and other customers' events: what draws on the same blocks, or ends them, is not passed."""
+    """The usage is moved behind payments, sweeps and other customers' events, but not behind events that draw on the
+    same blocks or end them.
+    """
     types = frozenset({"credits.consumed", "payment.received", "payout.settled", "credits.purchased"})
     tried = 0
     for number, events in enumerate(histories("lag", types=types, in_order=True)):

@@ -1,4 +1,4 @@
-"""A smaller run of the money campaign, in `make campaign`; all of it is `make money`."""
+"""A smaller run of the money campaign, in `make campaign`. The complete run is `make money`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.campaign
 
 
 def test_the_money_side_is_as_an_independent_model_says(scratch_url: str) -> None:
-    """``SUBLEDGER_TEST_MONEY_MINUTES`` says how long; two minutes by default."""
+    """``SUBLEDGER_TEST_MONEY_MINUTES`` sets the duration; the default is two minutes."""
     database = Database(scratch_url)
     try:
         minutes = float(os.environ.get("SUBLEDGER_TEST_MONEY_MINUTES", "2"))

@@ -1,4 +1,4 @@
-"""Stand-ins, and ledgers with journals to deliver into them."""
+"""Fixtures: stand-ins, and ledgers with journals to deliver into them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MONTH = Period.parse("2026-01")
 
 @pytest.fixture
 def sold(service: Subledger, new_ledger: NewLedger) -> Callable[..., str]:
-    """A ledger in which some blocks were sold in January, and drawn in part."""
+    """A ledger with blocks that were sold and partly used in January."""
 
     def make(blocks: int = 1, **settings: str) -> str:
         ledger = new_ledger(**settings)
@@ -58,7 +58,7 @@ def sold(service: Subledger, new_ledger: NewLedger) -> Callable[..., str]:
 
 @pytest.fixture
 def exported(service: Subledger) -> Callable[..., Export]:
-    """January in a format, under settings of its target."""
+    """The export of January in a format, with settings of its target."""
 
     def export(ledger: str, form: str = "netsuite-json", target: str = "netsuite", **settings: Any) -> Export:
         targets.set_settings(service.database, ledger, TARGETS[target], settings, by="test")
@@ -68,7 +68,7 @@ def exported(service: Subledger) -> Callable[..., Export]:
 
 
 class OnItsWay(Protocol):
-    """Puts a journal of so many blocks on its way, with more settings of the channel and of the target."""
+    """Adds a journal with a number of blocks to the outbox, with settings of the channel and of the target."""
 
     def __call__(
         self, more: dict[str, Any] | None = None, *, blocks: int = 1, **of_target: Any
@@ -77,7 +77,7 @@ class OnItsWay(Protocol):
 
 @pytest.fixture
 def on_its_way(service: Subledger, sold: Callable[..., str], exported: Callable[..., Export]) -> Callable[..., Any]:
-    """Puts a journal on its way into a stand-in (``every.Way``): the channel, and the only delivery."""
+    """Adds a journal for a stand-in (``every.Way``) to the outbox. Returns the channel, and the only delivery."""
 
     def send(
         way: Way, more: dict[str, Any] | None = None, *, blocks: int = 1, **of_target: Any
@@ -104,7 +104,7 @@ def netsuite() -> Iterator[NetSuiteStandIn]:
 
 @pytest.fixture
 def netsuite_channel(service: Subledger, netsuite: NetSuiteStandIn, tmp_path: Path) -> Callable[..., Channel]:
-    """A ledger's channel into the stand-in."""
+    """A ledger's channel to the stand-in."""
     key = tmp_path / "netsuite.pem"
     key.write_text(PEM)
 
@@ -125,7 +125,7 @@ def netsuite_channel(service: Subledger, netsuite: NetSuiteStandIn, tmp_path: Pa
 
 @pytest.fixture
 def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], dict[str, Any]]:
-    """The settings of a channel into the stand-in of an SFTP server."""
+    """The settings of a channel to the stand-in of an SFTP server."""
     monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SFTP_PASSWORD", PASSWORD)
     return lambda server: {
         "connector": "sftp",
@@ -151,6 +151,6 @@ def export(sold: Callable[..., str], exported: Callable[..., Export]) -> Export:
 
 @pytest.fixture
 def folder_drop(service: Subledger, tmp_path: Path) -> Drop:
-    """A folder with its importer, and channels into it."""
+    """A folder with its importer, and channels to it."""
     importer = Importer(tmp_path / "drop")
     return Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})

@@ -1,4 +1,4 @@
-"""A folder that files are put into, as its importer sees it, and channels that lead there."""
+"""A folder for files, as its importer sees it, and channels to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Importer:
         return sorted(path.name for path in self.folder.iterdir() if path.name.startswith("."))
 
     def take(self, into: Path | None = None) -> None:
-        """Everything that waits there; moved into a folder, or deleted."""
+        """Takes all waiting files: moves them into a folder, or deletes them."""
         for path in self.waiting:
             self.taken.append((path.name, path.read_bytes()))
             if into is None:
@@ -44,7 +44,7 @@ class Importer:
 
 
 class Drop:
-    """One file on its way, the folder that it goes to, and how the channel was set."""
+    """One file in delivery, its folder, and the settings of the channel."""
 
     def __init__(self, service: Subledger, importer: Importer, given: dict[str, Any]) -> None:
         self.service, self.importer, self.given = service, importer, given

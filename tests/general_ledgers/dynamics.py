@@ -1,7 +1,7 @@
-"""A stand-in of Dynamics 365 Finance: packages are uploaded, imported by executions that end later, and not posted by
-it; their journals are read by OData.
+"""A stand-in of Dynamics 365 Finance: packages are uploaded, and imported by executions that end later. An import does
+not post. Journals are read by OData.
 
-It refuses no package, and no execution's id, for having been there before.
+It does not refuse a package, or an execution's id, because it was used before.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def problem(status: int, message: str) -> Answer:
 
 
 class DynamicsStandIn(StandIn):
-    """``posts``: whether somebody posts what was imported, into months that are open. ``checks_periods``: whether an
-    import does. ``loses``: the documents that an import leaves out. ``maps``: whether the import project maps anything.
+    """``posts``: somebody posts imported journals into open months. ``checks_periods``: an import checks that the
+    period is open. ``loses``: the documents that an import leaves out. ``maps``: the import project maps columns.
     """
 
     tenant, client, secret = "tenant-1", "client-1", "client-secret"
@@ -43,7 +43,7 @@ class DynamicsStandIn(StandIn):
     takes_s = 0.05
     page = 30
     elsewhere: str | None = None
-    """The address in its links, if not its own."""
+    """The address in its links, if it is not its own."""
     tokens = 0
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class DynamicsStandIn(StandIn):
         return "PartiallySucceeded" if self.loses else "Succeeded"
 
     def _header(self, row: Row, company: str) -> str:
-        """An open journal of that number, or a new one."""
+        """Returns an open journal with that number, or a new one."""
         asked = row["JOURNALBATCHNUMBER"]
         if asked in self.headers and self.headers[asked]["IsPosted"] == "No":
             return asked
@@ -210,7 +210,7 @@ class DynamicsStandIn(StandIn):
 
 
 def rows_of(package: bytes) -> Iterable[Row]:
-    """The rows of a package, as far as its manifest maps their columns."""
+    """Yields the rows of a package, with the columns that its manifest maps."""
     with zipfile.ZipFile(io.BytesIO(package)) as archive:
         manifest = ElementTree.fromstring(archive.read("Manifest.xml"))
         mapped = {found.text for found in manifest.iter(f"{NAMESPACE}EntityField")}

@@ -1,4 +1,4 @@
-"""Every connector with its stand-in: how a channel into it is set, and what is there in the end."""
+"""Every connector with its stand-in: the settings of a channel to it, and its content at the end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.general_ledgers.stand_in import Fault, StandIn
 
 
 class Way(NamedTuple):
-    """A way into a stand-in. ``there``: what is there by now, a name for each journal or file, as often as it is.
-    ``met``: what has gone wrong with submissions. ``secrets``: what must be kept nowhere.
+    """A way into a stand-in. ``there``: the names of its journals or files, once for each copy. ``met``: the faults of
+    submissions. ``secrets``: texts that must not be stored anywhere.
     """
 
     name: str
@@ -60,7 +60,7 @@ def _http(
 
 @contextmanager
 def every_way(folder: Path) -> Iterator[dict[str, Way]]:
-    """Every connector, by name, with a stand-in that lives as long as this."""
+    """Yields every connector by name, with a stand-in that lives until the end of the context."""
     with ExitStack() as stack:
 
         def standing(stand_in: Any) -> Any:
@@ -81,7 +81,7 @@ def every_way(folder: Path) -> Iterator[dict[str, Way]]:
 
 
 def netsuite_way(stand_in: netsuite.NetSuiteStandIn, folder: Path) -> Way:
-    stand_in.unique = False  # harder than it is: nothing but the look-up keeps a second one out
+    stand_in.unique = False  # harder than the real service: only the look-up prevents a second posting
     settings = {
         "url": stand_in.url,
         "client_id": "client",
@@ -149,7 +149,7 @@ def dynamics_way(stand_in: DynamicsStandIn, folder: Path) -> Way:
 
 
 def folder_way(folder: Path) -> Way:
-    """The files of a folder do not fail by themselves: workers that are killed over them do."""
+    """Returns the way into a folder. Files do not fail by themselves, so workers are killed during their delivery."""
     importer = Importer(folder)
 
     def there() -> list[str]:

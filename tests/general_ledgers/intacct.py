@@ -43,9 +43,9 @@ def refused(function: str, text: str, number: str = "BL01001973") -> Answer:
 
 
 class IntacctStandIn(StandIn):
-    """``approvals``: whether journals wait for one. ``page``: records of an answer, at most. ``unseen``: look-ups of a
-    journal that do not find it yet. ``between_entities``: lines that are added to a journal with a base location.
-    ``meddle``: what somebody does to a journal as soon as it is there.
+    """``approvals``: journals wait for an approval. ``page``: maximum number of records in an answer. ``unseen``:
+    number of look-ups that do not find a new journal yet. ``between_entities``: lines that are added to a journal with
+    a base location. ``meddle``: a person's change of a journal as soon as it is there.
     """
 
     approvals = False

@@ -24,8 +24,8 @@ def problem(status: int, code: str, detail: str) -> Answer:
 
 
 class NetSuiteStandIn(StandIn):
-    """``moves_to``: the period that journals of a closed one are put into, without a word, as a preference has it.
-    ``unique``: whether external ids are; that they are not makes it a harder target than it is.
+    """``moves_to``: the period into which journals of a closed period are silently put, if a preference says so.
+    ``unique``: external ids are unique. If they are not, the stand-in is harder than the real service.
     """
 
     moves_to: str | None = None
@@ -59,7 +59,7 @@ class NetSuiteStandIn(StandIn):
         return Answer.of({"access_token": f"token-{self.tokens}", "expires_in": "3600", "token_type": "bearer"})
 
     def _queried(self, request: Request) -> Answer:
-        """The movements of accounts in the months between two days: the only query that we send."""
+        """Returns the movements of accounts in the months between two days. This is the only query that we send."""
         if request.headers.get("Prefer") != "transient":
             return problem(400, "INVALID_HEADER", "The Prefer header is required.")
         first, last = re.findall(r"TO_DATE\('(\d{4}-\d\d)-\d\d'", request.json["q"])

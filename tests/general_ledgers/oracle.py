@@ -1,7 +1,7 @@
 """A stand-in of Oracle Fusion: a file is loaded and imported by requests that end later, whatever the call answered.
 
-It refuses no file for having been there before. The lines of a group that was held back stay in ``interface``, and are
-imported again with what comes into the same group.
+It does not refuse a file because it was loaded before. The lines of a group that was held back stay in ``interface``,
+and are imported again with later lines of the same group.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class Load(NamedTuple):
 
 
 class OracleStandIn(StandIn):
-    """``autoposts``: whether imported journals are posted at once. ``imports``: whether the import does anything, as it
-    does not for another group than the file's. ``loads_nothing``: what the loader says of a file that it does not take.
-    ``takes_s``: how long requests run. ``tells``: which request a file is loaded by.
+    """``autoposts``: imported journals are posted at once. ``imports``: False if the import does nothing, as for a
+    group that is not the file's. ``loads_nothing``: the loader's message about a file that it does not accept.
+    ``takes_s``: duration of requests. ``tells``: the call returns the id of the request that loads the file.
     """
 
     user, password, token = "integration", "secret", "bearer-1"
@@ -95,7 +95,7 @@ class OracleStandIn(StandIn):
         self.delete_interface()
 
     def delete_interface(self) -> None:
-        """*Delete Journal Import Data*."""
+        """Does what *Delete Journal Import Data* does."""
         with self.lock:
             self.interface.clear()
 
@@ -150,7 +150,7 @@ class OracleStandIn(StandIn):
         late = [line for line in taken if f"{line.day:%Y-%m}" in self.closed]
         if not self.imports or not taken:
             return [(child, "Import Journals: Child", "SUCCEEDED", "No journal entry lines were selected.")]
-        if late:  # one bad line holds the whole group back
+        if late:  # one bad line makes the import hold back the whole group
             report = "".join(f"EP01   {line.source}   {line.day}   {line.currency}\n" for line in late)
             return [(child, "Import Journals: Child", "WARNING", report + KEY)]
         self.interface = [line for line in self.interface if line not in taken]

@@ -1,4 +1,4 @@
-"""A stand-in of QuickBooks Online: journal entries, requests that are answered as before, tokens that are replaced."""
+"""A stand-in of QuickBooks Online: journal entries, repeated answers to repeated requests, tokens that are replaced."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def fault(code: str, message: str, detail: str, kind: str = "ValidationFault", s
 
 
 class QuickBooksStandIn(StandIn):
-    """``numbers``: what becomes of a number that was sent, as companies set it. ``warns``: whether a number is taken
-    once. ``forgets``: it does not remember what it answered. ``unseen``: look-ups that do not find what there is yet.
-    ``says``: what is answered to a submission instead of what became of it. ``meddle``: what somebody does to a journal
-    entry as soon as it is there.
+    """``numbers``: the effect of the company's settings on a number that was sent. ``warns``: a number is accepted only
+    once. ``forgets``: it does not store its answers. ``unseen``: number of look-ups that do not find a new entry yet.
+    ``says``: an answer to a submission that replaces the real one. ``meddle``: a person's change of an entry as soon as
+    it is there.
     """
 
     numbers: Literal["kept", "dropped", "own"] = "kept"
@@ -41,7 +41,7 @@ class QuickBooksStandIn(StandIn):
 
     @property
     def refresh_token(self) -> str:
-        """The one that is good now."""
+        """The token that is valid now."""
         return f"refresh-{self.tokens}"
 
     def answer(self, request: Request) -> Answer:
@@ -62,7 +62,7 @@ class QuickBooksStandIn(StandIn):
             return Answer.of({"error": "invalid_client"}, 401)
         form = parse_qs(request.body.decode())
         assert form["grant_type"] == ["refresh_token"]
-        if form["refresh_token"][0] not in (self.refresh_token, f"refresh-{self.tokens - 1}"):  # good for a day
+        if form["refresh_token"][0] not in (self.refresh_token, f"refresh-{self.tokens - 1}"):  # valid for a day
             return Answer.of({"error": "invalid_grant"}, 400)
         self.tokens += 1
         return Answer.of(

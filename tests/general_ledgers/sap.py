@@ -1,4 +1,4 @@
-"""A stand-in of SAP S/4HANA: journal entries posted by SOAP, as often as they are sent; items read by OData."""
+"""A stand-in of SAP S/4HANA: each SOAP message posts a journal entry, also a repeated one; OData reads items."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Reason = tuple[str, str]
 
 
 class SapStandIn(StandIn):
-    """``page``: items it shows at once. ``parks``: documents wait for a person. ``shrugs``: it posts nothing, and says
-    so without an error. ``faults``: the code of a SOAP fault that it answers without posting; ``faults_after``: after
-    it has posted; ``faults_by``: the status of both. ``names``: what the header of a confirmation has. ``converts``: it
-    takes its own rate for the company code's amounts.
+    """``page``: number of items in an answer. ``parks``: documents wait for a person. ``shrugs``: it posts nothing, and
+    answers without an error. ``faults``: the code of a SOAP fault that it answers without posting. ``faults_after``:
+    the code of a fault that it answers after posting. ``faults_by``: the HTTP status of both. ``names``: the content of
+    a confirmation's header. ``converts``: it uses its own rate for the amounts in company code currency.
     """
 
     page = 5_000

@@ -1,4 +1,6 @@
-"""A stand-in of a company's SFTP server: paramiko's, over a folder, that lets one user in and fails as real ones do."""
+"""A stand-in of a company's SFTP server: paramiko's server over a folder. It accepts one user, and fails like real
+servers.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,15 @@ USER, PASSWORD = "erp", "open sesame & <go>"
 
 
 def line_of(key: paramiko.PKey) -> str:
-    """As in ``known_hosts``, without the host."""
+    """Returns a key as in ``known_hosts``, without the host."""
     return f"{key.get_name()} {key.get_base64()}"
 
 
 class SftpStandIn:
-    """``wants``: how a user logs in. ``posix_rename``: whether it knows that extension. ``full``: its disk.
-    ``drops_uploads``: after how many bytes. ``silent``: takes connections, and says nothing. ``late_s``: None where a
-    late rename arrives when ``arrive`` is called. ``late``: set when it has been done.
+    """``wants``: the login method of the user. ``posix_rename``: it has this extension. ``full``: its disk is full.
+    ``drops_uploads``: number of bytes after which it ends an upload. ``silent``: it accepts connections and does not
+    answer. ``late_s``: delay of a late rename; None if the rename arrives when ``arrive`` is called. ``late``: set
+    after the late rename.
     """
 
     late_s: float | None = 0.3
@@ -85,7 +88,7 @@ class SftpStandIn:
         self.late.set()
 
     def renamed(self, transport: paramiko.Transport, do: Callable[[], int]) -> int:
-        """A rename, with what is to go wrong with it."""
+        """Runs a rename, with its fault."""
         fault = self.fault()
         self.met.append(fault)
         if fault == "fails_before":

@@ -1,7 +1,7 @@
 """The common part of stand-ins: a server on loopback that stores submissions, and fails as the real ones do.
 
-A stand-in answers as its vendor documents it, keeps every journal that it took in ``journals`` (in a list: nothing
-hides a second one), and asks ``fault`` before it answers a submission what is to go wrong with it.
+A stand-in answers as its vendor documents. It stores every accepted journal in the list ``journals``, so a second copy
+is visible. Before it answers a submission, it calls ``fault`` for the fault of this submission.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Fault = Literal[
-    "drops_after",  # does it, and closes the connection without an answer
-    "times_out_after",  # does it, and answers when nobody waits any more
-    "fails_after",  # does it, and answers 500
-    "drops_before",  # closes the connection, and does nothing
-    "fails_before",  # answers 503, and does nothing
-    "late",  # closes the connection, and does it a while later
+    "drops_after",  # executes it, and closes the connection without an answer
+    "times_out_after",  # executes it, and answers after the caller's time-out
+    "fails_after",  # executes it, and answers 500
+    "drops_before",  # closes the connection without executing it
+    "fails_before",  # answers 503 without executing it
+    "late",  # closes the connection, and executes it later
     "throttles",  # answers 429 with Retry-After
 ]
 FAULTS: tuple[Fault, ...] = (
@@ -58,11 +58,11 @@ class Dropped(Exception):
 
 
 Journal = dict[str, Any]
-"""A journal in a stand-in: ``reference``, ``debit`` and ``credit`` as text, ``posted``, and what the vendor adds."""
+"""A journal in a stand-in: ``reference``, ``debit`` and ``credit`` as text, ``posted``, and the vendor's own fields."""
 
 
 class StandIn(ABC):
-    """A general ledger on loopback. ``closed``: months, as 2026-01, that take nothing."""
+    """A general ledger on loopback. ``closed``: closed months, such as 2026-01, into which nothing can be posted."""
 
     late_s = 0.3
     time_out_s = 2.0
@@ -110,7 +110,7 @@ class StandIn(ABC):
             daemon_threads = True
             request_queue_size = 64
 
-            def handle_error(self, *_: object) -> None:  # a caller that has gone is no news
+            def handle_error(self, *_: object) -> None:  # a caller that has gone is not an error
                 pass
 
         self._server = Server(("127.0.0.1", 0), Handler)
@@ -130,7 +130,7 @@ class StandIn(ABC):
         return len(self.journals)
 
     def reopen(self, month: str) -> None:
-        """Opens a month; somebody has cleared away what a closed one left behind."""
+        """Opens a month, after somebody has removed the remains of submissions to the closed month."""
         self.closed.discard(month)
 
     @abstractmethod
@@ -138,7 +138,7 @@ class StandIn(ABC):
         """Returns the answer of this API."""
 
     def submitted(self, do: Callable[[], Answer], throttled: Callable[[], Answer] | None = None) -> Answer:
-        """A submission, with what is to go wrong with it. ``do`` takes it in, or refuses it."""
+        """Handles a submission, with its fault. ``do`` accepts or refuses it."""
         fault = self.fault()
         self.met[str(fault)] = self.met.get(str(fault), 0) + 1
         if fault == "throttles":
@@ -169,13 +169,13 @@ class StandIn(ABC):
 
 
 def one_after_another(faults: Iterable[Fault | None]) -> Callable[[], Fault | None]:
-    """These faults, one a submission, then none."""
+    """Returns these faults, one for each submission, then none."""
     left = iter(faults)
     return lambda: next(left, None)
 
 
 def unseen_until_it_is_sent_again(stand_in: Any) -> Callable[[], Fault | None]:
-    """The first submission is done and not answered, and no look-up finds it before it is sent again."""
+    """The first submission is executed and not answered, and no look-up finds it before it is sent again."""
     stand_in.unseen = 1_000_000
     sent: list[None] = []
 
@@ -190,7 +190,7 @@ def unseen_until_it_is_sent_again(stand_in: Any) -> Callable[[], Fault | None]:
 
 
 def at_random(seed: int, share: float, faults: tuple[Fault, ...] = FAULTS) -> Callable[[], Fault | None]:
-    """A fault for such a share of submissions."""
+    """Returns a random fault for a share of the submissions."""
     dice, lock = random.Random(seed), threading.Lock()
 
     def fault() -> Fault | None:

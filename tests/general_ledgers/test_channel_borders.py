@@ -1,4 +1,6 @@
-"""A channel goes where whoever runs the installation lets it, by credentials of its own ledger, and follows no link."""
+"""A channel leads only to destinations that the operator allows, uses only credentials of its own ledger, and follows
+no link.
+"""
 
 from __future__ import annotations
 
@@ -214,7 +216,7 @@ def test_loopback_is_called_only_if_it_is_named(url: str, monkeypatch: pytest.Mo
 def test_a_name_that_leads_to_this_machine_is_not_called_unless_it_is_named(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name server of somebody else says where a name leads: here it says ``address``, and something listens there."""
+    """A foreign name server resolves a name. Here it answers ``address``, at which a server listens."""
     look_up, asked = socket.getaddrinfo, list[str]()
 
     def resolving(host: Any, *arguments: Any, **named: Any) -> Any:
@@ -286,7 +288,7 @@ def drop(folder_drop: Drop) -> Drop:
 
 @pytest.fixture
 def allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The one folder that deliveries may go to."""
+    """The only folder that is allowed for deliveries."""
     monkeypatch.setenv("SUBLEDGER_DELIVERY_FOLDERS", str(tmp_path / "drop"))
     return tmp_path / "drop"
 

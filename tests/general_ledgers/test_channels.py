@@ -127,7 +127,7 @@ def test_a_worker_waits_out_a_slow_pace(
     monkeypatch.setattr(channels.time, "sleep", waits.append)
     turn = channels.turn_of(service.database, paced(service, new_ledger(), 1))
     turn()
-    turn()  # a minute on: not put off, as an attempt is more than one call
+    turn()  # a minute later; it is not put off, because an attempt makes several calls
     assert waits[0] == 0
     assert 10 < waits[1] <= 60
 

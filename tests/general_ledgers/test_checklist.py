@@ -1,4 +1,4 @@
-"""The checklist asks deliveries, journal by journal: a file that was written down may have gone nowhere."""
+"""The checklist reads the deliveries, journal by journal, because an exported file may have gone nowhere."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def closed(service: Subledger, sold: Callable[..., str]) -> str:
 
 @pytest.fixture
 def drop(service: Subledger, closed: str, tmp_path: Path) -> Channel:
-    """Its channel into a folder."""
+    """Its channel to a folder."""
     given = {"connector": "folder", "directory": str(tmp_path), "format": "csv", **QUICK}
     return channels.set_channel(service.database, closed, "drop", given, by="test")
 
@@ -139,7 +139,7 @@ def test_a_dead_letter_whose_channel_was_taken_away_keeps_the_month_from_being_d
     netsuite.closed.add("2026-01")
     [delivery] = service.deliver(closed, MONTH, channel="netsuite")
     work(service, channel)
-    with psycopg.connect(owner_url) as connection:  # as could be done once
+    with psycopg.connect(owner_url) as connection:  # as an earlier version allowed
         connection.execute("DELETE FROM delivery_channels WHERE ledger = %s", (closed,))
     found = step(service, closed, "no_channel_netsuite")
     assert (found.state, found.evidence["dead"]) == ("open", [delivery.delivery_id])

@@ -1,4 +1,4 @@
-"""A journal reaches a general ledger once, whatever goes wrong on the way; and every step of it is kept."""
+"""A journal reaches a general ledger once, whatever fails on the way, and every step is stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NetSuiteChannel = Callable[..., Channel]
 def one(
     service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
 ) -> tuple[Channel, Delivery]:
-    """One document on its way."""
+    """One document in the outbox."""
     ledger = sold()
     channel = netsuite_channel(ledger)
     [delivery] = outbox.add(service.database, channel, exported(ledger, approved=True), by="test")
@@ -62,7 +62,7 @@ def test_a_journal_is_rendered_sent_and_found_in_the_books(
 def test_another_id_of_the_target_than_its_steps_brought_is_found_though_the_application_wrote_it(
     service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str
 ) -> None:
-    """The application may write the id, and the trigger seals what it writes; steps are never changed."""
+    """The application may write the id, and the trigger seals the row. Steps are never changed."""
     channel, delivery = one
     work(service, channel)
 
@@ -127,7 +127,7 @@ def test_a_journal_that_is_there_from_before_a_restore_is_not_sent_again(
 ) -> None:
     channel, delivery = one
     work(service, channel)
-    with past_triggers(owner_url, "deliveries", "delivery_steps") as connection:  # as an older backup has it
+    with past_triggers(owner_url, "deliveries", "delivery_steps") as connection:  # as in an older backup
         connection.execute(
             "UPDATE deliveries SET state = 'built', steps = 1, due_at = now(), submitted_at = NULL WHERE ledger = %s",
             (channel.ledger,),
@@ -278,11 +278,11 @@ def test_deposits_applications_and_journals_of_blocks_go_in_their_order(
     fault: Fault | None,
 ) -> None:
     ledger = sold(2)
-    # The application tries again as long as its deposit may still arrive: for longer than it has attempts.
+    # The application is tried again as long as its deposit may still arrive. This does not use up its attempts.
     channel = netsuite_channel(ledger, format="netsuite-deposits", attempts=1_000, **(meeting(fault) if fault else {}))
     export = exported(ledger, form="netsuite-deposits", approved=True)
     added = outbox.add(service.database, channel, export, by="test")
-    netsuite.fault = one_after_another([fault])  # of the first deposit: its application has to wait
+    netsuite.fault = one_after_another([fault])  # for the first deposit, so its application has to wait
     work(service, channel)
     assert {delivery.state for delivery in deliveries(service, ledger)} == {State.POSTED}
     there = [journal["reference"] for journal in netsuite.journals]
@@ -357,7 +357,7 @@ def test_a_worker_that_was_held_up_does_not_send_what_others_look_for_by_then(
     netsuite_channel: NetSuiteChannel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    channel = netsuite_channel(one[0].ledger, timeout_s=1.0)  # so it must be sent within half a second
+    channel = netsuite_channel(one[0].ledger, timeout_s=1.0)  # so a call must begin within half a second
     move = outbox.move
 
     def held_up(database: Any, delivery: Delivery, mine: str, state: State, **more: Any) -> Delivery:
@@ -425,11 +425,11 @@ def test_only_a_dead_letter_is_tried_again(service: Subledger, one: tuple[Channe
 
 
 class Died(BaseException):
-    """A worker that is killed does not tidy up."""
+    """A worker is killed, so it does not clean up."""
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("steps_between", [2, 3, 4])  # one that dies over each step would never come to send
+@pytest.mark.parametrize("steps_between", [2, 3, 4])  # a worker that dies at each step would never send
 @pytest.mark.parametrize("fault", [None, "drops_after", "drops_before"])
 def test_workers_that_die_after_any_step_leave_it_to_the_next_one(
     service: Subledger,

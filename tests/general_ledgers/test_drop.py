@@ -1,4 +1,4 @@
-"""A file is put where its importer takes it from whole and once, and says what the importer lets us know of it."""
+"""A file is put into the importer's folder completely and once, and its state is what the importer shows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def drop(
     importer: Importer,
     sftp_settings: Callable[[SftpStandIn], dict[str, Any]],
 ) -> Iterator[Drop]:
-    """Every law of this module holds in every kind of folder."""
+    """The kinds of folders. Every test of this module runs with each of them."""
     if request.param == "folder":
         yield Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})
     else:
@@ -144,7 +144,7 @@ def test_a_file_that_was_taken_is_not_put_again_after_a_restore(
     channel, delivery = drop.on_its_way(export, confirms=confirms)
     deliver_due(service.database, channel)
     drop.importer.take()
-    with past_triggers(owner_url, "deliveries", "delivery_steps") as connection:  # as an older backup has it
+    with past_triggers(owner_url, "deliveries", "delivery_steps") as connection:  # as in an older backup
         of_it = "WHERE delivery_id = %s"
         connection.execute(
             f"UPDATE deliveries SET state = 'built', steps = 1, due_at = now(), submitted_at = NULL {of_it}",

@@ -1,4 +1,4 @@
-"""Dynamics 365 Finance: an import's id is ours, its success is not the books, and nothing of ours is there twice."""
+"""Dynamics 365 Finance: we choose an import's id, its success proves no posting, and no journal is there twice."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def dynamics() -> Iterator[DynamicsStandIn]:
 
 @pytest.fixture
 def sent(dynamics: DynamicsStandIn, on_its_way: OnItsWay, tmp_path: Path) -> OnItsWay:
-    """A package on its way into the stand-in, of so many blocks."""
+    """A package for the stand-in in the outbox, with a number of blocks."""
     return partial(on_its_way, dynamics_way(dynamics, tmp_path))
 
 
 def imported(service: Subledger, channel: Channel, dynamics: DynamicsStandIn) -> Delivery:
-    """Worked until it is imported and looked at, and not posted."""
+    """Delivers until the package is imported and looked up, but not posted."""
     while not (dynamics.journals and "is not posted" in str(the_one(service, channel).reason)):
         deliver_due(service.database, channel)
     return the_one(service, channel)

@@ -1,4 +1,6 @@
-"""Every connector fulfils one contract, whatever its general ledger does; one that is added without it fails here."""
+"""Every connector fulfils one contract, whatever its general ledger does. A new connector that does not fulfil it fails
+here.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ CLOSED = {
     "oracle": "EP01 This date is not in any open or future enterable period.",
     "dynamics": "Fiscal period for 2026-01-31 is not open.",
 }  # fmt: skip
-"""A closed period in the words of the general ledger."""
+"""The general ledger's message about a closed period."""
 Sent = tuple[Channel, Delivery]
 BAD_SETTINGS = [
     pytest.param(name, settings, field, id=f"{name} {settings}")

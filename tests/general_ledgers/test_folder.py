@@ -1,4 +1,4 @@
-"""A folder of this machine: a worker that dies at any moment leaves a file that is there, or one that is not."""
+"""A folder of this machine: if a worker dies at any moment, the file is there completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("open_borders")
 
 
 class Died(BaseException):
-    """The worker is no more: nothing of ours catches this."""
+    """The worker dies: no code of ours catches this."""
 
 
 @pytest.fixture

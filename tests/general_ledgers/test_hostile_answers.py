@@ -1,4 +1,4 @@
-"""Answers of general ledgers that never end, or are far larger than they look: bounded, and the delivery goes on."""
+"""Answers of general ledgers that never end, or are far larger than they look, are limited, and deliveries continue."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ pytestmark = pytest.mark.usefixtures("open_borders")
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 OVER_S = 60.0
-"""After so long a hostile server gives up by itself: a test that meets this has failed, and does not hang."""
+"""Seconds after which a hostile server gives up by itself, so that a failed test does not hang."""
 
 
 def bomb(size: int = 64 << 20) -> bytes:
-    """A gzip of blanks."""
+    """Returns a gzip of blanks."""
     return gzip.compress(b" " * size, 9)
 
 
 class Hostile:
-    """A server on loopback that reads a request and then does what it was made for."""
+    """A server on loopback that reads a request and then runs its hostile answer."""
 
     def __init__(self, answer: Callable[[socket.socket, threading.Event], None]) -> None:
         self._answer = answer
@@ -190,7 +190,7 @@ def test_a_webhook_that_never_ends_its_answer_is_given_up(
 
 
 class HostileIntacct(IntacctStandIn):
-    """Obeys each request, but answers ``hostile`` times with a bomb, or always that more pages follow."""
+    """Executes each request, but answers ``hostile`` times with a bomb, or always that more pages follow."""
 
     def __init__(self) -> None:
         super().__init__()

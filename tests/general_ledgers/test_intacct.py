@@ -1,4 +1,6 @@
-"""Sage Intacct: only *success* inside an answer is success, a function runs once, and states decide what is posted."""
+"""Sage Intacct: only *success* inside an answer is success, a function runs once, and states decide if a journal is
+posted.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def intacct() -> Iterator[IntacctStandIn]:
 
 @pytest.fixture
 def one(intacct: IntacctStandIn, on_its_way: OnItsWay, tmp_path: Path) -> OnItsWay:
-    """One document on its way, with more settings of the channel and of the target."""
+    """One document in the outbox, with additional settings of the channel and of the target."""
     return partial(on_its_way, intacct_way(intacct, tmp_path))
 
 

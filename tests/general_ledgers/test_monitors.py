@@ -1,4 +1,4 @@
-"""Monitors of deliveries: each rings on what it is there for, leads to it, and is silent when it is mended."""
+"""Monitors of deliveries: each rings on its fault, names it, and is silent after the repair."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NetSuiteChannel = Callable[..., Channel]
 def one(
     service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
 ) -> tuple[Channel, Delivery]:
-    """The journal of a closed January on its way: one document."""
+    """The journal of a closed January in the outbox: one document."""
     ledger = sold()
     channel = netsuite_channel(ledger)
     close_period(service.recorder, ledger, MONTH)
@@ -50,7 +50,7 @@ def one(
 
 
 def looked(service: Subledger, ledger: str, name: str, **later: float) -> Monitor:
-    """A monitor at a moment from now."""
+    """Returns a monitor as it is some time from now."""
     return check(service.database, ledger, datetime.now(UTC) + timedelta(**later)).named(name)
 
 
@@ -193,7 +193,7 @@ def test_a_journal_is_late_from_its_close_until_it_is_in_the_books(
 ) -> None:
     channel, _ = one
     ledger = channel.ledger
-    # A later cut adds nothing to January's age.
+    # A later cut does not change January's age.
     outbox.add(service.database, channel, february(service, ledger), by="test")
     early = looked(service, ledger, "event_to_general_ledger", minutes=14)
     assert early.value is not None

@@ -1,4 +1,4 @@
-"""Oracle Fusion: nothing is believed but the journals, and nothing of ours is there twice."""
+"""Oracle Fusion: only the journals prove an import, and no journal is there twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def oracle() -> Iterator[OracleStandIn]:
 
 @pytest.fixture
 def sent(oracle: OracleStandIn, on_its_way: OnItsWay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnItsWay:
-    """A file on its way into the stand-in, of so many blocks."""
+    """A file for the stand-in in the outbox, with a number of blocks."""
     monkeypatch.setenv("SUBLEDGER_CREDENTIAL_ORACLE_TOKEN", oracle.token)
     return partial(on_its_way, oracle_way(oracle, tmp_path))
 

@@ -1,4 +1,6 @@
-"""QuickBooks Online: found by number or by note, a request that is answered as before, a token that is replaced."""
+"""QuickBooks Online: entries are found by number or by note, a repeated request gets the same answer, tokens are
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def quickbooks() -> Iterator[QuickBooksStandIn]:
 
 @pytest.fixture
 def one(quickbooks: QuickBooksStandIn, on_its_way: OnItsWay, tmp_path: Path) -> OnItsWay:
-    """One document on its way, with more settings of the channel."""
+    """One document in the outbox, with additional settings of the channel."""
     return partial(on_its_way, quickbooks_way(quickbooks, tmp_path))
 
 
@@ -113,7 +115,7 @@ def test_a_number_that_is_taken_by_our_own_entry_is_not_a_rejection(
     channel, delivery = one()
     quickbooks.warns = True
     quickbooks.fault = unseen_until_it_is_sent_again(quickbooks)
-    quickbooks.forgets = True  # how long an answer is remembered is not documented
+    quickbooks.forgets = True  # the time for which an answer is stored is not documented
     work(service, channel)
     assert any("6140" in str(step.reason) for step in steps(service, delivery))
     assert the_one(service, channel).state is State.POSTED

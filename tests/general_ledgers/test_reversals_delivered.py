@@ -1,4 +1,4 @@
-"""A journal, its reversal and what takes its place arrive in a general ledger once each, and leave it right."""
+"""A journal, its reversal and its re-issue each arrive in a general ledger once, and its balances are correct."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_customer_deposit_pattern_is_taken_back_by_journals_and_keeps_its_de
     netsuite_channel: Callable[..., Channel],
     netsuite: NetSuiteStandIn,
 ) -> None:
-    """NetSuite books deposits and applications itself: 2000 are customer deposits, 1100 receivables."""
+    """NetSuite posts deposits and applications itself: account 2000 has customer deposits, and 1100 receivables."""
     ledger = sold(blocks=2)
     exported(ledger, form="netsuite-deposits", approved=True)
     channel = netsuite_channel(ledger, format="netsuite-deposits")

@@ -1,4 +1,4 @@
-"""SAP posts what it is sent as often as it is sent, and answers 200 when it does not: it is once there in the end."""
+"""SAP posts a repeated message again, and answers 200 even without posting; each document is there once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def export(sold: Callable[..., str], exported: Callable[..., Export]) -> Export:
 
 @pytest.fixture
 def one(service: Subledger, export: Export, sap_channel: SapChannel) -> tuple[Channel, Delivery]:
-    """One document on its way."""
+    """One document in the outbox."""
     channel = sap_channel(export.ledger)
     [delivery] = outbox.add(service.database, channel, export, by="test")
     return channel, delivery

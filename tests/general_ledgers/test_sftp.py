@@ -1,4 +1,4 @@
-"""A folder of an SFTP server: whatever goes wrong with the connection, the file is there whole and once in the end."""
+"""A folder of an SFTP server: whatever fails on the connection, the file is there completely and once at the end."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_server_that_cannot_be_used_is_told_and_gets_nothing(
     if "host_key" in settings:
         assert server.logins == 0, "no password goes to a server that is not the one"
     if {"directory", "port"} & settings.keys():
-        return  # another place is another channel
+        return  # another destination needs another channel
     mended = drop.channel(export.ledger, format=export.format)
     by_hand.retry(service.database, export.ledger, delivery.delivery_id, by="test")
     work(service, mended)

@@ -1,4 +1,4 @@
-"""The general ledger's own trial balance, asked for over a channel: what ties out is reconciled, and nothing else."""
+"""The general ledger's own trial balance, read over a channel: only deliveries that tie out are reconciled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def posted(
     netsuite_channel: Callable[..., Channel],
     netsuite: NetSuiteStandIn,
 ) -> Channel:
-    """January, in NetSuite's books in four documents."""
+    """January, posted in NetSuite in four documents."""
     ledger = sold(2)
     channel = netsuite_channel(ledger)
     outbox.add(service.database, channel, exported(ledger, approved=True, lines=2), by="test")

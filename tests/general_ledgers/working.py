@@ -1,4 +1,4 @@
-"""Working a channel until nothing is due, and what became of a delivery."""
+"""Delivering a channel until nothing is due, and reading a delivery."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WHERE ledger = %(ledger)s AND channel = %(channel)s AND state IN ('unknown', 'ac
 
 
 def work(service: Subledger, channel: Channel) -> None:
-    """Works until nothing is due any more, now or later.
+    """Delivers until nothing is due, now or later.
 
-    Between rounds so much time passes that what is not found can no longer arrive; unless the channel waits for it
-    (``pace.meeting``).
+    Between rounds the time is moved on, so that a submission that was not found can no longer arrive; unless the
+    channel waits for it (``pace.meeting``).
     """
     waits = channel.settings.settle_s >= HANGS_S
 
@@ -38,7 +38,7 @@ def work(service: Subledger, channel: Channel) -> None:
 
 
 def let_time_pass(service: Subledger, channel: Channel) -> None:
-    """Lets so much time pass that what is looked for can no longer arrive."""
+    """Moves the time on, so that a submission can no longer arrive."""
     with service.database.write() as connection:
         connection.execute(SENT_LONG_AGO, {"ledger": channel.ledger, "channel": channel.name})
 

@@ -1,4 +1,6 @@
-"""A database of a worker's own: it sweeps over every ledger, and those of other tests would be swept too."""
+"""A separate database for a worker. A worker sweeps every ledger, so in a shared database it would also sweep those of
+other tests.
+"""
 
 from __future__ import annotations
 

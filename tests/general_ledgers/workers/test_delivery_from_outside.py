@@ -1,4 +1,4 @@
-"""Delivery as its users meet it: on the command line and over HTTP."""
+"""Delivery as its users see it: on the command line and over HTTP."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_controller_delivers_a_month_from_the_command_line(
     netsuite.closed.clear()
     retried = run("deliveries", "retry", refused["id"], "--ledger", ledger, "--reason", "open again", "--by", "cfo")
     assert retried["items"][0]["state"] == "rendered"
-    # Approval is another person's task in NetSuite: it is there, and not in the books.
+    # In NetSuite another person approves the journal. Until then it is there, but not in the books.
     [there] = run("deliver", "2026-01", "--ledger", ledger)["items"]
     assert there["state"] == "accepted"
     netsuite.journals[0]["record"]["approved"] = True

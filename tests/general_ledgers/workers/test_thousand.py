@@ -1,4 +1,4 @@
-"""A thousand deliveries over every connector, with everything going wrong that can: each journal is there once."""
+"""A thousand deliveries over every connector, with all possible faults: each journal is there once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BLOCKS, LEDGERS, MONTHS = 35, 10, 5
 SEED, SHARE = 20261121, 0.25
 SETTINGS = {**QUICK, "timeout_s": 1.0, "first_wait_s": 0.05, "longest_wait_s": 0.4, "settle_s": 5.0}
 EACH = 60
-"""A worker is killed each time that so many more are posted: by progress, and not by the clock."""
+"""A worker is killed after each further number of posted deliveries. This depends on progress, not on the clock."""
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def ways(tmp_path: Path) -> Iterator[dict[str, Way]]:
 
 
 def months(service: Subledger, new_ledger: Callable[..., str]) -> str:
-    """A ledger with something in each of some months."""
+    """A ledger with entries in each of some months."""
     ledger = new_ledger()
     events = []
     for month in range(1, MONTHS + 1):
@@ -66,7 +66,7 @@ def months(service: Subledger, new_ledger: Callable[..., str]) -> str:
 
 
 def on_their_way(service: Subledger, way: Way, ledger: str, periods: list[Period], **of_target: Any) -> list[str]:
-    """Puts some months into the outbox; the names under which they must be there once, in the end."""
+    """Adds some months to the outbox. Returns the names, each of which must be in the target once at the end."""
     settings = {**SETTINGS, **way.settings, "format": way.form}
     channel = channels.set_channel(service.database, ledger, way.name, settings, by="test")
     if way.target is not None:
@@ -86,7 +86,7 @@ def on_their_way(service: Subledger, way: Way, ledger: str, periods: list[Period
 
 
 class Workers:
-    """Two workers; now and then one is killed, and another comes."""
+    """Two workers. Sometimes one is killed, and another one started."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -107,7 +107,7 @@ class Workers:
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         self.killed += 1
-        with psycopg.connect(self.url) as connection:  # as time would: claims end, heartbeats are missed
+        with psycopg.connect(self.url) as connection:  # as after some time: claims ended, heartbeats missed
             connection.execute("UPDATE deliveries SET claimed_until = now() WHERE claim IS NOT NULL")
             connection.execute("UPDATE jobs.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
         self.running.append(self.start())
@@ -136,7 +136,7 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
 
     netsuite = ways["netsuite"].stand_in
     assert netsuite is not None
-    netsuite.closed.add("2026-01")  # for a while, until a controller opens it
+    netsuite.closed.add("2026-01")  # until a controller opens it
     workers = Workers(owner_url)
 
     def all_deliveries() -> list[Delivery]:
@@ -169,5 +169,5 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
         assert Counter(way.there()) == Counter(wanted[name]), name
     assert workers.killed >= 5
     for name, way in ways.items():
-        # A folder does not fail by itself: the workers were killed over it.
+        # A folder does not fail by itself, so the workers were killed during its deliveries.
         assert len(way.met()) >= (3 if name != "folder" else 0), f"and much did go wrong on the way into {name}"

@@ -1,4 +1,4 @@
-"""The worker: it does what is due, when it is due, and what became of another worker does not matter."""
+"""The worker: it does the due work at the due time, whatever happened to other workers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NetSuiteChannel = Callable[..., Channel]
 def ready(
     service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
 ) -> Callable[..., Channel]:
-    """A ledger with so many documents on their way: six a block, of two lines each."""
+    """A ledger with a number of documents in the outbox: six for each block, with two lines each."""
 
     def make(documents: int, **settings: Any) -> Channel:
         ledger = sold(documents // 6)
@@ -58,7 +58,9 @@ def jobs(url: str, query: str) -> list[Any]:
 
 
 def work_until(service: Subledger, done: Callable[[], bool]) -> None:
-    """Works again until something holds: at the end of a minute, a sweep may leave a job to a worker that ends."""
+    """Works until ``done`` returns True. One run may not be enough: at the end of a minute, a sweep may leave a job to
+    a worker that ends.
+    """
     for _ in range(50):
         service.jobs.work(forever=False)
         if done():
@@ -123,10 +125,10 @@ def test_what_is_done_each_minute_is_not_done_twice_at_once(database: Database, 
         queue._app.tasks["expiries"].defer(timestamp=1)
 
     def asked_for_again() -> list[str]:
-        """Defers the same job again, as another worker may meanwhile."""
+        """Defers the same job again, as another worker could do at the same time."""
         if rounds:
             return []
-        with suppress(AlreadyEnqueued):  # at the end of a minute the queue asks for it itself
+        with suppress(AlreadyEnqueued):  # at the end of a minute the queue defers it itself
             ask_for()
         with pytest.raises(AlreadyEnqueued):
             ask_for()
@@ -153,7 +155,7 @@ def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
     netsuite.fault = at_random(7, 0.2)
     netsuite.time_out_s = 0.6
     channel = ready(102, timeout_s=0.5, settle_s=3.0)
-    # A claim of a killed worker holds until its lease is over: here they are ended by hand, as time would.
+    # The claims of a killed worker last until their lease ends. Here the test ends them.
     for _ in range(4):
         worker = subprocess.Popen(
             [sys.executable, "-m", "api.cli.main", "worker"],
