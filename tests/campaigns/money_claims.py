@@ -197,7 +197,7 @@ class Books:
     # --- the front door -------------------------------------------------------------------------------------------
 
     def record(self, event: Event) -> str:
-        """Records an event. Returns ``recorded`` or the code of the refusal. Raises Silent, and then changes nothing."""
+        """Records an event. Returns ``recorded`` or the code of the refusal. If it raises Silent, nothing changes."""
         log = self.__dict__.pop("log")
         before = copy.deepcopy(self.__dict__)
         self.log = log

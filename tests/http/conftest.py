@@ -1,4 +1,4 @@
-"""Fixtures of the HTTP tests: a client on the real application, calling from loopback; the ledgers of the reports."""
+"""Fixtures of the HTTP tests: a client of the real application, on loopback; the ledgers of the reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def client(service: Subledger) -> Iterator[TestClient]:
 
 @pytest.fixture
 def fresh(own_service: Subledger) -> Subledger:
-    """A service on a database of its own with the ledger acme, for when it matters whether any key exists."""
+    """A service on its own database with the ledger acme, for tests that depend on the existence of keys."""
     own_service.create_ledger("acme", LedgerSettings(currency="USD"))
     return own_service
 

@@ -1,4 +1,4 @@
-"""The documents of this repository as tests read them: chapters, commands, and the output that they show."""
+"""Reading the documents of this repository for tests: chapters, commands, and the shown output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READMES: Final = tuple(
         "tests/examples/README.md",
     )
 )
-"""Every document with commands, in the order in which a newcomer reads them."""
+"""All documents with commands, in the order in which a newcomer reads them."""
 DOCUMENTS: Final = (
     *READMES,
     *(ROOT / path for path in ("CHANGELOG.md", "subledger/DECISIONS.md", "subledger/ERRORS.md", "tests/MUTATION.md")),
@@ -33,7 +33,7 @@ _NOT_RUN: Final = re.compile(r"<!-- not run: (.+) -->")
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """A fenced block. ``not_run`` is the reason of commands that the test leaves out."""
+    """A fenced block. ``not_run`` is the reason why the test does not run its commands."""
 
     chapter: str
     language: str
@@ -46,7 +46,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def blocks_of(document: Path) -> list[Block]:
-    """The fenced blocks of a document, in their order."""
+    """Returns the fenced blocks of a document, in their order."""
     found: list[Block] = []
     chapter, language, not_run = "", None, None
     lines: list[str] = []
@@ -67,7 +67,7 @@ def blocks_of(document: Path) -> list[Block]:
 
 
 def commands_of(document: Path) -> Iterator[str]:
-    """Every command ``subledger …`` of a document: in blocks, and between backticks."""
+    """Yields every command ``subledger …`` of a document, in blocks and between backticks."""
     for block in blocks_of(document):
         if block.has_commands:
             text = re.sub(r"<<'(\w+)'\n.*?\n\1", "", block.text, flags=re.DOTALL)
@@ -79,20 +79,20 @@ def commands_of(document: Path) -> Iterator[str]:
 
 
 def anchors_of(document: Path) -> set[str]:
-    """The anchors of a document's headings, as GitHub makes them."""
+    """Returns the anchors of a document's headings, as GitHub makes them."""
     text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def links_of(document: Path) -> list[tuple[str, str]]:
-    """The links of a document to files of this repository: path (empty: the document itself) and anchor."""
+    """Returns the links of a document to files of this repository: path (empty: the document itself) and anchor."""
     text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     return [(path, anchor) for path, _, anchor in (target.partition("#") for target in targets) if ":" not in path]
 
 
 def paths_of(document: Path) -> set[str]:
-    """The files and folders of this repository that a document names between backticks, by their whole path."""
+    """Returns the files and folders that a document names between backticks, with their whole path."""
     tops = "subledger|projections|api|migrations|tests"
     return set(re.findall(rf"`((?:{tops})/[\w/.-]+)`", document.read_text("utf-8")))

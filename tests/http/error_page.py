@@ -1,7 +1,7 @@
 """subledger/ERRORS.md: every error with its status, an input that triggers it, and advice.
 
-Owns: the advice, and inputs of errors that no single event triggers. Code, meaning and ``retryable`` are those of
-``subledger.errors``, the status that of ``api``; messages are those of real refusals (``test_error_page.py``).
+Owns: the advice, and the inputs of errors that no single event triggers. Code, meaning and ``retryable`` are from
+``subledger.errors``, and the status is from ``api``. The messages are from real refusals (``test_error_page.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.laws.test_errors import ELSEWHERE, GROUPS, all_errors
 
 AGAIN: Final = "Send the same call again after the time in `Retry-After`."
 
-# code · an input, if it is not a refused event · advice
+# code · the input, if it is not a refused event · advice
 PAGE: Final[dict[str, tuple[str, str]]] = {
     "invalid_json": ('`{"id": `', "Write the text with a JSON library. Each name may occur only once in an object."),
     "invalid_event": ("`[]`", "Send one CloudEvent 1.0, or a list of them with the media type of a list."),
@@ -268,18 +268,18 @@ which never changes.
 
 
 def input_of(document: dict[str, Any], field: str | None) -> str:
-    """An event as the page shows it: its type and data; its time if that is at fault."""
+    """Returns an event as the page shows it: its type and data, and its time if the time is at fault."""
     data = f"`{orjson.dumps(document['data']).decode()}`"
     return f"`{document['type']}` {data}" + (f", time `{document['time']}`" if field == "time" else "")
 
 
 def steady(message: str) -> str:
-    """A message without what differs from run to run."""
+    """Returns a message without the parts that differ between runs."""
     return _OF_THE_SYSTEM.sub("…", _APPROVAL.sub("…", _LEDGER.sub("acme", _MOMENT.sub("…", message))))
 
 
 def page(found: dict[str, tuple[str | None, SubledgerError]]) -> str:
-    """The page; ``found``: by code, the input as it is shown (None: that of PAGE), and the error that it met."""
+    """Returns the page. ``found`` has by code the shown input (None: that of PAGE), and the resulting error."""
     lines = [HEAD]
     for error in all_errors():
         if error in GROUPS:
@@ -293,7 +293,7 @@ def page(found: dict[str, tuple[str | None, SubledgerError]]) -> str:
 
 
 def section(error: type[SubledgerError], met: tuple[str | None, SubledgerError] | None) -> str:
-    """The lines of one error."""
+    """Returns the lines of one error."""
     shown, advice = PAGE[error.code]
     facts = [str(status_of(error(""))), "retryable" if error.retryable else "not retryable"]
     if met is not None:

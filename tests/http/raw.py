@@ -1,4 +1,4 @@
-"""A server in a thread, and raw connections to it: for bytes that no client library would send."""
+"""A server in a thread, and raw connections to it, for bytes that no client library would send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.limits import HttpLimits
 from api.service import Subledger
 
 GUARD_S = 600.0
-"""No test waits for this: who reads a socket for so long has found a server that hangs."""
+"""The time-out of sockets. A test that reaches it has found a server that hangs."""
 
 
 class Served:
@@ -47,7 +47,7 @@ class Served:
         return self._stack.enter_context(connection)
 
     def ask(self, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Sends some bytes and returns the answer: status, headers, and all until the connection is closed."""
+        """Sends some bytes and returns the answer: status, headers, and all bytes until the connection is closed."""
         connection = self.connect()
         with suppress(OSError):  # closed before all of it was sent
             connection.sendall(sent)
@@ -72,7 +72,7 @@ def answer_of(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def parsed(received: bytes) -> tuple[int, dict[str, str], bytes]:
-    """The first answer of some bytes: status, headers, and all that follows."""
+    """Reads the first answer in some bytes: status, headers, and all following bytes."""
     if not received:
         return 0, {}, b""
     head, _, body = received.partition(b"\r\n\r\n")

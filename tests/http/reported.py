@@ -9,7 +9,7 @@ The ledger of the example, in USD; everything happens at noon:
     2026-02-11  bob is granted P1: 50 promotional credits
     2026-03-02  ann uses 100 of chat                   B1 → 10.00
     2026-03-15  B1 expires                             500 credits, 50.00
-    2026-03-20  bob pays 25.00 for B2                  20.00 applied, 5.00 not
+    2026-03-20  bob pays 25.00 for B2                  20.00 applied, 5.00 unapplied
     2026-03-25  bob uses 170 of api                    P1 50 for nothing, B2 100 → 20.00, 20 beyond at 0.30 → 6.00
     2026-03-28  bob is granted G1: 10 credits worth 2.00, as goodwill
 """

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 
 class Server(NamedTuple):
-    """A server process and where it listens."""
+    """A server process, and its port."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -23,9 +23,10 @@ class Server(NamedTuple):
 
 @contextmanager
 def serving(url: str, *, log: Path | None = None, **environment: str) -> Iterator[Server]:
-    """A server on a database, by its owner's URL; ended at the end, gently, if it has not ended by then.
+    """Runs a server on a database, given by the owner's URL. At the end the server is stopped gracefully, if it still
+    runs.
 
-    ``log``: the file that its log goes to.
+    ``log``: the file of its log.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

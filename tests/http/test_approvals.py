@@ -1,4 +1,4 @@
-"""A second person: what waits, who may allow it, and that both names are in the log."""
+"""A second person: the events that wait, the persons who may approve them, and both names in the log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOON = "2026-01-15T12:00:00Z"
 
 
 class Person:
-    """Somebody with a key, at the HTTP API."""
+    """A person with a key of the HTTP API."""
 
     def __init__(self, service: Subledger, name: str, role: str = "controller") -> None:
         key = create_key(service.database, ledger="*", role=role, name=name).secret
@@ -54,7 +54,7 @@ class Person:
 
 @pytest.fixture(scope="module")
 def service(modules_service: Subledger) -> Subledger:
-    """On a database of its own: where a key exists, every call needs one."""
+    """A service on its own database, because every call needs a key once a key exists."""
     return modules_service
 
 
@@ -70,7 +70,7 @@ def bob(service: Subledger) -> Person:
 
 @pytest.fixture
 def books(service: Subledger, ann: Person) -> str:
-    """A ledger that asks for a second person, with a purchase and its January closed."""
+    """A ledger that requires a second person, with a purchase and a closed January."""
     ledger = f"asking-{uuid.uuid4().hex[:8]}"
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(ASKING)))
     url = f"/v1/ledgers/{ledger}"
@@ -81,7 +81,7 @@ def books(service: Subledger, ann: Person) -> str:
 
 
 def configure(service: Subledger, ledger: str, **approvals: Any) -> None:
-    """Changes what needs a second person, with one."""
+    """Changes the acts that need a second person, with the approval of a second person."""
     asked = service.configure_ledger(ledger, SettingsChange(approvals=approvals), by="zoe")
     assert asked.approval_id is not None
     service.decide_approval(ledger, asked.approval_id, by="yan", allow=True)
@@ -304,7 +304,7 @@ def test_a_changed_expiry_needs_somebody_where_the_ledger_asks(
 
 @pytest.fixture
 def priced(service: Subledger) -> str:
-    """A ledger that sells a credit for 0.01 and asks for a second person above 10.00 given within a day."""
+    """A ledger that sells a credit for 0.01, and requires a second person for grants above 10.00 within a day."""
     ledger = f"priced-{uuid.uuid4().hex[:8]}"
     asked = {"grant_value_above": "10.00", "credit_prices": {"credit": "0.01", "hour": "5"}, "grants_within": "1d"}
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(asked)))
@@ -392,7 +392,7 @@ def test_a_request_whose_event_was_recorded_after_the_ledger_stopped_asking_wait
     approval = ann.post(f"{url}/events", give("large"))[1]["results"][0]["approval_id"]
     off = dict.fromkeys(ASKING, False) | {"grant_credits_above": None, "grant_value_above": None}
     configure(service, books, **off)
-    for writer in (service, Subledger(service.database)):  # one that has asked for it, and one that has not
+    for writer in (service, Subledger(service.database)):  # the one that requested it, and another one
         [outcome] = writer.record(books, [give("large")], by="ann")
         assert outcome.status == ("recorded" if writer is service else "duplicate")
     [settled] = ann.get(f"{url}/approvals?state=recorded")["items"]
@@ -412,7 +412,7 @@ def test_a_request_whose_event_was_recorded_after_the_ledger_stopped_asking_wait
 def test_a_decision_that_finds_the_event_recorded_settles_the_request(
     decision: str, books: str, ann: Person, bob: Person, service: Subledger
 ) -> None:
-    """As it was left by a version that did not look for requests once a ledger asked for nobody."""
+    """The request is from a version that ignored requests when a ledger no longer required a second person."""
     url = f"/v1/ledgers/{books}"
     approval = ann.post(f"{url}/events", give("large"))[1]["results"][0]["approval_id"]
     service.recorder.transact(
@@ -428,7 +428,9 @@ def test_a_decision_that_finds_the_event_recorded_settles_the_request(
 def test_a_price_is_nominal_by_what_it_comes_to_in_the_functional_currency(
     books: str, ann: Person, service: Subledger
 ) -> None:
-    """A hundred minor units of a weak currency are next to nothing, and a few of a strong one may be a price."""
+    """A hundred minor units of a weak currency are worth very little, and a few minor units of a strong one may be a
+    price.
+    """
     rates = [
         cloud_event(
             base,

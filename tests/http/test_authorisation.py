@@ -1,6 +1,6 @@
 """The authorisation matrix: every route of the OpenAPI document and every kind of caller.
 
-``EXPECTED`` is written by hand, apart from the code: a new route without a line here fails.
+``EXPECTED`` is written by hand, independently of the code. A new route without a line here fails.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ VALUES = {"ledger": "a", "position": "1", "number": "1", "line": "1", "period": 
 
 @pytest.fixture(scope="module")
 def called(server_url: str) -> Iterator[tuple[TestClient, dict[str, str | None]]]:
-    """A server with ledgers a and b, and by caller the key he calls with."""
+    """A server with ledgers a and b, and the key of each caller."""
     with scratch_database(server_url) as url:
         database = Database(url)
         service = Subledger(database)
@@ -138,7 +138,7 @@ def called(server_url: str) -> Iterator[tuple[TestClient, dict[str, str | None]]
 
 
 def expected(needed: str, caller: str) -> str:
-    """The answer a caller gets to a route that needs something: let in, 401 or 403."""
+    """Returns the expected answer to a caller of a route: accepted, 401 or 403."""
     if needed == "anybody":
         return "let in"
     if caller in ("none", "garbage", "expired", "revoked"):

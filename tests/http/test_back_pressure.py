@@ -1,4 +1,4 @@
-"""Too much over HTTP: refused with a code and when to come again, and nothing of it is recorded."""
+"""Too many events over HTTP are refused with a code and a waiting time, and none of them is recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Limited = Callable[..., tuple[Subledger, TestClient]]
 
 @pytest.fixture
 def limited(owner_url: str) -> Iterator[Limited]:
-    """Makes a service of its own, and a client of it: ``limited(queue_events=3)``."""
+    """Makes a service with its own limits, and a client of it: ``limited(queue_events=3)``."""
     with ExitStack() as stack:
 
         def make(**limits: Any) -> tuple[Subledger, TestClient]:

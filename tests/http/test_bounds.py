@@ -1,4 +1,4 @@
-"""Bounds on calls: the right is asked before the body is read; size, shape and names of what is sent are bounded."""
+"""Limits of calls: the right is checked before the body is read; size, shape and names in a call are limited."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ JSON = {"content-type": "application/json"}
 
 
 def routes(client: TestClient) -> list[tuple[str, str]]:
-    """Every operation that is described: its method and path."""
+    """Returns every operation of the OpenAPI document: its method and path."""
     paths = client.get("/openapi.json").json()["paths"]
     return [(method.upper(), path) for path, operations in paths.items() for method in operations]
 
 
 def address(path: str, ledger: str) -> str:
-    """A path with something in the place of each of its parameters."""
+    """Returns a path with a value for each of its parameters."""
     values = {"ledger": ledger, "period": "2026-01", "number": "1", "position": "1", "line": "1"}
     return path.format_map({name: values.get(name, "x") for name in _names(path)})
 
@@ -49,7 +49,7 @@ def _names(path: str) -> list[str]:
 
 
 class Unread:
-    """A body that fails the test when it is read."""
+    """A body that makes the test fail if it is read."""
 
     def __iter__(self) -> Iterator[bytes]:
         raise AssertionError("the body was read")
@@ -180,7 +180,7 @@ def test_an_event_within_a_rejected_line_is_bounded_before_it_is_decoded(
     much: str, client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger, text = new_ledger(), TOO_MUCH[much]
-    escaped = json.dumps(text.decode()).replace("[", "\\u005b").replace(",", "\\u002c")  # nothing to be counted
+    escaped = json.dumps(text.decode()).replace("[", "\\u005b").replace(",", "\\u002c")  # nothing to count
     lines = [
         b'{"line": 1, "event_base64": "%b", "error": {}}' % base64.b64encode(text),
         b'{"line": 1, "event": %b, "error": {}}' % escaped.encode(),

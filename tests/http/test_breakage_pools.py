@@ -1,7 +1,7 @@
-"""The report of breakage pools from the outside: the proportional method as an accountant checks it.
+"""The report of breakage pools over HTTP: the proportional method as an accountant checks it.
 
-The pool is the one of tests/examples/pools/proportional-pool.txt: 100,000 issued, breakage expected at 10 % and then at
-8 %, 27,000 redeemed each quarter; 7,000 expire in the end.
+The pool is that of tests/examples/pools/proportional-pool.txt: 100,000 are issued, the expected breakage is 10 % and
+then 8 %, 27,000 are redeemed each quarter, and 7,000 expire at the end.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def _told(document: dict[str, Any], table: str, *columns: str) -> str:
 def test_breakage_is_recognised_in_proportion_month_by_month(client: TestClient, ledger: str) -> None:
     found = get_report(client, ledger, "pools", to="2027-01")
     columns = ("period", "opening", "recognised", "expired", "closing", "due_by_formula")
-    # June: 633.33 are taken back when the estimate falls, then 2,328.98 follow what is redeemed: 1,695.65.
+    # June: 633.33 are reversed when the estimate falls, then 2,328.98 are recognised for redemptions: 1,695.65 in
+    # total.
     assert _told(found, "rollforward", *columns) == lines_of("""
         2026-03     0.00  3000.00     0.00  3000.00  3000.00
         2026-06  3000.00  1695.65     0.00  4695.65  1695.65
@@ -122,7 +123,7 @@ def test_each_version_of_an_estimate_shows_what_it_changed(client: TestClient, l
 
 
 def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
-    """Usage of February is recorded after March's: the breakage of both months is as if it had come in time."""
+    """February's usage is recorded after March's. The breakage of both months is as if it had been recorded in time."""
     ledger = new_ledger()
     recorded(
         service,
@@ -140,10 +141,10 @@ def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledge
     # 450 × 100 / 900 = 50.00; at 200: 450 × 200 / 800 = 112.50.
     assert _told(before, "rollforward", *columns) == "2026-03  112.50  112.50  112.50"
     after = get_report(client, ledger, "pools", to="2026-03")
-    # 490 × 200 / 800 = 122.50 in the end. In February 100.00 were expected: 40 × 100 / 900 = 4.44.
+    # 490 × 200 / 800 = 122.50 at the end. In February 100.00 were expected: 40 × 100 / 900 = 4.44.
     assert _told(after, "rollforward", *columns) == "2026-02  4.44  4.44  4.44\n2026-03  118.06  118.06  122.50"
     february = get_report(client, ledger, "pools", to="2026-02")
-    # The estimate of 200.00 is in force from 20 March on, whenever February's usage is recorded.
+    # The estimate of 200.00 is in force from 20 March on, even if February's usage is recorded later.
     [pool] = february["items"]
     assert (pool["redeemed"], pool["due_by_formula"], pool["recognised"]) == ("40.00", "4.44", "4.44")
 
@@ -168,7 +169,9 @@ def test_a_late_estimate_is_booked_on_the_first_open_day(
 
 
 def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
-    """Of 400.00: 100.00 voided, 60.00 charged back, 80.00 written off; the estimate shrinks with what is issued."""
+    """Of 400.00, 100.00 are voided, 60.00 charged back and 80.00 written off. The estimate shrinks with the issued
+    amount.
+    """
     ledger = new_ledger()
     recorded(
         service,
@@ -210,7 +213,7 @@ def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subl
 def test_recognised_breakage_is_never_more_than_what_may_still_expire(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Expected at 40 %; when 60 of 100 have gone to a state and 30 are redeemed, no more than 10 can expire."""
+    """The estimate is 40 %. After 60 of 100 were escheated and 30 redeemed, at most 10 can expire."""
     ledger = new_ledger()
     recorded(
         service,
@@ -279,7 +282,9 @@ def test_a_pool_in_another_currency_stands_in_both(
 def test_each_cohort_has_its_row_and_what_finished_blocks_really_broke(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Ten percent expected: January's A broke 5 of 100, B none of 100; of February's C nothing is finished."""
+    """The estimate is ten percent. Of January's blocks, 5 of A's 100 broke, and none of B's 100. February's C is not
+    finished.
+    """
     ledger = new_ledger(sandbox=True, clock=FAR)
     until = {"expires_at": "2026-03-02T00:00:00Z"}
     recorded(
@@ -362,7 +367,7 @@ def test_who_asked_for_an_estimate_and_who_allowed_it_are_shown(client: TestClie
 def test_the_answer_to_an_estimate_names_the_cohorts_that_keep_theirs(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Of January 60 % have expired: a rate of 30 % is for February alone."""
+    """60 % of January have expired, so a rate of 30 % applies only to February."""
     ledger = new_ledger()
     until = {"expires_at": "2026-02-01T00:00:00Z"}
     recorded(

@@ -5,7 +5,7 @@ The ledger of the example, in USD; everything happens at noon:
     known first   2026-01-10  ann buys A: 1000 credits for 100.00
                   2026-01-20  ann uses 100                             10.00
                   January is closed
-    known later   2026-01-25  ann uses 50, told late                    5.00, on 1 February: January was closed
+    known later   2026-01-25  ann uses 50, recorded late                5.00, on 1 February: January was closed
                   2026-02-20  ann uses 30                               3.00
                   2026-02-10  this usage is taken back                 −3.00, on 20 February: no mirror before its entry
                   2026-02-15  cid buys C: 100 credits for 20.00
@@ -40,7 +40,7 @@ from tests.reading import columns_of, csv_rows, get_report, lines_of
 
 
 class Example(msgspec.Struct, frozen=True):
-    """The ledger with its two moments."""
+    """The ledger, and its two moments."""
 
     ledger: str
     first: str

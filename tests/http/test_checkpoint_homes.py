@@ -1,4 +1,4 @@
-"""Checkpoints are signed and kept where the home cannot be written, and are durable where it can."""
+"""Checkpoints are signed and stored even if the home is read-only, and are durable if it is writable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.http.test_checkpoints import Installation, read_note
 from tests.store.tampering import LEDGER, differences
 
 NOWHERE = "/sys/subledger"
-"""No user can make a directory there."""
+"""A path at which no user can make a directory."""
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_home_that_is_read_only_by_now_still_says_what_was_signed(
 def test_a_checkpoint_that_neither_the_database_nor_the_home_can_keep_is_not_handed_out(
     ours: Installation, monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
-    """A standby refuses the writing, or the beginning of a transaction that may write."""
+    """A standby refuses a write, or the beginning of a transaction that may write."""
     monkeypatch.setenv("SUBLEDGER_HOME", NOWHERE)
     refuse = (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
@@ -124,7 +124,7 @@ def test_another_machine_can_tell_which_key_signed(ours: Installation, monkeypat
 def test_the_first_checkpoint_is_found_after_the_power_has_failed(
     ours: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is written to disk, and the directories that have its name."""
+    """The file and the directories with its name are written to disk."""
     written: list[int] = []
     really = os.fsync
 

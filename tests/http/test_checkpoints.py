@@ -1,6 +1,6 @@
-"""Checkpoints are kept, and prove that nothing was changed since: a log that was rewritten, however well, is found.
+"""Checkpoints are stored, and prove that nothing was changed since: a rewritten log is found, even a consistent one.
 
-Signatures and proofs are judged by verifiers of this module, written from RFC 6962, RFC 9162 and the C2SP formats.
+This module has its own verifiers of signatures and proofs, written from RFC 6962, RFC 9162 and the C2SP formats.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OWNED = (*APPEND_ONLY, *(derived.name for derived in DERIVED), "ledgers")
 
 
 class Installation:
-    """A ledger in a database of its own, with a home, a server and a command line."""
+    """A ledger in its own database, with a home, a server and a command line."""
 
     def __init__(self, url: str, home: Path) -> None:
         self.url, self.home = url, home
@@ -51,7 +51,9 @@ class Installation:
         self.service.record(LEDGER, [grant(name, **data) for name in names])
 
     def rewrite(self, *names: str, **data: Any) -> None:
-        """The owner of the database writes another history, with the program's own means: everything fits together."""
+        """Writes another history as the owner of the database, with the program itself, so that everything is
+        consistent.
+        """
         with past_triggers(self.url, *OWNED) as connection:
             for table in OWNED:
                 connection.execute(f"DELETE FROM {table}")
@@ -83,7 +85,7 @@ def ours(scratch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     installation.service.database.close()
 
 
-# --- verifiers that know nothing of ours ----------------------------------------------------------------------------
+# --- independent verifiers ----------------------------------------------------------------------------
 
 
 def tree_hash(leaves: list[bytes]) -> bytes:
@@ -122,7 +124,7 @@ def consistent(first: int, second: int, first_hash: bytes, second_hash: bytes, p
 
 
 def read_note(note: str, public_key: bytes) -> tuple[str, int, bytes]:
-    """Origin, size and root of a C2SP checkpoint, whose signature is right."""
+    """Returns origin, size and root of a C2SP checkpoint. Fails if its signature is wrong."""
     body, _, signatures = note.partition("\n\n")
     name, encoded = signatures.removeprefix("— ").strip().split(" ")
     signature = base64.b64decode(encoded)
@@ -132,7 +134,7 @@ def read_note(note: str, public_key: bytes) -> tuple[str, int, bytes]:
     return origin, int(size), base64.b64decode(root)
 
 
-# --- what is signed, kept and proved --------------------------------------------------------------------------------
+# --- signing, storing and proving --------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_is_kept_and_given_again_as_it_was_signed(ours: Installation) -> None:
@@ -250,7 +252,7 @@ def test_a_log_that_was_rewritten_so_that_all_fits_is_found_by_what_was_seen_bef
     else:
         assert _found(ours) == []
     ours.rewrite(*history)
-    for _ in range(2):  # and again: that it was found once is no reason to forget it
+    for _ in range(2):  # twice, because a reported difference must be reported again
         for arguments in ((), ("--since-clean",), ("--resume",)):
             found = _found(ours, *arguments)
             assert {difference["check"] for difference in found} == {"seen"}, arguments
@@ -288,7 +290,7 @@ def test_after_a_backup_was_restored_the_operator_says_so_and_no_size_is_ever_si
     first = checkpoint_of(ours.service.database, LEDGER)
     size = ours.sizes()
     assert _found(ours) == []
-    with past_triggers(ours.url, "checkpoints", "tallies") as connection:  # as the backup has it
+    with past_triggers(ours.url, "checkpoints", "tallies") as connection:  # as in the backup
         connection.execute("DELETE FROM checkpoints")
         connection.execute("DELETE FROM tallies WHERE relation = 'checkpoints'")
     ours.rewrite("a", "b")

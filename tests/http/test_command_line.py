@@ -1,4 +1,4 @@
-"""The command line from the outside: its own embedded server, exit codes, one JSON document on standard output."""
+"""The command line in its own process: its embedded server, exit codes, one JSON document on standard output."""
 
 from __future__ import annotations
 
@@ -331,7 +331,7 @@ def test_functional_amounts_are_shown_only_where_the_ledger_has_another_currency
 
 
 def _row(table: str, *first: str) -> list[str]:
-    """The cells of the row that begins with these."""
+    """Returns the cells of the row that begins with the given ones."""
     rows = [[cell.strip() for cell in line.strip()[1:-1].split("│")] for line in table.splitlines() if "│" in line]
     [found] = [row for row in rows if row[: len(first)] == list(first)]
     return found

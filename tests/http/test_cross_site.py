@@ -1,4 +1,4 @@
-"""Requests that another web site makes a browser send change nothing, in any way that a page can send them."""
+"""Requests that another web site makes a browser send change nothing, in whatever way a page sends them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVIL = {"origin": "https://evil.example"}
 FROM_ANOTHER_SITE: list[dict[str, str]] = [
     EVIL,
     {"origin": "null"},
-    {"origin": "http://127.0.0.1:8001"},  # another port is another site's, whatever runs there
+    {"origin": "http://127.0.0.1:8001"},  # another port is another site
     {"origin": "https://127.0.0.1"},
     {"origin": "http://127.0.0.1.evil.example"},
     {"origin": "http://[::1"},
@@ -48,7 +48,7 @@ GRANT = cloud_event(
 
 @pytest.fixture(scope="module")
 def service(modules_service: Subledger) -> Subledger:
-    """On a database of its own, without a key: whoever reaches it on loopback may do anything."""
+    """A service on its own database without a key, so that every caller on loopback may do everything."""
     return modules_service
 
 
@@ -140,7 +140,7 @@ def test_a_body_without_a_type_is_no_event(browser: TestClient, ledger: str) -> 
 def test_without_a_key_nobody_can_ask_or_approve(browser: TestClient, service: Subledger, ledger: str) -> None:
     answer = browser.post(f"/v1/ledgers/{ledger}/events", json=GRANT)
     assert (answer.status_code, answer.json()["results"][0]["error"]["code"]) == (422, "person_required")
-    [waiting] = service.record(ledger, [GRANT], by="alice")  # as the command line does, with --by
+    [waiting] = service.record(ledger, [GRANT], by="alice")  # like the command line with --by
     path = f"/v1/ledgers/{ledger}/approvals/{waiting.approval_id}"
     for decision in ("approve", "refuse"):
         answer = browser.post(f"{path}/{decision}")

@@ -1,7 +1,7 @@
-"""Reads of a ledger in several currencies: every amount beside its functional amount; an exchange gain can be seen.
+"""Reads of a ledger in several currencies: every amount with its functional amount, and exchange gains.
 
-The euro is at 1.10 when ann buys for 100.00 EUR (and 20.00 EUR tax) and bob, refundable, for 10.00 EUR, at 1.20 when
-January ends, and at 1.25 when ann pays; a customer in dollars stands beside them.
+The euro is at 1.10 when ann buys for 100.00 EUR (and 20.00 EUR tax), and bob buys refundable credits for 10.00 EUR. It
+is at 1.20 when January ends, and at 1.25 when ann pays. Another customer has dollars.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _accounts(items: list[dict[str, Any]], *names: str) -> str:
 
 
 def _balances(document: dict[str, Any]) -> str:
-    """Account, currency, balance, functional balance."""
+    """Returns account, currency, balance and functional balance of each row."""
     return "\n".join(
         f"{item['account']}  {item['balance']} {item['currency']}  {item['functional']['balance']}"
         for item in document["accounts"]
@@ -76,7 +76,8 @@ def _balances(document: dict[str, Any]) -> str:
 def test_a_customers_balances_stand_beside_their_functional_amounts(client: TestClient, ledger: str) -> None:
     url = f"/v1/ledgers/{ledger}/customers"
     ann = client.get(f"{url}/ann/balances", params={"as_of": "2026-01-31"}).json()
-    # The receivable and so the gain are at 1.20, the liability stays at 1.10; the tax is carried for the ledger.
+    # The receivable, and so the gain, are at 1.20. The liability stays at 1.10. The tax is carried for the whole
+    # ledger.
     assert _balances(ann) == (
         "accounts_receivable  120.00 EUR  144.00\n"
         "prepaid_liability  75.00 EUR  82.50\n"
@@ -91,13 +92,13 @@ def test_a_customers_balances_stand_beside_their_functional_amounts(client: Test
         "balance": "-12.00",
     }
     bob = client.get(f"{url}/bob/balances", params={"as_of": "2026-01-31"}).json()
-    # Both sides are money, so both are remeasured and nothing is gained or lost: debit and credit are not netted.
+    # Both sides are money, so both are remeasured, and there is no net gain. Debit and credit are not netted.
     assert _balances(bob) == (
         "accounts_receivable  10.00 EUR  12.00\nprepaid_liability  10.00 EUR  12.00\nfx_gain_loss  0.00 EUR  0.00"
     )
     assert (bob["accounts"][2]["functional"]["debit"], bob["accounts"][2]["functional"]["credit"]) == ("1.00", "1.00")
     february = client.get(f"{url}/ann/balances", params={"as_of": "2026-02-28"}).json()
-    # Paid at 1.25, relieved at the 1.20 it is carried at.
+    # It is paid at 1.25, and relieved at its carrying rate of 1.20.
     assert _balances(february).splitlines()[:2] == ["cash  120.00 EUR  150.00", "accounts_receivable  0.00 EUR  0.00"]
     assert february["accounts"][-1]["functional"]["balance"] == "-18.00"
 
@@ -117,7 +118,7 @@ def test_a_trial_balance_also_balances_in_the_functional_currency(client: TestCl
     assert (functional["currency"], functional["debit"], functional["credit"]) == ("USD", "236.50", "236.50")
     before = client.get(url, params={"as_of": "2026-01-14"}).json()
     assert before["functional"] == {"currency": "USD", "accounts": [], "debit": "0.00", "credit": "0.00"}
-    # As it was known before the close, nothing was remeasured.
+    # As known before the close, nothing was remeasured.
     use = client.get(f"/v1/ledgers/{ledger}/events", params={"type": "credits.consumed"}).json()["items"][0]
     then = client.get(url, params={"as_of": "2026-01-31", "known_at": use["recorded_at"]}).json()
     assert then["functional"]["accounts"][0] == {
@@ -246,7 +247,7 @@ def test_a_currency_is_taken_for_the_days_on_which_it_was_one(
         purchase("C", "10", "ann", "2025-12-31T22:00:00Z", **lev),
         purchase("D", "10", "ann", "2023-01-01T10:00:00Z", currency="HRK", price="1.00"),
         cloud_event("p", "payment.received", "ann", "2026-01-05T10:00:00Z", amount="1.00", currency="BGN"),
-        # What is owed in it ends in it.
+        # Amounts owed in this currency end in it.
         cloud_event("v", "purchase.voided", "ann", "2026-01-05T10:00:00Z", block_id="B", reason="r"),
     ]
     errors = [outcome.error for outcome in service.record(ledger, events)]

@@ -1,4 +1,4 @@
-"""subledger/ERRORS.md is what the code says: codes, statuses, and the messages of real refusals."""
+"""subledger/ERRORS.md equals the code: codes, statuses, and the messages of real refusals."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TEXTS: Final[dict[str, Any]] = {
 
 
 def _met(service: Subledger, ledger: str) -> dict[str, tuple[str | None, SubledgerError]]:
-    """By code: the input that is shown, and the error that it met."""
+    """Returns by code the shown input, and the resulting error."""
     found: dict[str, tuple[str | None, SubledgerError]] = {}
     with pytest.raises(InvalidJson) as caught:
         loads(PAGE["invalid_json"][0].strip("`").encode())

@@ -1,4 +1,4 @@
-"""Events in over HTTP: statuses, results, errors; and out again."""
+"""Recording and reading events over HTTP: statuses, results, errors."""
 
 from __future__ import annotations
 
@@ -58,15 +58,16 @@ BEYOND = {
     "too much text": {"note": "x" * 65_536}, "NUL": {"note": "a\0b"}, "one more than 32 bits": {"note": 2**31},
     "too long a scope": {"data": {**BUY, "scope": ["p" * 199] * 100}},
 }  # fmt: skip
-"""Events that an earlier version has taken, and that are refused now if they are new."""
+"""Events that an earlier version recorded, and that are now refused if they are new."""
 
 
 @pytest.mark.parametrize("beyond", BEYOND)
 def test_what_an_earlier_version_recorded_is_a_duplicate_when_it_is_sent_again(
     beyond: str, client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Source and id are the idempotency key, whatever bounds came since. Requests from before are not checked again,
-    so with an approval an event is recorded as it could be then."""
+    """Source and id are the idempotency key, even if new limits have been added since. Old requests are not checked
+    again, so an approved event is recorded as it was allowed then.
+    """
     ledger, event = new_ledger(), {**buy(), **BEYOND[beyond]}
     url = f"/v1/ledgers/{ledger}/events"
     [refused] = client.post(url, json=event).json()["results"]

@@ -1,4 +1,4 @@
-"""Faults of the machine on the command line: one sentence, exit code 4, no traceback; and nothing half done."""
+"""Faults of the machine on the command line: one sentence, exit code 4, no traceback, and nothing partly done."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_port_in_use_is_said_before_anything_is_served() -> None:
 
 
 BAD = "bad\udcff"
-"""A name of the system's that is not UTF-8, as Python has it."""
+"""A file name that is not UTF-8, in Python's representation."""
 
 
 def test_a_file_whose_name_is_not_utf_8_is_recorded_and_its_refused_lines_are_kept(
@@ -235,7 +235,7 @@ def test_a_text_of_the_system_that_is_not_utf_8_is_refused_with_a_sentence(
 def test_a_report_is_written_to_what_stands_there_and_never_in_its_place(
     run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
 ) -> None:
-    """A device or a pipe that a file took the place of would be gone for everybody; a link leads on."""
+    """A device or a pipe must not be replaced by a file, because it would be gone for all users. A link is followed."""
     ledger = new_ledger()
     report = ("report", "trial-balance", "--ledger", ledger, "--csv", "--out")
     (tmp_path / "kept.csv").write_text("old")

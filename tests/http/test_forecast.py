@@ -1,4 +1,4 @@
-"""The forecast and the disclosures from the outside, on a ledger that an accountant can follow by hand.
+"""The forecast and the disclosures over HTTP, on a ledger that an accountant can follow by hand.
 
 In USD; everything happens at noon:
 
@@ -105,8 +105,10 @@ def test_what_remains_is_told_by_when_it_is_expected_and_by_when_it_must_be_at_t
 def test_a_blocks_revenue_comes_out_of_its_opening_first_whoever_holds_it(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """A carried 100.00; 50.00 are added for 100 more, 160 of 200 used: 100.00 out of the opening, 20.00 not.
-    B carried 80.00 and is handed on in January: what its new owner uses is out of the opening too."""
+    """A's opening carrying amount is 100.00. A repricing adds 100 credits for 50.00. 160 of 200 are used: 100.00 of the
+    revenue comes from the opening, and 20.00 does not. B's opening carrying amount is 80.00. It is transferred in
+    January, and usage by its new owner comes from the opening too.
+    """
     ledger = _recorded(
         service,
         new_ledger(),
@@ -141,7 +143,9 @@ def test_a_blocks_revenue_comes_out_of_its_opening_first_whoever_holds_it(
 def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """A pool of 1,000.00, 10 % breakage expected, 450 used: 50.00 of the 100.00 are recognised; 500.00 remain."""
+    """A pool of 1,000.00 with 10 % expected breakage, of which 450 are used: 50.00 of the 100.00 are recognised; 500.00
+    remain.
+    """
     estimate = cloud_event(
         "e",
         "breakage.estimated",
@@ -181,7 +185,7 @@ def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
 def test_breakage_recognised_for_a_pool_is_revenue_out_of_its_opening_liability(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Opening 1,000.00, closing 800.00, nothing sold in the period: all of the 200.00 came out of the opening."""
+    """The opening is 1,000.00, the closing 800.00, and nothing was sold. So all of the 200.00 came from the opening."""
     pooled = {"pool": "gifts", "expires_at": "2026-06-01T00:00:00Z"}
     data = {"pool": "gifts", "expected_breakage_rate": "0.10", "evidence": "three years", **USD}
     ledger = _recorded(
@@ -205,9 +209,9 @@ def test_breakage_recognised_for_a_pool_is_revenue_out_of_its_opening_liability(
         )
 
     assert revenue("2026-02") == ("1000.00  800.00", "opening contract liability  200.00")
-    # G is used up to the last 100, all of which are recognised: 720.00 and 80.00. Of H nothing is used.
+    # G is used except for the last 100, all of which are recognised: 720.00 and 80.00. H is not used.
     assert revenue("2026-03") == ("800.00  1000.00", "opening contract liability  800.00")
-    # 100 of G come first: its breakage of 100.00 has not expired after all. 80 of H: 80 × 100 / 900 = 8.89.
+    # 100 of G come first, because its breakage of 100.00 did not expire. Then 80 of H: 80 × 100 / 900 = 8.89.
     assert revenue("2026-04") == ("1000.00  911.11", "opening contract liability  88.89")
     sweep(service.recorder, ledger, datetime.fromisoformat("2026-06-01T00:00:01Z"))
     assert revenue("2026-05")[0] == "911.11  0.00"
@@ -332,7 +336,7 @@ def test_a_ledger_where_everything_has_expired_has_nothing_to_forecast(
 def test_what_is_used_of_open_blocks_and_of_credits_yet_to_be_bought_is_told_apart(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Ann buys 100 on the first of every month and uses 100 in it; in December she bought 130: 30 are left."""
+    """Ann buys 100 on the first of every month, and uses 100 in the month. In December she bought 130, so 30 remain."""
     events = []
     for number in range(1, 13):
         day = f"2025-{number:02}-01"
@@ -384,7 +388,7 @@ def test_a_disputed_block_is_neither_used_nor_expires_in_the_forecast(
 def test_an_extension_of_a_block_is_known_from_its_day_on(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """As of February the block was to expire in March; that it was extended in March is no part of that forecast."""
+    """As of February the block expires in March. Its extension in March is not part of that forecast."""
     ledger = _recorded(
         service,
         new_ledger(),
@@ -432,7 +436,7 @@ def test_a_forecast_is_beside_what_happened_and_all_of_it_ties(client: TestClien
 def test_each_currency_has_its_own_rows_and_its_functional_figures(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """1,000.00 EUR at 1.20; until April, never used: 1,200.00 USD of breakage."""
+    """1,000.00 EUR at 1.20 until April are not used: 1,200.00 USD of breakage."""
     rate = cloud_event(
         "r", "exchange_rate.set", None, "2026-01-10T06:00:00Z", base="EUR", quote="USD", rate="1.20", rate_source="ecb"
     )

@@ -1,4 +1,4 @@
-"""The help of the command line: what a newcomer reads is there, has an example, and the example is one."""
+"""The help of the command line: each command has a help text with an example, and the example is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The home: no working directory is another, empty database; and a new one is never made without a word."""
+"""The home: another working directory does not use another, empty database; and a new database is announced."""
 
 from __future__ import annotations
 

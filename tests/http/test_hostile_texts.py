@@ -1,4 +1,4 @@
-"""Ids, names and reasons of others that mean to act: no reading command prints one raw, no CSV holds one that runs."""
+"""Hostile ids, names and reasons: no reading command prints them raw, and no CSV has a cell that a spreadsheet runs."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ ASKED_OF_EACH = {
     "exports entries",
     "rejected show",
 }
-"""Commands that are asked about something of the ledger below."""
+"""Commands that read something of the ledger below."""
 WITHOUT_TEXTS_OF_OTHERS = {
-    # what is no ledger's: the program, its formats, the database
+    # not about a ledger: the program, its formats, the database
     "bench", "channel connectors", "database", "demo", "distribute", "init", "serve", "sizing", "target list", "worker",
-    # what says only what was asked, which is checked by the errors: a change, or a thing by its id
+    # prints only its arguments, which the errors check: a change, or an item by its id
     "approvals approve", "approvals refuse", "channel drop", "channel set", "channel show", "checkpoint", "clock set",
     "close", "credentials grant", "credentials revoke", "customer erase", "customer import", "customer set", "deliver",
     "deliveries abandon", "deliveries retry", "deliveries show", "expire", "export", "journals reverse", "keys create",
@@ -110,7 +110,9 @@ def test_every_command_is_asked_with_hostile_texts_or_has_none() -> None:
 
 
 def _raw(text: str, *, lines: str = "\n") -> list[str]:
-    """The characters of a text that act on a terminal, or hide, but for its line ends; and marks that follow none."""
+    """Returns the characters of a text that act on a terminal or hide (without its line ends), and marks that follow no
+    character.
+    """
     hidden = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     acting = [
         letter
@@ -164,7 +166,7 @@ def run(service: Subledger, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def _history(found: list[str]) -> list[dict[str, Any]]:
-    """Every place in which an event has a text of somebody's, filled with these texts in turn."""
+    """Returns events in which every text from outside is one of these texts, in turn."""
     events: list[dict[str, Any]] = []
 
     def add(type: str, customer: str | None, /, **data: Any) -> None:
@@ -201,7 +203,7 @@ def _history(found: list[str]) -> list[dict[str, Any]]:
     return events
 
 
-# Texts that no identifier may be are still texts of the mapping, of attributes and of what is refused.
+# Texts that are not allowed as identifiers may still be in the mapping, in attributes and in refused events.
 @pytest.mark.campaign
 @example(found=HOSTILE)
 @settings(max_examples=2)
@@ -214,8 +216,9 @@ def test_no_text_of_others_acts_on_a_terminal_or_a_spreadsheet(
 
 
 def _record_as_before(service: Subledger, ledger: str, documents: list[dict[str, Any]]) -> list[Outcome]:
-    """Records events whose ids act, as it could be done before new ids were checked: what was asked for then can be
-    approved now. They are sent as they are too, and refused, so that there are rejected ones."""
+    """Records events with hostile ids, as earlier versions allowed: old requests can be approved now. The events are
+    also sent directly and refused, so that there are rejected events.
+    """
     service.record(ledger, documents)
     inputs: list[Input] = []
     for document in documents:
@@ -237,7 +240,7 @@ def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, 
         if outcome.error is None and event["type"] == "credits.purchased"
     ]
     assert set(bought) <= set(kept), rejected
-    segment = found[0].replace("\x7f", "") or "none"  # an attribute may not hold a control character of ASCII
+    segment = found[0].replace("\x7f", "") or "none"  # an attribute may not contain an ASCII control character
     for customer in bought:
         customer_attributes.replace_attributes(service.database, ledger, customer, {"segment": segment}, by="who")
     rows = [
@@ -468,7 +471,7 @@ def test_an_id_from_before_the_rule_goes_on_working_to_the_end_of_its_life(
 def test_an_invoice_from_before_the_rule_can_be_paid_applied_to_conceded_and_bought_on(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """A field that refers to an id, or is a label, makes none; an invoice of a purchase is looked up."""
+    """A field that refers to an id, or is a label, creates no id. An invoice of a purchase is looked up."""
     ledger, ours, ids = new_ledger(), {"currency": "USD"}, count()
 
     def add(type: str, day: int, id: str | None = None, **data: Any) -> dict[str, Any]:
@@ -500,7 +503,7 @@ def test_an_invoice_from_before_the_rule_can_be_paid_applied_to_conceded_and_bou
 
 @pytest.mark.parametrize("kind", ["payment", "dispute", "invoice", "block", "customer"])
 def test_a_known_id_is_known_as_what_it_is(kind: str, service: Subledger, new_ledger: NewLedger) -> None:
-    """A payment named as an old block is new, and is refused as any new id that acts."""
+    """A payment with the name of an old block is new, and is refused like any new hostile id."""
     ledger, ours, at = new_ledger(), {"currency": "USD"}, "2026-01-05T12:00:00Z"
     bought = {"block_id": "B", "credits": "9", "price": "90.00", **ours}
     before = [cloud_event("b", "credits.purchased", "ann", at, **{**bought, "block_id": OLD})]

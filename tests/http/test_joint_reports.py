@@ -1,7 +1,7 @@
-"""Reports over several ledgers: the sum of the parts is the whole, and nothing is added that must not be.
+"""Reports over several ledgers: the sum of the parts is the whole, and only figures that can be added are added.
 
-The whole is one ledger with two customers; the parts are two ledgers with one each, as when a ledger that has become
-too busy is split by customer. What is told of the parts together is what the whole tells.
+The whole is one ledger with two customers. The parts are two ledgers with one customer each, as if a busy ledger were
+split by customer. A report over the parts must equal the report of the whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.http.reported import events_of_the_example, moment
 
 
 class Split:
-    """A ledger, the two it could be split into by customer, and an entity that has one more, in euro."""
+    """A ledger, the two ledgers into which it is split by customer, and an entity with a third ledger, in euro."""
 
     def __init__(self, service: Subledger, new_ledger: NewLedger) -> None:
         self.entity = f"US-{uuid.uuid4().hex[:8]}"
@@ -96,13 +96,13 @@ def test_the_parts_added_up_are_the_whole(client: TestClient, split: Split, name
     together = _get(client, f"/v1/reports/{name}", ledger=split.parts, **asked)
     (usd,) = together["currencies"]
     assert (usd["functional_currency"], usd["ledgers"]) == ("USD", split.parts)
-    # Who closed and exported the months is a ledger's own: it is no figure.
+    # The persons who closed and exported months belong to one ledger, and cannot be added.
     others = ("notes", "ties", "periods")
     for table in (key for key, value in whole.items() if isinstance(value, list) and key not in others):
         of_whole = [{"functional_currency": "USD", **row} for row in whole[table]]
         of_parts = [_without(row, "ledger") for row in usd[table]]
         assert sorted(map(_text, of_parts)) == sorted(map(_text, of_whole)), table
-        if name != "clearing":  # which has an order of its own
+        if name != "clearing":  # which has its own order
             assert [_text(row) for row in of_parts] == [_text(row) for row in of_whole], f"{table}: another order"
     assert {row["ledger"] for row in usd["periods"]} == set(split.parts)
     assert {(t["what"], t["currency"], t["report"]) for t in usd["ties"]} == {
@@ -181,7 +181,7 @@ def test_an_items_ledger_is_named(client: TestClient, split: Split) -> None:
 def test_ledgers_may_have_different_own_dimensions(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """A line of a ledger that does not have a dimension says nothing of it, whatever the order of the ledgers."""
+    """A ledger without a dimension has an empty value for it, whatever the order of the ledgers."""
     own = {"a": ("department", "region"), "b": (), "c": ("project", "region")}
     ledgers = {name: new_ledger(policy="contract_liability", dimensions=names) for name, names in own.items()}
     for name, ledger in ledgers.items():
@@ -241,7 +241,7 @@ def test_the_summary_of_a_month_is_its_journal(service: Subledger, client: TestC
 
 
 def _sides(rows: list[dict[str, Any]], account: str) -> dict[tuple[str, str], Decimal]:
-    """Per account and side, everything together."""
+    """Returns the sums by account and side."""
     sums: dict[tuple[str, str], Decimal] = {}
     for row in rows:
         for side in ("debit", "credit"):

@@ -1,4 +1,4 @@
-"""Keys: listed, named, expired, rotated, revoked; and kept after their end."""
+"""Keys: listed, named, expired, rotated, revoked, and still in the list after their end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def own(server_url: str) -> Iterator[tuple[Subledger, str]]:
-    """A service on a database of its own with the ledgers acme and other, and the owner's URL."""
+    """A service on its own database with the ledgers acme and other, and the owner's URL."""
     with scratch_database(server_url) as url:
         database = Database(url)
         service = Subledger(database)
@@ -46,19 +46,19 @@ def _client(service: Subledger, secret: str) -> TestClient:
 
 
 def _change(url: str, sql: str, *parameters: object) -> None:
-    """As the owner: what only time would do."""
+    """Makes, as the owner, a change that normally only time makes."""
     with past_triggers(url, "api_keys") as connection:
         connection.execute(sql, parameters)
 
 
 def _insert(url: str, sql: str, *parameters: object) -> None:
-    """As the owner: what an older version has written."""
+    """Writes, as the owner, a row of an older version."""
     with psycopg.connect(url) as connection:
         connection.execute(sql, parameters)
 
 
 def _insert_old_key(url: str, name: str) -> str:
-    """A key as it could be kept before names were checked; its secret."""
+    """Stores a key as it was possible before names were checked. Returns its secret."""
     secret = f"sl_{uuid.uuid4().hex}"
     _insert(
         url,
@@ -245,7 +245,7 @@ def test_a_name_of_another_ledgers_key_is_not_told(own: tuple[Subledger, str]) -
 def test_keys_that_may_be_one_persons_are_no_second_person(
     maker: str, checker: str, own: tuple[Subledger, str]
 ) -> None:
-    """The keys are as they could be kept before names were checked."""
+    """The keys are from before names were checked."""
     service, url = own
     asking, deciding = (_client(service, _insert_old_key(url, name)) for name in (maker, checker))
     approval = asking.post("/v1/ledgers/acme/events", json=grant("g", "2", "cust", "2026-01-15T12:00:00Z")).json()[
@@ -285,7 +285,9 @@ def test_a_key_that_the_maker_made_is_no_second_person(steps: str, own: tuple[Su
 
 
 def test_a_maker_is_known_however_an_old_key_on_the_way_was_written(own: tuple[Subledger, str]) -> None:
-    """Mallory rotates an old key of ``Alice `` and makes another with it: it is Mallory's, whatever it is called."""
+    """Mallory rotates an old key of ``Alice ``, and makes another key with it. That key is Mallory's, whatever its name
+    is.
+    """
     service, url = own
     _insert_old_key(url, "Alice ")
     mallory = _client(service, create_key(service.database, ledger="*", role="admin", name="mallory", by="root").secret)

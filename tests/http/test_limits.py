@@ -1,4 +1,4 @@
-"""The table of the limits of HTTP calls in api/README.md is that of the code, limit by limit."""
+"""The table of the limits of HTTP calls in api/README.md equals the code, limit by limit."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
         f"{TIMES.body_timeout_s:g} s, plus {(1 << 20) // limits.SLOWEST_BYTES_A_SECOND} s per MiB received",
     ),
 }  # fmt: skip
-"""Rows of the table: their first cell; the names in api/limits.py; the second cell as the code's values make it."""
+"""Rows of the table: the first cell, the names in api/limits.py, and the second cell made from the code's values."""
 
 
 def test_the_readme_states_each_limit_of_the_code_with_its_value() -> None:

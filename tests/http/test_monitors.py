@@ -1,4 +1,4 @@
-"""Monitors from the outside: the report, the thresholds, the metrics, the command and its exit code."""
+"""Monitors over HTTP and on the command line: the report, the thresholds, the metrics, and the exit code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def expiring(hours: float) -> dict[str, Any]:
-    """A block that expires at a moment from now."""
+    """Returns the purchase of a block that expires some hours from now."""
     at = datetime.now(UTC) + timedelta(hours=hours)
     return purchase("b1", customer="c1", time="2026-01-05", price="10.00", event_id="buy", expires_at=at)
 
@@ -51,7 +51,7 @@ def overdue(service: Subledger, new_ledger: NewLedger) -> str:
 
 @pytest.fixture
 def apart(scratch_url: str) -> Iterator[Subledger]:
-    """A service on a database of its own: how many ledgers there are matters here."""
+    """A service on its own database, because the number of ledgers matters here."""
     database = Database(scratch_url)
     service = Subledger(database)
     for ledger, hours in (("acme", 48), ("late", -48)):
@@ -138,7 +138,7 @@ def test_a_verification_that_was_asked_for_is_kept_for_the_monitor(client: TestC
 
 
 def families(client: TestClient) -> dict[str, dict[tuple[str, ...], float]]:
-    """The metrics as Prometheus would read them: name to labels' values to value."""
+    """Returns the metrics as Prometheus reads them: by name, the values by the values of the labels."""
     text = client.get("/metrics").text
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text):

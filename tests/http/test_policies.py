@@ -1,4 +1,4 @@
-"""Policies and settings over HTTP: who may change them, what is answered, what is refused."""
+"""Policies and settings over HTTP: the rights to change them, the answers, the refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import NewLedger
 
 
 def own(name: str = "acme", version: int = 1, **rules: str) -> str:
-    """A policy file that is contract_liability, with other pairs for some kinds."""
+    """Returns a policy file like contract_liability, with other pairs for some kinds."""
     shipped = shipped_policy("contract_liability").rules_document
     lines = [f'name = "{name}"', f"version = {version}", 'description = "of our own"', "[entries]"]
     for kind, pairs in shipped.items():

@@ -1,4 +1,4 @@
-"""Printed answers for people: sentences and figures, no values of a programming language."""
+"""Printed answers for people have sentences and figures, and no values of a programming language."""
 
 from __future__ import annotations
 

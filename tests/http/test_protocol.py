@@ -1,4 +1,4 @@
-"""Bounds before a request is complete, over real sockets: headers, addresses, blank lines, time, connections."""
+"""Limits before a request is complete, over real sockets: headers, addresses, blank lines, time, connections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve(owner_url: str) -> Iterator[Serve]:
-    """Serves with limits of its own: ``serve(head_timeout_s=0.2)``. Its service stops with it."""
+    """Runs a server with its own limits: ``serve(head_timeout_s=0.2)``. Its service stops with it."""
     with ExitStack() as stack:
 
         def make(**times: Any) -> Served:
@@ -50,7 +50,7 @@ def refused(answer: tuple[int, dict[str, str], bytes], status: int, code: str) -
 
 def test_what_is_too_large_before_the_body_is_refused_however_it_is_sent(serve: Serve) -> None:
     served = serve()
-    long = b"x" * (768 << 10)  # so much is read and thrown away, for the answer to be seen
+    long = b"x" * (768 << 10)  # so much is read and discarded, so that the client sees the answer
     sent: dict[bytes, tuple[int, str]] = {
         GET + b"X: " + long + b"\r\n\r\n": (431, "headers_too_large"),
         GET + long: (431, "headers_too_large"),
@@ -186,7 +186,7 @@ def test_a_connection_stays_open_for_the_next_request(serve: Serve) -> None:
 # --- answers that are not read --------------------------------------------------------------------------------------
 
 ANSWER = b"x" * (64 << 20)
-"""More than the buffers of both sockets take."""
+"""More bytes than the buffers of both sockets can contain."""
 
 
 async def long_answer(_scope: Any, _receive: Any, send: Any) -> None:
@@ -196,7 +196,7 @@ async def long_answer(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 class Watched(BoundedProtocol):
-    """Counts how often the server has looked, and says when a connection has ended."""
+    """Counts the checks of the server, and signals the end of a connection."""
 
     looks = 0
     gone = threading.Event()
@@ -211,7 +211,7 @@ class Watched(BoundedProtocol):
 
 
 class Answering:
-    """A server of an application of the test's own, in a thread."""
+    """A server for an application of the test, in a thread."""
 
     def __init__(self, app: Any, stack: ExitStack, *, loop: Callable[[], Any] | None = None, **times: Any) -> None:
         its = {"times": HttpLimits(**times), "waiting": {}, "unread": {}, "looks": 0, "gone": threading.Event()}
@@ -230,7 +230,7 @@ class Answering:
             runner.run(self.server.serve(sockets=[self._listener]))
 
     def connect(self, *calls: str) -> socket.socket:
-        """A connection on which so much was asked for."""
+        """Returns a connection on which some requests were sent."""
         connection = self._stack.enter_context(socket.create_connection(self._listener.getsockname(), timeout=GUARD_S))
         for call in calls:
             connection.sendall(f"GET /{call} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -249,7 +249,7 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def tired(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is soon tired of one who does not read."""
+    """Sets short limits for clients that do not read their answers."""
     monkeypatch.setattr(limits, "UNREAD_ANSWER_S", 2.0)
 
 
@@ -260,7 +260,7 @@ def test_an_answer_that_is_read_slowly_is_not_cut(tired: None, stack: ExitStack)
     received = 0
     while piece := connection.recv(1 << 20):
         received += len(piece)
-        if watched.looks < 3:  # slowly, until the server has looked a few times; then as fast as it goes
+        if watched.looks < 3:  # slowly until the server has checked a few times, then as fast as possible
             watched.gone.wait(0.1)
         if received >= len(ANSWER):
             break
@@ -287,7 +287,7 @@ def test_an_answer_that_is_read_at_less_than_the_lowest_rate_is_cut_although_som
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """All that is received until the connection is closed, or reset."""
+    """Returns all bytes that are received until the connection is closed or reset."""
     received = bytearray()
     with suppress(ConnectionResetError):
         while piece := connection.recv(1 << 20):
@@ -313,7 +313,7 @@ def test_no_request_is_read_ahead_while_its_client_does_not_read_and_it_is_answe
     connection = served.connect("one", "two")
     until(lambda: len(served.protocol.unread) == 1)
     [unread] = served.protocol.unread
-    connection.sendall(GET)  # the rest of it comes once two answers are read
+    connection.sendall(GET)  # the rest of it arrives after two answers were read
     assert unread.flow.read_paused
     for _ in range(2):
         read_answer(connection)
@@ -356,7 +356,7 @@ def test_a_pipelined_call_in_hand_makes_no_room_for_another_connection(stack: Ex
 def test_a_connection_that_the_server_closes_in_the_midst_of_an_answer_leaves_no_traceback(
     stack: ExitStack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    uvloop = pytest.importorskip("uvloop")  # asyncio's own loop takes what is written to a closed connection
+    uvloop = pytest.importorskip("uvloop")  # asyncio's own loop accepts writes to a closed connection
     ended = threading.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -373,7 +373,7 @@ def test_a_connection_that_the_server_closes_in_the_midst_of_an_answer_leaves_no
             ended.set()
 
     served = Answering(app, stack, connections=1, loop=uvloop.new_event_loop)
-    connection = served.connect("long", "long")  # uvicorn tells the last request alone that its connection was lost
+    connection = served.connect("long", "long")  # uvicorn informs only the last request that its connection was lost
     until(lambda: len(served.protocol.unread) == 1)
     other = served.connect("short")
     assert other.recv(12) == b"HTTP/1.1 200"

@@ -1,4 +1,4 @@
-"""The commands of the documents, run as they stand there, by a stranger with a shell."""
+"""The commands of the documents, run unchanged in a shell, as by a new user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUN = [path for path in READMES if any(block.has_commands and not block.not_run 
 
 
 class Reader:
-    """Somebody who types a document's commands, in order, in a directory and a home of their own."""
+    """A reader who types a document's commands, in order, in an own directory with an own home."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
@@ -38,7 +38,7 @@ class Reader:
         self.environment = {**inherited, "PATH": path, "SUBLEDGER_HOME": str(work / ".subledger"), "COLUMNS": "180"}
 
     def run(self, script: str) -> str:
-        """The output of a script. Fails, with what it printed, if one of its commands fails."""
+        """Returns the output of a script. If one of its commands fails, the test fails and shows the output."""
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             capture_output=True,
@@ -52,7 +52,7 @@ class Reader:
 
     @contextmanager
     def serving(self, command: str) -> Iterator[str]:
-        """The server of a command, on a free port; its address."""
+        """Runs the server of a command on a free port. Yields its address."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
@@ -75,7 +75,7 @@ class Reader:
             server.wait()
 
     def read(self, blocks: list[Block]) -> None:
-        """Runs the commands, and compares what is shown after them with what they printed."""
+        """Runs the commands, and compares the output that the document shows with the printed output."""
         printed, server = "", None
         for block in blocks:
             if block.language == "text":
@@ -97,7 +97,7 @@ class Reader:
 
 
 def shown_is_printed(block: Block, printed: str) -> None:
-    """Every line that is shown was printed, in this order. ``…`` stands for anything within a line."""
+    """Checks that every shown line was printed, in this order. ``…`` stands for any text within a line."""
     lines = iter(printed.replace("┃", "│").splitlines())
     for shown in block.text.replace("┃", "│").splitlines():
         pattern = re.compile(".*".join(re.escape(part) for part in shown.split("…")))
@@ -124,7 +124,7 @@ def test_the_commands_of_a_document_do_what_it_shows(document: Path, reader: Rea
 
 
 def test_every_block_of_commands_is_run_or_says_why_not() -> None:
-    """Commands that take long, or that need more than a test has: ``make``, ``bench``, ``distribute``."""
+    """Not run are commands that take long, or that need more than a test has: ``make``, ``bench``, ``distribute``."""
     left_out = [block for document in READMES for block in blocks_of(document) if block.has_commands and block.not_run]
     lines = [line for block in left_out for line in block.text.splitlines() if line]
     assert [

@@ -1,17 +1,17 @@
-"""The receivables report from the outside: what is owed since when, told apart from what is disputed, unbilled or paid.
+"""The receivables report over HTTP: the amounts owed and their age; disputed, unbilled and unapplied amounts apart.
 
 The ledger of the example, in USD; everything happens at noon:
 
     2026-01-01  ann buys A: 100 credits for 100.00, tax 10.00, on invoice inv-1
-    2026-01-31  ann pays 50.00 for A                               60.00 are left, from January 1
+    2026-01-31  ann pays 50.00 for A                               60.00 remain, from January 1
                 January is closed
     2026-01-20  dora buys D for 40.00                              recorded late: booked on February 1
     2026-02-15  A is repriced by 20.00
     2026-03-01  bob buys B for 30.00, and pays it on March 2 through cards
     2026-03-10  carl uses 10 credits beyond his at 1.00            10.00
-    2026-03-12  carl is billed 4.00 of it on invoice v1            6.00 are left unbilled
+    2026-03-12  carl is billed 4.00 of it on invoice v1            6.00 remain unbilled
     2026-03-11  carl pays 4.00 on v1                               recorded after the invoice
-    2026-03-15  ann pays 7.00, for nothing yet
+    2026-03-15  ann pays 7.00, not applied yet
     2026-03-20  bob disputes his payment
     2026-03-31  carl uses 5 more                                   5.00
 """
@@ -109,7 +109,7 @@ def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str
 
 
 def test_a_payment_before_its_invoice_is_unapplied_until_then(client: TestClient, ledger: str) -> None:
-    """On March 11 the payment is in the books and the invoice is not: carl has 4.00 unapplied, and owes 10.00."""
+    """On March 11 the payment is in the books, but the invoice is not. Carl has 4.00 unapplied, and owes 10.00."""
     found = get_march(client, ledger, "receivables", to="2026-03-11")
     carl = [row for row in found["items"] if row["customer"] == "carl"]
     columns = ("account", "balance", "days_1_30", "credit_balances", "oldest_days")
@@ -151,7 +151,9 @@ def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger
 
 
 def test_revenue_that_passes_through_the_receivable_is_nobodys_debt(client: TestClient, ledger: str) -> None:
-    """Ann's 30 credits are revenue through accounts_receivable under the deposit policies; she owes what she owed."""
+    """Under the deposit policies the revenue of Ann's 30 credits passes through accounts_receivable. Her debt does not
+    change.
+    """
     before = get_march(client, ledger, "receivables", to="2026-03-08", customer="ann")
     after = get_march(client, ledger, "receivables", to="2026-03-09", customer="ann")
     assert [row["balance"] for row in before["items"]] == [row["balance"] for row in after["items"]] == ["80.00"]
@@ -160,7 +162,7 @@ def test_revenue_that_passes_through_the_receivable_is_nobodys_debt(client: Test
 def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """EUR 100.00, invoices of 30.00 and 10.00, and 10.00 unbilled, all at 1.20; when January closes it is 1.10."""
+    """EUR 100.00, invoices of 30.00 and 10.00, and 10.00 unbilled, all at 1.20. January closes at 1.10."""
     ledger = new_ledger(on_shortfall="overage")
 
     euro = {"currency": "EUR"}

@@ -1,4 +1,4 @@
-"""Pages for people: whatever a browser loads for them comes from this server, and their policy says so."""
+"""Pages for people: a browser loads everything for them from this server, and their policy allows nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADDRESSES = ("src", "href", "srcset", "action", "data", "poster", "formaction", 
 
 
 class Page(HTMLParser):
-    """The addresses that a page loads, leads to and runs."""
+    """The addresses that a page loads, links to and runs."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 def _pages(client: TestClient, ledger: str) -> list[str]:
-    """Every page of the server: those of the API, and each report as HTML."""
+    """Returns every page of the server: those of the API, and each report as HTML."""
     reports = client.get(f"/v1/ledgers/{ledger}/reports").json()["items"]
     assert len(reports) >= 10
     return [*OF_THE_API, *(f"/v1/ledgers/{ledger}/reports/{report['report']}?format=html" for report in reports)]

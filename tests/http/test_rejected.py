@@ -1,4 +1,4 @@
-"""Refused events from the outside: over HTTP, from files, and what becomes of them."""
+"""Refused events over HTTP and from files, and their later states."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JSON = {"content-type": "application/json"}
 
 
 def listed(client: TestClient, ledger: str, **query: Any) -> list[dict[str, Any]]:
-    """Every page of the list, two at a time."""
+    """Returns the rejections of all pages of the list, with two on a page."""
     items: list[dict[str, Any]] = []
     cursor = None
     while True:
@@ -46,7 +46,7 @@ def listed(client: TestClient, ledger: str, **query: Any) -> list[dict[str, Any]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something to be sent: of few customers and ids, so that much is refused, and later is not."""
+    """An event to send. There are few customers and ids, so many events are refused first and recorded later."""
 
     kind: str
     number: int
@@ -58,7 +58,7 @@ class Event(msgspec.Struct, frozen=True):
             return purchase(f"b{self.number}", str(self.credits), f"c{self.number % 2}")
         if self.kind == "use":
             return usage(f"u{self.number}", str(self.credits), f"c{self.number % 2}")
-        if self.kind == "faulty":  # a JSON number, under an id that may be recorded too
+        if self.kind == "faulty":  # a JSON number, under an id that may also be recorded
             return usage(f"u{self.number}", self.credits, f"c{self.number % 2}")
         return {"id": f"u{self.number}"} if self.number % 2 else self.number
 
@@ -78,7 +78,7 @@ STEPS = st.lists(
 
 
 class Model:
-    """The rejections that must be listed, by content, computed from the answers alone."""
+    """The rejections that must be listed, by content, computed only from the answers."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -152,7 +152,7 @@ def test_every_refused_event_is_listed_once_until_it_is_recorded_or_dismissed(
 
 
 def _statuses_of_a_file(service: Subledger, ledger: str, documents: list[Any], path: Path) -> list[str]:
-    """Statuses of a file's lines: the rejected ones are those of its file of rejected lines."""
+    """Returns the statuses of a file's lines. The rejected ones are those in its file of rejected lines."""
     lines = b"".join(orjson.dumps(document) + b"\n" for document in documents)
     rejected_path = path.with_name("events.jsonl.rejected.jsonl")
     before = _position(service, ledger)

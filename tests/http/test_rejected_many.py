@@ -1,4 +1,4 @@
-"""Many rejected events at once: dismissed for one reason, recorded again, counted; and what was done stays readable."""
+"""Many rejected events at once: dismissed for one reason, recorded again, counted; the history stays readable."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_what_is_dismissed_after_it_was_seen_is_not_recorded_again(service: Subl
 
 @pytest.fixture
 def own(owner_url: str) -> Iterator[Subledger]:
-    """A service that can be stopped, and does not wait long for the locks of others."""
+    """A service that can be stopped, and does not wait long for other processes' locks."""
     database = Database(owner_url, timeouts=Timeouts(lock_timeout_s=0.2))
     yield Subledger(database)
     database.close()
@@ -205,7 +205,7 @@ def test_a_retry_that_is_ended_midway_answers_what_it_has_done(
 
 @contextmanager
 def nobody_keeps(url: str, rejection_id: str) -> Iterator[None]:
-    """Somebody else's lock on a rejection, so that it cannot be counted once more."""
+    """Another process's lock on a rejection, so that its count cannot be raised."""
     with psycopg.connect(url) as other:
         other.execute("SELECT 1 FROM rejected_events WHERE rejection_id = %s FOR UPDATE", (rejection_id,))
         yield

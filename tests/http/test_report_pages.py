@@ -1,4 +1,6 @@
-"""Reports as pages to print: every figure of the report is on it, on the right, and no table runs off the paper."""
+"""Reports as pages to print: every figure of the report is on the page, aligned to the right, and every table fits the
+paper.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ ACROSS = "@page { size: A4 landscape; }"
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """A pool, a receivable in another currency, overage, and an id that has an underscore."""
+    """A ledger with a pool, a receivable in another currency, overage, and an id with an underscore."""
     made = new_ledger(on_shortfall="overage")
 
     usd = {"currency": "USD"}

@@ -1,4 +1,4 @@
-"""Reports from the outside: JSON, CSV, pages and the command line say the same; what cannot be answered is refused."""
+"""Reports over HTTP and the command line: JSON, CSV and pages have one content; invalid questions are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports from the outside: figures that an accountant can check. The ledger of the example is in ``reported.py``."""
+"""Reports over HTTP: figures that an accountant can check. The ledger of the example is in ``reported.py``."""
 
 from __future__ import annotations
 
@@ -230,9 +230,10 @@ def test_a_statement_opens_moves_and_closes_block_by_block(client: TestClient, l
 def test_a_sale_that_is_refunded_handed_on_and_charged_back(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Of 100.00: 20.00 used, 15.00 paid back and 5.00 kept, 40.00 handed on, 20.00 charged back; then 10.00 used.
+    """Of 100.00, 20.00 are used, 15.00 refunded and 5.00 retained, 40.00 transferred, 20.00 charged back; then 10.00
+    are used.
 
-    The chargeback is of 35.00: the 15.00 that were owed back are in it, and need no paying any more.
+    The chargeback is of 35.00. It includes the 15.00 that were owed back, which are then no longer payable.
     """
     ledger = new_ledger()
 
@@ -315,7 +316,7 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
 def test_an_expiry_that_is_taken_back_reduces_the_expired_of_its_month(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Of 100.00: 20.00 used, 80.00 expired in February; in March the block gets no expiry, and 80.00 are owed again."""
+    """Of 100.00, 20.00 are used and 80.00 expire in February. In March the expiry is removed: 80.00 are owed again."""
     ledger = new_ledger()
 
     outcomes = service.record(
@@ -361,7 +362,7 @@ def test_an_expiry_that_is_taken_back_reduces_the_expired_of_its_month(
 def test_a_sale_in_another_currency_is_rolled_at_the_rate_of_its_day(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """1,000.00 EUR at 1.20 is 1,200.00 USD; 40 % of it is used when the euro is at 1.10: 480.00 USD all the same."""
+    """1,000.00 EUR at 1.20 is 1,200.00 USD. 40 % of it is used when the euro is at 1.10, which is still 480.00 USD."""
     ledger = new_ledger()
 
     outcomes = service.record(

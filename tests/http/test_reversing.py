@@ -1,4 +1,4 @@
-"""Reversing a journal from outside: who may, what is answered, and from both sides the same."""
+"""Reversing a journal over HTTP and on the command line: the rights, the answers, and equal results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BECAUSE = {"reason": "deposits were mapped to revenue"}
 
 @pytest.fixture(scope="module")
 def url(modules_url: str) -> str:
-    """A database of its own: where a key exists, every call needs one."""
+    """A separate database, because every call needs a key once a key exists."""
     return modules_url
 
 
@@ -39,7 +39,7 @@ def service(modules_service: Subledger) -> Subledger:
 
 @pytest.fixture
 def ledger(service: Subledger) -> str:
-    """January: handed over, before another chart was adopted."""
+    """A ledger whose January was exported before another mapping was adopted."""
     service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
     buy = cloud_event(
         "buy",

@@ -1,7 +1,7 @@
-"""An amount that a superuser rewrites in place, so that everything fits together, is found by what was signed before.
+"""An amount that a superuser rewrites in place, consistently in all rows, is found by earlier signed checkpoints.
 
-Here not only the program's own means are used, as in ``test_checkpoints``: rows are changed where they are, with the
-triggers off, and every hash over them is made anew. So are the seals and the counts of what was handed over.
+``test_checkpoints`` rewrites a log with the program itself. Here rows are changed in place with the triggers off, and
+every hash over them is computed again. The seals and counts of exported rows are updated too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ JANUARY = Period(2026, 1)
 
 @pytest.fixture
 def ours(scratch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    """A purchase of 77.13 USD and usage of another customer, and a month that was exported."""
+    """A purchase of 77.13 USD, usage of another customer, and an exported month."""
     monkeypatch.setenv("SUBLEDGER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SUBLEDGER_DATABASE_URL", scratch_url)
     monkeypatch.delenv("SUBLEDGER_SIGNING_KEY", raising=False)
@@ -72,7 +72,7 @@ def ours(scratch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def _rewrite_in_place(ours: Installation) -> None:
-    """66.13 USD for 77.13, in the event, its decision and its entries; then every hash from there to the head."""
+    """Replaces 77.13 USD by 66.13 in the event, its decision and entries; then every hash from there to the head."""
     with past_triggers(ours.url, *LOG) as owner:
         changed = owner.execute(
             "UPDATE events SET data = replace(data, '77.13', '66.13'), decision = replace(decision, '7713', '6613')"
@@ -161,7 +161,7 @@ def test_a_trigger_that_is_off_is_found_on_a_log_that_is_whole(ours: Installatio
 
 
 def _texts(ours: Installation) -> dict[str, str]:
-    """A hash over each event, its decision and its entries, as the database has them."""
+    """Returns a hash over each event, its decision and its entries in the database."""
     query = (
         "SELECT e.event_id, (e.data, e.decision, (SELECT array_agg(n ORDER BY n.number) FROM entries n"
         " WHERE n.position = e.position))::text FROM events e"

@@ -1,4 +1,4 @@
-"""A sandbox over HTTP and by command line; what lies in the future is refused with what to do."""
+"""A sandbox over HTTP and on the command line. Events in the future are refused with advice."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_sandbox_sends_no_notices(client: TestClient, ledger: str, service: Su
     answer = client.put(path, json=told)
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (409, "sandbox_ledger", "webhook")
     assert client.put(path, json={"window_days": 3}).status_code == 200
-    with service.database.write() as connection:  # as it could be set before
+    with service.database.write() as connection:  # as earlier versions allowed
         connection.execute("UPDATE monitor_settings SET settings = %s WHERE ledger = %s", (json.dumps(told), ledger))
     report = check(service.database, ledger, datetime.now(UTC))
     assert notices.notify(service.database, ledger, report) == notices.Notified()

@@ -1,4 +1,6 @@
-"""Several servers on one ledger, killed or stopped in the midst: each id once, and what was answered is so."""
+"""Several servers on one ledger, killed or stopped at any moment: each id is recorded once, and every answer stays
+true.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ CALLERS, EACH = 6, 25
 
 @pytest.fixture
 def own(scratch_url: str) -> Iterator[tuple[Subledger, str, str]]:
-    """A service on a database of its own, the database's URL, and a key."""
+    """A service on its own database, the database's URL, and a key."""
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -47,7 +49,9 @@ def own(scratch_url: str) -> Iterator[tuple[Subledger, str, str]]:
 
 
 class Caller:
-    """Posts one event after another, each until it is answered: to its server, and to the other where that is gone."""
+    """Posts one event after another, and repeats each until it is answered. If its server is gone, it uses the other
+    one.
+    """
 
     def __init__(self, key: str, *servers: Server) -> None:
         self.answers: list[tuple[str, str, int]] = []
@@ -61,7 +65,7 @@ class Caller:
                     pass
 
     def _answered(self, client: httpx.Client, event_id: str) -> bool:
-        """Raises what the last server's connection raises; a server before it is given up."""
+        """Tries the servers in turn. Raises the connection error of the last one."""
         try:
             answer = client.post(f"http://127.0.0.1:{self._ports[0]}/v1/ledgers/acme/events", json=use(event_id))
         except httpx.TransportError:
@@ -69,7 +73,7 @@ class Caller:
                 raise
             del self._ports[0]
             return False
-        if answer.status_code == 503 and answer.json()["code"] == "stopping":  # it was not whole; it is sent again
+        if answer.status_code == 503 and answer.json()["code"] == "stopping":  # it was incomplete; it is sent again
             return False
         assert answer.status_code == 200, answer.text
         [result] = answer.json()["results"]
@@ -78,7 +82,9 @@ class Caller:
 
 
 def positions_in_log(url: str) -> dict[str, int]:
-    """By id, what was recorded from outside after the purchase; the positions of all events are checked for gaps."""
+    """Returns the positions by id of the events sent after the purchase. Checks that the positions of all events have
+    no gap.
+    """
     with psycopg.connect(url) as connection:
         rows = connection.execute("SELECT position, source, event_id FROM events ORDER BY position").fetchall()
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
@@ -123,7 +129,7 @@ def test_a_server_that_is_told_to_stop_answers_what_it_accepted_and_records_noth
         callers = [Caller(key, server) for _ in range(CALLERS)]
 
         def post(n: int) -> None:
-            with pytest.raises(httpx.TransportError):  # it goes on until the server hangs up
+            with pytest.raises(httpx.TransportError):  # it continues until the server closes the connection
                 callers[n].post([f"{n}-{k}" for k in range(100_000)])
 
         threads = [threading.Thread(target=post, args=(n,)) for n in range(CALLERS)]
@@ -192,11 +198,11 @@ def test_a_server_that_is_told_to_stop_answers_half_a_call_at_once_and_carries_o
             sent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in halves]
             for half, text in zip(sent, halves, strict=True):
                 half.sendall(text.encode())
-            whole = threads.submit(Caller(key, server).post, ["whole"])  # the server has read what came before
+            whole = threads.submit(Caller(key, server).post, ["whole"])  # the server has read the earlier bytes
             hold.waiting_writer()
             ahead = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             ahead.sendall((HEAD.format(key=key, length=len(body)) + body + head + "{").encode())
-            read = httpx.get(f"http://127.0.0.1:{server.port}/healthz")  # and that, too
+            read = httpx.get(f"http://127.0.0.1:{server.port}/healthz")  # and also these
             assert read.status_code == 200
             server.process.send_signal(signal.SIGTERM)
             for half, text in zip(sent, halves, strict=True):
@@ -231,7 +237,7 @@ def test_clients_that_went_away_leave_no_traceback(own: tuple[Subledger, str, st
                 gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
                 gone.sendall(text.encode())
                 hold.waiting_writer()
-                assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200  # all of it was read
+                assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200  # all was read
         assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200
         hold.release()
         Caller(key, server).post(["after"])

@@ -21,9 +21,9 @@ BOUGHT = "2026-01-10T12:00:00Z"
 
 @pytest.fixture
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Ann's credits at the end of 10 February: A has 70 of 100, F 15 of 20, the others are frozen by a dispute; S has
-    not started, X expired and was not swept, P is for api and chat, T of another unit. Of them job-1 reserves 30, and
-    job-2 reserves 15 for api.
+    """Ann's credits at the end of 10 February. A has 70 of 100. F has 15 of 20; its other 5 are frozen by a dispute. S
+    has not started. X has expired, and the expiry is not recorded. P is for api and chat. T has another unit. job-1
+    reserves 30, and job-2 reserves 15 for api.
     """
     ledger = new_ledger()
     recorded(

@@ -1,4 +1,4 @@
-"""Text that JSON can write and nothing can keep is refused, naming its place: the server does not fail."""
+"""Text that JSON can write but the database cannot store is refused with its place, and the server does not fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from tests.conftest import NewLedger
 
 HALF, NUL = "\\ud800", "\\u0000"
-"""As JSON writes them: half of a surrogate pair, and NUL."""
+"""Half of a surrogate pair, and NUL, as JSON writes them."""
 DROP = '{"connector": "folder", "directory": "%s"}'
 BOOKS = '{"rows": [{"account": "%s", "period": "2026-01", "balance": "1.00"}]}'
 
@@ -41,7 +41,7 @@ def test_text_that_nothing_can_keep_is_refused_naming_its_place(
     client: TestClient, new_ledger: NewLedger, method: str, path: str, body: str, field: str, bad: str
 ) -> None:
     answer = send(client, method, f"/v1/ledgers/{new_ledger()}{path}", body % f"a{bad}b")
-    if bad == HALF:  # it is no JSON: the answer names the place in the text
+    if bad == HALF:  # it is not JSON, so the answer names the place in the text
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
         assert "line 1 column" in answer.json()["detail"]
     else:

@@ -34,7 +34,7 @@ buy = partial(purchase, customer="c1", time="2026-01-05", price="10.00", expires
 
 
 class Run:
-    """The command line in this process, each command by somebody named after it."""
+    """The command line in this process. Each command has its own user."""
 
     def __init__(self, ledger: str) -> None:
         self.ledger = ledger
@@ -44,7 +44,7 @@ class Run:
 
     @staticmethod
     def plain(*arguments: str, by: str | None = None) -> str:
-        """A command that takes no ``--ledger``."""
+        """Runs a command that takes no ``--ledger``."""
         ran = CliRunner().invoke(app, [*arguments, *(() if by is None else ("--by", by))], catch_exceptions=False)
         assert ran.exit_code == 0, ran.output
         return ran.stdout
@@ -78,7 +78,7 @@ def test_every_act_on_the_command_line_names_who_did_it_and_every_list_shows_it(
     chart = tmp_path / "chart.csv"
     chart.write_text(run("mapping", "show", "--csv").replace("Cash", "Cash at bank"))
     run("mapping", "adopt", str(chart), by="mara")
-    run("export", "2026-01", "--format", "csv", "--out", str(tmp_path), by="inge")  # of an open month: cut
+    run("export", "2026-01", "--format", "csv", "--out", str(tmp_path), by="inge")  # an open month is cut
     run("close", "2026-01", by="carla")
     run("reopen", "2026-01", "--reason", "an invoice was missing", by="rosa")
     run("close", "2026-01", by="clara")
@@ -126,7 +126,7 @@ def test_every_act_on_the_command_line_names_who_did_it_and_every_list_shows_it(
 def test_over_http_it_is_the_name_of_the_key_or_nobody(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """The client calls the open server: its acts are nobody's, and say so."""
+    """The client calls the server without a key, so its acts have the name ``nobody``."""
     ledger = new_ledger()
     service.record(ledger, [buy("b1")])
     base = f"/v1/ledgers/{ledger}"
@@ -205,7 +205,7 @@ def test_an_erasure_keeps_no_value_and_cannot_be_taken_back(
         connection.execute("DELETE FROM erasures WHERE ledger = %s", (ledger,))
 
 
-# --- the mapping that is shown is the mapping that is adopted -------------------------------------------------------
+# --- the shown mapping is the adopted mapping -------------------------------------------------------
 
 cells = (
     st.text(st.characters(exclude_categories=("C", "Zl", "Zp")) | st.sampled_from("'=+-@ ,\""), min_size=1, max_size=12)

@@ -1,7 +1,7 @@
-"""The name of who did something is shown in every place that shows the act: a table of verbs and places.
+"""Every place that shows an act also shows the name of its user: a table of acts and places.
 
-A cell holds the name of who did it where the place shows such an act, and is empty where it does not: a cut is in no
-customer's block, a mapping changes no month. Other places, such as the list of keys, have a row of their own.
+A cell has the user's name if the place shows such an act. Otherwise it is empty: for example, a cut is in no customer's
+block, and a mapping changes no month. Other places, such as the list of keys, have their own row.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ buy = partial(purchase, customer="c1", time="2026-01-05", price="10.00", expires
 
 @pytest.fixture(scope="module")
 def run(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A ledger to which everything was done, each act by somebody else, on the command line."""
+    """A ledger with every act, each by another user, on the command line."""
     folder = tmp_path_factory.mktemp("who")
     files = {
         "channel.toml": f'connector = "folder"\ndirectory = "{folder}"\nformat = "csv"\n',
@@ -170,7 +170,7 @@ def test_what_is_in_none_of_these_places_shows_it_in_a_list_of_its_own(run: Run,
 def test_a_report_names_who_closed_and_exported_its_months_in_every_format(
     run: Run, client: TestClient, name: str
 ) -> None:
-    """A statement's page, which goes to a customer, names nobody; its other formats do."""
+    """The page of a statement goes to a customer, so it names no user. Its other formats name them."""
     asked = {"to": "2026-01"}
     for format, more in (("json", {}), ("html", {}), ("csv", {"table": "periods"})):
         shown = client.get(f"/v1/ledgers/{run.ledger}/reports/{name}", params={**asked, "format": format, **more}).text
@@ -198,7 +198,9 @@ def test_the_history_of_a_month_keeps_every_closing_and_reopening(run: Run) -> N
 
 
 def test_a_report_of_a_moment_names_who_had_done_what_by_then_for_ever(run: Run, client: TestClient) -> None:
-    """The first closing's moment: carla had closed the month; who exports it later changes no answer of before."""
+    """At the moment of the first close, carla had closed the month. A later export does not change the answer for that
+    moment.
+    """
     [january, _] = run.json("periods")["items"]
     at = january["history"][2]["at"]
     answer = client.get(f"/v1/ledgers/{run.ledger}/reports/trial-balance", params={"to": "2026-01", "known_at": at})

@@ -1,4 +1,4 @@
-"""Files that commands write: in the place of what they replace alone, and never in the place of what is read."""
+"""Files that commands write: they replace only their target, and never a file that is being read."""
 
 from __future__ import annotations
 
