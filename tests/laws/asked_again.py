@@ -1,4 +1,4 @@
-"""Asks again, in a process of its own, what was asked before: answers come on standard input, differences go out.
+"""Repeats earlier reads in another process: it reads the answers from standard input, and writes the differences.
 
 The database is that of SUBLEDGER_DATABASE_URL. ``python -m tests.laws.asked_again``
 """
@@ -19,7 +19,7 @@ from tests.laws.reads import Answer, Differs, Reads
 
 
 def asked_in_another_process(url: str, home: Path, answers: Sequence[Answer]) -> list[Differs]:
-    """The reads that another process, which has only the database, answers differently."""
+    """Returns the reads that another process, which has only the database, answers differently."""
     done = subprocess.run(
         [sys.executable, "-m", __name__],
         input=msgspec.json.encode(answers),

@@ -1,6 +1,6 @@
-"""A case: a ledger of its own, told event by event in a few words, without a database.
+"""A case: a separate ledger whose events are written in short form, without a database.
 
-For what a law of any walk cannot pin down: an exact amount, a date, the words of a refusal.
+It is for facts that a law of any walk cannot test: an exact amount, a date, the words of a refusal.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STATE = {
 
 
 def on(day: int) -> datetime:
-    """Noon of a day of January, or of a later month: 32 is the first of February."""
+    """Returns noon of a day, counted from 1 January: 32 is the first of February."""
     return JANUARY + timedelta(days=day - 1)
 
 
 class Case(Walk):
-    """A ledger for ann, told in a few words; what is sent is recorded."""
+    """A ledger for ann, with events in short form. Every event must be recorded."""
 
     def __init__(self, **changes: Any) -> None:
         super().__init__(state=LedgerState(**{**STATE, **changes}))
@@ -93,12 +93,12 @@ def in_euro(**changes: Any) -> Case:
 
 
 def moves(step: Step) -> list[tuple[str, str | None, str, int, int | None]]:
-    """Kind, block, credits, money, functional money of each movement."""
+    """Returns kind, block, credits, money and functional money of each movement."""
     return [(m.kind, m.block_id, str(m.credits), m.amount_minor, m.functional_minor) for m in step.decision.movements]
 
 
 def told(step: Step) -> list[str]:
-    """The movements of a step in full: day, kind, amount, and every other field that is not left out."""
+    """Returns all movements of a step: day, kind, amount, and every other field that is not empty."""
     lines = []
     for movement in step.decision.movements:
         fields = msgspec.to_builtins(movement)

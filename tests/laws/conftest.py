@@ -13,7 +13,7 @@ SEEDS, LENGTH = tuple(range(1, 11)), 400
 
 
 class LongWalks(Sequence[Walk]):
-    """Long walks, each made when it is first asked for: a law that fails after one does not wait for the others."""
+    """Long walks. Each is made at its first use, so that a law that fails on one does not wait for the others."""
 
     def __init__(self) -> None:
         self._made: list[Walk] = []
@@ -29,5 +29,5 @@ class LongWalks(Sequence[Walk]):
 
 @pytest.fixture(scope="session")
 def long_walks() -> Sequence[Walk]:
-    """Long walks that are the same every time: between them they meet every event type and every entry kind."""
+    """Long walks that are always the same. Together they contain every event type and every entry kind."""
     return LongWalks()

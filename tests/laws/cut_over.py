@@ -1,6 +1,6 @@
-"""A cut-over: a ledger that goes on from the state of another one, by opening balances made from that state.
+"""A cut-over: a ledger that continues from the state of another one, with opening balances made from that state.
 
-Owns: the openings. Does not own: the histories, and what is compared (test_opening_balances).
+Owns: the openings. Does not own: the histories, and the comparisons (test_opening_balances).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.laws.walk import HOME, RATES, START, Walk, monetary_sides
 
 
 class CutOver:
-    """The new ledger, as its openings are sent."""
+    """The new ledger, while its openings are sent."""
 
     def __init__(self, old: Walk, at: datetime) -> None:
         self.old, self.at, self.sent = old, at, 0
@@ -42,7 +42,7 @@ class CutOver:
         assert step is not None, (data, self.new.refused[-1])
 
     def opens(self, role: str, customer: str | None, currency: str, amount: int | None = None, **data: Any) -> None:
-        """Sends an opening; amounts are in minor units, functional ones of a home currency are left out."""
+        """Sends an opening. Amounts are in minor units. In the functional currency there is no functional amount."""
         functional = data.pop("functional", None)
         if functional is not None and currency != HOME:
             data["functional_amount"] = format_minor(functional, HOME)
@@ -51,7 +51,7 @@ class CutOver:
         self._send("balance.opened", customer, self.at, role=role, currency=currency, **data)
 
     def take_over(self) -> Walk:
-        """Opens everything that the old ledger has. Returns the new one."""
+        """Opens all balances of the old ledger. Returns the new ledger."""
         for pool in sorted(self.old.books.pools.by_name):
             self._rate_of_pool(pool)
         for block in self.old.blocks:
@@ -59,7 +59,7 @@ class CutOver:
                 self._block(block)
         for customer, wallet in sorted(self.old.wallets.items()):
             self._money(customer, wallet)
-            # The fraction of a minor unit that is priced and not booked yet is no balance.
+            # A fraction of a minor unit that is priced but not booked yet is not a balance.
             mine = self.new.wallets[customer]
             self.new.wallets[customer] = msgspec.structs.replace(mine, carry=wallet.carry)
         for cohort in self.old.books.pools.all_cohorts():
@@ -85,7 +85,7 @@ class CutOver:
         if block.before is not None and since is None:
             raise AssertionError("a ledger is taken over once")
         earlier, expired = block.drawn_minor - drawn, block.recognised_minor - block.drawn_minor
-        if drawn < 0:  # usage at an earlier price was reversed: what is left is a block by itself
+        if drawn < 0:  # usage at an earlier price was reversed: the remainder is a separate block
             earlier, credits, used, drawn = earlier + drawn, block.remaining, Decimal(0), 0
             price, worth = block.carrying_minor, block.carrying_functional
         tax = block.tax_minor - block.tax_reversed_minor
@@ -196,7 +196,7 @@ class CutOver:
 
     @staticmethod
     def _shared(wallet: Wallet, role: str, things: Any, name: str) -> Iterator[tuple[Any, int]]:
-        """Each thing with its share of the functional amount that the customer's balance is carried at."""
+        """Yields each item with its share of the functional carrying amount of the customer's balance."""
         given: dict[str, tuple[int, int]] = {}
         for thing in things:
             amount, functional = (abs(each) for each in wallet.standing(role, thing.currency))
@@ -280,7 +280,7 @@ def _terms(estimate: Estimate | None) -> tuple[str | None, str | None] | None:
 
 
 def _rate(amount: int | None, rate: Decimal | None, issued: int) -> str | None:
-    """The rate of an estimate; that of an amount with twelve decimals."""
+    """Returns the rate of an estimate. For an amount it is computed with twelve decimals."""
     if rate is not None:
         return f"{rate:f}"
     if amount is None:

@@ -209,7 +209,7 @@ class BlockRules(Checks):
     # --- reservations ------------------------------------------------------------------------------------------
 
     def reservation(self, pick: int, stranger: bool) -> tuple[str, str]:
-        """A reservation that was recorded, the latest for 0, and whose it is; or none."""
+        """Returns a recorded reservation (the latest for 0) and its customer, or an unknown one."""
         owners = {name: found.customer for name, found in self.model.reservations.items()}
         if not owners or pick == NOBODY:
             return "nobody's", "ann"
@@ -281,7 +281,7 @@ class BlockRules(Checks):
 
     @rule(day=DAYS, share=st.fractions(0, 1, max_denominator=8), pick=st.integers(0, 5))
     def reverse_a_part(self, day: int, share: Fraction, pick: int) -> None:
-        """As much as is left of what was used, or an eighth, or half of it."""
+        """Reverses all remaining credits of a usage, or an eighth or half of them."""
         self.flush()
         open_ = [usage for usage in self.model.usage.values() if any(d.credits > d.restored for d in usage.draws)]
         if open_:
@@ -292,7 +292,7 @@ class BlockRules(Checks):
                 "consumption.reversed", usage.customer, day, False, event_id=usage.name, reason="r", credits=credits
             )
 
-    # --- what ends a block -------------------------------------------------------------------------------------
+    # --- ends of a block -------------------------------------------------------------------------------------
 
     @rule(pick=PICKS, stranger=RARELY, day=DAYS, void=st.booleans(), together=TOGETHER)
     def void_or_escheat(self, pick: int, stranger: bool, day: int, void: bool, together: bool) -> None:
@@ -309,7 +309,7 @@ class BlockRules(Checks):
         self.send("block.expiry_changed", customer, day, together, block_id=name, expires_at=expires_at, reason="r")
 
     def some_credits(self, name: str, share: Fraction | None) -> Any:
-        """A share of what a block has left; None says nothing, and means all."""
+        """Returns a share of the remaining credits of a block. None leaves the field out, which means all."""
         block = self.model.blocks.get(name)
         if share is None:
             return ...
@@ -353,7 +353,7 @@ class BlockRules(Checks):
     ) -> None:
         name, customer = self.block(pick, stranger)
         block = self.model.blocks.get(name)
-        own = block.currency if block is not None else "JPY"  # of a block that waits: no decimals fit any currency
+        own = block.currency if block is not None else "JPY"  # not recorded yet: no decimals fit any currency
         if block is not None and block.kind == "promotional" and day % 4:
             added = 0
         if not added and credits is None:
@@ -393,7 +393,7 @@ class BlockRules(Checks):
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, reclaimed=st.booleans(), together=TOGETHER)
     def claim(self, pick: int, day: int, share: Fraction, reclaimed: bool, together: bool) -> None:
-        """Of what was escheated, where anything was."""
+        """Reclaims or remits a part of an escheated amount, if there is one."""
         held = [b for b in self.model.blocks.values() if b.unclaimed]
         if held:
             block = held[pick % len(held)]
@@ -418,7 +418,7 @@ class BlockRules(Checks):
         self, day: int, pool: str, share: int, rate: bool, escheat: str | None, currency: bool, together: bool,
         cohorts: str | None, cohort: str | None,
     ) -> None:  # fmt: skip
-        """So many tenths of what was issued are expected to expire, another tenth to go to a state."""
+        """Estimates that some tenths of the issued amount expire, and that another tenth goes to a state."""
         held = self.model.pools.get(pool)
         own = held.currency if held is not None else "USD"
         issued = self.model.issued(pool) if held is not None else 0

@@ -1,4 +1,4 @@
-"""Invariants after each step, in the entries as they are stored, against the model."""
+"""Invariants after each step: the stored entries, compared with the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MONETARY = (
     "refunds_payable", "customer_balance", "tax_payable", "unclaimed_property",
 )  # fmt: skip
 CONTROL = ("prepaid_liability", "customer_deposits", "credits_clearing")
-# Entry kind → what it does to a block: which column of its roll-forward, and in which direction.
+# Entry kind → its effect on a block: the column of the roll-forward, and the direction.
 COLUMNS = {
     "purchase": ("gained", 1), "promotional_grant": ("gained", 1), "goodwill": ("gained", 1),
     "allocation": ("gained", 1), "transfer_in": ("gained", 1), "repricing": ("gained", 1),
@@ -112,13 +112,13 @@ class Checks(State):
         self.checked = self.position
 
     def effects(self, entry: Entry) -> list[tuple[str, int]]:
-        """Account and side (debits +1) of the entry's lines, were its amount positive."""
+        """Returns account and side (debits +1) of the lines of the entry, as if its amount were positive."""
         return [effect for debit, credit in self.rules_.get(entry.kind, ()) for effect in ((debit, 1), (credit, -1))]
 
     # --- blocks ----------------------------------------------------------------------------------------------
 
     def blocks_are_as_the_model_says(self) -> None:
-        """Credits, money and functional amount of every column of every block."""
+        """Checks credits, money and functional amount of every column of every block."""
         found = {}
         for name, entries in self.entries_by_block.items():
             columns: dict[str, Figures] = {}
@@ -137,10 +137,10 @@ class Checks(State):
         assert found == expected
 
     def draws_are_as_the_model_says(self, entries: list[Entry]) -> None:
-        """Block, credits, money and accounting date of every draw, in order.
+        """Checks block, credits, money and accounting date of every draw, in order.
 
-        A draw is dated by its usage, and later only as other entries of its block are. That no view then shows less
-        than nothing is checked of every view; the first such day has laws of its own (``test_availability``).
+        A draw is dated by its usage. It can be dated later for the same reasons as other entries of its block. Other
+        checks ensure that no view is below zero; ``test_availability`` tests the first possible day.
         """
         found = defaultdict(list)
         last: dict[str | None, date] = {}
@@ -160,7 +160,7 @@ class Checks(State):
         assert found == {}
 
     def what_is_taken_back_is_zero_line_by_line(self, entries: list[Entry]) -> None:
-        """Wholly reversed usage and its reversals: no side of any account of any block is left over."""
+        """Checks that usage and its complete reversal sum to zero on each side of every account and block."""
         whole = {usage.name for usage in self.model.usage.values() if all(d.credits == d.restored for d in usage.draws)}
         original = {e["id"]: e["data"]["event_id"] for e, _ in self.sent if e["type"] == "consumption.reversed"}
         rest: Counter[tuple[str, str | None, str, str]] = Counter()
@@ -174,14 +174,16 @@ class Checks(State):
 
     @staticmethod
     def is_open_fx(key: tuple[str, str | None, str, str]) -> bool:
-        """Overage is taken back at what the receivable is carried at, which may not be what it was recorded at."""
+        """True for overage, whose reversal uses the carrying amount of the receivable, which may differ from the
+        recorded amount.
+        """
         return key[1] is None and key[3] == "functional"
 
     def blocks_end_at_zero_in_every_view(self) -> None:
-        """At every accounting date, as known at every position: gains − losses = carrying amount.
+        """Checks at every accounting date, as known at every position: gains − losses = carrying amount.
 
-        In credits and in money, no column negative; and where no credits are left nothing else is. Views known at
-        positions before the last check do not change.
+        This holds in credits and in money. No column is negative. If no credits remain, nothing else remains. Views
+        known at positions before the last check do not change.
         """
         for block, entries in self.entries_by_block.items():
             if entries[-1].position <= self.checked:
@@ -212,7 +214,7 @@ class Checks(State):
         assert left > 0 or carrying == 0, (block, "no credits left, no value left")
 
     def check_head(self, block: str, entries: list[Entry]) -> None:
-        """In the functional currency, at the head."""
+        """Checks a block in the functional currency at the head."""
         balances: Counter[str] = Counter()
         for entry in entries:
             for account, side in self.effects(entry):
@@ -226,7 +228,7 @@ class Checks(State):
     # --- money -----------------------------------------------------------------------------------------------
 
     def places(self, entries: list[Entry], roles: tuple[str, ...] = MONETARY) -> dict[Place, tuple[int, int]]:
-        """The balances, debits positive, in the currency and in the functional one."""
+        """Returns the balances, debits positive, in the currency and in the functional one."""
         found: dict[Place, tuple[int, int]] = {}
         for entry in entries:
             for role, side in self.effects(entry):
@@ -248,7 +250,7 @@ class Checks(State):
         return role, entry.currency, entry.customer or "", ""
 
     def money_is_as_the_model_says(self, entries: list[Entry]) -> None:
-        """Receivables, what is owed, payments' rest, cash, tax; and nothing left over in either currency."""
+        """Checks receivables, amounts owed, unapplied payments, cash and tax, in both currencies."""
         found = self.places(entries)
         assert found == {place: held for place, held in self.model.standing.items() if held != (0, 0)}
         assert {place: held for place, held in found.items() if not held[0]} == {}, "nothing is left over"
@@ -263,15 +265,16 @@ class Checks(State):
             assert found.get(place, (0, 0))[0] == block.owed
 
     def pools_are_as_the_model_says(self, entries: list[Entry]) -> None:
-        """Recognised breakage is the line's on every day, cohort by cohort; what has not expired is on
-        breakage_recognized."""
+        """Checks that recognised breakage is on the line on every day, cohort by cohort, and that its part that has not
+        expired is on breakage_recognized.
+        """
         days: defaultdict[tuple[str, str], defaultdict[date, Sums]] = defaultdict(lambda: defaultdict(Sums))
         recognised: defaultdict[tuple[str, str], Counter[date]] = defaultdict(Counter)
         functional: Counter[tuple[str, str]] = Counter()
         for entry in entries:
             if not entry.pool:
                 continue
-            whole = len(entry.cohort) != 7 or "Q" in entry.cohort  # not a month of issue, but a cohort
+            whole = len(entry.cohort) != 7 or "Q" in entry.cohort  # a cohort, not a month of issue
             key = (entry.pool, entry.cohort if whole else self.model.cohort_of(entry.pool, entry.cohort))
             if entry.kind == "breakage_estimate":
                 recognised[key][entry.on] += entry.amount
@@ -296,7 +299,9 @@ class Checks(State):
         assert not any(any(each.values()) for each in recognised.values()), "breakage of a cohort that there is not"
 
     def books_balance(self, entries: list[Entry]) -> None:
-        """Debits are credits, in each currency and in the functional one; and lines are what entries stand for."""
+        """Checks that debits equal credits in each currency and in the functional one, and that lines follow from their
+        entries.
+        """
         expected: Counter[tuple[str, str, str]] = Counter()
         for entry in entries:
             for account, side in self.effects(entry):

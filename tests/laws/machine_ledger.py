@@ -1,6 +1,6 @@
 """The machine's rules about the ledger as a whole: policies, mappings, settings, customers' attributes, journals.
 
-None of them moves the books, but undoing: the model says of events what it says without them.
+Only undoing changes the books. For all other events the model does not change.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CHARTS = {
 class LedgerRules(Checks):
     @rule(pick=PICKS, stranger=RARELY, together=TOGETHER)
     def undo(self, pick: int, stranger: bool, together: bool) -> None:
-        """The latest event, at its own moment; now and then one that is not undone, or there was none."""
+        """Undoes the latest event, at its own moment; sometimes an event that cannot be undone, or an unknown one."""
         self.flush()
         known = {event["id"]: event for event, _ in self.sent}
         latest = known.get(self.model.latest[0]) if self.model.latest is not None else None
@@ -58,12 +58,12 @@ class LedgerRules(Checks):
         self.send("event.reversed", customer, day, together, event_id=name, reason="r")
 
     def is_not_undone(self, name: str) -> bool:
-        """It is usage or took something back, or was undone itself."""
+        """True for usage, for an event that reversed something, and for an undone event."""
         type, _ = self.model.types[name]
         return name in self.model.undone or type in WAYS_OF_THEIR_OWN
 
     def divides_a_pool(self, event: dict[str, Any]) -> bool:
-        """The first estimate of a pool divides it into cohorts for good."""
+        """True for the first estimate of a pool, which divides the pool into cohorts permanently."""
         if event["type"] != "breakage.estimated" or self.model.latest is None:
             return False
         pool = self.model.latest[1]["pools"].get(event["data"]["pool"])
@@ -100,7 +100,7 @@ class LedgerRules(Checks):
 
     @rule(period=PERIODS, format=st.sampled_from(("csv", "netsuite-csv", "beancount")))
     def hand_over(self, period: Period, format: str) -> None:
-        """The cut of an open month is an event."""
+        """Exports a month. The cut of an open month is an event."""
         self.flush()
         export(self.service.recorder, self.service.database, self.ledger, period, format, by="controller")
         [(self.position,)] = self.sql("SELECT position FROM ledgers WHERE ledger = %s", self.ledger)
@@ -113,7 +113,9 @@ class LedgerRules(Checks):
 
     @rule(days=st.integers(1, 3))
     def let_days_go_by(self, days: int) -> None:
-        """The promise of an answer puts what follows after it; the database refuses one that has not come."""
+        """Moves the clock forward. Later events are recorded after the time of an answer, and the database refuses a
+        future time.
+        """
         self.flush()
         with past_triggers(self.service.database.url, "ledgers") as owner:
             owner.execute(

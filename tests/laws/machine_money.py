@@ -44,7 +44,7 @@ class MoneyRules(Checks):
         if named == "invoice":
             where = {"invoice_id": f"i-{pick % 6}"}
         paid = {"amount": self.money(owed or 70, share, own), "currency": own}
-        if pick % 5 == 4:  # in another currency, which settles that amount
+        if pick % 5 == 4:  # in another currency, to settle that amount
             other = "USD" if own != "USD" else "JPY"
             paid = {f"settles_{name}": value for name, value in paid.items()}
             paid |= {"amount": amount_text(pick + 30, other), "currency": other}
@@ -62,7 +62,9 @@ class MoneyRules(Checks):
         )
 
     def _elsewhere(self, pick: int, paid: dict[str, Any]) -> Any:
-        """Now and then a part is for invoices of another ledger: a minor unit, some, or all of it."""
+        """Returns the part for invoices of another ledger. Sometimes it is a minor unit, some of the payment, or all of
+        it.
+        """
         if pick % 4 != 1:
             return ...
         currency = paid.get("settles_currency", paid["currency"])
@@ -71,7 +73,7 @@ class MoneyRules(Checks):
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, processor=PROCESSORS, together=TOGETHER)
     def pay_invoice(self, pick: int, day: int, share: Fraction, processor: str | None, together: bool) -> None:
-        """An invoice of overage."""
+        """Pays an invoice of overage."""
         held = list(self.model.invoices.values())
         if held:
             invoice = held[pick % len(held)]
@@ -107,7 +109,9 @@ class MoneyRules(Checks):
     def apply_payment(
         self, pick: int, other: int, day: int, share: Fraction, whole: bool, stranger: bool, together: bool
     ) -> None:
-        """Applies the open amount of a payment to a block or invoice of its currency, as far as either goes."""
+        """Applies the open amount of a payment to a block or invoice of its currency, up to the smaller of both
+        amounts.
+        """
         held = [p for p in self.model.payments.values() if p.unapplied] or list(self.model.payments.values())
         if not held:
             return
@@ -171,7 +175,7 @@ class MoneyRules(Checks):
     @rule(pick=PICKS, day=DAYS, cents=st.integers(1, 900), back=RARELY, tax=SHARES, together=TOGETHER,
           currency=st.sampled_from(("USD", "USD", "EUR", "JPY")))  # fmt: skip
     def adjust(self, pick: int, day: int, cents: int, back: bool, tax: Fraction, together: bool, currency: str) -> None:
-        """A fee of a processor that stands alone, tax on its fees, or an adjustment; mostly lowering its balance."""
+        """Records a single fee of a processor, tax on its fees, or an adjustment. Most of them lower its balance."""
         kind = ("fee", "tax", "adjustment")[pick % 3]
         self.send(
             "processor.adjusted",
@@ -189,7 +193,7 @@ class MoneyRules(Checks):
     @rule(pick=PICKS, day=DAYS, share=SHARES, together=TOGETHER, back=RARELY,
           arrives=st.sampled_from((None, None, None, "USD", "EUR", "JPY")))  # fmt: skip
     def payout(self, pick: int, day: int, share: Fraction, together: bool, back: bool, arrives: str | None) -> None:
-        """Pays out the balance of a processor, now and then more, back, or in another currency."""
+        """Pays out the balance of a processor; sometimes more, in the other direction, or in another currency."""
         standing = self.model.standing.items()
         held = [(place, amount) for place, (amount, _) in standing if place[0] == "processor_clearing"]
         if held:
@@ -213,7 +217,7 @@ class MoneyRules(Checks):
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, tax=st.integers(0, 50), again=RARELY, together=TOGETHER)
     def bill(self, pick: int, day: int, share: Fraction, tax: int, again: bool, together: bool) -> None:
-        """Overage of a customer in one currency."""
+        """Bills overage of a customer in one currency."""
         open_ = sorted({(u.customer, u.currency) for u in self.model.usage.values() if u.open_money > 0})
         if not open_:
             return

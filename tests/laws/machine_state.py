@@ -32,7 +32,7 @@ PICKS = st.integers(0, NOBODY)
 RARELY = st.sampled_from((False,) * 15 + (True,))
 MOSTLY = st.sampled_from((True,) * 7 + (False,))
 TOGETHER = st.sampled_from((False, False, True))
-# Of what there is: mostly all of it or a part, now and then more than there is.
+# Shares of an amount: mostly all of it or a part, sometimes more.
 SHARES = st.sampled_from([Fraction(n, 7) for n in (7, 7, 7, 7, 1, 2, 3, 4, 5, 6, 6, 8)])
 NEW_BLOCKS = {
     "credits.purchased": ("block_id", None),
@@ -47,12 +47,12 @@ def moment(day: int) -> datetime:
 
 
 def part_of(limit: int, share: Fraction) -> int:
-    """At least one minor unit."""
+    """Returns a part of an amount, at least one minor unit."""
     return max(1, ceil(limit * share))
 
 
 class State(RuleBasedStateMachine):
-    """A ledger, its model, and what has been sent."""
+    """A ledger, its model, and the sent events."""
 
     def __init__(self, service: Subledger, new_ledger: NewLedger) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class State(RuleBasedStateMachine):
 
     def send(self, type: str, customer: str | None, day: int, together: bool, **data: Any) -> None:
         self.count += 1
-        # What prices a block anew as of before recorded draws depends on their days: see test_repricing_order.
+        # A repricing that is dated before recorded draws depends on their days: see test_repricing_order.
         if type == "block.repriced" or (type == "consumption.reversed" and customer in self.repriced):
             day = max(day, self.last_day)
             self.repriced.add(customer)
@@ -130,7 +130,7 @@ class State(RuleBasedStateMachine):
     # --- picking ---------------------------------------------------------------------------------------------
 
     def block(self, pick: int, stranger: bool = False) -> tuple[str, str]:
-        """A block that was sent, also in the batch that is waiting, and whose it is; or what nobody ever bought."""
+        """Returns a block that was sent, perhaps in the waiting batch, and its customer; or an unknown block."""
         owners = {name: block.customer for name, block in self.model.blocks.items()}
         for event in self.waiting:
             if event["type"] in NEW_BLOCKS:
@@ -142,7 +142,9 @@ class State(RuleBasedStateMachine):
         return name, ("carol" if stranger else owners[name])
 
     def usage(self, pick: int, stranger: bool) -> tuple[str, str]:
-        """Usage that was sent, the latest for 0, and whose; or an event that is no usage; or no event at all."""
+        """Returns usage that was sent (the latest for 0), and its customer; or an event that is not usage; or an
+        unknown event.
+        """
         owners = {name: usage.customer for name, usage in self.model.usage.items()}
         owners |= {e["id"]: e["subject"] for e in self.waiting if e["type"] == "credits.consumed"}
         if not owners or pick == NOBODY:
@@ -154,5 +156,5 @@ class State(RuleBasedStateMachine):
         return amount_text(part_of(limit, share), currency)
 
     def new_name(self, letter: str, again: bool, known: dict[str, Any]) -> str:
-        """An id of its own, or one that is taken."""
+        """Returns a new id, or one that is taken."""
         return next(iter(known)) if again and known else f"{letter}{self.count}"

@@ -1,8 +1,8 @@
-"""A plain model of the accounting, from the specification and not from the code: dictionaries and fractions.
+"""A plain model of the accounting, made from the specification and not from the code: dictionaries and fractions.
 
-It says what each event must do: recorded or refused with which code, and what the blocks, receivables, overages,
-payments, disputes, pools and everything owed or held are afterwards, in each currency and in the functional one.
-Slow, simple, and independent of ``subledger``.
+It computes the result of each event: recorded, or refused with a code; and then the blocks, receivables, overages,
+payments, disputes, pools and all amounts owed or held, in each currency and in the functional one. It is slow, simple,
+and independent of ``subledger``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Model", "Refusal"]
 WAYS_OF_THEIR_OWN = (
     "credits.consumed", "consumption.reversed", "event.reversed", "credits.reserved", "reservation.released",
 )  # fmt: skip
-"""Events that are not undone: another event takes them back, or none."""
+"""Events that cannot be undone: another event reverses them, or none."""
 
 
 class Model(Ending, Money, Pools, Reservations):
     """The whole ledger: one functional currency with two decimals, one time zone."""
 
     def apply(self, event: dict[str, Any]) -> None:
-        """Raises Refusal; then nothing has changed."""
+        """Applies an event. If it raises Refusal, nothing has changed."""
         latest, self.latest = self.latest, None
         before = copy.deepcopy(self.__dict__)
         self.latest = latest
@@ -52,7 +52,7 @@ class Model(Ending, Money, Pools, Reservations):
     # --- undoing --------------------------------------------------------------------------------------------
 
     def event_reversed(self, moment: datetime, data: dict[str, Any]) -> None:  # noqa: ARG002 - one shape for all
-        """Everything is as before the latest event, but for names: that of its block is taken."""
+        """Restores the state before the latest event. Only the id of its block stays taken."""
         name = data["event_id"]
         self.allow(name in self.types, "unknown_original")
         type, customer = self.types[name]
@@ -118,7 +118,7 @@ class Model(Ending, Money, Pools, Reservations):
             self._backfill(usage, block)
 
     def _backfill(self, usage: Usage, block: Block) -> None:
-        """The credits of a purchase go first to what was used before there were any, at the usage's own price."""
+        """Uses the credits of a purchase first for earlier overage, at the price of that usage."""
         fits = block.unit == usage.unit and (block.scope is None or usage.product in block.scope)
         mine = usage.customer == self.customer and usage.backfill and usage.currency == block.currency
         if not (mine and fits and usage.open > 0 and block.left > 0):
@@ -168,7 +168,7 @@ class Model(Ending, Money, Pools, Reservations):
         self.usage[usage.name] = usage
 
     def _tax_at_redemption(self, draws: list[Draw], data: dict[str, Any]) -> None:
-        """A part of the value that is drawn is tax, in proportion to the value of each draw."""
+        """Divides the tax over the draws, in proportion to the value of each draw."""
         taxed = [(draw, draw.block) for draw in draws if draw.money and draw.block is not None]
         currency = taxed[0][1].currency if taxed else data.get("currency", HOME)
         self.allow(all(block.currency == currency for _, block in taxed), "wrong_currency")
@@ -196,17 +196,17 @@ class Model(Ending, Money, Pools, Reservations):
         return Draw(block, part, money, self.on(), functional)
 
     def _draw_late(self, block: Block, part: Fraction, number: int) -> Draw:
-        """Usage of before a repricing: at its price then; later usage is priced again with what it leaves."""
+        """Draws usage from before a repricing at the price of that time. Later usage is priced again with the rest."""
         lacking = part - block.to_draw
         _, money, functional = block.late_cost(number, part)
-        if lacking > 0:  # what is frozen stays, and the rest of what expired keeps its share
+        if lacking > 0:  # frozen credits stay, and the rest of the expired credits keeps its share
             block.use(part, money, functional, number)
             block.price_again(number + 1, expired=True)
             block.unbreak_to(block.of("expired")[0] - lacking)
             return Draw(block, part, money, self.on(), functional)
         block.use(part, money, functional, number)
         block.price_again(number + 1)
-        if block.refundable and block.currency != HOME:  # at the carrying amount of the day
+        if block.refundable and block.currency != HOME:  # at its carrying amount on that day
             block.use(Fraction(0), -money, -functional, number)
             whole = money == block.carrying
             functional = block.carrying_functional if whole else block.share_functional(money, part)
@@ -214,7 +214,7 @@ class Model(Ending, Money, Pools, Reservations):
         return Draw(block, part, money, self.on(), functional)
 
     def _beyond(self, data: dict[str, Any]) -> str:
-        """The treatment of usage beyond the credits."""
+        """Returns the treatment of usage beyond the credits."""
         setting: str = data.get("on_shortfall", self.shortfall)
         self.allow(setting != "reject", "insufficient_credits")
         self.allow("overage_price" in data, "overage_price_missing")
@@ -243,7 +243,7 @@ class Model(Ending, Money, Pools, Reservations):
         if overage is not None:
             self.allow(min(overage.credits - overage.restored, wanted) <= usage.open, "overage_settled")
         left = wanted
-        for draw in reversed(usage.draws):  # nothing comes back if a part of it was conceded
+        for draw in reversed(usage.draws):  # nothing is reversed if a part of it was conceded
             part = min(draw.credits - draw.restored, left)
             if part > 0 and draw.block is not None:
                 money = draw.back(draw.restored + part)[0] - draw.restored_money
@@ -284,7 +284,7 @@ class Model(Ending, Money, Pools, Reservations):
         )
 
     def _back(self, block: Block, usage: Usage, back: Figures, moment: datetime) -> Figures:
-        """Usage comes back to its segment, or begins one. Returns what is corrected of other usage then."""
+        """Returns usage to its segment, or begins a new one. Returns the corrections of other usage."""
         number, now = block.at(usage.moment), block.at(moment)
         if number == now:
             block.use(*minus(NOTHING, back), number)
@@ -300,7 +300,7 @@ class Model(Ending, Money, Pools, Reservations):
         self.rates.setdefault(data["base"], {})[self.day] = Fraction(data["rate"])
 
     def sweep(self, until: datetime) -> int:
-        """Everything that expired by a moment is breakage, of the last day on which it could be used."""
+        """Records the breakage of all credits that expired by a moment, on the last day on which they could be used."""
         due = [b for b in self.blocks.values() if b.expires_now and (b.expires or until) <= until]
         due = [b for b in due if b.expires is not None]
         for block in sorted(due, key=lambda block: (block.expires, block.name)):

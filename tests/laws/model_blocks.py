@@ -17,13 +17,13 @@ class Refusal(Exception):
 
 
 def half_up(value: Fraction | int) -> int:
-    """To the nearest integer, a half away from zero."""
+    """Rounds to the nearest integer, a half away from zero."""
     magnitude = int((abs(value) * 2 + 1) // 2)
     return magnitude if value >= 0 else -magnitude
 
 
 def to_nine_places(credits: Fraction) -> Fraction:
-    """Credits in proportion to money, to the places credits have."""
+    """Rounds credits in proportion to money to the nine places of credits."""
     return half_up(credits / NANO) * NANO
 
 
@@ -59,9 +59,11 @@ def minus(a: Figures, b: Figures) -> Figures:
 
 @dataclass
 class Segment:
-    """A block since its purchase or a repricing: what it had then, what of it was added, and what was drawn since.
+    """A block from its purchase or a repricing on: its credits and value at the start, the added part, and the draws
+    since.
 
-    A reversal of usage of ``used_at``, an earlier segment, begins a segment too. ``corrected``: drawn at another price.
+    A reversal of usage of ``used_at``, an earlier segment, also begins a segment. ``corrected``: drawn at another
+    price.
     """
 
     start: Figures
@@ -133,7 +135,9 @@ class Block:
 
     @property
     def expires_now(self) -> Fraction:
-        """The credits that lapse with its expiry: not those that a dispute freezes, nor any for a state meanwhile."""
+        """The credits that lapse at its expiry, without those that a dispute freezes, and without those that were
+        escheated.
+        """
         if self.disputes and (self.escheat_class is not None or "escheated" in self.lost):
             return Fraction(0)
         return self.to_draw
@@ -144,7 +148,7 @@ class Block:
 
     @property
     def family(self) -> list[Block]:
-        """All that came out of a purchase, the bought block first."""
+        """All blocks of a purchase, the bought block first."""
         return [self.bought, *self.bought.handed]
 
     @property
@@ -169,13 +173,13 @@ class Block:
 
     @property
     def recognised(self) -> int:
-        """Used, broken, or kept when credits were given back."""
+        """The recognised value: used, broken, or retained at a refund."""
         kept = self.of("voided")[1] + self.of("refunded")[1] - self.cancelled
         return self.of("consumed")[1] + self.of("expired")[1] + kept
 
     @property
     def claim(self) -> int:
-        """Everything that is owed or paid for: unused value, recognised value that was not conceded, and tax."""
+        """The claim: unused value, recognised value that was not conceded, and tax."""
         return self.carrying + self.recognised + self.of("transferred")[1] - self.conceded + self.tax_left
 
     @property
@@ -187,11 +191,11 @@ class Block:
         return max(self.left - self.frozen, Fraction(0)) if self.disputes else self.left
 
     def tax_in(self, amount: int) -> int:
-        """The tax in proportion to an amount of the price."""
+        """Returns the tax in proportion to an amount of the price."""
         return min(half_up(Fraction(self.tax * amount, self.taxed)), self.tax_left) if self.taxed else 0
 
     def concedable_tax_in(self, amount: int) -> int:
-        """The tax that a memo on an amount of revenue may take back."""
+        """Returns the tax that a memo on an amount of revenue may reverse."""
         if not self.redeemed_tax_left:
             return self.tax_in(amount)
         redeemed = sum(block.redeemed_tax for block in self.family)
@@ -199,7 +203,9 @@ class Block:
         return min(half_up(Fraction(redeemed * amount, revenue)) if revenue else 0, self.redeemed_tax_left)
 
     def due(self, credits: Fraction) -> int:
-        """Cumulative rounding: what drawing so many credits takes, since the block was last priced."""
+        """Returns the value of all draws since the block was last priced, after drawing these credits (cumulative
+        rounding).
+        """
         return self._due(1, credits)
 
     def due_functional(self, credits: Fraction) -> int:
@@ -212,11 +218,13 @@ class Block:
         return max(half_up(s.start[money] * (s.drawn[0] + credits) / s.start[0]) - int(s.drawn[money]), 0)
 
     def cost(self, credits: Fraction) -> int:
-        """The amount of a draw; the last credit takes the remainder."""
+        """Returns the amount of a draw. The last credit takes the remainder."""
         return self.carrying if credits == self.left else min(self.due(credits), self.carrying)
 
     def cost_functional(self, credits: Fraction, money: int) -> int:
-        """The same rule at the block's rate; what a refundable block was remeasured to goes pro rata."""
+        """Returns the functional amount of a draw, by the same rule at the block's rate; for a remeasured refundable
+        block pro rata.
+        """
         if self.currency == HOME:
             return money
         if credits == self.left:
@@ -226,11 +234,11 @@ class Block:
         return min(self.due_functional(credits), self.carrying_functional)
 
     def value(self, credits: Fraction) -> int:
-        """The part of the carrying amount that so many of the credits left stand for."""
+        """Returns the part of the carrying amount for some of the remaining credits."""
         return self.carrying if credits == self.left else half_up(self.carrying * credits / self.left)
 
     def share_functional(self, money: int, credits: Fraction) -> int:
-        """The functional amount of a part of the carrying amount."""
+        """Returns the functional amount of a part of the carrying amount."""
         if self.currency == HOME:
             return money
         if money == self.carrying and (money or credits == self.left):
@@ -238,7 +246,7 @@ class Block:
         return half_up(Fraction(self.carrying_functional * money, self.carrying)) if self.carrying else 0
 
     def lose(self, column: str, credits: Fraction, money: int, functional: int | None = None) -> int:
-        """Credits and value leave the block. Returns the functional amount."""
+        """Removes credits and value from the block. Returns the functional amount."""
         if functional is None:
             functional = self.share_functional(money, credits)
         if column == "consumed":
@@ -250,11 +258,11 @@ class Block:
     # --- segments --------------------------------------------------------------------------------------------
 
     def at(self, moment: datetime) -> int:
-        """The segment of a moment."""
+        """Returns the segment of a moment."""
         return sum(s.since is None or s.since <= moment for s in self.segments) - 1
 
     def end(self, number: int, expired: bool = False) -> Figures:
-        """The remainder at the end of a segment; with what expired, if that is used after all."""
+        """Returns the remainder at the end of a segment; with expired credits, if late usage may draw them."""
         if number + 1 < len(self.segments):
             after = self.segments[number + 1]
             return minus(after.start, after.added)
@@ -262,20 +270,22 @@ class Block:
         return plus(left, self.of("expired")) if expired else left
 
     def drawable(self, number: int, credits: Fraction) -> Fraction:
-        """Of these credits, those that were there in a segment: what later ones added was not."""
+        """Returns the part of these credits that existed in a segment, without credits that later segments added."""
         for s in self.segments[number + 1 :]:
             credits = min(credits, s.start[0] - max(s.added[0], Fraction(0)))
         return max(credits, Fraction(0))
 
     def kept(self, number: int, money: int) -> int:
-        """The value that a segment must leave at its end: later ones take so much of the price away."""
+        """Returns the value that a segment must leave at its end, because later segments reduce the price by this
+        amount.
+        """
         kept = 0
         for s in self.segments[:number:-1]:
             kept = max(kept - int(s.added[money]), 0)
         return kept
 
     def use(self, credits: Fraction, money: int, functional: int, number: int | None = None) -> None:
-        """Usage, or its mirror, of a segment: those after it begin with as much less."""
+        """Applies usage, or its mirror, to a segment. Later segments begin with as much less."""
         used = (credits, money, functional)
         self.lost["consumed"] = plus(self.of("consumed"), used)
         number = len(self.segments) - 1 if number is None else number
@@ -284,7 +294,7 @@ class Block:
             later.start = minus(later.start, used)
 
     def late_cost(self, number: int, credits: Fraction) -> Figures:
-        """The price of credits in an earlier segment; the last credits of a later one have all that it has."""
+        """Returns the price of credits in an earlier segment. The last credits of a later one take all its value."""
         expired = credits > self.to_draw
         parts = []
         for money in (1, 2):
@@ -301,7 +311,7 @@ class Block:
         return credits, parts[0], parts[1] if self.currency != HOME else parts[0]
 
     def begin(self, since: datetime, added: Figures, used_at: datetime | None = None) -> int:
-        """A segment begins with what is left and what is added, or comes back of usage."""
+        """Begins a segment with the remainder, and with the figures that are added or returned by a reversal."""
         number = self.at(since) + 1
         for later in self.segments[number:]:
             later.start = plus(later.start, added)
@@ -310,7 +320,9 @@ class Block:
         return number
 
     def price_again(self, first: int, expired: bool = False) -> Figures:
-        """Spreads the value of each segment from one on over what was used in it and what was left."""
+        """Spreads the value of each segment, from one on, over the credits that were used in it and those that
+        remained.
+        """
         total = NOTHING
         for number in range(first, len(self.segments)):
             s = self.segments[number]
@@ -341,19 +353,19 @@ class Block:
         return credits, money, half_up(whole[2] * credits / whole[0]) if whole[0] else was[2]
 
     def give_back(self, number: int, more: Figures) -> None:
-        """More came back with the segment that a reversal began."""
+        """Adds figures to a segment that a reversal began."""
         self.lost["consumed"] = minus(self.of("consumed"), more)
         self.segments[number].added = plus(self.segments[number].added, more)
         for s in self.segments[number:]:
             s.start = plus(s.start, more)
 
     def unbreak(self, credits: Fraction) -> None:
-        """Of what expired, as much comes back as a draw of it and of all that is left will take."""
+        """Restores as many expired credits as a draw needs in addition to all remaining credits."""
         broken, money, functional = self.of("expired")
         if credits == broken:
             self.lost["expired"] = NOTHING
             return
-        if not self.segments[-1].start[0]:  # late usage drew all that was repriced, so nothing has a price
+        if not self.segments[-1].start[0]:  # late usage drew all repriced credits, so none has a price
             back, back_functional = (half_up(part * credits / broken) for part in (money, functional))
             self.lost["expired"] = plus(self.of("expired"), (-credits, -back, -back_functional))
             return
@@ -368,27 +380,27 @@ class Block:
         self.lost["expired"] = plus(self.of("expired"), (-credits, -back, -back_functional))
 
     def unbreak_to(self, rest: Fraction) -> None:
-        """Sets the credits that have expired, with their share of the value of these and of what is left."""
+        """Sets the number of expired credits, with their share of the value of expired and remaining credits."""
         credits, *value = plus(self.of("expired"), (self.left, self.carrying, self.carrying_functional))
         money, functional = (half_up(part * rest / credits) if rest else 0 for part in value)
         self.lost["expired"] = (rest, money, functional)
 
     def tax_of(self, value: int) -> int:
-        """The tax of value that is cancelled, cumulatively."""
+        """Returns the tax of cancelled value, with cumulative rounding."""
         if not value or not self.tax:
             return 0
         due = half_up(Fraction(self.tax * min(self.cancelled + value, self.taxed), self.taxed)) - self.tax_back
         return min(max(due, 0), max(self.tax - self.tax_back - self.tax_taken, 0))
 
     def tax_given_up(self, amount: int) -> int:
-        """The tax in an amount of price and tax that will not be had, cumulatively."""
+        """Returns the tax in an amount of price and tax that is lost, with cumulative rounding."""
         total = self.taxed + self.tax
         if not total:
             return 0
         before, after = (
             half_up(Fraction(min(n, total) * self.tax, total)) for n in (self.given_up, self.given_up + amount)
         )
-        # No part of the loss that is tax is taken for value: a memo may have conceded value without its tax.
+        # Tax in the loss is never treated as value, because a memo may have conceded value without its tax.
         return max(min(max(after - before, amount - (self.claim - self.tax_left)), self.tax_left, amount), 0)
 
 
@@ -409,7 +421,7 @@ class Draw:
         return half_up(Fraction(self.functional * self.tax, self.money)) if self.tax else 0
 
     def back(self, credits: Fraction) -> tuple[int, int, int]:
-        """Money, functional money and tax of a part of its credits: revenue and tax are each in proportion."""
+        """Returns money, functional money and tax of a part of its credits. Revenue and tax are each in proportion."""
         share = credits / self.credits
         tax, of_tax = half_up(self.tax * share), half_up(self.tax_functional * share)
         revenue = half_up((self.money - self.tax) * share)
@@ -469,13 +481,15 @@ class Invoice:
 
 @dataclass
 class WrittenOff:
-    """Value that was used, its tax, and tax without relief: what was written off, and what of it came after all."""
+    """Used value, its tax, and tax without relief: the amounts written off, and the parts collected later."""
 
     written: dict[str, int] = field(default_factory=lambda: {"value": 0, "tax": 0, "borne": 0})
     came: dict[str, int] = field(default_factory=lambda: {"value": 0, "tax": 0, "borne": 0})
 
     def collectable(self, unused: int) -> dict[str, int]:
-        """The tax of unused value, whose credits are gone, never comes."""
+        """Returns the amounts that can still be collected. The tax of unused value, whose credits are gone, is not
+        among them.
+        """
         value, written_off = self.written["value"], self.written["value"] + unused
         share = Fraction(value, written_off) if written_off else Fraction(1)
         return {
@@ -486,7 +500,7 @@ class WrittenOff:
         return max(sum(self.collectable(unused).values()) - sum(self.came.values()), 0)
 
     def comes(self, amount: int, unused: int) -> dict[str, int]:
-        """An amount that comes, by its parts; each is in proportion to all that came so far."""
+        """Divides a collected amount into its parts. Each part is in proportion to all amounts collected so far."""
         whole, before = self.collectable(unused), dict(self.came)
         taxes, so_far = whole["tax"] + whole["borne"], before["tax"] + before["borne"]
         due = half_up(Fraction(taxes * (sum(before.values()) + amount), sum(whole.values()))) - so_far
@@ -504,7 +518,7 @@ class WrittenOff:
 
 @dataclass
 class Refund:
-    """Money that is owed back, of a block or an invoice; ``held`` while that is in dispute."""
+    """Money that is owed back for a block or an invoice; ``held`` during a dispute."""
 
     customer: str
     of: tuple[str | None, str | None]
@@ -534,12 +548,14 @@ class Payment:
     elsewhere: int = 0
     """Money for invoices of another ledger that was not paid back and is not disputed."""
     again: list[Part] = field(default_factory=list)
-    """Disputed money that had been given back before."""
+    """Disputed money that was paid back before."""
     paid_back: int = 0
     """The amount paid back of its unapplied part and of the part for invoices of another ledger."""
 
     def applied_to(self, of: tuple[str | None, str | None]) -> int:
-        """The amount it paid of a block or an invoice, or (of neither) left over, not given back or disputed."""
+        """Returns the amount that it paid for a block or an invoice, or (for neither) its unapplied amount; without
+        amounts paid back or disputed.
+        """
         signs = ((1, self.parts), (-1, self.returned), (-1, self.disputed))
         return sum(sign * part[2] for sign, parts in signs for part in parts if names(*part[:2]) == of)
 
@@ -558,7 +574,7 @@ class Dispute:
     holds: list[int] = field(default_factory=list)
     called_back: list[tuple[Block, Fraction]] = field(default_factory=list)
     again: list[Part] = field(default_factory=list)
-    """Its last parts: money that had been given back before."""
+    """Its last parts: money that was paid back before."""
 
     @property
     def amount(self) -> int:
@@ -567,7 +583,7 @@ class Dispute:
 
 @dataclass
 class Estimate:
-    """The estimate of a pool: amounts, for the amount issued then, or rates."""
+    """The estimate of a pool: rates, or amounts for the amount issued at that time."""
 
     issued: int
     breakage: int | None
@@ -586,7 +602,7 @@ class Estimate:
 
 @dataclass
 class Pool:
-    """A pool: its currency, how its months are grouped, the rates of new cohorts by day, and its cohorts by name."""
+    """A pool: its currency, the grouping of its months, the rates of new cohorts by day, and its cohorts by name."""
 
     name: str
     currency: str
@@ -597,7 +613,7 @@ class Pool:
 
 @dataclass
 class Reservation:
-    """A reservation; a wallet remembers it until it ends, or for a day after it has expired."""
+    """A reservation. A wallet stores it until it ends, or until a day after its expiry."""
 
     name: str
     customer: str

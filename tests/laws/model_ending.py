@@ -1,4 +1,4 @@
-"""The plain model: what becomes of a block besides being used."""
+"""The plain model: the events that end or change a block, other than usage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Ending(Positions):
         return PLACES[currency]
 
     def expire(self, block: Block, credits: Fraction, money: int, functional: int | None = None) -> None:
-        """An expiry, or what comes back to a block that has expired: breakage, or what belongs to a state."""
+        """Records an expiry, or credits returned to an expired block: breakage, or an amount owed to a state."""
         if block.escheat_class is not None or block.of("escheated")[0]:
             self._escheat(block, credits, money, functional)
         else:
@@ -28,7 +28,7 @@ class Ending(Positions):
         block.expired = True
 
     def _escheat(self, block: Block, credits: Fraction, money: int, functional: int | None = None) -> None:
-        """Takes what was not paid off the receivable, with its tax; of the rest the value is the state's."""
+        """Cancels the unpaid part of the receivable, with its tax. The value of the rest is owed to the state."""
         if block.origin is not None:
             back = self.hand_back(block, credits, money, functional)
             with self.of_payer(block) as bought:
@@ -54,7 +54,9 @@ class Ending(Positions):
             self.book(None, "unclaimed_property", money - value, block.currency, block=block, how="both")
 
     def purchase_voided(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Cancels credits with their tax: first the unpaid part, the rest is owed back; of a grant, its value alone."""
+        """Cancels credits with their tax: first the unpaid part; the rest is owed back. Of a grant only the value is
+        cancelled.
+        """
         block = self.own(data["block_id"])
         self.must_be_live(block)
         credits = self.free_of(block, data)
@@ -74,7 +76,7 @@ class Ending(Positions):
 
     @staticmethod
     def _lose_both(column: str, block: Block, credits: Fraction, value: int) -> None:
-        """The unpaid part first, which takes the credits."""
+        """Removes the unpaid part first, with the credits."""
         unpaid = min(value, block.owed)
         if unpaid or not value:
             block.lose(column, credits, unpaid)
@@ -93,7 +95,7 @@ class Ending(Positions):
         amount = minor(data["amount"], block.currency) if "amount" in data else value
         self.allow(amount <= value, "exceeds_value")
         self.not_of_a_dispute(block.bought, amount + block.bought.tax_of(amount))
-        if block.origin is not None and value - amount:  # what is kept is kept of the credits that were held
+        if block.origin is not None and value - amount:  # the retained value is that of the held credits
             block.lose("refunded", Fraction(0) if amount else credits, value - amount)
             if not amount:
                 return
@@ -123,7 +125,7 @@ class Ending(Positions):
                 block.unbreak(block.of("expired")[0])
 
     def block_repriced(self, moment: datetime, data: dict[str, Any]) -> None:
-        """A new segment. Less can be asked for only as far as it is neither recognised nor paid."""
+        """Begins a new segment. The price can be reduced only by value that is neither recognised nor paid."""
         block = self.own(data["block_id"])
         self.allow(block.origin is None, "not_a_purchase")
         credits = Fraction(data.get("add_credits", 0))
@@ -157,7 +159,9 @@ class Ending(Positions):
             block.taxed += amount
 
     def credits_transferred(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """To another customer at the same basis: every other term is inherited, and the purchase stays where it is."""
+        """Transfers credits to another customer at the same basis. The new block has the same terms; the purchase stays
+        with the payer.
+        """
         block = self.own(data["block_id"])
         self.allow(data["new_block_id"] not in self.blocks, "block_exists")
         self.must_be_live(block)

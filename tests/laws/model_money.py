@@ -28,7 +28,7 @@ Receivable = tuple[Block | None, Invoice | None]
 
 
 def merged(parts: list[Part]) -> list[Part]:
-    """Several payments of one block or invoice are one part."""
+    """Adds up the parts of the same block or invoice."""
     found: dict[str, Part] = {}
     for block, invoice, amount in parts:
         paper = block or invoice
@@ -39,10 +39,10 @@ def merged(parts: list[Part]) -> list[Part]:
 
 
 class Money(Positions):
-    """Events about money that is owed or held."""
+    """Events about amounts owed and money held."""
 
     def _receivables(self, data: dict[str, Any]) -> list[Receivable]:
-        """The block named; or everything on the invoice named, oldest first, its overage last."""
+        """Returns the named block; or all blocks on the named invoice, oldest first, then its overage."""
         if "block_id" in data:
             return [(self.paid(data["block_id"]), None)]
         if "invoice_id" not in data:
@@ -64,7 +64,7 @@ class Money(Positions):
             self.allow(paper.currency == data["currency"], "wrong_currency")
 
     def _settle(self, receivables: list[Receivable], amount: int, *, through: str | None, **sides: Any) -> list[Part]:
-        """An amount that pays receivables in order, as far as they are open; the rest, what was written off of them."""
+        """Applies an amount to receivables in order, as far as they are open, and the rest to their write-offs."""
         parts: list[Part] = []
         rest = max(amount - sum((block or invoice).owed for block, invoice in receivables), 0)
         for block, invoice in receivables:
@@ -87,11 +87,11 @@ class Money(Positions):
 
     @staticmethod
     def _cancelled_credits(block: Block | None) -> int:
-        """The value of credits that a write-off cancelled."""
+        """Returns the value of credits that a write-off cancelled."""
         return block.of("written_off")[1] if block is not None else 0
 
     def _comes_after_all(self, block: Block | None, invoice: Invoice | None, amount: int) -> None:
-        """Written-off money is owed again: used value, and its tax."""
+        """Restores a written-off amount: used value, and its tax."""
         paper = block or invoice
         assert paper is not None
         if not amount:
@@ -161,11 +161,11 @@ class Money(Positions):
 
     @staticmethod
     def _unapplied(payment: Payment) -> int:
-        """The part that a payment left over and nobody disputes."""
+        """Returns the part of a payment that is neither applied nor disputed."""
         return payment.unapplied + payment.applied_to((None, None))
 
     def _free_balance(self, currency: str) -> int:
-        """The unapplied money of payments, less the part in open disputes."""
+        """Returns the unapplied money of payments, less the part in open disputes."""
         mine = [
             d for d in self.disputes.values() if (d.customer, d.currency, d.decided) == (self.customer, currency, False)
         ]
@@ -173,9 +173,9 @@ class Money(Positions):
         return max(-self.stands(BALANCE, currency) - held, 0)
 
     def payment_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Paid back: first what is owed, of the payment and the block that are named; then what was never applied.
+        """Pays back first the amounts owed for the named payment and block, then money that was never applied.
 
-        Of a payment that is named, what it brought in for invoices of another ledger goes back last, or as stated.
+        The part of a named payment for invoices of another ledger is paid back last, or as stated.
         """
         currency, payment = data["currency"], None
         if "payment_id" in data:
@@ -241,7 +241,7 @@ class Money(Positions):
             payment.returned.append((block, invoice, amount))
 
     def payout_settled(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Money that a processor pays out; what is negative goes back to it."""
+        """Records a payout of a processor. A negative amount goes back to the processor."""
         amount, processor = self.amount(data), data["processor"]
         cash = (amount, data["currency"])
         if "arrived_amount" in data:
@@ -258,7 +258,7 @@ class Money(Positions):
             self.book(debit, credit, abs(part), currency, processor=processor, how="both")
 
     def processor_adjusted(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """A fee without a payment: an expense, and the tax in it is claimed back."""
+        """Records a fee without a payment: an expense, and recoverable tax."""
         charged, tax = -minor(data["amount"], data["currency"]), self.amount(data, "tax")
         if data["kind"] == "tax":
             tax = abs(charged)
@@ -294,7 +294,7 @@ class Money(Positions):
             self.book(RECEIVABLE, TAX, tax, currency)
 
     def credit_memo_issued(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """A concession on what was consumed: off what is still to be paid, the rest is owed back."""
+        """Records a concession on consumed value: it reduces the open receivable, and the rest is owed back."""
         receivables = self._receivables(data)
         self.allow(bool(receivables), "missing_field")
         blocks = [block for block, _ in receivables if block is not None]
@@ -340,7 +340,7 @@ class Money(Positions):
                 self.owe(part - unpaid, currency, block, invoice)
         paper.conceded += amount
         if block is not None:
-            block.conceded += tax if not block.tax else 0  # tax at redemption is a part of the value
+            block.conceded += tax if not block.tax else 0  # because tax at redemption is a part of the value
             block.tax_taken += tax
         elif invoice is not None:
             invoice.tax_back += tax
@@ -348,7 +348,7 @@ class Money(Positions):
     # --- write-offs and disputes ----------------------------------------------------------------------------
 
     def receivable_written_off(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Gives up the receivable of a block, or of an invoice: its blocks first, then its overage."""
+        """Writes off the receivable of a block or of an invoice: its blocks first, then its overage."""
         receivables = self._receivables(data)
         papers = [block or invoice for block, invoice in receivables]
         currency = papers[0].currency
@@ -384,7 +384,7 @@ class Money(Positions):
         invoice.bad.written["tax" if relief else "borne"] += tax
 
     def _give_up(self, block: Block, amount: int, column: str, credit: str, relief: bool = True) -> None:
-        """Its tax pro rata, then what was not used (and its credits in proportion), then what was."""
+        """Writes off tax pro rata, then unused value (with its credits in proportion), then used value."""
         tax = block.tax_given_up(amount)
         block.given_up += amount
         left, carrying = sum(part.left for part in block.family), sum(part.carrying for part in block.family)
@@ -470,7 +470,7 @@ class Money(Positions):
             self.payments[data["payment_id"]].elsewhere -= elsewhere
             amount -= elsewhere
         again: list[Part] = []
-        for block_, invoice, whole in gone:  # no longer here: last
+        for block_, invoice, whole in gone:  # paid back before: last
             part = min(amount, whole)
             if part:
                 self.book(DISPUTED, source, part, currency, block=block_, processor=processor, how="from_credit")
@@ -491,7 +491,7 @@ class Money(Positions):
     def _freeze(
         self, block: Block | None, invoice: Invoice | None, amount: int, froze: dict[str, Fraction]
     ) -> list[tuple[Block, Fraction]]:
-        """Refunds and unclaimed property that are owed are disputed first; the rest freezes credits in proportion."""
+        """Disputes first refunds and unclaimed property that are owed. The rest freezes credits in proportion."""
         claimed = max(amount - self.owed_back(block, invoice), 0)
         if block is not None:
             claimed = max(claimed - block.unclaimed, 0)
@@ -518,7 +518,7 @@ class Money(Positions):
                 refund.held = max(refund.held + change, 0)
 
     def _still_here(self, receivable: Receivable, processor: str | None) -> int:
-        """The amount received, and not paid back or to a state, less what is in dispute."""
+        """Returns the amount received, less amounts paid back, paid to a state, or in dispute."""
         block, invoice = receivable
         paper = block or invoice
         assert paper is not None
@@ -563,7 +563,7 @@ class Money(Positions):
             block.brought[processor] = block.brought.get(processor, 0) + amount
 
     def _won_again(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
-        """Money that had been given back before comes back from the bank: that it had been disputed is past."""
+        """Records that the bank returns money that was paid back before the dispute."""
         into, processor = CLEARING if dispute.processor is not None else "cash", dispute.processor
         self.book(into, DISPUTED, amount, dispute.currency, block=block, processor=processor, how="from_credit")
         if dispute.payment is not None:
@@ -623,7 +623,7 @@ class Money(Positions):
         self._fee(data, dispute)
 
     def _lose(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
-        """The rest of the payment; or a refund that was owed, then of the block or the invoice."""
+        """Books a loss: the unapplied part of the payment; or a refund that was owed, then the block or the invoice."""
         currency = dispute.currency
         if block is None and invoice is None:
             assert dispute.payment is not None

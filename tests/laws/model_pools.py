@@ -1,17 +1,17 @@
 """The plain model: breakage pools by cohort, computed anew from the sums of each accounting day.
 
-From ACCOUNTING section 5, with what it leaves open:
+From ACCOUNTING section 5, with the points that it leaves open:
 
-- On each day, in this order: an estimate; what is issued, cancelled or escheated, all together; what purchases redeem
-  of earlier overage; what else is redeemed; what expires.
-- A line has two starts: what was earned by redemption alone, and T0, which has the floor of what had expired. What is
-  reinstated takes from T0 down to what was earned, unit by unit.
-- Below R0, after reversals, the line leads back to the origin: T0 × R / R0. Where T0 was less than the line, as no more
-  could break, or the line was flat, it leads back along E × R / (F − E − S) of then, and what was not recognised comes
-  back by no more than what is reversed. So R = 0 and A = 0 gives T = 0.
-- Purchases that pay for earlier overage recognise no more than E × dR / (F − E − S), and a new line begins there.
-- A rate goes for every cohort there is; where it does not fit one that has credits, that one keeps its estimate. A rate
-  of breakage with an amount of escheat is an amount.
+- The order within each day is: an estimate; all amounts issued, cancelled or escheated together; redemptions of earlier
+  overage by purchases; other redemptions; expiries.
+- A line has two starts: the amount earned by redemption alone, and T0, which is at least the expired amount. A
+  reinstatement reduces T0 unit by unit, but not below the earned amount.
+- If reversals take R below R0, the line leads back to the origin: T0 × R / R0. There are two exceptions: T0 was below
+  the line because no more could break, or the line was flat. Then it leads back along E × R / (F − E − S) of that time,
+  and the part that was not recognised returns by at most the reversed amount. So R = 0 and A = 0 gives T = 0.
+- Purchases that pay for earlier overage recognise at most E × dR / (F − E − S), and a new line begins there.
+- A rate applies to every existing cohort. A cohort with credits that it does not fit keeps its own estimate. A rate of
+  breakage with an amount of escheat counts as an amount.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WHOLE = ""
 
 
 class Sums(NamedTuple):
-    """F, R, A, what has escheated, the credits that are left; and the part of R that purchases redeem at once."""
+    """F, R, A, the escheated amount, the remaining credits, and the part of R that purchases redeem at once."""
 
     issued: int = 0
     redeemed: int = 0
@@ -48,8 +48,9 @@ NOTHING = Sums()
 
 
 class Anchor(NamedTuple):
-    """The start of a line: R0 and A0 are those of ``at``; what was earned there, T0, and what would have been earned if
-    any amount could break."""
+    """The start of a line: R0 and A0 (in ``at``), the earned amount, T0, and the amount that would be earned without a
+    limit on breakage.
+    """
 
     at: Sums
     earned: int
@@ -62,7 +63,7 @@ ORIGIN = Anchor(NOTHING, 0, 0, 0)
 
 @dataclass
 class Line:
-    """The recognised breakage of a cohort, day by day; ``estimates`` are in force from a day on."""
+    """The recognised breakage of a cohort, day by day. Each of ``estimates`` is in force from its day on."""
 
     sums: Sums = NOTHING
     estimate: Estimate | None = None
@@ -75,7 +76,7 @@ class Line:
 
     @property
     def has_begun(self) -> bool:
-        """Whatever was undone or cancelled is as if it had not been."""
+        """True if the cohort has figures. Undone and cancelled events do not count."""
         return self.has_ended or bool(self.sums.credits)
 
     def expected(self) -> tuple[Fraction, Fraction]:
@@ -86,13 +87,13 @@ class Line:
         return max(floor(self.sums.issued - self.sums.redeemed - self.expected()[1]), 0)
 
     def in_proportion(self, redeemed: int) -> int:
-        """E × R / (F − E − S)."""
+        """Returns E × R / (F − E − S)."""
         breakage, escheat = self.expected()
         divisor = self.sums.issued - breakage - escheat
         return half_up(breakage * redeemed / divisor) if divisor > 0 else 0
 
     def unlimited(self, start: int) -> int:
-        """T0 + (E − T0) × (R − R0) / (F − S − E − R0), or T0 × R / R0, whatever can break."""
+        """Returns T0 + (E − T0) × (R − R0) / (F − S − E − R0), or T0 × R / R0, without a limit on breakage."""
         anchor, redeemed = self.anchor, self.sums.redeemed
         if redeemed < anchor.at.redeemed:
             return half_up(Fraction(max(anchor.unlimited, start) * redeemed, anchor.at.redeemed))
@@ -113,17 +114,17 @@ class Line:
         return min(start if self.is_flat(start) else self.unlimited(start), self.room())
 
     def start(self) -> int:
-        """T0, as far as what had expired is still expired."""
+        """Returns T0. Expired credits count only if they are still expired."""
         anchor = self.anchor
         reinstated = max(anchor.at.expired - self.sums.expired, 0)
         return max(anchor.earned, anchor.due - reinstated) if self.sums.expired else anchor.earned
 
     def earned(self) -> int:
-        """L, of T = L + X: earned by redemption. Expiries force X."""
+        """Returns L of T = L + X: the amount earned by redemption. X follows from expiries."""
         return self.on_line(self.anchor.earned)
 
     def recognised(self) -> int:
-        """T: at least A, and A in the end."""
+        """Returns T: at least A, and equal to A at the end."""
         if not self.sums.credits:
             return self.sums.expired
         return max(self.on_line(self.start()), self.sums.expired)
@@ -133,7 +134,7 @@ class Line:
         return Anchor(self.sums, self.earned(), due, self.unlimited(self.anchor.earned))
 
     def follow(self, change: Sums, estimate: Estimate | None = None) -> None:
-        """The changes of a day."""
+        """Applies the changes of a day."""
         if estimate is not None:
             self.catch_up(estimate)
         after = self.sums.plus(change)
@@ -145,7 +146,7 @@ class Line:
         self.sums = after
 
     def limit(self) -> None:
-        """A purchase recognises breakage in proportion to what it redeems at once."""
+        """Limits the breakage of a purchase to the proportion of the amount that it redeems at once."""
         redeemed = self.sums.redeemed - self.anchor.at.redeemed
         most = self.in_proportion(redeemed)
         earned, due = self.anchor.earned + most, self.start() + most
@@ -164,7 +165,7 @@ class Line:
         self.anchor = Anchor(self.sums, earned, max(earned, self.sums.expired), unlimited)
 
     def fits(self, estimate: Estimate) -> str | None:
-        """The code with which an estimate is refused, if it does not fit."""
+        """Returns the code with which an estimate is refused; None if it fits."""
         before, self.estimate = self.estimate, estimate
         breakage, escheat = self.expected()
         self.estimate = before
@@ -174,7 +175,7 @@ class Line:
 
 
 def by_day(days: Mapping[date, Sums], estimates: Mapping[date, Estimate]) -> dict[date, int]:
-    """T at the end of each day, computed anew."""
+    """Computes T at the end of each day."""
     line, found = Line(), {}
     for day in sorted({*days, *estimates}):
         line.follow(days.get(day, NOTHING), estimates.get(day))
@@ -183,13 +184,15 @@ def by_day(days: Mapping[date, Sums], estimates: Mapping[date, Estimate]) -> dic
 
 
 class Pools(Positions):
-    """Estimates, and how much breakage a cohort has recognised by them."""
+    """Estimates, and the breakage that cohorts have recognised by them."""
 
     def month(self, day: date) -> str:
         return day.isoformat()[:7]
 
     def cohort_of(self, pool: str, month: str) -> str:
-        """The months of issue are grouped by the first estimate; until then each is a cohort."""
+        """Returns the cohort of a month of issue. The first estimate groups the months; until then each month is a
+        cohort.
+        """
         grouping, year, number = self.pools[pool].grouping, month[:4], int(month[5:])
         quarter = f"{year}-Q{(number + 2) // 3}"
         return {None: month, "month": month, "quarter": quarter, "year": year, "none": WHOLE}[grouping]
@@ -198,7 +201,7 @@ class Pools(Positions):
         return self.pools[pool].cohorts
 
     def issued(self, pool: str) -> int:
-        """F of the whole pool."""
+        """Returns F of the whole pool."""
         return sum(sums.issued for sums in self._sums(pool).values())
 
     def pooled(self, pool: str, column: str) -> int:
@@ -221,7 +224,7 @@ class Pools(Positions):
         return found
 
     def follow_pools(self) -> None:
-        """After each event: every cohort knows what its blocks have become."""
+        """Updates every cohort from its blocks, after each event."""
         for name, pool in self.pools.items():
             for cohort, sums in self._sums(name).items():
                 if cohort not in pool.cohorts:

@@ -1,8 +1,8 @@
-"""The plain model's money: what stands on each monetary role, rates, and how entries move both.
+"""The plain model's money: the balance of each monetary role, exchange rates, and their changes by entries.
 
-Growing is at the rate of the day, relieving at what is carried (an average per block, customer, processor or ledger),
-and what only changes its place takes over what it was carried at. What remains between the two sides is a gain or a
-loss, which the model does not follow: the trial balance has it.
+An increase is at the rate of the day. A decrease is at the carrying rate (an average per block, customer, processor or
+ledger). An amount that only moves to another role keeps its carrying amount. The difference between the two sides is a
+gain or a loss. The model does not track it; the trial balance has it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Positions:
         return block
 
     def paid(self, name: str) -> Block:
-        """The bought block of which money names a part: of the customer who bought it."""
+        """Returns the bought block behind the block that an event about money names. It belongs to the buyer."""
         block = self.blocks.get(name)
         if block is None or block.origin is None:
             return self.own(name)
@@ -89,14 +89,14 @@ class Positions:
 
     @contextmanager
     def of_payer(self, block: Block) -> Iterator[Block]:
-        """The bought block behind a block; meanwhile entries are its customer's."""
+        """Yields the bought block behind a block. Until the end of the context entries belong to its customer."""
         holder, self.customer = self.customer, block.bought.customer
         yield block.bought
         self.customer = holder
 
     @staticmethod
     def hand_back(block: Block, credits: Fraction, money: int, functional: int | None = None) -> int:
-        """Credits and value go back to the bought block. Returns the functional amount."""
+        """Returns credits and value to the bought block. Returns the functional amount."""
         if block.origin is None:
             return block.share_functional(money, credits) if functional is None else functional
         functional = block.lose("transferred", credits, money, functional)
@@ -104,7 +104,7 @@ class Positions:
         return functional
 
     def recall(self, block: Block, credits: Fraction, money: int) -> None:
-        """Gives a bought block back what it lacks of credits and value, of the oldest transfers first."""
+        """Recalls the missing credits and value of a bought block from its transfers, oldest first."""
         for held in block.handed:
             lacking, value = credits - block.left, money - block.carrying
             if not held.left or (lacking <= 0 and value <= 0):
@@ -119,7 +119,7 @@ class Positions:
             self.hand_back(held, part, worth)
 
     def live(self, name: str) -> Block:
-        """A block that something may be done with besides using it."""
+        """Returns a block that may be voided, refunded, transferred or changed."""
         block = self.own(name)
         self.must_be_live(block)
         return block
@@ -133,20 +133,20 @@ class Positions:
         self.allow(not block.disputes and not block.bought.disputes, "block_disputed")
 
     def free_of(self, block: Block, data: dict[str, Any]) -> Fraction:
-        """The credits that an event takes: those that it names, or all that no dispute freezes."""
+        """Returns the credits that an event takes: those that it names, or all that are not frozen by a dispute."""
         self.allow(block.to_draw > 0, "block_disputed")
         credits = Fraction(data["credits"]) if "credits" in data else block.to_draw
         self.allow(credits <= block.to_draw, "insufficient_credits")
         return credits
 
     def not_of_a_dispute(self, bought: Block, amount: int) -> None:
-        """Money that a dispute withdrew is not owed back as well."""
+        """Refuses to owe money back that a dispute has withdrawn."""
         held = sum(r.amount for r in self.refunds if r.of == (bought.name, None) and r.held)
         disputed = max(bought.disputed - held - bought.unclaimed, 0) if bought.disputes else 0
         self.allow(not bought.disputes or amount <= max(bought.claim - disputed, 0), "block_disputed")
 
     def owe(self, amount: int, currency: str, block: Block | None, invoice: Invoice | None = None) -> None:
-        """More is owed back of a block or an invoice."""
+        """Adds an amount that is owed back for a block or an invoice."""
         of = names(block, invoice)
         for refund in self.refunds:
             if (refund.customer, refund.of, refund.currency) == (self.customer, of, currency):
@@ -159,7 +159,7 @@ class Positions:
         self.refunds = [refund for refund in self.refunds if refund.amount]
 
     def not_conceded(self, block: Block, amount: int, tax: int = 0) -> None:
-        """Value does not come back that a memo, a write-off or a lost dispute compensated already."""
+        """Refuses to return value that a memo, a write-off or a lost dispute has already compensated."""
         recognised, conceded = sum(part.recognised for part in block.family), block.bought.conceded
         self.allow(amount <= max(recognised - conceded, 0) or not conceded, "conceded")
         twice = not block.bought.tax and tax > block.bought.redeemed_tax_left
@@ -170,7 +170,7 @@ class Positions:
         return sum(r.amount for r in self.refunds if (r.customer, r.of) == (self.customer, of))
 
     def give_back(self, block: Block, value: int, tax: int) -> None:
-        """Value and tax that are cancelled: first what is not paid, value before tax; the rest is owed back."""
+        """Cancels value and tax: first the unpaid part, value before tax; the rest is owed back."""
         for side, part in ((None, value), ("tax_payable", tax)):
             unpaid = min(part, block.owed)
             if unpaid:
@@ -196,7 +196,7 @@ class Positions:
         return moment.astimezone(self.zone).date()
 
     def on(self, *others: date | None) -> date:
-        """The accounting date of an entry of the event at hand."""
+        """Returns the accounting date of an entry of the current event."""
         days = [self.day, *(day for day in others if day is not None)]
         if self.closed is not None:
             days.append(self.closed + timedelta(days=1))
@@ -214,7 +214,7 @@ class Positions:
         rate = self.rate(currency, day or self.day)
         return half_up(amount * rate * Fraction(10 ** PLACES[HOME], 10 ** PLACES[currency]))
 
-    # --- what stands ----------------------------------------------------------------------------------------
+    # --- balances ----------------------------------------------------------------------------------------
 
     def place(self, role: str, currency: str, block: str | None, processor: str | None) -> Place:
         if role in OF_LEDGER:
@@ -222,11 +222,11 @@ class Positions:
         return role, currency, self.customer, (block or "") if role in OF_BLOCK else ""
 
     def stands(self, role: str, currency: str) -> int:
-        """The balance of a role of the current customer, debits positive."""
+        """Returns the balance of a role of the current customer, debits positive."""
         return self.standing[self.place(role, currency, None, None)][0]
 
     def _move(self, place: Place, change: int, grow: Callable[[int], int]) -> int:
-        """Debits positive. Returns the functional amount that the role moved by."""
+        """Moves a role, debits positive. Returns the functional amount of the move."""
         held, carried = self.standing[place]
         if not change:
             moved = 0
@@ -252,10 +252,10 @@ class Positions:
         how: str = "spot",
         functional: int = 0,
     ) -> None:
-        """An entry between two monetary roles, or between one and something that is none.
+        """Books an entry between two monetary roles, or between a monetary and another role.
 
         ``how`` is ``spot`` (the other side is at the rate of the day), ``gain`` (of a block, at ``functional``),
-        ``both`` (both sides are relieved), ``from_debit`` or ``from_credit`` (that side only changes its place).
+        ``both`` (both sides are relieved), ``from_debit`` or ``from_credit`` (the amount only moves from that side).
         """
         if how == "spot":
             self.spot(amount, currency)  # a missing rate is an error

@@ -1,4 +1,4 @@
-"""The plain model: credits that are held for usage to come."""
+"""The plain model: credits that are held for later usage."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.laws.model_positions import Positions
 
 
 class Reservations(Positions):
-    """Reservations, their release, and what they leave for usage."""
+    """Reservations, their release, and the credits that they leave for other usage."""
 
     def in_draw_order(self, blocks: Iterable[Block], unit: str, product: str | None, moment: datetime) -> list[Block]:
-        """The blocks that usage of a moment may draw on."""
+        """Returns the blocks on which usage of a moment may draw."""
         never = datetime.max.replace(tzinfo=moment.tzinfo)
         found = [
             block
@@ -31,12 +31,16 @@ class Reservations(Positions):
         )
 
     def to_be_had(self, block: Block, moment: datetime, *, late: bool) -> Fraction:
-        """Credits that were there at a moment and are left; if late usage is reclassified, also those that expired."""
+        """Returns the credits that existed at a moment and still remain; if late usage is reclassified, also expired
+        ones.
+        """
         late = late and not block.wholly_frozen
         return block.drawable(block.at(moment), block.to_draw + (block.of("expired")[0] if late else 0))
 
     def left_by_reservations(self, moment: datetime, usage: str | None, *, late: bool) -> dict[str, Fraction]:
-        """By block, what the customer's other reservations leave: each takes, in turn, what usage of it would draw."""
+        """Returns by block the credits that the customer's other reservations leave. Each in turn takes what its usage
+        would draw.
+        """
         mine = [block for block in self.blocks.values() if block.customer == self.customer]
         left = {block.name: self.to_be_had(block, moment, late=late) for block in mine}
         own: dict[str, Fraction] = {}
@@ -88,7 +92,7 @@ class Reservations(Positions):
         self._forget(moment)
 
     def settle(self, moment: datetime, data: dict[str, Any]) -> None:
-        """The end of the reservation that usage names; usage of one that has ended is like any other."""
+        """Ends the reservation that usage names. If it has already ended, the usage is like any other usage."""
         reservation = self._reservation(data)
         same = reservation.product in (None, data.get("product")) and reservation.unit == data.get("unit", "credit")
         self.allow(same, "reservation_differs")

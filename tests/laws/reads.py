@@ -1,7 +1,7 @@
 """Every read that the product offers, from its own OpenAPI document and its own list of reports.
 
-Owns: which reads name a moment, and what of the others may be asked again. A new route, or a new report, is asked by
-itself; a route that names no moment has to be given its place in one of the two tables, or the law says so.
+Owns: the reads at a point in time, and the other reads that can be repeated. A new route or a new report is included
+automatically. A route without a point in time must be added to one of the two tables; otherwise the law fails.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT: Final = {
     "/v1/ledgers/{ledger}/exports/{export_id}/file": "the file that was handed over",
     "/v1/ledgers/{ledger}/exports/{export_id}/lines/{line}/entries": "the entries behind a line of it",
 }
-"""Reads of what never changes once it is there: they are byte-equal without a moment."""
+"""Reads of items that never change: they are byte-equal even without a point in time."""
 
 GROWING: Final = {
     "/v1/ledgers/{ledger}/events": "events are added",
@@ -38,7 +38,7 @@ GROWING: Final = {
     "/v1/ledgers/{ledger}/exports": "exports are made",
     "/v1/ledgers/{ledger}/erasures": "customers are erased",
 }
-"""Lists to which more is added: every item that was there is there again, as it was."""
+"""Lists that grow: every earlier item is there again, unchanged."""
 
 NOW: Final = {
     "/v1/ledgers": "ledgers as they stand",
@@ -73,17 +73,17 @@ NOW: Final = {
     "/readyz": "the process and its database",
     "/metrics": "the process's counts",
 }
-"""Reads of how something stands: their answers may change, and why."""
+"""Reads of a current state, whose answers may change, with the reason."""
 
 MIDDLE: Final = date(2026, 1, 10)
-"""A day in the middle of what the histories book."""
+"""A day in the middle of the histories."""
 LONG_BEFORE: Final = "2020-01-01T00:00:00Z"
 NOW_WITHIN: Final = {"in_force": "whether a policy is the one in force now"}
-"""Members of what is kept, or of an item of a list that grows, that say how it stands now, and why."""
+"""Fields of an unchanging item, or of an item in a growing list, that show a current state; with the reason."""
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A point in time to ask about."""
+    """A point in time for reads."""
 
     as_of: date
     known_at: datetime
@@ -98,12 +98,12 @@ class Asking(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The route; of a report, with its name."""
+        """The route; for a report, also its name."""
         return self.route.replace("{name}", self.path.rpartition("/")[2])
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A read and what was answered: the status and the body, of a list its items."""
+    """A read and its answer: the status and the body; for a list, its items."""
 
     asked: Asking
     status: int
@@ -111,7 +111,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Differs(msgspec.Struct, frozen=True):
-    """A read whose answer was another when it was asked again."""
+    """A read whose answer was different when it was repeated."""
 
     asked: Asking
     first: str
@@ -119,7 +119,7 @@ class Differs(msgspec.Struct, frozen=True):
 
 
 class Reads:
-    """The reads of an application, and asking them."""
+    """The reads of an application, and their calls."""
 
     def __init__(self, service: Subledger) -> None:
         app = create_app(service, open_on_loopback=True)
@@ -132,7 +132,7 @@ class Reads:
 
     @property
     def with_a_moment(self) -> list[str]:
-        """The routes that take ``known_at``, or two moments."""
+        """Returns the routes that take ``known_at``, or two moments."""
         return [route for route, takes in self.routes.items() if takes & {"known_at", "to_known_at"}]
 
     def ask(self, asked: Asking) -> Answer:
@@ -146,7 +146,7 @@ class Reads:
         return Answer(asked, answer.status_code, body)
 
     def differences(self, answers: Iterable[Answer]) -> Iterator[Differs]:
-        """Asks again; yields what is answered otherwise now."""
+        """Repeats the reads. Yields those whose answer is different now."""
         for first in answers:
             again = self.ask(first.asked)
             if first.asked.route in GROWING and again.status == first.status == 200:
@@ -156,12 +156,14 @@ class Reads:
             if not same:
                 yield Differs(first.asked, f"{first.status} {first.body}", f"{again.status} {again.body}")
 
-    # --- what there is to be asked ------------------------------------------------------------------------------
+    # --- the reads ------------------------------------------------------------------------------
 
     def of_a_moment(
         self, ledger: str, moment: Moment, customers: Sequence[str], blocks: Sequence[str], chance: Random
     ) -> Iterator[Asking]:
-        """Every read that names a moment: of each customer, of some block; each report, in one of its ways."""
+        """Yields every read at a point in time: of each customer, of some block, and each report with one choice of its
+        parameters.
+        """
         for route in self.with_a_moment:
             for customer in customers if "{customer}" in route else ("",):
                 for report in self._reports(ledger, route):
@@ -175,14 +177,14 @@ class Reads:
                     yield Asking(route, _path(route, places), parameters)
 
     def _reports(self, ledger: str, route: str) -> list[Offer]:
-        """The reports of a route for reports, as the product lists them."""
+        """Returns the reports of a route, as the product lists them."""
         if "{name}" not in route:
             return [Offer()]
         listed = self.client.get(_path(route.removesuffix("/{name}"), {"ledger": ledger})).json()["items"]
         return [offer for each in listed if "known_at" in (offer := msgspec.convert(each, Offer)).takes]
 
     def kept(self, ledger: str, position: int, blocks: Sequence[str], chance: Random) -> Iterator[Asking]:
-        """The reads that name no moment and may be asked again."""
+        """Yields the reads without a point in time that can be repeated."""
         exports = self.client.get(f"/v1/ledgers/{ledger}/exports").json()["items"]
         places = {
             "ledger": ledger,
@@ -199,7 +201,7 @@ class Reads:
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """A report as it is listed. Without a name: a read that is no report."""
+    """A report as it is listed. Without a name: a read that is not a report."""
 
     report: str = ""
     takes: tuple[str, ...] = ()
@@ -212,7 +214,7 @@ class Offer(msgspec.Struct, frozen=True):
         return {"name": self.report} if self.report else {}
 
     def parameters(self, moment: Moment, customers: Sequence[str], chance: Random) -> dict[str, str]:
-        """A way to ask for it."""
+        """Returns one choice of its parameters."""
         asked: dict[str, str] = {}
         if "from" in self.takes and moment.as_of >= MIDDLE and chance.random() < 0.4:
             asked["from"] = MIDDLE.isoformat()
@@ -228,7 +230,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def _two_moments(known_at: str, customers: Sequence[str], chance: Random) -> dict[str, str]:
-    """Parameters of what was recorded until a moment: since long before, or since itself; in some form."""
+    """Returns parameters for changes until a moment: since long before, or since the same moment; in some format."""
     asked = {"from_known_at": chance.choice((LONG_BEFORE, LONG_BEFORE, known_at)), "to_known_at": known_at}
     asked["format"] = chance.choice(("json", "json", "csv", "html"))
     if chance.random() < 0.3:

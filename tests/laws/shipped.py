@@ -1,4 +1,4 @@
-"""The shipped policies, for the laws that hold under each of them."""
+"""The shipped policies, for laws that hold under each of them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An answer once given never changes: every read, at any (as_of, known_at), asked again after whatever followed.
+"""An answer never changes: every read, at any (as_of, known_at), is repeated after later events.
 
-Reads are remembered in random histories and asked again at their end; then by another process (after a restore:
-``store/test_restored``). The histories hold whatever could change an earlier answer: what the machine does to the
-books, and policies, mappings, settings, attributes of customers, journals handed over and reversed.
+Reads are stored during random histories, and repeated at their end; then also by another process (after a restore:
+``store/test_restored``). The histories contain everything that could change an earlier answer: the machine's events,
+policies, mappings, settings, attributes of customers, and exported and reversed journals.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ ASKS = st.tuples(st.integers(0, 110), st.one_of(st.none(), st.integers(0, 20)))
 
 @pytest.fixture
 def alone(server_url: str) -> Iterator[str]:
-    """The owner's URL of a database of its own, which can be restored."""
+    """The owner's URL of a separate database, which can be restored."""
     with scratch_database(server_url) as url:
         yield url
 
 
 class Remembering(LedgerRules, Machine):
-    """The machine, which remembers answers. That the books are the model's is the other law's; here they only move."""
+    """The machine, which stores answers. Another law compares the books with the model; here the books only change."""
 
     def __init__(self, service: Subledger, reads: Reads, kept: list[Answer]) -> None:
         super().__init__(service, self.new)
@@ -61,7 +61,7 @@ class Remembering(LedgerRules, Machine):
 
     @rule(pick=PICKS, day=DAYS, until=st.one_of(st.none(), st.integers(0, 100)), asked=st.integers(0, 110))
     def move_the_expiry_of_a_transferred_block(self, pick: int, day: int, until: int | None, asked: int) -> None:
-        """Asked between the two: by chance that is seldom so."""
+        """Reads between the transfer and the new expiry, because this rarely happens by chance."""
         self.transfer(pick, False, day, None, "cid", False, False)
         event, position = self.sent[-1]
         if event["type"] == "credits.transferred" and position == self.position:
@@ -69,13 +69,14 @@ class Remembering(LedgerRules, Machine):
             self.ask_everything(asked, None, 0, only="block", customers=["cid"], block=name)
             self.change_expiry(sorted(self.model.blocks).index(name), False, day, until, False)
 
-    # --- what is remembered -----------------------------------------------------------------------------------
+    # --- stored answers -----------------------------------------------------------------------------------
 
     @initialize(asks=st.dictionaries(st.integers(1, 30), ASKS, min_size=1, max_size=3))
     def remember(self, asks: dict[int, tuple[int, int | None]]) -> None:
-        """After which steps everything is asked: for which day, and as known now or after which batch, the last one 0.
+        """Chooses the steps after which everything is read: by step, the day, and the batch of ``known_at`` (0: the
+        last one; None: now).
 
-        No rule of its own, as one of so many is chosen too seldom.
+        It is not a separate rule, because one of so many rules is chosen too rarely.
         """
         self.asks = asks
 
@@ -88,12 +89,12 @@ class Remembering(LedgerRules, Machine):
             self.ask_everything(day, back, self.steps)
             for asked in self.reads.kept(self.ledger, self.position, self.blocks, Random(self.steps)):
                 answer = self.reads.ask(asked)
-                if answer.status == 200:  # what is not there yet may come
+                if answer.status == 200:  # an unknown item may exist later
                     self.remembered.append(answer)
 
     @property
     def blocks(self) -> list[str]:
-        """Ids of blocks to ask for; an unknown one if every purchase was refused."""
+        """Returns ids of blocks to read; an unknown one if every purchase was refused."""
         return sorted(self.model.blocks) or ["none"]
 
     def ask_everything(
@@ -106,7 +107,9 @@ class Remembering(LedgerRules, Machine):
         customers: Sequence[str] = CUSTOMERS,
         block: str | None = None,
     ) -> None:
-        """As known now, after a batch (the last one: 0), or before all. ``only``: the routes with this in them."""
+        """Reads everything as known now, after a batch (the last one: 0), or before all events. ``only``: only routes
+        that contain this text.
+        """
         query = "SELECT recorded_at FROM batches WHERE ledger = %s ORDER BY 1 DESC"
         batches = [recorded_at for (recorded_at,) in self.sql(query, self.ledger)]
         known = [*batches, batches[-1] - timedelta(days=1)]
@@ -159,14 +162,14 @@ def test_an_answer_once_given_never_changes(alone: str, tmp_path: Path, monkeypa
     by_name: dict[str, list[Answer]] = {}
     for answer in kept:
         by_name.setdefault(answer.asked.name, []).append(answer)
-    if EXAMPLES >= 25:  # fewer histories may not have all
+    if EXAMPLES >= 25:  # fewer histories may not contain all
         assert {name for name in by_name if name not in (*KEPT, *GROWING)} == every_name(reads)
     some = [answer for answers in by_name.values() for answer in answers[:12]]
     assert asked_in_another_process(alone, tmp_path / "another", some) == []
 
 
 def every_name(reads: Reads) -> set[str]:
-    """The reads that name a moment; of each route for reports, every report there is."""
+    """Returns the names of the reads at a point in time, with every report of each route for reports."""
     found = set()
     for route in reads.with_a_moment:
         names = REPORTS if "{ledger}" in route else JOINT

@@ -1,4 +1,4 @@
-"""The second person: no event passes a limit alone, whatever its type; and no key is its maker's second person."""
+"""The second person: no event of any type exceeds a limit alone, and a key is not the second person of its creator."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ LOSSES = {
     "usage_revenue", "overage_revenue", "breakage_revenue", "breakage_recognized", "contra_revenue", "bad_debt",
     "deferred_revenue",
 }  # fmt: skip
-"""Accounts that the company is poorer by when they are debited. Exchange differences and fees are nobody's gain."""
+"""Accounts whose debits are a loss for the company. Exchange differences and fees are left out, because no customer
+gains by them.
+"""
 LIMIT_CENTS = (0, 100, 1_000, 5_000)
 
 
 def _is_of_a_bank(step: Step, wallets: Mapping[str, Wallet]) -> bool:
-    """True for a dispute of what was paid: a bank decides, and the money is gone, or comes back, whoever records it."""
+    """True for a dispute of a payment. The bank decides it, whoever records it."""
     if step.event.type == "dispute.opened":
         return True
     if step.event.type not in ("dispute.won", "dispute.lost"):
@@ -51,7 +53,7 @@ def _is_of_a_bank(step: Step, wallets: Mapping[str, Wallet]) -> bool:
 
 
 def _net(step: Step, *accounts: str) -> int:
-    """Debits less credits of accounts by a step, in the functional currency, but for exchange differences."""
+    """Returns debits less credits of accounts by a step, in the functional currency, without exchange differences."""
     lines = [
         line
         for entry in step.entries
@@ -65,7 +67,7 @@ def _net(step: Step, *accounts: str) -> int:
 
 @for_every_walk
 def test_no_event_costs_the_company_more_than_the_limit_without_a_second_person(walk: Walk) -> None:
-    """Measured by the accounts: what is given away is a loss, or was somebody else's."""
+    """The cost is measured by the accounts: an amount given away is a loss, or belonged to another customer."""
     for cents in LIMIT_CENTS:
         approvals = asking(grant_value_above=f"{cents // 100}.{cents % 100:02}")
         for step, wallets, state, effect in measured(walk, approvals):
@@ -104,14 +106,15 @@ def test_no_money_comes_to_be_owed_back_above_the_limit_without_a_second_person(
         for step, _, state, effect in measured(walk, approvals):
             if needs_second_person(step.event, state, effect) is None:
                 assert -_net(step, "refunds_payable") <= cents, step
-                if step.event.type not in ("dispute.won", "dispute.lost"):  # the customer's bank took its money back
+                if step.event.type not in ("dispute.won", "dispute.lost"):  # the customer's bank withdrew the money
                     assert abs(_net(step, "unclaimed_property")) <= cents, step
 
 
 @for_every_walk
 def test_no_revenue_comes_forward_above_the_limit_without_a_second_person(walk: Walk) -> None:
-    """Revenue of anything but usage, expiries that fell due and earlier usage that is paid by a new block; and blocks
-    whose expiry is moved to an earlier day."""
+    """Revenue other than that of usage, of due expiries, and of earlier usage that a new block pays; and blocks whose
+    expiry is moved to an earlier day.
+    """
     for cents in LIMIT_CENTS:
         approvals = asking(revenue_advanced_above=f"{cents // 100}.{cents % 100:02}")
         for step, wallets, state, effect in measured(walk, approvals):
@@ -137,7 +140,7 @@ def test_no_sale_is_taken_back_and_no_receivable_given_up_without_a_second_perso
         if _is_of_a_bank(step, wallets) or needs_second_person(step.event, state, effect) is not None:
             continue
         assert _net(step, "refunds_payable") >= 0, step
-        assert _net(step, "bad_debt") <= 0, step  # money after a write-off takes it back
+        assert _net(step, "bad_debt") <= 0, step  # money after a write-off reverses it
         for name, wallet in step.wallets.items():
             for block in wallet.blocks:
                 old = wallets[name].block(block.block_id) if name in wallets else None
@@ -160,7 +163,7 @@ def test_no_sale_is_taken_back_and_no_receivable_given_up_without_a_second_perso
     ],
 )
 def test_usage_that_is_taken_back_for_a_state_needs_a_second_person(asked: dict[str, Any], reason: str | None) -> None:
-    """The company gives revenue up, and owes it to a state: 3 of 7 credits for 10.00, that had expired before."""
+    """The company gives up revenue, and owes it to a state: 3 of 7 credits for 10.00, which had expired before."""
     case = Case()
     case.buys("A", expires_at=EXPIRY.isoformat(), escheat_class="DE-3y")
     case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A")
@@ -174,8 +177,9 @@ def test_usage_that_is_taken_back_for_a_state_needs_a_second_person(asked: dict[
 
 @for_every_walk
 def test_whatever_the_pieces_no_more_than_the_limits_happens_to_a_customer_without_a_second_person(walk: Walk) -> None:
-    """Within the time that counts, over all types of events together, and whether a customer is the event's own or
-    another that gains by it."""
+    """The limits apply within the period, over all types of events together, to the customer of the event and to other
+    customers who gain by it.
+    """
     approvals = asking(
         grant_credits_above="20",
         grant_value_above="10.00",
@@ -212,7 +216,7 @@ def test_a_ledger_that_asks_for_nothing_needs_nobody(walk: Walk) -> None:
 
 
 def test_the_walks_have_every_event_type(long_walks: list[Walk]) -> None:
-    """So that the laws above are asked of each; a new type needs a step of its own in the walks."""
+    """The laws above are tested with every type, so a new type needs its own step in the walks."""
     found = {step.event.type for walk in long_walks for step in walk.steps}
     assert set(EVENT_TYPES) - found == set()
 
@@ -234,11 +238,13 @@ _EXAMPLE = count()
 def test_whoever_can_call_in_both_names_is_no_second_person(
     keys_database: Database, steps: list[tuple[bool, int, str]]
 ) -> None:
-    """A model keeps who has seen which secret: who made a key has, and may make others with it, in its name."""
-    mark = next(_EXAMPLE)  # keys are never deleted, so each example has persons of its own
+    """The model stores who knows which secret. The creator of a key knows it, and may create other keys with it, in its
+    name.
+    """
+    mark = next(_EXAMPLE)  # keys are never deleted, so each example has its own persons
     names = [f"{name} {mark}" for name in NAMES]
     made = [create_key(keys_database, ledger="*", role="admin", name=name, by="root").key for name in names]
-    seen = {key.key_id: {key.name} for key in made}  # each has their own key, and root gives it away
+    seen = {key.key_id: {key.name} for key in made}  # each person has a key, which root created
     for is_rotation, which, name in steps:
         by = made[which % len(made)]
         if is_rotation:

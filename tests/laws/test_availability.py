@@ -1,4 +1,4 @@
-"""Laws of the first day on which a block can lose something, against a block that is counted day by day."""
+"""Laws of the first day on which a block can lose credits or value, compared with a count day by day."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def plus(one: Portion, other: Portion) -> Portion:
 
 
 def left_on(day: date, first: Portion, moved: list[Change]) -> Portion:
-    """The block at the end of a day."""
+    """Returns the block at the end of a day."""
     for change in moved:
         if change.on <= day:
             first = plus(first, Portion(*change[1:]))
@@ -153,7 +153,7 @@ def later_days(day: date) -> Iterator[date]:
 
 
 def can_lose(day: date, loss: Portion, first: Portion, moved: list[Change]) -> bool:
-    """True if no day from this one on would have less than nothing, or value without credits, after the loss."""
+    """True if, after the loss, no day from this one on is below zero or has value without credits."""
     for then in later_days(day):
         after = plus(left_on(then, first, moved), negative(loss))
         if after != NOTHING and not (after.credits > 0 and after.amount_minor >= 0 and after.functional_minor >= 0):
@@ -187,7 +187,7 @@ def test_a_draw_is_of_the_first_day_that_has_its_credits_at_the_value_that_all_d
     assert found >= on
     assert draw.credits == wanted.credits
     if any(min(left_on(then, first, moved)) < 0 for then in later_days(on)):
-        return  # no such block is
+        return  # no block is like this
     assert can_lose(found, draw, first, moved)
     if can_lose(on, wanted, first, moved):
         assert (found, draw) == (on, wanted)

@@ -1,4 +1,4 @@
-"""Laws of backfills: which unbilled overage a new block pays first, how much of it, and on which day."""
+"""Laws of backfills: the unbilled overage that a new block pays first, the amount, and the day."""
 
 from __future__ import annotations
 

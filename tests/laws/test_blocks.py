@@ -1,4 +1,4 @@
-"""Laws of a single block: however it is drawn it ends at zero, and the order among blocks is total."""
+"""Laws of a single block: it ends at zero, however it is drawn; and the order of blocks is total."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_has_been_drawn_is_never_more_than_half_a_unit_from_the_exact_share
 def test_draws_and_partial_reversals_in_any_order_keep_the_value_within_the_price(
     price: int, total: int, steps: list[tuple[int, bool]]
 ) -> None:
-    """Money given back is what was stored: the last draw, a part of it, half up."""
+    """Reversed money follows from the stored amounts: the last draw, or a part of it, rounded half up."""
     now = block(price_minor=price, credits=Decimal(total))
     stack: list[tuple[Decimal, int]] = []
     for size, back in steps:
@@ -187,9 +187,10 @@ def within(value: int, most: int) -> int:
 
 @st.composite
 def drawn_blocks(draws: st.DrawFn) -> Block:
-    """A block drawn in pieces, perhaps repriced in between, with a price in two currencies; something is left.
+    """A block that is drawn in pieces, perhaps repriced in between, with a price in two currencies and remaining
+    credits.
 
-    What was drawn is not always what the rule says, as partial reversals give back by a rule of their own.
+    The drawn amount does not always follow the rule, because partial reversals have their own rule.
     """
     total, price = draws(st.integers(2, 400)), draws(st.integers(0, 600))
     used = draws(st.integers(0, total - 1))
@@ -232,7 +233,7 @@ def drawn_blocks(draws: st.DrawFn) -> Block:
 
 
 def due(of: Block, credits: Decimal) -> tuple[int, int]:
-    """The amount of a further draw by section 4.3 of the specification, in both currencies; not bounded."""
+    """Returns the amount of a further draw by section 4.3 of the specification, in both currencies, without limits."""
     start = of.segment or Segment(
         credits=of.credits,
         price_minor=of.price_minor,
@@ -307,7 +308,7 @@ def test_the_value_of_nothing_left_is_all_that_is_carried() -> None:
     assert empty.value_of(Decimal(0)) == 1
 
 
-# --- where a block stands -------------------------------------------------------------------------------------
+# --- the status of a block -------------------------------------------------------------------------------------
 
 
 def test_the_smallest_part_of_a_credit_keeps_a_block_active_or_says_how_it_ended() -> None:

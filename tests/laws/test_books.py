@@ -26,7 +26,8 @@ from tests.laws.model_pools import Sums, by_day
 from tests.laws.walk import HOME, Step, Walk, monetary_sides
 from tests.laws.walks import for_every_walk
 
-# Kind of movement → the letter of the specification that it changes, and how; by hand, apart from the code's columns.
+# Kind of movement → the variable of the specification that it changes, and its sign; written by hand, independently of
+# the code's columns.
 LETTERS = {
     "purchase": ("F", 1), "goodwill": ("F", 1), "allocation": ("F", 1), "promotional_grant": ("F", 1),
     "repricing": ("F", 1), "transfer_in": ("F", 1), "transfer_out": ("F", -1), "void_unpaid": ("F", -1),
@@ -50,7 +51,7 @@ def test_the_long_walks_meet_every_event_type_and_every_entry_kind(long_walks: S
 
 
 def cohort_of(issued: str, grouping: str | None) -> str:
-    """The cohort of an entry that names a month of issue, or a cohort."""
+    """Returns the cohort of an entry that names a month of issue or a cohort."""
     year, _, part = issued.partition("-")
     if not issued or grouping == "none":
         return ""
@@ -70,7 +71,7 @@ def plain(estimate: Estimate) -> PlainEstimate:
 
 
 class Followed:
-    """The figures of every cohort by accounting day, added up from entries, and its estimates by day."""
+    """The figures of every cohort by accounting day, summed from entries, and its estimates by day."""
 
     def __init__(self) -> None:
         self.issues: defaultdict[tuple[str, str], defaultdict[date, Counter[str]]] = defaultdict(
@@ -103,7 +104,7 @@ class Followed:
         self.grouping = {name: pool.grouping for name, pool in step.books.pools.by_name.items()}
         for cohort in step.books.pools.all_cohorts():
             begun = cohort.start_estimate if (cohort.pool, cohort.cohort) not in self.estimates else None
-            if begun is not None:  # the rate of its pool is older than the days that are told apart
+            if begun is not None:  # the rate of its pool is older than the stored days
                 self.estimates[cohort.pool, cohort.cohort][date.min] = plain(begun)
             for of_day in cohort.days:
                 if of_day.estimate is None and step.decision.restored_estimate is not None:
@@ -113,7 +114,7 @@ class Followed:
 
     @staticmethod
     def _before(step: Step, of_day: Counter[str]) -> None:
-        """Adds what was redeemed, had expired and escheated before: it was issued, and T has what had expired."""
+        """Adds the amounts redeemed, expired and escheated before: they were issued, and T has the expired part."""
         data = step.event.data
         expired = data.minor("expired")
         for letter, name in (("R", "redeemed"), ("A", "expired"), ("escheated", "escheated")):
@@ -130,7 +131,7 @@ class Followed:
         return sum((each for name in self.months_of(key) for each in self.issues[name].values()), Counter[str]())
 
     def days(self, key: tuple[str, str]) -> tuple[dict[date, Sums], Counter[date]]:
-        """The changes by day, and what was posted."""
+        """Returns the changes by day, and the posted amounts."""
         found: dict[date, Sums] = {}
         posted: Counter[date] = Counter()
         for name in self.months_of(key):
@@ -146,7 +147,7 @@ class Followed:
 def test_a_cohorts_figures_are_the_sums_of_its_entries_and_its_breakage_is_on_the_line_of_every_day(
     ledger: Walk,
 ) -> None:
-    """Unless a month was opened again whose days are not told apart any more."""
+    """Except if a month was reopened whose days are no longer stored separately."""
     followed, closed, is_exact = Followed(), date.min, True
     for step in ledger.steps:
         if step.before.closed_through is not None:
@@ -181,8 +182,9 @@ def assert_days(
     is_exact: bool,
     why: object,
 ) -> None:
-    """On every day what was posted is what is due by the plain rule; it is never less than what has expired, nor more
-    than what is not redeemed. Law 11: nothing is recognised on a day on which something is only issued or cancelled."""
+    """Checks that on every day the posted amount is due by the plain rule, at least the expired amount, and at most the
+    amount that is not redeemed. Law 11: nothing is recognised on a day with only issues or cancellations.
+    """
     recognised, found = 0, Sums()
     for day, due in by_day(days, estimates).items() if is_exact else ():
         change = days.get(day, Sums())
@@ -297,7 +299,7 @@ def test_the_rate_of_a_day_is_the_latest_set_for_it_or_a_day_before(
     rates, known = Rates(), dict[int, Decimal]()
     for day, rate in given_rates:
         rates = rates.set(DAY + timedelta(days=day), rate)
-        known[day] = rate  # the last one set for a day holds
+        known[day] = rate  # the last one set for a day applies
     before = [day for day in known if day <= asked]
     assert rates.on(DAY + timedelta(days=asked)) == (known[max(before)] if before else None)
     assert list(rates.days) == sorted({DAY + timedelta(days=day) for day in known})
@@ -370,7 +372,7 @@ def test_the_rates_in_the_books_are_those_that_were_set(ledger: Walk) -> None:
 
 @for_every_walk
 def test_no_view_has_breakage_of_a_cohort_before_anything_was_redeemed_or_has_expired(ledger: Walk) -> None:
-    """Law 11, in the view of every day; and no view has less than nothing."""
+    """Law 11, in the view of every day; and no view is below zero."""
     grouping = {pool.pool: pool.grouping for pool in ledger.steps[-1].books.pools.by_name.values()}
     causes: dict[tuple[str, str], date] = {}
     posted: defaultdict[tuple[str, str], Counter[date]] = defaultdict(Counter)
@@ -378,7 +380,7 @@ def test_no_view_has_breakage_of_a_cohort_before_anything_was_redeemed_or_has_ex
     for step in ledger.steps:
         for entry in step.entries:
             if entry.dimensions.pool in opened:
-                continue  # what was recognised of it before has its causes before
+                continue  # breakage recognised before the cut-over has earlier causes
             pool, on = entry.dimensions.pool, entry.accounting_date
             key = (pool, cohort_of(entry.dimensions.cohort, grouping.get(pool)))
             if pool and entry.kind == "breakage_estimate":

@@ -1,4 +1,4 @@
-"""Amounts beyond all business are refused with a code, and their neighbours recorded: nothing overflows."""
+"""Absurdly large amounts are refused with a code, and other events beside them are recorded: nothing overflows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MANY = "1000000000000000"
 
 
 def send(service: Subledger, ledger: str, type: str, customer: str | None = "ann", **data: Any) -> str | None:
-    """The code of why an event was refused; None where it was recorded."""
+    """Sends an event. Returns the code of its refusal; None if it was recorded."""
     send.count = getattr(send, "count", 0) + 1
     event = cloud_event(f"e{send.count}", type, customer, "2026-01-10T12:00:00Z", **data)
     neighbour = cloud_event(

@@ -1,7 +1,7 @@
 """Laws of the days of recognised breakage: any history of several cohorts, recorded in any order.
 
-ACCOUNTING section 8, law 11: nothing is recognised at purchase, nor before credits were redeemed or have expired. Law
-13: the order in which usage is recorded changes no month. Section 5 (b), (d) and (e) hold whatever the days.
+ACCOUNTING section 8, law 11: nothing is recognised at purchase, or before credits are redeemed or expire. Law 13: the
+order in which usage is recorded changes no month. Section 5 (b), (d) and (e) hold for any days.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ START = date(2026, 1, 1)
 MONTHS = ("2026-01", "2026-02", "2026-03")
 ACTS = ("buy", "buy", "use", "use", "use", "use", "return", "void", "expire", "reinstate", "escheat", "estimate")
 Act = tuple[str, int, int, int, int]
-"""An act, its day, the block or the usage that it is on, its part in percent, and a number that varies it."""
+"""An act: its name, its day, its block or usage, its part in percent, and a number that varies it."""
 ACT = st.tuples(
     st.sampled_from(ACTS), st.integers(0, 90), st.integers(0, 9), st.integers(1, 100), st.integers(1, 4_000)
 )  # fmt: skip
@@ -46,7 +46,7 @@ def day(number: int) -> date:
 
 
 class Lot:
-    """A block of as many credits as minor units, and the days on which what became of it is dated."""
+    """A block with as many credits as minor units, and the days of its later movements."""
 
     def __init__(self, cohort: str, bought: int, left: int) -> None:
         self.cohort, self.bought, self.left = cohort, bought, left
@@ -54,14 +54,14 @@ class Lot:
 
 
 class Use:
-    """A usage, and as much of it as is not reversed."""
+    """A usage, and its part that is not reversed."""
 
     def __init__(self, lot: Lot, on: int, used: int) -> None:
         self.lot, self.on, self.left = lot, on, used
 
 
 class Dated:
-    """The cohorts of a pool, act by act: each posts what it makes due, on the days of its causes."""
+    """The cohorts of a pool, act by act. Each act posts the breakage that it makes due, on the days of its causes."""
 
     def __init__(self) -> None:
         self.pools = Pools()
@@ -111,7 +111,7 @@ class Dated:
                 self.estimate(on, percent % 60, size % 30)
 
     def late(self, lot: Lot, on: int, part: int) -> None:
-        """Usage of a block that has expired meanwhile: its breakage is taken back for that part."""
+        """Records usage of a block that has expired meanwhile. The breakage of that part is mirrored."""
         lot.expired -= part
         self.uses.append(Use(lot, on, part))
         self.moves(lot, ("pooled_breakage", lot.expired_on, -part), ("consumption", on, part))
@@ -122,7 +122,7 @@ class Dated:
         self.posted = [entry(pools.cohort(key), change) for key, changes in due.items() for change in changes]
         self.entries += [*made, *self.posted]
         self.pools = after_movements(self.pools, [*made, *self.posted], "USD", None)
-        # The line does not depend on whether the breakage has been posted yet.
+        # The line is the same before and after the breakage is posted.
         for key in due:
             assert self.pools.cohort(key).anchor == pools.cohort(key).anchor
 
@@ -141,7 +141,7 @@ class Dated:
         self.pools = after_movements(self.pools, self.posted, "USD", None)
 
     def sums(self, cohort: str, through: int) -> dict[str, int]:
-        """F, R, A, what has escheated and T in the view of a day."""
+        """Returns F, R, A, the escheated amount and T in the view of a day."""
         found = dict.fromkeys(KINDS, 0)
         for each in self.entries:
             if each.cohort == cohort and each.accounting_date <= day(through):
@@ -181,7 +181,7 @@ def test_what_is_posted_is_what_is_due_and_within_its_bounds(acts: Sequence[Act]
 
 @given(st.lists(ACT, min_size=1, max_size=40))
 def test_on_days_on_which_something_is_only_issued_or_cancelled_nothing_is_recognised(acts: Sequence[Act]) -> None:
-    """(b), and law 11, in whatever order the days are recorded."""
+    """(b), and law 11, in any order of recording."""
     dated = Dated()
     estimated = {0}
     for act in [FIRST, *acts]:
@@ -203,7 +203,7 @@ def test_on_days_on_which_something_is_only_issued_or_cancelled_nothing_is_recog
 def test_no_view_has_less_than_nothing_or_breakage_before_anything_was_redeemed_or_has_expired(
     acts: Sequence[Act],
 ) -> None:
-    """Law 11, in every view: also of estimates that are dated back, and of usage that is recorded late."""
+    """Law 11 in every view, also with back-dated estimates, and with usage that is recorded late."""
     dated = Dated()
     for act in [FIRST, *acts]:
         dated.does(act)
@@ -228,7 +228,7 @@ USAGES = st.lists(st.tuples(st.integers(1, 89), st.integers(0, 1), st.integers(1
 
 @given(USAGES, st.integers(0, 7))
 def test_recording_one_usage_later_changes_no_month(usages: list[tuple[int, int, int]], pick: int) -> None:
-    """Law 13: of a block that expires on 31 January, and of one that does not; rounding units apart."""
+    """Law 13, for a block that expires on 31 January and one that does not, except for rounding units."""
     late = pick % len(usages)
     views = [recorded(usages, which) for which in (None, late)]
     for in_order, shuffled in zip(*views, strict=True):
@@ -236,7 +236,7 @@ def test_recording_one_usage_later_changes_no_month(usages: list[tuple[int, int,
 
 
 def recorded(usages: list[tuple[int, int, int]], late: int | None) -> list[int]:
-    """The recognised breakage at the month ends, if the usage ``late`` is recorded after all others."""
+    """Returns the recognised breakage at the month ends, if the usage ``late`` is recorded after all others."""
     dated, last_day = Dated(), 30
     dated.does(("buy", 0, 0, 0, 8_000))
     dated.does(("buy", 0, 0, 0, 100_000))
@@ -264,7 +264,7 @@ def _sweep(dated: Dated, last_day: int) -> bool:
 
 
 def test_an_estimate_dated_back_books_nothing_before_the_redemption_that_earns_it() -> None:
-    """10 % and 5 % of 1,000: 850 are redeemed in February, so the 100.00 are of February, not of the day of January."""
+    """10 % and 5 % of 1,000: 850 are redeemed in February, so the 100.00 are of February, not of January."""
     dated = Dated()
     for act in (("buy", 0, 0, 0, 1_000), ("use", 40, 0, 85, 1)):
         dated.does(act)
@@ -284,7 +284,7 @@ def test_a_draw_on_blocks_of_two_days_recognises_its_breakage_on_two_days() -> N
 
 
 def posted(dated: Dated, *movements: tuple[str, int, int]) -> list[tuple[int, int]]:
-    """The breakage that is due after movements on the first block, by the number of the day."""
+    """Returns the breakage that is due after movements on the first block, by the number of the day."""
     dated.moves(dated.lots[0], *movements)
     return [((each.accounting_date - START).days, each.amount_minor) for each in dated.posted]
 
@@ -297,7 +297,7 @@ def sold(rate: int) -> Dated:
 
 
 def test_late_usage_moves_the_anchor_of_every_later_day() -> None:
-    """10 % of 1,000, of which 300 go to a state on day 20: from there on 50 are earned by 150."""
+    """10 % of 1,000, of which 300 are escheated on day 20. From that day on, 150 earn 50."""
     dated = sold(10)
     assert posted(dated, ("escheat", 20, 300)) == []
     assert posted(dated, ("consumption", 10, 450)) == [(10, 50)]
@@ -313,7 +313,7 @@ def test_late_usage_moves_the_anchor_of_every_later_day() -> None:
 
 
 def test_a_later_purchase_of_a_day_that_pays_for_overage_recognises_in_proportion_too() -> None:
-    """Half of 1,000: 600 are used, so only 400 can break. From there the line rises by more than what is redeemed."""
+    """Half of 1,000: 600 are used, so only 400 can break. Then the line rises by more than the redeemed amount."""
     dated = sold(50)
     assert posted(dated, ("consumption", 5, 600)) == [(5, 400)]
     assert posted(dated, ("purchase", 20, 1_000)) == []

@@ -43,7 +43,7 @@ def test_what_was_recognised_as_expired_is_gone_when_nothing_is_expired() -> Non
 
 
 def line(now: int, breakage: int, escheat: int, per: int, *, issued: int = 1_000, **anchor: int) -> Line:
-    """The line of a cohort of which so much is redeemed now, from an anchor."""
+    """Returns the line of a cohort with the redeemed amount ``now``, from an anchor."""
     figures = {f"{name}_minor": figure for name, figure in anchor.items()}
     return Line(Anchor(**figures), issued, now, Expected(breakage, escheat, per))
 

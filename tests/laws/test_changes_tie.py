@@ -1,7 +1,7 @@
-"""The report of changes explains the whole difference of two trial balances, whatever the two moments are.
+"""The report of changes explains the whole difference of two trial balances, for any two moments.
 
-The books are walks through every event type in several currencies, one event a batch, with months that are closed and
-reopened: one walk whose policies change, and one under each policy.
+The books are walks through every event type in several currencies, with one event per batch and with months that are
+closed and reopened. One walk changes its policies; there is also one under each policy.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from tests.store.walked import record_walk
 
 WALKS = (None, *SHIPPED_POLICIES)
 Figures = dict[tuple[str, str], list[int]]
-"""Account and currency → balance on the account's normal side, and that in the functional currency."""
+"""Account and currency → balance on the account's normal side, and balance in the functional currency."""
 
 
 class Books(msgspec.Struct, frozen=True):
-    """A ledger, and the moments at which something was recorded in it."""
+    """A ledger, and the moments of its batches."""
 
     ledger: str
     moments: tuple[datetime, ...]
@@ -116,7 +116,7 @@ def test_what_is_listed_is_the_difference_of_the_two_trial_balances(
 
 
 def _all_lines(found: ChangesAnswer, limit: int) -> list[dict[str, Any]]:
-    """The lines of all pages."""
+    """Returns the lines of all pages."""
     listed: list[dict[str, Any]] = []
     following: Key | None = (0, 0)
     while following is not None:
@@ -129,7 +129,7 @@ def _all_lines(found: ChangesAnswer, limit: int) -> list[dict[str, Any]]:
 def _balances(
     service: Subledger, ledger: str, customer: str | None, day: date, from_date: date | None, known_at: datetime
 ) -> Figures | None:
-    """The balances of the range, by the product's other reads; None for a customer that is not known yet."""
+    """Returns the balances of the range by the product's other reads; None for a customer who is not known yet."""
 
     def read(as_of: date) -> list[AccountBalance]:
         if customer is None:
@@ -198,7 +198,7 @@ def test_the_reason_of_a_date_is_right_for_every_entry(
 
 
 def _closed_through(service: Subledger, ledger: str) -> Any:
-    """The last closed day before a position, from the events of the log."""
+    """Returns a function from a position to the last closed day before it, from the events of the log."""
     with service.database.read() as connection:
         query = "SELECT position, type, data FROM events WHERE ledger = :ledger AND type LIKE 'period.%' ORDER BY 1"
         rows = connection.execute(sa.text(query), {"ledger": ledger}).all()

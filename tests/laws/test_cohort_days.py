@@ -1,4 +1,4 @@
-"""Laws of the days of a cohort: which figures a movement changes, and how changes of a day add up."""
+"""Laws of the days of a cohort: the figures that a movement changes, and the sums of the changes of a day."""
 
 from __future__ import annotations
 

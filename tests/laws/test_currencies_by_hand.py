@@ -16,7 +16,7 @@ def sets_rate(case: Case, day: int, rate: str) -> None:
 
 
 def test_money_that_comes_in_moves_and_goes_leaves_its_differences_behind() -> None:
-    """A block of 10.00 EUR at 1.20 is paid at 1.30 and at 1.10. A part is paid out, disputed, lost and paid back."""
+    """A block for 10.00 EUR at 1.20 is paid at 1.30 and at 1.10. Parts are paid out, disputed, lost and paid back."""
     case = in_euro()
     case.buys("A", credits="10", **EURO)
     sets_rate(case, 5, "1.3")
@@ -50,7 +50,7 @@ def test_money_that_comes_in_moves_and_goes_leaves_its_differences_behind() -> N
 
 
 def test_value_leaves_a_block_and_comes_back_at_the_rate_of_its_purchase() -> None:
-    """10.00 EUR for 7 credits at 1.20: 12.00. Later rates change nothing of it."""
+    """10.00 EUR for 7 credits at 1.20 are 12.00. Later rates do not change this."""
     case = in_euro()
     case.buys("A", credits="7", **EURO)
     sets_rate(case, 5, "1.3")
@@ -100,7 +100,9 @@ def test_overage_is_invoiced_at_its_carrying_amount_and_a_purchase_that_pays_for
 def test_a_part_that_was_settled_before_the_close_has_its_difference_in_the_month_in_which_it_arose(
     paid: str | None, settled: int | None
 ) -> None:
-    """Of 10.00 EUR at 1.20, at 1.30 at January's end, a part is paid in February before January is closed."""
+    """10.00 EUR are bought at 1.20. The rate is 1.30 at the end of January. A part is paid in February, before January
+    is closed.
+    """
     case = in_euro()
     case.buys("A", credits="10", **EURO)
     sets_rate(case, 31, "1.3")

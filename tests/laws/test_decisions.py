@@ -19,8 +19,8 @@ def test_every_class_of_data_has_a_decision() -> None:
 
 @pytest.mark.parametrize("data", DECISIONS, ids=lambda data: data.__name__)
 def test_a_decision_takes_the_events_of_its_row(data: type[EventData]) -> None:
-    """mypy holds each row to this; here it is true of the functions that run."""
+    """mypy checks this for each row; here the running functions are checked."""
     event = typing.get_type_hints(DECISIONS[data].decide)["event"]
-    [taken] = typing.get_args(event) or (EventData,)  # an event without its data is of any type
+    [taken] = typing.get_args(event) or (EventData,)  # a plain event takes any data
     assert (typing.get_origin(event) or event) is Event
     assert issubclass(data, taken)

@@ -1,8 +1,8 @@
-"""Disputes in random histories, beside the plain model: what can be disputed, what a loss takes, what is frozen.
+"""Disputes in random histories, compared with the plain model: the disputable amounts, losses, and frozen credits.
 
-The stateful machine meets few disputes. These histories have little else: purchases that are paid, used, refunded,
-escheated, conceded and transferred, and their payments and blocks disputed, in part and whole. Every event must be
-recorded or refused as the model says, with the same balances in both currencies after it.
+The stateful machine has few disputes. These histories have mostly disputes, of payments and blocks, in part and in
+full. The purchases are paid, used, refunded, escheated, conceded and transferred. Every event must be recorded or
+refused like in the model, with the same balances in both currencies after it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WEIGHTS = {
 
 
 class History:
-    """A history of two customers, sent to the ledger and to the model."""
+    """A history of two customers, which is sent to the ledger and to the model."""
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
@@ -88,13 +88,13 @@ class History:
         return self.dice.choice(found) if found else None
 
     def block(self, wish: Callable[[Block], Any] = lambda block: block) -> Any:
-        """Any block; mostly one as wished."""
+        """Returns a block, mostly one that satisfies ``wish``."""
         blocks = [block for block in self.model.blocks.values() if not block.undone]
         wished = [block for block in blocks if wish(block)]
         return self.one(wished if wished and self.dice.random() < 0.9 else blocks)
 
     def amount(self, limit: int, currency: str) -> str:
-        """All of it, a part, or now and then more."""
+        """Returns the whole amount, a part, or sometimes more."""
         share = self.dice.choice((1, 1, 1, 0.5, 0.3, 0.71))
         return amount_text(max(int(limit * share), 1) + (self.dice.random() < 0.05), currency)
 
@@ -247,7 +247,9 @@ class History:
             self.send("receivable.written_off", (block.origin or block).customer, block_id=block.name, reason="r")
 
     def undo(self) -> None:
-        """The latest event; not with euro, as the days of a receivable may then divide a payment, and its rounding."""
+        """Undoes the latest event. Not with euro, because the days of a receivable may then divide a payment and its
+        rounding.
+        """
         latest, euro = self.model.latest, [block for block in self.model.blocks.values() if block.currency == "EUR"]
         if latest is not None and self.count > 1 and not euro:
             self.send("event.reversed", self.model.types[latest[0]][1] or None, event_id=latest[0], reason="r")

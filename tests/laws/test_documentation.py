@@ -1,4 +1,4 @@
-"""The tables of subledger/README.md about kinds, roles, policies and controls are what the code does."""
+"""The tables of subledger/README.md about kinds, roles, policies and controls agree with the code."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ def _cell(rules: Rules, kind: str) -> str:
 
 
 def _of_a_role(kind: str, text: str) -> str:
-    """A row of a currency kind with its role as ROLE: the same row for every role but prepaid_liability."""
+    """Returns a row of a currency kind with its role as ROLE. The row is the same for every role except
+    prepaid_liability.
+    """
     role = next((kind.removeprefix(f) for f in FAMILIES if kind.startswith(f)), "prepaid_liability")
     return text if role == "prepaid_liability" else text.replace(role, "ROLE")
 
 
 def entry_table() -> list[str]:
-    """The table of account pairs by policy."""
+    """Returns the table of account pairs by policy."""
     policies = [shipped_policy(name).rules for name in SHIPPED_POLICIES]
     rows = ["| entry kind | " + " | ".join(f"`{name}`" for name in SHIPPED_POLICIES) + " |", "|---|---|---|---|"]
     for kind in KINDS:
@@ -57,13 +59,13 @@ def kind_table() -> list[str]:
 
 
 def roles_of_currency_kinds() -> str:
-    """The roles for which ROLE stands in both tables."""
+    """Returns the roles that ROLE stands for in both tables."""
     found = [kind.removeprefix(FAMILIES[0]) for kind in REMEASUREMENTS]
     return ", ".join(role for role in found if role != "prepaid_liability")
 
 
 def event_cells(type: str) -> list[str]:
-    """The first two cells of an event's row; a kind per role is told once."""
+    """Returns the first two cells of an event's row. Kinds that exist for each role are listed once."""
     if type == "event.reversed":
         return [type, "the mirror of what the event had posted"]
     posted = [kind for kind in POSTS[type] if kind not in (*REMEASUREMENTS, *SETTLEMENTS)]
@@ -72,7 +74,7 @@ def event_cells(type: str) -> list[str]:
 
 
 def written_anew(text: str) -> str:
-    """The text with the tables of the code in the place of those that have the same header."""
+    """Returns the text with the tables of the code instead of those with the same header."""
     for table in (role_table(), kind_table(), entry_table()):
         before, _, after = text.partition(table[0])
         text = before + "\n".join(table) + "\n\n" + after.partition("\n\n")[2]
