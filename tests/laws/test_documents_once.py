@@ -1,4 +1,4 @@
-"""Documents, such as payments and reservations, are recorded once by their own ids, whatever the event's id is."""
+"""Documents, such as payments and reservations, are recorded once by their own ids, whatever the id of the event."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ONCE: list[tuple[str, str | None, dict[str, Any], str]] = [
 
 
 def books() -> Case:
-    """Ann has paid for a block, is owed 5.00, and has used 5.00 of overage."""
+    """Returns a case in which Ann has paid for a block, is owed 5.00, and has 5.00 of overage."""
     case = Case(on_shortfall="overage")
     case.buys("A")
     case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", payment_id="P")
@@ -95,7 +95,7 @@ def test_payout_ids_are_of_their_processor_and_refunds_may_have_none() -> None:
 
 
 def test_a_log_in_which_a_payout_was_recorded_twice_is_replayed_as_it_is() -> None:
-    """Ledgers from before this was refused: what was decided then still holds."""
+    """In ledgers from before this rule, the recorded decisions stay valid."""
     case = in_euro()
     paid = case.does("payout.settled", 5, None, amount="2.00", currency="EUR", processor="stripe", payout_id="X")
     again = msgspec.structs.replace(paid.event, event_id="again")

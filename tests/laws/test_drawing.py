@@ -1,4 +1,4 @@
-"""Laws of usage and its reversal, in ledgers made for the case: what walks meet too seldom to tell right from wrong."""
+"""Laws of usage and its reversal, in ledgers made for the case, for situations that are too rare in walks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def test_usage_passes_by_what_is_used_up_or_for_other_products() -> None:
 
 
 def test_late_usage_takes_of_the_breakage_what_it_would_have_drawn_in_time_in_both_currencies() -> None:
-    """7 credits for 10.00 EUR at 1.20: the fourth is worth 1.42 EUR and 1.72 USD, by the cumulative rule of each."""
+    """7 credits for 10.00 EUR at 1.20: the fourth is worth 1.42 EUR and 1.72 USD, by cumulative rounding in each
+    currency.
+    """
     case = in_euro()
     case.buys("A", currency="EUR", **UNTIL_FEBRUARY)
     case.uses("3", 5)
@@ -79,7 +81,7 @@ def test_a_refundable_block_gives_its_breakage_back_at_what_it_was_lost_at() -> 
 
 
 def test_late_usage_takes_what_is_left_first_and_of_the_breakage_the_rest() -> None:
-    """Three credits came back to the expired block while it was disputed; five had been used in time."""
+    """Three credits were returned to the expired block during a dispute. Five had been used in time."""
     case = Case()
     case.buys("A", **UNTIL_FEBRUARY)
     usage = case.uses("3", 5)
@@ -96,7 +98,7 @@ def test_late_usage_takes_what_is_left_first_and_of_the_breakage_the_rest() -> N
 
 
 def test_late_usage_of_all_there_was_takes_all_that_is_carried() -> None:
-    """A refund of two credits rounded so that the rule alone would leave a cent behind."""
+    """A refund of two credits is rounded so that the plain rule would leave a cent."""
     case = Case()
     case.buys("A", credits="6", price="0.23", **UNTIL_FEBRUARY)
     case.uses("3", 3)
@@ -126,7 +128,7 @@ def test_late_usage_is_booked_on_its_own_day_and_its_breakage_is_taken_back_on_t
     ]
 
 
-# --- taking back --------------------------------------------------------------------------------------------------
+# --- reversals --------------------------------------------------------------------------------------------------
 
 
 def test_a_reversal_has_the_product_and_the_policy_of_what_it_mirrors() -> None:
@@ -234,7 +236,7 @@ def test_overage_is_taken_back_as_far_as_it_is_unbilled() -> None:
     assert error.facts == {"settled_by": ["I", "J"]}
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------------------
 
 
 def test_what_was_never_recorded_cannot_be_taken_back() -> None:

@@ -1,6 +1,6 @@
-"""The gallery of errors: each has a name, something that triggers it, and this page lists them.
+"""The list of errors: each error has a name and an input that triggers it.
 
-Faults in the text of an event are listed in ``test_events.py``; what another test triggers is named below.
+Faults in the text of an event are listed in ``test_events.py``. Errors that other tests trigger are named below.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ MODULES = [
     for package in (api, projections, subledger)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
-"""All of ours: an error that one of them has for itself is an error like every other."""
+"""All modules of the product. An error that is defined in one of them counts like every other."""
 
 
 def all_errors(above: type[SubledgerError] = SubledgerError) -> list[type[SubledgerError]]:
-    """Every error of ours."""
+    """Returns all error classes of the product."""
     return [above] + [error for below in above.__subclasses__() for error in all_errors(below)]
 
 
-# --- refused events: what is sent, when the books stand as below ------------------------------------------------
+# --- refused events, in the books below ------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Ann bought A and used some of it, and all of B and X; her overage o1 was paid by C. G is goodwill of hers.
+    """Ann bought A, and used a part of it; she used all of B and X. C paid for her overage o1. G is her goodwill.
 
-    Half of what she bought in pool e has expired.
+    Half of her credits in pool e has expired.
     """
     ledger = new_ledger()
     outcomes = service.record(
@@ -180,7 +180,7 @@ def void(block_id: str, customer: str = "ann") -> Any:
     return event("void", "purchase.voided", customer, block_id=block_id, reason="r")
 
 
-# error · what is sent · the field it names
+# error · the sent event · the named field
 REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     (errors.BlockExists, buy("A", customer="bob", event_id="buy-A-bob"), "data.block_id"),
     (errors.UnknownBlock, use(block_id="Z"), "data.block_id"),
@@ -334,7 +334,7 @@ def test_what_is_wrong_first_in_the_documented_order_is_what_is_told(service: Su
     ]
 
 
-# --- everything else that can be asked ------------------------------------------------------------------------
+# --- other calls ------------------------------------------------------------------------
 
 
 def _known_tomorrow(service: Subledger, ledger: str) -> None:
@@ -371,7 +371,7 @@ def _ledger_that_another_holds(service: Subledger, ledger: str) -> None:
 
 
 def _waiting(service: Subledger) -> tuple[str, Any, str]:
-    """A ledger in which ann asked for a grant, the event, and the approval it waits for."""
+    """Returns a ledger in which ann requested a grant, the event, and the approval for which it waits."""
     ledger = f"asking-{uuid.uuid4().hex[:8]}"
     approvals = Approvals.model_validate({"grant_credits_above": "1"})
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=approvals))
@@ -393,7 +393,7 @@ def _approval_by_nobody(service: Subledger, _ledger: str) -> None:
 
 def _approval_of_a_request_by_nobody(service: Subledger, _ledger: str) -> None:
     ledger, _, approval = _waiting(service)
-    with service.database.write() as connection:  # as it could be kept before names were required
+    with service.database.write() as connection:  # as stored before names were required
         connection.execute(
             "INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, customer, occurred_at, data,"
             " attributes, maker, requested_at, state) SELECT ledger, 'apr-old', reason, source, 'old', type, customer,"
@@ -448,7 +448,7 @@ SOUND = (AccountPair("accounts_receivable", "cash"), AccountPair("cash", "tax_pa
 
 
 def _policy(**rules: tuple[AccountPair, ...]) -> Policy:
-    """A shipped policy with another rule for some kind, under the shipped name and version."""
+    """Returns a shipped policy with another rule for some kind, under the shipped name and version."""
     shipped = shipped_policy("customer_deposits")
     return msgspec.structs.replace(shipped, rules={**shipped.rules, **rules})
 
@@ -521,7 +521,7 @@ def test_a_call_that_cannot_be_answered_says_why(
     assert caught.value.retryable == error.retryable
 
 
-# What takes more to trigger than a line → the file of the test that does.
+# Errors that need more than one line to trigger → the file of the test that triggers them.
 ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnknownRejection: "tests/store/test_rejections.py",
     errors.RejectionSettled: "tests/store/test_rejections.py",

@@ -1,4 +1,4 @@
-"""Credits that a state is owed at their expiry, movement by movement: no more than was received for them."""
+"""Credits that are owed to a state at their expiry, movement by movement: at most the amount received for them."""
 
 from __future__ import annotations
 

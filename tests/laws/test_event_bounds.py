@@ -1,4 +1,4 @@
-"""Every part of an event has a bound, and what is beyond it is refused with a code, a field and what was expected."""
+"""Every part of an event has a limit. Beyond it the event is refused with a code, a field and the expected value."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_scope_has_so_many_products_and_so_much_text_at_most() -> None:
 
 
 def test_the_largest_event_has_at_most_256_kib() -> None:
-    """All that is bounded one by one is bounded together: no field can be added that is not."""
+    """The limits of all fields together limit the event, so a new field must have a limit too."""
     widest = "\U0001f600"
     for type, model in EVENT_TYPES.items():
         size = 0
@@ -182,7 +182,8 @@ def test_the_largest_event_has_at_most_256_kib() -> None:
             elif schema.get("type") == "object":
                 size += schema["maxProperties"] * (schema["additionalProperties"]["maxLength"] * 6 + 40 + 6)
             elif "maxLength" in schema:
-                # A reason may hold control characters, which JSON writes as six; other texts at most a quote as two.
+                # A reason may contain control characters, which JSON writes as six characters. Other texts contain at
+                # most quotes, which it writes as two.
                 size += schema["maxLength"] * 6
             else:
                 assert (
@@ -198,7 +199,7 @@ def test_the_largest_event_has_at_most_256_kib() -> None:
         assert size + envelope + MAX_ATTRIBUTES_TEXT <= 256 * 1024, type
 
 
-# --- text that nothing can keep -------------------------------------------------------------------------------
+# --- text that cannot be stored -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", ["\0", "a\0b", "\ud800", "a\udfffb"])
@@ -236,13 +237,13 @@ def test_a_reason_with_half_a_surrogate_pair_is_refused() -> None:
 def test_integers_beyond_any_machines_are_clean_errors(number: int, field: str) -> None:
     for value in (number, -number, [number]):
         error = refused(buy(**{field: value}))
-        assert error.field.startswith(f"data.{field}")  # type: ignore[union-attr]  # refused says that it has one
+        assert error.field.startswith(f"data.{field}")  # type: ignore[union-attr]  # a refusal of this kind has a field
 
 
 @pytest.mark.parametrize("digits", [5_000, 100_000])
 @pytest.mark.parametrize("field", ["priority", "credits", "more"])
 def test_more_digits_than_python_reads_are_a_clean_error(field: str, digits: int) -> None:
-    huge = 10**digits  # as a number in a document that our JSON reader has not read
+    huge = 10**digits  # as a number in a document that did not pass our JSON reader
     assert refused(buy(**{field: huge})).field == f"data.{field}"
     assert refused(buy(**{field: "9" * digits})).field == f"data.{field}"
     assert refused(usage(note=huge)).field == "note"

@@ -1,4 +1,4 @@
-"""A file of events is read line by line; one of another kind is told so as a whole."""
+"""A file of events is read line by line. A file of another kind is refused as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue of event types says what the models take and what the books refuse: for readers, and in OpenAPI."""
+"""The catalogue of event types agrees with the models and the refusals of the books: for readers, and in OpenAPI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of reading an event: right JSON is read and kept canonically, anything else is InvalidInput and says where."""
+"""Laws of reading an event: correct JSON is read and stored canonically; anything else is InvalidInput."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ ENVELOPE_KEYS = ("specversion", "id", "source", "type", "subject", "time", "data
 
 
 def read_or_refuse(document: object) -> None:
-    """Reads a document; where that fails it must be InvalidInput that can be written as a problem document."""
+    """Reads a document. An error must be InvalidInput that can be written as a problem document."""
     refusal = None
     try:
         read_event(document)
@@ -322,7 +322,7 @@ def test_what_is_no_time_of_rfc_3339_is_refused(text: str) -> None:
 
 
 def _with(type: str = "credits.purchased", /, **changes: Any) -> Callable[[], object]:
-    """A good event with its data changed; ``...`` takes a field away."""
+    """Returns a valid event with changed data; ``...`` removes a field."""
     good: dict[str, dict[str, Any]] = {
         "credits.purchased": {"block_id": "B", "credits": "10", "price": "5.00", "currency": "USD"},
         "credits.granted": {"block_id": "B", "credits": "10", "reason": "promotional"},
@@ -349,7 +349,7 @@ def _envelope(**changes: Any) -> Callable[[], object]:
     return lambda: read_event({name: value for name, value in document.items() if value is not ...})
 
 
-# code · what is sent · the field it names
+# code · the sent event · the named field
 FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]] = [
     (errors.InvalidJson, lambda: loads(b'{"id": '), None),
     (errors.InvalidJson, lambda: loads(b"\xff"), None),

@@ -1,4 +1,4 @@
-"""Laws of wallets after any walk: what the writer remembers of blocks and documents is what the entries say."""
+"""Laws of wallets after any walk: the writer's blocks and documents in memory agree with the entries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def blocks_of(step: Step) -> Iterator[Block]:
 
 
 def value(entry: object) -> tuple[Decimal, int, int]:
-    """The effect of an entry on its block: credits, money, money in the functional currency."""
+    """Returns the effect of an entry on its block: credits, money, money in the functional currency."""
     sign = KIND_BY_NAME[entry.kind].sign
     functional = sum(-side for role, side in monetary_sides(entry) if role == "prepaid_liability")
     return sign * entry.credits, sign * entry.amount_minor, functional * entry.functional_minor
@@ -54,7 +54,7 @@ def test_a_block_is_what_its_entries_gained_less_what_they_took(ledger: Walk) ->
 
 @for_every_walk
 def test_in_every_view_a_block_carries_no_less_than_nothing_and_nothing_without_credits(ledger: Walk) -> None:
-    """As of every date, and as known after every event."""
+    """Checks as of every date, and as known after every event."""
     days: dict[str, dict[date, tuple[Decimal, int, int]]] = defaultdict(dict)
     for step in ledger.steps:
         moved = set()
@@ -82,24 +82,24 @@ def test_no_entry_is_dated_before_its_cause(ledger: Walk) -> None:
         day = effective_date(step.event.occurred_at, ZoneInfo("UTC"))
         lapses = step.event.type == "credits.expired"
         for movement, entry in step.moves:
-            # Expiry is exclusive: what expires at midnight could be used through the day before.
+            # Expiry is exclusive: credits that expire at midnight could be used through the day before.
             assert movement.accounting_date >= (day - timedelta(days=1) if lapses else day)
             if entry.block_id is not None:
                 first = opened.setdefault(entry.block_id, entry.accounting_date)
                 bank = step.event.type in (
                     "payment.refunded", "dispute.opened", "dispute.won", "dispute.lost", "event.reversed",
                 )  # fmt: skip
-                # Cash is dated as the bank dates it, and remeasured at each month's end from then on.
+                # Cash has the bank's date, and is remeasured at each month's end from then on.
                 is_cash = entry.kind.startswith("fx_") or (bank and KIND_BY_NAME[entry.kind].column is None)
                 assert entry.accounting_date >= first or is_cash
 
 
 @for_every_walk
 def test_no_breakage_is_dated_before_the_credits_could_no_longer_be_used(ledger: Walk) -> None:
-    """Nor before the change of the expiry, or the end of the dispute, by which they lapsed; undone, they did not.
+    """Breakage is also not dated before the change of the expiry, or the end of the dispute, by which the credits
+    lapsed. Undone events do not count.
 
-    Late usage may move breakage that had come back: from the day of its old expiry to the day on which the expiry was
-    changed.
+    Late usage may move reinstated breakage from the day of the old expiry to the day on which the expiry was changed.
     """
     freed: dict[str, date] = {}
     disputed: dict[str, set[str]] = {}
@@ -174,8 +174,9 @@ def test_a_block_is_expired_from_its_breakage_until_its_expiry_is_moved(ledger: 
                 if block.expires_at is not None and block.expires_at <= step.event.occurred_at:
                     expired.add(block.block_id)
             elif broken and step.event.type not in ("credits.escheated", "credits.consumed"):
-                # The value of a transferred block escheats at the block that was bought, which need not have expired.
-                # Late usage takes breakage of an early day back, and what of it had come back later lapses on that day.
+                # The value of a transferred block escheats at the bought block, which may not have expired.
+                # Late usage mirrors breakage of an early day. If that part was reinstated later, it lapses again on the
+                # day of the reinstatement.
                 expired.add(step.event.data.block_id)
             if movement.kind == "expiry_changed":
                 until = step.event.data.expires_at
@@ -276,7 +277,7 @@ def test_the_fraction_carried_is_what_the_price_of_all_overage_exceeds_its_entri
                 assert Fraction(carry) == exact[customer, currency]
 
 
-# --- what is referred to ----------------------------------------------------------------------------------------
+# --- references ----------------------------------------------------------------------------------------
 
 
 @for_every_walk
@@ -354,7 +355,7 @@ def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: W
         assert found == Counter({key: amount for key, amount in applied.items() if key[0] == name and amount})
 
 
-# --- what stands in currencies ----------------------------------------------------------------------------------
+# --- balances in currencies ----------------------------------------------------------------------------------
 
 
 @for_every_walk

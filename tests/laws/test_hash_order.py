@@ -1,4 +1,4 @@
-"""The same events are decided alike in every process, whatever order its sets have."""
+"""The same events have the same decisions in every process, whatever the order of its sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of reading JSON text: it is one value, each name once, or InvalidJson; and what a text holds is what is read."""
+"""Laws of reading JSON text: it is one value with each name once, or InvalidJson; the value equals the text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from subledger.errors import InvalidJson
 from subledger.text.json_text import MAX_DEPTH, loads, loads_each, texts_of
 
-# Names that are often the same, as they read and as they are written; colons and escapes are what the count goes by.
+# Names that are often equal, as read or as written. They contain colons and escapes, because the count depends on
+# these.
 NAMES = st.one_of(st.sampled_from(["a", "b", "a:", ":", "\\", "\\u003a", "é", ""]), st.text(max_size=3))
 
 
 def written(text: str, escape: st.DrawFn) -> str:
-    """A JSON string with some of its characters as escapes."""
+    """Returns a JSON string with some of its characters as escapes."""
     letters = []
     for letter in text:
         plain = json.dumps(letter, ensure_ascii=False)[1:-1]
@@ -32,7 +33,7 @@ def written(text: str, escape: st.DrawFn) -> str:
 
 @st.composite
 def json_texts(draw: st.DrawFn, depth: int = 3) -> str:
-    """JSON with blanks anywhere, escapes, and names that may stand twice."""
+    """Draws JSON with blanks anywhere, escapes, and names that may occur twice."""
     blank = draw(st.sampled_from(("", " ", "\n\t")))
     kind = draw(st.sampled_from(("string", "number", "word", "object", "object", "list") if depth else ("string",)))
     if kind == "string":
@@ -50,7 +51,7 @@ def json_texts(draw: st.DrawFn, depth: int = 3) -> str:
 
 
 def has_repeated_name(text: str) -> bool:
-    """By the standard library, which shows every pair."""
+    """Returns True if a name occurs twice, by the standard library, which shows every pair."""
     repeated = []
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Independent programs recompute every balance: Beancount and hledger read the detail exports, month by month.
 
-What they find for every customer and account at the end of every month must be what the log says: in every currency,
-and in the functional currency over all of them.
+Their balance of every customer and account at the end of every month must equal that of the log, in every currency, and
+in the functional currency over all currencies.
 """
 
 from __future__ import annotations
@@ -40,24 +40,25 @@ from tests.charts import another_chart
 from tests.conftest import NewLedger, needs_hledger
 
 MONTHS = tuple(Period(2026, month) for month in range(1, 6))
-# Ids that are not made for account names: case, dashes, escapes of ours, quotes, separators, other scripts.
+# Ids that are difficult in account names: case, dashes, our escapes, quotes, separators, other scripts.
 CUSTOMERS = (
     "cust-42", "cust--42", "Cust-42", "cus_ABC", "a:b", "a b", "a  b", 'say "hi"', "back\\slash", "émile", "客户",
     "-2d-", "%2C,;|", "1", ":", " x ", "=1+1", "(x)", "C-1", "[2026-03-01]", "date:2026-03-01",
 )  # fmt: skip
 RATES = {"EUR": "1.15", "JPY": "0.0066", "KWD": "3.26"}
 ALL = "all"
-"""Stands for the balance in the functional currency, over all currencies."""
+"""Key of the balance in the functional currency over all currencies."""
 Place = tuple[str, str, str]
-"""Customer (empty: of the ledger as a whole), role, currency or ALL."""
+"""Customer (empty: the ledger as a whole), role, currency or ALL."""
 Balances = dict[tuple[Place, Period], Decimal]
 """Debit less credit at a month's end."""
 
 
 class World:
-    """Purchases, grants, usage, reversals, voids, refunds, payments, moved expiries by time, some of them late.
+    """Purchases, grants, usage, reversals, voids, refunds, payments and moved expiries in order of time, some of them
+    late.
 
-    In several currencies also their rates in dollars, refundable blocks, and pools with what is expected to break.
+    With several currencies it also has their rates in dollars, refundable blocks, and pools with their estimates.
     """
 
     def __init__(self, rng: random.Random, currencies: tuple[str, ...], tag: str) -> None:
@@ -153,7 +154,7 @@ class World:
 
 
 def fill(service: Subledger, ledger: str, events: list[dict[str, Any]]) -> None:
-    """Records the events; closes months on the way, exports open ones, reopens once, reverses two journals."""
+    """Records the events. Meanwhile it closes months, exports open ones, reopens one, and reverses two journals."""
     recorded = 0
     for month in MONTHS:
         part = [event for event in events if event["time"][:7] == str(month)]
@@ -193,7 +194,7 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
 
 
 def files(service: Subledger, ledger: str, format: str, folder: Path) -> dict[Period, list[Path]]:
-    """The detail exports of every month, as files."""
+    """Writes the detail exports of every month to files."""
     result: dict[Period, list[Path]] = {}
     for month in MONTHS:
         result[month] = []
@@ -205,7 +206,7 @@ def files(service: Subledger, ledger: str, format: str, folder: Path) -> dict[Pe
 
 
 def expected(database: Database, ledger: str) -> Balances:
-    """The same balances from the journal lines, by SQL."""
+    """Returns the same balances from the journal lines, by SQL."""
     query = """
         SELECT coalesce(customer, ''), account, currency, to_char(accounting_date, 'YYYY-MM'),
                sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END),
@@ -230,7 +231,7 @@ def home_of(database: Database, ledger: str) -> str:
 
 
 def cumulated(changes: dict[tuple[Place, Period], Decimal]) -> Balances:
-    """Balances at the end of every month from what each month changed; accounts that are at zero left out."""
+    """Returns balances at the end of every month from the changes of each month, without accounts at zero."""
     balances: Balances = {}
     for place in {place for place, _ in changes}:
         total = Decimal(0)
@@ -242,7 +243,7 @@ def cumulated(changes: dict[tuple[Place, Period], Decimal]) -> Balances:
 
 
 def by_role(balances: Balances) -> Balances:
-    """The same of the ledger as a whole."""
+    """Returns the same balances for the ledger as a whole."""
     totals: dict[tuple[Place, Period], Decimal] = defaultdict(Decimal)
     for ((_, role, currency), month), balance in balances.items():
         totals[("", role, currency), month] += balance
@@ -250,7 +251,7 @@ def by_role(balances: Balances) -> Balances:
 
 
 def moved(transaction: Transaction, home: str) -> Iterator[tuple[str, str, Decimal]]:
-    """Account, currency or ALL, and how much, of each posting: quantities and weights as Beancount has them."""
+    """Yields account, currency or ALL, and amount of each posting: quantities and weights as Beancount has them."""
     for posting in transaction.postings:
         weight = get_weight(posting)
         assert weight.currency == home
@@ -295,7 +296,7 @@ def test_beancount_finds_the_balance_of_every_customer_and_account_at_every_mont
                     assert entry.meta.get("customer", "") == customer
                     changes[(customer, role, currency), month] += amount
                     sums[currency] += amount
-                assert not any(sums.values())  # exactly, not nearly
+                assert not any(sums.values())  # exactly, not approximately
     assert cumulated(changes) == expected(database, ledger)
 
 

@@ -1,4 +1,4 @@
-"""The table of entry kinds: its rows agree with themselves, and nobody else keeps a list of kinds."""
+"""The table of entry kinds: its rows are consistent, and no other code has a list of kinds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DECIDES: Final = {
     "subledger/deciding/decide.py", "subledger/deciding/disputes.py", "subledger/deciding/payments.py",
     "subledger/deciding/cancellations.py",
 }  # fmt: skip
-"""Code that makes entries names their kinds."""
+"""Code that makes entries, and so may name kinds."""
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
@@ -41,13 +41,13 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @each_kind
 def test_a_kind_that_relieves_what_is_owed_moves_money_owed_on_both_sides(kind: Kind) -> None:
     sides = () if kind.relieves is Relieves.NEITHER else (kind.debit_role, kind.credit_role)
-    if kind.name in ("exchange", "exchange_processor"):  # its other side is what is gained or lost
+    if kind.name in ("exchange", "exchange_processor"):  # its other side is a gain or a loss
         assert (kind.relieves, kind.credit_role, kind.result) == (Relieves.DEBIT, None, Result.EXPENSE)
         sides = sides[:1]
-    if "billed_elsewhere" in (kind.debits_also, kind.credits_also):  # it takes over what the other side carries
+    if "billed_elsewhere" in (kind.debits_also, kind.credits_also):  # it takes over the other side's carrying amount
         sides = tuple(role for role in sides if role is not None)
         assert len(sides) == 1
-    assert all(role in MONETARY_ROLES for role in sides)  # the other side takes over, or is relieved too
+    assert all(role in MONETARY_ROLES for role in sides)  # the other side takes the amount over, or is also relieved
 
 
 @each_kind
@@ -77,7 +77,7 @@ def test_every_kind_is_posted_by_some_event() -> None:
 
 
 def _lists_of_kinds(tree: ast.AST) -> Iterator[list[str]]:
-    """Collections written out, of two or more kinds and nothing else."""
+    """Yields literal collections of two or more kinds and nothing else."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
             members = node.keys if isinstance(node, ast.Dict) else node.elts

@@ -1,4 +1,4 @@
-"""Laws of lapses: expired credits are remembered by the day of their breakage, and taken back at their booked value."""
+"""Laws of lapses: expired credits are stored by the day of their breakage, and mirrored at their booked value."""
 
 from __future__ import annotations
 

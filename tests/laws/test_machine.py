@@ -1,7 +1,9 @@
-"""The real recorder on a real PostgreSQL against the plain model, with the invariants of the books after each batch.
+"""The real recorder on a real PostgreSQL, compared with the plain model, and the invariants of the books after each
+batch.
 
-Here: the ledger itself, repetition, questions. The rules about blocks are in ``machine_blocks``, those about money in
-``machine_money``; what must hold in ``machine_checks``, the model in ``model`` and its parts.
+This module has the rules about the ledger itself, repetition, and reads. The rules about blocks are in
+``machine_blocks``, those about money in ``machine_money``, the checks in ``machine_checks``, and the model in ``model``
+and its parts.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ MONTHS = ("2026-01", "2026-01", "2026-02", "2026-03")
 
 
 class Machine(BlockRules, MoneyRules):
-    """Random events against the model: mostly what the books allow, now and then what they must refuse."""
+    """Random events, compared with the model: mostly events that the books allow, sometimes events that they must
+    refuse.
+    """
 
     @initialize(
         policy=st.sampled_from(("contract_liability", "customer_deposits", "customer_deposits_arm")),
@@ -123,7 +127,9 @@ class Machine(BlockRules, MoneyRules):
         self.closed_at_most = max(self.closed_at_most, period.last_day)
 
     def take_over_what_was_remeasured(self, last_day: date) -> None:
-        """The books say by how much; the law is where that leads to: amount × rate of the day, position by position."""
+        """Takes the remeasured amounts from the books. The law checks the result: amount × rate of the day for each
+        position.
+        """
         entries = self.entries()
         for entry in entries:
             if entry.position > self.position and entry.type == "balances.remeasured":
@@ -184,7 +190,7 @@ class Machine(BlockRules, MoneyRules):
 
     @rule(back=st.integers(0, 60), other=st.booleans())
     def send_twice_in_one_batch(self, back: int, other: bool) -> None:
-        """An old event among new ones, and a new one twice: the second time it is what the first time made it."""
+        """Sends an old event among new ones, and a new one twice. The second answer must equal the first."""
         self.flush()
         self.count += 1
         new = cloud_event(f"e{self.count}", "credits.consumed", "ann", moment(back).isoformat(), credits="1")
@@ -201,7 +207,7 @@ class Machine(BlockRules, MoneyRules):
 
     @rule(day=st.integers(0, 110), known=st.one_of(st.none(), st.integers(0, 60)))
     def ask(self, day: int, known: int | None) -> None:
-        """An answer, as known now or after any batch so far, is remembered, to be asked for again at the end."""
+        """Stores an answer, as known now or after any earlier batch. It is read again at the end."""
         self.flush()
         as_of, at, position = moment(day).date(), None, self.position
         if known is not None:
@@ -225,7 +231,7 @@ class Machine(BlockRules, MoneyRules):
 
     def teardown(self) -> None:
         if not self.sound:
-            return  # a step has failed: what is told is that
+            return  # a step has failed, and only this failure is reported
         self.flush()
         self.the_log_is_gapless_and_its_clock_never_stands_still()
         self.block_views_are_as_the_model_says()

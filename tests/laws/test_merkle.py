@@ -1,4 +1,4 @@
-"""Laws of the Merkle tree: the root is RFC 6962's, every proof convinces, and a false one does not."""
+"""Laws of the Merkle tree: the root is that of RFC 6962, every correct proof is accepted, and no false one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAVES = [leaf_hash(str(number).encode()) for number in range(1400)]
 
 
 def root_by_definition(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1, word by word."""
+    """Returns the root by RFC 6962, 2.1, word by word."""
     if not leaves:
         return hashlib.sha256(b"").digest()
     if len(leaves) == 1:
@@ -160,5 +160,5 @@ def test_a_proof_of_what_cannot_be_is_refused(ask: Callable[[], object]) -> None
 
 
 def test_leaves_and_nodes_are_told_apart() -> None:
-    """Without the prefix a node could be passed off as a leaf (second preimage)."""
+    """Without the prefix a node could be presented as a leaf (second preimage)."""
     assert leaf_hash(LEAVES[0] + LEAVES[1]) != ROOTS[2]

@@ -1,4 +1,4 @@
-"""Laws of money and credits: text and back, rounding, and what a division leaves over."""
+"""Laws of money and credits: text and back, rounding, and the remainder of a division."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUANTITIES = st.integers(1, int(MAX_CREDITS) * 10**9).map(lambda billionths: Dec
 
 
 def minor_of(text: object, currency: str, field: str = "amount") -> int:
-    """An amount as it is read of an event: the text first, then in its currency."""
+    """Returns an amount as it is read from an event: first the text, then in its currency."""
     return to_minor(parse_decimal(text, field=field, places=30), currency, field=field)
 
 
@@ -135,7 +135,7 @@ def test_a_signed_decimal_may_be_negative_and_is_never_minus_zero(text: str, val
     assert str(parse_signed(text, field="data.add_price", places=2)) == value
 
 
-# What is read · the text · class, field, expected, found of the refusal
+# type of value · the text · class, field, expected, found of the refusal
 REFUSED = [
     (parse_signed, "--1", InvalidValue, "digits with an optional point, such as 10.50", "-1"),
     (parse_signed, "-", InvalidValue, "digits with an optional point, such as 10.50", ""),
@@ -278,7 +278,7 @@ def test_a_change_of_credits_out_of_bounds_is_refused(text: str) -> None:
 @given(numerator=st.integers(-(10**40), 10**40), denominator=st.integers(1, 10**30))
 def test_rounding_is_to_the_nearest_with_a_half_away_from_zero(numerator: int, denominator: int) -> None:
     with localcontext(prec=100):
-        # A half is exact in 100 digits; a quotient that is cut there is nowhere near one.
+        # A half is exact in 100 digits, and a quotient that is cut there is not close to a half.
         expected = int((Decimal(numerator) / Decimal(denominator)).quantize(Decimal(1), rounding=ROUND_HALF_UP))
     assert round_half_up(numerator, denominator) == expected
     assert round_half_up(-numerator, denominator) == -expected

@@ -1,7 +1,7 @@
-"""Laws of money by day: no view has less than nothing of what is owed to a customer, or by a customer.
+"""Laws of money by day: in every view, amounts owed to a customer, or by a customer, are at least zero.
 
-Whatever is dated earlier than what was recorded before it: refunds, applied payments, memos, voids, write-offs and lost
-disputes take only what is owed on their own day and on every later one.
+Events may be recorded later than events with a later date. Refunds, applied payments, memos, voids, write-offs and lost
+disputes take only amounts that are owed on their own day and on every later day.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.laws.walk import Walk
 from tests.laws.walks import for_every_walk
 
 ROLES = {"refunds_payable": -1, "customer_balance": -1, "accounts_receivable": 1}
-"""The roles with the sign of their normal side."""
+"""The roles, with the sign of their normal side."""
 FIRST = date(2026, 1, 1)
 
 
@@ -50,7 +50,7 @@ STEPS = st.lists(st.tuples(DAYS, st.integers(1, 9), st.booleans(), st.none() | D
 def test_an_amount_is_taken_on_the_first_day_that_every_later_view_allows(
     steps: list[tuple[int, int, bool, int | None]],
 ) -> None:
-    """Beside sums over all days: without forgetting the day is exact, with it never too early."""
+    """Compared with sums over all days: the day is exact if no days were merged, and otherwise never too early."""
     moved: Counter[date] = Counter()
     days: DayAmounts = ()
     closed: date | None = None

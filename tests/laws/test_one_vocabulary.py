@@ -1,4 +1,4 @@
-"""Tests share their builders: a helper is defined once, and not again in the next module."""
+"""Tests share their builders: a helper is defined once, and not in several modules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import tests
 
 ROOT = Path(tests.__file__).parent
 EVENTS = ("credits.purchased", "credits.consumed", "credits.granted", "payment.received", "exchange_rate.set")
-"""Types of event with a builder in ``building.py``: a helper that only makes one of them is a ``partial`` of that."""
+"""Event types with a builder in ``building.py``. A helper that only makes one of them must be a ``partial`` of it."""
 
 
 def helpers() -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Functions of the tests' modules that are no tests.
+    """Yields the functions of the tests' modules that are not tests.
 
-    What benchmarks have is their own; a folder's ``conftest.py`` may have another fixture of a name for its modules.
+    Benchmarks may have their own helpers. A folder's ``conftest.py`` may replace a fixture for its modules.
     """
     for path in sorted(ROOT.rglob("*.py")):
         module = path.relative_to(ROOT).as_posix()
@@ -28,14 +28,14 @@ def helpers() -> Iterator[tuple[str, ast.FunctionDef]]:
 
 
 def body_of(helper: ast.FunctionDef) -> list[ast.stmt]:
-    """The code of a helper, without its docstring."""
+    """Returns the code of a helper, without its docstring."""
     first = helper.body[0]
     told = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     return helper.body[1:] if told else helper.body
 
 
 def test_no_two_modules_define_the_same_helper() -> None:
-    """A fixture that hands on another under a name of its module (``return own_service``) is none."""
+    """A fixture that only renames another one for its module (``return own_service``) does not count."""
     found: dict[str, list[str]] = defaultdict(list)
     for module, helper in helpers():
         body = body_of(helper)
@@ -64,7 +64,7 @@ def test_an_event_that_has_a_builder_is_built_by_it() -> None:
 
 
 def test_the_readme_names_every_folder_and_every_shared_module() -> None:
-    """Of the benchmarks it names the folder alone."""
+    """Of the benchmarks it names only the folder."""
     readme = (ROOT / "README.md").read_text("utf-8")
     modules = [path.name for path in ROOT.rglob("*.py") if "benchmarks" not in path.parts]
     shared = {name for name in modules if not name.startswith(("test_", "__"))}

@@ -1,4 +1,4 @@
-"""A ledger that is taken over goes on as if its whole history had been recorded here: same draws, revenue, balances."""
+"""A ledger after a cut-over continues as if its whole history had been recorded here: same draws, revenue, balances."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ LENGTH = 160
 _OTHERS = ("adopt", "settings", "reopen", "open")
 ACTS = [what for what, weight in WEIGHTS.items() for _ in range(weight) if what not in _OTHERS]
 NOT_BEFORE = ("dispute", "decide", "transfer", "reserve", "release", "write_off")
-"""Acts that leave something behind of which there is no opening: open disputes, credits of another's purchase,
-reservations, and write-offs, which later money would recover."""
+"""Acts whose results have no opening: open disputes, transferred credits, reservations, and write-offs, which later
+money would recover.
+"""
 _ANY_BLOCK = ("payment.received", "payment.applied", "credits.consumed", "credits.expired")
 
 
 class Ordered(Walk):
-    """A history in the order of its days that is taken over at some point: from there on both ledgers get its events.
+    """A history in the order of its days, with a cut-over at some point. From there on both ledgers get its events.
 
-    Later events that name what has no opening are left out: usage and disputes of before, payments that were applied.
+    Later events that name something without an opening are left out: earlier usage and disputes, applied payments.
     """
 
     new: Walk | None = None
@@ -44,14 +45,15 @@ class Ordered(Walk):
 
     def take_over(self) -> None:
         self.before, self.pools_before = dict(self.wallets), self.books.pools
-        # What is open of overage that was invoiced, paid or restored in part is a unit off by its rounding.
+        # The open amount of overage that was invoiced, paid or restored in part may differ by a unit, because of
+        # rounding.
         overages = [overage for wallet in self.wallets.values() for overage in wallet.overages if overage.open]
         self.units = sum(bool(overage.settled or overage.restored) for overage in overages)
         self.new = CutOver(self, self.cut_over_at).take_over()
 
     def take(self, event: Event) -> Step | None:
         if _in_foreign_cash(event) or getattr(event.data, "elsewhere", None):
-            return None  # what was paid for invoices kept elsewhere is not opened
+            return None  # money for invoices kept elsewhere is not opened
         if self.new is None:
             unnamed = event.type == "payment.refunded" and event.data.payment_id is None
             of_an_amount = event.type == "breakage.estimated" and not is_rate(event.data)
@@ -68,7 +70,9 @@ class Ordered(Walk):
 
 
 def _unexpires_of_a_pool(event: Event, old: Walk) -> bool:
-    """True if expired credits of a pool come back: the line of their cohort remembers that, an opened one does not."""
+    """True if expired credits of a pool are reinstated: the line of their cohort depends on it, but an opened line does
+    not.
+    """
     if event.type != "block.expiry_changed":
         return False
     block = old.wallets[event.customer or ""].block(event.data.block_id)
@@ -76,7 +80,9 @@ def _unexpires_of_a_pool(event: Event, old: Walk) -> bool:
 
 
 def _in_foreign_cash(event: Event) -> bool:
-    """True for money at the bank in another currency: what the bank held is the general ledger's, and not opened."""
+    """True for money at the bank in another currency. The bank balance belongs to the general ledger, and is not
+    opened.
+    """
     data = event.data
     currency = getattr(data, "currency", None)
     if event.type in ("payment.received", "payment.refunded") and data.processor is None:
@@ -90,7 +96,7 @@ def _names_what_was_before(event: Event, old: Ordered, new: Walk) -> bool:
     if event.type == "breakage.estimated":
         known = old.pools_before.by_name.get(data.pool)
         if data.cohort or not is_rate(data) or (known is not None and known.grouping is None):
-            return True  # cohorts that had ended are not known
+            return True  # ended cohorts are unknown
     if event.type in ("consumption.reversed", "event.reversed"):
         return data.event_id not in {step.event.event_id for step in new.steps}
     payment = getattr(data, "payment_id", None)
@@ -111,7 +117,7 @@ def _names_what_was_before(event: Event, old: Ordered, new: Walk) -> bool:
 
 
 def _differs(event: Event, block: Block, old: Ordered) -> bool:
-    """True where a block as it was opened may differ by a unit, or does not know what it was."""
+    """True if an opened block may differ by a unit, or lacks facts of the earlier ledger."""
     if event.type == "block.expiry_changed" and block.expired_credits:
         return True
     owed = old.before[old.owners[block.block_id]].refund_owed(block.block_id, None)
@@ -119,18 +125,18 @@ def _differs(event: Event, block: Block, old: Ordered) -> bool:
         return True  # it was paid in part through a processor
     changed = block.given_up_minor or block.cancelled_minor or block.disposed or block.segment is not None
     taxed = block.tax_minor or block.redemption_tax_minor or event.type == "credit_memo.issued"
-    return bool(event.type not in _ANY_BLOCK and changed and taxed)  # the tax of what was left is rounded anew
+    return bool(event.type not in _ANY_BLOCK and changed and taxed)  # the tax of the rest is rounded again
 
 
 def _on(invoice: str, wallets: Mapping[str, Wallet]) -> set[str]:
-    """The blocks, and the invoice of overage, that an invoice id means."""
+    """Returns the blocks, and the invoice of overage, with an invoice id."""
     found = {block.block_id for wallet in wallets.values() for block in wallet.blocks if block.invoice_id == invoice}
     documents = {d.document_id for w in wallets.values() for d in w.documents if d.document_kind == "invoice"}
     return found | ({"overage"} & ({"overage"} if invoice in documents else set()))
 
 
 def a_history(seed: int, length: int = LENGTH) -> Ordered:
-    """A history that was taken over somewhere in its middle, and what both ledgers recorded since."""
+    """Returns a history with a cut-over in its middle, and the later events of both ledgers."""
     chance = random.Random(seed)
     ledger = Ordered()
     ledger.compared = []
@@ -159,7 +165,7 @@ def a_history(seed: int, length: int = LENGTH) -> Ordered:
 
 
 def _expires(walker: Walker) -> None:
-    """Expires all that is due."""
+    """Records all due expiries."""
     for block in list(walker.walk.blocks):
         if block.remaining and block.expiry_due_at is not None and block.expiry_due_at <= walker.at:
             walker.expire_block(block)
@@ -188,7 +194,7 @@ def test_later_events_are_decided_as_if_the_history_had_been_recorded_here(taken
     for mine, others in taken_over.compared:
         one, other = _decided(mine), _decided(others)
         if [_told(m) for m in one] != [_told(m) for m in other]:
-            # A receivable that began on several days is one that was opened, so it is paid in one part.
+            # A receivable that began on several days is one receivable after the opening, so it is paid in one part.
             assert _together(one, taken_over.units) == _together(other, taken_over.units), mine.event
             units = max(len(one), len(other)) + taken_over.units
             assert abs(_functional(one) - _functional(other)) <= units, mine.event
@@ -203,7 +209,7 @@ def test_closing_balances_are_those_of_the_whole_history(taken_over: Ordered) ->
         opened |= {"customer_deposits", "credits_clearing"} if policy != "contract_liability" else set()
         for role, currency in whole.keys() | new.keys():
             if role in ("opening_balances", "fx_gain_loss", "breakage_recognized", "breakage_revenue"):
-                continue  # of the last two, see the next law
+                continue  # for the last two, see the next law
             if policy == "customer_deposits_arm" and role == "deferred_revenue":
                 continue  # it has the breakage revenue
             expected = whole if role in opened else since
@@ -212,7 +218,7 @@ def test_closing_balances_are_those_of_the_whole_history(taken_over: Ordered) ->
 
 
 def test_recognised_breakage_is_within_a_unit_of_that_of_the_whole_history(taken_over: Ordered) -> None:
-    """The line goes on from the rounded amount at which it was taken over; an ended cohort is exact."""
+    """The line continues from the rounded amount of the cut-over. An ended cohort is exact."""
     assert taken_over.new is not None
     for cohort in taken_over.new.books.pools.all_cohorts():
         old = taken_over.books.pools.cohort((cohort.pool, cohort.cohort))
@@ -222,7 +228,7 @@ def test_recognised_breakage_is_within_a_unit_of_that_of_the_whole_history(taken
 
 
 def test_opening_balances_are_minus_the_sum_of_the_roles_that_were_opened(taken_over: Ordered) -> None:
-    """An opening moves no revenue, no expense and no cash; the roles it opens have the balance that they had."""
+    """An opening moves no revenue, no expense and no cash. The opened roles have the same balances as before."""
     assert taken_over.new is not None
     openings = [step for step in taken_over.new.steps if step.event.type == "balance.opened"]
     assert openings
@@ -240,7 +246,7 @@ def test_opening_balances_are_minus_the_sum_of_the_roles_that_were_opened(taken_
     assert all(len(step.entries) == 1 for step in openings), "one balance, one entry, and no exchange difference"
 
 
-# --- what is compared ---------------------------------------------------------------------------------------------
+# --- comparisons ---------------------------------------------------------------------------------------------
 
 
 def _decided(step: Step) -> list[Movement]:
@@ -248,7 +254,7 @@ def _decided(step: Step) -> list[Movement]:
 
 
 def _told(movement: Movement) -> dict[str, Any]:
-    """A movement in full; the position of overage is that of its own ledger."""
+    """Returns all fields of a movement, without the position of overage, which differs between the ledgers."""
     fields = msgspec.to_builtins(movement)
     fields.pop("frozen", None)  # of a dispute of all: the credits with which the block began here
     return {**fields, "overage": None, "credits": f"{movement.credits.normalize():f}"}
@@ -258,7 +264,7 @@ _OF_OVERAGE = ("overage_backfilled", "backfill_difference", "overage_billed")
 
 
 def _together(movements: Iterable[Movement], units: int) -> list[dict[str, Any]]:
-    """The movements whose parts are one; the functional amount of each part is rounded, and so is a part of overage."""
+    """Merges movements that are parts of one; functional amounts of parts are rounded, and so is a part of overage."""
     sums: dict[str, dict[str, Any]] = {}
     for movement in movements:
         fields = _told(movement)
@@ -274,13 +280,13 @@ def _together(movements: Iterable[Movement], units: int) -> list[dict[str, Any]]
 
 
 def _functional(movements: Iterable[Movement]) -> int:
-    """The functional amounts of what is not an exchange difference of a unit."""
+    """Returns the functional amounts, without exchange differences of a unit."""
     amounts = [m.functional_minor or 0 for m in movements if not KIND_BY_NAME[m.kind].is_exchange]
     return sum(amounts)
 
 
 def _balances(entries: Iterable[Entry], policy: str, *, functional: bool = False) -> Counter[tuple[str, str]]:
-    """Debits less credits by role and currency, under a shipped policy."""
+    """Returns debits less credits by role and currency, under a shipped policy."""
     rules = shipped_policy(policy).complete_rules
     sums: Counter[tuple[str, str]] = Counter()
     for entry in entries:

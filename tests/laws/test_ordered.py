@@ -1,4 +1,4 @@
-"""Ordered values are a sorted tuple, whatever was changed before; a change touches few of them."""
+"""An ordered sequence equals a sorted tuple after any changes, and a change touches few values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def changes_by_hand(before: tuple[Block, ...], after: tuple[Block, ...]) -> set[
 
 @pytest.fixture(params=[1, 2, 64])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of other sizes have the same meaning."""
+    """Sets other sizes of chunks, which must give the same results."""
     monkeypatch.setattr(ordered, "CHUNK", request.param)
 
 
@@ -61,7 +61,7 @@ def test_every_version_is_what_sorting_gives_and_knows_what_differs_from_every_o
 ) -> None:
     versions: list[tuple[Blocks, tuple[Block, ...]]] = [(Blocks(), ())]
     for name, days, used, back, removes in changes:
-        before, expected = versions[max(len(versions) - 1 - back, 0)]  # an earlier one, as after what was taken back
+        before, expected = versions[max(len(versions) - 1 - back, 0)]  # an earlier one, as after a rollback
         made = block(name, days, used)
         if removes:
             versions.append((before.without([made.block_id]), tuple(b for b in expected if b.block_id != f"b{name}")))
@@ -102,7 +102,7 @@ def test_no_block_that_admits_usage_or_is_on_an_invoice_is_passed_by(
     blocks, at = Blocks(), START + timedelta(days=day)
     for name, days, of_unit, scope, start, invoice in terms:
         known = blocks.get(f"b{name}")
-        if known is not None:  # only figures and the expiry of a block ever change
+        if known is not None:  # only the figures and the expiry of a block can change
             expiry = block(name, days).expires_at
             blocks = blocks.with_value(replace(known, expires_at=expiry, used=known.used + 1))
         else:
@@ -115,7 +115,7 @@ def test_no_block_that_admits_usage_or_is_on_an_invoice_is_passed_by(
                     invoice_id=invoice,
                 )
             )
-        list(blocks.admitting(unit, product, at))  # terms are remembered, and are those of later versions too
+        list(blocks.admitting(unit, product, at))  # terms are cached, also for later versions
     found = [b for b in blocks.admitting(unit, product, at) if b.admits(unit=unit, product=product, at=at)]
     assert found == [b for b in blocks if b.admits(unit=unit, product=product, at=at)]
     assert blocks.on_invoice("i") == [b for b in blocks if b.invoice_id == "i"]
@@ -133,13 +133,13 @@ def test_missing_values_are_added_and_others_stay() -> None:
     assert tuple(Blocks([had]).with_missing([other, new])) == (new, had)
 
 
-# --- what it costs ----------------------------------------------------------------------------------------------
+# --- costs ----------------------------------------------------------------------------------------------
 
 LOOKED: Counter[str] = Counter()
 
 
 class Counted(Ordered[Block]):
-    """Blocks that count how often they are looked at."""
+    """Blocks that count their reads."""
 
     __slots__ = ()
 
@@ -167,7 +167,7 @@ def test_a_change_looks_at_no_more_values_for_ten_times_as_many(step: str) -> No
     looks = []
     for size in (1_000, 10_000):
         blocks: Any = Counted(block(name, name % 7) for name in range(size))
-        blocks.get("")  # names are learnt once
+        blocks.get("")  # names are indexed once
         LOOKED.clear()
         for name in range(0, size, size // 100):
             match step:
@@ -187,7 +187,7 @@ def test_a_change_looks_at_no_more_values_for_ten_times_as_many(step: str) -> No
 
 
 def test_names_that_left_are_forgotten() -> None:
-    """A customer that buys and uses up blocks for years does not remember the ids of all of them."""
+    """The memory must not grow with the ids of all blocks that a customer buys and uses up over years."""
     blocks = Blocks(block(name) for name in range(300))
     for name in range(300, 3_000):
         blocks = blocks.with_value(block(name)).without([f"b{name - 300}"])

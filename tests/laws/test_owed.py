@@ -1,6 +1,6 @@
-"""Owed is only what was received: whatever happens to a block, in whatever order, no more is owed than came in.
+"""At most the received amount is owed back, whatever happens to a block, in any order.
 
-A transfer leaves receivable, tax and payments with the block that was bought and its payer.
+A transfer leaves receivable, tax and payments with the bought block and its payer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OF_NOBODY = ("payout", "processor_adjustment", "exchange", "exchange_processor"
 
 @for_every_walk
 def test_no_more_is_owed_of_a_block_than_was_received_for_it(ledger: Walk) -> None:
-    """The claim of a block, price and tax that are owed or paid for, is never less than what is still to be paid."""
+    """The claim of a block (price and tax that are owed or paid) is never less than its open receivable."""
     for step in ledger.steps:
         context = Context(state=step.before, wallet_of=step.wallets.__getitem__)
         for wallet in step.wallets.values():
@@ -54,9 +54,10 @@ def _received_before(movement: Movement, wallet: Wallet) -> int:
 
 @for_every_walk
 def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(ledger: Walk) -> None:
-    """Cash out to a customer, and what is owed to the customer or to a state, against cash in, per currency.
+    """Compares, per currency, cash paid to a customer and amounts owed to the customer or to a state with cash
+    received.
 
-    A bank can take money back that had been paid back before. That is lost, and not more than had been paid back.
+    A bank can withdraw money that was already paid back. This money is lost, but it is at most the amount paid back.
     """
     twice: Counter[tuple[str, str]] = Counter()
     paid_back: Counter[tuple[str, str]] = Counter()
@@ -73,7 +74,7 @@ def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(le
                 continue
             if movement.kind in _PAID_BACK:
                 paid_back[key] += abs(movement.amount_minor)
-            if kind.opens_balance:  # what was paid for it, and is owed of it, was received before the cut-over
+            if kind.opens_balance:  # its payments, and the amounts owed for it, were received before the cut-over
                 money[key] += _received_before(movement, step.wallets[customer])
             for roles, sums, sign in ((_RECEIVED, money, 1), (("disputes_receivable",), money, 1), (_OWED, owed, -1)):
                 if "fee" in movement.kind:
@@ -87,7 +88,7 @@ def test_what_is_owed_and_what_was_paid_out_never_exceed_what_a_customer_paid(le
 
 @for_every_walk
 def test_no_more_is_charged_back_of_a_payment_than_it_brought_in(ledger: Walk) -> None:
-    """Nor more of a block or an invoice than was paid for it, whether disputes name it or a payment."""
+    """For a block or an invoice too: at most the amount paid for it, whether disputes name it or a payment."""
     paid: Counter[tuple[str | None, str | None]] = Counter()
     for step in ledger.steps:
         for movement in step.decision.movements:
@@ -238,7 +239,7 @@ def test_usage_that_comes_back_takes_no_more_of_later_conceded_usage_with_it_tha
     case.buys("A", credits="100", price="100.00")
     usage = case.uses("50", 10)
     case.does("block.repriced", 20, block_id="A", add_price="100.00", reason="r")
-    case.uses("20", 30)  # for 60.00; for 40.00 if the 50 credits of before the repricing come back
+    case.uses("20", 30)  # for 60.00; for 40.00 if the 50 credits from before the repricing are returned
     case.does("credit_memo.issued", 31, block_id="A", amount="55.00", currency="USD", reason="r")
     back = {"event_id": usage.event.event_id, "reason": "r"}
     error = case.is_refused("consumption.reversed", 15, **back)

@@ -1,4 +1,4 @@
-"""Laws of the company's own dimensions: whatever happens, a balance of blocks is within those of its blocks."""
+"""Laws of own dimensions: a balance that is carried by block always has the own dimensions of its blocks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_each_role_has_the_dimensions_of_its_block_or_of_the_usage_or_none() -> 
 
 @for_every_walk
 def test_every_balance_of_blocks_and_overage_is_within_their_own_dimensions(ledger: Walk) -> None:
-    """At every step that is looked at, under every policy; an entry's lines each have one set, so they add up."""
+    """At every checked step, under every policy. Each line has one set of dimensions, so the lines add up."""
     for name in SHIPPED_POLICIES:
         rules = shipped_policy(name).complete_rules
         sums: Counter[tuple[str, str, str]] = Counter()

@@ -1,4 +1,4 @@
-"""Laws of periods and of dates: months, days in a time zone, durations, and the date that the books give to a fact."""
+"""Laws of periods and of dates: months, days in a time zone, durations, and the accounting date of a fact."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ QUESTION_WORDS: Final = frozenset(
 
 
 def _docstrings(module: ast.Module) -> Iterator[ast.Constant]:
-    """Strings that stand alone: those of modules, classes and functions, and those below a constant or a field."""
+    """Yields docstrings: those of modules, classes and functions, and those below a constant or a field."""
     for node in ast.walk(module):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value
 
 
 def _questions(source: str) -> Iterator[str]:
-    """The docstrings of a module that begin with a question word, as ``line: first line``."""
+    """Yields the docstrings of a module that begin with a question word, as ``line: first line``."""
     for docstring in _docstrings(ast.parse(source)):
         words = str(docstring.value).split()
         if words and words[0].strip(",.:;?!'\"()").lower() in QUESTION_WORDS:
@@ -32,7 +32,7 @@ def _questions(source: str) -> Iterator[str]:
 
 
 def _questions_in(folder: Path) -> list[str]:
-    """Those of the files of one folder, each with its file."""
+    """Returns the docstrings of one folder that begin with a question word, each with its file."""
     return [
         f"{file.relative_to(ROOT)}:{question}"
         for file in sorted(folder.glob("*.py"))

@@ -1,7 +1,7 @@
 """Laws of pools in whole ledgers: recognised breakage is a function of the days, in whatever order they are recorded.
 
 ACCOUNTING section 8, law 13, for usage, purchases and sweeps of a pool; section 5 (d) in every view:
-breakage_recognized and the net liability are never less than nothing.
+breakage_recognized and the net liability are never below zero.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def buys(case: Case, block_id: str, day: int, amount: int, **changes: str) -> No
 
 
 def balances(case: Case) -> dict[date, tuple[int, int]]:
-    """breakage_recognized and prepaid_liability in the view of every day."""
+    """Returns breakage_recognized and prepaid_liability in the view of every day."""
     changes = {date(2026, 1, 1) + timedelta(days=number): Counter[str]() for number in range(400)}
     for entry in case.entries:
         kind, of_day = KIND_BY_NAME[entry.kind], changes[entry.accounting_date]
@@ -53,7 +53,7 @@ def balances(case: Case) -> dict[date, tuple[int, int]]:
 
 
 def assert_views(case: Case) -> None:
-    """After the last event; asked after each event, of every (day, position)."""
+    """Checks the view of every day after the last event. Called after each event, it checks every (day, position)."""
     for day, (recognised, liability) in balances(case).items():
         assert 0 <= recognised <= liability, (day, recognised, liability, case)
 
@@ -111,7 +111,7 @@ def test_an_expiry_swept_after_later_usage_is_of_its_month() -> None:
 # --- any history in two orders ----------------------------------------------------------------------------------------
 
 Fact = tuple[int, str, int, int]
-"""A day, what happened on it, the block that it is on, and a number that varies it."""
+"""A day, the fact of that day, its block, and a number that varies it."""
 WHAT = ("use", "use", "use", "use", "use", "void", "estimate")
 ALL = (*WHAT, "reprice", "extend", "expire", "reverse", "close", "reopen")
 NUMBERS = st.integers(1, 30)
@@ -123,7 +123,7 @@ def facts_of(what: tuple[str, ...]) -> st.SearchStrategy[list[Fact]]:
 
 
 def records(case: Case, fact: Fact) -> bool:
-    """Records a fact; False if the books refuse it, or it is not for a block as it is."""
+    """Records a fact. Returns False if the books refuse it, or if it does not apply to the block."""
     day, what, number, size = fact
     case.sent += 1
     name, at, block = f"e{case.sent}", on(day), f"B{number}"
@@ -175,7 +175,7 @@ def records(case: Case, fact: Fact) -> bool:
 def test_no_view_has_less_than_nothing_in_any_order_of_recording(
     cohorts: str, bought: list[tuple[int, int]], facts: list[Fact]
 ) -> None:
-    """Purchases are recorded among the other facts, in the order in which they are drawn."""
+    """Purchases are recorded between the other facts, in the order in which they are drawn."""
     case, left = pool_of(cohorts, "0.10"), list(enumerate(bought))
     for number, fact in enumerate([*facts, *facts[:1]]):
         if left and number % 3 == 0:
@@ -191,14 +191,14 @@ def test_no_view_has_less_than_nothing_in_any_order_of_recording(
 def test_the_order_of_recording_changes_no_day(
     cohorts: str, bought: list[tuple[int, int]], facts: list[Fact], chance: Random
 ) -> None:
-    """Law 13 for pools, exactly: usage names its block, so that the same credits are drawn in either order.
+    """Law 13 for pools, exactly: usage names its block, so that it draws the same credits in either order.
 
-    A block is bought before anything else is recorded of it, and voids are recorded before its sweep.
+    A block is bought before any other fact about it is recorded, and voids are recorded before its sweep.
     """
     history = [(day, "buy", block, size) for block, (day, size) in enumerate(bought)]
     history += [(day, what, block, size) for day, what, block, size in facts if block < len(bought)]
     history += [(day + 30, "expire", block, 1) for block, (day, size) in enumerate(bought) if size % 2]
-    estimates = {fact[0]: fact for fact in history if fact[1] == "estimate"}  # one a day: of two the later one holds
+    estimates = {fact[0]: fact for fact in history if fact[1] == "estimate"}  # the later one of a day applies
     history = [fact for fact in history if fact[1] != "estimate"] + list(estimates.values())
     history.sort(key=lambda fact: (fact[0], fact[1] != "expire", fact[1] != "buy"))
     in_order = pool_of(cohorts, "0.10")
@@ -219,5 +219,5 @@ def test_the_order_of_recording_changes_no_day(
 
 
 def _rank(fact: Fact) -> int:
-    """The order in which facts of a block can be recorded: usage of before may come after its sweep."""
+    """Returns the order in which facts of a block can be recorded. Earlier usage may be recorded after its sweep."""
     return {"buy": 0, "void": 1}.get(fact[1], 2)

@@ -1,7 +1,8 @@
-"""Laws of breakage pools: any cohort, whatever becomes of its blocks, day after day, without a ledger around it.
+"""Laws of breakage pools: any cohort with any events of its blocks, day after day, without a ledger.
 
-ACCOUNTING section 5: (b) what only changes the issued amount leaves what is recognised; (d) it is never below what has
-expired, nor above what may still expire; (e) it is what has expired once no credits are left.
+ACCOUNTING section 5: (b) an event that only changes the issued amount does not change the recognised breakage; (d) the
+recognised breakage is at least the expired amount, and at most the amount that may expire; (e) it equals the expired
+amount when no credits remain.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ ACTS = (
     "estimate", "backfill",
 )  # fmt: skip
 Act = tuple[str, int, int, int]
-"""An act, the block it is on (an index), its part in percent, and a number that varies it."""
+"""An act, its block (an index), its part in percent, and a number that varies it."""
 ACT = st.tuples(st.sampled_from(ACTS), st.integers(0, 9), st.integers(1, 100), st.integers(1, 4_000))
 FIRST: Act = ("buy", 0, 0, 10_000)
 
 
 class Lot:
-    """A block of as many credits as minor units, and what became of them."""
+    """A block with as many credits as minor units, and their later movements."""
 
     def __init__(self, left: int) -> None:
         self.left, self.used, self.expired = left, 0, 0
 
 
 class Told:
-    """A cohort, act by act, beside the plain rule: every act posts what it makes due."""
+    """A cohort, act by act, compared with the plain rule. Every act posts the breakage that it makes due."""
 
     def __init__(self, *, rate: Fraction = Fraction(1), rates: tuple[str, str] | None = ("0.1", "0.05")) -> None:
         self.pools, self.line, self.rate = Pools(), Line(), rate
@@ -179,7 +180,7 @@ def test_a_cohort_recognises_what_the_plain_rule_says_after_every_act(acts: Sequ
 
 @given(st.lists(ACT, min_size=1, max_size=40))
 def test_what_only_changes_what_is_issued_recognises_nothing(acts: Sequence[Act]) -> None:
-    """(b), and law 11: neither a purchase nor a repricing, a void, a transfer or an escheat adds to revenue."""
+    """(b), and law 11: purchases, repricings, voids, transfers and escheats add nothing to revenue."""
     told = Told()
     for act in [FIRST, *acts]:
         before = told.cohort.recognised_minor
@@ -196,7 +197,7 @@ def test_what_only_changes_what_is_issued_recognises_nothing(acts: Sequence[Act]
 def test_a_purchase_that_pays_for_overage_recognises_in_proportion_to_that(
     acts: Sequence[Act], percent: int, size: int
 ) -> None:
-    """Law 11: however low the line is, as after a cohort was used up."""
+    """Law 11, even if the line is low, for example after a cohort was used up."""
     told = Told()
     for act in [FIRST, *acts]:
         told.does(act)
@@ -210,7 +211,7 @@ def test_a_purchase_that_pays_for_overage_recognises_in_proportion_to_that(
 
 @given(st.lists(ACT, min_size=1, max_size=40))
 def test_recognised_breakage_is_at_least_what_expired_and_at_most_what_may(acts: Sequence[Act]) -> None:
-    """(d), so that the net liability is never less than nothing."""
+    """(d), so that the net liability is never below zero."""
     told = Told()
     for act in [FIRST, *acts]:
         told.does(act)
@@ -315,7 +316,7 @@ def test_a_transfer_leaves_the_cohort_as_it_was(acts: Sequence[Act], at: int, pe
 def test_of_fixed_issue_and_estimate_the_published_formula(
     issued: int, uses: list[int], breakage: int, escheat: int
 ) -> None:
-    """min(E × R / (F − E − S), F − R − S) of ASC 606-10-55-48, to the unit, as long as there are credits."""
+    """min(E × R / (F − E − S), F − R − S) of ASC 606-10-55-48, to the unit, as long as credits remain."""
     told = Told(rates=(f"0.{breakage:02d}", f"0.{escheat:02d}"))
     told.does(("buy", 0, 0, issued))
     for percent in uses:
@@ -336,7 +337,9 @@ def test_of_fixed_issue_and_estimate_the_published_formula(
 def test_usage_recorded_before_or_after_a_purchase_is_worth_the_same_breakage(
     bought: list[int], used: list[tuple[int, int]], chance: Any
 ) -> None:
-    """Law 13 for pools: by rate the slope of the line does not depend on what is issued, rounding units apart."""
+    """Law 13 for pools: with a rate, the slope of the line does not depend on the issued amount, except for rounding
+    units.
+    """
     acts: list[Act] = [("buy", 0, 0, size) for size in bought] + [("use", 0, 1, at) for at, _ in used]
     in_order, shuffled = Told(), Told()
     for told in (in_order, shuffled):
@@ -344,7 +347,7 @@ def test_usage_recorded_before_or_after_a_purchase_is_worth_the_same_breakage(
         for act in acts:
             told.does(act)
         chance.shuffle(acts)
-        # The same amounts are redeemed in either order: one percent of what is left of the first block, each time.
+        # The same amounts are redeemed in either order: each time one percent of the remainder of the first block.
     assert in_order.sums == shuffled.sums
     assert abs(in_order.cohort.recognised_minor - shuffled.cohort.recognised_minor) <= len(acts)
 
@@ -460,17 +463,17 @@ def test_the_report_computes_the_same_line_in_both_currencies(acts: Sequence[tup
         assert line.recognised() == (told.cohort.recognised_minor, told.cohort.recognised_functional)
 
 
-# --- pools of before there were cohorts ------------------------------------------------------------------------------
+# --- pools from before cohorts existed ------------------------------------------------------------------------------
 
 
 def old(kind: str, amount: int) -> Movement:
-    """A movement as it was recorded before there were cohorts."""
+    """Returns a movement as it was recorded before cohorts existed."""
     credits = Decimal(0 if kind == "breakage_estimate" else amount)
     return Movement(kind=kind, accounting_date=DAY, amount_minor=amount, credits=credits, pool="p")
 
 
 def recorded_before(*movements: tuple[tuple[str, int], ...], rate: str = "0.1") -> Pools:
-    """The pools after decisions of before there were cohorts; an estimate comes first."""
+    """Returns the pools after decisions from before cohorts existed. The first one is an estimate."""
     data = {"pool": "p", "currency": "USD", "evidence": "r", "expected_breakage_rate": rate}
     pools = with_estimate(Pools(), BreakageEstimated.model_validate(data), None, DAY)
     for of_event in movements:
@@ -479,7 +482,9 @@ def recorded_before(*movements: tuple[tuple[str, int], ...], rate: str = "0.1") 
 
 
 def test_a_pool_of_before_cohorts_is_one_by_itself_and_goes_on_from_what_was_posted() -> None:
-    """The open pool of before: when the 100 were bought, 100 were revenue. That stays; what follows is by the line."""
+    """An open pool from before cohorts existed: the purchase of the 100 made 100 revenue. This stays; later breakage is
+    by the line.
+    """
     pools = recorded_before(
         (("purchase", 1000),), (("consumption", 1000),), (("purchase", 100), ("breakage_estimate", 100)),
     )  # fmt: skip
@@ -505,11 +510,12 @@ def test_the_line_of_a_pool_of_before_cohorts_is_the_one_it_was_on() -> None:
 
 
 def test_usage_of_before_cohorts_that_comes_late_takes_no_day_below_nothing() -> None:
-    """Of 100.00, 30 % are expected: 20.00 used on 1 January earn 8.57; 70.00 more are used on 3 January, and 10.00 may
-    break. That was posted before there were cohorts, and stays. Of 500.00 nothing is recognised on 5 January.
+    """30 % of 100.00 are expected to break. 20.00 used on 1 January earn 8.57. 70.00 more are used on 3 January, so
+    10.00 may break. This was posted before cohorts existed, and stays. On 5 January 500.00 are issued, and nothing is
+    recognised for them.
 
-    9.00 more, used on 2 January, leave 1.00 on 3 January. On 5 January the line goes on from 10.00 at 90.00:
-    10 + (180 − 10) × 9 / (600 − 180 − 90) = 14.64.
+    9.00 more, used on 2 January, leave 1.00 on 3 January. On 5 January the line continues from 10.00 at 90.00: 10 +
+    (180 − 10) × 9 / (600 − 180 − 90) = 14.64.
     """
 
     def moved(kind: str, day: int, amount: int, cohort: str | None) -> Movement:
