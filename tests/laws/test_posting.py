@@ -1,4 +1,6 @@
-"""Laws of posting: what is stored reads back, a replay posts the same, and reversals are zero line by line."""
+"""Laws of posting: stored values are read back unchanged, a replay posts the same entries, and reversals sum to zero
+line by line.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,7 @@ EVERY_RULES = tuple(RULES.values())
 
 @for_every_walk
 def test_a_replay_of_what_was_decided_gives_the_same_wallets_books_and_entries(ledger: Walk) -> None:
-    """Between its events a wallet forgets what is finished, and is read back from its stored text."""
+    """Between its events a wallet drops finished parts, and is read from its stored text."""
     kept = {customer: Wallet(customer=customer) for customer in PEOPLE}
     archive, books, state = dict(kept), Books(), Walk().state
     for step in ledger.steps:
@@ -277,7 +279,7 @@ def test_what_was_drawn_last_comes_back_first_at_the_money_that_was_stored(ledge
                 assert back[1] == half_up(draw.amount_minor * part)
                 assert back[2] == half_up((draw.functional_minor or 0) * part)
         pending = False
-        for draw in drawn[original]:  # once something is whole, nothing before it has been touched
+        for draw in drawn[original]:  # once a draw is whole, no draw before it was reversed
             credits = restored[original, draw.block_id][0]
             assert not (pending and credits < draw.credits)
             pending = pending or credits > 0
@@ -285,7 +287,7 @@ def test_what_was_drawn_last_comes_back_first_at_the_money_that_was_stored(ledge
 
 @for_every_walk
 def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> None:
-    """Under the policy each was posted under; what passed its expiry meanwhile is breakage in the same event."""
+    """Each under its own policy. Credits that passed their expiry meanwhile are breakage in the same event."""
     lines: defaultdict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
     left: Counter[int] = Counter()
     broken: Counter[str | None] = Counter()

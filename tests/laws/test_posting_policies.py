@@ -48,7 +48,7 @@ every_kind = pytest.mark.parametrize("kind", NAMES)
 
 
 def effects(kind: str, rules: Rules, *, without: set[str] = frozenset()) -> dict[str, int]:
-    """Account → how often it is debited, less how often credited; accounts it only passes through left out."""
+    """Returns by account the number of debits less credits, without accounts through which the amount only passes."""
     found = {account: effect(account, kind, rules) for account in ROLE_BY_NAME if account not in without}
     return {account: times for account, times in found.items() if times}
 
@@ -90,7 +90,7 @@ def test_an_entry_and_its_reversal_are_zero_line_by_line(rules: Rules, kind: str
 @deposit_policies
 @every_kind
 def test_every_pair_on_prepaid_liability_is_followed_by_its_companion(rules: Rules, kind: str) -> None:
-    """The companion rule, pair by pair; a pair that merges with its companion is consumption's and breakage's."""
+    """The companion rule, pair by pair. Only consumption and breakage have a pair that is merged with its companion."""
     owed = Counter[AccountPair]()
     for debit, credit in ((pair.debit, pair.credit) for pair in rules[kind]):
         if debit == "prepaid_liability":
@@ -357,7 +357,7 @@ def test_only_shipped_policies_ship() -> None:
 
 @pytest.fixture
 def goodwill_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables as if goodwill had come with the next version of the table of kinds."""
+    """Changes the tables as if the next version of the table of kinds had added goodwill."""
     young = msgspec.structs.replace(KIND_BY_NAME["goodwill"], since=max(kind.since for kind in posting.KINDS) + 1)
     monkeypatch.setattr(posting, "KINDS", tuple(young if kind.name == young.name else kind for kind in posting.KINDS))
     monkeypatch.setattr(posting, "KIND_BY_NAME", {**KIND_BY_NAME, young.name: young})
@@ -365,7 +365,7 @@ def goodwill_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def document(rules: Rules, *, without: str = "") -> dict[str, list[list[str]]]:
-    """Rules as ``policy.adopted`` has them."""
+    """Returns rules as in ``policy.adopted``."""
     return {kind: [[pair.debit, pair.credit] for pair in rule] for kind, rule in rules.items() if kind != without}
 
 

@@ -1,8 +1,8 @@
-"""Law of recording lag: the moment at which a usage is recorded changes no month; only when it happened does.
+"""Law of recording lag: the months depend on the time at which usage happened, not on the time of its recording.
 
-A block expires, at midnight or within a day, and its expiry is recorded at once or at the end. It may be moved, before
-it has passed or afterwards. Usage of before may be recorded after all that, and after reversals of other usage. And
-whatever the order is, no view of the block shows less than nothing, or value without credits.
+A block expires at midnight or within a day, and its expiry is recorded at once or at the end. The expiry may be moved,
+before or after it has passed. Earlier usage may be recorded after all that, and after reversals of other usage. In any
+order, no view of the block is below zero or has value without credits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REVENUE = {"consumption": "usage_revenue", "breakage": "breakage_revenue", "rein
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """A fact of a day: usage or a reversal of credits, or a new expiry. A reversal names its usage by number."""
+    """A fact of a day: usage, a reversal, or a new expiry. A reversal names its usage by number."""
 
     day: int
     what: str
@@ -39,7 +39,7 @@ class Fact:
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """A block and what becomes of it. ``price`` is of 40 credits."""
+    """A block and its facts. ``price`` is the price of 40 credits."""
 
     currency: str
     price: str
@@ -55,7 +55,7 @@ CHANGES = st.lists(st.tuples(st.integers(2, 75), MOMENTS), max_size=2)
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[History, int]:
-    """A history that is recorded as it happens without a refusal, and the number of one of its usages."""
+    """Draws a history that can be recorded in order without a refusal, and the number of one of its usages."""
     expires_at = draw(MOMENTS)
     changes = [(day, moment) for day, moment in sorted(draw(CHANGES)) if moment > on(day)]
     usages = draw(USAGES)
@@ -67,7 +67,7 @@ def histories(draw: st.DrawFn) -> tuple[History, int]:
     facts = [Fact(day, "usage", credits, number) for number, (day, credits) in enumerate(usages)]
     left = Counter({number: credits for number, (_, credits) in enumerate(usages)})
     for number, day, credits in draw(REVERSALS):
-        # What is taken back of the late usage cannot be recorded before it.
+        # Reversals of the late usage cannot be recorded before it.
         if number != late and number < len(usages) and day >= usages[number][0] and left[number]:
             facts.append(Fact(day, "reversal", min(credits, left[number]), number))
             left[number] -= min(credits, left[number])
@@ -79,7 +79,9 @@ def histories(draw: st.DrawFn) -> tuple[History, int]:
 
 
 def recorded(history: History, late: int | None, *, sweeps: bool = True) -> Case:
-    """The facts recorded as they happened, but the usage ``late`` after all others; swept as it falls due, or last."""
+    """Records the facts as they happened, but the usage ``late`` after all others. The expiry is swept when due, or
+    last.
+    """
     case, usages = in_euro(), dict[int, Step]()
     expires_at = history.expires_at
     terms = {"currency": history.currency, "expires_at": expires_at.isoformat()}
@@ -107,7 +109,7 @@ def sweep(case: Case, expires_at: datetime) -> None:
 
 
 def balances(case: Case) -> dict[tuple[date, str], tuple[int, int]]:
-    """By month end and role: the balance in the block's currency and in the functional one."""
+    """Returns by month end and role the balances in the block's currency and in the functional one."""
     found: Counter[tuple[date, str]] = Counter()
     functional: Counter[tuple[date, str]] = Counter()
     for entry in case.entries:
@@ -124,7 +126,7 @@ def balances(case: Case) -> dict[tuple[date, str], tuple[int, int]]:
 
 
 def assert_equal(one: Case, other: Case, rounding: int) -> None:
-    """The balances are equal, or by not more than ``rounding`` units apart."""
+    """Checks that the balances differ by at most ``rounding`` units."""
     ours, theirs = balances(one), balances(other)
     for key in ours | theirs:
         for mine, yours in zip(ours.get(key, (0, 0)), theirs.get(key, (0, 0)), strict=True):
@@ -132,7 +134,7 @@ def assert_equal(one: Case, other: Case, rounding: int) -> None:
 
 
 def views(case: Case) -> Iterator[tuple[int, date, Decimal, int, int]]:
-    """The block at every position and day: credits, value, functional value."""
+    """Yields the block at every position and day: credits, value, functional value."""
     by_day: dict[date, list[tuple[Decimal, int, int]]] = {}
     for step in case.steps:
         changed = False
@@ -174,7 +176,7 @@ def test_recording_one_usage_later_changes_no_month_and_no_view_has_less_than_no
 def test_sweeping_later_changes_no_month_either(made: tuple[History, int]) -> None:
     history, late = made
     if any(fact.what == "expiry" for fact in history.facts):
-        return  # what is not swept before its expiry is moved does not break, and does not come back
+        return  # credits that are not swept before their expiry is moved do not break, and are not reinstated
     in_time, lagging = recorded(history, None), recorded(history, late, sweeps=False)
     assert_equal(in_time, lagging, rounding_of(history))
     assert_views(lagging)
@@ -184,7 +186,9 @@ def test_sweeping_later_changes_no_month_either(made: tuple[History, int]) -> No
 def test_no_view_has_less_than_nothing_in_any_order_of_recording(
     usages: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    """Also where usage takes what was not there when it happened: then it is booked when it was."""
+    """Also if usage draws credits that were added after it happened. It is then booked on the day from which they are
+    there.
+    """
     case, known = in_euro(on_shortfall="overage"), list[Step]()
     currency = data.draw(st.sampled_from(["USD", "EUR"]))
     expires_at = datetime(2026, 2, 1, tzinfo=UTC)
@@ -221,7 +225,7 @@ def hundred(**changes: str) -> Case:
 
 
 def entries(case: Case) -> list[str]:
-    """The entries of the last event."""
+    """Returns the entries of the last event."""
     return [f"{e.accounting_date:%m-%d} {e.kind} {e.credits:f} {e.amount_minor}" for e in case.steps[-1].entries]
 
 

@@ -1,4 +1,4 @@
-"""Money after a write-off: all that is recovered is all that can be, part by part, however it comes."""
+"""Money after a write-off: the recovered parts add up to the recoverable amount, however the money is divided."""
 
 from __future__ import annotations
 

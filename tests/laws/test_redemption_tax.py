@@ -1,4 +1,6 @@
-"""Tax at redemption, movement by movement: a part of what usage draws, in proportion, also when usage comes back."""
+"""Tax at redemption, movement by movement: a proportional part of the value that usage draws, and that a reversal
+returns.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from tests.laws.case import Case, in_euro, on
 
 
 def vouchers(**changes: Any) -> Case:
-    """Three blocks in EUR, sold at 1.20: 3 credits for 10.00, 2 for nothing, 7 for 1.00."""
+    """Returns a case with three blocks in EUR, sold at 1.20: 3 credits for 10.00, 2 for nothing, 7 for 1.00."""
     case = in_euro(**changes)
     case.buys("A", 1, credits="3", price="10.00", currency="EUR", priority=1)
     case.does("credits.granted", 1, block_id="B", credits="2", reason="promotional", priority=2)

@@ -1,4 +1,4 @@
-"""Refusals of the pure core: the field, what was expected, what was found, the facts, in words."""
+"""Refusals of the pure core: the field, the expected and the found value, the facts, and the words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def test_every_refusal_names_its_field_and_says_what_was_expected_and_found(long
 
 @pytest.fixture
 def books() -> Case:
-    """A is bought in EUR, B partly used in USD, U used up, F frozen, G goodwill, P promotional; V is billed overage."""
+    """Returns books in which A is bought in EUR, B partly used in USD, U used up, F frozen, G goodwill, P promotional;
+    V is billed overage.
+    """
     case = in_euro(on_shortfall="overage")
     case.buys("A", currency="EUR", tax="1.00", invoice_id="I", **UNTIL_FEBRUARY)
     case.buys("B", unit="token", price="7.00")

@@ -1,7 +1,7 @@
 """Of several faults of one event the documented first one is reported: references, currency, amounts, credits.
 
-The order is that of ``subledger.errors``. For each event type an event that the books take, the faults that it can
-have, and every choice of at most one fault a class, as far as they touch different fields.
+The order is that of ``subledger.errors``. Each event type has an event that the books accept, and the faults that it
+can have. Every combination of at most one fault per class is tested, if the faults touch different fields.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ ORDER: Final[tuple[frozenset[str], ...]] = (
     }),
     frozenset({"exchange_rate_missing"}),
 )  # fmt: skip
-"""The codes of what the books do not allow, by class."""
+"""The codes of refusals by the books, by class."""
 
 Fault = tuple[int, dict[str, Any]]
-"""A class, and the fields that make the fault; ``...`` leaves a field out, ``at`` is the event's time."""
+"""A class, and the fields that make the fault. ``...`` removes a field, and ``at`` is the time of the event."""
 
 _UNKNOWN: Final[Fault] = (REFERENCES, {"block_id": "Z"})
 _GRANTED: Final[tuple[Fault, ...]] = ((REFERENCES, {"block_id": "G"}), (REFERENCES, {"block_id": "H"}))
@@ -177,9 +177,9 @@ FAULTS: Final[dict[str, tuple[dict[str, Any], tuple[Fault, ...]]]] = {
 
 @pytest.fixture
 def books() -> Case:
-    """Blocks: A is in EUR and expires, X has expired used up; of the others, in USD: B is partly used, U used up, F in
-    dispute, G goodwill, H goodwill used up, P promotional, O promotional used up, E escheated, Q in pool q, T opened
-    at a cut-over.
+    """Blocks: A is in EUR and expires; X was used up and has expired. The others are in USD: B is partly used, U used
+    up, F in dispute, G goodwill, H goodwill used up, P promotional, O promotional used up, E escheated, Q in pool q, T
+    opened at a cut-over.
 
     Documents: payment Y, disputes D (open) and W (won), invoice V of overage, refund ``back``, payout ``out``,
     adjustment ``fee``, reservations R (open, of credits of Q) and S (released).
@@ -245,7 +245,9 @@ def books() -> Case:
 
 
 def combined(faults: tuple[Fault, ...]) -> list[tuple[Fault, ...]]:
-    """Every choice of faults of different classes that touch different fields, in the order of the classes."""
+    """Returns every combination of faults of different classes that touch different fields, in the order of the
+    classes.
+    """
     choices = chain.from_iterable(combinations(faults, count) for count in range(1, len(ORDER) + 1))
     return [
         chosen
@@ -256,7 +258,7 @@ def combined(faults: tuple[Fault, ...]) -> list[tuple[Fault, ...]]:
 
 
 def code_of(books: Case, type: str, fields: dict[str, Any]) -> str | None:
-    """The code that an event with these fields is refused for; None for an event that is recorded."""
+    """Returns the code with which an event with these fields is refused; None if it is recorded."""
     fields = dict(fields)
     at, customer = fields.pop("at", on(9)), None if type in LEDGER_WIDE else "ann"
     if books.send("tried", type, customer, at, **fields) is not None:

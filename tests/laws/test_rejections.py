@@ -1,4 +1,4 @@
-"""Reading refused events, whatever was sent; and the file of refused lines can be sent again."""
+"""Refused events of any content can be read, and the file of refused lines can be sent again."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_refused_line_can_be_sent_again_as_it_is(line: bytes) -> None:
     assert (wrapper["line"], wrapper["error"]["code"]) == (7, "invalid_json")
     again = first_sent(written)
     assert read_rejection(again).rejection_id == read_rejection(line).rejection_id, "it is the same rejection"
-    # And refused again, from the file of refused lines, it is written as it was sent first.
+    # If it is refused again from the file of refused lines, it is written as it was sent first.
     assert read_rejection(first_sent(refused_line(1, again, ERROR))).rejection_id == read_rejection(line).rejection_id
 
 
@@ -169,7 +169,7 @@ def test_what_is_nested_too_deep_to_be_written_is_refused_all_the_same() -> None
     try:
         assert text_of(nested) == b"(nested too deep to be written)"
     finally:
-        while nested:  # or its end would recurse as deep
+        while nested:  # or freeing it would recurse as deep
             nested = nested.pop()
     with pytest.raises(InvalidInput):
         raise ERROR

@@ -1,7 +1,7 @@
-"""Reports tie where every event type has been recorded: disputes, transfers, pools, escheat, two currencies.
+"""Reports tie in ledgers with every event type: disputes, transfers, pools, escheat, two currencies.
 
-The events are drawn by chance from a seed, as a careless billing system would send them: what the books do not allow
-is refused, and the reports are of what remains.
+The events are drawn at random from a seed, like those of a careless billing system. The books refuse some of them, and
+the reports show the recorded ones.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WEIGHTS = {
 
 
 class Books(msgspec.Struct, frozen=True):
-    """A ledger, the moments at which something was recorded in it, and how many events of each type were."""
+    """A ledger, the moments of its batches, and the number of recorded events of each type."""
 
     ledger: str
     moments: tuple[datetime, ...]
@@ -58,19 +58,19 @@ class Books(msgspec.Struct, frozen=True):
 @pytest.fixture(scope="module", params=[(p, c) for p in SHIPPED_POLICIES for c in (("USD",), ("USD", "EUR"))],
                 ids=lambda param: f"{param[0]}-{len(param[1])}")  # fmt: skip
 def books(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> list[Books]:
-    """Some half years under a policy, in one currency or two."""
+    """Some ledgers with half a year under a policy, in one currency or two."""
     policy, currencies = request.param
     return [_filled(service, new_ledger(policy=policy, dimensions=("department",)), seed, currencies) for seed in SEEDS]
 
 
 def _filled(service: Subledger, ledger: str, seed: int, currencies: tuple[str, ...]) -> Books:
-    """Half a year of events; each month but the last is closed."""
+    """Records half a year of events. All months except the last are closed."""
     world, recorded = _World(random.Random(seed), currencies), Counter[str]()
     opened = world.taken_over()
     for period in MONTHS:
         events = opened + world.month(period, EVENTS_A_MONTH)
         opened = []
-        for start in range(0, len(events), 25):  # in parts, so that known_at cuts a month in the middle
+        for start in range(0, len(events), 25):  # in parts, so that known_at can be in the middle of a month
             part = events[start : start + 25]
             for event, outcome in zip(part, service.record(ledger, part), strict=True):
                 recorded[event["type"]] += outcome.status == "recorded"
@@ -106,7 +106,7 @@ def test_every_report_ties_whatever_was_recorded(service: Subledger, books: list
 
 
 def test_what_is_owed_is_what_the_writer_remembers(service: Subledger, books: list[Books]) -> None:
-    """Item by item: the receivable of each block and each invoice, and each customer's overage without an invoice."""
+    """Checks item by item: the receivable of each block and invoice, and each customer's overage without an invoice."""
     for each in books:
         report = report_of(service, each.ledger, "receivables", to="2026-12-31")
         owed: dict[tuple[Any, ...], int] = {}
@@ -145,7 +145,7 @@ def _remembered(service: Subledger, ledger: str) -> dict[tuple[Any, ...], int]:
 def test_what_is_shown_net_and_what_is_netted_are_the_books_in_every_view(
     service: Subledger, books: list[Books]
 ) -> None:
-    """Both lines of the balance sheet are less the same amount, and no line is below zero for it."""
+    """Both lines of the balance sheet are reduced by the same amount, and neither is below zero."""
     chance, netted = random.Random(2), 0
     for each in books:
         for _ in range(4):
@@ -178,7 +178,7 @@ def test_what_is_shown_net_and_what_is_netted_are_the_books_in_every_view(
 
 
 def test_what_is_netted_is_what_the_writer_remembers(service: Subledger, books: list[Books]) -> None:
-    """Purchase by purchase: the smaller of its open receivable, and what is carried of it by whoever holds it."""
+    """Checks purchase by purchase: the smaller of its open receivable, and the carrying amount of all its blocks."""
     reasons = Counter[str]()
     for each in books:
         held: dict[str, int] = {}
@@ -209,7 +209,7 @@ def test_what_is_netted_is_what_the_writer_remembers(service: Subledger, books: 
 
 
 def test_a_pool_is_what_the_writer_remembers_and_what_the_formula_says(service: Subledger, books: list[Books]) -> None:
-    """With everything in the view, the formula on a pool's own figures is what was recognised, to the cent."""
+    """If all events are in the view, the formula on a pool's own figures gives the recognised breakage, to the cent."""
     pools = 0
     for each in books:
         remembered = _remembered_cohorts(service, each.ledger)
@@ -243,7 +243,7 @@ def _remembered_cohorts(service: Subledger, ledger: str) -> dict[tuple[str, str]
 
 @pytest.mark.campaign
 def test_breakage_of_a_pool_is_due_by_the_formula_month_by_month(service: Subledger, books: list[Books]) -> None:
-    """In the books as they are, and as they were known at any moment, however late an event was recorded."""
+    """Checks the current books, and the books as known at any moment, however late an event was recorded."""
     chance = random.Random(2)
     for each in books:
         for moment in (None, *chance.sample(each.moments, 3)):
@@ -269,7 +269,7 @@ def test_every_block_ends_with_its_three_accounts_at_zero(service: Subledger, bo
 
 
 def test_a_sale_that_was_handed_on_stays_in_its_month(service: Subledger, books: list[Books]) -> None:
-    """A transfer moves credits at the same basis: over a whole ledger the cohorts net to zero."""
+    """A transfer moves credits at the same basis, so transfers net to zero in each month of sale."""
     for each in books:
         for row in table_of(report_of(service, each.ledger, "waterfall", to="2026-06"), "cohorts"):
             assert row["transferred"] == 0
@@ -278,7 +278,7 @@ def test_a_sale_that_was_handed_on_stays_in_its_month(service: Subledger, books:
 
 def test_these_books_have_every_event_type_in_them(books: list[Books]) -> None:
     recorded = sum((each.recorded for each in books), Counter[str]())
-    # Blocks expire by the sweep alone.
+    # Blocks expire only by the sweep.
     missing = {type for type in EVENT_TYPES if not recorded[type]} - {"credits.expired"}
     assert not missing
 
@@ -287,7 +287,7 @@ def test_these_books_have_every_event_type_in_them(books: list[Books]) -> None:
 
 
 class _World:
-    """Loose memory of the billing system: much of what it sends is refused, as it may be."""
+    """The inexact memory of the billing system: many of its events are refused."""
 
     def __init__(self, chance: random.Random, currencies: tuple[str, ...]) -> None:
         self.chance = chance
@@ -318,7 +318,9 @@ class _World:
         return self._sent("exchange_rate.set", None, moment, base="EUR", quote="USD", rate=rate, rate_source="ecb")
 
     def taken_over(self) -> list[dict[str, Any]]:
-        """Balances of before: a rate, and then a pool of each currency with an open block, partly redeemed."""
+        """Returns opening balances: a rate, and then a pool of each currency with an open block that is partly
+        redeemed.
+        """
         moment, events = datetime(2026, 1, 1, tzinfo=UTC), [self._rate(datetime(2025, 12, 31, tzinfo=UTC))]
         for currency in self.currencies:
             pool = {"pool": f"pool-{currency}", "currency": currency}
@@ -412,7 +414,7 @@ class _World:
         }
 
     def _terms(self, number: int) -> dict[str, Any]:
-        """Due date and cancellation terms of a purchase: each combination in turn."""
+        """Returns due date and cancellation terms of a purchase: each combination in turn."""
         days = (None, 20, 400)[number % 3]
         return {
             "due_at": None if days is None else (self.now + timedelta(days=days)).isoformat(),

@@ -1,7 +1,7 @@
-"""Every report ties to the trial balance, at any date, as known at any moment, under every policy; and stays as it was.
+"""Every report ties to the trial balance, at any date, as known at any moment, under every policy, and never changes.
 
 The books are the demo company's year: purchases, grants, usage with overage and backfill, reversals, voids, expiries,
-late facts, a month's close after each month.
+late facts, and a close after each month.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CUSTOMERS = tuple(f"customer-{number:02d}" for number in range(1, 25))
 
 
 class Books(msgspec.Struct, frozen=True):
-    """A ledger and the moments at which something was recorded in it."""
+    """A ledger, and the moments of its batches."""
 
     ledger: str
     moments: tuple[datetime, ...]
@@ -55,7 +55,7 @@ def every_policy(service: Subledger, new_ledger: NewLedger) -> dict[str, Books]:
 def _recorded(service: Subledger, ledger: str) -> Books:
     late: list[dict[str, Any]] = []
     for month in year():
-        # In parts, so that known_at cuts months in the middle.
+        # In parts, so that known_at can be in the middle of a month.
         for start in range(0, len(month.events), 60):
             service.record(ledger, month.events[start : start + 60])
         service.record(ledger, late)
@@ -75,7 +75,7 @@ QUESTIONS = st.fixed_dictionaries(
 
 
 def _of(question: dict[str, Any], books: Books) -> dict[str, Any]:
-    """``known_at`` is one of the ledger's own moments: between two, nothing is recorded."""
+    """Returns the question with a moment of the ledger as ``known_at``. Between two moments nothing is recorded."""
     to, back, moment = question["to"], question["back"], question["moment"]
     asked: dict[str, Any] = {"to": to.isoformat()}
     if moment is not None:
@@ -207,7 +207,7 @@ def test_the_year_has_figures_to_tie(service: Subledger, every_policy: dict[str,
             assert sum(tie.trial_balance_minor != 0 for tie in ties) >= accounts, (policy, ties)
 
 
-# --- what the rows say ----------------------------------------------------------------------------------------------
+# --- the rows ----------------------------------------------------------------------------------------------
 
 
 def test_opening_plus_gains_less_losses_is_closing_and_the_next_opening(
@@ -260,7 +260,9 @@ def _by_period(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
 
 
 def test_what_is_lost_over_a_range_is_the_sum_of_its_months(service: Subledger, every_policy: dict[str, Books]) -> None:
-    """A range that cuts a month has the days of the range alone, and its two parts make the month."""
+    """A range that begins or ends inside a month has only its own days, and the two parts of a month add up to the
+    month.
+    """
     books = every_policy["contract_liability"]
     first = _usd(report_of(service, books.ledger, "rollforward", from_="2025-06-01", to="2025-06-14"))
     second = _usd(report_of(service, books.ledger, "rollforward", from_="2025-06-15", to="2025-06-30"))
@@ -348,7 +350,7 @@ def test_an_answer_once_given_never_changes(service: Subledger, new_ledger: NewL
 def test_what_was_recorded_on_earlier_days_and_part_of_a_day_is_all_there(
     service: Subledger, new_ledger: NewLedger, owner_url: str
 ) -> None:
-    """Day totals of whole recorded days, and the entries of the one that known_at cuts."""
+    """The sums come from the day totals of whole recorded days, and from the entries of the day of known_at."""
     ledger, months = new_ledger(), list(year(5))[:3]
     for month in months:
         half = len(month.events) // 2
@@ -408,7 +410,7 @@ def test_a_grant_that_is_taken_back_gives_back_what_it_took_of_deferred_revenue(
 def test_what_leaves_a_block_by_use_or_expiry_is_recognised_in_its_month_of_sale() -> None:
     for kind in KINDS:
         own = sum(sign for whose, _, sign in RECOGNITION.get(kind.name, ()) if whose == "block")
-        if kind.column in ("consumed", "expired") and not kind.redeems_tax:  # tax at redemption is no revenue
+        if kind.column in ("consumed", "expired") and not kind.redeems_tax:  # tax at redemption is not revenue
             assert own == -kind.sign, kind.name
         else:
             assert own == 0 or kind.name == "refund_retained"

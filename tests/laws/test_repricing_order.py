@@ -1,7 +1,7 @@
-"""Law of repricings in any order: a price holds from the moment of its repricing, whenever facts are recorded.
+"""Law of repricings in any order: a price applies from the moment of its repricing, whenever facts are recorded.
 
-Usage, repricings and reversals of one block are told in the order in which they happened, and in another. Every month
-has the same revenue, rounding units apart, and no view of the block shows less than nothing.
+Usage, repricings and reversals of one block are recorded in the order in which they happened, and in another order.
+Every month has the same revenue, except for rounding units, and no view of the block is below zero.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CREDITS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """A fact of a day: usage, a repricing, or a reversal of the usage of a number."""
+    """A fact of a day: usage, a repricing, or a reversal, which names its usage by number."""
 
     day: int
     what: str
@@ -45,7 +45,7 @@ REVERSALS = st.lists(st.tuples(st.integers(0, 4), st.integers(2, 100), st.intege
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Fact]:
-    """Facts of different days, in the order in which they happened."""
+    """Draws facts of different days, in the order in which they happened."""
     usages = draw(USAGES)
     assume(sum(credits for _, credits in usages) <= CREDITS)
     facts = [Fact(day, "usage", credits, usage=number) for number, (day, credits) in enumerate(usages)]
@@ -88,7 +88,7 @@ def test_the_same_facts_in_any_order_give_the_same_months(
     used = {fact.usage: places[id(fact)] for fact in facts if fact.what == "usage"}
     last = -1.0
     for number, fact in enumerate(facts):
-        if fact.what == "reversal":  # is recorded after its usage, and after what priced the block anew before it
+        if fact.what == "reversal":  # is recorded after its usage, and after earlier repricings
             places[id(fact)] = max(places[id(fact)], used[fact.usage] + 0.001 * number, last + 0.001 * number)
         if fact.what != "usage":
             last = max(last, places[id(fact)])
@@ -103,7 +103,7 @@ def test_the_same_facts_in_any_order_give_the_same_months(
 def test_no_order_leaves_less_than_nothing_where_repricings_take_price_off(
     facts: list[Fact], currency: str, taken_off: list[int], data: st.DataObject
 ) -> None:
-    """Facts that no longer fit, because the price was lowered in between, are refused or drawn at less."""
+    """Facts that no longer fit because the price was lowered are refused, or drawn at a lower value."""
     lowered = iter(taken_off)
     facts = [
         dataclasses.replace(fact, price=f"-{next(lowered)}.00") if fact.what == "repricing" and fact.day % 2 else fact
@@ -153,7 +153,7 @@ AROUND_AN_EXPIRY = st.lists(
 def test_no_order_of_facts_around_an_expiry_leaves_less_than_nothing_or_value_without_credits(
     facts: list[tuple[str, int, int, str]], currency: str, price: str, expires: int
 ) -> None:
-    """Facts that do not fit are refused; all others leave every view of the block sound."""
+    """Facts that do not fit are refused. After all others every view of the block is correct."""
     case, usages, disputes = in_euro(), list[Step](), 0
     case.buys("A", credits="20", price=price, currency=currency, expires_at=on(expires).isoformat())
     case.does("payment.received", 1, amount="13.00", currency=currency, block_id="A", processor="stripe")
@@ -189,7 +189,7 @@ def test_no_order_of_facts_around_an_expiry_leaves_less_than_nothing_or_value_wi
 
 
 def hundred(**changes: str) -> Case:
-    """100 credits for 100.00 in January, and 100 for 10.00 more on 1 February."""
+    """Returns a case with 100 credits for 100.00 in January, and another 100 for 10.00 on 1 February."""
     case = in_euro()
     case.buys("A", credits="100", **{"price": "100.00", **changes})
     case.does("block.repriced", 32, block_id="A", add_credits="100", add_price="10.00", reason="r")
@@ -276,7 +276,7 @@ def test_a_repricing_downwards_between_leaves_no_view_below_nothing() -> None:
     case.does("block.repriced", 32, block_id="A", add_credits="-60", add_price="-50.00", reason="r")
     case.uses("30", 40)
     case.uses("10", 31)
-    # 40.00 are left for the 30 credits of February, which had cost 37.50.
+    # 40.00 remain for the 30 credits of February, which had cost 37.50.
     assert entries(case) == ["02-09 consumption 0 250", "01-31 consumption 10 1000"]
     assert_views(case)
     case.is_refused("credits.consumed", 31, credits="1")

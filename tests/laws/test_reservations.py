@@ -1,7 +1,7 @@
-"""Reservations: credits that are held for usage to come, against other usage and other reservations.
+"""Reservations: credits that are held for later usage, against other usage and other reservations.
 
-The laws hold for any blocks: of products or of any, scheduled, expiring. The cases say what becomes of a reservation
-when something else happens to the credits or to time.
+The laws hold for all blocks: with or without a scope, scheduled, expiring. The cases show a reservation after other
+events of its credits, and after its expiry.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def held(wallet: Wallet, at: datetime) -> Held:
     return held_at(wallet.blocks, wallet.reservations, at, late=False)
 
 
-# --- what a reservation does -----------------------------------------------------------------------------------------
+# --- effects of a reservation -----------------------------------------------------------------------------------------
 
 
 def test_a_reservation_moves_nothing_and_lowers_what_is_spendable() -> None:
@@ -168,7 +168,7 @@ def test_a_reservation_is_for_its_unit_and_product() -> None:
     case.uses("6", 8, reservation_id="any", product="chat")
 
 
-# --- what happens to the credits meanwhile -----------------------------------------------------------------------
+# --- other events of the credits -----------------------------------------------------------------------
 
 
 def test_what_takes_credits_otherwise_is_not_held_up_and_the_reservation_is_short() -> None:

@@ -1,8 +1,8 @@
 """``retryable`` of every error, with its reason: the same event, or call, may succeed later, or cannot.
 
-``True``: once another fact has arrived, a person has decided, or the service answers again. ``False``: however often it
-is sent. What waits for a person to *set something up* (a ledger, a channel, a format) is False: nothing that arrives by
-itself changes the answer.
+``True``: it may succeed after another fact has arrived, a person has decided, or the service answers again. ``False``:
+it fails however often it is sent. An error that needs a person to *set something up* (a ledger, a channel, a format) is
+False, because no arriving fact changes the answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NO_INPUT = "the text itself is at fault; it must be sent otherwise"
 SET_UP = "a person sets it up or has misspelt it; no fact that arrives changes that"
 LATER = "nothing was done, and the same call may succeed once the service answers"
 
-# error · retryable · why
+# error · retryable · reason
 DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.WrongCurrency: (False, "what it refers to keeps its currency"),
     errors.ExchangeRateMissing: (True, "exchange_rate.set may arrive"),

@@ -1,4 +1,4 @@
-"""Laws of the forecast: what is expected adds up, never leaves what can be, and follows from the figures alone."""
+"""Laws of the forecast: expected amounts add up, are always possible, and follow only from the figures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lot(credits: str, value: int, last_day: date = NEVER, **terms: object) -> Lo
 
 
 def month(number: int, used: int, held: int) -> Observation:
-    """A month so many before the last, in whole credits."""
+    """Returns an observation, ``number`` months before the last one, in whole credits."""
     return Observation(LAST - number, UNIT, nano(Decimal(used)), nano(Decimal(min(used, held))), nano(Decimal(held)))
 
 
@@ -120,7 +120,7 @@ def test_the_same_figures_give_the_same_forecast_in_any_order(
 
 @given(st.lists(CREDITS, min_size=2, max_size=5), MONTHS)
 def test_a_block_is_drawn_only_when_those_before_it_are_empty(credits: list[str], months: list[Observation]) -> None:
-    """In each single future; what is expected is their average."""
+    """This holds in each single future. The expected amount is their average."""
     purse: Purse = ("c", "credit", ())
     lots = [lot(each, 100) for each in credits]
     habits = Habits({purse: months}, LAST)
@@ -145,7 +145,7 @@ def test_without_any_past_nothing_is_used_and_blocks_lapse_by_the_calendar() -> 
 
 
 def test_a_customer_goes_on_at_its_own_pace_and_a_new_one_at_its_cohorts() -> None:
-    """Of 1,200 credits ann used 30 a month, bob 120; who came yesterday is taken for one of them."""
+    """Of 1,200 credits ann uses 30 a month, and bob 120. A customer who came yesterday is treated like one of them."""
     ann: Purse = ("ann", "credit", ())
     bob: Purse = ("bob", "credit", ())
     observed = {ann: [month(n, 30, 1200 + 30 * n) for n in range(12)], bob: [month(n, 120, 1200) for n in range(12)]}
@@ -160,7 +160,7 @@ def test_a_customer_goes_on_at_its_own_pace_and_a_new_one_at_its_cohorts() -> No
 
 
 def test_credits_that_expire_soon_are_used_for_the_days_they_live() -> None:
-    """All of it is used in every month; a block that lives for half of April is used half the time."""
+    """All credits are used in every month. A block that expires in the middle of April is used for half of it."""
     purse: Purse = ("ann", "credit", ())
     observed = {purse: [month(n, 100, 100) for n in range(12)], ("bob", "credit", ()): [month(0, 100, 100)]}
     outlook = expect({purse: [lot("100", 10_000, date(2026, 4, 16))]}, observed, 2)
@@ -176,7 +176,7 @@ def case(own: float, cohort: float, drawn: int, *, months: int = 3, silent: int 
 
 
 def test_own_months_are_believed_if_they_forecast_best_and_the_cohort_if_it_does() -> None:
-    """Everybody drew 100. Own months say 100, the share of a grown balance says 300; then the other way round."""
+    """All drew 100. First the own months predict 100, and the share of a grown balance 300; then vice versa."""
     assert fit([case(100, 300, 100) for _ in range(20)]) == Fit(0.0, (1.0,) * (SILENT + 1))
     found = fit([case(300, 100, 100) for _ in range(20)])
     assert found.k == float("inf")
@@ -184,14 +184,16 @@ def test_own_months_are_believed_if_they_forecast_best_and_the_cohort_if_it_does
 
 
 def test_a_larger_k_is_taken_only_if_it_is_better_by_a_tenth() -> None:
-    """Own months are wrong by 20 up and down, the cohort by 19.5 up and down: not better by a tenth of the square."""
+    """The errors are ±20 for own months, and ±19.5 for the cohort. In squares this is not better by a tenth."""
     cases = [case(120, 119.5, 100), case(80, 80.5, 100)]
     assert 20**2 * BETTER < 19.5**2
     assert fit(cases).k == 0.0
 
 
 def test_customers_silent_for_months_are_paced_by_what_such_customers_used() -> None:
-    """A hundred who used last month use as before; of a hundred silent for one, one does: (100 + 5 × 100) / 10,500."""
+    """A hundred customers with usage last month use as before. Of a hundred silent for a month, one does: (100 + 5 ×
+    100) / 10,500.
+    """
     active = [case(100, 100, 100) for _ in range(100)]
     silent = [case(100, 100, 100 if at == 0 else 0, silent=1) for at in range(100)]
     paces = fit([*active, *silent]).paces
@@ -201,7 +203,7 @@ def test_customers_silent_for_months_are_paced_by_what_such_customers_used() -> 
 
 
 def test_customers_who_leave_for_good_are_expected_to_use_less_and_less() -> None:
-    """Of 80 months with usage and three more behind them, 20 were followed by three silent ones; 20 are added."""
+    """Of 80 months with usage and three later months, 20 were followed by three silent ones; 20 are added."""
     gone = [[month(3, 5, 90), month(2, 0, 85), month(1, 0, 85), month(0, 0, 85)] for _ in range(20)]
     here = [[month(at, 5, 90) for at in (3, 2, 1, 0)] for _ in range(60)]
     assert leaving([*gone, *here]) == pytest.approx(20 / (80 + 20))
@@ -242,7 +244,7 @@ def test_silent_months_are_the_last_without_usage() -> None:
 
 
 def test_who_buys_more_than_it_uses_is_not_expected_to_use_more_as_its_balance_grows() -> None:
-    """Eight customers use 80 of the 100 that they buy a month: shares fall, the usage is the same."""
+    """Eight customers use 80 of the 100 that they buy each month. Their shares fall, but the usage stays the same."""
     purses: list[Purse] = [(f"c{at}", "credit", ()) for at in range(8)]
     observed = {purse: [month(n, 80, 20 * (13 - n)) for n in range(11, -1, -1)] for purse in purses}
     lots: Lots = {purse: [lot("280", 28_000)] for purse in purses}
@@ -281,7 +283,7 @@ def test_open_blocks_and_purchases_are_all_consumption_and_neither_is_negative(
 
 
 def test_open_blocks_are_not_expected_to_yield_more_than_all_consumption() -> None:
-    """Ann's own months say 100 a month, the ledger's last year 40: her usage is slowed down to it."""
+    """Ann's own months predict 100 a month, and the ledger's last year 40. Her usage is reduced to 40."""
     purse: Purse = ("ann", "credit", ())
     observed = {purse: [month(n, 100, 5000) for n in range(11, -1, -1)], ("bob", "credit", ()): [month(0, 100, 5000)]}
     lots: Lots = {purse: [lot("5000", 500_000)]}
@@ -292,7 +294,9 @@ def test_open_blocks_are_not_expected_to_yield_more_than_all_consumption() -> No
 
 
 def test_what_the_open_blocks_do_not_yield_comes_from_purchases() -> None:
-    """The ledger uses 100.00 a month; the open block has 30.00 and then nothing: 70.00, then 100.00 of purchases."""
+    """The ledger uses 100.00 a month. The open block has 30.00 and then nothing. So 70.00, then 100.00, come from
+    purchases.
+    """
     purse: Purse = ("ann", "credit", ())
     observed = {purse: [month(n, 100, 100) for n in range(11, -1, -1)], ("bob", "credit", ()): [month(0, 100, 100)]}
     found = prospects({purse: [lot("30", 3_000)]}, Habits(observed, LAST), sums_of([10_000] * 12), DAY, 2)["USD"]
@@ -311,7 +315,7 @@ def test_the_rest_of_a_month_is_expected_by_its_days() -> None:
 
 @pytest.mark.parametrize(("errors", "expected"), [(3, None), (4, 4), (5, 5), (8, 8), (9, 8), (14, 12), (19, 16)])
 def test_the_band_holds_four_of_five_errors_and_one_more(errors: int, expected: int | None) -> None:
-    """Of 1, 2, … n the ⌈0.8 (n + 1)⌉-th; a further one lies within it with at least that probability."""
+    """The ⌈0.8 (n + 1)⌉-th of 1, 2, … n. The next error is within it with at least this probability."""
     found = spread([Fraction(error) for error in range(errors, 0, -1)])
     assert found == expected
     assert found is None or found >= LEVEL * (errors + 1)
@@ -353,7 +357,7 @@ def test_what_is_expected_lies_within_its_band_and_the_band_within_what_can_be(
 
 
 def test_a_band_knows_only_what_had_happened_by_then() -> None:
-    """Four trials in a row were wrong: the one that begins before they ended has no band yet."""
+    """Four trials in a row were wrong. A trial that begins before they ended has no band yet."""
     lots: Lots = {("ann", "credit", ()): [lot("100", 10_000)]}
     prospect = prospect_of(expect(lots, {}, HORIZON))
     tried = [trial(LAST - 6 + at, prospect, [Actuals(consumed=1000, total_consumed=500)]) for at in range(4)]

@@ -1,7 +1,7 @@
 """Laws of segments, to the minor unit: late usage of a repriced block, and the draws that it corrects.
 
-Each block is bought for EUR 10.00 at 1.20 with 7 credits, if nothing else is said. Whatever is told late comes to what
-was due: the value of a segment is spread over its credits, day by day, half up.
+If nothing else is stated, a block is bought for EUR 10.00 at 1.20 with 7 credits. Late facts lead to the same amounts
+as timely ones: the value of a segment is spread over its credits, day by day, half up.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ def euro(**changes: object) -> Case:
 
 
 def with_four_more(**changes: object) -> Case:
-    """Four credits more for 3.33 from 1 February on."""
+    """Returns a case with four additional credits for 3.33 from 1 February on."""
     case = euro(**changes)
     case.does("block.repriced", 32, block_id="A", add_credits="4", add_price="3.33", reason="r")
     return case
 
 
 def short(case: Case) -> list[str]:
-    """The movements of the last step: day, kind, credits, amount, functional amount, and of how many segments back."""
+    """Returns the movements of the last step: day, kind, credits, amount, functional amount, and the number of segments
+    back.
+    """
     return [
         f"{m.accounting_date:%m-%d} {m.kind} {m.credits:f} {m.amount_minor} {m.functional_minor}"
         + (f" {m.segments_back} back" if m.segments_back else "")
@@ -47,7 +49,7 @@ def left(case: Case) -> tuple[str, int, int]:
 
 
 def segments(case: Case) -> list[str]:
-    """Each segment: credits and value at its start, what was drawn before it, what came with it."""
+    """Returns each segment: credits and value at its start, the draws before it, the added figures."""
     [block] = case.wallets["ann"].blocks
     lines = []
     for segment in timeline(block):
@@ -194,7 +196,8 @@ def test_usage_of_before_and_of_after_a_moved_expiry_takes_back_the_later_breaka
     case.uses("4", 64)
     case.own("y", "credits.expired", "ann", on(90), block_id="A")
     case.uses("2", 31)
-    # At 2.86 the correction of 9 February would leave 0.15 on 1 March, when no credits were left: so at the last price.
+    # At 2.86 the correction of 9 February would leave 0.15 on 1 March, when no credits remained. So the last price is
+    # used.
     assert short(case) == [
         "03-31 breakage -2 -243 -291", "03-03 reinstatement -2 -243 -291", "03-01 breakage -2 -243 -291",
         "01-31 consumption 2 243 291",
@@ -422,7 +425,7 @@ def test_of_credits_that_expired_on_several_days_late_usage_takes_back_the_last_
     case.own("x", "credits.expired", "ann", on(60), block_id="A")
     case.takes_back(usage, 70, credits="2")
     assert short(case) == ["03-11 consumption -2 -243 -291", "03-11 breakage 2 243 291"]
-    case.uses("5", 31)  # On 1 March more is broken than there was, so it is booked when the last of it broke.
+    case.uses("5", 31)  # It exceeds the breakage of 1 March, so it is booked on the day of the last breakage.
     assert short(case) == [
         "03-11 breakage -2 -243 -291", "03-01 breakage -3 -453 -545", "02-09 consumption 0 -54 -64",
         "03-11 consumption 0 36 43", "03-11 consumption 5 714 857 1 back",
@@ -432,7 +435,7 @@ def test_of_credits_that_expired_on_several_days_late_usage_takes_back_the_last_
     usage = case.uses("3", 40)
     case.own("x", "credits.expired", "ann", on(60), block_id="A")
     case.takes_back(usage, 70, credits="2")
-    case.uses("2", 31)  # At 2.86 the correction of 9 February would leave value on 1 March, when no credits were left.
+    case.uses("2", 31)  # At 2.86 the correction of 9 February would leave value on 1 March, when no credits remained.
     assert short(case) == ["03-01 breakage -2 -243 -291", "01-31 consumption 2 243 291"]
     assert_views(case)
 
@@ -447,7 +450,7 @@ def test_a_void_of_paid_and_unpaid_value_takes_what_its_credits_carry_on_its_day
     case.takes_back(usage, 66, credits="1")
     assert short(case) == ["03-07 consumption -1 -67 -80"], "from then until the expiry is moved the block has no more"
     case.does("purchase.voided", 44, block_id="A", credits="1", reason="r")
-    # 0.33 at 1.20 is 0.40, and 0.34 is 0.41: rounded one by one the parts would take 0.81 of the 0.80 of that day.
+    # 0.33 at 1.20 is 0.40, and 0.34 is 0.41. Rounded one by one, the parts would take 0.81 of the 0.80 of that day.
     assert short(case) == [
         "03-07 void_unpaid 1 33 40", "03-07 void_paid 0 34 40", "03-07 fx_settlement_refunds_payable 0 0 -1",
     ]  # fmt: skip
@@ -503,7 +506,7 @@ def test_amounts_of_two_signs_are_two_corrections() -> None:
     assert _of_one_sign(0, 0) == []
 
 
-# --- which segment a moment is of -------------------------------------------------------------------------------------
+# --- the segment of a moment -------------------------------------------------------------------------------------
 
 
 def test_a_moment_is_of_the_segment_that_began_last_before_it_and_draws_what_all_since_then_had() -> None:
@@ -527,7 +530,7 @@ def _segment() -> Segment:
 
 
 def test_usage_after_a_repricing_draws_what_had_expired_before_if_late_usage_drew_all_that_was_repriced() -> None:
-    """A dispute kept 2 of 10 credits from their expiry, so they alone were repriced; earlier usage has drawn them."""
+    """A dispute prevented the expiry of 2 of 10 credits, so only these were repriced. Earlier usage has drawn them."""
     case = Case(on_shortfall="overage")
     case.buys("A", credits="10", expires_at=on(60).isoformat())
     case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", processor="cards")

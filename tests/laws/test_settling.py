@@ -1,4 +1,4 @@
-"""Payments, memos, disputes, write-offs, and what ends a block: every movement in full."""
+"""Payments, memos, disputes, write-offs, and the ends of blocks: every movement in full."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_money_is_paid_back_of_refunds_first_then_of_the_balance_the_way_it_came
 
 
 def test_a_refund_that_names_a_payment_pays_what_is_owed_of_it_and_no_more_than_it_brought_in() -> None:
-    """Two blocks, two payments, both given back: each payment goes back once, whoever is named first."""
+    """Two blocks and two payments are refunded. Each payment is paid back once, whichever is named first."""
     case = Case()
     for block, payment in (("A", "P"), ("B", "Q")):
         case.buys(block)
@@ -170,12 +170,12 @@ def test_a_memo_about_nothing_in_particular_is_refused() -> None:
     assert (error.code, error.field) == ("missing_field", "data.block_id")
 
 
-# --- what is not had after all --------------------------------------------------------------------------------------
+# --- write-offs and disputes --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("relief", "tax"), [(True, "write_off_tax"), (False, "write_off_tax_borne")])
 def test_a_write_off_takes_its_tax_pro_rata_then_unused_then_used_value(relief: bool, tax: str) -> None:
-    """10.00 and 1.00 tax, 7 credits of which 4.2 are used: 4.00 unused, 6.00 used."""
+    """A price of 10.00 and 1.00 tax for 7 credits, of which 4.2 are used: 4.00 unused, 6.00 used."""
     case = Case()
     case.buys("A", 2, price="10.00", tax="1.00")
     case.uses("4.2", 3)
@@ -270,7 +270,7 @@ def test_a_block_is_disputed_by_itself_up_to_what_a_processor_brought_in_for_it(
     )
 
 
-# --- what becomes of a block ----------------------------------------------------------------------------------------
+# --- ends of a block ----------------------------------------------------------------------------------------
 
 
 def test_a_void_takes_the_open_receivable_first_value_before_tax_and_the_credits_go_once() -> None:
@@ -393,7 +393,7 @@ def test_what_is_won_of_a_dispute_is_said_and_the_rest_is_lost() -> None:
     ]
 
 
-# --- in another currency, by the smallest unit, and what is left of what -----------------------------------------
+# --- other currencies, smallest units, remainders -----------------------------------------
 
 
 def test_an_invoice_in_another_currency_is_paid_disputed_and_lost_in_it() -> None:
@@ -514,7 +514,7 @@ def test_a_transferred_block_inherits_that_it_is_refundable_and_whose_it_is_when
 
 
 def test_a_change_of_the_expiry_is_booked_on_its_day_and_what_comes_back_when_it_broke() -> None:
-    """Three credits come back on 5 February to a block that expired at the end of January and was disputed."""
+    """Three credits are returned on 5 February to a block that expired at the end of January and was disputed."""
     case = Case()
     case.buys("A", 5, **UNTIL_FEBRUARY)
     early = case.does("block.expiry_changed", 3, block_id="A", reason="r", **UNTIL_FEBRUARY)

@@ -1,4 +1,6 @@
-"""Usage that finds too few credits is told why: expired, not started, frozen, of another unit, for another product."""
+"""The refusal of usage with too few credits has the reasons: expired, not started, frozen, another unit, another
+product.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def usage(case: Case, day: int = 10, /, **data: Any) -> Event:
 
 
 def decided(case: Case, event: Event) -> InsufficientCredits:
-    """The refusal of a usage as it is decided."""
+    """Returns the refusal of a usage as the decision makes it."""
     assert case.take(event) is None
     error = case.refused[-1]
     assert isinstance(error, InsufficientCredits)
@@ -42,7 +44,7 @@ def decided(case: Case, event: Event) -> InsufficientCredits:
 
 
 def refused(case: Case, day: int = 10, /, **data: Any) -> dict[str, Any]:
-    """The refusal of a usage once its reasons have been worked out."""
+    """Returns the refusal of a usage after its reasons were computed."""
     event = usage(case, day, **data)
     missing = Decimal(decided(case, event).facts["missing"])
     wallet = case.wallet("ann")
@@ -269,7 +271,7 @@ def test_the_last_expiry_of_several_blocks_is_told() -> None:
         case.buys(block_id, expires_at=on(day).isoformat())
     [reason] = reasons(case)
     assert reason["at"] == "2026-01-08T12:00:00Z"
-    case.buys("D", expires_at=on(7).isoformat(), priority=90)  # drawn last, but not the last to expire
+    case.buys("D", expires_at=on(7).isoformat(), priority=90)  # is drawn last, but does not expire last
     assert reasons(case)[0]["at"] == "2026-01-08T12:00:00Z"
 
 
@@ -282,11 +284,11 @@ def test_an_expiry_is_exclusive_and_a_start_is_not() -> None:
     assert document["available"] == "7"
 
 
-# --- looks at blocks ----------------------------------------------------------------------------------------------
+# --- reads of blocks ----------------------------------------------------------------------------------------------
 
 
 class Looks(str):
-    """The unit of a block: it counts how often one is compared, which each look at a block begins with."""
+    """The unit of a block, which counts its comparisons. Each read of a block begins with one."""
 
     __slots__ = ()
     counted = 0
@@ -309,7 +311,7 @@ def looks(work: Callable[[], object]) -> int:
 
 
 class Scope(tuple[str, ...]):
-    """A scope that counts how many products are taken out of it."""
+    """A scope that counts the products that are read from it."""
 
     __slots__ = ()
     taken = 0
@@ -325,7 +327,7 @@ MANY = 50
 
 @pytest.fixture
 def many() -> Case:
-    """A customer with so many open blocks, none of which is of any use to usage without a product."""
+    """A customer with many open blocks, none of which can be used without a product."""
     case = Case(on_shortfall="reject")
     for number in range(MANY):
         case.buys(f"B{number:02}", scope=["api"])
@@ -337,7 +339,7 @@ def many() -> Case:
 
 def test_a_refusal_is_decided_with_the_one_look_at_each_block_that_drawing_takes(many: Case) -> None:
     event = usage(many)
-    decided(many, event)  # the terms of blocks are looked at once, whatever is asked of them later
+    decided(many, event)  # the terms of blocks are read once, for all later questions
     assert looks(lambda: decided(many, event)) <= MANY
 
 

@@ -1,4 +1,4 @@
-"""Sizing: the arithmetic holds, and the page says what the arithmetic gives."""
+"""Sizing: the arithmetic is correct, and the page has its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.sizing import Figures, Load, Sizing, figures_of, size
 from subledger.errors import InvalidValue, MissingField
 
 PAGE = Path(__file__).parents[2] / "subledger" / "SIZING.md"
-# Round figures to reckon with on the page; not measured.
+# Round figures for the examples of the page; they are not measured.
 RECKONED = Figures(events_per_s=20_000, two_writers_per_s=40_000, bytes_per_event=600, replayed_per_s=150_000)
 
 LOADS = st.builds(

@@ -1,4 +1,4 @@
-"""TOML of a caller: read as tomllib reads it, or refused, in time and memory that its length bounds."""
+"""TOML of a caller: read as tomllib reads it, or refused. Its length limits the time and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from subledger.errors import InvalidInput, InvalidPolicy
 from subledger.posting import parse_policy
 from subledger.text.toml_text import MAX_DOTS, MAX_TEXT, read_toml
 
-# Each makes a text of about so many characters; every one of them is a way to make a parser work.
+# Each makes a text of about a given length that is expensive for a parser.
 HOSTILE: dict[str, Callable[[int], str]] = {
     "a key of very many parts": lambda size: "a." * (size // 2) + "a=1",
     "keys of many parts": lambda size: "".join(f"k{n}{'.b' * MAX_DOTS}=1\n" for n in range(size // 110)),

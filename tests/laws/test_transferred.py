@@ -1,6 +1,7 @@
-"""Transferred credits, movement by movement: what goes back to the bought block, whose it is, and what it is worth.
+"""Transferred credits, movement by movement: the credits that return to the bought block, their customer, and their
+value.
 
-Seven credits are bought for EUR 10.00 and 1.90 tax at 1.20, and paid for.
+Seven credits are bought for EUR 10.00 and 1.90 tax at 1.20, and paid.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def gives(case: Case, day: int, of: tuple[str, str], to: tuple[str, str], credit
 
 
 def moved(step: Step) -> list[str]:
-    """Kind, block, credits, amount and functional amount; and the customer, if that is not the event's."""
+    """Returns kind, block, credits, amount and functional amount; and the customer, if it is not that of the event."""
     return [
         f"{m.kind} {m.block_id} {m.credits.normalize():f} {m.amount_minor} {m.functional_minor}"
         + ("" if m.customer is None else f" of {m.customer}")
@@ -164,11 +165,11 @@ def test_a_promotional_block_has_no_bought_block_behind_it() -> None:
     assert told(case.steps[-1])[0].startswith("01-07")
 
 
-# --- what is called back, and the purchase as a whole -----------------------------------------------------------------
+# --- recalled credits, and the purchase as a whole -----------------------------------------------------------------
 
 
 def called_back(case: Case, credits: str, amount: int, *, after: date | None = None) -> list[str]:
-    """The credits that are called back on 10 January for some credits and value that the bought block lacks."""
+    """Returns the credits that are recalled on 10 January, because the bought block lacks some credits and value."""
     event = case.steps[-1].event
     movements, left = recalled(
         block(case, "A"), Decimal(credits), amount, case.wallet("ann"), case.context(event), event,

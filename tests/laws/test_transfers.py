@@ -1,7 +1,7 @@
-"""Transfers: whatever is done with a purchase comes to the same totals if its credits were transferred in between.
+"""Transfers: the totals of a purchase are the same if its credits are transferred between its events.
 
-Each history is told twice: once as it is, and once with transfers in between, to the same customer or to another one.
-Prices are a dollar a credit with a fifth of tax, so that no share needs rounding.
+Each history is recorded twice: once unchanged, and once with transfers in between, to the same customer or to another
+one. A credit costs a dollar, and a fifth of it is tax, so no share needs rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Act = tuple[str, int]
 
 
 class Told(Case):
-    """A purchase of 100 credits for 100.00 and 20.00 tax, and what is done with it; ``to`` gets transferred credits."""
+    """A purchase of 100 credits for 100.00 and 20.00 tax, and its events; ``to`` receives transferred credits."""
 
     def __init__(self, to: str | None, *, escheat_class: str | None = None) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Told(Case):
         return self.owners[self.held[-1]]
 
     def named(self, n: int) -> str:
-        """A block of the purchase: money may name any of them."""
+        """Returns a block of the purchase. Events about money may name any of them."""
         return self.held[n % len(self.held)]
 
     def acts(self, act: Act) -> bool | None:
@@ -114,7 +114,7 @@ class Told(Case):
 
     @property
     def totals(self) -> dict[str, int]:
-        """Balances by role, debits positive; revenue and losses by kind, value by the columns of blocks."""
+        """Returns balances by role, debits positive; revenue and losses by kind; value by the columns of blocks."""
         found: Counter[str] = Counter()
         for step in self.steps:
             for movement in step.decision.movements:
@@ -149,7 +149,7 @@ def test_transfers_in_between_change_no_total(to: str) -> None:
         plain, moved = Told(None), Told(to)
         for act in history(seed):
             if act[0] == "escheat" and any(b.remaining for b in moved.blocks if b.block_id != moved.held[-1]):
-                break  # what was taken back of earlier usage is where it was drawn from
+                break  # reversed credits of earlier usage are in the block from which they were drawn
             ours, theirs = plain.acts(act), moved.acts(act)
             where = (seed, act, [told(step) for step in moved.steps], [told(step) for step in plain.steps])
             if ours and not theirs and moved.refusals[-1][1] in ("no_credits_left", "insufficient_credits"):

@@ -1,4 +1,4 @@
-"""Undo: an undone event leaves everything as if it had not been, and every step has a way back."""
+"""Undo: after it everything is as if the event had not been recorded, and every step can be undone."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ WAYS_OF_THEIR_OWN = {
 
 
 def undoing(step: Step, number: int = 0) -> Event:
-    """The event that undoes a step, at the same moment."""
+    """Returns the event that undoes a step, at the same moment."""
     of = step.event
     data = {"event_id": of.event_id, "event_source": of.source, "reason": "r"}
     return read_event(cloud_event(f"undo-{number}", "event.reversed", of.customer, of.occurred_at.isoformat(), **data))
 
 
 def at(walk: Walk, step: Step) -> Walk:
-    """The ledger right after one of its steps."""
+    """Returns the ledger as it was after one of its steps."""
     past = copy.copy(walk)
     past.steps = walk.steps[: step.position]
     past.state = walk.steps[step.position].before if step.position < len(walk.steps) else walk.state
@@ -48,11 +48,11 @@ def is_undoable(step: Step) -> bool:
     return step.event.type not in WAYS_OF_THEIR_OWN and step.event.source != "subledger"
 
 
-# --- what is compared -------------------------------------------------------------------------------------------------
+# --- comparisons -------------------------------------------------------------------------------------------------
 
 
 def plain(wallet: Wallet) -> Wallet:
-    """A wallet without what an undone event leaves behind."""
+    """Returns a wallet without the remains of an undone event."""
     return replace(
         wallet,
         blocks=wallet.blocks.without([block.block_id for block in wallet.blocks if block.undone]),
@@ -62,9 +62,9 @@ def plain(wallet: Wallet) -> Wallet:
 
 
 def plain_books(books: Books, other: Books) -> dict[Any, Any]:
-    """The books' figures: without standings of zero, and cohorts without figures.
+    """Returns the figures of the books, without standings of zero, and without cohorts that have no figures.
 
-    Of cohorts the days that ``other`` remembers too: an event may be the last that needed some of them.
+    Of cohorts it has only the days that ``other`` has too, because an event may be the last that needed some of them.
     """
     cohorts: dict[Any, Any] = {}
     for cohort in books.pools.all_cohorts():
@@ -79,7 +79,7 @@ def plain_books(books: Books, other: Books) -> dict[Any, Any]:
 
 
 def balances(entries: Iterable[Entry]) -> dict[Any, Any]:
-    """The sums of entries by everything that a report may tell apart, but for the cut."""
+    """Returns the sums of entries by every field that a report may use, except the cut."""
     sums: Counter[Any] = Counter()
     for entry in entries:
         place = (entry.policy, entry.kind, entry.customer, entry.block_id, entry.currency, entry.accounting_date)
@@ -102,7 +102,7 @@ def law_of_one_step(walk: Walk, step: Step) -> Walk:
     past = Books() if before is None else before.books
     books, books_before = plain_books(now.books, past), plain_books(past, now.books)
     differing = {name for name in {*books, *books_before} if books.get(name) != books_before.get(name)}
-    if step.event.type == "breakage.estimated":  # the first one divides the pool into cohorts for good
+    if step.event.type == "breakage.estimated":  # the first one divides the pool into cohorts permanently
         known_pool = past.pools.by_name.get(step.event.data.pool)
         if known_pool is None or known_pool.grouping is None:
             differing = {name for name in differing if name[0] != step.event.data.pool}
@@ -121,13 +121,15 @@ def test_an_event_that_is_undone_at_once_leaves_everything_as_it_was(walk: Walk)
 
 
 DAYS = frozenset({"changes", "losses_from", "receivable_from", "breakable_from", "invoiced_on", "balance_days"})
-"""Figures that remember days. What is undone later counts again from a later day."""
+"""Figures that depend on days. Amounts that are undone later count again from a later day."""
 NO_TRACE = frozenset({"exchange_rate.set", "breakage.estimated"})
-"""Events that later ones use without being refused afterwards, so undoing them is no step back in time."""
+"""Events that later events use without being refused after the undoing. So undoing them does not restore an earlier
+time.
+"""
 
 
 def without_days(wallet: Wallet) -> list[dict[str, Any]]:
-    """Every figure of a wallet that does not remember days: of itself, its blocks and its documents."""
+    """Returns the figures of a wallet, its blocks and its documents that do not depend on days."""
     parts = (plain(wallet), *plain(wallet).blocks, *plain(wallet).documents)
     names = [(part, set(part.__struct_fields__) - DAYS - {"blocks", "documents"}) for part in parts]
     return [{name: getattr(part, name) for name in sorted(of)} for part, of in names]
@@ -164,12 +166,12 @@ def test_an_event_that_is_undone_later_leaves_everything_but_days_as_if_it_had_n
 
 
 def movements(step: Step) -> list[Any]:
-    """The movements of a step, whatever the numbers of positions are."""
+    """Returns the movements of a step, without the numbers of positions."""
     return [replace(movement, overage_position=None) for movement in step.decision.movements]
 
 
 def go_on(walk: Walk, events: Iterable[Event]) -> list[Any]:
-    """The outcomes of later events: their movements, or that they are refused."""
+    """Returns the outcomes of later events: their movements, or a refusal."""
     outcomes: list[Any] = []
     for event in events:
         step = walk.take(event)
@@ -185,6 +187,6 @@ def test_what_comes_after_an_undone_event_comes_as_if_it_had_not_been(walk: Walk
         with_it = law_of_one_step(walk, step)
         before = Walk() if step.position == 1 else at(walk, walk.steps[step.position - 2])
         later = [after.event for after in walk.steps[step.position : step.position + 25]]
-        # What undoes the event itself, or opens its block again, cannot be the same.
+        # An event that undoes the event itself, or opens its block again, cannot have the same outcome.
         later = [event for event in later if getattr(event.data, "event_id", None) != step.event.event_id]
         assert go_on(with_it, later) == go_on(before, later), step.event

@@ -1,4 +1,4 @@
-"""Undo, by hand: which events are refused, what an undone event leaves behind, and from which day it counts."""
+"""Undo, by hand: the refused events, the remains of an undone event, and the day from which it counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from subledger.blocks import Block
 from subledger.restored import RestoredRate
 from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, on, told
 
-# --- what is refused -----------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------------
 
 USD = {"currency": "USD"}
 NOTHING_BUILT = "an event on which nothing was built"
@@ -207,7 +207,7 @@ def test_an_estimate_is_undone_if_it_is_the_last_and_nothing_of_its_cohorts_was_
     )
 
 
-# --- by hand: what an undone event leaves behind, and from which day --------------------------------------------------
+# --- by hand: the remains of an undone event, and their days --------------------------------------------------
 
 
 def test_an_undone_document_leaves_its_name_alone() -> None:
@@ -528,7 +528,7 @@ def test_what_a_remeasurement_added_to_undone_money_is_an_exchange_difference(ra
 
 
 def test_money_that_stays_beside_undone_money_keeps_its_share_of_what_a_remeasurement_left() -> None:
-    """10.00 EUR at 1.20 are remeasured at 0.50: 5.00. Half is undone, with its 6.00; 2.50 are to stay, not -1.00."""
+    """10.00 EUR at 1.20 are remeasured at 0.50: 5.00. Half is undone, with its 6.00. 2.50 must remain, not -1.00."""
     case = in_euro()
     euro = {"currency": "EUR"}
     first, _ = (case.does("payment.received", 2, amount="5.00", processor="x", **euro) for _ in "ab")

@@ -1,4 +1,4 @@
-"""Laws of a wallet as a value: what is found in it, what is recalled into it, what overage costs."""
+"""Laws of a wallet as a value: finding its parts, recalling finished parts, and the price of overage."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_overage_is_never_less_than_nothing_and_is_bounded_before_it_is_refused(
     assert amount == 10 * MAX_MINOR
 
 
-# --- what is found ----------------------------------------------------------------------------------------------
+# --- finding parts ----------------------------------------------------------------------------------------------
 
 PAYMENT, OTHER = Payment(payment_id="n", currency="USD"), Payment(payment_id="m", currency="USD")
 INVOICE = Invoice(invoice_id="n", currency="USD")
@@ -119,7 +119,7 @@ def test_what_a_wallet_holds_is_found_by_its_name_and_nothing_else_is() -> None:
     assert fault.value.facts["block_id"] == "Z"
 
 
-# --- what is finished leaves, and comes back ----------------------------------------------------------------------
+# --- finished parts leave, and are recalled ----------------------------------------------------------------------
 
 
 def test_what_is_recalled_stands_in_order_beside_what_is_held_and_what_is_held_wins() -> None:

@@ -1,4 +1,4 @@
-"""Laws of what an event leaves in a wallet: blocks, overages and documents in full, in ledgers made for the case."""
+"""Laws of a wallet after an event: blocks, overages and documents in full, in ledgers made for the case."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from subledger.wallet import Movement, Wallet
 from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, on, told
 from tests.laws.walk import Step
 
-# --- what an event leaves in a wallet -----------------------------------------------------------------------------
+# --- a wallet after an event -----------------------------------------------------------------------------
 
 
 def after(step: Step, customer: str = "ann") -> Wallet:
@@ -203,7 +203,7 @@ def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> No
 
 
 def expires(case: Case, day: int, at: datetime | None) -> Step:
-    """Block A's expiry is moved."""
+    """Moves the expiry of block A."""
     moment = None if at is None else at.isoformat()
     return case.does("block.expiry_changed", day, block_id="A", expires_at=moment, reason="r")
 
@@ -395,7 +395,7 @@ def test_a_write_off_gives_value_and_tax_up_and_takes_them_from_the_receivable()
 
 
 def test_money_that_goes_without_its_credits_is_followed_by_what_is_recorded_later() -> None:
-    """Of two billionths of a credit a cent is given up: no billionth is worth so little."""
+    """A cent is given up for two billionths of a credit, although no billionth has so low a value."""
     for disputed in (False, True):
         case = Case()
         case.buys("A", 5, credits="0.000000002", price="1.00")
@@ -489,7 +489,8 @@ def test_a_remeasured_block_is_worth_what_the_rate_of_the_day_says_and_gained_th
     assert now.price_minor == 1000
 
 
-# --- what a wallet lacks ---------------------------------------------------------------------------------------------
+# --- missing parts of a wallet
+# ---------------------------------------------------------------------------------------------
 
 
 def test_what_an_event_refers_to_and_a_wallet_lacks_is_named() -> None:

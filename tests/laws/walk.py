@@ -1,8 +1,7 @@
 """A walk: random events through decide, evolve and post, without a database, for two customers and every event type.
 
-The pieces are put together as the recorder puts them together. Most steps are made to be allowed by the books; what is
-refused leaves nothing behind. Every step is remembered with the ledger, the wallets and the books after it, so that a
-law can be asked after each.
+The functions are combined as in the recorder. Most steps are allowed by the books. A refused step changes nothing.
+Every step is stored with the ledger, the wallets and the books after it, so that a law can be tested after each step.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ DIMENSION_NAMES = ("department", "region")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """One recorded event, the ledger before it, and everything as it is after it."""
+    """One recorded event, the ledger before it, and the complete state after it."""
 
     position: int
     event: Event
@@ -53,13 +52,13 @@ class Step:
 
     @property
     def moves(self) -> Iterator[tuple[Movement, Entry]]:
-        """Movements with their entries; ``post`` makes one of each."""
+        """Yields movements with their entries. ``post`` makes one entry of each movement."""
         return zip(self.decision.movements, self.entries, strict=True)
 
 
 @dataclasses.dataclass
 class Walk:
-    """A ledger of two customers, kept by the pure functions alone. Nothing ever leaves a wallet."""
+    """A ledger of two customers, made only by the pure functions. No part leaves a wallet."""
 
     state: LedgerState = LedgerState(  # noqa: RUF009 - frozen
         ledger="L",
@@ -75,10 +74,10 @@ class Walk:
     steps: list[Step] = dataclasses.field(default_factory=list)
     refused: list[Refused | InvalidInput] = dataclasses.field(default_factory=list)
     refusals: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    """The type of each event that the books refused, and the code."""
+    """The type and the code of each event that the books refused."""
 
     def send(self, event_id: str, type: str, customer: str | None, at: datetime, /, **data: Any) -> Step | None:
-        """An event from outside; None where it is no event, or refused."""
+        """Sends an event from outside. Returns None if it is not an event, or is refused."""
         data = {name: value for name, value in data.items() if value is not ...}
         try:
             event = read_event(cloud_event(event_id, type, customer, at.isoformat(), **data))
@@ -88,13 +87,13 @@ class Walk:
         return self.take(event)
 
     def own(self, event_id: str, type: str, customer: str | None, at: datetime, /, **data: Any) -> Step | None:
-        """An event that the ledger itself writes."""
+        """Adds an event that the ledger itself records."""
         return self.take(
             own_event(source=OWN_SOURCE, event_id=event_id, type=type, customer=customer, occurred_at=at, data=data)
         )
 
     def take(self, event: Event) -> Step | None:
-        """As the recorder does: decide, evolve each wallet and the books, post."""
+        """Takes an event like the recorder: decide, evolve each wallet and the books, post."""
         try:
             decision = decide(self.wallet(event.customer), event, self.context(event))
         except (Refused, InvalidInput) as error:
@@ -139,7 +138,7 @@ class Walk:
         self.steps.append(step)
         return step
 
-    # --- what decide is given ---------------------------------------------------------------------------------
+    # --- the input of decide ---------------------------------------------------------------------------------
 
     def wallet(self, customer: str | None) -> Wallet:
         return Wallet(customer="") if customer is None else self.wallets[customer]
@@ -176,7 +175,7 @@ class Walk:
 
     @property
     def undone(self) -> dict[int, First]:
-        """The positions of events that were undone, with the events that undid them."""
+        """Returns the positions of undone events, with the events that undid them."""
         return {
             step.decision.original_position: First(step.position, step.event.source, step.event.event_id)
             for step in self.steps
@@ -184,12 +183,12 @@ class Walk:
         }
 
     def undone_by(self, step: Step) -> Step | None:
-        """The step that a step undoes; None if it undoes none."""
+        """Returns the step that a step undoes; None if it undoes none."""
         position = step.decision.original_position
         return None if step.event.type != "event.reversed" or position is None else self.steps[position - 1]
 
     def original(self, step: Step) -> Original:
-        """A recorded event with what undoing it needs."""
+        """Returns a recorded event with the data that undoing needs."""
         before = self.steps[step.position - 2].wallets if step.position > 1 else {}
         rates: list[OtherRate] = []
         estimates: list[Step] = []
@@ -223,7 +222,7 @@ class Walk:
         )
 
     def standing(self, on: date) -> dict[str | None, dict[StandingKey, Standing]]:
-        """The balances in other currencies through a day, from the entries; by customer, None for the ledger."""
+        """Returns the balances in other currencies through a day, from the entries, by customer; None is the ledger."""
         found: dict[str | None, Counter[StandingKey]] = defaultdict(Counter)
         functional: dict[str | None, Counter[StandingKey]] = defaultdict(Counter)
         for entry in self.entries:
@@ -246,7 +245,7 @@ class Walk:
         }
 
     def __repr__(self) -> str:
-        """The history as text, to find out why a law failed."""
+        """Returns the history as text, to show why a law failed."""
         lines = (
             f"  {step.position:3} {step.event.occurred_at:%m-%d} {step.event.customer or '-'} {step.event.type} "
             f"{step.event.data_text} → "
@@ -270,7 +269,7 @@ class Walk:
 
 
 def monetary_sides(entry: Entry) -> Iterator[tuple[str, int]]:
-    """The roles an entry moves that are remeasured, debits +1; the liability by the block's column."""
+    """Yields the remeasured roles that an entry moves, debits +1; the liability by the block's column."""
     kind = KIND_BY_NAME[entry.kind]
     for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
         if role in REMEASURED_ROLES:

@@ -1,6 +1,6 @@
-"""Random walks: most steps are made to be allowed by the books as they stand, whatever numbers a step is made of.
+"""Random walks: for any numbers of a step, most steps are allowed by the current books.
 
-Owns: which events are sent. Does not own: what becomes of them, and what is remembered (``walk``).
+Owns: the choice of the events. Does not own: their effect, and the stored steps (``walk``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WalkStep = tuple[str, int, int, int, int]
 
 @dataclasses.dataclass
 class Walker:
-    """Turns the numbers of a step into an event about something that there is."""
+    """Turns the numbers of a step into an event about existing items."""
 
     walk: Walk
     number: int = 0
@@ -44,7 +44,7 @@ class Walker:
         self.at, self.pick, self.size, self.flags = START + timedelta(days=day), pick, size, flags
         getattr(self, what)()
 
-    # --- what a step is about ---------------------------------------------------------------------------------
+    # --- the item of a step ---------------------------------------------------------------------------------
 
     def send(self, type: str, customer: str | None, /, **data: Any) -> None:
         self.walk.send(f"e{self.number}", type, customer, self.at, **data)
@@ -56,7 +56,7 @@ class Walker:
         return things[self.pick % len(things)] if things else None
 
     def a_block(self, fits: Callable[[Block], object] = lambda block: block.remaining) -> Block | None:
-        """Mostly one that fits, now and then any."""
+        """Returns mostly a block that fits, sometimes any block."""
         blocks = [block for block in self.walk.blocks if self.pick == 0 or fits(block)]
         return self.one(blocks)
 
@@ -75,12 +75,12 @@ class Walker:
         return format_minor(minor, currency)
 
     def part(self, minor: int, currency: str) -> str:
-        """A part of an amount, or all of it, or now and then too much."""
+        """Returns a part of an amount, or all of it, or sometimes too much."""
         amount = minor if self.size > 60 else minor * self.size // 60
         return self.money(max(amount, 1), currency)
 
     def some(self, credits: Decimal) -> str:
-        """A part of a quantity, in whole thousandths where there are any."""
+        """Returns a part of a quantity, in whole thousandths if possible."""
         thousandths = int(credits * 1000) * min(self.size, 60) // 60
         return f"{max(Decimal(thousandths).scaleb(-3), Decimal('0.001')):f}"
 
@@ -354,7 +354,7 @@ class Walker:
         )
 
     def another_currency(self, name: str) -> dict[str, Any]:
-        """An amount in another currency than the step's own."""
+        """Returns an amount in another currency than that of the step."""
         other = next(currency for currency in CURRENCIES if currency != self.currency)
         return {f"{name}_amount": self.money(self.size * 90, other), f"{name}_currency": other}
 
@@ -470,16 +470,16 @@ class Walker:
             )
 
     def undo(self) -> None:
-        """Mostly a late event, of which nothing else knows yet."""
+        """Undoes mostly a recent event, which no other event uses yet."""
         steps = [step for step in self.walk.steps if step.event.type not in ("credits.consumed", "policy.adopted")]
         step = self.one(steps[::-1][: 3 if self.has(1) else None])
         if step is not None and step.before.zone == self.walk.state.zone:  # the zone of a real ledger never changes
             self.send("event.reversed", step.event.customer, event_id=step.event.event_id, reason="r")
 
-    # --- what was there when the ledger took over -----------------------------------------------------------------
+    # --- opening balances -----------------------------------------------------------------
 
     def open(self) -> None:
-        """A block as it stood, and every other balance; mostly what goes with a block that was opened."""
+        """Opens a block, or another balance; mostly one that belongs to an opened block."""
         opened = self.one([block for block in self.walk.blocks if block.before is not None])
         role = self.one(
             ("block", "block", "receivable", "refund", "escheat", "payment", "overage", "invoice", "tax", "processor",
@@ -536,7 +536,7 @@ class Walker:
         )
 
     def open_pooled(self) -> None:
-        """A pool of which nothing is recorded yet: its rate, an open block, and the breakage recognised ahead."""
+        """Opens a new pool: its rate, an open block, and the breakage recognised ahead."""
         name = f"old-{self.number}"
         rates = {"expected_breakage_rate": "0.2", "cohorts": "month"}
         self.walk.send(f"a{self.number}", "breakage.estimated", None, self.at, pool=name, currency=self.currency,
@@ -580,7 +580,7 @@ class Walker:
         self.send("exchange_rate.set", None, base=base, quote=HOME, rate=f"{rate:f}", rate_source="ECB")
 
     def adopt(self) -> None:
-        """Another policy; its rules are the tests' own."""
+        """Adopts another policy, with rules made by the tests."""
         policy = self.pick % POLICIES + 1
         self.walk.own(
             f"a{self.number}",
@@ -609,7 +609,7 @@ class Walker:
         )
 
     def close(self) -> None:
-        """The next month: what expires, what stands in other currencies, then the close itself."""
+        """Closes the next month: expiries, the remeasurement of other currencies, then the close itself."""
         closed = self.walk.state.closed_through
         period = Period(2026, 1) if closed is None else Period.of(closed).next
         if period.year > 2026:
@@ -641,7 +641,7 @@ _WHAT = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
 
 
 def walk(steps: Sequence[WalkStep]) -> Walk:
-    """The ledger after these steps. A rate of every currency is known from long before."""
+    """Returns the ledger after these steps. Every currency has an early rate."""
     ledger = Walk()
     for base, rate in RATES.items():
         ledger.send(
@@ -661,7 +661,9 @@ def walk(steps: Sequence[WalkStep]) -> Walk:
 
 
 def long_walk(seed: int, length: int) -> Walk:
-    """A walk of its own kind for every seed, the same on every machine; in the end balances are opened too."""
+    """Returns a walk that is different for every seed, and the same on every machine. At its end balances are opened
+    too.
+    """
     chance, later = random.Random(seed), random.Random(-seed - 1)
 
     def numbers(of: random.Random) -> tuple[int, int, int, int]:
@@ -678,7 +680,7 @@ WALKS = st.lists(
 
 
 def for_every_walk(law: Callable[[Walk], None]) -> Callable[[Sequence[Walk]], None]:
-    """A law of a ledger, after the long walks (``conftest.py``) and after any other."""
+    """Returns a test of a law after the long walks (``conftest.py``) and after any other walk."""
 
     @given(WALKS)
     def any_other(ledger: Walk) -> None:
