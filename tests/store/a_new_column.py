@@ -1,7 +1,7 @@
 """A copy of the product in which ``entries`` has one more column: the files and the edits.
 
-``campaign``: the marketing campaign of usage, an attribute of its event; entries recorded before have none. ``EDITS``
-and ``MIGRATION`` are the list of files that such a column touches (subledger/README.md has it too).
+``campaign`` is the marketing campaign of usage, an attribute of its event. Earlier entries have no campaign. ``EDITS``
+and ``MIGRATION`` list the files that such a column touches (also in subledger/README.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A copy of the product to which an event type with an entry kind of its own is added: the files and the edits.
+"""A copy of the product with an additional event type and its own entry kind: the files and the edits.
 
-``credits.forfeited``: what is left of a block is forfeited, for a breach of the terms; revenue like breakage. ``EDITS``
-says what is written where, so it is the list of files that such a type touches (subledger/README.md has it too).
+``credits.forfeited``: the rest of a block is forfeited because of a breach of the terms; it is revenue like breakage.
+``EDITS`` lists the files that such a type touches, with the new text (also in subledger/README.md).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ POLICIES: Final = {
     "subledger/policies/customer_deposits.toml": _DEPOSITS.format("breakage_revenue"),
     "subledger/policies/customer_deposits_arm.toml": _DEPOSITS.format("deferred_revenue"),
 }
-"""By policy that ships: the line at its end."""
+"""By shipped policy: the line at its end."""
 
 
 def copy_with_the_new_kind(directory: Path) -> Path:

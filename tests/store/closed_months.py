@@ -1,4 +1,4 @@
-"""Months to close: their events, their journals, and how far the ledger is closed."""
+"""Months to close: their events, their journals, and the state of the ledger."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ use = partial(usage, customer="cust-1")
 
 
 def journals(service: Subledger, ledger: str, period: Period) -> tuple[Journal, ...]:
-    """The journals of a month, made if they are not."""
+    """Returns the journals of a month. Makes them if they do not exist."""
     return ensure_journals(service.recorder, service.database, ledger, period)
 
 
 def sums(*several: Journal) -> dict[tuple[str, str], int]:
-    """Role and side → minor units, over some journals."""
+    """Returns role and side → minor units, over some journals."""
     total: Counter[tuple[str, str]] = Counter()
     for journal in several:
         for line in journal.lines:
@@ -40,12 +40,12 @@ def query(database: Database, sql: str, ledger: str) -> list[tuple[Any, ...]]:
 
 
 def state(database: Database, ledger: str) -> tuple[date | None, int]:
-    """The last closed day, and the open cut."""
+    """Returns the last closed day, and the open cut."""
     return query(database, "SELECT closed_through, open_cut FROM ledgers WHERE ledger = %(ledger)s", ledger)[0]
 
 
 def a_quarter(service: Subledger, ledger: str) -> None:
-    """Three months with late facts, a reopening and interim exports."""
+    """Records three months with late facts, a reopening and interim exports."""
     recorded(
         service,
         ledger,

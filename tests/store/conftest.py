@@ -27,7 +27,7 @@ def ledger(new_ledger: NewLedger) -> str:
 
 @pytest.fixture
 def own(scratch_url: str) -> Iterator[tuple[Subledger, str]]:
-    """A ledger in a database of its own, to be tampered with, and the superuser's URL."""
+    """A ledger in its own database, for tampering, and the superuser's URL."""
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
@@ -48,7 +48,9 @@ def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets up to how many events a batch leaves no row behind; at first every batch of usage leaves its rows behind."""
+    """Sets the maximum size of a batch that writes its rows at once. At first every batch of usage leaves its rows
+    behind.
+    """
 
     def few(events: int) -> None:
         monkeypatch.setattr(write_behind, "MAX_WRITE_THROUGH", events)
@@ -59,7 +61,7 @@ def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """One item for each batch that was tried without the lock: ``written``, or None if the lock was taken after all."""
+    """One item for each batch that was tried without the lock: ``written``, or None if the lock was needed."""
     found: list[str | None] = []
     call = Database.call
 

@@ -1,4 +1,4 @@
-"""A copy of the product in which some texts stand instead of others, to try what a later release may look like."""
+"""A copy of the product in which some texts are replaced, to test a possible later release."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT: Final = Path(subledger.posting.__file__).parents[1]
 PACKAGES: Final = ("subledger", "projections", "api", "migrations")
 
 Edits = Mapping[str, tuple[tuple[str, str], ...]]
-"""By file: each text that is found once, and its replacement."""
+"""By file: texts that must occur once, and their replacements."""
 
 
 def edited_copy(directory: Path, edits: Edits) -> Path:

@@ -1,4 +1,4 @@
-"""A ledger held still: its row is locked by somebody else, so that what is handed in meanwhile waits."""
+"""A ledger whose row is locked by another process, so that events that arrive meanwhile wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import until
 
 
 class Hold:
-    """The right to write, in other hands."""
+    """The ledger's lock, held by another process."""
 
     def __init__(self, connection: psycopg.Connection[Any], ledger: str) -> None:
         self._connection = connection
@@ -27,7 +27,7 @@ class Hold:
         self._connection.rollback()
 
     def waiting_writer(self) -> int:
-        """The process id of the backend that waits for this lock; waits for one to come."""
+        """Waits for a backend that waits for this lock. Returns its process id."""
         found: list[int] = []
 
         def look() -> bool:
@@ -49,14 +49,14 @@ def held(url: str, ledger: str) -> Iterator[Hold]:
 
 
 class Callers:
-    """Callers in threads, each begun when the one before is in the queue: so their order is known."""
+    """Callers in threads. Each begins when the one before is in the queue, so their order is known."""
 
     def __init__(self, service: Subledger, ledger: str) -> None:
         self._service, self._ledger = service, ledger
         self._threads = ThreadPoolExecutor(64)
 
     def call(self, *documents: Any, by: str = "nobody") -> Future[list[Outcome]]:
-        """Begins to record; returns once what is sent waits, or has been answered."""
+        """Begins to record. Returns when the events wait in the queue, or have been answered."""
         before = self._service.gatherer.depth
         future = self._threads.submit(self._service.record, self._ledger, documents, by=by)
         until(lambda: self._service.gatherer.depth > before or future.done())

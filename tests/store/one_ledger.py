@@ -1,12 +1,17 @@
-"""Condition on statements for ledgers on several servers: each names its one ledger.
+"""Conditions on statements for ledgers on several servers: each statement names its one ledger.
 
-A statement on our tables restricts each of them, in every query and subquery of it, to a ledger that is a constant or
-a parameter, straight or over a join on ``ledger`` in the same query. Over the ledger of a query around it, Citus does
-not see where to send the whole, and of statements sent in parts it runs only some. It inserts rows of that ledger, and
-reads no other tables beside ours but in a WITH … AS MATERIALIZED, whose rows can be sent. Then it runs where the ledger
-is. A statement that is known to be about many ledgers joins on ``ledger`` all the same, and does without what cannot be
-put together from several servers.
-Read with PostgreSQL's own parser, as what a regular expression takes for a restriction may be none.
+A statement that fulfils these conditions runs on the server of its ledger:
+
+- In every query and subquery, each of our tables is restricted to a ledger that is a constant or a parameter, directly
+  or by a join on ``ledger`` in the same query. A restriction by the ledger of an outer query is not enough: Citus then
+  does not know the server, and runs only some of the statements that it would send in parts.
+- It inserts only rows of that ledger.
+- It reads other tables only in a WITH … AS MATERIALIZED, whose rows can be sent.
+
+A statement about many ledgers must also join on ``ledger``, and may not need results that Citus cannot combine from
+several servers.
+
+Statements are read with PostgreSQL's own parser, because a regular expression may find a restriction that is none.
 """
 
 from __future__ import annotations
@@ -20,12 +25,12 @@ from pglast.enums import A_Expr_Kind, BoolExprType, CTEMaterialize, SetOperation
 
 PARAMETER: Final = re.compile(r"%(?:\((\w+)\))?[sbt]")
 BOUND: Final = "a constant"
-# Order is a counter in the ledger's row, rights are row locks: neither is known from one server to the next.
+# Order is a counter in the ledger's row, and rights are row locks. Neither is known on other servers.
 NEVER: Final = re.compile(r"pg_(try_)?advisory|nextval|currval|lastval|setval|txid_|pg_current_xact")
-# Nor is it known, of what is changed on a server, when on another it was.
+# The time of a change on another server is also unknown.
 CLOCKS: Final = {"now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday", "random"}
-# What an ON CONFLICT may call: Citus wants it immutable there, and a clock or a die would not be the same twice.
-# Views that find one table's ledger by another's: Citus sends them as they are, but not within every statement.
+# Functions that an ON CONFLICT may call. Citus requires them to be immutable; a clock or a random number is not. Views
+# that restrict the ledger of one table by that of another. Citus can send them, but not within every statement.
 FOR_PEOPLE: Final = {"recorded_events"}
 IN_CONFLICT: Final = {"coalesce", "greatest", "least"}
 HARMLESS: Final = (ast.VariableSetStmt, ast.TransactionStmt, ast.VariableShowStmt)
@@ -35,7 +40,7 @@ Scope = dict[str, str]
 
 
 def faults(statement: str, sharded: frozenset[str], *, crosses: bool = False) -> list[str]:
-    """The reasons why this statement cannot run on its ledger's server; empty without one."""
+    """Returns the reasons why a statement cannot run on its ledger's server; empty if it can."""
     numbers: dict[str, int] = {}
 
     def numbered(found: re.Match[str]) -> str:
@@ -79,12 +84,12 @@ class _Reading:
             self._cross(node)
 
     def _apart(self) -> None:
-        """Our tables may be on another server than any other table."""
+        """Reports reads of other tables, because our tables may be on another server."""
         if self._ours and self._others:
             self.faults.append(f"reads {', '.join(sorted(self._others))} beside {', '.join(sorted(self._ours))}")
 
     def _cross(self, node: ast.Node) -> None:
-        """Results that Citus cannot combine from several servers."""
+        """Reports results that Citus cannot combine from several servers."""
         for kind in (ast.GroupingSet, ast.LockingClause):
             if any(True for _ in _all(node, kind)):
                 self.faults.append(f"{kind.__name__} over ledgers")
@@ -100,7 +105,7 @@ class _Reading:
     # --- a query and the queries in it ------------------------------------------------------------------------
 
     def _query(self, node: ast.Node, outer: list[Scope], named: dict[str, bool]) -> bool:
-        """Reads one query; whether its column ``ledger``, where it has one, is of the ledger asked for."""
+        """Reads one query. Returns True if its column ``ledger``, if any, is the ledger of the statement."""
         named = self._named(node, outer, named)
         if isinstance(node, ast.SelectStmt) and node.op is not SetOperation.SETOP_NONE:
             return all([self._query(node.larg, outer, named), self._query(node.rarg, outer, named)])
@@ -109,7 +114,7 @@ class _Reading:
         conditions += _conjuncts(getattr(node, "whereClause", None))
         scopes = [scope, *outer]
         for condition in conditions:
-            # PostgreSQL infers a restriction within one query; over its edge it is a value that nobody knows yet.
+            # PostgreSQL infers a restriction only within one query. Outside of it the value is not known yet.
             self._join(condition, scopes if self.crosses else [scope])
         for select, alias, lateral in inner:
             if self._query(select, scopes if lateral else outer, named):
@@ -133,7 +138,7 @@ class _Reading:
         return self._gives_bound(node, scopes)
 
     def _clocks(self, node: ast.Node) -> None:
-        """Citus asks the clock before it sends a change, so only where what is asked depends on no row."""
+        """Reports clocks that depend on a row, because Citus reads the clock before it sends a change."""
         for choice in _all(node, (ast.CaseExpr, ast.CoalesceExpr)):
             for call in _all(choice, ast.FuncCall):
                 if call.funcname[-1].sval in CLOCKS:
@@ -144,7 +149,7 @@ class _Reading:
                 self.faults += ["a change adds an interval to a column"] * any(True for _ in _all(sides, ast.ColumnRef))
 
     def _named(self, node: ast.Node, outer: list[Scope], named: dict[str, bool]) -> dict[str, bool]:
-        """The WITH queries: name → whether its ledger is the one asked for."""
+        """Returns the WITH queries: name → True if its ledger is that of the statement."""
         clause = getattr(node, "withClause", None)
         for cte in clause.ctes if clause else ():
             seen = {**named, cte.ctename: False} if clause.recursive else named
@@ -160,7 +165,9 @@ class _Reading:
     def _from(
         self, node: ast.Node, named: dict[str, bool], scope: Scope
     ) -> tuple[list[tuple[str, str]], list[ast.Node], list[tuple[ast.Node, str, bool]]]:
-        """Our tables with their terms, the conditions of the joins, the queries in FROM with alias and LATERAL."""
+        """Returns our tables with their terms, the conditions of the joins, and the queries in FROM with alias and
+        LATERAL.
+        """
         places: list[tuple[str, str]] = []
         conditions: list[ast.Node] = []
         inner: list[tuple[ast.Node, str, bool]] = []
@@ -223,7 +230,7 @@ class _Reading:
                 if call.funcname[-1].sval not in IN_CONFLICT:
                     self.faults.append(f"ON CONFLICT calls {call.funcname[-1].sval}()")
 
-    # --- which terms are one ledger ---------------------------------------------------------------------------
+    # --- terms that are the same ledger ---------------------------------------------------------------------------
 
     def _join(self, condition: ast.Node, scopes: list[Scope]) -> None:
         if not isinstance(condition, ast.A_Expr) or condition.kind is not A_Expr_Kind.AEXPR_OP:
@@ -242,7 +249,7 @@ class _Reading:
         if len(node.fields) > 1:
             alias = node.fields[-2].sval
             return next((scope[alias] for scope in scopes if alias in scope), None)
-        # A bare `ledger` is of the innermost query that reads one relation.
+        # A bare `ledger` belongs to the innermost query that reads one relation.
         return next((next(iter(scope.values())) for scope in scopes if len(scope) == 1), None)
 
     def _gives_bound(self, node: ast.Node, scopes: list[Scope]) -> bool:
@@ -299,7 +306,7 @@ def _conjuncts(node: ast.Node | None) -> list[ast.Node]:
 def _all(
     node: Any, kind: type[ast.Node] | tuple[type[ast.Node], ...], *, stop: tuple[type[ast.Node], ...] = ()
 ) -> Iterator[Any]:
-    """Every node of a kind, the node itself included; not those below a kind to stop at."""
+    """Yields every node of a kind, including the node itself, but not nodes below a kind to stop at."""
     if isinstance(node, tuple | list):
         for each in node:
             yield from _all(each, kind, stop=stop)

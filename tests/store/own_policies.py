@@ -21,7 +21,7 @@ def of_name(name: str, *, version: int = 1, based_on: str = "contract_liability"
 
 
 def file_of(policy: Policy) -> str:
-    """A policy as a company would write it, with what JSON and TOML have in common."""
+    """Returns a policy as a company's policy file, in syntax that JSON and TOML share."""
     lines = [f'name = "{policy.name}"', f"version = {policy.version}", 'description = "of our own"', "[entries]"]
     for kind, pairs in policy.rules.items():
         lines.append(f"{kind} = {[f'{pair.debit} / {pair.credit}' for pair in pairs]}")

@@ -1,4 +1,4 @@
-"""The rejections of a ledger, as they are kept, and a refused event to keep."""
+"""The stored rejections of a ledger, and a refused event to store."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ EVERYTHING = Chosen()
 
 
 def kept(service: Subledger, ledger: str, chosen: Chosen = EVERYTHING) -> list[Kept]:
-    """The rejections of a ledger, oldest first."""
+    """Returns the rejections of a ledger, oldest first."""
     with service.database.read() as connection:
         return rejections.rejections_page(connection, ledger, chosen, after=START, limit=1_000)
 
 
 def refusal(text: bytes, code: str = "insufficient_credits") -> Refusal:
-    """A refusal of an event, from its text."""
+    """Returns a refusal of an event, from its text."""
     return Refusal(rejection=read_rejection(text), code=code, problem={"code": code, "detail": "why"})

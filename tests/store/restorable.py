@@ -12,7 +12,7 @@ from subledger.store.database import Database
 
 
 class Restorable:
-    """A migrated database, its backup, and processes on it: each a Subledger with a Database of its own."""
+    """A migrated database, its backup, and processes on it: each is a Subledger with its own Database."""
 
     def __init__(self, url: str, server_url: str) -> None:
         self._url, self._server_url = url, server_url
@@ -27,7 +27,7 @@ class Restorable:
         self._copy(self._live, self._backup)
 
     def restore(self) -> None:
-        """The processes go on: they lose their connections, and nothing of what they remember."""
+        """Restores the backup. The processes continue: they lose their connections, but keep their memory."""
         self._copy(self._backup, self._live)
 
     def _copy(self, of: str | None, to: str | None) -> None:

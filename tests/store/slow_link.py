@@ -1,7 +1,7 @@
 """A slow link to a PostgreSQL on this machine: a proxy with small windows, small pieces and latency.
 
-Owns: the bytes between a client and a server. Does not own: what they say. It changes, loses and reorders nothing, so
-whatever stops over it would stop over a real network.
+Owns: the bytes between a client and a server. Does not own: their meaning. It does not change, lose or reorder bytes.
+So a call that hangs over it would also hang over a real network.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Final
 from sqlalchemy.engine import make_url
 
 WINDOW: Final = 4 * 1024
-"""Bytes that each socket of the proxy asks the kernel to hold; the kernel doubles it and has a least size."""
+"""The buffer size that each socket of the proxy requests. The kernel doubles it, and has a minimum size."""
 PIECE: Final = 16 * 1024
 
 
 class SlowLink:
-    """Listens on a port of its own and passes on what comes, both ways, until it is closed."""
+    """Listens on its own port, and passes bytes on in both directions, until it is closed."""
 
     def __init__(self, host: str, port: int, *, latency_s: float) -> None:
         self._target = (host, port)
         self._latency_s = latency_s
         self._sockets: list[socket.socket] = []
-        self._left: int | None = None  # bytes, before it falls silent
+        self._left: int | None = None  # bytes until it falls silent
         self._guard = threading.Lock()
-        self.waiting = False  # something was sent into the silence
+        self.waiting = False  # bytes were sent after it fell silent
         self._listener = socket.socket()
-        _narrow(self._listener)  # what it accepts has the same windows
+        _narrow(self._listener)  # accepted connections have the same windows
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
         self.port: int = self._listener.getsockname()[1]
@@ -55,7 +55,7 @@ class SlowLink:
                 sink.sendall(piece)
             if piece:
                 self.waiting = True
-                return  # silent: both sides go on to believe that the other is there
+                return  # silent: each side still believes that the other is there
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -67,7 +67,7 @@ class SlowLink:
             return self._left is None or self._left >= 0
 
     def fall_silent(self, after: int = 0) -> None:
-        """Passes on so many bytes more, and then nothing, ever, in either direction."""
+        """Passes on ``after`` more bytes, and then nothing in either direction."""
         self._left = after
 
     def close(self) -> None:
@@ -85,14 +85,14 @@ def _narrow(one: socket.socket) -> None:
 
 @contextmanager
 def slow_link(url: str, *, latency_s: float = 0.0005) -> Iterator[str]:
-    """The URL of the same database, over a slow link."""
+    """Yields the URL of the same database, over a slow link."""
     with opened_link(url, latency_s=latency_s) as (its_url, _):
         yield its_url
 
 
 @contextmanager
 def opened_link(url: str, *, latency_s: float = 0.0005) -> Iterator[tuple[str, SlowLink]]:
-    """The same, and the link itself."""
+    """Yields the URL of the same database over a slow link, and the link."""
     target = make_url(url)
     link = SlowLink(target.host or "127.0.0.1", target.port or 5432, latency_s=latency_s)
     try:

@@ -1,7 +1,8 @@
-"""A writing process that stops itself with the ledger's lock in its hand, as a debugger or a lost machine would.
+"""A writing process that stops itself while it holds the ledger's lock, like a process in a debugger or on a lost
+machine.
 
-Usage: python -m tests.store.stopped_writer URL LEDGER WHERE, which is ``between`` two statements, or in the middle of a
-``copy``. It prints the server's process that it has, stops, and says what became of its batch when it goes on.
+Usage: python -m tests.store.stopped_writer URL LEDGER WHERE. WHERE is ``between`` two statements, or in the middle of a
+``copy``. It prints the id of its server process and stops. When it continues, it prints the result of its batch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ UNDER_WAY = "SELECT pid FROM pg_stat_progress_copy WHERE datname = current_datab
 
 
 class Stopping(list[Input]):
-    """Inputs that stop the process while they are walked through, once their first rows are being copied."""
+    """Inputs that stop the process during their iteration, when their first rows are being copied."""
 
     def __init__(self, inputs: Sequence[Input], url: str) -> None:
         super().__init__(inputs)

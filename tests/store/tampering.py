@@ -1,4 +1,4 @@
-"""Tampering: a busy little ledger, and what a superuser does to it behind the triggers' back."""
+"""Tampering: a small busy ledger, and a superuser's changes that bypass the triggers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ LEDGER = "acme"
 
 
 def history(seed: int, size: int) -> list[dict[str, Any]]:
-    """A busy little history of seven customers: purchases, grants, usage, reversals, voids, payments, new expiries."""
+    """Returns a small busy history of seven customers: purchases, grants, usage, reversals, voids, payments, new
+    expiries.
+    """
     chance = random.Random(seed)
     events: list[dict[str, Any]] = []
     used: list[tuple[str, str]] = []
@@ -114,7 +116,9 @@ def history(seed: int, size: int) -> list[dict[str, Any]]:
 
 @contextmanager
 def past_triggers(url: str, *tables: str) -> Iterator[psycopg.Connection[Any]]:
-    """A superuser goes behind the triggers' back, in one transaction, and puts the triggers back as they were."""
+    """Yields a superuser's connection that bypasses the triggers, in one transaction. The triggers are restored at the
+    end.
+    """
     with psycopg.connect(url) as connection:
         for table in tables:
             connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
@@ -129,13 +133,15 @@ TRIGGERS = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT t
 
 
 def tamper(url: str, table: str, statement: str) -> None:
-    """One change of a superuser behind the triggers' back."""
+    """Makes one change as a superuser, bypassing the triggers."""
     with past_triggers(url, table) as connection:
         assert connection.execute(statement).rowcount >= 1
 
 
 def differences(service: Subledger, ledger: str = LEDGER) -> list[Difference]:
-    """Differences that a verification finds, without those of the schema: tests disable parts of it to tamper."""
+    """Returns the differences that a verification finds, without those of the schema, because tests disable parts of
+    it.
+    """
     return [found for found in verify(service.database, ledger).differences if found.check != "schema"]
 
 
@@ -153,7 +159,7 @@ def dump(service: Subledger, ledger: str) -> dict[str, list[str]]:
 
 
 def lag(service: Subledger, ledger: str) -> int:
-    """The number of events that were recorded since every wallet's row had all of them."""
+    """Returns the number of events since the last position at which every wallet's row was up to date."""
     with service.database.read() as connection:
         query = "SELECT position - wallets_through FROM ledgers WHERE ledger = %s"
         found: int = connection.exec_driver_sql(query, (ledger,)).scalar_one()
@@ -161,7 +167,7 @@ def lag(service: Subledger, ledger: str) -> int:
 
 
 def all_of(url: str) -> dict[str, list[str]]:
-    """Every table of the database, byte for byte, with the place on disk of every row."""
+    """Returns every table of the database, byte for byte, with the place on disk of every row."""
     with psycopg.connect(url) as connection:
         tables = [
             name

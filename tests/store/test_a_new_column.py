@@ -1,4 +1,4 @@
-"""A column of the entries that comes later: existing ledgers verify; it is recorded, read, replayed and compared."""
+"""A later column of the entries: existing ledgers verify, and the column is recorded, read, replayed and compared."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ found["tampered"] = differences()
 service.database.close()
 json.dump(found, sys.stdout)
 """
-"""A process of a later release, on a ledger of an earlier one."""
+"""The code of a process of a later release, on a ledger of an earlier one."""
 
 
 def _usage(number: int, customer: str, campaign: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _usage(number: int, customer: str, campaign: str) -> dict[str, Any]:
 
 ASKED: Final = {
     "few": [_usage(1, "bob", "may")],
-    "many": [_usage(number, "joe", "june") for number in range(250)],  # more than are sent as arrays
+    "many": [_usage(number, "joe", "june") for number in range(250)],  # more than a batch that is sent as arrays
 }
 
 

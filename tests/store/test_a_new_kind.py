@@ -1,4 +1,4 @@
-"""An entry kind that comes later: existing ledgers verify, post it and report it, whatever policy they have adopted."""
+"""A later entry kind: existing ledgers verify, post it and report it, whatever policy they have adopted."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_policy_of_before_inherits_the_rule_that_is_right_for_its_books(later:
     recognised = {"deferred_revenue": 5_000} if released else {"usage_revenue": 1_500, "breakage_revenue": 3_500}
     balances = dict(later[name]["balances"])
     assert sum(balances.pop(account, 0) for account in ("accounts_receivable",)) == 5_000
-    assert balances == recognised  # nothing is left of prepaid_liability, customer_deposits and credits_clearing
+    assert balances == recognised  # prepaid_liability, customer_deposits and credits_clearing are zero
 
 
 @by_policy

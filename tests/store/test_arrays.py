@@ -1,4 +1,4 @@
-"""Arrays in binary arrive as what was sent."""
+"""Binary arrays arrive unchanged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _connections: dict[str, psycopg.Connection[tuple[Any, ...]]] = {}
 
 
 def _connection(url: str) -> psycopg.Connection[tuple[Any, ...]]:
-    """One for all examples of the run."""
+    """Returns one connection for all examples of the run."""
     if url not in _connections:
         _connections[url] = psycopg.connect(url, autocommit=True, options="-c timezone=UTC")
     return _connections[url]

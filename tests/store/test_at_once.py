@@ -1,4 +1,6 @@
-"""Few events of a writer who is alone: decided without the lock and written in one call, as they would be with it."""
+"""Few events of a single writer: decided without the lock and written in one call, with the same result as with the
+lock.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def position(service: Subledger, ledger: str, known_at: datetime | None = None) 
 
 @pytest.fixture
 def alone(database: Database, new_ledger: NewLedger) -> tuple[Subledger, str]:
-    """A writer of its own, who has found its ledger as it left it."""
+    """A separate writer, which has found its ledger unchanged."""
     ledger, service = new_ledger(on_shortfall="reject"), Subledger(database)
     service.record(ledger, [buy(f"b-c{number}", customer=f"c{number}") for number in range(6)])
     service.record(ledger, [use("first")])
@@ -71,7 +73,9 @@ def test_a_writer_alone_sends_one_statement_for_usage(
 def test_whoever_writes_without_the_lock_leaves_what_it_would_have_with_it(
     seed: int, database: Database, new_ledger: NewLedger, calls: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Usage, too much of it, sent twice, sent with other content; purchases between; another writer now and then."""
+    """Usage: some too large, some repeated, some with other content. There are purchases in between, and sometimes
+    another writer.
+    """
     chance = random.Random(seed)
     shortfall = ("reject", "overage", "backfill")[seed % 3]
     locked, free = new_ledger(on_shortfall=shortfall), new_ledger(on_shortfall=shortfall)
@@ -240,7 +244,7 @@ def test_a_connection_lost_in_a_call_is_told_and_what_is_sent_again_is_recorded_
     assert differences(service, ledger) == []
 
 
-# --- the function, and how it is planned ------------------------------------------------------------------------------
+# --- the function, and its plans ------------------------------------------------------------------------------
 
 
 def test_the_function_has_the_parameters_that_it_is_called_with(owner_url: str) -> None:
@@ -289,7 +293,7 @@ def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(
 
 @pytest.mark.campaign
 def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_event(scratch_url: str) -> None:
-    """Beside a big ledger a new one is empty, says the planner; any index will do for it, also one that is no help."""
+    """The planner assumes that a new ledger beside a big one is empty, and may choose an index that does not help."""
     for name, events in (("big", 40_000), ("new", 1_500)):
         database = Database(scratch_url)
         service = Subledger(database)
@@ -314,7 +318,7 @@ def _read_by_position(superuser: psycopg.Connection[tuple[Any, ...]]) -> int:
     return int(read)
 
 
-# --- what is done while the database writes ---------------------------------------------------------------------------
+# --- work while the database writes ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 30, 600])

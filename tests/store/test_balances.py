@@ -1,4 +1,4 @@
-"""Balances from the day totals and from the index are what the journal lines add up to, in every view and currency."""
+"""Balances from the day totals and from the index equal the sums of the journal lines, in every view and currency."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OF_LINES = """
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Five months in four currencies, all but the last closed: remeasured, settled, pooled."""
+    """Five months in four currencies, with remeasurements, settlements and pools. Only the last is not closed."""
     ledger = new_ledger(on_shortfall="backfill")
     record_months(service, ledger, prefix="b", size=400)
     return ledger
@@ -89,7 +89,7 @@ def test_balances_are_the_lines_added_up_in_every_view(service: Subledger, ledge
 
 
 def check_ties(found: list[balances.AccountBalance]) -> None:
-    """Debit is credit in each currency, in the functional currency within each, and over all of them."""
+    """Checks that debits equal credits in each currency, in the functional currency for each, and over all of them."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for b in found:
         sums[b.currency][0] += b.debit_minor - b.credit_minor
@@ -120,7 +120,9 @@ def test_the_exchange_gains_of_a_ledger_are_in_its_trial_balance(service: Subled
 def test_what_a_block_carries_in_the_functional_currency_is_what_the_writer_remembers(
     service: Subledger, ledger: str
 ) -> None:
-    """At the head; blocks at their own rate, refundable ones as last remeasured. Their sum is the control balance."""
+    """At the head blocks are at their own rate, and refundable ones as last remeasured. Their sum is the control
+    balance.
+    """
     found: list[BlockView] = []
     with service.view(ledger, as_of=date(2026, 12, 31)) as view:
         after: str | None = ""
@@ -165,7 +167,7 @@ def test_a_customers_entries_are_found_by_the_index(service: Subledger, ledger: 
 
 def plan(service: Subledger, ledger: str, asked: balances.OfCustomer, query: str) -> str:
     with service.view(ledger, as_of=date(2026, 12, 31)) as view:
-        # Whether the index can be used is what is asked, not what the planner thinks of a table this small.
+        # The test checks that the index can be used, not the planner's choice for such a small table.
         for way in ("seqscan", "bitmapscan"):
             view.connection.execute(text(f"SET LOCAL enable_{way} = off"))
         parameters = {

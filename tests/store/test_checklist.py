@@ -1,4 +1,4 @@
-"""The close checklist: each thing that can stand in the way of a month shows at its step, and goes with its cause."""
+"""The close checklist: each obstacle to a month is shown at its step, and disappears with its cause."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_periods_close_in_order_and_the_refusal_names_the_month_that_is_next(
     with pytest.raises(PeriodOutOfOrder) as caught:
         close_period(service.recorder, ledger, FEBRUARY)
     assert caught.value.expected == "2026-01"
-    with database.read() as connection:  # a month whose turn has not come expires nothing
+    with database.read() as connection:  # a month that is not next records no expiries
         assert [(p.period, p.entries) for p in periods(connection, ledger)] == [(JANUARY, 1)]
     close_period(service.recorder, ledger, JANUARY)
     for wrong in (JANUARY, MARCH):
@@ -177,11 +177,11 @@ OF_A_DECISION = (
 
 
 def test_a_month_is_closed_and_handed_over_without_reading_one_of_its_entries(own: tuple[Subledger, str]) -> None:
-    """So it takes no longer, however many there are. What is spelled out entry by entry has to read them."""
+    """So the time does not depend on the number of entries. Only detail exports must read them."""
     service, url = own
     with psycopg.connect(url, autocommit=True) as superuser:
         superuser.execute("REVOKE SELECT ON entries, journal_lines FROM subledger_app")
-        # These are named in the question for duplicates; a month cannot be summed of them.
+        # These are in the query for duplicates, from which a month cannot be summed.
         superuser.execute(f"GRANT SELECT ({', '.join(OF_A_DECISION)}) ON entries TO subledger_app")
         close_period(service.recorder, LEDGER, FEBRUARY)
         [handed_over] = export(service.recorder, service.database, LEDGER, FEBRUARY, "csv")
@@ -224,7 +224,7 @@ def test_a_month_keeps_the_name_of_who_reopened_it_when_an_earlier_one_is_reopen
 def test_credits_that_expire_between_the_sweep_and_the_close_are_not_remeasured(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer records a purchase of credits that have expired meanwhile, after the sweep of the close."""
+    """After the sweep of the close, a writer records a purchase of credits that have already expired."""
     ledger = new_ledger()
     recorded(service, ledger, rate("2026-01-01", "1.10"), rate("2026-01-31", "1.30"))
     swept, late = closing.sweep, iter([True])

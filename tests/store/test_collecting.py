@@ -1,4 +1,4 @@
-"""Garbage collection is held off for a batch, and on again after it, whatever happened."""
+"""Garbage collection is off during a batch, and on again after it, also after an error."""
 
 from __future__ import annotations
 

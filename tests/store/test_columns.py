@@ -1,4 +1,4 @@
-"""The columns of the log as described are those of the database, and rows come back as the events and entries."""
+"""The described columns of the log equal those of the database, and rows are read back as the same events."""
 
 from __future__ import annotations
 

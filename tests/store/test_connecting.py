@@ -1,4 +1,4 @@
-"""Connections to servers that do not take every option of ours."""
+"""Connections to servers that do not accept all our options."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from subledger.store.database import Database
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts
 
 _ENCRYPTION = (80877103, 80877104)
-"""Codes of the requests that come before the first message, for SSL and for GSSAPI (PostgreSQL's message formats)."""
+"""Codes of the requests before the first message, for SSL and for GSSAPI (PostgreSQL's message formats)."""
 
 
 @contextmanager
 def server_without(option: str, url: str) -> Iterator[tuple[str, list[bytes]]]:
-    """A server before the real one that ends a session whose first message has an option, as PostgreSQL does.
+    """Runs a proxy of the real server. It ends a session whose first message has an option, as PostgreSQL does.
 
-    Yields its URL and the first messages that it refused.
+    Yields its URL, and the first messages that it refused.
     """
     real, refused = make_url(url), list[bytes]()
     listening = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Sound books are sound whatever settings a database has been given for its sessions."""
+"""Correct books verify clean, whatever settings a database has for its sessions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOON = "2026-01-15T12:00:00Z"
 
 @pytest.fixture(scope="module")
 def books(server_url: str) -> Iterator[tuple[str, str]]:
-    """The owner's URL of a database with a ledger, an export and what waits for a second person; and its id."""
+    """The owner's URL of a database with a ledger, an export and a waiting approval; and the id of the ledger."""
     with scratch_database(server_url) as url:
         database = Database(url)
         service = Subledger(database)

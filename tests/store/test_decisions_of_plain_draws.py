@@ -1,4 +1,4 @@
-"""The decision of a plain draw is not stored beside its entries, and is read in full all the same."""
+"""The decision of a plain draw is not stored beside its entries, but is read in full."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def test_only_plain_draws_are_said_by_their_entries(service: Subledger, new_ledg
     assert all(outcome.error is None for outcome in outcomes)
     at = {outcome.event_id: outcome.position for outcome in outcomes}
     kept = stored(service, ledger)
-    # An id that JSON escapes, and overage, which is more than an entry says, are kept; an amount of 0 is left out.
+    # Decisions with an id that JSON escapes, and with overage, are stored, because entries do not have all of it. An
+    # amount of 0 is left out.
     assert {name: kept[at[name] or 0] is None for name in at} == {
         "b": False,
         "b2": False,

@@ -1,7 +1,8 @@
-"""Ledgers can be spread over servers: what a Citus cluster asks of tables, triggers and statements, without one.
+"""Ledgers can be spread over servers: the conditions of a Citus cluster on tables, triggers and statements, tested
+without one.
 
-Whoever adds a table, a trigger, a function or a statement that could not live there is told here, or where the
-statement is sent (``watched``). That it works there is tried by hand: see subledger/SIZING.md.
+A new table, trigger, function or statement that could not work there fails here, or when the statement is sent
+(``watched``). The real cluster is tested by hand: see subledger/SIZING.md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests.store.one_ledger import faults
 from tests.store.test_schema import triggers as known_triggers
 from tests.store.watched import CROSSES_LEDGERS, ONE_SERVER, ROOT, SHARDED, WatchedCursor
 
-# What stays on the coordinator: a second list, so that a table cannot get there by a slip.
+# Tables that stay on the coordinator. This second list prevents that a table gets there by mistake.
 STAYS = {"alembic_version", "api_keys"}
 
 
@@ -108,7 +109,7 @@ def test_triggers_functions_and_views_are_those_that_are_known_to_work_there(own
     functions = dict(
         _rows(owner_url, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
     )
-    # Two look at the sessions of the server that is asked: on a cluster the coordinator's, through which all writes go.
+    # Two functions read the sessions of the server. On a cluster this is the coordinator, through which all writes go.
     of_sessions = {"ledger_lock_holders", "end_stuck_writers"}
     of_rows = {"append_batch", "refuse_change", "refuse_change_of_record", "row_seal", "seal_row"}
     assert set(functions) == of_rows | of_sessions
@@ -121,7 +122,7 @@ def test_triggers_functions_and_views_are_those_that_are_known_to_work_there(own
 
 
 def test_every_statement_of_the_function_that_appends_is_about_its_one_ledger(owner_url: str) -> None:
-    """It runs on the coordinator, and sends each of them to where the ledger is."""
+    """The function runs on the coordinator, and sends each statement to the server of the ledger."""
     [(text,)] = _rows(owner_url, "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'append_batch'")
     statements = list(_statements(parse_plpgsql(str(text))))
     assert len(statements) == len(GROUPS) + 3, "one a group, and three on the head"
@@ -269,7 +270,7 @@ def test_without_citus_nothing_is_distributed(owner_url: str) -> None:
 
 @pytest.fixture
 def pretended(fresh_database_url: str) -> str:
-    """An empty database with as much of Citus as says what is distributed already: a view, and a name of a row."""
+    """An empty database with the parts of Citus that show what is distributed: a view, and the name of a row."""
     _pretend(fresh_database_url)
     return fresh_database_url
 
@@ -314,7 +315,7 @@ def test_where_everything_is_distributed_nothing_is_left_to_do(pretended: str) -
 
 
 def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(scratch_url: str) -> None:
-    # A snapshot is exported by the coordinator, and means nothing to the server that has the ledger.
+    # The coordinator exports a snapshot, which the server of the ledger does not know.
     _pretend(scratch_url)
     database = Database(scratch_url)
     with database.read() as reading:
@@ -330,7 +331,7 @@ def test_a_plan_serves_every_ledger_but_where_it_must_say_which_server_has_it(
     scratch_url: str, citus: bool, plans: str
 ) -> None:
     if citus:
-        _pretend(scratch_url)  # and nothing distributed yet: who is connected goes on when it is
+        _pretend(scratch_url)  # with nothing distributed yet; existing connections continue when it is
     database = Database(scratch_url)
     with database.write(recording=True) as connection:
         connection.rollback()

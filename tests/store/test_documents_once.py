@@ -22,7 +22,7 @@ def event(event_id: str, type: str, /, customer: str = "ann", **data: Any) -> di
 
 
 def documents(prefix: str, name: str) -> list[dict[str, Any]]:
-    """One event of each kind, with ids that begin with ``prefix`` and documents called ``name``."""
+    """Returns one event of each kind, with ids that begin with ``prefix``, and documents with the name ``name``."""
     return [
         event(f"{prefix}-payment", "payment.received", **MONEY, payment_id=name),
         event(f"{prefix}-refund", "payment.refunded", **MONEY, refund_id=name),
@@ -119,7 +119,7 @@ def test_a_payout_is_recorded_once_however_its_processor_is_spelled(
             assert {outcome.error.facts["first"]["id"] for outcome in outcomes if outcome.error} == {"first"}
     finally:
         other.close()
-    # Another processor may have the same id, and ids are told apart by case, as processors do.
+    # Another processor may have the same id. Ids are case-sensitive, as for processors.
     more = [payout("of another", "adyen"), payout("another", "stripe", "PO_1")]
     assert [outcome.error for outcome in service.record(ledger, more)] == [None, None]
 
@@ -129,7 +129,7 @@ def test_a_log_that_holds_a_payout_under_two_spellings_stays_valid(
 ) -> None:
     ledger = new_ledger()
     begun(service, ledger)
-    with monkeypatch.context() as before:  # as it was recorded before spellings were one
+    with monkeypatch.context() as before:  # as recorded before spellings were equal
         for module in (references, referenced_rows):
             before.setattr(module, "once_key_of", lambda kind, processor, name: (kind, processor or "", name))
         both = service.record(ledger, [payout("first", "stripe"), payout("second", "Stripe")])

@@ -37,7 +37,7 @@ print(embedded.ensure_running(Path(sys.argv[1])))
 
 
 def installed() -> dict[str, Path]:
-    """Every installation on this machine, by major version: the system's and the wheel's."""
+    """The installations on this machine by major version: the system's and the wheel's."""
     return {str(binaries.major): binaries.folder for binaries in programs.candidates()}
 
 
@@ -50,7 +50,7 @@ def wheel_folder() -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A home whose path has a space; its server is gone after the test."""
+    """A home whose path has a space. Its server is stopped after the test."""
     home = tmp_path / "a home" / ".subledger"
     yield home
     embedded.stop(home)
@@ -68,7 +68,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def used_home(home: Path, template: Path) -> Path:
-    """A home with data that hold a committed row; as root a restored copy, which belongs to root."""
+    """A home whose data have a committed row. For root it is a restored copy, which belongs to root."""
     shutil.copytree(template, home)
     (home / "postgres" / "port").unlink()
     return home
@@ -108,7 +108,7 @@ def wait_until(condition: Callable[[], bool], *, suppressing: type[Exception] = 
 
 
 def ensure_in_process(home: Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """``ensure_running`` in a process of its own, whose output is read to its end."""
+    """Runs ``ensure_running`` in another process, and reads its output to the end."""
     command = [options.pop("python", sys.executable), "-c", ENSURE, str(home)]
     return subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, **options)
 
@@ -142,7 +142,7 @@ def test_every_installed_postgresql_starts_joins_and_stops(
 
 def test_the_server_is_safe_for_books_and_open_to_nobody_else(used_home: Path) -> None:
     with (used_home / "postgres" / "data" / "postgresql.auto.conf").open("a") as configuration:
-        configuration.write("fsync = off\nfull_page_writes = off\nlisten_addresses = '*'\n")  # it does not count
+        configuration.write("fsync = off\nfull_page_writes = off\nlisten_addresses = '*'\n")  # these are ignored
     url = embedded.ensure_running(used_home)
     shown = {
         name: query(url, f"SHOW {name}")
@@ -239,13 +239,14 @@ def test_a_killed_supervisor_takes_its_server_along_and_nothing_committed_is_los
 def test_a_killed_supervisor_is_replaced_at_once(used_home: Path) -> None:
     embedded.ensure_running(used_home)
     supervisor_of(used_home).kill()
-    # The lock goes a moment before the server is told. Until then the dying supervisor still counts as running.
+    # The lock is released a moment before the server gets its signal. Until then the dying supervisor still counts as
+    # running.
     wait_until(lambda: not embedded.is_held(used_home / "postgres" / "supervisor.lock"))
     assert the_row(embedded.ensure_running(used_home)) == 42
 
 
 def start_without_supervisor(home: Path) -> subprocess.Popen[bytes]:
-    """Leftovers of a killed supervisor if the kernel does not signal its death."""
+    """Starts a server without its supervisor, as after a killed supervisor whose death the kernel did not signal."""
     data = home / "postgres" / "data"
     binaries = programs.choose_binaries(int((data / "PG_VERSION").read_text()))
     with socket.socket() as probe:
@@ -299,7 +300,7 @@ def test_a_killed_session_ends_neither_the_server_nor_the_watch_over_it(used_hom
 def test_a_killed_postmaster_is_replaced_and_nothing_committed_is_lost(used_home: Path) -> None:
     url = embedded.ensure_running(used_home)
     busy = psycopg.connect(url, autocommit=True)
-    busy.pgconn.send_query(b"DO $$ BEGIN LOOP END LOOP; END $$")  # does not notice its postmaster's death
+    busy.pgconn.send_query(b"DO $$ BEGIN LOOP END LOOP; END $$")  # does not notice the death of its postmaster
     for _ in range(2):
         postmaster_of(used_home).kill()
         assert the_row(embedded.ensure_running(used_home)) == 42
@@ -364,7 +365,8 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_made(home: Path) -> None:
 
 
 def test_an_unused_server_ends_and_a_used_one_stays(used_home: Path) -> None:
-    # Thirty times as long as a session and the pause after it: on a slow machine too, no pause is an idle server.
+    # Thirty times as long as a session and the pause after it, so that no pause counts as an idle server, even on a
+    # slow machine.
     idle_s = 3.0
     url = embedded.ensure_running(used_home, idle_timeout_s=idle_s)
     with psycopg.connect(url):
@@ -373,7 +375,7 @@ def test_an_unused_server_ends_and_a_used_one_stays(used_home: Path) -> None:
     until_s = time.monotonic() + 1.6 * idle_s
     while time.monotonic() < until_s:
         time.sleep(0.1)
-        query(url, "SELECT 1")  # shorter than the interval at which the supervisor looks
+        query(url, "SELECT 1")  # shorter than the interval of the supervisor's checks
     assert embedded.running_url(used_home) == url, "sessions came and went"
     wait_until(lambda: embedded.running_url(used_home) is None)
     data = used_home / "postgres" / "data"
@@ -387,12 +389,12 @@ def test_an_address_given_out_while_the_server_was_about_to_end_is_alive(used_ho
         time.sleep(0.27)
 
 
-# --- who may do what ----------------------------------------------------------------------------------------
+# --- rights ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def private_folder() -> Iterator[Path]:
-    """A folder that only its owner can enter, with an open one above."""
+    """A folder that only its owner can enter, inside an open one."""
     above = Path(tempfile.mkdtemp(prefix="subledger-test-"))
     above.chmod(0o755)
     private = above / "private"
@@ -453,7 +455,7 @@ def test_root_shares_a_copy_of_a_wheel_only_root_can_reach(
     other = Path(shutil.copytree(home, private_folder / "other"))
     (other / "postgres" / "port").unlink()
 
-    # Now the data ask for the wheel's version, and the wheel is found where only root can go.
+    # Now the data need the wheel's version, and the wheel is in a place that only root can enter.
     monkeypatch.delenv(programs.BINARIES_VARIABLE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
     command = [sys.executable, "-c", ENSURE]
@@ -482,7 +484,7 @@ def test_root_shares_a_copy_of_a_wheel_only_root_can_reach(
 
 
 def python_for_everyone() -> tuple[str, str] | None:
-    """An interpreter of our version that an ordinary user can run, and the PYTHONPATH it needs."""
+    """Returns an interpreter of our version that an ordinary user can run, and the PYTHONPATH that it needs."""
     system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin:/usr/local/bin")
     packages = [path for path in sys.path if path.endswith("site-packages")]
     if not all(programs.is_public(Path(path)) for path in (*packages, ROOT)):
@@ -522,7 +524,7 @@ def test_an_ordinary_user_runs_a_server_of_his_own() -> None:
         shutil.rmtree(folder)
 
 
-# --- what cannot work says so -------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------
 
 
 def test_data_of_another_major_version_name_the_version_that_is_needed(home: Path) -> None:

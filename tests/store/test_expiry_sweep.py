@@ -1,4 +1,4 @@
-"""Due expiries are swept automatically; until then every answer that they would change says so."""
+"""Due expiries are swept automatically. Until then every answer that they would change contains a notice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OFFERED = [name for name, offered in reports.REPORTS.items() if not offered.need
 
 @pytest.fixture
 def service(own_service: Subledger) -> Subledger:
-    """In a database of its own: what goes round all ledgers must not meet those of other tests."""
+    """A service on its own database, because sweeps over all ledgers must not include those of other tests."""
     return own_service
 
 
@@ -49,12 +49,13 @@ def trial(service: Subledger, name: str, *documents: dict[str, Any], clock: date
 
 
 def left(service: Subledger, ledger: str, block: str) -> int:
-    """Credits of a block; none once its expiry is recorded. (Its status says expired before that.)"""
+    """Returns the remaining credits of a block; zero when its expiry is recorded. (Its status changes earlier.)"""
     with service.view(ledger) as view:
         return int(blocks.one_block(view, block).remaining)
 
 
-# --- by itself ----------------------------------------------------------------------------------------------------
+# --- automatic sweeps
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_what_falls_due_is_recorded_in_every_ledger_by_its_own_now(service: Subledger) -> None:
@@ -116,7 +117,7 @@ def test_a_sweep_that_is_to_stop_leaves_the_rest_due(service: Subledger) -> None
 
 
 def test_a_server_sweeps_as_long_as_it_runs(service: Subledger) -> None:
-    """The clock is set forward and the sweep waited for: for what it records, not by the clock."""
+    """The clock is set forward. Then the test waits for the records of the sweep, not for a time."""
     ledger = trial(service, "served", buy("A", expires_at=NOW + timedelta(days=1)))
     sweeper = Sweeper(service.database, service.recorder, every_s=0.01)
     app = create_app(service, open_on_loopback=True, sweeper=sweeper)
@@ -137,7 +138,7 @@ def test_a_worker_sweeps_before_anything_else(service: Subledger, monkeypatch: p
     assert left(service, ledger, "A") == 0
 
 
-# --- and until then -----------------------------------------------------------------------------------------------
+# --- until the sweep -----------------------------------------------------------------------------------------------
 
 
 def test_an_answer_says_how_many_expiries_are_due_and_since_when(service: Subledger) -> None:
@@ -204,7 +205,7 @@ def test_of_a_day_those_count_that_were_due_by_its_end_and_by_now(service: Suble
 def test_the_end_of_a_day_is_where_the_ledger_lives(service: Subledger) -> None:
     settings = LedgerSettings(currency="USD", sandbox=True, clock=NOW, timezone="Pacific/Kiritimati")
     service.create_ledger("east", settings)
-    # Midnight there, of the 9th: the 8th is the last day on which it could be used.
+    # It is midnight of the 9th there, so the 8th is the last day on which the credits could be used.
     service.record("east", [buy("A", expires_at=datetime(2030, 5, 8, 10, tzinfo=UTC))])
     for day, count in ((7, 0), (8, 1)):
         with service.view("east", as_of=date(2030, 5, day)) as view:

@@ -1,4 +1,4 @@
-"""Exports: the same bytes each time, and never another file than was handed over."""
+"""Exports: a repeated export has the same bytes, and never a file that differs from the exported one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_asking_again_gives_the_same_export_and_the_same_bytes(
     contents = [b"".join(content_of(database, one)) for one in first]
     recorded(
         service, ledger, use("u9", "3", time="2026-01-31T00:00:00Z", customer="cust-3")
-    )  # goes into April: no change to January
+    )  # is booked in April; January does not change
     again = export(service.recorder, database, ledger, JANUARY, format, detail=detail)
     assert again == first
     assert [b"".join(content_of(database, one)) for one in again] == contents

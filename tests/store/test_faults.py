@@ -1,4 +1,6 @@
-"""Two writers at once, writers killed, the server killed: what was acknowledged is there, the rest whole or absent."""
+"""Two writers at once, killed writers, a killed server: acknowledged batches are there, other batches are complete or
+absent.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def _fund(service: Subledger, ledger: str) -> None:
 
 @pytest.fixture(params=["directly", "over a slow link"])
 def link(request: pytest.FixtureRequest) -> Link:
-    """The way of a writer to the server: a law of what is lost must hold over any."""
+    """The link of a writer to the server. The laws must hold over every link."""
     return nullcontext if request.param == "directly" else slow_link
 
 
@@ -67,7 +69,7 @@ def _acknowledged(writer: subprocess.Popen[str]) -> list[int]:
 
 
 def _batches_in_log(url: str, ledger: str, name: str) -> dict[int, int]:
-    """The number of events in the log of each of a writer's batches."""
+    """Returns the number of events in the log for each of a writer's batches."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "SELECT split_part(event_id, '-', 2)::int, count(*) FROM events "

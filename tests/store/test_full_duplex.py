@@ -1,4 +1,4 @@
-"""No write can hang: whatever its size, and however slow and narrow the link to the database is."""
+"""No write can hang, whatever its size, and however slow and narrow the link to the database is."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.building import cloud_event
 from tests.store.slow_link import slow_link
 
 HANGS_S = 900.0
-"""Nothing here takes a tenth of it, on the slowest machine that we know: only what has stopped for good does."""
+"""A time-out for hanging calls. On the slowest known machine no test needs a tenth of it."""
 LARGEST = 65_000
-"""Of an extension attribute: nearly all that the attributes of an event may have together."""
+"""The length of an extension attribute: nearly the limit for all attributes of an event together."""
 MIB = 1024 * 1024
 
 
@@ -51,7 +51,7 @@ def ends(do: Callable[[], Any]) -> Any:
 
 
 def narrow(connection: Any, *_: object) -> None:
-    """Makes what a client may have under way small: the kernel gives a connection on one machine megabytes."""
+    """Makes the send buffer of a client small. By default the kernel gives a local connection megabytes."""
     copied = socket.socket(fileno=os.dup(connection.fileno()))
     copied.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     copied.close()
@@ -59,7 +59,7 @@ def narrow(connection: Any, *_: object) -> None:
 
 @pytest.fixture(scope="module")
 def over_slow_link(owner_url: str) -> Iterator[Subledger]:
-    """The service over a link of small windows, with a client whose own are small as well."""
+    """The service over a link with small windows, with a client whose windows are small too."""
     with slow_link(owner_url) as url:
         database = Database(url)
         for engine in database.engines:
@@ -109,7 +109,7 @@ def recorded(service: Subledger, ledger: str, events: list[dict[str, Any]]) -> b
 def test_a_batch_of_any_size_is_recorded_over_a_slow_link(over_slow_link: Subledger, ledger: str, count: int) -> None:
     assert recorded(over_slow_link, ledger, purchases(count))
     assert recorded(over_slow_link, ledger, usage(count))
-    # The wallets' rows, which grow with the blocks that are open, are a part of the statement from now on.
+    # From now on the statement contains the rows of wallets, which grow with the number of open blocks.
     assert recorded(over_slow_link, ledger, purchases(count, 1))
     with over_slow_link.database.read() as connection:
         position = connection.scalar(sa.text("SELECT position FROM ledgers WHERE ledger = :l"), {"l": ledger})
@@ -121,7 +121,7 @@ def test_a_batch_of_any_size_is_recorded_over_a_slow_link(over_slow_link: Subled
 def test_events_of_the_largest_size_are_recorded_over_a_slow_link(
     over_slow_link: Subledger, service: Subledger, ledger: str, count: int
 ) -> None:
-    # Sent by a writer that must look first, and by one that remembers the ledger: two ways to the database.
+    # One writer must read the ledger first, and another has it in memory. These are two paths to the database.
     for round_ in range(2):
         assert recorded(over_slow_link, ledger, purchases(count, round_, note="x" * LARGEST))
     assert verify(service.database, ledger).differences == []
@@ -157,7 +157,9 @@ def test_one_statement_of_any_size_is_sent_with_its_commit_over_a_slow_link(
 
 @pytest.mark.campaign
 def test_a_copy_goes_on_while_the_server_says_more_than_the_link_holds(over_slow_link: Subledger) -> None:
-    """The server says a notice of each row, in all far more than the buffers between hold, before it reads on."""
+    """The server sends a notice for each row, together far more than the buffers can contain, before it reads more
+    rows.
+    """
     heard: list[int] = []
     with over_slow_link.database.write() as connection:
         connection.add_notice_handler(lambda notice: heard.append(len(notice.message_primary or "")))

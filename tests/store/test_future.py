@@ -1,4 +1,4 @@
-"""Nothing is recorded, closed, swept or handed over of a time that has not come: a slip of the hand costs nothing."""
+"""Nothing in the future is recorded, closed, swept or exported, so a typing error does no harm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
 
 NOW = datetime(2026, 11, 30, 9, tzinfo=UTC)
-"""The day of the findings, as a sandbox's clock shows it; on a real ledger times are told from the real now."""
+"""The day of the findings, on a sandbox's clock. On a real ledger times are relative to the real now."""
 PLAIN = "contract_liability"
 
 
@@ -44,14 +44,14 @@ def balance(service: Subledger, ledger: str, account: str, day: str) -> int:
     return sum(found)
 
 
-# --- the findings as they stand -----------------------------------------------------------------------------------
+# --- the findings -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("month", ["2026-11", "2026-12", "2027-06"])
 def test_a_month_that_is_not_over_is_not_closed_and_destroys_no_credits(
     month: str, service: Subledger, ledger: str
 ) -> None:
-    """A: D2 and U8. Credits valid to June 2027 were broken by closing months that had not begun."""
+    """A: D2 and U8. Credits valid until June 2027 became breakage when months were closed that had not begun."""
     recorded(service, ledger, buy("A", time="2026-11-10T00:00:00Z", expires_at="2027-06-15T00:00:00Z"))
     with pytest.raises(PeriodNotOver) as refused:
         close_period(service.recorder, ledger, Period.parse(month))
@@ -75,7 +75,7 @@ def test_the_same_month_is_closed_once_it_is_over(service: Subledger, ledger: st
 
 @pytest.mark.parametrize("through", ["2026-12-01", "2027-12-31", "2062-11-30"])
 def test_a_sweep_beyond_today_is_refused_and_live_credits_stay(through: str, service: Subledger, ledger: str) -> None:
-    """A: D2 and U1. `expire --through 2062-11-30`, a typo, broke credits that were valid for another year."""
+    """A: D2 and U1. The typing error `expire --through 2062-11-30` broke credits that were valid for another year."""
     recorded(service, ledger, buy("A", time="2026-11-01T00:00:00Z", expires_at="2027-11-01T00:00:00Z"))
     with pytest.raises(InTheFuture) as refused:
         service.expire(ledger, date.fromisoformat(through))
@@ -116,7 +116,7 @@ def test_a_correction_a_year_ahead_is_refused_and_later_usage_is_revenue_of_its_
 
 
 def test_one_wrong_year_does_not_poison_a_block(service: Subledger, ledger: str) -> None:
-    """U2. Usage dated 2062 was recorded and taken back; from then on the block's revenue was of 2062."""
+    """U2. Usage dated 2062 was recorded and reversed. After that, the block's revenue was dated 2062."""
     recorded(service, ledger, buy("A", time="2026-11-01T00:00:00Z"))
     documents = [
         usage("u1", "10", time="2062-11-02T00:00:00Z"),
@@ -161,7 +161,7 @@ def test_what_a_purchase_says_of_the_future_is_no_slip(service: Subledger, ledge
 
 @pytest.mark.parametrize("month", ["2026-12", "2027-01", "2062-11"])
 def test_no_journal_is_made_of_a_month_that_has_not_begun(month: str, service: Subledger, ledger: str) -> None:
-    """U8. It was an empty journal file, and the month's entries became the second one."""
+    """U8. The first journal file was empty, and the entries of the month were in the second one."""
     with pytest.raises(InTheFuture) as refused:
         export(service.recorder, service.database, ledger, Period.parse(month), "csv")
     assert (refused.value.field, refused.value.found) == ("period", month)
@@ -175,7 +175,7 @@ def test_a_current_or_past_month_is_exported_with_or_without_entries(
     assert len(export(service.recorder, service.database, ledger, Period.parse(month), "csv")) == 1
 
 
-# --- how far ahead ------------------------------------------------------------------------------------------------
+# --- the tolerance ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_tolerance_is_a_duration_of_at_most_a_month(text: str, service: Subled
 
 
 def test_usage_of_the_future_is_refused_without_the_lock_too(service: Subledger, new_ledger: NewLedger) -> None:
-    """A writer alone decides a known customer's usage without the lock: the same rule holds there."""
+    """A single writer decides a known customer's usage without the lock. The same rule applies there."""
     ledger = new_ledger(sandbox=True, clock=NOW)
     recorded(service, ledger, buy("A", time="2026-11-01T00:00:00Z"))
     for number in range(3):
@@ -250,14 +250,14 @@ def test_usage_of_the_future_is_refused_without_the_lock_too(service: Subledger,
 def test_no_recorded_event_is_later_than_its_recording_and_the_tolerance(
     offsets: list[int], service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Of a real ledger, on any day: times are told from the real now."""
+    """On a real ledger, on any day. Times are relative to the real now."""
     ledger, start = new_ledger(), datetime.now(UTC)
     documents = [
         buy(f"b{number}", time=format_time(start + timedelta(seconds=offset))) for number, offset in enumerate(offsets)
     ]
     outcomes = service.record(ledger, documents)
     for offset, outcome in zip(offsets, outcomes, strict=True):
-        # What lies within a minute of the limit may go either way on a slow machine.
+        # A time within a minute of the limit may be accepted or refused on a slow machine.
         if abs(offset - 86_400) > 60:
             assert (outcome.error is None) is (offset < 86_400), (offset, outcome)
     with service.database.write() as connection:

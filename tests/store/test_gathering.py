@@ -1,6 +1,6 @@
-"""Group commit: what callers hand in together is recorded together, and nobody can tell but by the time it takes.
+"""Group commit: events that callers send at the same time are recorded together, with the same results as separately.
 
-The database is the real one. A ledger is held still (``holding``) to know what is in the queue, and is let go.
+The database is real. A ledger is locked (``holding``) so that the content of the queue is known, and is then unlocked.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Limited = Callable[..., Subledger]
 
 @pytest.fixture
 def limited(owner_url: str) -> Iterator[Limited]:
-    """Makes a service of its own, as another process would have it: ``limited(queue_events=5)``."""
+    """Makes a separate service, like that of another process: ``limited(queue_events=5)``."""
     databases: list[Database] = []
 
     def make(**limits: Any) -> Subledger:
@@ -55,7 +55,7 @@ def ledger(funded_ledger: str) -> str:
 
 
 def batches(service: Subledger, ledger: str) -> list[int]:
-    """The number of events recorded by each commit."""
+    """Returns the number of events of each commit."""
     with service.database.read() as connection:
         rows = connection.exec_driver_sql(
             "SELECT last_position - first_position + 1 FROM batches WHERE ledger = %s ORDER BY 1, last_position",
@@ -72,7 +72,8 @@ def ids_in_log(service: Subledger, ledger: str) -> list[str]:
         return [row[0] for row in rows][1:]
 
 
-# --- who gets what ------------------------------------------------------------------------------------------------
+# --- the answers of callers
+# ------------------------------------------------------------------------------------------------
 
 
 def test_what_arrives_while_a_commit_is_on_its_way_is_the_next_batch(
@@ -82,7 +83,7 @@ def test_what_arrives_while_a_commit_is_on_its_way_is_the_next_batch(
     before = batches(service, ledger)
     with Callers(service, ledger) as callers, held(owner_url, ledger) as hold:
         calls = [callers.call(use("u-0"))]
-        hold.waiting_writer()  # it is on its way, and what comes now is not in its batch
+        hold.waiting_writer()  # its batch is being written, and later events are not in it
         calls += [callers.call(use(f"u-{n}")) for n in range(1, 20)]
         hold.release()
         positions = [call.result()[0].position for call in calls]
@@ -135,7 +136,7 @@ def _told(outcome: Outcome) -> tuple[str, int | None, str | None]:
 def _expected(
     event_id: str, credits: str, first: dict[str, tuple[int, str]], outcome: Outcome
 ) -> tuple[str, int | None, str | None]:
-    """The expected result of an event after those before it; notes if it is the first with its id."""
+    """Returns the expected result of an event after earlier ones. Stores it if it is the first with its id."""
     if credits == "-1":
         return "rejected", None, "invalid_value"
     if event_id in first:
@@ -161,7 +162,7 @@ def test_callers_in_threads_and_tasks_of_several_services_share_a_ledger(limited
         return await asyncio.gather(*(in_task(service, n) for n in range(16)))
 
     with ThreadPoolExecutor(20) as pool:
-        loops = [pool.submit(asyncio.run, in_tasks(service)) for service in services]  # the same ids through both
+        loops = [pool.submit(asyncio.run, in_tasks(service)) for service in services]  # the same ids in both
         threads = list(pool.map(in_thread, range(16)))
     tasks = [outcomes for loop in loops for outcomes in loop.result()]
     for outcomes in threads:
@@ -220,7 +221,7 @@ def test_a_request_of_nobody_is_refused_at_the_position_where_the_ledger_was(lim
     assert (outcome.error.code, outcome.decided_at_position) == ("person_required", position)
 
 
-# --- what goes wrong ----------------------------------------------------------------------------------------------
+# --- faults ----------------------------------------------------------------------------------------------
 
 
 def test_where_the_database_fails_all_of_the_batch_are_told_and_nothing_is_half_written(
@@ -293,7 +294,7 @@ def test_a_leader_that_is_interrupted_leaves_no_follower_hanging(limited: Limite
             caught.append(error)
 
     with Callers(service, ledger) as callers, held(owner_url, ledger) as hold:
-        first = callers.call(use("first"))  # its batch is of one; the next leader has followers
+        first = callers.call(use("first"))  # its batch has one event; the next leader has followers
         hold.waiting_writer()
         leader = threading.Thread(target=lead)
         leader.start()
@@ -325,7 +326,7 @@ def interrupt(thread: threading.Thread) -> None:
 def test_a_task_that_is_cancelled_takes_back_what_still_waits_and_harms_nobody(
     limited: Limited, owner_url: str, ledger: str, victim: int
 ) -> None:
-    """The first is on its way to the log and is recorded; of the others one is the next leader."""
+    """The first one is being written, and is recorded. One of the others is the next leader."""
     service = limited(batch_events=2)
 
     async def run() -> list[Any]:
@@ -365,7 +366,8 @@ def test_a_leader_that_is_cancelled_before_it_began_is_followed_by_the_next(limi
     until(lambda: service.gatherer.depth == 0)
 
 
-# --- too much -----------------------------------------------------------------------------------------------------
+# --- limits of the queue
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_more_than_the_queue_of_a_ledger_holds_is_refused_and_not_recorded(

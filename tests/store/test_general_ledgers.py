@@ -1,4 +1,4 @@
-"""General ledgers: what their files say is the trial balance, to the cent, and each line leads back to its entries."""
+"""General ledgers: their files equal the trial balance, to the cent, and each line leads to its entries."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
 
 
 def net(lines: Any) -> dict[tuple[str, Side], int]:
-    """Functional amounts by account and side."""
+    """Returns functional amounts by account and side."""
     sums: dict[tuple[str, Side], int] = defaultdict(int)
     for line in lines:
         sums[line.account.number, line.side] += line.functional_minor
@@ -192,7 +192,7 @@ def test_a_line_that_is_not_there_is_told(service: Subledger, ledger: str) -> No
 
 
 def of_blocks(service: Subledger, ledger: str) -> list[tuple[Document, dict[str, Any]]]:
-    """Every document of every month, with the record that is sent for it."""
+    """Returns every document of every month, with the record that is sent for it."""
     found = []
     for month in MONTHS:
         for export in exporting.export(service.recorder, service.database, ledger, month, "netsuite-deposits"):
@@ -217,7 +217,7 @@ def test_deposits_less_applications_are_what_customers_have_on_deposit(service: 
             assert record["apply"]["items"][0]["amount"] == Decimal(document.total_minor) / 100
         else:
             for line in document.lines:
-                if line.role == "customer_deposits":  # voids, refunds and the like: not a deposit's own doing
+                if line.role == "customer_deposits":  # voids, refunds and similar, which are not movements of a deposit
                     held[line.block_id] += line.functional_minor * (1 if line.side is Side.CREDIT else -1)
     query = """
         SELECT block_id, sum(functional_minor * CASE side WHEN 'credit' THEN 1 ELSE -1 END)::bigint FROM journal_lines
