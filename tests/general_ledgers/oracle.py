@@ -95,7 +95,7 @@ class OracleStandIn(StandIn):
         self.delete_interface()
 
     def delete_interface(self) -> None:
-        """Does what *Delete Journal Import Data* does."""
+        """Executes *Delete Journal Import Data*."""
         with self.lock:
             self.interface.clear()
 
