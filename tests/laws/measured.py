@@ -17,7 +17,7 @@ from subledger.wallet import Wallet
 from tests.laws.walk import Step, Walk
 
 AT_ONCE = {"credits.expired"}
-"""Expiries as they fall due: they are no person's decision."""
+"""Expiries as they fall due, which are not a person's decision."""
 
 
 def asking(**asked: Any) -> Approvals:

@@ -1,7 +1,7 @@
-"""Whatever column of whatever row is changed, in the log or in what follows from it, is found, and its place named.
+"""A change of any column of any row of the log or its derived tables is found, and its place is named.
 
-The ledger is a walk through every event type under changing policies, in three currencies; the rows are drawn by
-chance from a seed. A superuser changes one value behind the triggers' back, and puts it back.
+The ledger is a walk through every event type under changing policies, in three currencies. The rows are drawn at random
+from a seed. A superuser changes one value, bypassing the triggers, and restores it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Superuser = psycopg.Connection[tuple[Any, ...]]
 
 ROWS = 2
 DERIVED_TABLES = tuple(derived.name for derived in DERIVED)
-# What no event makes: a promise to readers, a count of what was mended, and how far wallets are known to be written,
-# of which a lower number is true as well.
+# Columns that no event determines: the promise to readers, the count of rebuilds, and the position through which
+# wallets are written (a lower number is also correct).
 NOT_DERIVED = {("ledgers", "answered_through"), ("ledgers", "replacements"), ("ledgers", "wallets_through")}
 COLUMNS = [
     (table, column.name)
@@ -40,7 +40,7 @@ COLUMNS = [
 ]
 
 
-# They would refuse what is changed before verify could find it.
+# These would refuse the change, so verify could not find it.
 CONSTRAINTS = (
     ("entries", "ck_entries_dates"), ("entries", "ck_entries_unit"), ("batches", "ck_batches_in_order"),
     ("ledgers", "ck_ledgers_shortfall"), ("ledgers", "ck_ledgers_wallets_through"),
@@ -49,7 +49,7 @@ CONSTRAINTS = (
 
 @pytest.fixture(scope="module")
 def walked(server_url: str) -> Iterator[tuple[Subledger, Superuser]]:
-    """The ledger in a database of its own, and a superuser whose triggers do not fire."""
+    """The ledger in its own database, and a superuser whose triggers do not fire."""
     with scratch_database(server_url) as url:
         database = Database(url)
         service = Subledger(database)
@@ -80,7 +80,7 @@ def _rate(number: int) -> dict[str, Any]:
 
 
 def _another(table: str, column: str) -> str:
-    """An expression for another value of a column's type."""
+    """Returns an expression for another value of a column's type."""
     kind = str(metadata.tables[table].columns[column].type)
     match kind:
         case "TEXT":
@@ -117,7 +117,7 @@ def test_another_value_in_any_column_is_found_and_its_place_named(
 
 @contextmanager
 def _changed(superuser: Superuser, table: str, column: str, place: dict[str, Any]) -> Iterator[None]:
-    """Another value while the context lasts; a number of a key goes far above the others."""
+    """Sets another value until the end of the context. A number in a key becomes much larger than the others."""
     where = " AND ".join(f'"{key}" = %({key})s' for key in place)
     far = column in place and isinstance(place[column], int)
     value = f'"{column}" + 1000' if far else _another(table, column)

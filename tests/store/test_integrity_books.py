@@ -1,9 +1,9 @@
-"""The invariants of the books ring, each at its place, where a faulty program wrote the log.
+"""The invariants of the books find the faults of a log that a faulty program wrote, each at its place.
 
-A log that a faulty program wrote is whole, and so is every table that follows from it: the recorder and the replay
-fold alike. Only the invariants see it.
+Such a log is consistent, and so are its derived tables, because the recorder and the replay fold in the same way. Only
+the invariants find the fault.
 
-Past the usual length of a file, so that every check of the books and what makes it ring stand side by side.
+The file is longer than usual, so that every check of the books and its faults are together.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def test_every_check_is_named_in_the_list_of_checks() -> None:
     assert {"log", "chain", "block", "receivable", "approvals"} <= named <= listed
 
 
-# --- nothing rings where nothing is wrong ---------------------------------------------------------------------------
+# --- correct books have no findings ---------------------------------------------------------------------------
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("policy", [*SHIPPED_POLICIES, None])
 def test_whatever_happens_under_whatever_policies_verifies(service: Subledger, policy: str | None) -> None:
-    """None: the ledger changes its policy again and again, and blocks bought under one are used up under another."""
+    """With None the ledger changes its policy repeatedly: blocks bought under one are used up under another."""
     for seed in range(3):
         ledger = f"t-walked-{policy}-{seed}".replace("_", "-").lower()
         assert record_walk(service, ledger, long_walk(seed, 400), policy=policy) > 250
@@ -99,7 +99,7 @@ def test_whatever_happens_under_whatever_policies_verifies(service: Subledger, p
 
 
 def _changed(kind: str, change: Callable[[Movement], Movement | None]) -> DecisionFault:
-    """The first movement of a kind is another, or is missing."""
+    """Returns a fault: the first movement of a kind is changed or missing."""
 
     def fault(decision: Decision) -> Decision:
         movements = list(decision.movements)
@@ -308,7 +308,7 @@ WalletFault = Callable[[Wallet, Event], Wallet]
 
 
 def _block_fault(type: str, **by: int) -> WalletFault:
-    """After events of a type, each block at hand says more or less than happened to it."""
+    """Returns a fault: after events of a type, the figures of each block are too high or too low."""
 
     def fault(wallet: Wallet, event: Event) -> Wallet:
         if event.type != type:
@@ -571,7 +571,7 @@ def test_blocks_under_a_policy_that_does_not_clear_its_deposits_are_found(
     policy = shipped_policy("customer_deposits")
     [first, second, companion] = policy.rules["purchase"]
     assert companion == AccountPair("credits_clearing", "customer_deposits")
-    # Deposited, and not cleared against the credits: every entry still balances.
+    # The amount is deposited, but not cleared against the credits. Every entry still balances.
     rules = {**policy.rules, "purchase": (first, second, AccountPair("cash", "customer_deposits"))}
     ledger = new_ledger() + "-deposits"
     _adopted(service, ledger, replace(policy, rules=rules))
@@ -581,7 +581,7 @@ def test_blocks_under_a_policy_that_does_not_clear_its_deposits_are_found(
     assert found.message == "block b has three balances that differ as of 2026-01-05, from position 4 on"
 
 
-# --- the sums of the whole ------------------------------------------------------------------------------------------
+# --- sums over the ledger ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Derived rows follow from the log: a changed row is found and named, and everything can be made anew."""
+"""Derived rows follow from the log: a changed row is found and named, and all rows can be made again."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_what_is_recorded_while_a_rebuild_replays_is_in_it(own: tuple[Subledger,
     ]
 
     def meanwhile(_done: int, _total: int) -> None:
-        # Told first when the snapshot is replayed and the lock is not taken yet.
+        # The first call of the callback is after the replay of the snapshot, and before the lock.
         if later:
             assert [outcome.status for outcome in writer.record(LEDGER, later)] == ["recorded"] * 3
             later.clear()
@@ -132,7 +132,7 @@ def test_what_is_recorded_while_a_rebuild_replays_is_in_it(own: tuple[Subledger,
     with psycopg.connect(url) as connection:
         connection.execute("DELETE FROM wallets")
         connection.execute("DELETE FROM ledger_days")
-    # The writer's rows are those of the damaged tables; the rebuild replaces them by what the events make.
+    # The writer has rows from the damaged tables. The rebuild replaces them by the rows that follow from the events.
     rebuild(service.database, LEDGER, meanwhile)
     assert not later
     assert differences(service) == []
@@ -244,7 +244,7 @@ def test_a_writer_that_had_loaded_a_damaged_wallet_forgets_it_after_a_rebuild(ow
 
 
 def _without_moments(service: Subledger, ledger: str) -> dict[str, Any]:
-    """The rows of the ledger's tables, without hashes of its name and the days of recording."""
+    """Returns the rows of the ledger's tables, without hashes of its name and without the days of recording."""
     found: dict[str, Any] = dump(service, ledger)
     found.pop("merkle_nodes")  # the tree holds the ledger's own name
     days: dict[tuple[Any, ...], list[Any]] = {}
@@ -307,7 +307,7 @@ def test_reopening_and_closing_again_verifies(own: tuple[Subledger, str]) -> Non
 
 
 def test_a_ledger_whose_policies_are_lost_says_so_and_a_rebuild_brings_them_back(own: tuple[Subledger, str]) -> None:
-    """It is neither unknown nor passed over: it is listed, its expiries are swept, and it can be verified."""
+    """The ledger is still known: it is listed, its expiries are swept, and it can be verified."""
     service, url = own
     before = dump(service, LEDGER)
     with psycopg.connect(url) as connection:

@@ -1,9 +1,10 @@
-"""Every column of every table is stated: what is changed in it is found by a verification, or why that cannot be.
+"""Every column of every table: a verification finds a change of it, or the reason why it cannot is listed here.
 
-What the log is made of, and what follows from it, is tried in ``test_integrity_any_column``; here is all else: what was
-handed over, decided, sent, set and signed, and what others will add. The owner of the database changes one value, takes
-one row away, or puts one there a second time, with the triggers off; and puts it back. A table without a row in this
-ledger gets one that is made up; a table that nothing proves, and a column that nobody can prove, is to be argued below.
+``test_integrity_any_column`` tests the log and its derived tables. This module tests all other tables: exports,
+decisions of persons, deliveries, settings, signatures, and tables that are added later. The owner of the database
+changes one value, deletes one row, or adds a copy of a row, with the triggers off, and then restores it. A table
+without a row in this ledger gets an invented one. A table or a column that cannot be verified must be listed below,
+with a reason.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ NOT_FOUND: dict[tuple[str, str], str] = {
     ("ledgers", "replacements"): "how often rows were replaced: only writers compare it with what they remember",
     ("ledgers", "wallets_through"): "a lower one is true as well; above what the wallets know, their rows are found",
 }
-"""Columns in which no verification can find a change."""
+"""Columns in which no verification can find a change, with the reason."""
 GONE_UNSEEN = {
     "cleared_blocks": "a cache: the next look begins anew",
     "customer_attributes": "can be erased at any time; a journal keeps what it went by",
@@ -54,7 +55,7 @@ GONE_UNSEEN = {
     "monitor_states": "what was told last: it is told again",
     "verifications": "for monitors, and proves nothing: it rings where none is there",
 }
-"""Tables of which a row may be gone and is not missed. Of snapshots, all of the last place may be gone."""
+"""Tables whose rows may be missing without a finding. Of snapshots, all rows of the last position may be missing."""
 MADE_UP: dict[str, dict[str, Any]] = {
     "approvals": {"state": "waiting", "checker": None, "decided_at": None},
     "deliveries": {
@@ -96,7 +97,7 @@ def everything(server_url: str) -> Iterator[tuple[Subledger, psycopg.Connection[
 
 
 def _history(service: Subledger) -> None:
-    """A journal that goes by customers, in two formats; another currency; snapshots."""
+    """Records a history with a journal by customers in two formats, another currency, and snapshots."""
     service.record(
         LEDGER,
         [
@@ -142,7 +143,7 @@ def _history(service: Subledger) -> None:
 
 
 def _make_up(owner: psycopg.Connection[Any], name: str) -> None:
-    """A row of a table that has none, through its triggers; counted, where its rows are."""
+    """Adds a row to a table without rows, through its triggers. If the rows of the table are counted, it is counted."""
     table = metadata.tables[name]
     if owner.execute(f"SELECT 1 FROM {name} LIMIT 1".encode()).fetchone():
         return
@@ -171,7 +172,7 @@ def _sign(owner: psycopg.Connection[Any]) -> None:
 
 
 def _another(table: str, column: str) -> str:
-    """An expression for another value of a column's type, also where it is NULL."""
+    """Returns an expression for another value of a column's type, also if the value is NULL."""
     match str(metadata.tables[table].columns[column].type):
         case "TEXT":
             return f"coalesce(\"{column}\", '') || 'x'"
@@ -192,7 +193,7 @@ def _another(table: str, column: str) -> str:
 
 @contextmanager
 def kept(owner: psycopg.Connection[Any], table: str) -> Iterator[None]:
-    """Afterwards the table's rows are as they were."""
+    """Restores the rows of the table at the end."""
     owner.execute(f"CREATE TEMP TABLE as_it_was AS TABLE {table}".encode())
     try:
         yield
@@ -213,7 +214,7 @@ def test_another_value_in_any_column_of_any_table_is_found(
     service, owner = everything
     for column in metadata.tables[table].columns:
         if column.name == "ledger" and table != "api_keys":
-            continue  # to another ledger: the row is gone, which is tried below
+            continue  # moves the row to another ledger, which is the deletion tested below
         change = f'UPDATE {table} SET "{column.name}" = {_another(table, column.name)} WHERE {ONE.format(table=table)}'
         with kept(owner, table):
             assert owner.execute(change.encode()).rowcount == 1
@@ -235,7 +236,7 @@ def test_a_row_that_is_gone_is_missed(everything: tuple[Subledger, psycopg.Conne
 def test_a_row_that_was_put_there_a_second_time_is_found(
     everything: tuple[Subledger, psycopg.Connection[Any]], table: str
 ) -> None:
-    """Under another key, with the seal and all else that the first one has."""
+    """The copy has another key, but the seal and all other values of the first row."""
     service, owner = everything
     key = [column.name for column in metadata.tables[table].primary_key]
     changed = next((name for name in key if name != "ledger"), None)

@@ -93,7 +93,7 @@ def test_a_journal_that_was_changed_is_found(handed_over: tuple[Subledger, str],
 def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
     handed_over: tuple[Subledger, str], field: str, message: str
 ) -> None:
-    """A forger can compute a changed journal's hash again; its lines must still equal the entries."""
+    """A forger can compute the hash of a changed journal again, but its lines must still equal the entries."""
     service, url = handed_over
     with service.database.read() as connection:
         journal = journals_of(connection, LEDGER, FEBRUARY)[1]
@@ -140,12 +140,12 @@ def test_a_file_that_is_not_what_was_handed_over_is_found(
     assert [(d.check, d.subject) for d in found] == [("journal_exports", name)]
 
 
-# --- what was taken back --------------------------------------------------------------------------------------------
+# --- reversed journals --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def reversed_twice(handed_over: tuple[Subledger, str]) -> tuple[Subledger, str]:
-    """January's journal, and what took its place, were reversed: journals 2 to 5, all handed over."""
+    """January's journal and its re-issue were reversed: journals 2 to 5, all exported."""
     service, url = handed_over
     for first, number in ((7000, 1), (8000, 3)):
         adopt_mapping(service.recorder, LEDGER, another_chart(first))
@@ -162,7 +162,7 @@ def _journal(service: Subledger, number: int) -> Journal:
 
 @contextmanager
 def unguarded(url: str) -> Iterator[psycopg.Connection]:
-    """A connection of the owner, who has taken the constraints away; afterwards the journals are as they were."""
+    """Yields the owner's connection without the constraints. The journals are restored at the end."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER TABLE journals DROP CONSTRAINT IF EXISTS ck_journals_correction")
         connection.execute("DROP INDEX IF EXISTS ux_journals_reverses, ux_journals_reissues")
@@ -241,7 +241,7 @@ def test_a_correction_that_was_forged_with_its_hash_is_found_beside_what_it_corr
 def test_no_documents_are_made_of_a_journal_whose_lines_are_not_those_of_its_pairs(
     reversed_twice: tuple[Subledger, str], level: Level
 ) -> None:
-    """Neither its amounts, nor its accounts; a reversal is compared with the lines that it takes back."""
+    """The amounts or the accounts may differ. A reversal is compared with the lines that it reverses."""
     service, url = reversed_twice
     for number, changes in ((1, {"account": GLAccount(number="1", name="x")}), (2, {"amount_minor": 1})):
         with unguarded(url) as owner:
@@ -253,7 +253,7 @@ def test_no_documents_are_made_of_a_journal_whose_lines_are_not_those_of_its_pai
 
 
 def put(owner: psycopg.Connection, journal: Journal, number: int) -> None:
-    """A journal in the place of another, with the hash it has."""
+    """Replaces a journal by another one with the correct hash."""
     said = asdict(journal.correction) if journal.correction else dict.fromkeys(JournalCorrection.__struct_fields__)
     owner.execute(
         "UPDATE journals SET lines = %(lines)s, content_hash = %(hash)s, from_cut = %(from)s, to_cut = %(to)s,"
@@ -272,7 +272,7 @@ def put(owner: psycopg.Connection, journal: Journal, number: int) -> None:
 
 
 def test_a_correction_that_is_gone_is_found(reversed_twice: tuple[Subledger, str]) -> None:
-    """Also the last two together: their files stand there without them."""
+    """Also if the last two are missing together: their files are there without them."""
     service, url = reversed_twice
     for numbers in ([3], [5], [2], [4, 5]):
         with unguarded(url) as owner:
@@ -296,7 +296,7 @@ def test_the_database_keeps_a_second_reversal_of_a_journal_out(reversed_twice: t
             connection.execute(f"INSERT INTO journals {copied}, {corrects} {first}")
 
 
-# --- what two persons allowed ---------------------------------------------------------------------------------------
+# --- approvals ---------------------------------------------------------------------------------------
 
 
 def _asked(service: Subledger, ledger: str, event_id: str, block: str) -> str:
@@ -308,7 +308,7 @@ def _asked(service: Subledger, ledger: str, event_id: str, block: str) -> str:
 
 @pytest.fixture
 def allowed(service: Subledger, new_ledger: NewLedger) -> tuple[str, str]:
-    """A ledger in which one void was allowed, one was refused, and one waits; and the id of the first."""
+    """A ledger in which one void was approved, one was refused, and one waits; and the id of the first approval."""
     ledger = new_ledger() + "-allowed"
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(voids=True)))
     for block in ("b1", "b2", "b3"):
@@ -355,7 +355,8 @@ def test_what_nobody_asked_for_and_what_never_happened_is_found(
     assert second.message == f"the log has an event with approval {name}, but there is no such request"
 
 
-# --- what the application itself cannot do ----------------------------------------------------------------------------
+# --- changes that the application cannot make
+# ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -396,7 +397,7 @@ def test_a_request_that_was_changed_while_it_waited_cannot_be_approved(
 
 
 def test_all_journals_and_files_that_are_gone_are_missed(handed_over: tuple[Subledger, str]) -> None:
-    """The owner takes everything away that says that something was handed over."""
+    """The owner deletes every row that shows an export."""
     service, url = handed_over
     with past_triggers(url, "journals", "journal_exports") as connection:
         connection.execute("DELETE FROM journal_exports")
@@ -405,7 +406,7 @@ def test_all_journals_and_files_that_are_gone_are_missed(handed_over: tuple[Subl
 
 
 def _take_away_without_a_trace(url: str, period: str) -> None:
-    """The owner takes away all journals and files of a month, and counts the rest anew."""
+    """Deletes, as the owner, all journals and files of a month, and corrects the counts."""
     with past_triggers(url, "journals", "journal_exports", "tallies") as connection:
         for table in ("journal_exports", "journals"):
             gone = connection.execute(f"DELETE FROM {table} WHERE period = %s".encode(), (period,)).rowcount
@@ -429,7 +430,9 @@ def test_a_journal_of_an_open_month_is_missed_by_the_log_itself(handed_over: tup
 def test_a_journal_of_a_closed_month_that_is_gone_without_a_trace_is_made_again_byte_for_byte(
     handed_over: tuple[Subledger, str],
 ) -> None:
-    """That one cannot be missed: the log does not say who exported a closed month. Nor is anything of it lost."""
+    """Such a journal is not reported as missing, because the log does not record the export of a closed month. But
+    nothing is lost.
+    """
     service, url = handed_over
 
     def exported() -> list[str]:

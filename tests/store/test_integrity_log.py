@@ -1,4 +1,4 @@
-"""The log cannot be changed; a change behind its back is found, with its place."""
+"""The log cannot be changed. A change that bypasses the triggers is found, with its place."""
 
 from __future__ import annotations
 

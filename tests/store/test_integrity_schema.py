@@ -1,4 +1,4 @@
-"""The guards of the books in the database are those of the migrations; what is taken away or added is found."""
+"""The guards of the books in the database are those of the migrations. A removed or added guard is found."""
 
 from __future__ import annotations
 

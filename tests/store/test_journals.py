@@ -58,7 +58,7 @@ def test_a_journal_of_an_open_period_takes_a_cut_and_the_rest_is_its_adjustment(
     recorded(service, ledger, buy("b1"))
     (first,) = journals(service, ledger, JANUARY)
     assert (first.from_cut, first.to_cut, state(database, ledger)[1]) == (0, 1, 2)
-    assert journals(service, ledger, JANUARY) == (first,)  # nothing new: no cut
+    assert journals(service, ledger, JANUARY) == (first,)  # nothing new, so no cut
     assert state(database, ledger)[1] == 2
     recorded(
         service, ledger, use("u1", "100", time="2026-01-20T00:00:00Z"), use("u2", "50", time="2026-02-02T00:00:00Z")
@@ -190,7 +190,7 @@ def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(
     with database.read() as connection:
         assert journals_of(connection, ledger, JANUARY) == ()
     assert state(database, ledger)[1] == 1
-    recorded(service, ledger, use("u1", "1", time="2026-01-11T00:00:00Z"))  # the writer goes on
+    recorded(service, ledger, use("u1", "1", time="2026-01-11T00:00:00Z"))  # the writer continues
 
 
 def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledger: str) -> None:

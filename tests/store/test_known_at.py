@@ -44,7 +44,7 @@ BEFORE: Final = [
 
 
 def of(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> dict[str, str]:
-    """Everything that a ledger can be asked at a point in time, as JSON; for a refusal its code."""
+    """Returns all answers about a ledger at a point in time, as JSON; for a refusal its code."""
     asked: dict[str, Callable[[], Any]] = {"trial balance": lambda: _trial_balance(service, ledger, as_of, known_at)}
     asked["blocks"] = lambda: _blocks(service, ledger, as_of, known_at)
     asked["other currencies"] = lambda: _has_other_currencies(service, ledger, as_of, known_at)
@@ -105,7 +105,7 @@ def recorded(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
 
 
 def moved_expiry(service: Subledger, ledger: str) -> None:
-    """Of a block that a transfer made, and of one that was bought."""
+    """Moves the expiry of a transferred block and of a bought block."""
     for customer, block in (("bob", "b2"), ("ann", "b3")):
         changed = {"block_id": block, "reason": "agreed", "expires_at": "2026-12-01T00:00:00Z"}
         event = cloud_event(f"x-{block}", "block.expiry_changed", customer, "2026-01-20T10:00:00Z", **changed)
@@ -121,7 +121,7 @@ def adopted_mapping(service: Subledger, ledger: str) -> None:
 
 
 def adopted_policy(service: Subledger, ledger: str) -> None:
-    """One that keeps the deposit pair, where the ledger's has none."""
+    """Adopts a policy with the deposit pair. The ledger's policy has none."""
     assert service.adopt_policy(ledger, shipped_policy("customer_deposits_arm")).adopted
 
 
@@ -233,7 +233,7 @@ def test_before_a_ledger_was_founded_nothing_was_known_of_it(service: Subledger,
     named = [what for what in told if what.endswith((" of ann", " of bob", " of cid"))]
     assert {told.pop(what) for what in named} == {"unknown_customer"}
     for what, answer in told.items():
-        answer = answer.replace(ledger, "")  # a name by chance, in which a block's may occur
+        answer = answer.replace(ledger, "")  # a random name, which may contain the name of a block
         assert "b1" not in answer, what
         assert "10.00" not in answer, what
 
@@ -270,7 +270,7 @@ def test_an_entity_has_the_ledgers_that_it_was_known_to_have(service: Subledger,
 
 
 def test_a_status_at_a_fixed_known_at_does_not_move_with_the_clock(service: Subledger) -> None:
-    """As of today a block expires between two askings of the same question."""
+    """As of today, a block expires between two equal reads."""
     ledger = f"t-{uuid.uuid4().hex[:10]}"
     morning = datetime(2026, 5, 4, 9, tzinfo=UTC)
     service.create_ledger(ledger, LedgerSettings(currency="USD", sandbox=True, clock=morning))
@@ -303,7 +303,7 @@ def test_a_status_at_a_fixed_known_at_does_not_move_with_the_clock(service: Subl
 
 
 def test_a_status_of_a_real_ledger_goes_by_what_was_known(service: Subledger, new_ledger: NewLedger) -> None:
-    """A block whose expiry lies between the recording and now is not expired as known at the recording."""
+    """A block whose expiry is between the recording and now is not expired as known at the recording."""
     ledger = new_ledger()
     expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=40)
     recorded(
@@ -329,11 +329,15 @@ def test_a_status_of_a_real_ledger_goes_by_what_was_known(service: Subledger, ne
 
 
 NOW: Final = frozenset({"rules_of", "mapping_for", "ledger_head", "settings_at"})
-"""Questions about now, or with a position: a view has its own ``rules`` and ``settings``, and ``mapping_at``."""
+"""Functions that read the current state, or take a position. For a view there are ``rules``, ``settings`` and
+``mapping_at``.
+"""
 
 
 def test_what_takes_a_view_asks_nothing_of_now() -> None:
-    """The monitors look at now; and ``mapping_at`` says as of which position it asks."""
+    """Exceptions are the monitors, which check the current state, and ``mapping_at``, which passes the position of the
+    view.
+    """
     faults = []
     for path in sorted((ROOT / "projections").rglob("*.py")):
         for function in ast.walk(ast.parse(path.read_text())):

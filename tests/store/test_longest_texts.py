@@ -1,4 +1,4 @@
-"""Events whose ids and names are as long as they may be, in characters of four bytes, are kept, closed and read."""
+"""Events whose ids and names have the maximum length, in characters of four bytes, are stored, closed and read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RANDOM = random.Random(1)
 
 
 def wide(length: int) -> str:
-    """Characters of four bytes that nothing can compress, so that a key of an index is as long as it can be."""
+    """Returns characters of four bytes that cannot be compressed, so that a key of an index has its maximum length."""
     return "".join(chr(RANDOM.randrange(0x1F300, 0x1F6FF)) for _ in range(length))
 
 

@@ -1,4 +1,4 @@
-"""Account mappings: what a file may say, which row wins, and what a ledger has adopted."""
+"""Account mappings: valid files, the matching row, and the mappings that a ledger has adopted."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_whoever_the_customer_an_account_is_one_or_is_said_to_depend() -> None:
 
 
 LATER_ROLES = ("billed_elsewhere", "opening_balances")
-"""Roles of the default chart that came after its hash was written down here."""
+"""Roles of the default chart that were added after its hash was stored here."""
 
 
 def test_the_hash_of_a_chart_without_attributes_is_what_it_was() -> None:
@@ -292,7 +292,7 @@ def test_adopting_the_same_mapping_again_records_nothing(
 def test_a_chart_that_begins_with_a_month_leaves_earlier_months_as_they_were(
     service: Subledger, database: Database, new_ledger: NewLedger
 ) -> None:
-    """Also for a journal of an earlier month that is made later; and a report by month shows each month's accounts."""
+    """Also for a later journal of an earlier month. A report by month shows the accounts of each month."""
     ledger = new_ledger(policy="contract_liability")
     other = mapping(*(f"{role.name},,,,9{number:03d}," for number, role in enumerate(ROLES)))
     assert adopt_mapping(service.recorder, ledger, other, valid_from=Period(2026, 2)) is True

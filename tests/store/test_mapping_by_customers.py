@@ -1,7 +1,8 @@
-"""Accounts and dimensions that go by attributes of customers: what each journal goes by is kept, and never asked again.
+"""Accounts and dimensions by attributes of customers: each journal stores its attributes, and never reads the current
+ones.
 
-What is expected is worked out here from the lines of the log and from what was said of the customers, by a rule written
-out by hand.
+The expected results are computed here from the lines of the log and the attributes of the customers, by a rule written
+by hand.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
 JANUARY = Period(2026, 1)
 Sums = dict[tuple[str, ...], int]
 Made = tuple[str, dict[int, dict[str, dict[str, str]]]]
-"""A ledger; what was said of its customers at the making of each month's first and second journal."""
+"""A ledger, and the attributes of its customers when each month's first and second journal was made."""
 
 ROWS = [
     *default_mapping().rows,
@@ -70,7 +71,7 @@ MAPPING = AccountMapping.from_rows(
 
 
 def account(role: str, product: str, said: dict[str, str]) -> str:
-    """The same by hand."""
+    """Returns the expected account, by hand."""
     if role == "usage_revenue":
         if product == "api" and said.get("segment") == "enterprise":
             return "4030"
@@ -98,7 +99,7 @@ def people(service: Subledger, ledger: str) -> list[str]:
 
 
 def say(service: Subledger, ledger: str, shift: int = 0) -> dict[str, dict[str, str]]:
-    """Says something of every customer but every fifth and sixth, and returns it."""
+    """Sets attributes of all customers except every fifth and sixth. Returns the attributes."""
     said = {name: dict(SAID[(at + shift) % len(SAID)]) for at, name in enumerate(people(service, ledger))}
     for customer, attributes in said.items():
         replace_attributes(service.database, ledger, customer, attributes, by="crm")
@@ -107,7 +108,9 @@ def say(service: Subledger, ledger: str, shift: int = 0) -> dict[str, dict[str, 
 
 @pytest.fixture(scope="module")
 def made(service: Subledger, new_ledger: NewLedger) -> Made:
-    """Five months in four currencies; what was said of the customers, before the adjustment of the last and at it."""
+    """Five months in four currencies, and the attributes of the customers before and at the adjustment of the last
+    month.
+    """
     ledger = new_ledger(on_shortfall="backfill")
     record_months(service, ledger, prefix="c", size=300)
     said = {1: say(service, ledger)}
@@ -136,7 +139,9 @@ OF_LOG: LiteralString = """
 
 
 def by_hand(service: Subledger, journal: Journal, said: dict[str, dict[str, str]]) -> tuple[Sums, Sums]:
-    """Account, territory, role, currency and side → amounts, from the log; and functional ones by account and side."""
+    """Returns amounts by account, territory, role, currency and side, from the log; and functional amounts by account
+    and side.
+    """
     own: Counter[tuple[str, ...]] = Counter()
     functional: Counter[tuple[str, ...]] = Counter()
     period = journal.period
@@ -276,7 +281,7 @@ def test_what_is_said_later_or_erased_alters_nothing_that_was_handed_over(servic
         else:
             replace_attributes(service.database, ledger, customer, {"segment": "other", "region": "nowhere"}, by="x")
     assert handed_over() == before
-    # Formats that were never asked for before go by what the journal went by too.
+    # Formats that are used for the first time also use the stored attributes of the journal.
     [*_, last] = exporting.export(service.recorder, service.database, ledger, MONTHS[-1], "hledger", detail=True)
     text = b"".join(exports.content_of(service.database, last)).decode()
     assert "gl-account: 4030" in text
@@ -301,7 +306,7 @@ def test_a_neutral_line_leads_to_the_entries_of_the_customers_it_is_of(service: 
     assert looked >= {"4020", "4030"}
 
 
-# --- mappings that go by no customer ------------------------------------------------------------------------------
+# --- mappings without attributes ------------------------------------------------------------------------------
 
 
 def test_where_a_mapping_goes_by_no_customer_what_is_said_of_them_changes_no_byte(
@@ -325,7 +330,7 @@ def test_where_a_mapping_goes_by_no_customer_what_is_said_of_them_changes_no_byt
     assert kept == [(0,)]
 
 
-# --- what has no account ------------------------------------------------------------------------------------------
+# --- missing accounts ------------------------------------------------------------------------------------------
 
 
 def bought(service: Subledger, ledger: str, *customers: str) -> None:
@@ -337,7 +342,7 @@ def bought(service: Subledger, ledger: str, *customers: str) -> None:
 
 
 def only(*rows: dict[str, str]) -> AccountMapping:
-    """The chart that ships, with these rows for usage_revenue."""
+    """Returns the shipped chart with these rows for usage_revenue."""
     return AccountMapping.from_rows([*(row for row in default_mapping().rows if row["role"] != "usage_revenue"), *rows])
 
 
@@ -376,7 +381,7 @@ def test_a_combination_without_an_account_names_itself_with_its_attributes_befor
     assert revenue == [((), 500), ((("territory", "x"),), 500), ((("territory", "y"),), 500)]
 
 
-# --- what was changed is found ------------------------------------------------------------------------------------
+# --- changes are found ------------------------------------------------------------------------------------
 
 
 @pytest.fixture

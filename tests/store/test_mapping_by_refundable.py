@@ -1,4 +1,4 @@
-"""A chart that goes by ``refundable``: what is owed back in money is another account than the contract liability."""
+"""A mapping by ``refundable``: amounts that are owed back in money have another account than the contract liability."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ MONTHS = (Period(2026, 1), Period(2026, 2), Period(2026, 3))
 
 @pytest.fixture
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Two blocks of each sort, one in euros; a part of the refundable ones used, handed on, refunded; all ended."""
+    """Two blocks of each sort, one of them in euros. The refundable ones are partly used, transferred and refunded. All
+    blocks end.
+    """
     ledger = new_ledger(policy="contract_liability")
     adopt_mapping(service.recorder, ledger, CHART)
     buy = partial(purchase, credits="100", price="100.00", time="2026-01-10")
@@ -71,7 +73,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
 
 
 def balances(journals: tuple[Journal, ...], *, functional: bool = False) -> dict[str, int]:
-    """The balance of each GL account over journals, debits positive."""
+    """Returns the balance of each GL account over journals, debits positive."""
     found: Counter[str] = Counter()
     for line in (line for journal in journals for line in journal.lines):
         amount = line.functional_minor if functional else line.amount_minor

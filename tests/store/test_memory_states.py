@@ -1,8 +1,8 @@
-"""The states of the writer's memory: after each transition of its table a writer records what a forgetful one would.
+"""The states of the writer's memory: after each transition a writer records the same as a writer without memory.
 
-The table is in ``subledger/store/writing/memory.py``. The same events go into two ledgers: into one by a writer that
-remembers, into the other batch by batch by writers that remember nothing. After a transition both decide the same
-further events, and outcomes, logs and rows must be equal.
+The table of transitions is in ``subledger/store/writing/memory.py``. The same events go into two ledgers: into one by a
+writer with memory, and into the other by a new writer for each batch. After a transition both decide the same later
+events, and outcomes, logs and rows must be equal.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ prefix = map("next-{}".format, count())
 
 
 class Twins:
-    """Two ledgers with the same events. ``process`` makes a writer that has just begun, and remembers nothing."""
+    """Two ledgers with the same events. ``process`` makes a new writer without memory."""
 
     def __init__(self, process: Callable[[], Subledger], ledgers: Sequence[str]) -> None:
         self._process = process
@@ -53,23 +53,23 @@ class Twins:
         self.ledger, self._forgetful = ledgers
 
     def record(self, *events: dict[str, Any]) -> list[Outcome]:
-        """Records a batch in both; their answers must be the same."""
+        """Records a batch in both ledgers. The answers must be equal."""
         outcomes = self.writer.record(self.ledger, list(events))
         forgetful = self.record_forgetfully(*events)
         assert [_answer(outcome) for outcome in outcomes] == [_answer(outcome) for outcome in forgetful]
         return outcomes
 
     def record_forgetfully(self, *events: dict[str, Any]) -> list[Outcome]:
-        """Records a batch in the forgetful ledger alone."""
+        """Records a batch only in the ledger of the new writers."""
         return self._process().record(self._forgetful, list(events))
 
     def another_writer(self, *events: dict[str, Any]) -> None:
-        """Another process records a batch in both."""
+        """Records a batch in both ledgers by another process."""
         for ledger in (self.ledger, self._forgetful):
             assert {outcome.status for outcome in self._process().record(ledger, list(events))} == {"recorded"}
 
     def decide_the_same(self) -> None:
-        """Both decide events that depend on every figure of a wallet; then logs and rows are the same."""
+        """Records events that depend on every figure of a wallet in both ledgers. Then logs and rows must be equal."""
         new = next(prefix)
         self.record(
             use(f"{new}-all", credits="100000"),
@@ -88,7 +88,7 @@ class Twins:
             ),
             use(f"{new}-nobody", customer="nobody"),
         )
-        with pytest.MonkeyPatch.context() as patched:  # rows that a forgetful writer never leaves
+        with pytest.MonkeyPatch.context() as patched:  # rows that a writer without memory never leaves behind
             patched.setattr(write_behind, "MAX_WRITE_THROUGH", 500)
             self.record(grant(f"{new}-last", "1", "c3", "2026-01-05"))
         assert self._log(self.ledger) == self._log(self._forgetful)
@@ -117,7 +117,7 @@ def _answer(outcome: Outcome) -> Answer:
 
 
 def founded(twins: Twins) -> Twins:
-    """Four customers with a block each, and usage of one: the memory is true."""
+    """Four customers with a block each, and usage of one: the memory is ``true``."""
     twins.record(*(buy(f"b-c{number}", customer=f"c{number}") for number in range(4)))
     twins.record(use("u0"))
     assert twins.lag == 0
@@ -125,7 +125,7 @@ def founded(twins: Twins) -> Twins:
 
 
 def behind(twins: Twins) -> Twins:
-    """Usage that no row has: the memory is write-behind. Needs ``left_behind``."""
+    """Usage that is not in the rows yet: the memory is write-behind. Needs ``left_behind``."""
     twins.record(*(use(f"behind-{number}", customer=f"c{number % 4}") for number in range(8)))
     assert twins.lag == 8
     return twins
@@ -182,7 +182,7 @@ def test_a_memory_that_is_written_behind_is_true_after_a_batch_that_wrote_every_
 def test_rows_that_are_behind_are_written_with_what_was_recalled(
     twins: Twins, left_behind: Callable[[int], None]
 ) -> None:
-    """An event of one customer that is not usage writes that customer's row; the others stay behind."""
+    """An event other than usage writes the row of its customer. The other rows stay behind."""
     behind(twins).record(reversal("back", "behind-0", "c0", "2026-01-03"), use("after", customer="c0"))
     assert twins.lag == 10
     twins.decide_the_same()
@@ -191,7 +191,7 @@ def test_rows_that_are_behind_are_written_with_what_was_recalled(
 def test_the_row_of_a_wallet_that_late_usage_recalled_a_block_into_is_written(
     database: Database, new_ledger: NewLedger, left_behind: Callable[[int], None]
 ) -> None:
-    """A writer that takes over adds usage to what the row has, and there the expired block would be missing."""
+    """A writer that takes over adds usage to the row. Without this write the row would not have the expired block."""
     left_behind(500)
     ledgers = [new_ledger(on_shortfall="reject", late_usage="reclassify") for _ in range(2)]
     twins = founded(Twins(lambda: Subledger(database), ledgers))
@@ -240,7 +240,7 @@ def test_a_memory_is_fresh_after_a_rebuild(state: str, twins: Twins, left_behind
 def test_a_memory_is_fresh_after_a_restore(
     state: str, restorable: Restorable, left_behind: Callable[[int], None]
 ) -> None:
-    """The log that is there has the same positions as the one that is gone, and other content."""
+    """The restored log has the same positions as the replaced log, but other content."""
     left_behind(500)
     creator = restorable.process()
     for ledger in ("one", "two"):
@@ -306,7 +306,7 @@ def test_a_memory_is_fresh_after_a_lost_connection(
 def test_a_memory_is_fresh_if_the_answer_to_its_commit_is_lost(
     state: str, twins: Twins, left_behind: Callable[[int], None]
 ) -> None:
-    """The batch is recorded, and its writer cannot know."""
+    """The batch is recorded, but its writer does not know it."""
     if state == "write-behind":
         behind(twins)
     sent = [use("sent", customer="c0"), use("sent-too", customer="c7")]
@@ -332,7 +332,7 @@ def test_a_memory_is_fresh_if_the_answer_to_its_commit_is_lost(
 
 @pytest.fixture
 def alone(twins: Twins, calls: list[str | None]) -> Iterator[Twins]:
-    """A writer that has found its ledger as it left it, and so writes usage without the lock."""
+    """A writer that has found its ledger unchanged, and so writes usage without the lock."""
     twins.record(use("warm"))
     calls.clear()
     twins.record(use("warmer"))
@@ -366,7 +366,7 @@ def test_a_duplicate_is_taken_back_and_found_under_the_lock(alone: Twins, calls:
 
 
 def test_dimensions_of_a_batch_that_was_taken_back_are_numbered_anew(alone: Twins, calls: list[str | None]) -> None:
-    """The first event is decided with its new product, and then found to be another one under a recorded key."""
+    """The first event is decided with its new product, and then found to be a different event under a recorded key."""
     [outcome] = alone.record(use("u0", product="never"))
     assert (outcome.status, calls) == ("rejected", [None])
     alone.record(use("u1", product="ever"), use("u2", product="later"))
@@ -384,7 +384,7 @@ def test_a_memory_is_fresh_if_the_ledger_has_moved_on(alone: Twins, calls: list[
 def test_rows_that_are_behind_are_written_under_the_lock(
     alone: Twins, calls: list[str | None], left_behind: Callable[[int], None]
 ) -> None:
-    """A batch without the lock would write all of them, and perhaps in vain."""
+    """A batch without the lock would write all rows, and the write might be rolled back."""
     behind(alone)
     left_behind(500)
     calls.clear()

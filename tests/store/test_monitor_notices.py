@@ -1,4 +1,6 @@
-"""Notices: a change is told once, whoever looks; what was not taken is sent again, under the same id, in order."""
+"""Notices: a change is sent once, whichever process checks. A notice that was not accepted is sent again, with the same
+id, in order.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ class Told(NamedTuple):
 
 
 class Hook:
-    """A webhook on loopback, which takes a notice, or answers ``status``."""
+    """A webhook on loopback, which accepts a notice, or answers ``status``."""
 
     def __init__(self) -> None:
         self.told: list[Told] = []
@@ -91,7 +93,7 @@ def hook() -> Iterator[Hook]:
 
 @pytest.fixture
 def watched(service: Subledger, new_ledger: NewLedger, hook: Hook, tmp_path: Path) -> str:
-    """A ledger that tells the webhook, with a block that expires at START."""
+    """A ledger with the webhook, and with a block that expires at START."""
     ledger = new_ledger()
     (tmp_path / "secret").write_text(SECRET + "\n")
     given = {"webhook": hook.url, "webhook_secret": f"file:{tmp_path}/secret"}

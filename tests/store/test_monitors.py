@@ -1,4 +1,4 @@
-"""Monitors of a ledger by itself: each rings on what it is there for, leads to it, and is silent when it is mended."""
+"""Monitors of a ledger without deliveries: each rings on its fault, names it, and is silent after the repair."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Own = tuple[Subledger, str]
 
 
 def looked(service: Subledger, ledger: str, name: str, now: datetime | None = None, **later: float) -> Monitor:
-    """A monitor at a moment from now."""
+    """Returns a monitor as it is some time from now."""
     return check(service.database, ledger, (now or datetime.now(UTC)) + timedelta(**later)).named(name)
 
 
@@ -63,7 +63,7 @@ def test_what_is_applied_is_what_came_in_first_and_recent_payments_are_not_late(
 ) -> None:
     ledger = new_ledger()
     recorded(service, ledger, buy("b1"), pay("p1", "7.00", "c1", payment_id="pay-1"), pay("p2", "2.50", "c2"))
-    with psycopg.connect(owner_url) as connection:  # so that some are old, at the real clock
+    with psycopg.connect(owner_url) as connection:  # so that some are old by the real clock
         connection.execute("SET session_replication_role = replica")
         connection.execute("ALTER TABLE batches DISABLE TRIGGER ALL")
         connection.execute(
@@ -110,7 +110,9 @@ def test_amounts_are_exact_and_payments_found_in_pages_as_far_as_is_looked(
 def test_a_cohort_that_breaks_otherwise_than_estimated_rings_until_somebody_estimates_anew(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """20 % of January's 100.00 expected: 40 expire. 20 % of February's: 85 are used, so at most 15 can."""
+    """The estimate is 20 % of January's 100.00, but 40 expire. It is 20 % of February's, but 85 are used, so at most 15
+    can expire.
+    """
     ledger = new_ledger()
     pooled = {"pool": "gc", "price": "100.00", "credits": "100"}
 
@@ -141,7 +143,7 @@ def test_a_cohort_that_breaks_otherwise_than_estimated_rings_until_somebody_esti
     assert (second["cohort"], second["at_least"], second["at_most"], second["difference_percent"]) == (
         "2026-02", "0.00", "15.00", 5.0,
     )  # fmt: skip
-    # January has ended and was looked at; of February 12 % are expected, which can still be.
+    # January has ended and was reviewed. February's estimate is 12 %, which is still possible.
     recorded(service, ledger, estimate("e2", "2026-03-05", "0.12"))
     assert looked(service, ledger, "breakage_estimates").value == 0
 
@@ -150,9 +152,10 @@ def test_a_cohort_that_breaks_otherwise_than_estimated_rings_until_somebody_esti
 def test_blocks_that_are_past_their_expiry_are_compared_with_the_estimate_of_their_cohort(
     service: Subledger, new_ledger: NewLedger, expires: str, difference: float
 ) -> None:
-    """20 % of 150.00 expected, so 10.00 of A's 50.00. A is used up: none broke, 10.00 of 150.00 less than expected.
+    """The estimate is 20 % of 150.00, so 10.00 of A's 50.00. A is used up: nothing broke, which is 10.00 of 150.00 less
+    than expected.
 
-    Before its expiry has passed that says nothing: what is used up is finished earlier than what will expire.
+    Before A's expiry this does not count, because blocks that are used up finish earlier than blocks that expire.
     """
     ledger = new_ledger()
     pooled = {"pool": "gc", "time": "2026-01-05"}
@@ -236,7 +239,7 @@ def test_blocks_bought_before_the_ledger_went_to_the_deposit_pair_ring_when_they
     assert looked(service, ledger, "clearing").value == 0, "it is not finished"
     recorded(service, ledger, use("u2", credits="6"), use("u3", customer="c2", credits="9"))
     assert [shown["block"] for shown in looked(service, ledger, "clearing").evidence["blocks"]] == ["b1"]
-    # What was found is looked at again, though nothing happens to it any more.
+    # A block with a balance is checked again, although it has no new events.
     recorded(service, ledger, buy("b3", customer="c3"), use("u4", customer="c2", credits="1"))
     assert [shown["block"] for shown in looked(service, ledger, "clearing").evidence["blocks"]] == ["b1", "b2"]
     with psycopg.connect(service.database.url) as connection:
@@ -267,7 +270,7 @@ def test_looking_for_metrics_writes_nothing(service: Subledger, new_ledger: NewL
     assert still == written, "nor does a look that finds nothing new"
 
 
-# --- the ledger's end -----------------------------------------------------------------------------------------------
+# --- the end of the log -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.campaign

@@ -1,4 +1,4 @@
-"""A close remeasures those who have other currencies, knows who they are, and looks at nobody else."""
+"""A close remeasures the customers with other currencies, finds them in a table, and reads no other customers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JANUARY = Period(2026, 1)
 
 @pytest.fixture
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Two customers in the books' currency, two in another; a payout of the ledger's own."""
+    """Two customers in the functional currency, two in another one, and a payout of the ledger itself."""
     ledger = new_ledger(rate_max_age_days=31)
     rate = {"base": "EUR", "quote": "USD", "rate_source": "ECB"}
     events = [cloud_event("r1", "exchange_rate.set", None, "2026-01-01T00:00:00Z", rate="1.2", **rate)]

@@ -1,4 +1,4 @@
-"""The company's own dimensions: of purchases and usage, in entries, accounts, journals, reports, replay and verify."""
+"""Own dimensions of purchases and usage, in entries, accounts, journals, reports, replay and verify."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ NORTH = {"department": "sales", "region": "north"}
 
 @pytest.fixture(params=["contract_liability", "customer_deposits", "customer_deposits_arm"])
 def ledger(service: Subledger, new_ledger: NewLedger, request: pytest.FixtureRequest) -> str:
-    """Blocks of two departments and of none: used by others, reversed, handed on, refunded, voided, expired, disputed,
-    written off; overage that is billed, and overage that a later block pays; a part in euros."""
+    """Blocks of two departments and of none: used by others, reversed, transferred, refunded, voided, expired,
+    disputed, written off. There is billed overage, overage that a later block pays, and a part in euros.
+    """
     ledger = new_ledger(policy=request.param, on_shortfall="backfill", dimensions=("department", "region"))
     adopt_mapping(service.recorder, ledger, CHART)
     buy = partial(purchase, credits="100", price="100.00", time="2026-01-10", tax="10.00")
@@ -163,7 +164,8 @@ def test_every_balance_that_ends_with_its_blocks_ends_at_zero_within_each_own_di
     open_ones = {key: total for key, total in sums.items() if key[0] in BY_BLOCK and any(total)}
     assert open_ones == {}
     receivable = {key[2]: total for key, total in sums.items() if key[0] == "accounts_receivable" and any(total)}
-    # Unpaid are: a, less its memo; e, and the used credits of f with their tax; an invoice of overage, which has none.
+    # Unpaid are: a, less its memo; e, and the used credits of f with their tax; and an invoice of overage, which has no
+    # own dimensions.
     assert {department(own): total for own, total in receivable.items()} == {
         "sales": [105_00, 105_00],
         "lab": [111_00, 111_00],

@@ -1,4 +1,4 @@
-"""A plan that is made again, as its first transaction waited in vain for a stuck writer: it adds nothing twice."""
+"""A plan that is made again after its first transaction waited for a stuck writer: it adds nothing twice."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tests.store.closed_months import JANUARY, buy
 from tests.waiting import until
 
 HASTY = Timeouts(lock_timeout_s=0.2)
-"""Of the writer whose plan is made twice."""
+"""Time-outs of the writer whose plan is made twice."""
 ENDING = Timeouts(stuck_writer_s=0.5)
-"""Of those who end the stuck writer; only the time after which it counts as stuck matters."""
+"""Time-outs of the processes that end the stuck writer. Only the time after which it counts as stuck matters."""
 WAITS = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'journals'::regclass"
 
 
 @pytest.fixture
 def service(scratch_url: str) -> Iterator[Subledger]:
-    """A ledger in a database of its own: nobody else waits for its tables."""
+    """A ledger in its own database, so that nobody else waits for its tables."""
     database = Database(scratch_url, timeouts=HASTY)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -46,9 +46,9 @@ def service(scratch_url: str) -> Iterator[Subledger]:
 def test_a_journal_whose_plan_is_made_again_after_a_stuck_writer_was_ended_is_added_once(
     service: Subledger, scratch_url: str, monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
-    """The stuck writer has the lock of the journals, and takes that of the ledger when the first attempt gives it back.
+    """The stuck writer has the lock of the journals. It takes that of the ledger when the first attempt releases it.
 
-    So the first attempt has made its plan, and is refused where it stores the journal.
+    So the first attempt has made its plan, and is refused when it stores the journal.
     """
     if closed:
         close_period(service.recorder, "acme", JANUARY)

@@ -1,4 +1,4 @@
-"""Posting policies and settings during the life of a ledger: what is adopted, when, and that the books bear it."""
+"""Posting policies and settings during the life of a ledger: adoptions, and the correct books after them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def position(service: Subledger, ledger: str) -> int:
 
 
 def balance(service: Subledger, ledger: str) -> dict[str, str]:
-    """The balances of the only customer, on their normal sides, of the accounts that have one."""
+    """Returns the balances of the only customer, on their normal sides, without accounts at zero."""
     with service.view(ledger) as view:
         found = balances.customer_balances(view, "c")
         return {a.account: f"{a.balance_minor / 100:.2f}" for a in found.accounts if a.balance_minor}
@@ -95,7 +95,7 @@ def back(name: str, credits: str | None = None) -> dict[str, Any]:
     )
 
 
-# --- what an adoption does ----------------------------------------------------------------------------------------
+# --- effects of an adoption ----------------------------------------------------------------------------------------
 
 
 def test_a_policy_holds_for_what_is_recorded_after_it_and_a_reversal_mirrors_what_is_stored(
@@ -110,7 +110,7 @@ def test_a_policy_holds_for_what_is_recorded_after_it_and_a_reversal_mirrors_wha
     assert balance(service, ledger)["usage_revenue"] == "30.00"
     assert balance(service, ledger)["overage_revenue"] == "20.00"
     recorded(service, ledger, back("u1"))
-    assert "usage_revenue" not in balance(service, ledger)  # back where it was, though the policy is another
+    assert "usage_revenue" not in balance(service, ledger)  # mirrored, although the policy has changed
     assert balance(service, ledger)["overage_revenue"] == "20.00"
     assert numbers(service, ledger) == [(1, "contract_liability", 1, False), (2, "acme", 1, True)]
     with service.database.read() as connection:
@@ -142,8 +142,8 @@ def test_the_same_name_and_version_never_stand_for_two_policies(service: Subledg
     service.adopt_policy(ledger, shipped_policy("customer_deposits"))
     before = position(service, ledger)
     for other in (
-        of_name("acme", refund_retained="prepaid_liability / overage_revenue"),  # another file, the same version
-        of_name("customer_deposits", refund_retained="prepaid_liability / overage_revenue"),  # in the name of ours
+        of_name("acme", refund_retained="prepaid_liability / overage_revenue"),  # another file with the same version
+        of_name("customer_deposits", refund_retained="prepaid_liability / overage_revenue"),  # named like a shipped one
     ):
         with pytest.raises(PolicyExists) as caught:
             service.adopt_policy(ledger, other)
@@ -151,7 +151,7 @@ def test_the_same_name_and_version_never_stand_for_two_policies(service: Subledg
     assert position(service, ledger) == before
     second = of_name("acme", version=2, refund_retained="prepaid_liability / overage_revenue")
     assert service.adopt_policy(ledger, second).adopted
-    assert service.adopt_policy(ledger, first).number == 5  # back to version 1, as it was
+    assert service.adopt_policy(ledger, first).number == 5  # version 1 again, unchanged
 
 
 def test_two_who_adopt_at_once_adopt_once(database: Database, service: Subledger, new_ledger: NewLedger) -> None:
@@ -283,7 +283,7 @@ def test_a_year_in_which_the_policy_changes_every_month_is_clean(service: Subled
     assert differences(service, ledger) == []
 
 
-# --- what is refused before it is adopted ---------------------------------------------------------------------------
+# --- policies that are refused ---------------------------------------------------------------------------
 
 
 FAR = of_name(
@@ -306,7 +306,7 @@ FAR = of_name(
     fx_remeasurement_cash="cash / bad_debt",
     purchase="accounts_receivable / deferred_revenue, deferred_revenue / prepaid_liability",
 )
-"""A policy that chooses otherwise wherever it may."""
+"""A policy that differs in every rule in which it may."""
 
 
 @pytest.mark.campaign
@@ -327,7 +327,7 @@ def test_a_policy_that_chooses_otherwise_wherever_it_may_keeps_the_books_right(
             assert report.ties_out, (name, report.ties)
 
 
-# the rule · what is said of it · what was expected, and found
+# the rule · the message · the expected and the found value
 REFUSED = [
     (of_name("m", memo_paid="contra_revenue / customer_balance"),
      "memo_paid does not move refunds_payable as its roles require",
@@ -418,7 +418,7 @@ def test_the_policies_that_ship_may_be_adopted() -> None:
 
 
 def allowed(service: Subledger, ledger: str, change: SettingsChange) -> None:
-    """Changes what needs a second person: one asks, another allows it."""
+    """Changes the acts that need a second person: one person requests it, and another approves it."""
     approval_id = service.configure_ledger(ledger, change, by="ann").approval_id
     assert approval_id is not None
     service.decide_approval(ledger, approval_id, by="bob", allow=True)
@@ -445,7 +445,7 @@ def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
     recorded(service, ledger, over, buy("A"))
     [waiting] = service.record(ledger, [of_block("v", "purchase.voided", "A", reason="r")], by="ann")
     assert waiting.status == "waiting"
-    # Protection is lowered by an event with the names of two; what waits goes on waiting.
+    # An event with the names of two persons lowers the protection. Waiting requests still wait.
     allowed(service, ledger, SettingsChange(approvals={"voids": False}))
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)

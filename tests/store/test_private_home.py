@@ -1,4 +1,4 @@
-"""The home is its owner's alone, whatever the umask, and however it was made before."""
+"""Only the owner can read the home, whatever the umask is, and however the home was made before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A month whose books do not hold is not closed: each proof says which block, account and amount."""
+"""A month with wrong books is not closed: each proof names the block, the account and the amount."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_books_that_a_faulty_decision_wrote_are_not_closed(
 def test_what_is_wrong_with_one_block_and_right_in_sum_is_found_by_a_verification(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    """A close looks at no block, so that it takes as long however many there are."""
+    """A close reads no blocks, so its time does not depend on their number."""
     ledger = new_ledger(rate_max_age_days=31)
     recorded(service, ledger, buy(expires_at="2026-02-03T00:00:00Z"), buy("b2"))
     with monkeypatch.context() as patched:
@@ -148,7 +148,7 @@ def test_a_month_whose_money_was_not_remeasured_is_not_closed(
 def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_is_not(
     service: Subledger, new_ledger: NewLedger, owner_url: str, before: str, after: str
 ) -> None:
-    """Bought under one policy, used up under another: the liability ends at nothing under both."""
+    """A block is bought under one policy, and used up under another. The liability ends at zero under both."""
     ledger = new_ledger(policy=before, rate_max_age_days=31)
     recorded(service, ledger, buy(), buy("b2"), use("use-6", "4", time="2026-01-06"))
 

@@ -1,4 +1,4 @@
-"""A rebuild that was interrupted goes on where it was, and leaves the very rows that it would have left."""
+"""An interrupted rebuild continues from its progress, and produces the same rows."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Interrupted(Exception):
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks are small, and each is saved, and told of after that."""
+    """Makes chunks small. Each is saved, and then reported."""
     monkeypatch.setattr(log_stream, "CHUNK", 7)
     monkeypatch.setattr(folding, "SAVED_EVERY", 1)
 
 
 def _interrupted(service: Subledger, directory: Path, after: int, ledger: str = LEDGER) -> int:
-    """A rebuild that goes on where one was interrupted, and ends once so many events are done; returns how many."""
+    """Runs a resumed rebuild, and interrupts it after some events. Returns their number."""
     done_by_then = 0
 
     def progress(done: int, _total: int) -> None:
@@ -74,7 +74,7 @@ def _resumed(service: Subledger, directory: Path, ledger: str = LEDGER) -> Rebui
 
 
 def _empty(service: Subledger, ledger: str = LEDGER) -> None:
-    """So that every derived row has to come from the rebuild."""
+    """Deletes every derived row, so that the rebuild must make all of them."""
     with service.database.write() as connection:
         for derived in DERIVED:
             connection.execute(f"DELETE FROM {derived.name} WHERE ledger = %s", (ledger,))
@@ -84,7 +84,7 @@ def _left(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-# --- going on -----------------------------------------------------------------------------------------------------
+# --- resuming -----------------------------------------------------------------------------------------------------
 
 
 def test_interrupted_after_every_chunk_it_leaves_the_rows_of_one_that_was_not(
@@ -201,7 +201,7 @@ def test_one_that_is_killed_leaves_what_was_there_and_the_next_one_goes_on_and_m
     [outcome] = service.record(LEDGER, [grant("meanwhile", customer="c2")])
     assert outcome.status == "recorded", "a killed rebuild holds no lock"
     counts = _resumed(service, tmp_path / "kept")
-    if workers == 1:  # with more, how much is saved when it is told of is a matter of luck
+    if workers == 1:  # with more workers, the saved part at a report is random
         assert counts.resumed_from >= 40
     assert differences(service) == []
     assert {*healthy["wallets"]} - {*dump(service, LEDGER)["wallets"]} <= {
@@ -211,7 +211,7 @@ def test_one_that_is_killed_leaves_what_was_there_and_the_next_one_goes_on_and_m
     assert _left(tmp_path / "kept") == ["lock"]
 
 
-# --- beginning anew -----------------------------------------------------------------------------------------------
+# --- starting again -----------------------------------------------------------------------------------------------
 
 
 def test_without_being_asked_to_go_on_it_begins_anew(own: tuple[Subledger, str], tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_without_being_asked_to_go_on_it_begins_anew(own: tuple[Subledger, str],
 
 @pytest.fixture
 def restored(server_url: str, own: tuple[Subledger, str]) -> Iterator[Callable[[], Subledger]]:
-    """Makes a copy of the ledger's database, as a backup that was taken now and is restored."""
+    """Makes a copy of the ledger's database, like a backup that is made now and restored."""
     service, url = own
     name, copies = f"t_{uuid.uuid4().hex[:12]}", []
 
@@ -252,7 +252,7 @@ def test_what_is_kept_of_another_log_is_not_used_though_it_is_as_long(
     other = restored()
     service.record(LEDGER, [grant("lost", customer="c1"), grant("lost-too", customer="of-the-lost")])
     other.record(LEDGER, [grant("since", customer="c1"), grant("since-too", customer="of-the-other")])
-    # Told of by the last share: what was recorded last is in what is kept.
+    # The last share reports it, so the last events are in the saved progress.
     done = _interrupted(service, tmp_path / "kept", 93)
     healthy = dump(other, LEDGER)
     _empty(other)
@@ -328,7 +328,7 @@ def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_
 
 
 def _over_the_damage(service: Subledger, directory: Path) -> int:
-    """A rebuild that comes as far as it can, and is killed before it tells what it has met. Returns where that is."""
+    """Runs a rebuild up to the damage, and kills it before it reports the damage. Returns the position."""
     held = ResumableRuns(directory / "kept")
     (directory / "spool").mkdir()
     with database_snapshot(service.database) as snapshot:
@@ -377,7 +377,7 @@ def test_going_on_never_goes_past_a_damage(
     ("table", "column", "changed", "position"),
     [
         ("events", "attributes", "'{}'", 70),
-        ("events", "data", "replace(data, '2026-01', '2026-02')", 91),  # the close: every share folds it, one hashes it
+        ("events", "data", "replace(data, '2026-01', '2026-02')", 91),  # the close, which one share hashes
         ("batches", "root", "sha256('x')", 91),
     ],
 )

@@ -1,4 +1,4 @@
-"""Recent effects are found by customer, are read once, and are counted as the log has them."""
+"""Recent effects are found by customer, read once, and counted as in the log."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_what_a_writer_remembers_of_effects_is_what_the_log_has(service: Subledg
 
 
 def test_effects_from_between_two_settings_do_not_count_when_the_first_one_is_back(service: Subledger) -> None:
-    """Two persons stopped asking; nothing was measured until they asked again."""
+    """Two persons removed the requirement. No effects were measured until it was set again."""
     ledger = "effects-between"
 
     def configure(**approvals: Any) -> None:

@@ -1,4 +1,4 @@
-"""Refused events are kept beside the log: once, whole, and until they are recorded or dismissed."""
+"""Refused events are stored beside the log: once, completely, and until they are recorded or dismissed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_rejection_is_retried_or_corrected_once_its_event_is_recorded_after_it
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    # Within one batch too: refused, then paid for, then recorded.
+    # Also within one batch: refused, then covered by a purchase, then recorded.
     outcomes = service.record(
         ledger, [usage("u1"), usage("u2", "99"), usage("u3"), purchase(), usage("u1"), usage("u2", "2")]
     )

@@ -1,4 +1,4 @@
-"""The bounds of a day on stored rejections: beyond them they are counted, and their texts are left out."""
+"""The daily limits of stored rejections: beyond them rejections are counted, and their texts are left out."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_text_that_there_was_no_room_for_comes_with_the_next_refusal_once_ther
     with pytest.raises(RejectionCut):
         roomy.rejected.retry(ledger, outcome.rejection_id)
     keeper = Keeper(database, Bounds(text_bytes=10_000))
-    # The same content, written otherwise: its length is another, too.
+    # The same content in another form, so with another length.
     other = json.dumps(document, indent=4, sort_keys=True).encode()
     assert len(other) != found.sent_bytes
     keeper.keep(ledger, [refusal(other)], sender="bob", way="test")
@@ -130,7 +130,7 @@ def test_texts_that_are_added_to_earlier_rejections_are_of_the_day_on_which_they
     keeper = Keeper(database, bounds)
     for text in texts:
         keeper.keep(ledger, [refusal(text)], sender="ann", way="test")
-        if again:  # another process, which counts what is there
+        if again:  # another process, which counts the stored rows
             keeper = Keeper(database, bounds)
     assert [each.whole for each in kept(service, ledger)].count(True) == 2
     keeper.keep(ledger, [refusal(json.dumps(usage("new", product="x" * 900)).encode())], sender="ann", way="test")
@@ -164,7 +164,7 @@ def test_texts_stay_within_the_bound_while_several_keep_and_one_dismisses_the_sa
                     seen = service.rejected.open_ones(ledger, EVERYTHING, limit=1_000)
                     dismissals.dismiss_seen(own, ledger, seen, by="carol", reason="a test")
                     continue
-                # As a process that has just started: it counts what is there.
+                # Like a process that has just started: it counts the stored rows.
                 order = texts if (number + round_) % 2 else list(reversed(texts))
                 Keeper(own, bounds).keep(ledger, [refusal(text) for text in order], sender="ann", way="test")
         finally:
@@ -174,6 +174,6 @@ def test_texts_stay_within_the_bound_while_several_keep_and_one_dismisses_the_sa
     found = kept(service, ledger)
     assert (len(found), {each.attempts for each in found}) == (60, {rounds * keepers})
     size = sum(len(each.sent or b"") for each in found)
-    # Two that begin at once have the bound each.
+    # Two processes that begin at the same time have the limit each.
     assert 39_000 < size <= 2 * bounds.text_bytes
     assert differences(service, ledger) == []

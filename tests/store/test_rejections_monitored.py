@@ -1,4 +1,4 @@
-"""The monitor of rejected events reads a bounded number of them, and misses none that is not expected."""
+"""The monitor of rejected events reads a limited number of them, and misses no unexpected one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ SELECT %(ledger)s, 'rej-' || %(prefix)s || n, '', %(sent)s, 2, 'billing', %(pref
 
 
 def _rows_read(service: Subledger, ledger: str, most: int) -> int:
-    """Rows of rejections that a look at open ones reads, by an index or without, also those that it throws away."""
+    """Returns the number of rejections that a read of open ones reads, with or without an index, including discarded
+    rows.
+    """
     values = {"ledger": ledger, "most": most, "first_before": None}
     query = rejections.COUNT_OLDEST.strip().split("\n", 1)[1]
     with service.database.read() as connection:
@@ -89,7 +91,7 @@ def test_any_number_of_expected_refusals_hides_none_that_is_not(
     assert (looked.report.named("rejected").value, looked.report.named("rejected").rings) == (0, False)
     expired = orjson.dumps({**EXPECTED, "reasons": [{"reason": "expired", "credits": "2"}]}).decode()
     _fill(owner_url, ledger, 3, prefix="late", **{**short, "problem": expired})
-    # All of them were refused as long ago, and are read after those that are expected: v comes before w.
+    # All of them have the same age, and are read after the expected ones: v comes before w.
     _fill(owner_url, ledger, 500, prefix="w", code="unknown_invoice")
     _fill(owner_url, ledger, 1, prefix="x", sent=None, **short)
     batch = [usage(f"u{n}", customer="bob") for n in range(150)]
@@ -133,7 +135,7 @@ def test_rejections_that_are_recorded_since_are_read_once_and_never_again(
     service.record(ledger, [purchase(credits="450"), *batch])
     looked = look_at_open(service.database, ledger, datetime.now(UTC))
     assert looked.rejections == {"insufficient_credits": 1}, "those in the way are noted, and another look is had"
-    with psycopg.connect(owner_url) as owner:  # other tests fill the table too, and the plan goes by what it held last
+    with psycopg.connect(owner_url) as owner:  # other tests fill the table too
         owner.execute("ANALYZE rejected_events")
     assert _rows_read(service, ledger, 100) <= 3, "it, and to find its code"
     assert {each.state for each in kept(service, ledger)} == {"retried", "open"}

@@ -1,4 +1,4 @@
-"""Nobody rewrites a rejection or takes a dismissal back; what is changed past the triggers is found."""
+"""Nobody can rewrite a rejection or remove a dismissal, and changes that bypass the triggers are found."""
 
 from __future__ import annotations
 
@@ -104,10 +104,11 @@ AGAIN = "attempts = attempts + 1, last_at = clock_timestamp()"
 @pytest.mark.parametrize(
     ("statement", "check"),
     [
-        # The application's own rights: a reopening that says nobody's name, a note of an event that is not there.
+        # With the application's own rights: a reopening without a name, a note of an event that does not exist.
         ("UPDATE rejected_events SET reopened_at = now() WHERE ledger = %s", "rejection_steps"),
         ("UPDATE rejected_events SET settled_position = 99 WHERE ledger = %s", "rejected_events"),
-        # A rejection of a later position is never found recorded; one of a later moment is open after each dismissal.
+        # A rejection with a later position would never be found recorded. One with a later time would be open after
+        # each dismissal.
         (f"UPDATE rejected_events SET position = 99, {AGAIN} WHERE ledger = %s", "rejected_events"),
         (f"UPDATE rejected_events SET {AGAIN} + interval '25 hours' WHERE ledger = %s", "rejected_events"),
         ("INSERT INTO rejection_steps SELECT %s, 'rej-none', now(), 'reopened', 'bob', 'x'", "rejection_steps"),

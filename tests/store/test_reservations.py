@@ -1,4 +1,4 @@
-"""Reservations in a database: many callers at once, whatever is batched, and what follows from the log."""
+"""Reservations in a database: many callers at once, any batches, and the derived rows."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def spent(service: Subledger, ledger: str, at: datetime | None = None) -> Spenda
 def test_many_who_reserve_the_same_credits_get_no_more_than_there_are(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Twenty at once, of 75 each, out of 500: six get them, whoever they are."""
+    """Twenty callers reserve 75 each, out of 500, at the same time: any six of them get their credits."""
     ledger = new_ledger()
     recorded(service, ledger, purchase("A", "500", "ann", "2026-01-10T12:00:00Z"))
     found: list[str | None] = []
 
     def ask(number: int) -> None:
-        # Each has a service of its own, as processes of several servers would.
+        # Each has its own service, like processes on several servers.
         own = Subledger(service.database) if number % 2 else service
         found.append(code(own.record(ledger, [reserve(f"r{number}", "75")])[0]))
 
@@ -220,7 +220,9 @@ def test_what_was_spendable_is_known_later_as_it_was(service: Subledger, new_led
 def test_the_answer_of_now_is_that_of_the_log_and_the_next_usage_finds_as_much(
     seed: int, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """Any history: from the wallet, and from the entries, the same credits are spendable; and so much can be used."""
+    """For any history: the spendable credits from the wallet equal those from the entries, and exactly these can be
+    used.
+    """
     ledger = new_ledger(**WALKED)
     events = [step.event for step in long_walk(seed, 200).steps if step.event.type != "policy.adopted"]
     for batch in in_batches(events, random.Random(seed)):

@@ -1,6 +1,6 @@
-"""A database that was dumped and restored holds the same books, and its verification is as clean as before.
+"""A database that was dumped and restored has the same books, and its verification is as clean as before.
 
-And a process that ran all the while answers by the log that is there now, not by the one that is gone.
+A process that ran during the restore answers from the restored log, not from the replaced one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tests.store.walked import record_months
 
 
 def program(name: str, major: int) -> Path:
-    """One of PostgreSQL's programs, of the server's version; the test is skipped, visibly, where there is none."""
+    """Returns one of PostgreSQL's programs in the server's version. Without it, the test is skipped visibly."""
     for found in candidates():
         if found.major == major and (found.folder / name).exists():
             return found.folder / name
@@ -54,7 +54,7 @@ def program(name: str, major: int) -> Path:
 
 @contextmanager
 def restored(url: str, folder: Path) -> Iterator[str]:
-    """The owner's URL of a database that was made from a dump of another one."""
+    """Yields the owner's URL of a database that was made from a dump of another one."""
     with psycopg.connect(url) as connection:
         major = connection.info.server_version // 10_000
     dump, restore = program("pg_dump", major), program("pg_restore", major)
@@ -70,7 +70,7 @@ def restored(url: str, folder: Path) -> Iterator[str]:
 
 
 def test_a_restored_database_verifies_clean(scratch_url: str, tmp_path: Path) -> None:
-    """The server writes a nested condition of a trigger in one way, and in another once it has read that again."""
+    """The server prints a nested condition of a trigger in another form after it has read its own output."""
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -130,7 +130,7 @@ def used(service: Subledger) -> int:
 
 
 def told(service: Subledger, *, position: int | None = None) -> dict[str, Any]:
-    """A process's answers about the ledger, in every way that needs rules or settings."""
+    """Returns a process's answers about the ledger, for every read that needs rules or settings."""
     day = date(2026, 1, 31)
     found: dict[str, Any] = {"trial balance": balance_answers.trial_balance(*service.trial_balance("acme", as_of=day))}
     found["customer"] = balance_answers.customer_balances(*_of_customer(service, day))
@@ -157,7 +157,7 @@ def _of_customer(service: Subledger, day: date) -> tuple[Any, str, Any]:
 def test_after_a_restore_a_running_process_posts_and_answers_by_the_rules_of_the_log_that_is_there(
     restorable: Restorable,
 ) -> None:
-    """The same policy number stands for other rules than before the restore."""
+    """The same policy number has other rules than before the restore."""
     a, b = restorable.process(), restorable.process()
     founded(a, policy="customer_deposits")
     bought(a)
@@ -195,7 +195,7 @@ def test_after_a_restore_a_running_process_goes_by_the_mapping_of_the_log_that_i
 def test_after_a_restore_a_running_process_goes_by_the_settings_of_the_ledger_that_is_there(
     restorable: Restorable,
 ) -> None:
-    """The ledger of the same name lives in another time zone now, or has a clock of its own: its today is another."""
+    """The ledger with the same name now has another time zone, or its own clock, so its today is different."""
 
     def today(service: Subledger) -> list[date]:
         with service.view("acme") as view:
@@ -216,7 +216,7 @@ def test_after_a_restore_a_running_process_goes_by_the_settings_of_the_ledger_th
 
 @pytest.mark.campaign
 def test_after_a_restore_a_running_process_decides_by_the_log_that_is_there(restorable: Restorable) -> None:
-    """Memory of the replaced log decides nothing: neither which ids are taken, nor what is left."""
+    """The memory of the replaced log is not used: ids and remaining credits are those of the restored log."""
     a = restorable.process()
     founded(a)
     bought(a)
@@ -235,7 +235,7 @@ def test_after_a_restore_a_running_process_decides_by_the_log_that_is_there(rest
 
 
 def everything(service: Subledger, reads: Reads, ledger: str) -> list[Answer]:
-    """Everything that can be asked of a ledger, as known at its head and after each of some earlier batches."""
+    """Returns the answers to all reads of a ledger, as known at its head and after some earlier batches."""
     with service.database.read() as connection:
         heads = connection.exec_driver_sql(
             "SELECT recorded_at, last_position FROM batches WHERE ledger = %s ORDER BY 1 DESC", (ledger,)
@@ -252,7 +252,7 @@ def everything(service: Subledger, reads: Reads, ledger: str) -> list[Answer]:
 
 
 def go_on(service: Subledger, ledger: str, *, policy: str, chart: int, block: str) -> None:
-    """Another policy, another mapping, other settings, journals; then usage under them, and a moved expiry."""
+    """Records another policy, mapping, settings and journals; then usage under them, and a moved expiry."""
     service.adopt_policy(ledger, shipped_policy(policy))
     adopt_mapping(service.recorder, ledger, another_chart(chart))
     service.configure_ledger(ledger, SettingsChange(entity=f"entity of {chart}"))
@@ -286,7 +286,7 @@ def go_on(service: Subledger, ledger: str, *, policy: str, chart: int, block: st
 
 @pytest.mark.campaign
 def test_a_restored_database_answers_as_before(scratch_url: str, tmp_path: Path) -> None:
-    """The place of rows, the server's statistics and a process's memory differ after a restore."""
+    """After a restore the places of rows, the server's statistics and the memory of processes differ."""
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD", on_shortfall="backfill"))
@@ -302,7 +302,7 @@ def test_a_restored_database_answers_as_before(scratch_url: str, tmp_path: Path)
 def test_after_a_restore_every_read_of_a_running_process_is_that_of_one_that_has_just_begun(
     restorable: Restorable,
 ) -> None:
-    """The log that is gone had the same numbers of policies, mappings and journals, and the same ids."""
+    """The replaced log had the same numbers of policies, mappings and journals, and the same ids."""
     a, b = restorable.process(), restorable.process()
     founded(a)
     bought(a)

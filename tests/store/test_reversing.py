@@ -1,4 +1,4 @@
-"""Reversing journals: what went to the wrong accounts is taken back whole, issued anew, and counted once."""
+"""Reversing journals: a journal with wrong accounts is reversed completely, re-issued, and counted once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RIGHT = another_chart(7000)
 
 @pytest.fixture
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """January: sold, used in part, closed, and handed over."""
+    """A ledger whose January has a sale and usage, is closed, and exported."""
     ledger = new_ledger(policy="contract_liability")
     record(service, ledger, "b1", 5)
     close_period(service.recorder, ledger, JANUARY)
@@ -58,7 +58,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
 
 
 def record(service: Subledger, ledger: str, block: str, day: int, month: Period = JANUARY) -> None:
-    """A block is sold for 100.00, and a quarter of it used the day after."""
+    """Records the sale of a block for 100.00, and usage of a quarter of it on the next day."""
     events = [
         cloud_event(
             f"buy-{block}",
@@ -150,7 +150,7 @@ def test_a_journal_is_taken_back_line_by_line_and_its_entries_are_issued_under_t
 
 
 def test_what_is_recorded_later_is_the_next_journal_under_the_mapping_of_then(service: Subledger, ledger: str) -> None:
-    """The corrections hold cut 1; what comes after it begins after it, and never holds it again."""
+    """The corrections have the entries of cut 1. Later journals begin after it, and never contain it again."""
     adopt(service, ledger, RIGHT)
     reverse(service, ledger, 1)
     reopen_period(service.recorder, ledger, JANUARY, "a late invoice")
@@ -293,7 +293,7 @@ def test_however_journals_are_made_and_reversed_each_entry_is_in_one_that_is_in_
 
 
 class Walk:
-    """Acts on a ledger's journals in any order; a refused act changes nothing."""
+    """Acts on a ledger's journals, in any order. A refused act changes nothing."""
 
     def __init__(self, service: Subledger, ledger: str) -> None:
         self.service, self.ledger, self.recorded, self.closed = service, ledger, 0, 0
@@ -357,7 +357,9 @@ class Walk:
 
 
 def check_books(service: Subledger, ledger: str) -> None:
-    """Over all journals, debit less credit is the trial balance; over those in force, debit and credit each are."""
+    """Checks that debits less credits of all journals equal the trial balance, and that debits and credits of those in
+    force each do.
+    """
     made = journals(service, ledger, *MONTHS)
     query = """
         SELECT l.account, l.side, l.currency, s.product, s.credit_kind, s.pool, s.processor,
@@ -404,7 +406,7 @@ def net(sums: Sums) -> Sums:
 
 
 def check_newest_accounts(service: Subledger, ledger: str) -> None:
-    """Once all that can be is reversed, each account holds what the newest mapping sends there."""
+    """Checks that each account has the amounts by the newest mapping, after all reversible journals were reversed."""
     found: Counter[tuple[str, tuple[Any, ...]]] = Counter()
     expected: Counter[tuple[str, tuple[Any, ...]]] = Counter()
     made = journals(service, ledger, *MONTHS)
@@ -423,7 +425,7 @@ def signed(line: Any) -> int:
     return amount if line.side is Side.DEBIT else -amount
 
 
-# --- from a line of it to its entries -------------------------------------------------------------------------
+# --- from its lines to the entries -------------------------------------------------------------------------
 
 
 def test_each_line_of_a_reversal_and_of_what_takes_its_place_leads_back_to_its_entries(

@@ -1,4 +1,4 @@
-"""Reversals and what takes their place, in the files of every format: taken back line by line, and told apart."""
+"""Reversals and re-issues in the files of every format: reversed line by line, and distinguishable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.store.walked import record_months
 
 OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
 BEFORE, AFTER = MONTHS[0], MONTHS[1]
-"""Handed over in every format before it was reversed; after it was reversed for the first time."""
+"""Exported in every format before the reversal, and after the first reversal."""
 RIGHT = another_chart(7000)
 LATER: dict[str, dict[str, Any]] = {
     "netsuite": {"level": "account", "title": "Changed", "accounts": {"1100": "17"}},
@@ -51,7 +51,7 @@ LATER: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Five months in four currencies, whose first journals were all reversed when another mapping was adopted."""
+    """Five months in four currencies. All first journals were reversed after another mapping was adopted."""
     ledger = new_ledger(on_shortfall="backfill")
     record_months(service, ledger, prefix="r", size=150)
     for month in MONTHS:
@@ -86,7 +86,7 @@ def posted(service: Subledger, export: Export) -> DocumentSet:
 def test_a_reversals_file_takes_back_each_line_that_went_out_whatever_has_been_set_since(
     service: Subledger, ledger: str, name: str
 ) -> None:
-    """As the general ledger reads both; the customer-deposit pattern is taken back by journals alone."""
+    """As the general ledger reads both files. The customer-deposit pattern is reversed only by journals."""
     original, reversal, _ = exported(service, ledger, BEFORE, name)
     booked, back = (list(READERS[name](content(service, one))) for one in (original, reversal))
     assert booked
@@ -185,7 +185,7 @@ def test_each_line_of_a_corrections_file_leads_to_the_entries_that_add_up_to_it(
 
 
 def texts(content: bytes, name: str) -> str:
-    """The content of a file, whatever its packing."""
+    """Returns the text of a file, packed or not."""
     if FORMATS[name].extension != "zip":
         return content.decode("utf-8-sig")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -232,7 +232,7 @@ def test_asking_again_gives_the_same_bytes(service: Subledger, ledger: str, name
 def test_the_details_of_all_journals_are_the_trial_balance_by_role_and_by_account(
     service: Subledger, ledger: str
 ) -> None:
-    """Each is its journal entry by entry; a reversal's entries are those it takes back, mirrored."""
+    """Each detail file has the entries of its journal. A reversal has the mirrored entries of the reversed journal."""
     for month in MONTHS:
         by_account: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
         of_journals: dict[tuple[str, str], Decimal] = defaultdict(Decimal)

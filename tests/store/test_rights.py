@@ -1,6 +1,7 @@
-"""The application's role may change what it needs to change, and nothing else: every right is written down, and why.
+"""The application's role may change only what it must change: every right is listed with its reason.
 
-What it may change at will is proved by ``verify`` from the log, or is a setting or a cache that proves nothing.
+The rows that it may change freely are checked by ``verify`` against the log, or are settings or caches that prove
+nothing.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ READ_ONLY = {"alembic_version"}
 
 
 def test_every_right_of_the_application_is_one_that_it_needs(owner: psycopg.Connection[Any]) -> None:
-    # What the role can do, however it came by it: granted, by PUBLIC, or by being a member of something.
+    # All rights of the role: granted directly, through PUBLIC, or through membership.
     for table in (*metadata.tables, *READ_ONLY):
         held = {
             privilege
@@ -136,7 +137,7 @@ REFUSED = {
 
 
 def _of_ours(statement: str) -> bytes:
-    """The statement for the row that was just added: other tests have keys and grants too."""
+    """Returns the statement for the row that was just added, because other tests have keys and grants too."""
     return (statement if "TRUNCATE" in statement else f"{statement} WHERE ledger = 'of-rights'").encode()
 
 
@@ -165,7 +166,7 @@ def test_keys_and_grants_end(owner: psycopg.Connection[Any], before: str, statem
 def test_the_moment_that_was_answered_is_never_one_that_has_not_come_and_goes_forward(
     owner: psycopg.Connection[Any], new_ledger: NewLedger, moment: str
 ) -> None:
-    """Ahead of the clock it would date every later batch after it, and let answers of the future be given for good."""
+    """A moment ahead of the clock would date all later batches after it, and make answers about the future final."""
     ledger = new_ledger()
     owner.execute(f"SET ROLE {APP_ROLE}")
     owner.execute("UPDATE ledgers SET answered_through = now() WHERE ledger = %s", (ledger,))

@@ -1,4 +1,4 @@
-"""A sandbox ledger has a clock of its own, and delivers nothing; a real ledger never becomes one."""
+"""A sandbox ledger has its own clock, and delivers nothing. A real ledger never becomes one."""
 
 from __future__ import annotations
 

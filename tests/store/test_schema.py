@@ -1,4 +1,4 @@
-"""The database is what the code says: tables, triggers, grants, keys."""
+"""The database agrees with the code: tables, triggers, grants, keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from subledger.store.database import engine_url
 from subledger.store.schema_facts import FILE, expected_facts, facts_of, written_down
 from subledger.store.tables import APP_ROLE, APPEND_ONLY, HANDED_OVER, ONLY_FORWARD, metadata, sealed_tables
 
-# They stay in one place when ledgers are spread over servers.
+# These tables stay on one server when ledgers are spread over servers.
 WITHOUT_LEDGER = {"api_keys", "alembic_version"}
 
 
@@ -61,7 +61,7 @@ def test_the_storage_parameters_are_in_the_database(owner_url: str) -> None:
 
 
 def triggers() -> set[tuple[str, str]]:
-    """Every trigger that there is: table, name."""
+    """Returns all triggers: table, name."""
     found = {(table, name) for table in (*APPEND_ONLY, *HANDED_OVER) for name in ("append_only", "never_truncated")}
     found |= {(t, name) for t in ONLY_FORWARD for name in ("only_forward", "never_deleted", "never_truncated")}
     found.add(("ledgers", "goes_forward"))
@@ -83,7 +83,7 @@ def test_the_triggers_refuse_every_kind_of_change(owner_url: str) -> None:
             "SELECT trigger_name, event_manipulation, action_timing, action_orientation, event_object_table"
             " FROM information_schema.triggers WHERE trigger_schema = 'public'"
         ).fetchall()
-    # The information schema does not know TRUNCATE; that it is refused is tried in test_integrity.
+    # The information schema does not list TRUNCATE. Its refusal is tested in test_integrity.
     changes = {
         "append_only": ("UPDATE", "DELETE"),
         "only_forward": ("UPDATE",),

@@ -1,4 +1,4 @@
-"""Limits look at the effect of an event: what gives, pays back or cancels the same under another name waits too."""
+"""Limits apply to the effect of an event: another event type with the same gift, payment or cancellation waits too."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def test_an_event_in_pieces_waits_together_with_what_was_before_of_whatever_type
     assert status("4", "credit_memo.issued", **memo) == "waiting"
     assert status("5", "credits.refunded", block_id="B", credits="1000") == "recorded", "150.00 back, not more"
     assert status("6", "credits.refunded", block_id="B", credits="1") == "waiting"
-    fresh = Subledger(service.database)  # which reads from the log what the other one remembers
+    fresh = Subledger(service.database)  # which reads from the log what the other one has in memory
     [outcome] = fresh.record(ledger, [cloud_event("7", "credits.refunded", "ann", NOON, block_id="B", credits="1")],
                              by="ann")  # fmt: skip
     assert outcome.status == "waiting"

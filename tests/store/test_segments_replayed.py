@@ -1,4 +1,4 @@
-"""Repriced blocks are replayed to the same rows, with usage of before the repricing, corrections and closed months."""
+"""Repriced blocks are replayed to the same rows, with usage before the repricing, corrections and closed months."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
 
 
 def on(*usages: tuple[str, str, str]) -> list[dict[str, Any]]:
-    """Usages by id, day of 2026 and credits."""
+    """Returns usages by id, day of 2026 and credits."""
     return [usage(name, credits, time=noon(f"2026-{day}")) for name, day, credits in usages]
 
 

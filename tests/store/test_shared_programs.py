@@ -1,4 +1,4 @@
-"""The copy of PostgreSQL's programs that all homes of a machine share: processes that make it at once."""
+"""The copy of PostgreSQL's programs that all homes of a machine share: processes that make it at the same time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes the copy
 
 @pytest.fixture
 def parts(tmp_path: Path) -> dict[Path, Path]:
-    """A package of two files, and the place of it in the copy."""
+    """A package of two files, and its place in the copy."""
     package = tmp_path / "package"
     package.mkdir()
     for name in ("postgres", "initdb"):
@@ -32,7 +32,7 @@ def parts(tmp_path: Path) -> dict[Path, Path]:
 def test_of_two_that_copy_at_once_none_removes_what_the_other_returned(
     left: str, parts: dict[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second one begins when the first has found that the copy is not complete: it waits, and makes none."""
+    """The second process begins when the first has found that the copy is not complete. It waits, and makes no copy."""
     cache = tmp_path / "cache"
     if left == "incomplete":
         (cache / "pg").mkdir(parents=True)
@@ -40,7 +40,7 @@ def test_of_two_that_copy_at_once_none_removes_what_the_other_returned(
     begun, waiting, seconds = threading.Event(), threading.Event(), list[Future[int]]()
 
     def copied() -> int:
-        """Copies, and returns the folder that there is then."""
+        """Makes the copy. Returns the resulting folder."""
         programs._copy(parts, cache)
         return cache.stat().st_ino
 

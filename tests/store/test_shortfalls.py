@@ -1,4 +1,6 @@
-"""Of usage that finds too few credits also what has left the wallet is told: what was swept, and who is not known."""
+"""The reasons for too few credits include facts outside the wallet: expired blocks that were swept, and unknown
+customers.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,7 @@ def test_a_customer_is_known_by_any_event_before_and_by_one_of_the_same_batch(
 
 
 def test_a_rejection_within_a_large_batch_is_told_the_same(service: Subledger, new_ledger: NewLedger) -> None:
-    """Its neighbours are being copied to the server when it is decided."""
+    """Other events of the batch are being copied to the server when it is decided."""
     ledger = new_ledger()
     service.record(ledger, [buy("A", expires_at="2026-02-01T00:00:00Z")])
     service.expire(ledger, date(2026, 2, 28))
@@ -138,7 +140,8 @@ def test_however_many_blocks_have_finished_a_refusal_reads_only_those_that_it_na
     database.close()
 
 
-# --- how much is looked at, and when --------------------------------------------------------------------------------
+# --- the number of blocks that are read
+# --------------------------------------------------------------------------------
 
 OPEN = 500
 
@@ -189,7 +192,7 @@ def test_the_first_refusal_has_its_reasons_however_many_blocks_are_open() -> Non
 
 
 def test_a_block_bought_after_the_refusal_is_no_reason(service: Subledger, new_ledger: NewLedger) -> None:
-    """It may have been bought, and have expired, before the refusal is looked into."""
+    """The block may have been bought, and have expired, before the reasons of the refusal are computed."""
     ledger = new_ledger()
     positions = []
     for name in ("A", "B"):
@@ -207,7 +210,7 @@ def test_a_block_bought_after_the_refusal_is_no_reason(service: Subledger, new_l
 
 @pytest.fixture
 def own_url(scratch_url: str) -> Iterator[str]:
-    """A database of its own, so that its tables can be locked."""
+    """A separate database, so that its tables can be locked."""
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -237,7 +240,7 @@ def test_the_reasons_are_found_without_the_ledgers_lock(own_url: str) -> None:
 
 
 def test_a_refusal_is_answered_though_its_reasons_cannot_be_found(own_url: str) -> None:
-    """The call must not fail, as the events beside it are recorded."""
+    """The call must not fail, because the other events of the batch are recorded."""
     database = Database(own_url, timeouts=Timeouts(lock_timeout_s=0.01))
     with psycopg.connect(own_url) as holder:
         holder.execute("LOCK TABLE blocks IN ACCESS EXCLUSIVE MODE")

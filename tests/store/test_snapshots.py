@@ -1,4 +1,4 @@
-"""Snapshots change what an answer costs, and never the answer; and a read is one statement."""
+"""Snapshots change the time of an answer, but never the answer. A read is one statement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DAYS = 12
 
 @pytest.fixture(scope="module")
 def recorded(server_url: str) -> Iterator[tuple[Subledger, Superuser]]:
-    """A ledger in four currencies, recorded over some days in small batches, what happened in any order."""
+    """A ledger in four currencies, recorded over some days in small batches, with facts in any order."""
     with scratch_database(server_url) as url, pytest.MonkeyPatch.context() as patched:
         for name, smaller in (("OF_CUSTOMER", 8), ("DAY_ROWS", 30), ("INSIDE_A_DAY", 40)):
             patched.setattr(snapshots, name, smaller)
@@ -45,7 +45,7 @@ def recorded(server_url: str) -> Iterator[tuple[Subledger, Superuser]]:
             chance, start = random.Random(2), datetime.now(UTC) + timedelta(days=1)
             sizes = [chance.choice((1, 5, 120)) for _ in range(DAYS)]
             for day in range(DAYS):
-                # The promise of an answer puts what follows after it: so days go by.
+                # Later events are recorded after the time of an answer, so the days pass.
                 moment = start.replace(hour=1) + timedelta(days=day)
                 with past_triggers(url, "ledgers") as owner:
                     owner.execute("UPDATE ledgers SET answered_through = %s", (moment,))
@@ -86,7 +86,7 @@ POINTS = st.tuples(
 def test_an_answer_is_what_the_lines_add_up_to_whatever_snapshots_there_are(
     recorded: tuple[Subledger, Superuser], points: list[tuple[int, int, str, int]]
 ) -> None:
-    """Snapshots come as readers leave them, and go away all at once, at any time."""
+    """Readers add snapshots, and all of them may be deleted at any time."""
     service, superuser = recorded
     known = [None, *moments(service)]
     forget(superuser)
@@ -136,7 +136,7 @@ def test_readers_leave_snapshots_until_there_is_nothing_left_to_leave(recorded: 
 def test_whoever_leaves_snapshots_leaves_the_same_ones(
     recorded: tuple[Subledger, Superuser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one go or in many, they are the same rows: so two who do it at once cannot spoil anything."""
+    """One call or many calls add the same rows, so two readers at the same time do no harm."""
     service, superuser = recorded
 
     def left() -> list[tuple[Any, ...]]:
@@ -215,7 +215,7 @@ def test_a_late_fact_writes_the_days_from_it_on_and_none_before() -> None:
     assert [(row.accounting_date, row.sums) for row in late] == [(days[1], two), (days[2], three)]
 
 
-# --- what a read costs ----------------------------------------------------------------------------------------
+# --- the costs of a read ----------------------------------------------------------------------------------------
 
 
 def test_a_balance_at_any_point_in_time_is_one_statement_and_nothing_else(
@@ -231,7 +231,7 @@ def test_a_balance_at_any_point_in_time_is_one_statement_and_nothing_else(
         lambda: service.trial_balance(LEDGER, known_at=known[-1]),
     ]
     for ask in asks:
-        for _ in range(60):  # until the snapshots are there
+        for _ in range(60):  # until the snapshots exist
             ask()
     told: list[str] = []
     execute = psycopg.Cursor.execute

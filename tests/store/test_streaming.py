@@ -1,6 +1,6 @@
-"""Streaming and sharing change nothing: in whatever parts a log is verified, replayed or rebuilt, the result is one.
+"""Streams and shares change nothing: verification, replay and rebuild have the same result in any parts.
 
-And nothing that is held grows with the number of events.
+The memory does not grow with the number of events.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHARES = (1, 2, 5)
 
 @pytest.fixture(scope="module")
 def walked(service: Subledger) -> list[str]:
-    """Ledgers in which everything has happened, transfers between customers among it."""
+    """Ledgers with every event type, including transfers between customers."""
     ledgers = []
     for seed in range(2):
         ledger = f"t-{uuid.uuid4().hex[:10]}"
@@ -68,7 +68,7 @@ def test_in_whatever_shares_a_ledger_is_replayed_its_totals_and_rows_are_the_sam
             assert whole.damage is None
             found.append((whole.totals.by_number(), whole.own.rows, _rows(service, ledger, shares)))
         assert found[0] == found[1] == found[2]
-        # Wallets with many open blocks are those of test_wallet_parts.
+        # Wallets with many open blocks are tested in test_wallet_parts.
         tables = {table: rows for table, rows in found[0][2].items() if table != "wallet_parts"}
         assert all(tables.values()), "every table of customers was put to the test"
 
@@ -145,7 +145,7 @@ def test_in_whatever_shares_a_damage_is_named_by_its_place(
     for shares in SHARES[1:]:
         found = verify(service.database, LEDGER, shares=shares).differences
         assert (found[0].check, found[0].position) == (whole[0].check, whole[0].position)
-        if table != "events":  # what cannot be replayed is another share's own
+        if table != "events":  # an event that cannot be replayed belongs to another share
             assert found == whole
 
 
@@ -199,7 +199,7 @@ def _use(service: Subledger, first: int, events: int) -> None:
 
 
 def _peak(work: Any) -> int:
-    work()  # what is kept for good, such as imported modules and cached words, is not counted
+    work()  # permanent memory, such as imported modules and cached words, does not count
     tracemalloc.start()
     work()
     _, peak = tracemalloc.get_traced_memory()
@@ -226,7 +226,7 @@ def test_two_rebuilds_at_once_leave_what_one_does(service: Subledger, new_ledger
     begun: list[int] = []
 
     def second(_done: int, _total: int) -> None:
-        # The first is in the middle of its replay, and holds no lock.
+        # The first one is in the middle of its replay, and has no lock.
         if not begun:
             begun.append(1)
             rebuild(other, ledger)
@@ -279,7 +279,7 @@ def test_what_is_recorded_while_shares_are_replayed_is_followed_for_old_and_new_
 
 
 def test_a_ledger_that_the_statistics_do_not_know_is_streamed_in_one_pass(scratch_url: str) -> None:
-    """Else each event would read all entries of its ledger: a verification after a large file did not end."""
+    """Otherwise each event would read all entries of its ledger, and a verification of a large one would not end."""
     database = Database(scratch_url)
     try:
         service, events = Subledger(database), 600

@@ -1,4 +1,4 @@
-"""A writer that holds a ledger's lock and does nothing: it is seen and ended, and others go on."""
+"""A writer that holds a ledger's lock and does nothing is found and ended, and other writers continue."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.store.slow_link import opened_link
 from tests.waiting import until
 
 HASTY = Timeouts(lock_timeout_s=0.2, stuck_writer_s=5)
-"""Of one who does not wait long. Its own transactions must not be taken for stuck, on any machine."""
+"""Time-outs of a writer that does not wait long. Its own transactions must not count as stuck, on any machine."""
 STUCK_S = 6
 
 
 @pytest.fixture
 def url(scratch_url: str) -> Iterator[str]:
-    """A database of its own, with a ledger: nobody else copies anything there."""
+    """A separate database with a ledger, into which nobody else copies rows."""
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
@@ -61,7 +61,7 @@ def connected(url: str) -> Iterator[Callable[[Timeouts], Subledger]]:
 
 @contextmanager
 def stopped_writer(url: str, where: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process that has stopped with the ledger's lock in its hand; and the server's process that it has."""
+    """Yields a process that has stopped while it holds the ledger's lock, and the id of its server process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.store.stopped_writer", url, "acme", where],
         stdout=subprocess.PIPE,
@@ -81,7 +81,7 @@ def stuck_writer(service: Subledger) -> Monitor:
 
 
 def longer_than(service: Subledger, seconds: int) -> Monitor:
-    """Returns the monitor once the lock has been held so long, which comes as long as it stays held."""
+    """Waits until the lock has been held for some seconds. Returns the monitor."""
 
     def look() -> Monitor | None:
         found = stuck_writer(service)
@@ -130,7 +130,7 @@ def test_who_waits_in_vain_for_one_that_works_is_told_to_come_again(
     with closing(psycopg.connect(url)) as worker, psycopg.connect(url, autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(1)")
         worker.execute("SELECT 1 FROM ledgers WHERE ledger = 'acme' FOR UPDATE")
-        worker.pgconn.send_query(b"SELECT pg_advisory_lock(1)")  # the server works on it until the other lets it
+        worker.pgconn.send_query(b"SELECT pg_advisory_lock(1)")  # the server is busy until the lock is released
         for attempt in range(2):
             with pytest.raises(LedgerLocked) as refused:
                 hasty.record("acme", [use(f"u-{attempt}")])
@@ -167,7 +167,7 @@ def forget_to_go_on(database: Database) -> None:
 
 
 def something_said() -> Any:
-    """Waits, without asking anything, until the server has something to say: that it ends the session."""
+    """Waits, without a query, until the server sends a message: that it ends the session."""
     while not (yield Wait.R):
         pass
 
@@ -186,18 +186,18 @@ def test_a_server_that_says_nothing_more_is_given_up(url: str) -> None:
 
 
 def give_up_soon(database: Database) -> None:
-    """Whoever takes a connection from now on does not wait long for the server to say or take something."""
+    """From now on connections do not wait long for the server to send or receive bytes."""
     for engine in database.engines:
         sa.event.listen(engine, "checkout", lambda connection, *_: setattr(connection, "silence_s", 0.5))
 
 
 @pytest.mark.campaign
 def test_a_link_that_falls_silent_in_one_large_statement_is_given_up(url: str) -> None:
-    """One call without the ledger's lock: much of it is unsent, and psycopg looks at it again all the time."""
+    """One call without the ledger's lock. Most of it is unsent, and psycopg checks it again all the time."""
     with opened_link(url) as (its_url, link):
         database = Database(its_url, timeouts=Timeouts(link_timeout_s=100_000))
         service = Subledger(database)
-        for n in range(2):  # the second is recorded on what this writer remembers
+        for n in range(2):  # the second is recorded from this writer's memory
             service.record("acme", [use(f"before-{n}")])
         link.fall_silent(after=200_000)
         give_up_soon(database)
@@ -211,9 +211,9 @@ def test_a_link_that_falls_silent_in_one_large_statement_is_given_up(url: str) -
 def test_a_link_that_falls_silent_in_a_batch_lets_others_go_on(
     url: str, connected: Callable[[Timeouts], Subledger], size: int
 ) -> None:
-    """The server has received a part, and holds the lock: in the middle of a statement, or of a COPY.
+    """The server has received a part, and holds the lock, in the middle of a statement or of a COPY.
 
-    The kernel's own limit of a link, which a Unix socket does not have, is far away.
+    The kernel's own time-out of a link is much longer, and a Unix socket has none.
     """
     with opened_link(url) as (its_url, link):
         database = Database(its_url, timeouts=Timeouts(link_timeout_s=100_000))
@@ -221,7 +221,7 @@ def test_a_link_that_falls_silent_in_a_batch_lets_others_go_on(
         service.record("acme", [use("before")])
         link.fall_silent(after=200_000)
         give_up_soon(database)
-        # One that is no event keeps it from being sent without the lock.
+        # An input that is not an event prevents that the batch is sent without the lock.
         events = [{**use(f"u-{n}"), "note": "x" * 50_000} for n in range(size)] + [{}]
         with pytest.raises(DatabaseUnavailable):
             service.record("acme", events)
@@ -266,13 +266,13 @@ def test_every_connection_has_its_limits(database: Database) -> None:
 # --- one long statement ---------------------------------------------------------------------------------------------
 
 LONG = "SELECT pg_sleep(8)"
-"""Longer than ``HASTY`` lets a plain writer's server be silent."""
+"""Longer than a plain writer with ``HASTY`` waits for a silent server."""
 ENDLESS = "SELECT pg_sleep(1e6)"
 IN_HAND = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query = %s"
 
 
 def ended(url: str) -> bool:
-    """Once nobody works on the endless statement, which is asked to be cancelled by then."""
+    """True when no server process runs the endless statement any more, after its cancellation."""
     with psycopg.connect(url, autocommit=True) as connection:
         return until(lambda: not connection.execute(IN_HAND, [ENDLESS]).fetchall(), "the statement ends")
 
@@ -343,7 +343,7 @@ def test_a_statement_ends_when_its_client_was_killed(url: str, connected: Callab
 
 
 def test_a_server_that_cannot_look_for_its_client_is_used_all_the_same(url: str) -> None:
-    """It refuses the option, as Windows does: here, as a value that no server takes."""
+    """It refuses the option, as on Windows. Here the option has a value that no server accepts."""
     refused = f"{Timeouts().options(idle_s=1)} -c lock_timeout=7s".replace("check_interval=10000", "check_interval=-1")
     with Connecting()(None, None, [url], {"options": refused}) as connection:
         shown = [connection.execute(f"SHOW {name}".encode()).fetchall() for name in ("lock_timeout", CLIENT_CHECK)]

@@ -1,4 +1,4 @@
-"""Tie-out: every difference between a general ledger and what was handed over to it is found, named, and sized."""
+"""Tie-out: every difference between a general ledger and the exported journals is found, named, and measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Row = dict[str, str]
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Three months in two currencies, closed and handed over."""
+    """Three months in two currencies, closed and exported."""
     ledger = new_ledger(policy="contract_liability", rate_max_age_days=90)
     events = [
         cloud_event(
@@ -73,7 +73,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
 
 
 def booked(service: Subledger, ledger: str) -> list[Row]:
-    """The trial balance of a general ledger that has posted every journal once."""
+    """Returns the trial balance of a general ledger that has posted every journal once."""
     sums: dict[tuple[str, Period], list[int]] = {}
     with service.database.read() as connection:
         for journal in journals_of(connection, ledger):

@@ -1,4 +1,4 @@
-"""Undoing by the recorder: other writers, one batch, refusals that name what stands in the way, views."""
+"""Undoing by the recorder: other writers, one batch, refusals that name the obstacle, views."""
 
 from __future__ import annotations
 

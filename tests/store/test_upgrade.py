@@ -1,4 +1,4 @@
-"""From an older version's database to this one's: the log is what counts, everything else is made anew."""
+"""From an older version's database to this version: the log is kept, and everything else is made again from it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_requests_with_an_effect_are_sealed_as_they_are_after_a_downgrade_too(fr
 def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean(
     fresh_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older version did not look whether a payout was recorded under another event id; what is recorded stays."""
+    """An older version did not check if a payout was recorded under another event id. Recorded events stay."""
     upgrade_database(fresh_database_url)
     database = Database(fresh_database_url)
     service = Subledger(database)
@@ -235,7 +235,7 @@ def rules_of(url: str) -> dict[str, int]:
 
 
 def adoptions(url: str) -> list[tuple[str, int]]:
-    """The positions at which ledgers adopted version 2, by ledger."""
+    """Returns the positions at which ledgers adopted version 2, by ledger."""
     adopting = "SELECT ledger, position FROM events WHERE (data::jsonb ->> 'accounting_rules')::int = 2 ORDER BY 1, 2"
     with psycopg.connect(url) as connection:
         return connection.execute(adopting).fetchall()
@@ -283,7 +283,7 @@ def test_rules_are_adopted_only_at_the_position_that_was_rebuilt(fresh_database_
 
 
 def test_a_program_of_the_version_before_cannot_write_after_the_migration(fresh_database_url: str) -> None:
-    """Its lock reads a column, and its batch a parameter, that have other names."""
+    """Its lock reads a column, and its batch has a parameter, whose names have changed."""
     upgrade_database(fresh_database_url)
     with psycopg.connect(fresh_database_url, autocommit=True) as connection:
         with pytest.raises(psycopg.errors.UndefinedColumn, match="rebuilds"):

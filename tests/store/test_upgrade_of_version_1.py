@@ -36,7 +36,7 @@ def upgraded(version_1_url: str) -> Iterator[Subledger]:
 
 
 def logged(url: str) -> list[tuple[object, ...]]:
-    """The log with every stored decision and hash."""
+    """Returns the log with every stored decision and hash."""
     read = """
         SELECT e.leaf, to_jsonb(e)::text,
                (SELECT jsonb_agg(to_jsonb(n) - 'cohort' ORDER BY n.number)::text
@@ -101,7 +101,7 @@ def test_an_upgraded_ledger_goes_on_where_it_was(upgraded: Subledger) -> None:
 
 
 def test_a_pool_of_before_cohorts_is_one_by_itself_in_every_view_and_its_line_goes_on(upgraded: Subledger) -> None:
-    """Postings of before are kept as they are; a purchase of a month before the first cohort opens none."""
+    """Earlier postings stay unchanged. A purchase in a month before the first cohort opens no cohort."""
     pooled = {"pool": "prepaid", "currency": "USD", "credits": "100", "price": "100.00"}
     events = [
         cloud_event("b-1", "credits.purchased", "bob", "2026-06-01T12:00:00Z", block_id="N", **pooled),

@@ -1,4 +1,6 @@
-"""A verification that was interrupted goes on where it was; one since the last clean one says what it did not read."""
+"""An interrupted verification continues from its progress. One since the last clean one reports the part that it did
+not read.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class Interrupted(Exception):
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every chunk is saved, and told of after that."""
+    """Saves every chunk, and then reports it."""
     monkeypatch.setattr(share, "SAVED_EVERY", 1)
 
 
@@ -29,7 +31,7 @@ def _kept(directory: Path) -> ResumableRuns:
 
 
 def _interrupted(service: Subledger, directory: Path, after: int) -> int:
-    """A verification that ends in the middle; returns how many events it had read."""
+    """Runs a verification that ends in the middle. Returns the number of events that it has read."""
     read = 0
 
     def progress(done: int, _total: int) -> None:
@@ -46,7 +48,7 @@ def _interrupted(service: Subledger, directory: Path, after: int) -> int:
 
 
 def _verified(service: Subledger, directory: Path, how: Start) -> tuple[list[tuple[str, int | None]], int, int, int]:
-    """Checks and positions that differ, the first progress that is told, the events, and since when."""
+    """Returns checks and positions that differ, the first reported progress, the number of events, and the start."""
     told: list[int] = []
     resumable = _kept(directory)
     report = verify(service.database, LEDGER, lambda done, _total: told.append(done), resumable=resumable, how=how)
@@ -61,7 +63,7 @@ def test_what_was_interrupted_goes_on_where_it_was_and_takes_in_what_came_later(
     service.record(LEDGER, [grant(f"g{number}", customer=f"c{number % 7}") for number in range(2_500)])
     service.record(
         LEDGER, [grant("few", customer="c1")]
-    )  # and no row is behind: it is saved as far as every row is true
+    )  # and no row is behind, because the progress is saved where every row is up to date
     read = _interrupted(service, tmp_path, 1_500)
     service.record(LEDGER, history(5, 70))
     found, first, events, since = _verified(service, tmp_path, Start.RESUMED)
@@ -109,7 +111,7 @@ def test_since_the_last_clean_one_new_events_and_every_derived_row_are_looked_at
     assert since == head
     assert found[0] == ("log", head + 1)
     assert {check for check, _ in found} == {"log", "wallets", "ledger_days"}
-    # What was not clean is not started from.
+    # A run that was not clean is not used as a start.
     assert _verified(service, tmp_path, Start.SINCE_CLEAN)[3] == head
 
 

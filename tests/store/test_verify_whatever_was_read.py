@@ -1,7 +1,7 @@
-"""A verification is clean on every ledger that only the recorder wrote, whatever has been read of it, and when.
+"""A verification is clean on every ledger that only the recorder wrote, whatever was read, at any time.
 
-Reads leave caches behind: snapshots of customers and of the ledger, finished blocks found at zero, what an earlier
-verification kept. Random histories draw over very many blocks, are recorded on many days, and are asked everything.
+Reads add caches: snapshots of customers and of the ledger, finished blocks found at zero, saved progress of a
+verification. Random histories draw on very many blocks, are recorded on many days, and are read in all ways.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def test_draws_over_more_blocks_than_a_snapshot_has_entries(service: Subledger, 
     assert rebuild(service.database, ledger).removed["snapshots"] == 0
 
 
-# --- readers who leave snapshots at the same time -----------------------------------------------------------------
+# --- readers that add snapshots at the same time -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ SMALLER = {"OF_CUSTOMER": 6, "DAY_ROWS": 5, "INSIDE_A_DAY": 16}
 
 
 def keep_a_few(service: Subledger, ledger: str, owner: str, *, limit: int) -> None:
-    """A reader who adds up fewer entries at once than most do."""
+    """Adds snapshots like a reader that sums fewer entries at once than usual."""
     with pytest.MonkeyPatch.context() as context:
         for name in ("points_of_customer", "points_of_ledger"):
             context.setattr(snapshots, name, partial(getattr(snapshots, name), limit=limit))
@@ -111,7 +111,7 @@ def keep_a_few(service: Subledger, ledger: str, owner: str, *, limit: int) -> No
 
 
 def _between(monkeypatch: pytest.MonkeyPatch, query: str, then: Any) -> None:
-    """Once, before a query of a reader who leaves snapshots, something else happens."""
+    """Calls ``then`` once, before a query of a reader that adds snapshots."""
     rows, waiting = journal_rows.rows, [then]
 
     def asked(connection: Any, asking: str, parameters: Mapping[str, Any]) -> Any:
@@ -167,7 +167,7 @@ def test_a_reader_does_not_add_to_what_a_rebuild_drops(
 
 @pytest.fixture(scope="module")
 def alone(server_url: str) -> Iterator[tuple[Subledger, TestClient, str]]:
-    """A database of its own, whose days can be made to go by; places for snapshots that little fills."""
+    """A separate database whose clock can be moved by days, with small limits for snapshots."""
     with scratch_database(server_url) as url, pytest.MonkeyPatch.context() as patched, TemporaryDirectory() as home:
         for name, value in SMALLER.items():
             patched.setattr(snapshots, name, value)
@@ -181,7 +181,7 @@ def alone(server_url: str) -> Iterator[tuple[Subledger, TestClient, str]]:
 
 
 class Reading(RuleBasedStateMachine):
-    """Writes and reads in any order; and a verification, of every kind, at any time."""
+    """Writes and reads in any order, and every kind of verification at any time."""
 
     def __init__(self, alone: tuple[Subledger, TestClient, str]) -> None:
         super().__init__()
@@ -204,14 +204,14 @@ class Reading(RuleBasedStateMachine):
     def begin(self) -> None:
         self.ledger = f"r{datetime.now(UTC).timestamp():.6f}".replace(".", "-")
         self.service.create_ledger(self.ledger, LedgerSettings(currency="USD", on_shortfall="overage"))
-        for path in self.gets:  # each can be asked: a place of a new route that is not named here fails
+        for path in self.gets:  # each route must be callable; a new path parameter that is not listed here fails
             path.format(**self.places(WHOLE, 0))
 
     def send(self, events: list[dict[str, Any]]) -> None:
         self.count += 1
         self.service.record(self.ledger, events)
 
-    # --- what is written --------------------------------------------------------------------------------------------
+    # --- writes --------------------------------------------------------------------------------------------
 
     @rule(customer=st.sampled_from(CUSTOMERS), count=st.sampled_from((1, 3, 8, 40)), day=st.integers(1, 28))
     def grant(self, customer: str, count: int, day: int) -> None:
@@ -230,7 +230,7 @@ class Reading(RuleBasedStateMachine):
 
     @rule(count=st.sampled_from((1, 20)))
     def set_rates(self, count: int) -> None:
-        """Events without an entry: positions of which no snapshot knows."""
+        """Records events without an entry, whose positions have no snapshot."""
         self.send(
             [
                 cloud_event(
@@ -249,7 +249,9 @@ class Reading(RuleBasedStateMachine):
 
     @rule(days=st.integers(1, 3))
     def days_go_by(self, days: int) -> None:
-        """The promise of an answer puts what follows after it; the database refuses one that has not come."""
+        """Moves the clock forward. Later events are recorded after the time of an answer, and the database refuses a
+        future time.
+        """
         with past_triggers(self.url, "ledgers") as owner:
             owner.execute(
                 "UPDATE ledgers SET answered_through = greatest(recorded_at, answered_through)"
@@ -276,7 +278,7 @@ class Reading(RuleBasedStateMachine):
                 detail=detail and format == "beancount",
             )
 
-    # --- what is read -----------------------------------------------------------------------------------------------
+    # --- reads -----------------------------------------------------------------------------------------------
 
     @rule(customer=st.sampled_from((*CUSTOMERS, WHOLE)), day=st.integers(0, 120), pick=st.integers(0, 99))
     def ask_a_balance(self, customer: str, day: int, pick: int) -> None:
@@ -287,7 +289,7 @@ class Reading(RuleBasedStateMachine):
                 at, _ = self.service.customer_balances(self.ledger, customer, as_of=as_of, known_at=known_at)
             else:
                 at, _ = self.service.trial_balance(self.ledger, as_of=as_of, known_at=known_at)
-        except SubledgerError:  # nobody yet; or before anything was recorded
+        except SubledgerError:  # an unknown customer, or a time before the first event
             return
         self.known.append(at.known_at)
 

@@ -1,4 +1,6 @@
-"""Wallets with many open blocks or overages: the same books with rows of their own, of which an event writes a few."""
+"""Wallets with many open blocks or overages: the same books, but each part has its own row, and an event writes few
+rows.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ MOVED_BY = importlib.import_module("migrations.versions.0036_parts_of_wallets")
 
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets the number of open blocks from which a wallet is one with many; at first it is two."""
+    """Sets the number of open blocks from which the parts of a wallet have their own rows; at first it is two."""
 
     def more_than(number: int) -> None:
         monkeypatch.setattr(rows, "MANY", number)
@@ -63,7 +65,7 @@ def test_a_random_history_leaves_the_same_books_whether_or_not_parts_have_rows(
     had_parts, writer = False, service
     for batch in in_batches(events, chance):
         left_behind(chance.choice((0, 1_000)))
-        if chance.random() < 0.2:  # another writer, who knows only what the tables say
+        if chance.random() < 0.2:  # another writer, which knows only the tables
             writer = Subledger(service.database)
         many(1)
         one = writer.recorder.transact(apart, lambda _connection, _state, _position, batch=batch: batch)
@@ -145,7 +147,7 @@ def test_parts_that_are_changed_or_missing_are_found_and_made_anew(
 def test_the_migration_gives_rows_to_the_parts_of_existing_wallets(
     own: tuple[Subledger, str], many: Callable[[int], None]
 ) -> None:
-    """To the byte, so that a verification after it is clean."""
+    """The rows are equal to the byte, so that a verification after it is clean."""
     service, url = own
     many(1_000)
     quoted = '"b\\ü'
@@ -162,7 +164,7 @@ def test_the_migration_gives_rows_to_the_parts_of_existing_wallets(
     assert differences(service) == []
 
 
-# --- what an event costs ------------------------------------------------------------------------------------------
+# --- the costs of an event ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -240,7 +242,7 @@ def test_a_draw_over_half_of_the_blocks_and_its_reversal_write_each_block_once(
 def test_verifying_reads_the_texts_of_an_event_once_however_many_entries_it_has(
     service: Subledger, new_ledger: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a reversal over 5,000 blocks would be read as 5,000 times half a megabyte."""
+    """Otherwise a reversal over 5,000 blocks would be read as 5,000 times half a megabyte."""
     ledger, size = new_ledger(currency="USD"), 300
     recorded(service, ledger, *bought(size))
     recorded(service, ledger, usage("all", str(10 * size)))
@@ -262,7 +264,7 @@ def test_verifying_reads_the_texts_of_an_event_once_however_many_entries_it_has(
 
 
 def test_a_page_reads_the_rows_of_its_own_blocks_whatever_the_server_knows_of_the_table(own_service: Subledger) -> None:
-    """The tables of a new database have no statistics; each block would else be compared with every other."""
+    """The tables of a new database have no statistics, so a plan could compare each block with every other."""
     own_service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
     recorded(own_service, LEDGER, *(purchase(f"b{number:03}", "1", "c", "2026-01-01") for number in range(300)))
     assert len(parts(own_service, LEDGER)) == 300

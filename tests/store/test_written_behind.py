@@ -1,4 +1,4 @@
-"""Wallets written behind: nobody can tell, whoever writes, however the events are batched, whenever somebody stops."""
+"""Wallets written behind give the same results for any writers, any batches, and any moment of a stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(service: Subledger, ledger: str, events: Sequence[Event]) -> list[Out
 
 
 def steps(seed: int, length: int) -> list[Event]:
-    """The events of a walk through every event type."""
+    """Returns the events of a walk through every event type."""
     adopted, events = 1, []
     for step in long_walk(seed, length).steps:
         event = step.event
@@ -51,7 +51,7 @@ def test_rows_written_behind_are_in_the_end_what_rows_written_at_once_are(
         left_behind(1000)
         one = record(service, at_once, batch)
         left_behind(0)
-        if chance.random() < 0.2:  # another writer, who knows only what the tables say
+        if chance.random() < 0.2:  # another writer, which knows only the tables
             writer = Subledger(service.database)
         two = record(writer, behind, batch)
         assert [(o.status, o.position) for o in one] == [(o.status, o.position) for o in two]
@@ -72,7 +72,7 @@ give = partial(grant, credits="1", customer="somebody", time="2026-05-01")
 
 
 def busy(service: Subledger, ledger: str) -> None:
-    """Customers with blocks, and much usage of them that no row knows of."""
+    """Records customers with blocks, and much usage that is not in their rows yet."""
     service.create_ledger(ledger, LedgerSettings(currency="USD", on_shortfall="overage"))
     service.record(ledger, history(5, 40))
     service.record(ledger, [use(f"use-c3-{number}") for number in range(30)])
@@ -86,7 +86,7 @@ def test_a_rebuild_brings_every_row_up_to_date(own_service: Subledger, left_behi
     assert lag(own_service, LEDGER) >= 30
     rebuild(own_service.database, LEDGER)
     assert differences(own_service) == []
-    own_service.record(LEDGER, [use("use-c3-100")])  # by a writer whose memory the rebuild has made worthless
+    own_service.record(LEDGER, [use("use-c3-100")])  # by a writer whose memory is invalid after the rebuild
     assert differences(own_service) == []
 
 
@@ -138,7 +138,7 @@ def test_a_row_that_is_behind_is_not_loaded_again_while_nothing_is_recorded(
     left_behind: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Duplicates of more customers than the memory holds: nothing is written, and nothing may be forgotten."""
+    """Duplicates of more customers than fit into the memory: nothing is written, and no wallet may be dropped."""
     ledger = new_ledger(currency="USD", on_shortfall="overage")
     customers = [f"many-{number}" for number in range(12)]
     before = [use(f"use-{customer}-0", customer=customer) for customer in customers]

@@ -1,8 +1,8 @@
 """A database that was recorded under version 1 of the accounting rules.
 
 ``golden/version_1.jsonl`` has every row of a database in which the last release under version 1 (commit 97dfce1, schema
-0033) recorded 16 events: blocks of their own and of a pool, of which some expire at midnight, usage reversed and usage
-known after an expiry, an estimate, a payment. It is never written again.
+0033) recorded 16 events: blocks with and without a pool, some of which expire at midnight, reversed usage and usage
+recorded after an expiry, an estimate, a payment. The file is never written again.
 """
 
 from __future__ import annotations

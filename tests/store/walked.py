@@ -1,7 +1,7 @@
-"""Ledgers in which everything has happened: walks through every event type, recorded by the real recorder.
+"""Ledgers with every event type: walks, recorded by the real recorder.
 
-The walk decides which events there are; the recorder decides each anew, with its own policies: every adoption of the
-walk becomes one of the shipped policies, so that blocks are bought, drawn and cancelled under different ones.
+The walk chooses the events. The recorder decides each event again, with its own policies: every adoption of the walk
+becomes one of the shipped policies, so that blocks are bought, drawn and cancelled under different ones.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from tests.laws.test_judges import MONTHS, World
 from tests.laws.walk import DIMENSION_NAMES, HOME, Walk
 
 WALKED: dict[str, Any] = {"currency": HOME, "on_shortfall": "backfill", "dimensions": DIMENSION_NAMES}
-"""The settings of a ledger that a walk can be recorded in."""
+"""The settings of a ledger in which a walk can be recorded."""
 
 
 def policy_event(number: int, name: str, at: datetime) -> Event:
-    """The adoption of a shipped policy; a ledger numbers its policies from 1."""
+    """Returns the adoption of a shipped policy. A ledger numbers its policies from 1."""
     return policy_adopted(shipped_policy(name), number=number, at=at, by=None)
 
 
 def in_batches(events: Sequence[Event], chance: random.Random) -> Iterator[Sequence[Event]]:
-    """Batches of random length. A close is a batch of its own: its remeasurements need all that came before them."""
+    """Yields batches of random length. A close is a separate batch: its remeasurements need all earlier events."""
     for month, run in groupby(events, key=_closing):
         rest = list(run)
         while rest:
@@ -44,15 +44,16 @@ def in_batches(events: Sequence[Event], chance: random.Random) -> Iterator[Seque
 
 
 def _closing(event: Event) -> str | None:
-    """The month that an event is a part of the close of."""
+    """Returns the month to whose close an event belongs; None for other events."""
     return event.data.period if event.type in ("balances.remeasured", "period.closed") else None
 
 
 def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | None = None) -> int:
-    """Creates the ledger and records the walk in it, one event a batch; all of it under ``policy`` where one is named.
+    """Creates the ledger and records the walk in it, with one event per batch; all of it under ``policy``, if it is
+    given.
 
-    Every close is proved. Returns how many were recorded: what this recorder refuses is left out, as the walk leaves
-    out what was refused before.
+    Every close is proved. Returns the number of recorded events. Events that this recorder refuses are left out, like
+    events that the walk refused before.
     """
     settings = LedgerSettings(policy=policy or SHIPPED_POLICIES[0], **WALKED)
     service.create_ledger(ledger, settings)
@@ -76,7 +77,9 @@ def _proof(ledger: str, event: Event) -> Check:
 
 
 def record_months(service: Subledger, ledger: str, *, prefix: str, size: int) -> None:
-    """Five months in four currencies, all but the last closed: remeasured, settled, pooled."""
+    """Records five months in four currencies, with remeasurements, settlements and pools. All months but the last are
+    closed.
+    """
     events = World(random.Random(11), ("USD", "EUR", "JPY", "KWD"), prefix).events(size)
     for month in MONTHS:
         part = [event for event in events if event["time"][:7] == str(month)]

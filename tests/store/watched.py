@@ -1,7 +1,7 @@
-"""Every statement that our code sends during the tests, held to the rules of ``one_ledger`` before it is sent.
+"""Every statement that our code sends during the tests is checked by the rules of ``one_ledger`` before it is sent.
 
-So the whole suite is the walk that finds a statement which could not run where its ledger is. Statements that tests
-write themselves, to tamper or to look, are not judged.
+So the whole suite finds statements that could not run on the server of their ledger. Statements of the tests
+themselves, to tamper or to read, are not checked.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CROSSES_LEDGERS: Final = {
 ONE_SERVER: Final = {
     ("migrations/env.py", "<module>"): "migrations run on the coordinator, one at a time, by an advisory lock there"
 }
-"""Statements meant for the coordinator alone."""
+"""Statements that are only for the coordinator."""
 
 _kept: set[str] = set()
 
 
 def _sender() -> tuple[str, str] | None:
-    """File and function that the statement comes from; None where a test sends it, or nobody of ours."""
+    """Returns the file and the function that send the statement; None if a test or other code sends it."""
     frame: Any = sys._getframe(3)
     while frame is not None:
         name = frame.f_code.co_filename
@@ -63,7 +63,7 @@ def _judge(query: Any, connection: Any) -> None:
 
 
 class WatchedCursor(psycopg.Cursor[Any]):
-    """A cursor whose statements are judged."""
+    """A cursor whose statements are checked."""
 
     def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
         _judge(query, self.connection)
@@ -79,16 +79,16 @@ class WatchedCursor(psycopg.Cursor[Any]):
 
 
 class WatchedServerCursor(WatchedCursor, psycopg.ServerCursor[Any]):
-    """A cursor on the server whose statements are judged."""
+    """A cursor on the server whose statements are checked."""
 
 
 class WatchedRawCursor(psycopg.RawCursor[Any], WatchedCursor):
-    """A cursor for numbered placeholders whose statements are judged."""
+    """A cursor for numbered placeholders whose statements are checked."""
 
 
 def watch_statements() -> None:
-    """From now on every connection of every engine is watched."""
-    psycopg.RawCursor = WatchedRawCursor  # type: ignore[misc]  # nobody asks a connection for one
+    """Watches every connection of every engine from now on."""
+    psycopg.RawCursor = WatchedRawCursor  # type: ignore[misc]  # no code gets one from a connection
 
     @sa.event.listens_for(sa.pool.Pool, "connect")
     def watch(connection: Any, _record: Any) -> None:

@@ -1,4 +1,4 @@
-"""A writing process for the fault tests: records batches of usage and says on standard output what was acknowledged.
+"""A writing process for the fault tests: it records batches of usage, and prints the acknowledged ones.
 
 Usage: python -m tests.store.writer URL LEDGER NAME BATCHES SIZE
 """
