@@ -83,19 +83,19 @@ def test_overage_is_billed_and_backfilled_with_its_product_and_dimensions() -> N
 
     The purchase pays for the other two, at its price of 10.00 / 20.
     """
-    case = Case(on_shortfall="backfill", dimensions=("department",))
     lab, sales = {"department": "lab"}, {"department": "sales"}
-    case.uses("3", 5, product="api", overage_price="1.00", currency="USD", dimensions=lab)
-    assert told(case.does("overage.billed", 3, invoice_id="I", amount="1.00", currency="USD")) == [
-        '01-05 overage_billed 100 credits=1.000000000 dimensions={"department":"lab"} invoice=I overage=1 product=api'
-    ]
-    bought = case.buys("A", 4, credits="20", dimensions=sales)
-    of_usage = 'dimensions={"department":"lab"} overage=1 product=api'
-    assert told(bought) == [
-        "01-04 purchase 1000 block=A credits=20",
-        f"01-05 overage_backfilled 200 block=A credits=2.000000000 {of_usage}",
-        f"01-05 backfill_difference -100 block=A {of_usage}",
-    ]
+    stated = 'dimensions={"department":"lab"} '
+    for own, of_usage in ((sales, stated), (lab, "")):  # those of the block itself are not stated again
+        case = Case(on_shortfall="backfill", dimensions=("department",))
+        case.uses("3", 5, product="api", overage_price="1.00", currency="USD", dimensions=lab)
+        assert told(case.does("overage.billed", 3, invoice_id="I", amount="1.00", currency="USD")) == [
+            f"01-05 overage_billed 100 credits=1.000000000 {stated}invoice=I overage=1 product=api"
+        ]
+        assert told(case.buys("A", 4, credits="20", dimensions=own)) == [
+            "01-04 purchase 1000 block=A credits=20",
+            f"01-05 overage_backfilled 200 block=A credits=2.000000000 {of_usage}overage=1 product=api",
+            f"01-05 backfill_difference -100 block=A {of_usage}overage=1 product=api",
+        ]
 
 
 def test_a_payment_remembers_what_it_was_applied_to_and_what_went_back_of_it() -> None:
