@@ -174,7 +174,7 @@ class _Attempt:
         except NotSent as error:
             self._count(error)
         except Unclear as error:
-            self._move(State.UNKNOWN, wait_s=self._wait(0), reason=str(error))
+            self._move(State.UNKNOWN, wait_s=self._until(error, 0), reason=str(error))
         except (Refused, InvalidInput) as error:  # no call was made: the content cannot be sent
             self._move(State.REJECTED, reason=_error_text(error))
         else:
@@ -203,7 +203,7 @@ class _Attempt:
         # This method is only for errors after which certainly nothing was sent. After an unclear error the delivery is
         # ``unknown``, and waits for the time in which it could still arrive. This method would send it again without
         # that wait.
-        attempts = self._delivery.attempts + (not isinstance(error, Throttled))
+        attempts = self._delivery.attempts + (_requested_wait(error) is None)
         if attempts >= self._settings.attempts:
             self._move(State.FAILED, reason=f"{attempts} attempts came to nothing, the last: {error}")
         else:
@@ -279,8 +279,9 @@ class _Attempt:
 
     def _until(self, error: Exception, times: int) -> float:
         """Returns the seconds until the next attempt: those that the target requested, else longer each time."""
-        if isinstance(error, Throttled):
-            self._hold_s = max(error.wait_s, self._settings.first_wait_s)
+        requested = _requested_wait(error)
+        if requested is not None:
+            self._hold_s = max(requested, self._settings.first_wait_s)
             return self._hold_s
         return self._wait(times)
 
@@ -313,6 +314,11 @@ class _Attempt:
             keep=keep,
             exchanges=self._calls.take_exchanges(),
         )
+
+
+def _requested_wait(error: Exception) -> float | None:
+    """Returns the seconds for which the target asked for no further call; None if it did not."""
+    return error.wait_s if isinstance(error, Throttled | Unclear) else None
 
 
 def _understood(ask: Callable[[Shipment], Answer], shipment: Shipment) -> Answer:

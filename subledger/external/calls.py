@@ -31,6 +31,7 @@ _KEPT_BYTES: Final = 4 << 20
 _LONGEST_WAIT_S: Final = 3_600.0
 _UNCLEAR_STATUS: Final = frozenset({408, 425})
 """Statuses after which the request may still have been processed: a time-out, a refused replay."""
+_UNAVAILABLE: Final = 503
 _DEFAULT_WAIT_S: Final = 60.0
 
 
@@ -53,13 +54,17 @@ class Throttled(NotSent):
 class Unclear(Exception):
     """There is no answer, or the answer does not show if the request was processed.
 
-    ``answer`` and ``status``: those of the answer, if any.
+    ``answer`` and ``status``: those of the answer, if any. ``wait_s``: the time for which the system asks for no further
+    call; None if it does not ask.
     """
 
-    def __init__(self, reason: str, *, answer: str = "", status: int | None = None) -> None:
+    def __init__(
+        self, reason: str, *, answer: str = "", status: int | None = None, wait_s: float | None = None
+    ) -> None:
         super().__init__(reason)
         self.answer = answer
         self.status = status
+        self.wait_s = wait_s
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +168,7 @@ class Calls:
         """Makes one call. Returns answers of 200 to 299, and those of 400 to 499 that are about the content.
 
         Raises Throttled for 429, NotAuthorised for 401 and 403, NotSent if no connection was made or the answer is a
-        redirection, Unclear for 408, 425, 5xx and for a missing answer.
+        redirection, Unclear for 408, 425, 5xx and for a missing answer. ``Retry-After`` of 429 and 503: ``wait_s``.
         """
         self.take_turn()
         try:
@@ -222,7 +227,10 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if 300 <= status < 400:
         raise NotSent(f"{host} answered {status}: it redirects to {response.headers.get('Location', '')[:200]}")
     if status >= 500 or status in _UNCLEAR_STATUS:
-        raise Unclear(f"{host} answered {status}", answer=response.text, status=status)
+        # A service that is unavailable may say for how long: RFC 9110, section 15.6.4. A gateway answers 503 also after
+        # it has passed the request on, so the result stays unknown.
+        wait_s = _wait_of(response) if status == _UNAVAILABLE else None
+        raise Unclear(f"{host} answered {status}", answer=response.text, status=status, wait_s=wait_s)
     return response
 
 

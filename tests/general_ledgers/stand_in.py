@@ -62,8 +62,12 @@ Journal = dict[str, Any]
 
 
 class StandIn(ABC):
-    """A general ledger on loopback. ``closed``: closed months, such as 2026-01, into which nothing can be posted."""
+    """A general ledger on loopback. ``closed``: closed months, such as 2026-01, into which nothing can be posted.
+    ``down``: every call is answered with 503. ``retry_after``: the header of each 503.
+    """
 
+    down = False
+    retry_after: str | None = None
     late_s = 0.3
     time_out_s = 2.0
 
@@ -86,7 +90,7 @@ class StandIn(ABC):
                 standing.calls += 1
                 try:
                     request = Request(self.command, unquote(parts.path), query, self.headers, body)
-                    answer = standing.answer(request)
+                    answer = standing.unavailable() if standing.down else standing.answer(request)
                 except Dropped:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
@@ -144,7 +148,7 @@ class StandIn(ABC):
         if fault == "throttles":
             return throttled() if throttled else Answer(429, b"too many requests", {"Retry-After": "0"})
         if fault == "fails_before":
-            return Answer(503, b"unavailable")
+            return self.unavailable()
         if fault == "drops_before":
             raise Dropped
         if fault == "late":
@@ -158,6 +162,9 @@ class StandIn(ABC):
         if fault == "fails_after":
             return Answer(500, b"internal error")
         return answer
+
+    def unavailable(self) -> Answer:
+        return Answer(503, b"unavailable", {"Retry-After": self.retry_after} if self.retry_after else {})
 
     def _locked(self, do: Callable[[], Answer]) -> Answer:
         with self.lock:

@@ -20,6 +20,7 @@ from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
 from projections.integrity import verify
 from subledger.errors import DeliveredOtherwise, DeliveryInHand
+from subledger.external.calls import Throttled
 from subledger.store.tables import APP_ROLE
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn, problem
@@ -120,6 +121,27 @@ def test_what_is_unknown_is_not_sent_again_before_it_can_no_longer_arrive(
     gaps = [step.at for step in kept if step.state is State.SUBMITTED]
     assert len(gaps) == 2
     assert (gaps[1] - gaps[0]).total_seconds() >= channel.settings.settle_s
+
+
+@pytest.mark.parametrize("during", ["look-up", "submission"])
+def test_a_target_that_is_unavailable_is_left_alone_for_as_long_as_it_asks(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, during: str
+) -> None:
+    channel, delivery = one
+    netsuite.retry_after = "1200"
+    netsuite.down = during == "look-up"
+    netsuite.fault = one_after_another(["fails_before"])
+    before = datetime.now(UTC)
+    deliver_due(service.database, channel)
+    [waiting] = deliveries(service, delivery.ledger)
+    assert waiting.state is (State.RENDERED if netsuite.down else State.UNKNOWN)
+    assert waiting.attempts == 0, "a wait that the target asks for is no attempt"
+    assert waiting.due_at is not None
+    assert waiting.due_at - before > timedelta(seconds=1_100)
+    calls = netsuite.calls
+    with pytest.raises(Throttled):
+        channels.turn_of(service.database, channel)()
+    assert netsuite.calls == calls
 
 
 def test_a_journal_that_is_there_from_before_a_restore_is_not_sent_again(

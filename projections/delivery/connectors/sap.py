@@ -134,7 +134,9 @@ class Sap(connector.Connector):
             code, message = fault
             # Gateways in front of SAP also answer with faults (502 to 504), while SAP may still be at work.
             if error.status != _FAULT:
-                raise Unclear(f"{error}: {message}", answer=error.answer, status=error.status) from error
+                raise Unclear(
+                    f"{error}: {message}", answer=error.answer, status=error.status, wait_s=error.wait_s
+                ) from error
             if code not in ("Client", "Sender"):  # these two say that the message was at fault, and not processed
                 self._check_not_there(shipment, message)
             return connector.Rejected(reason=message)
