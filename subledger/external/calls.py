@@ -54,8 +54,8 @@ class Throttled(NotSent):
 class Unclear(Exception):
     """There is no answer, or the answer does not show if the request was processed.
 
-    ``answer`` and ``status``: those of the answer, if any. ``wait_s``: the time for which the system asks for no further
-    call; None if it does not ask.
+    ``answer`` and ``status``: those of the answer, if any. ``wait_s``: for so long the system asks for no further call;
+    None if it does not ask.
     """
 
     def __init__(

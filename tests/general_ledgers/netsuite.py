@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.general_ledgers.stand_in import Answer, Request, StandIn
 
 RECORDS = "/services/rest/record/v1"
+_EXTERNAL_ID = re.compile("[A-Za-z0-9_-]+")
 QUERY = "/services/rest/query/v1/suiteql"
 TOKEN = "/services/rest/auth/oauth2/v1/token"
 KEY = rsa.generate_private_key(65537, 2048)
@@ -24,10 +25,12 @@ def problem(status: int, code: str, detail: str) -> Answer:
 
 
 class NetSuiteStandIn(StandIn):
-    """``moves_to``: the period into which journals of a closed period are silently put, if a preference says so.
-    ``unique``: external ids are unique. If they are not, the stand-in is harder than the real service.
+    """``fields``: the custom fields that exist. ``moves_to``: the period into which journals of a closed period are
+    silently put, if a preference says so. ``unique``: external ids are unique. If they are not, the stand-in is harder
+    than the real service.
     """
 
+    fields: frozenset[str] = frozenset()
     moves_to: str | None = None
     unique = True
     locked = False
@@ -46,8 +49,27 @@ class NetSuiteStandIn(StandIn):
         kind, _, reference = request.path.removeprefix(f"{RECORDS}/").partition("/eid:")
         if request.method == "GET":
             return self._found(kind, reference)
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
         create = {"journalEntry": self._create, "customerDeposit": self._deposit, "depositApplication": self._apply}
         return self.submitted(lambda: create[kind](request.json))
+
+    def _refused(self, request: Request) -> Answer | None:
+        """As NetSuite validates a record: names of properties, which a header asks for; types; external ids."""
+        assert request.headers["X-NetSuite-PropertyNameValidation"] == "Error"
+        record = request.json
+        lines = record.get("line", {}).get("items", [])
+        unknown = [name for part in (record, *lines) for name in part if name[:4] == "cust" and name not in self.fields]
+        unknown = [name for name in unknown if name != "customer"]
+        if unknown:
+            return problem(400, "INVALID_CONTENT", f"Error while accessing resource: unknown property {unknown[0]}.")
+        if not isinstance(record.get("undepFunds", {}), dict):
+            return problem(400, "INVALID_CONTENT", "Error while accessing resource: undepFunds is not an object.")
+        references = [record.get("customer", {}), *(line.get("entity", {}) for line in lines)]
+        if any(not _EXTERNAL_ID.fullmatch(reference.get("externalId", "_")) for reference in references):
+            return problem(400, "INVALID_KEY_OR_REF", "Invalid external id of a customer.")
+        return None
 
     def _token(self, request: Request) -> Answer:
         form = dict(pair.split("=", 1) for pair in request.body.decode().split("&"))

@@ -177,6 +177,23 @@ def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_
     assert [step.by for step in steps(service, delivery) if step.reason == "January is open again"] == ["cfo"]
 
 
+def test_a_custom_field_is_refused_until_somebody_has_made_it(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel, netsuite: NetSuiteStandIn
+) -> None:
+    ledger = sold()
+    channel = netsuite_channel(ledger)
+    export = exported(ledger, approved=True, export_field="custbody_export", line_field="custcol_line")
+    [delivery] = outbox.add(service.database, channel, export, by="test")
+    work(service, channel)
+    [rejected] = deliveries(service, ledger)
+    assert rejected.state is State.REJECTED
+    assert "unknown property custbody_export" in str(rejected.reason)
+    netsuite.fields = frozenset({"custbody_export", "custcol_line"})
+    by_hand.retry(service.database, ledger, delivery.delivery_id, by="cfo", reason="the fields were made")
+    work(service, channel)
+    assert netsuite.journals[0]["record"]["custbody_export"] == export.export_id
+
+
 def test_a_journal_that_went_into_another_period_is_a_rejection_that_names_it(
     service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel, netsuite: NetSuiteStandIn
 ) -> None:

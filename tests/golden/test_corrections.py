@@ -52,7 +52,8 @@ def test_the_files_are_the_agreed_ones_to_the_byte(name: str, what: str) -> None
 def longest(target: str, what: int, number: int) -> Rendering:
     """A ledger, a title and a number as long as they may be."""
     title = "=" + "T" * (15 if target == "sap" else 400)
-    rendering = rendering_of(TARGETS[target], title=title)
+    customers = {line.customer: "24" for line in PAIRS} if target == "netsuite" else {}
+    rendering = rendering_of(TARGETS[target], title=title, **({"customers": customers} if customers else {}))
     journal = corrections(number, "ledger-" + "x" * 57)[what]
     documents = tuple(replace(document, name=journal.name) for document in rendering.documents)
     return replace(rendering, journal=journal, documents=documents, export_id=f"{journal.name}-export")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from projections.exports.formats import netsuite
@@ -16,6 +19,7 @@ from tests.golden.contract import Contract, Read, ReadLine
 from tests.golden.journals_functional import (
     EXPORT_ID,
     MULLER,
+    PAIRS,
     cases,
     is_debit,
     journal_of,
@@ -29,9 +33,10 @@ LINE = "Journal Entry - Line: "
 OURS = {
     "subsidiary": "Acme, Inc", "subsidiary_id": "1", "currency": "US Dollar", "currency_id": "1",
     "posting_period_ids": {"2026-02": "214"}, "accounts": {"2150": "321", "4000": "401"},
-    "segment_ids": {"location": {"US01": "7", "W": "8"}}, "customers": {"cus-42": "24"},
+    "segment_ids": {"location": {"US01": "7", "W": "8"}}, "customers": {"cus-42": "24", MULLER: "25"},
     "customer_names": {"cus-42": "=Customer 42"}, "approved": True,
     "dimensions": {"department": "department", "class": "cseg_size", "location": "location"},
+    "export_field": "custbody_subledger_export", "line_field": "custcol_subledger_line",
 }  # fmt: skip
 
 
@@ -46,8 +51,7 @@ def csv_documents(file: bytes, rendering: Rendering) -> list[Read]:
             headers.append(header)
         assert header == headers[-1]
         debit, amount = is_debit(row[f"{LINE}Debit"], row[f"{LINE}Credit"])
-        reference = row[f"{LINE}custcol_subledger_line"]
-        assert row[f"{LINE}Memo"].startswith(f"{reference} ")
+        reference = row[f"{LINE}Memo"].partition(" ")[0]
         assert all(len(row[name]) <= 999 for name in ("Memo", f"{LINE}Memo"))
         line = ReadLine(reference, row[f"{LINE}Account"].removeprefix("'"), debit, amount)
         documents[-1] = documents[-1]._replace(lines=(*documents[-1].lines, line))
@@ -62,18 +66,29 @@ def json_documents(file: bytes, rendering: Rendering) -> list[Read]:
             assert ("debit" in item) != ("credit" in item)
             amount = item["debit"] if "debit" in item else item["credit"]
             account = item["account"]["externalId"]
-            lines.append(ReadLine(item["custcol_subledger_line"], account, "debit" in item, amount))
+            lines.append(ReadLine(item["memo"].partition(" ")[0], account, "debit" in item, amount))
         documents.append(Read(body["externalId"], rendering.journal.functional_currency, tuple(lines)))
     return documents
+
+
+def _with_ids(rendering: Rendering) -> Rendering:
+    """The rendering with an internal id for each customer, because most ids of customers here are no external ids."""
+    customers = sorted({line.customer for document in rendering.documents for line in document.lines} - {"cus-42"})
+    ids = {customer: str(number) for number, customer in enumerate(customers, start=100)}
+    return msgspec.structs.replace(rendering, settings=msgspec.structs.replace(rendering.settings, customers=ids))
+
+
+def _known(make: Callable[[], Rendering]) -> Rendering:
+    return _with_ids(make())
 
 
 CONTRACTS = tuple(
     Contract(
         form=f"netsuite-{extension}",
-        cases=cases(netsuite.TARGET),
+        cases={name: partial(_known, make) for name, make in cases(netsuite.TARGET).items()},
         golden=lambda case, _, extension=extension: f"{case}netsuite.{extension}",
         read=read,
-        renderings=renderings(netsuite.TARGET),
+        renderings=renderings(netsuite.TARGET).map(_with_ids),
         all_decimals=False,
     )
     for extension, read in (("csv", csv_documents), ("json", json_documents))
@@ -106,11 +121,23 @@ def test_csv_names_what_rest_knows_by_id() -> None:
     assert {item["cseg_size"]["id"] for item in items if "cseg_size" in item} == {"Größe L", "PLATFORM"}
     entities = [item["entity"] for item in items if "entity" in item]
     assert {"id": "24"} in entities
-    assert {"externalId": MULLER} in entities
+    assert {"id": "25"} in entities
+    assert [item["custcol_subledger_line"] for item in items] == [f"L{n}" for n in range(1, len(items) + 1)]
+
+
+@pytest.mark.parametrize("customer", [MULLER, "a|b", "cus 42", "cus-42\u0661"])
+def test_a_customer_that_cannot_be_an_external_id_needs_an_internal_one(customer: str) -> None:
+    pair = msgspec.structs.replace(PAIRS[0], customer=customer)
+    with pytest.raises(InvalidInput) as refused:
+        netsuite.json_file(rendering_of(netsuite.TARGET, {"level": "customer"}, (pair,)))
+    assert refused.value.field == "customers"
+    given = {"level": "customer", "customers": {customer: "24"}}
+    (body,) = json.loads(netsuite.json_file(rendering_of(netsuite.TARGET, given, (pair,))))
+    assert {item["entity"]["id"] for item in body["line"]["items"]} == {"24"}
 
 
 def test_without_a_field_of_its_own_a_lines_reference_begins_its_memo() -> None:
-    rendering = rendering_of(netsuite.TARGET, {"line_field": "", "export_field": ""})
+    rendering = _with_ids(rendering_of(netsuite.TARGET, {}))
     (body,) = json.loads(netsuite.json_file(rendering))
     items = body["line"]["items"]
     assert [item["memo"].partition(" ")[0] for item in items] == [f"L{n}" for n in range(1, len(items) + 1)]
@@ -124,7 +151,7 @@ def test_without_a_field_of_its_own_a_lines_reference_begins_its_memo() -> None:
 )
 def test_nothing_of_ours_is_sent_as_an_id_where_others_have_one(field: str, ids: dict[str, Any], missing: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        netsuite.json_file(rendering_of(netsuite.TARGET, {field: ids}))
+        netsuite.json_file(_with_ids(rendering_of(netsuite.TARGET, {field: ids})))
     assert (refused.value.field, refused.value.expected) == (field, f"an id for {missing}")
 
 

@@ -29,9 +29,12 @@ from projections.exports.formats import target
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.money import format_minor
+from subledger.text.visible_text import visible
 
 _SEGMENTS: Final = ("department", "class", "location")
 _SEGMENT: Final = re.compile(r"department|class|location|(?:cseg|custcol)\w*", re.ASCII)
+_EXTERNAL_ID: Final = re.compile("[A-Za-z0-9_-]+")
+"""An external id: section_156334828635."""
 _BodyField = Annotated[str, msgspec.Meta(pattern="^(custbody[a-z0-9_]*)?$")]
 _LineField = Annotated[str, msgspec.Meta(pattern="^(custcol[a-z0-9_]*)?$")]
 
@@ -41,7 +44,9 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
 
     For both: ``dimensions``: our dimension to their segment. ``approved``: True if a journal is sent as approved.
     ``export_field``, ``line_field``, ``block_field``: script ids of custom fields for the export's id, the line's
-    reference, and the block of a document; empty for none.
+    reference, and the block of a document; empty for none. Create the fields in NetSuite before you set them here,
+    because NetSuite refuses records with unknown fields. Suggested: custbody_subledger_export, custcol_subledger_line,
+    custbody_subledger_block.
 
     For CSV: ``subsidiary``: its name (if empty: the ledger's entity). ``currency``: the name of the functional currency
     (if empty: its ISO code). ``posting_period``: the name of a period, by ``strftime`` of its last day.
@@ -50,7 +55,8 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     For REST, internal ids: ``subsidiary_id`` (if empty: the ledger's entity is the external id). ``currency_id`` (if
     empty: the ISO code is the name). ``posting_period_ids``, by month (if empty: NetSuite chooses the period).
     ``accounts``, by account number (without one: the number is the external id). ``segment_ids``, by segment and value
-    (a segment without ids: the value itself). ``customers`` (without one: our id is the external id).
+    (a segment without ids: the value itself). ``customers`` (without one: our id is the external id; an id with other
+    characters than letters, digits, _ and - needs an internal id).
     """
 
     subsidiary: str = ""
@@ -65,9 +71,9 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     customers: dict[str, str] = msgspec.field(default_factory=dict)
     customer_names: dict[str, str] = msgspec.field(default_factory=dict)
     approved: bool = False
-    export_field: _BodyField = "custbody_subledger_export"
-    line_field: _LineField = "custcol_subledger_line"
-    block_field: _BodyField = "custbody_subledger_block"
+    export_field: _BodyField = ""
+    line_field: _LineField = ""
+    block_field: _BodyField = ""
     date_format: target.DateFormat = "%m/%d/%Y"
 
     def check(self) -> None:
@@ -150,7 +156,9 @@ def deposits_file(rendering: target.Rendering) -> bytes:
     ``customerDeposit`` records raise the deposits of customers. ``journalEntry`` records have all other movements of
     each block. ``depositApplication`` records apply the block's deposit to the receivable from the block's journal.
     NetSuite posts deposits and applications itself, so their two lines are its own postings, and are not in the
-    journals. The fields of an application are from memory, not from NetSuite's schema: check them in a sandbox.
+    journals. A deposit debits a bank account, and always credits the system account *Customer Deposits*
+    (section_N1296669). So map credits_clearing to an account of type Bank, and customer_deposits to the system account.
+    The fields of an application are from memory, not from NetSuite's schema: check them in a sandbox.
     """
     settings: Settings = rendering.settings
     made: dict[str, list[dict[str, Any]]] = {"customerDeposit": [], "journalEntry": [], "depositApplication": []}
@@ -170,11 +178,11 @@ def deposits_file(rendering: target.Rendering) -> bytes:
 
 
 def _deposit(rendering: target.Rendering, document: Document) -> dict[str, Any]:
+    """Returns a deposit into an account. ``undepFunds`` is left out: the account decides (section_N1296669)."""
     [clearing] = [line for line in document.lines if line.side is Side.DEBIT]
     return {
         **_of_block(rendering, document),
         "account": _account(rendering.settings, clearing.account.number),
-        "undepFunds": False,
         "payment": Decimal(format_minor(document.total_minor, document.currency)),
     }
 
@@ -271,5 +279,15 @@ def _account(settings: Settings, number: str) -> dict[str, str]:
 
 
 def _customer(settings: Settings, customer: str) -> dict[str, str]:
+    """Returns the reference to a customer. Raises InvalidInput if it needs an internal id and has none."""
     known = settings.customers.get(customer)
-    return {"externalId": customer} if known is None else {"id": known}
+    if known is not None:
+        return {"id": known}
+    if not _EXTERNAL_ID.fullmatch(customer):
+        raise InvalidInput(
+            f"customer {visible(customer[:60])} cannot be an external id of NetSuite; set its internal id",
+            field="customers",
+            expected="an internal id, or an id of letters, digits, _ and -",
+            found=visible(customer[:60]),
+        )
+    return {"externalId": customer}
