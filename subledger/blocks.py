@@ -292,7 +292,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def claim_minor(self) -> int:
-        """The price and tax that are owed or were paid: without what was cancelled, conceded, lost or escheated.
+        """The price and tax that are owed or were paid, less the cancelled, conceded, lost and escheated amounts.
 
         It is 0 for a transferred block, because the claim belongs to the bought block.
         """

@@ -1,4 +1,4 @@
-"""The days of recognised breakage: T of a cohort is a function of its days, in whatever order they were recorded.
+"""The days of recognised breakage: T of a cohort is a function of its days, not of the order of recording.
 
 The steps of a day have one order:
 - an estimate, in force from the beginning of the day;

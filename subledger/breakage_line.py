@@ -72,7 +72,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     proportional_minor: int = 0
 
     def start(self, expired: int) -> tuple[int, int]:
-        """T0 in both currencies, if ``expired`` is expired now."""
+        """T0 in both currencies; ``expired`` is the amount that is expired now."""
         least, least_functional = self.recognised_minor, self.recognised_functional
         most, most_functional = self.with_expired_minor, self.with_expired_functional
         start = max(least, most - max(0, self.expired_minor - expired)) if expired else least

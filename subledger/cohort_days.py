@@ -1,6 +1,6 @@
 """Days of a cohort: the sums of its figures by accounting day, with the estimate and the anchor of each day.
 
-A view of a day has the entries dated through that day, in whatever order they were recorded. Recognised breakage must
+A view of a day has the entries dated through that day, independent of the order of recording. Recognised breakage must
 be a function of the days, so a cohort stores the changes of each day. Owns: these sums, and how many days are stored.
 Does not own: the arithmetic of a cohort (pools), the changes by a movement and the breakage due by day (breakage_days).
 """
@@ -50,7 +50,7 @@ class Day(NamedTuple):
         return bool(self.issued_minor or self.escheated_minor or self.backfilled_minor)
 
     def plus(self, other: Day) -> Day:
-        """This day with the changes of another one, whatever its date. Of two estimates the other one's is in force."""
+        """This day with the changes of another one. If both have an estimate, that of the other one is in force."""
         return Day(
             self.on,
             self.issued_minor + other.issued_minor,

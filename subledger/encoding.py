@@ -1,9 +1,13 @@
 """The canonical encoding of a recorded event, and the hashes made from it.
 
-One version byte, a fixed order of columns, lengths before texts, NULL distinct from empty, times as microseconds since
-1970 in 64 bits, credits as their shortest text, decisions in canonical JSON. Every column of the event and of its
-entries is covered, so that every later change is found. Golden tests fix the bytes. A new layout gets a new version
-byte.
+The encoding begins with one version byte, and has the columns in a fixed order:
+- a text follows its length, and NULL differs from an empty text;
+- a time is the number of microseconds since 1970, in 64 bits;
+- credits are their shortest text;
+- a decision is canonical JSON.
+
+Every column of the event and of its entries is covered, so that every later change is found. Golden tests fix the
+bytes. A new layout gets a new version byte.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ def _journal_lines() -> None:
 
 
 def _append_only() -> None:
-    """Makes the log append-only for every role, also its owner. ENABLE ALWAYS includes session_replication_role."""
+    """Makes the log append-only for every role, including its owner. ENABLE ALWAYS covers session_replication_role."""
     op.execute("""
         CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

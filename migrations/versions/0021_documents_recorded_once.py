@@ -1,4 +1,4 @@
-"""Documents are found by their ids in the log. So a payout or a refund is recorded once, whatever the event's id is.
+"""Documents are found by their ids in the log. So a payout or a refund is recorded once, under any event id.
 
 Revision: 0021, after 0020
 """

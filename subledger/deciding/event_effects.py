@@ -225,7 +225,7 @@ def _word(value: object) -> str:
 def _advances(event: Event, kind: Kind) -> bool:
     """True for revenue without usage: the retained part of a refund, and the catch-up of a new estimate.
 
-    Also for the price that a repricing of an earlier day adds to credits that are already used.
+    Also True for the price that a repricing of an earlier day adds to credits that are already used.
     """
     if isinstance(event.data, BlockRepriced):
         return kind.column == "consumed"

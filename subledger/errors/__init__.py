@@ -1,13 +1,13 @@
 """Every error the ledger raises on purpose, as one tree.
 
     SubledgerError
-    ├── InvalidInput            what was sent cannot be read as what it should be; nothing else was looked at
+    ├── InvalidInput            the input cannot be read; nothing else was checked
     │   ├── InvalidJson  InvalidEvent  MissingField  UnknownField  WrongType  InvalidValue  NaiveTime
     │   ├── TooManyDecimals  UnknownCurrency  UnknownEventType  ReservedEventType  NotSupportedYet
     │   ├── InvalidMapping  InvalidPolicy  InvalidCursor  UnsafeHome  NotACheckout
     │   ├── UnknownParameter  RepeatedParameter  TooLarge  RequestTimedOut
     │   └── InvalidRequest  UrlTooLong  HeadersTooLarge  UnsupportedMediaType  MethodNotAllowed
-    ├── AccessDenied            whoever calls may not do this
+    ├── AccessDenied            the caller may not do this
     │   ├── NotAuthenticated
     │   │   └── KeyExpired  KeyRevoked
     │   └── NotAllowed  CrossSite
@@ -28,7 +28,7 @@
     │   ├── CredentialNotGranted  KeyEnded
     │   ├── JournalNotReversible  NothingToCorrect
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
-    ├── Conflict                the same name already stands for something else
+    ├── Conflict                the name is already in use for something else
     │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise  CheckpointConflict
     ├── NotFound
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownCheckpoint  UnknownExport  UnknownFormat

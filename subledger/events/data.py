@@ -355,7 +355,7 @@ class PaymentRefunded(EventData):
 class DisputeOpened(EventData):
     """A payment is disputed: the processor withdraws it until the dispute is decided.
 
-    ``processor`` names the processor, if several ones received money for the block.
+    ``processor`` names the processor, if several processors received money for the block.
     """
 
     dispute_id: Identifier

@@ -1,4 +1,4 @@
-"""Permissions of the home directory. It has the database, its owner's password and the key that signs checkpoints.
+"""Permissions of the home directory with the database, its owner's password and the key that signs checkpoints.
 
 Owns: the permissions, independent of the umask. Does not own: the files in it.
 """

@@ -7,14 +7,14 @@ of customers, blocks and events are the billing system's own ids, not surrogate 
     the writer's memory      ledgers (the lock), wallets, wallet_parts, blocks, documents, dimension_sets, merkle_nodes
     settings, from the log   posting_policies, posting_rules, account_mappings
     totals                   ledger_days, other_currencies, snapshots
-    handed over              journals, journal_customers, journal_exports, export_targets
-    on the way               delivery_channels, credential_grants, deliveries, delivery_steps
-    watched                  monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
+    exported                 journals, journal_customers, journal_exports, export_targets
+    delivery                 delivery_channels, credential_grants, deliveries, delivery_steps
+    monitoring               monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
     counted, signed          tallies, checkpoints
     access                   api_keys
-    waiting                  approvals
-    refused                  rejected_events, rejection_steps
-    of customers, erasable   customer_attributes, erasures
+    second person            approvals
+    rejections               rejected_events, rejection_steps
+    customers, erasable      customer_attributes, erasures
 
 A table outside the log without another proof has a ``seal``: a hash of the row, made by a trigger (migrations/sealing).
 

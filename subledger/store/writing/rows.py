@@ -37,7 +37,7 @@ from subledger.wallet_parts import Blocks, Overages
 class StoredWallet(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"standings": "positions"}
 ):
-    """A wallet as its row stores it: open blocks and overages, each sort only if there are at most ``MANY`` of it."""
+    """A wallet as its row stores it. The row has blocks, or overages, only if there are at most ``MANY`` open ones."""
 
     customer: str
     blocks: tuple[Block, ...] = ()

@@ -2,7 +2,7 @@
 
 Usage changes only the figures of a wallet, and updating its row is the largest part of the cost of usage. So large
 batches do not write the rows of wallets on which only usage drew; these rows are written later. Two facts in the
-database make that safe, whatever happens to the writer:
+database make this safe, even if the writer fails:
 
 - A wallet's row has every event of its customer through the row's own ``position``.
 - Every row has every event through the ledger's ``wallets_through``.
