@@ -1,4 +1,4 @@
-"""The command line: ``subledger``. Each command does what the HTTP API does, on the same service.
+"""The command line: ``subledger``. Each command does the same as the HTTP API, on the same service.
 
 A command's module is loaded when the command is used: loading all of them takes twice as long as most commands.
 

@@ -1,4 +1,4 @@
-"""The demo: records, expires, closes month by month, exports and verifies; then prints the results and what to open."""
+"""The demo: records, expires, closes month by month, exports, verifies; then prints results and files to open."""
 
 from __future__ import annotations
 

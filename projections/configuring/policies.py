@@ -1,7 +1,7 @@
 """Command: adopting a posting policy.
 
-A policy holds for events recorded after its adoption. Recorded events keep the policy that they were posted under, and
-a reversal mirrors what is stored. So an adopted policy is never edited; a change is a new version.
+A policy holds for events recorded after its adoption. Recorded events keep the policy of their posting, and a reversal
+mirrors the stored entries. So an adopted policy is never edited; a change is a new version.
 
 Owns: the conditions for adopting a policy. Does not own: the text of a policy file (posting), the movements that its
 rules must make (integrity/policies), the list of adopted policies (reads/policies).

@@ -32,7 +32,7 @@ from subledger.store.writing.recorder import Recorder
 
 
 class ClaimLost(Exception):
-    """Another worker has claimed the delivery meanwhile. Its look-up will find whatever this worker did."""
+    """Another worker has claimed the delivery meanwhile. Its look-up will find the result of this worker's calls."""
 
 
 HOLD_JOURNAL: Final = """

@@ -62,7 +62,7 @@ class LookResult(msgspec.Struct, frozen=True, kw_only=True):
 def check(database: Database, ledger: str, now: datetime) -> Report:
     """Runs every monitor of a ledger. Raises UnknownLedger, DatabaseUnavailable.
 
-    It takes about twenty queries. They read recent rows and rows that wait. It writes only what makes the next look
+    It takes about twenty queries. They read recent rows and rows that wait. It writes only data that make the next look
     cheaper.
     """
     looked = look_at_open(database, ledger, now)

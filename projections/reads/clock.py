@@ -1,7 +1,7 @@
 """A ledger's clock: the real one, or the one that a sandbox ledger has for trials of month ends.
 
-This clock decides what is in the future, today's date, the end of a month, and due expiries. ``recorded_at`` always has
-the time of the database, and answers *as known at* a moment use ``recorded_at``.
+This clock decides which times are in the future, today's date, the end of a month, and due expiries. ``recorded_at``
+always has the time of the database, and answers *as known at* a moment use ``recorded_at``.
 
 Owns: reading the clock. Does not own: setting it (configuring/clock), the rules that use it (ledger, recorder, views).
 """

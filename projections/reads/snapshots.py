@@ -188,7 +188,8 @@ def points_of_ledger(
     for day, of_day, first, through, is_over in rows(connection, DAYS_OF_A_LEDGER, {"ledger": ledger, "from": start}):
         if day == start and last.day_is_over:
             continue
-        # A snapshot inside a day starts the count of day totals anew, also if an earlier reader added it.
+        # After a snapshot inside a day the count of day totals starts again, also if an earlier reader added the
+        # snapshot.
         totals = 0 if day == start else totals + of_day
         busy = through - first >= INSIDE_A_DAY
         inside = range(first - 1 + INSIDE_A_DAY, through, INSIDE_A_DAY) if busy else ()

@@ -14,8 +14,8 @@ those events since then are found only by a verification. Owns: the swap. Does n
 ledger), the saved progress (resumable), the comparison (integrity).
 
 A writer uses its memory as long as the ledger's head has not changed since. A rebuild does not change the position and
-the batch hash of the head. If it mends a row, it increases the head's count of rebuilds, so every writer discards what
-it may have loaded from a damaged row.
+the batch hash of the head. If it mends a row, it increases the head's count of rebuilds, so every writer discards data
+that it may have loaded from a damaged row.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class _Rebuild:
             self._done += more
             self._progress(self._done, max(self._done, self._total))
 
-    # --- what is recorded meanwhile ---------------------------------------------------------------------------
+    # --- events recorded meanwhile ---------------------------------------------------------------------------
 
     def _replayer(self, folded: Whole) -> Replayer:
         """Returns the replayer that continues after the shares, with the customers of later events."""

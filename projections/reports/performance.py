@@ -117,7 +117,7 @@ class _Balances:
         return self.books[end].get(key, 0), self.functional[end].get(key, 0)
 
     def netted(self, end: int, currency: str) -> tuple[int, int]:
-        """Returns what is presented neither as a receivable nor as a liability."""
+        """Returns the amount that is presented neither as a receivable nor as a liability."""
         return self.conditional[end].of(currency)
 
     def refundable(self, end: int, currency: str) -> tuple[int, int]:

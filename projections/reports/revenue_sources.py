@@ -181,7 +181,7 @@ def _cohorts(
 
 
 def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
-    """Adds the breakage that a cohort recognised ahead: first from its opening, then from what was sold in the period.
+    """Adds the breakage that a cohort recognised ahead: first from its opening, then from the sales of the period.
 
     The revenue of its blocks from the opening is gross, so the expired part of it is deducted here.
     """

@@ -1,4 +1,4 @@
-"""Disputes with figures by hand, in euro at 1.20: the parts that are withdrawn, their order, the loss of each."""
+"""Disputes with figures by hand, in euro at 1.20: the withdrawn parts, their order, and the loss of each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from tests.laws.walk import Step
 
 
 def paid() -> Case:
-    """100 credits for 100.00 and tax 10.00; 60 are used. One payment of 150.00 brought these 110.00, 20.00 for invoices
-    that are kept elsewhere, and 20.00 that are not applied. The credits expire on the 20th, and are a state's then.
+    """100 credits for 100.00 and tax 10.00, of which 60 are used. One payment of 150.00 has these 110.00, 20.00 for
+    invoices that are kept elsewhere, and 20.00 that are not applied. The credits expire on the 20th, and are then owed
+    to a state.
     """
     case = in_euro()
     case.buys("A", 2, credits="100", price="100.00", tax="10.00", currency="EUR", expires_at=on(20).isoformat(),
@@ -33,7 +34,7 @@ def disputed(case: Case, day: int, **data: Any) -> list[str]:
 
 
 def in_short(step: Step) -> list[str]:
-    """The movements without the currency, and the functional amount, which is at 1.20."""
+    """Returns the movements without the currency, and without the functional amount, which is at 1.20."""
     for movement in step.decision.movements:
         assert movement.currency == "EUR"
         assert abs(5 * (movement.functional_minor or 0) - 6 * movement.amount_minor) <= 3
@@ -48,7 +49,7 @@ ALL = ["01-22 dispute_opened 2000", "01-22 dispute_opened 11000 block=A frozen=1
 
 
 def test_a_lost_payment_takes_its_unapplied_part_what_is_a_states_used_value_and_tax_and_what_was_elsewhere() -> None:
-    """No loss is dated before the dispute, and none is of a refund that is not owed."""
+    """No loss is dated before the dispute, and no loss is of a refund that is not owed."""
     case = paid()
     expire(case)
     assert disputed(case, 22, payment_id="P") == ALL
@@ -78,7 +79,7 @@ def test_a_payment_that_is_won_in_part_comes_back_but_for_what_is_lost_first() -
 
 
 def test_what_a_state_got_is_disputed_and_lost_last() -> None:
-    """30.00 of the 40.00 were remitted: 80.00 of the 110.00 are still with the company."""
+    """30.00 of the 40.00 were remitted, so the company still has 80.00 of the 110.00."""
     case = paid()
     expire(case)
     case.does("escheat.remitted", 21, block_id="A", amount="30.00", currency="EUR")

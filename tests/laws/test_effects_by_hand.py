@@ -1,4 +1,4 @@
-"""Effects of events with figures by hand: what is given, paid back or brought forward, and who has to allow it."""
+"""Effects of events with figures by hand: the amounts given, paid back or brought forward, and the need of approval."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _AT_ONE, _AT_TWO_CENTS = {"credit": "1"}, {"credit": "0.02"}
 
 
 def _gains(case: Case, step: Step, **asked: Any) -> tuple[str, str]:
-    """The credits and the value that the last step gives away."""
+    """Returns the credits and the value that the last step gives away."""
     *_, (_, _, _, effect) = measured(case, asking(**asked))
     assert case.steps[-1] is step
     return str(effect.credits_given), str(effect.value_given)
 
 
 def _all_gains(case: Case, step: Step) -> list[tuple[str, str]]:
-    """The gains without prices of credits, at 1.00 a credit, and at 0.02 a credit."""
+    """Returns the gains without prices of credits, at 1.00 a credit, and at 0.02 a credit."""
     return [_gains(case, step), *(_gains(case, step, credit_prices=prices) for prices in (_AT_ONE, _AT_TWO_CENTS))]
 
 
@@ -144,10 +144,12 @@ def test_memos_transfers_and_goodwill_give_their_value_and_a_void_gives_nothing(
 
 
 def _in_euros() -> Case:
-    """Blocks in euro at 1.20. A of 100 credits for 100.00 and tax 10.00 is paid, and 40 are used. U of 10 for 10.00 and
-    tax 1.00 is not, and 4 are used. S, of a state, and X, with 10.00 each, expired on the 20th, which is not recorded.
-    R, with 10.00, went to a state. V was paid and refunded, 10.00 are owed back. Of W 4 of 10 credits are bob's. F cost
-    nothing.
+    """Returns a case with blocks in euro at 1.20.
+
+    A has 100 credits for 100.00 and tax 10.00; it is paid, and 40 are used. U has 10 credits for 10.00 and tax 1.00; it
+    is not paid, and 4 are used. S, with an escheat class, and X, with 10.00 each, expired on the 20th, but this is not
+    recorded. R, with 10.00, was escheated. V was paid and refunded, and 10.00 are owed back. 4 of W's 10 credits are
+    bob's. F cost nothing.
     """
     case = in_euro()
     case.buys("A", credits="100", price="100.00", tax="10.00", currency="EUR", expires_at=on(60).isoformat())
@@ -176,12 +178,12 @@ CANCELS = ", cancels a sale or a part of it"
 EFFECTS: list[tuple[str, dict[str, Any], str, str]] = [
     ("purchase.voided", {"block_id": "A", "reason": "r"}, f"money back 79.2{CANCELS}", f"credits given 60{CANCELS}"),
     ("purchase.voided", {"block_id": "U", "reason": "r"}, CANCELS[2:], f"credits given 6{CANCELS}"),
-    # 50.00 and its tax 5.00 go back; 10.00 are kept as revenue.
+    # 50.00 and its tax 5.00 are refunded; 10.00 are retained as revenue.
     ("credits.refunded", {"block_id": "A", "amount": "50.00"}, f"money back 66, revenue advanced 12{CANCELS}",
      f"credits given 60, value given 12{CANCELS}"),
     ("credit_memo.issued", {"block_id": "A", "amount": "10.00", "currency": "EUR", "tax": "1.00", "reason": "r"},
      f"value given 12, money back 13.2{CANCELS}", CANCELS[2:]),
-    # Unused 6.00, used 4.00, tax 1.00: what was used is given.
+    # Unused 6.00, used 4.00, tax 1.00: the used value is given away.
     ("receivable.written_off", {"block_id": "U", "reason": "r"}, "value given 4.8, written off 13.2",
      f"credits given 6{CANCELS}"),
     ("credits.escheated", {"block_id": "A"}, f"money back 72{CANCELS}",
@@ -190,7 +192,8 @@ EFFECTS: list[tuple[str, dict[str, Any], str, str]] = [
      f"money back 12{CANCELS}"),
     ("escheat.reclaimed", {"block_id": "R", "amount": "5.00", "currency": "EUR"}, f"money back 6{CANCELS}",
      f"money back 6{CANCELS}"),
-    # A sooner expiry brings the carrying amount forward, unless it would be a state's; a later one gives it back.
+    # An earlier expiry brings the carrying amount forward, unless it would be owed to a state. A later expiry returns
+    # it.
     ("block.expiry_changed", {"block_id": "A", "expires_at": on(50).isoformat(), "reason": "r"},
      f"revenue advanced 72{CANCELS}", "none that is measured"),
     ("block.expiry_changed", {"block_id": "A", "expires_at": on(70).isoformat(), "reason": "r"},
@@ -207,7 +210,7 @@ EFFECTS: list[tuple[str, dict[str, Any], str, str]] = [
      CANCELS[2:]),
     ("block.repriced", {"block_id": "U", "add_credits": "-1", "reason": "r"}, CANCELS[2:],
      f"credits given 1{CANCELS}"),
-    # As of the 3rd, before 4 of its 10 credits were used: they cost 2.00 more.
+    # As of the 3rd, before 4 of its 10 credits were used, so these cost 2.00 more.
     ("block.repriced", {"block_id": "U", "add_price": "5.00", "reason": "r", "at": 3}, "revenue advanced 2.4",
      f"value given 6{CANCELS}"),
     ("credits.transferred", {"block_id": "A", "to_customer": "bob", "new_block_id": "B"},
@@ -219,7 +222,7 @@ EFFECTS: list[tuple[str, dict[str, Any], str, str]] = [
     ("payment.applied", {"payment_id": "P", "amount": "5.00", "currency": "EUR", "block_id": "U"},
      "none that is measured", "none that is measured"),
     ("dispute.opened", {"dispute_id": "D", "block_id": "A"}, "none that is measured", "none that is measured"),
-    # Undoing a call-back of transferred credits gives them to their holder once more.
+    # Undoing a recall of transferred credits gives them to their holder again.
     ("dispute.opened", {"dispute_id": "D", "block_id": "W"}, "none that is measured",
      "credits given 4, value given 4.8"),
     ("payment.refunded", {"block_id": "V", "amount": "10.00", "currency": "EUR"}, "none that is measured",
@@ -250,13 +253,13 @@ def test_an_event_and_its_undoing_have_the_effect_in_the_functional_currency(
 
 
 def _effect(case: Case, **asked: Any) -> EventEffect:
-    """The effect of the last step."""
+    """Returns the effect of the last step."""
     *_, (_, _, _, effect) = measured(case, asking(**asked))
     return effect
 
 
 def test_an_estimate_brings_forward_what_it_adds_to_the_lifetime_breakage_of_its_cohorts() -> None:
-    """300.00 EUR at 1.20: each tenth is 36.00, though nothing is redeemed and nothing is recognised at once.
+    """300.00 EUR at 1.20: each tenth is 36.00, although nothing is redeemed, and nothing is recognised at once.
 
     A cohort without a price adds nothing; a lower estimate brings nothing forward.
     """
@@ -281,8 +284,8 @@ def test_an_estimate_brings_forward_what_it_adds_to_the_lifetime_breakage_of_its
 def test_an_estimate_of_several_cohorts_adds_that_of_each_and_undoing_one_what_comes_back() -> None:
     """January 300.00 EUR and February 100.00 at 1.20: a tenth is 36.00 and 12.00.
 
-    An estimate that is lowered to nothing brings nothing forward. Undoing that counts as the higher one that returns:
-    before anything is redeemed, when it recognises nothing at once, and after it.
+    An estimate that is lowered to zero brings nothing forward. Undoing it counts as the higher estimate that is
+    restored: both before any redemption, when nothing is recognised at once, and after it.
     """
     case = in_euro()
     data = {"pool": "p", "currency": "EUR", "evidence": "r"}
@@ -372,7 +375,7 @@ def _event(type: str, data: dict[str, Any]) -> Event:
         (_PURCHASE, {"voids": True}, EventEffect(written_off=_TEN), None),
         (_PURCHASE, {"voids": True}, EventEffect(cancels=True), "void"),
         (_PURCHASE, {"reopening": True}, EventEffect(cancels=True), None),
-        # A gift in another currency can be compared with the limit only by a rate, which one person can set.
+        # A gift in another currency can be compared with the limit only by a rate, and one person alone can set rates.
         (("credits.granted", {**_GRANT, "value": "1.00", "currency": "EUR"}), _LIMITS, NO_EFFECT, "grant"),
         (("credits.granted", {**_GRANT, "value": "1.00", "currency": "EUR"}), {"voids": True}, NO_EFFECT, None),
         (("credits.granted", {**_GRANT, "value": "1.00", "currency": HOME}), _LIMITS, NO_EFFECT, None),
@@ -411,7 +414,7 @@ def test_an_effect_counts_with_what_any_of_its_customers_had_before(
 
 
 def test_an_event_is_allowed_as_it_was_shown_and_no_more() -> None:
-    """An estimate is allowed by the rate that it states, whatever it recognises at once."""
+    """An estimate is approved by its stated rate, whatever amount it recognises at once."""
     effect = EventEffect(value_given=_TEN, cancels=True)
     for shown in (None, effect, EventEffect(value_given=Decimal(11), money_back=_TEN, cancels=True)):
         check_as_shown(_event(*_PURCHASE), effect, shown)

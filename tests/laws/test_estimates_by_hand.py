@@ -14,7 +14,7 @@ RATE = {"currency": "USD", "expected_breakage_rate": "0.1", "evidence": "r"}
 def estimated() -> Case:
     """Pool p has cohorts of January and February at 10 %; pool w is one cohort.
 
-    Of pool x, January is used up; of February one block has expired, and another has credits left.
+    In pool x, January is used up. Of February one block has expired, and another has remaining credits.
     """
     case = Case()
     case.buys("A", 2, pool="p", unit="p")
@@ -76,7 +76,7 @@ def test_a_refused_estimate_names_its_field_and_says_what_was_expected_and_found
 
 
 def test_a_rate_leaves_a_cohort_that_it_does_not_fit_as_it_was() -> None:
-    """A third cohort of pool x fits the rate of 10 %; of that of February 10.00 of 20.00 have expired."""
+    """A third cohort of pool x fits the rate of 10 %. Of February's cohort 10.00 of 20.00 have expired."""
     case = estimated()
     case.buys("V", 60, pool="x", unit="x")
     step = case.does("breakage.estimated", 61, None, pool="x", **RATE)

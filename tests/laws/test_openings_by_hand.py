@@ -1,4 +1,4 @@
-"""Opening balances with figures by hand: the block as it stands, its rate, each other role, and every refusal."""
+"""Opening balances with figures by hand: the opened block, its rate, each other role, and every refusal."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ OPENED = {"role": "prepaid_liability", "credits": "10", "price": "20.00", "used"
 
 
 def test_an_opened_block_has_the_terms_and_the_past_that_the_event_states() -> None:
-    """Five credits for 10.00 are left of ten for 20.00: four were used, one left the block with 2.00 otherwise.
+    """Five credits for 10.00 remain of ten for 20.00: four were used, and one left the block with 2.00 in another way.
 
-    Paid for: 10.00 left, 8.00 + 3.00 used, 2.00 expired, less 1.00 conceded; tax 2.50 less 0.10; together 24.40.
+    Paid amounts: 10.00 remaining, 8.00 + 3.00 used, 2.00 expired, less 1.00 conceded; tax 2.50 less 0.10; together
+    24.40.
     """
     case = Case(dimensions=("department",))
     step = case.does(
@@ -42,7 +43,7 @@ def test_an_opened_block_has_the_terms_and_the_past_that_the_event_states() -> N
     assert before is not None
     assert (before.credits, before.price_minor, before.used, before.drawn_minor) == (10, 2000, 4, 800)
     assert (before.earlier_minor, before.expired_minor, before.escheated_minor) == (300, 200, 0)
-    # Its draws go on: 20.00 × 7 / 10 − 8.00 = 6.00 for three more, then the rest.
+    # Its draws continue: 20.00 × 7 / 10 − 8.00 = 6.00 for three more, then the rest.
     assert [told(case.uses(credits, 32, unit="token", product="a")) for credits in ("3", "2")] == [
         ["02-01 consumption 600 block=A credits=3"], ["02-01 consumption 400 block=A credits=2"],
     ]  # fmt: skip
@@ -73,9 +74,9 @@ NOTHING = {"used": "10", "drawn": "20.00"}
 @pytest.mark.parametrize(
     ("data", "figures"),
     [
-        # 12.00 EUR are left of 20.00: at 1.20 14.40 of 24.00, and 9.60 were drawn.
+        # 12.00 EUR of 20.00 remain: at 1.20, 14.40 of 24.00, and 9.60 were drawn.
         ({}, (1440, "1.2", 2400, 960)),
-        # They are carried at 13.20, so the whole at 22.00, the rate is 1.10, and 8.80 were drawn.
+        # They are carried at 13.20, so the whole is at 22.00. The rate is 1.10, and 8.80 were drawn.
         ({"functional_amount": "13.20"}, (1320, "1.1", 2200, 880)),
         ({"functional_amount": "13.20", "functional_price": "25.00"}, (1320, "1.25", 2500, 1180)),
         ({"functional_price": "25.00"}, (1440, "1.2", 2500, 1060)),
@@ -83,13 +84,14 @@ NOTHING = {"used": "10", "drawn": "20.00"}
         # A third of a minor unit is rounded in the rate: 20.00 / 30.00 with twelve decimals.
         ({"price": "30.00", "functional_amount": "14.00", "functional_price": "20.00"},
          (1400, "0.666666666667", 2000, 600)),
-        # A credit left otherwise: of 24.00 four tenths were drawn, which is not all that is not carried.
+        # A credit left in another way: four tenths of 24.00 were drawn, which is less than the part that is no longer
+        # carried.
         (LEFT, (1200, "1.2", 2400, 960)),
         ({**LEFT, "remaining": "6"}, (1200, "1.2", 2400, 960)),
         ({**LEFT, "remaining": "5", "carrying_amount": "12.00"}, (1440, "1.2", 2400, 960)),
         ({**LEFT, "functional_amount": "14.00", "functional_price": "20.00"}, (1400, "1", 2000, 600)),
         ({**LEFT, "functional_amount": "20.00", "functional_price": "20.00"}, (2000, "1", 2000, 0)),
-        # Nothing is left: the price is that of the day, or as stated.
+        # No credits remain: the functional price is at the rate of the day, or as stated.
         (NOTHING, (0, "1.2", 2400, 2400)),
         ({**NOTHING, "functional_amount": "0"}, (0, "1.2", 2400, 2400)),
         ({**NOTHING, "functional_price": "22.00"}, (0, "1.2", 2200, 2200)),
@@ -200,7 +202,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str, str, str], str]] = [
      ("unknown_invoice", "data.invoice_id", "a recorded invoice of this customer", "W"), "ann has no invoice W"),
     ({"role": "refunds_payable", "amount": "1.00", "invoice_id": "V", "currency": "EUR"},
      ("wrong_currency", "data.currency", "USD", "EUR"), "invoice V is in USD"),
-    # Of 20.00 8.00 were drawn and 10.00 are left: 2.00 left the block otherwise.
+    # Of 20.00, 8.00 were drawn and 10.00 remain: 2.00 left the block in another way.
     ({"role": "unclaimed_property", **A, "amount": "2.01"}, ("exceeds_value", "data.amount", "at most 2.00", "2.01"),
      "the unclaimed property exceeds the value that had left block A (2.00 USD)"),
     ({"role": "unclaimed_property", **A, "block_id": "q", "amount": "0.01"},
@@ -220,7 +222,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str, str, str], str]] = [
        ("cannot_be_opened", "data.amount", "breakage.estimated with expected_breakage_rate before the opening", found),
        f"cohort 2025-12 of pool {pool} has no expected breakage by rate; an amount is estimated after the opening")
       for pool, found in (("r", "none"), ("m", "an amount"))),
-    # 12.00 are left: no more than that can still expire, whatever has been used and has expired before.
+    # 12.00 remain, so at most this amount can still expire, whatever was used or expired before.
     *(({**BREAKAGE, "amount": "12.01", **data}, ("exceeds_value", "data.amount", "at most 12.00", "12.01"),
        "the breakage recognised ahead exceeds what can still expire of the open blocks of cohort 2025-12 of pool q "
        "(12.00 USD)")
@@ -238,7 +240,7 @@ def test_a_refused_opening_names_its_field_and_says_what_was_expected_and_found(
     assert error.message == words
 
 
-# The data; the movement. What is of a block or an invoice is not dated before it, which was opened on the 4th.
+# The data; the movement. A movement of a block or an invoice is not dated before its opening on the 4th.
 MOVED: list[tuple[dict[str, Any], str]] = [
     ({"role": "accounts_receivable", **A, "amount": "18.00"}, "01-04 opening_accounts_receivable 1800 block=A"),
     ({"role": "refunds_payable", **A}, "01-04 opening_refunds_payable 100 block=A"),
@@ -281,7 +283,7 @@ def test_opened_overage_is_backfilled_as_the_event_says_or_else_the_ledger(setti
 
 
 def test_unclaimed_property_is_part_of_the_value_that_had_left_the_block_at_its_present_price() -> None:
-    """Of 20.00 8.00 were drawn, 0.50 had expired and 10.00 are left; of a repriced block the first price is unknown."""
+    """Of 20.00, 8.00 were drawn, 0.50 expired and 10.00 remain. The first price of a repriced block is unknown."""
     case = opened()
     for block_id, past in (("X", {"expired": "0.50"}), ("Y", {"earlier_drawn": "3.00"})):
         left = {"remaining": "5", "carrying_amount": "10.00"}
@@ -295,7 +297,7 @@ def test_unclaimed_property_is_part_of_the_value_that_had_left_the_block_at_its_
 
 
 def in_a_pool(currency: str = "EUR", rate: str | None = "0.1") -> tuple[Case, dict[str, Any]]:
-    """A pool with one block of January, of which 12.00 are left, carried at 13.20 if it is in euro."""
+    """Returns a pool with one block of January, of which 12.00 remain, carried at 13.20 if it is in euro."""
     case = in_euro()
     if rate is not None:
         estimate = {"pool": "p", "currency": currency, "expected_breakage_rate": rate, "evidence": "r"}
@@ -309,7 +311,7 @@ def in_a_pool(currency: str = "EUR", rate: str | None = "0.1") -> tuple[Case, di
 
 
 def test_opened_breakage_is_carried_as_stated_or_at_the_rate_of_its_open_blocks() -> None:
-    """6.00 EUR × 13.20 / 12.00 = 6.60. Later redemption goes on along the line."""
+    """6.00 EUR × 13.20 / 12.00 = 6.60. Later redemptions continue on the line."""
     case, data = in_a_pool()
     before = {"amount": "6.00", "redeemed": "60.00"}
     assert told(case.does("balance.opened", 5, None, **data, **before)) == [

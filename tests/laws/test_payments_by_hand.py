@@ -1,4 +1,4 @@
-"""Payments with figures by hand: money for invoices kept elsewhere, the order of what goes back, and overage."""
+"""Payments with figures by hand: money for invoices kept elsewhere, the order of refunds, and overage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.laws.case import Case, in_euro, on, told
 
 
 def paid() -> Case:
-    """A payment of 45.00 EUR on the 3rd: 10.00 for A, 20.00 for invoices kept elsewhere, 15.00 for nothing yet.
+    """A payment of 45.00 EUR on the 3rd: 10.00 for A, 20.00 for invoices kept elsewhere, 15.00 not applied yet.
 
-    Of another one 5.00 are for nothing yet. 4.00 of A are owed back since the 6th.
+    Another payment has 5.00 not applied. 4.00 of A are owed back since the 6th.
     """
     case = in_euro()
     case.buys("A", 2, credits="10", price="10.00", currency="EUR")
@@ -36,7 +36,8 @@ REFUND = "01-06 refund_paid_processor 400 block=A" + BY_CARD.format(480)
 @pytest.mark.parametrize(
     ("data", "movements"),
     [
-        # The refund first, although it is owed only from the 6th; then the unapplied part, then what was elsewhere.
+        # The refund comes first, although it is owed only from the 6th; then the unapplied part; then the part for
+        # invoices elsewhere.
         ({"amount": "4.00"}, [REFUND]),
         ({"amount": "9.00"},
          [REFUND, "01-04 balance_refunded 500 currency=EUR functional=600",
@@ -79,7 +80,7 @@ def test_no_more_goes_back_than_what_is_named_brought_in(
 
 
 def test_overage_is_billed_and_backfilled_with_its_product_and_dimensions() -> None:
-    """3 credits are used at 1.00 each. An invoice of 1.00 is for one of them, of the product and the department.
+    """3 credits are used at 1.00 each. An invoice of 1.00 is for one of them, with its product and department.
 
     The purchase pays for the other two, at its price of 10.00 / 20.
     """

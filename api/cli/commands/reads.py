@@ -266,7 +266,7 @@ def spendable(
     known_at: KnownAt = None,
     json_: Json = False,
 ) -> None:
-    """Prints the credits that a customer's usage can draw now, and what reservations hold.
+    """Prints the credits that a customer's usage can draw now, and the open reservations.
 
     Example: subledger spendable --ledger acme --customer cust-42
     """

@@ -41,7 +41,7 @@ def size(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Estimates what a load needs: ledgers, servers, disk, and hours for a rebuild.
+    """Estimates the ledgers, servers, disk and rebuild hours for a load.
 
     The formulas are in subledger/SIZING.md.
 

@@ -67,8 +67,9 @@ def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Ca
     The answer has the approved customer, block, amount, reason and effect. If the effect is now greater than in the
     list, nothing is recorded (`effect_changed`).
 
-    The requester cannot approve. Nor can a key that the requester created, nor the creator of the requester's key. If
-    the books do not allow the event any more, the answer has the reason, and the request still waits.
+    These persons cannot approve: the requester, a person with a key that the requester created, and the creator of the
+    requester's key. If the books do not allow the event any more, the answer has the reason, and the request still
+    waits.
     """
     outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:

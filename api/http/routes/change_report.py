@@ -107,7 +107,7 @@ def changes(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """The difference between what the books of a day said at one moment and what they said later, by event.
+    """The difference between the books of a day as known at one moment and as known at a later one, by event.
 
     The first page has each account before and after, and the sums by event type. `items` are the lines recorded in
     between, in pages of `limit` entries; `next` is the cursor of the next page. CSV has all lines.

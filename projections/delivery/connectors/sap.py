@@ -3,7 +3,7 @@ OData.
 
 SAP answers 200 even if it does not post. A document is posted if its confirmation has a number. It is refused if the
 confirmation has no number and the log has an error. A SOAP fault, of status 500, refuses the document too: usually the
-message is wrong, and would fail again. After a fault of the server the document is looked up first. After any other
+message is wrong, and would fail again. If the fault is the server's, the document is looked up first. After any other
 answer it is looked up later. SAP accepts the same document any number of times: neither the message's id nor the
 reference prevents a second posting. Only the look-up prevents it.
 
