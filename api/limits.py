@@ -39,13 +39,13 @@ SMALL_BODY: Final = 16 << 10
 body of at most this size is always accepted, however many bytes the others have.
 """
 SLOWEST_BYTES_A_SECOND: Final = 256 << 10
-"""A body may exceed its time-out by one second for each of so many bytes that have arrived."""
+"""Bytes per second. A body may exceed its time-out by one second each time so many bytes have arrived."""
 
 UNREAD_ANSWER_S: Final = 60.0
 """Seconds for which an answer may wait until its client reads more of it."""
 SLOWEST_ANSWER_BYTES_A_SECOND: Final = 16 << 10
-"""An answer may wait one second longer for each of so many bytes that were read. So an export of any size arrives over
-a line of 128 kbit/s.
+"""Bytes per second. An answer may wait one second longer each time so many bytes were read. So an export of any size
+arrives over a line of 128 kbit/s.
 """
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=3_600)]

@@ -296,7 +296,7 @@ def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
 
 
 def hold_off(database: Database, channel: Channel, wait_s: float) -> None:
-    """Makes all workers wait so long before the next call on this channel."""
+    """Makes all workers wait ``wait_s`` seconds before the next call on this channel."""
     with database.write() as connection:
         connection.execute(HOLD_OFF, {"ledger": channel.ledger, "channel": channel.name, "wait_s": wait_s})
 

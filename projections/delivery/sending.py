@@ -3,7 +3,7 @@
 Every delivery is looked up before it is sent: the target may already have it, for example after a restore of our
 database. Then the state ``submitted`` is committed, and only then is the delivery sent. So if a worker dies, the state
 shows that the target may have it. A delivery without a clear answer is looked up until the target has it or it can no
-longer arrive there. It is sent again only if it can no longer arrive.
+longer arrive there. Only in the second case is it sent again.
 """
 
 from __future__ import annotations

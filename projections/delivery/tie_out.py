@@ -2,9 +2,9 @@
 
 A row of the general ledger has an account's movement in a month (``debit``, ``credit``) or its balance at the month's
 end (``balance``, debit positive), in the functional currency. The sub-ledger's side is the journals that were handed
-over. So a journal that is missing in the general ledger, posted twice or changed there, and an entry made by hand, are
-each a difference of their size. Accounts that no journal names are not ours, and are only listed. An account to which
-others post as well (receivables, cash) is compared only on request.
+over. So each of these is a difference of its own amount: a journal that is missing, posted twice or changed in the
+general ledger, and an entry made by hand. Accounts that no journal names are not ours, and are only listed. An account
+to which others post as well (receivables, cash) is compared only on request.
 
 Owns: reading the general ledger's rows, comparing them, finding the journals behind a difference. Does not own: the
 journals.

@@ -237,7 +237,7 @@ def _text(line: DocumentLine, role: str, pair: JournalPair, own: int | None) -> 
 
 
 def shortened(text: str, limit: int) -> str:
-    """Shortens a text to so many characters. An ellipsis marks a shortened text."""
+    """Shortens a text to ``limit`` characters. An ellipsis marks a shortened text."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…" if limit > 1 else text[: max(limit, 0)]
 
 

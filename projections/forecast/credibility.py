@@ -27,7 +27,7 @@ SILENT: Final = 4
 """The highest number of silent months that is distinguished. Purses with more silent months count as having this many.
 """
 ABSENT: Final = 3
-"""Customers who have been silent for so many months may have left."""
+"""The number of silent months after which a customer may have left."""
 K_TRIED: Final = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 25.0, 50.0, float("inf"))
 BETTER: Final = 0.9
 """A larger k is used only if its error is less than this share of the error of the smaller k."""

@@ -33,7 +33,7 @@ Season = tuple[float, ...]
 NO_SEASON: Final[Season] = (1.0,) * YEAR
 
 Method = Callable[[Sequence[float], int], list[float]]
-"""A function from the past months and a number of months to the forecast of so many months."""
+"""A function that takes the past months and a number of months, and returns the forecast of that number of months."""
 
 
 # --- methods --------------------------------------------------------------------------------------------------------

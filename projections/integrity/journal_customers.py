@@ -64,7 +64,7 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
             found,
         )
     if journal.reverses is not None:
-        return  # its lines are the swapped lines of the journal that it reverses: see reversing
+        return  # its lines are the swapped lines of the reversed journal: see reversing
     expected_lines = lines_from(sum_pairs(connection, journal, mapping), mapping)
     if expected_lines != journal.lines:
         at = next(

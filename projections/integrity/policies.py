@@ -145,7 +145,7 @@ class RuleFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rule_faults(rules: Rules) -> Iterator[RuleFault]:
-    """Yields the rules of a policy that would make the books wrong, in the order of kinds; none for a sound policy."""
+    """Yields the rules of a policy that would make the books wrong, in the order of kinds."""
     paired = keeps_the_pair(rules)
     for name, pairs in rules.items():
         strangers = [role for pair in pairs for role in (pair.debit, pair.credit) if role not in ROLE_BY_NAME]
@@ -160,7 +160,7 @@ def rule_faults(rules: Rules) -> Iterator[RuleFault]:
 
 
 def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
-    """Yields the accounts that the rule of a kind moves wrongly, of those in which a policy has no choice."""
+    """Yields the accounts that the rule of a kind moves wrongly, among those in which a policy has no choice."""
     pairs = rules[kind.name]
     if not (kind.has_amount and pairs):
         if bool(pairs) != kind.has_amount:

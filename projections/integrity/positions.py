@@ -22,7 +22,7 @@ from subledger.kinds import LEDGER_ROLES, Entry
 from subledger.store.writing.rows import decode_decision
 
 PositionKey = tuple[str | None, str, str, str]
-"""Customer (None: the ledger as a whole), role, currency, and the block or processor that has a balance of its own, or
+"""Customer (None: the ledger as a whole), role, currency, and the block or processor, if it has its own balance, else
 "".
 """
 
@@ -98,7 +98,7 @@ class PositionLaws:
 
 
 def _is_unnamed_payment(event: Event, decision_text: str) -> bool:
-    """True for a payment without an id of its own, or for its undoing, which restores no payment."""
+    """True for a payment without its own id, or for its undoing, which restores no payment."""
     data = event.data
     if event.type == "event.reversed":
         restored = decode_decision(decision_text).restored
@@ -169,7 +169,9 @@ def _breach(name: str, statement: str, expected: object, found: object, check: s
 
 
 def _receivables(replay: Replayer) -> dict[PositionKey, object]:
-    """Returns the receivables by block, and of all overage invoices of a customer (an entry has no invoice id)."""
+    """Returns the receivables by block, and for all overage invoices of a customer together (an entry has no invoice
+    id).
+    """
     owed: Counter[PositionKey] = Counter()
     for block_id, (customer, block) in replay.blocks.items():
         owed[customer, "accounts_receivable", block.currency, block_id] = block.receivable_minor

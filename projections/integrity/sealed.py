@@ -6,8 +6,8 @@ dismissals of rejections and their steps; rejections dated in the future. Does n
 log (handed_over).
 
 A person who can write to the database without its triggers can also compute a new seal. So a single change is found,
-but not a forgery that is consistent in all rows. Against such a forgery only the log, its checkpoints stored elsewhere,
-and the general ledger help.
+but not a forgery that is consistent in all rows. Only the log, its checkpoints stored elsewhere, and the general ledger
+can show such a forgery.
 """
 
 from __future__ import annotations

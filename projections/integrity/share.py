@@ -103,8 +103,8 @@ class ShareVerification:
         self._replay.go_on(connection, self._lagging_after, self._rows_at(connection))
         advance(self._events)
         if self._lagging_after is not None:
-            # The progress is saved at the latest at a position at which every row is up to date. When the run
-            # continues, rows may have been written again.
+            # The progress is saved only up to a position at which every row is up to date, because rows may have been
+            # written again when the run continues.
             self._follow(connection, days, min(self._lagging_after, through), advance, part)
             part = None
         self._follow(connection, days, through, advance, part)

@@ -80,12 +80,12 @@ def verify(
     ``shares`` is the number of parts of the customers. The default is the number that keeps the memory of a process
     bounded.
 
-    With ``resumable`` the progress is saved, and ``how`` is the start: anew, at the progress of an interrupted run, or
-    at the end of the last clean run. The last one does not read events, entries and batches before that end again. So
-    it does not find later changes of them, and ``VerificationReport.since`` is that position. It does compare every
-    derived row, sum and journal. Saved progress of another log is not used, and is reported as a difference. ``seen``
-    are earlier roots of the log that are stored outside the database. ``earlier`` are saved runs, for callers without
-    ``resumable``; they must belong to the ledger's log too.
+    With ``resumable`` the progress is saved. ``how`` is the start of the run: the first event, the progress of an
+    interrupted run, or the end of the last clean run. A run from the last clean one does not read the events, entries
+    and batches before that end again. So it does not find later changes of them; ``VerificationReport.since`` is that
+    position. It still compares every derived row, sum and journal. Saved progress of another log is not used, and is
+    reported as a difference. ``seen`` are earlier roots of the log that are stored outside the database. ``earlier``
+    are saved runs, for callers without ``resumable``; they must belong to the ledger's log too.
     """
     with database_snapshot(database) as snapshot, without_nested_loops(driver(snapshot.connection)):
         return _Verification(

@@ -1,6 +1,6 @@
-"""Corrections of journals: which journals are in force, and the checks of reversals and re-issues.
+"""Corrections of journals: the journals in force, and the checks of reversals and re-issues.
 
-Owns: the answers to these questions. Does not own: making a reversal and a re-issue (reversing).
+Owns: both. Does not own: making a reversal and a re-issue (reversing).
 """
 
 from __future__ import annotations

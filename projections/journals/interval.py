@@ -1,6 +1,6 @@
 """The interval of a journal: the entries of a period in an interval of cuts, as parameters of queries.
 
-Owns: the choice of these entries, and the log positions between which they lie. Does not own: their sums (pairs).
+Owns: the choice of these entries, and the log positions between which they are. Does not own: their sums (pairs).
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ def interval_of(journal: Journal) -> dict[str, Any]:
 
 
 def with_positions(connection: AnyConnection, interval: dict[str, Any]) -> dict[str, Any]:
-    """Adds the positions between which the entries lie, so that a query reads only that part of the log."""
+    """Adds the positions between which the entries are, so that a query reads only that part of the log."""
     first, last = rows(connection, OF_CUTS, interval)[0]
     return {**interval, "first_position": first, "last_position": last}

@@ -33,10 +33,10 @@ def ensure_journals(
 ) -> tuple[Journal, ...]:
     """Makes the next journal of a period if entries are in no journal yet, and returns all journals of the period.
 
-    The journal of a closed period ends with the last cut; that of an open period records a cut of its own. A month
-    without entries has one empty journal. A month that has not begun has none. If nothing is new, nothing is made. Two
-    callers at once make one journal, because it is made under the ledger's lock. Raises UnknownLedger, InTheFuture,
-    UnmappedRole; after an error no journal and no cut was stored.
+    The journal of a closed period ends with the last cut; the journal of an open period records its own cut. A month
+    without entries has one empty journal. A month that has not begun has none. Without new entries nothing is made. Two
+    callers at the same time make one journal, because it is made under the ledger's lock. Raises UnknownLedger,
+    InTheFuture, UnmappedRole; after an error no journal and no cut was stored.
     """
     # The first look is without the ledger's lock: most calls find nothing new, and need not wait for the ledger's
     # writers.

@@ -1,7 +1,7 @@
 """The pairs of a journal: one sum of its entries, from which its lines and its documents follow.
 
-The day totals give the pairs by dimensions. They are a few hundred rows, however many events a month had. They do not
-have customers. So pairs by customer or block, or under an account mapping that depends on attributes of customers, are
+The day totals give the pairs by dimensions. They are a few hundred rows, however many events a month had, and have no
+customers. So pairs by customer or block, or under an account mapping that depends on attributes of customers, are
 summed from the entries, in one pass over their part of the log. The time of this pass grows with the month's events.
 
 Owns: these two queries. Does not own: the pair itself (journal), the way from a line back to its entries (drill_down).

@@ -58,8 +58,7 @@ CREATE FUNCTION benchmark.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOL
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """At least a hundredth of the events: the rate at which they were recorded, and the writer's memory and the disk
-    after them.
+    """A part of the events, at least a hundredth: their rate, and the writer's memory and the disk after them.
 
     ``raw_rate`` is RAW at the same time, into empty tables. So it changes with the load of the machine, but not with
     the size of the ledger.

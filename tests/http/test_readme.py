@@ -29,7 +29,7 @@ RUN = [path for path in READMES if any(block.has_commands and not block.not_run 
 
 
 class Reader:
-    """A reader who types a document's commands, in order, in an own directory with an own home."""
+    """A reader who types a document's commands, in order, in a separate directory and home."""
 
     def __init__(self, work: Path) -> None:
         self.work = work

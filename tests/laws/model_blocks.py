@@ -285,7 +285,7 @@ class Block:
         return kept
 
     def use(self, credits: Fraction, money: int, functional: int, number: int | None = None) -> None:
-        """Applies usage, or its mirror, to a segment. Later segments begin with as much less."""
+        """Applies usage, or its mirror, to a segment. The later segments begin with less by the same figures."""
         used = (credits, money, functional)
         self.lost["consumed"] = plus(self.of("consumed"), used)
         number = len(self.segments) - 1 if number is None else number

@@ -1,6 +1,6 @@
 """A file put into a folder from which an importer takes it: a folder of this machine, or of an SFTP server.
 
-An importer must never see half a file, nor the same file twice. So a file NAME comes in three steps. Each step is
+An importer must never see half a file, or the same file twice. So a file NAME is put in three steps. Each step is
 complete before the next:
 
     .NAME.part   the file, complete, under a name that importers leave alone
@@ -75,7 +75,7 @@ class ImportFolder(Protocol):
         """Raises NotSent if the folder does not have this subfolder."""
 
     def read(self, name: str, *, at_most: int) -> bytes | None:
-        """Returns at most so many bytes of a file; None if there is no such file."""
+        """Returns at most ``at_most`` bytes of a file; None if there is no such file."""
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a whole file, durably. A file of this name is replaced."""

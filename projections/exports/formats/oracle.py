@@ -1,11 +1,11 @@
 """Oracle Fusion: journals for the file-based import (FBDI), ``GlInterface.csv`` in a zip.
 
-The file has no header; each of its 149 columns is known only by its place. Texts are escaped for spreadsheets
-nevertheless, because people do open the file. Segment values never need escaping, and in a reference the apostrophe is
-visible. Rows with the same batch and journal name become one journal, whose name contains our reference. Journal Import
-uses the first 25 characters of a journal's name, and the first 50 of a batch's name. Journals in a foreign currency
-have the converted amounts beside the entered ones (conversion type *User*), so Oracle converts nothing. The references
-of a line are copied to GL_IMPORT_REFERENCES.
+The file has no header; each of its 149 columns is known only by its place. Texts are escaped for spreadsheets, because
+people do open the file. Segment values never need escaping, and in a reference the apostrophe is visible. Rows with the
+same batch and journal name become one journal, whose name contains our reference. Journal Import uses the first 25
+characters of a journal's name, and the first 50 of a batch's name. Journals in a foreign currency have the converted
+amounts beside the entered ones (conversion type *User*), so Oracle converts nothing. The references of a line are
+copied to GL_IMPORT_REFERENCES.
 
 Documented: columns 1 to 95 (four sources agree); the format of dates; a file with a blank creation date loads nothing,
 silently. Columns 96 to 149 are in two sources. Line ends are LF, because the loader would take a CR for part of the

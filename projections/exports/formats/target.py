@@ -69,7 +69,7 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.settings.title} {self.subject}"
 
     def title_within(self, limit: int) -> str:
-        """The title in so many characters. If it is too long the subject stays whole."""
+        """Returns the title in at most ``limit`` characters. If it is too long, the subject stays whole."""
         return text_within(limit, self.settings.title, f" {self.subject}")
 
 
@@ -199,7 +199,7 @@ def debit_and_credit(document: Document, line: DocumentLine, *, decimals: int | 
 
 
 def text_within(limit: int, text: str, end: str) -> str:
-    """Joins a text and its end in so many characters. The text is shortened, the end stays whole."""
+    """Joins a text and its end in at most ``limit`` characters. The text is shortened, and the end stays whole."""
     return shortened(text, limit - len(end)) + end
 
 
