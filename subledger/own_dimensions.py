@@ -3,8 +3,8 @@
 A block has those of its purchase, and usage may have others. So an entry has two sets: ``own``, those of its block, and
 ``usage``, those of the usage that it recognises. The role of a line decides which set the line has. A balance that
 belongs to a block has the set of the block, so that it returns to zero within this set. Revenue, and usage that is not
-invoiced, has the set of the usage. A balance that is not carried block by block (cash, clearing of a processor, what is
-owed to a customer, the estimated breakage of a pool) has none.
+invoiced, has the set of the usage. A balance that is not carried block by block has none: cash, clearing of a
+processor, amounts owed to a customer, the estimated breakage of a pool.
 
 A set is canonical JSON, empty text if there is none. Owns: this text, and the choice of the set for a line. Does not
 own: the names that a ledger allows (ledger_settings), their checks (events, deciding/new_bounds).

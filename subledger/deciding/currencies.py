@@ -267,8 +267,8 @@ def remeasure(
 
     ``standings``: those of the books through ``on``. ``now`` returns those of the head, which may include later days. A
     part that was settled after ``on`` was settled at the old carrying amount. Its settlement is corrected on
-    ``following``. So the part that remains at the head is carried at the new rate, each period has its share of the
-    difference, and no rest remains, even if several months are closed late.
+    ``following``. So the part that remains at the head is carried at the new rate, and each period has its share of the
+    difference. No rest remains, even if several months are closed late.
     """
     movements = []
     for key, (amount, carried) in sorted(standings.items()):

@@ -167,8 +167,11 @@ class Calls:
     ) -> httpx.Response:
         """Makes one call. Returns answers of 200 to 299, and those of 400 to 499 that are about the content.
 
-        Raises Throttled for 429, NotAuthorised for 401 and 403, NotSent if no connection was made or the answer is a
-        redirection, Unclear for 408, 425, 5xx and for a missing answer. ``Retry-After`` of 429 and 503: ``wait_s``.
+        Raises these errors; ``wait_s`` of an error is the ``Retry-After`` of 429 and 503:
+        - Throttled for 429;
+        - NotAuthorised for 401 and 403;
+        - NotSent if no connection was made, or the answer is a redirection;
+        - Unclear for 408, 425, 5xx and for a missing answer.
         """
         self.take_turn()
         try:

@@ -1,8 +1,11 @@
 """JSON text from outside, read strictly and at the speed of orjson.
 
-Refused: a name that occurs twice in an object (RFC 8785 requires unique names, and parsers choose different values),
-deeper nesting than any document of this program has, bytes that are not UTF-8. A UTF-8 byte order mark before the text
-is skipped (RFC 8259, section 8.1).
+These texts are refused:
+- a name that occurs twice in an object: RFC 8785 requires unique names, and parsers choose different values;
+- deeper nesting than any document of this program has;
+- bytes that are not UTF-8.
+
+A UTF-8 byte order mark before the text is skipped (RFC 8259, section 8.1).
 
 Owns: ``loads``, ``loads_each`` and ``texts_of``. Does not own: the meaning of the value (events).
 """

@@ -1,10 +1,10 @@
 """Details of refusals: the reasons for too few credits, the first event of a document, the later event that blocks an
 undo.
 
-They are found only for refused events, and after the commit, because other writers wait while a ledger is locked, and a
-customer may have thousands of open blocks. A wallet is an immutable value, so the wallet of the decision can still be
-read. Each case of a batch is examined once. All cases together examine a limited number of open blocks. A refusal
-beyond the limit has only the numbers of requested, available and missing credits.
+They are found only for refused events, and after the commit. The reason: other writers wait while a ledger is locked,
+and a customer may have thousands of open blocks. A wallet is an immutable value, so the wallet of the decision can
+still be read. Each case of a batch is examined once. All cases together examine a limited number of open blocks. A
+refusal beyond the limit has only the numbers of requested, available and missing credits.
 
 Owns: these queries, and their limit. Does not own: the words (shortfalls, context), the decision. The decision does not
 change.

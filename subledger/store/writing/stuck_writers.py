@@ -43,11 +43,11 @@ log = structlog.get_logger("subledger.store")
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that holds a ledger's lock, with the time since it took the lock, and the time that the server has
-    waited for it.
+    """A session that holds a ledger's lock.
 
-    ``waiting_s`` is 0 while the server works for it. ``client`` is its address, None if it is on the server's own
-    machine.
+    - ``held_s``: the time since it took the lock.
+    - ``waiting_s``: the time for which the server has waited for it; 0 while the server works for it.
+    - ``client``: its address; None if it is on the server's own machine.
     """
 
     pid: int
