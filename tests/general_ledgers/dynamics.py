@@ -12,10 +12,16 @@ import json
 import re
 import time
 import zipfile
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import parse_qsl
 from xml.etree import ElementTree
 
+import jwt
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from tests.general_ledgers.certificates import CERTIFICATE, KEY
 from tests.general_ledgers.stand_in import Answer, Journal, Request, StandIn
 
 ACTIONS = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
@@ -49,6 +55,7 @@ class DynamicsStandIn(StandIn):
     def __init__(self) -> None:
         super().__init__()
         self.blobs: dict[str, bytes] = {}
+        self.assertions: list[str] = []
         self.uploads: list[int] = []
         """The answers to uploads before they are accepted."""
         self.loses: set[str] = set()
@@ -80,11 +87,25 @@ class DynamicsStandIn(StandIn):
             return Answer.of({"value": inner})
         return self._told(action, request.json["executionId"])
 
+    def _check(self, assertion: str, kind: str) -> None:
+        """Checks an assertion as Microsoft's *certificate credentials* describe it."""
+        assert kind == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        thumbprint = urlsafe_b64encode(CERTIFICATE.fingerprint(SHA256())).decode().rstrip("=")
+        assert jwt.get_unverified_header(assertion) == {"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint}
+        audience = f"{self.url}/{self.tenant}/oauth2/v2.0/token"
+        claims = jwt.decode(assertion, KEY.public_key(), algorithms=["PS256"], audience=audience, issuer=self.client)
+        assert claims["sub"] == self.client
+        assert claims["jti"] not in self.assertions
+        self.assertions.append(claims["jti"])
+
     def _token(self, request: Request) -> Answer:
-        form = dict(pair.split("=", 1) for pair in request.body.decode().split("&"))
+        form = dict(parse_qsl(request.body.decode()))
         assert request.path == f"/{self.tenant}/oauth2/v2.0/token"
         assert (form["grant_type"], form["client_id"]) == ("client_credentials", self.client)
-        if form["client_secret"] != self.secret:
+        assertion = form.get("client_assertion")
+        if assertion is not None:
+            self._check(assertion, form["client_assertion_type"])
+        elif form["client_secret"] != self.secret:
             said = "AADSTS7000215: Invalid client secret provided."
             return Answer.of({"error": "invalid_client", "error_description": said}, 400)
         self.tokens += 1

@@ -16,7 +16,12 @@ import zipfile
 from collections.abc import Iterable
 from datetime import date
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
+import jwt
+from cryptography.hazmat.primitives.hashes import SHA1
+
+from tests.general_ledgers import certificates
 from tests.general_ledgers.stand_in import Answer, Journal, Request, StandIn
 
 REST = "/fscmRestApi/resources/11.13.18.05"
@@ -77,12 +82,14 @@ class OracleStandIn(StandIn):
     takes_s = 0.05
     refuses: str | None = None
     tells = True
+    tokens = 0
     moves_to: str | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.interface: list[Line] = []
         self.loads: list[Load] = []
+        self.signed: set[str] = set()
         self.ended: dict[int, list[tuple[int, str, str, str]]] = {}
         """By load: its jobs, as request, name, status and report."""
 
@@ -100,8 +107,12 @@ class OracleStandIn(StandIn):
             self.interface.clear()
 
     def answer(self, request: Request) -> Answer:
+        if request.path == "/oauth2/v1/token":
+            return self._token(request)
         basic = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-        if request.headers.get("Authorization") not in (f"Basic {basic}", f"Bearer {self.token}"):
+        given = request.headers.get("Authorization") or ""
+        known = {f"Basic {basic}", f"Bearer {self.token}", *(f"Bearer issued-{n + 1}" for n in range(self.tokens))}
+        if given not in known and not self._is_signed(given.removeprefix("Bearer ")):
             return Answer(401, b"Unauthorized")
         with self.lock:
             self._run()
@@ -113,6 +124,26 @@ class OracleStandIn(StandIn):
         assert request.headers["REST-Framework-Version"] == "4"
         with self.lock:
             return self._listed(path, request.query)
+
+    def _token(self, request: Request) -> Answer:
+        """Answers as an identity domain of OCI does to the grant client credentials."""
+        assert request.headers["Authorization"] == f"Basic {base64.b64encode(b'app:of the app').decode()}"
+        form = parse_qs(request.body.decode())
+        assert form == {"grant_type": ["client_credentials"], "scope": ["urn:opc:resource:fusion:test:boss"]}
+        self.tokens += 1
+        return Answer.of({"access_token": f"issued-{self.tokens}", "token_type": "Bearer", "expires_in": 3600})
+
+    def _is_signed(self, token: str) -> bool:
+        """Checks a token as *Use JSON Web Token for Authorization* describes it."""
+        try:
+            header = jwt.get_unverified_header(token)
+            claims = jwt.decode(token, certificates.KEY.public_key(), algorithms=["RS256"], issuer="subledger-issuer")
+        except jwt.PyJWTError:
+            return False
+        thumbprint = base64.urlsafe_b64encode(certificates.CERTIFICATE.fingerprint(SHA1())).decode().rstrip("=")
+        assert header == {"alg": "RS256", "typ": "JWT", "x5t": thumbprint}
+        self.signed.add(token)
+        return bool(claims["prn"] == claims["sub"] == self.user and claims["exp"] > claims["iat"])
 
     # --- requests -------------------------------------------------------------------------------------------------
 

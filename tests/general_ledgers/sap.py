@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import parse_qs
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from tests.general_ledgers.stand_in import Answer, Request, StandIn
@@ -17,6 +18,8 @@ ITEMS = "/sap/opu/odata/sap/API_OPLACCTGDOCITEMCUBE_SRV/A_OperationalAcctgDocIte
 SFIN = "{http://sap.com/xi/SAPSCORE/SFIN}"
 SOAP = "{http://schemas.xmlsoap.org/soap/envelope/}"
 USER, PASSWORD, TOKEN = "COM_USER", "s3cret <of> the & user", "bearer-of-sap"
+TOKENS = "/sap/bc/sec/oauth2/token"
+OAUTH_CLIENT, OAUTH_SECRET, SCOPE = "SUBLEDGER_CLIENT", "s3cret of the client", "API_OPLACCTGDOCITEMCUBE_SRV_0001"
 _ASKED = re.compile(r"CompanyCode eq '([^']*)' and DocumentReferenceID eq '([^']*)'")
 _SIZES = {"DocumentReferenceID": 16, "DocumentHeaderText": 25, "CompanyCode": 4, "CreatedByUser": 12}
 _ITEM_SIZES = {"DocumentItemText": 50, "AssignmentReference": 18, "GLAccount": 10}
@@ -41,10 +44,16 @@ class SapStandIn(StandIn):
     converts: Decimal | None = None
     home: ClassVar[str] = "USD"
     client = ""
+    tokens = 0
+    lasts_s = 3_600
+    valid: frozenset[str] | set[str] = frozenset()
 
     def answer(self, request: Request) -> Answer:
         basic = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if request.headers.get("Authorization") not in (basic, f"Bearer {TOKEN}"):
+        if request.path == TOKENS:
+            return self._token(request)
+        known = {basic, f"Bearer {TOKEN}", *(f"Bearer {token}" for token in self.valid)}
+        if request.headers.get("Authorization") not in known:
             return Answer(401, b"<html>Anmeldung fehlgeschlagen</html>")
         if request.query.get("sap-client", "") != self.client:
             return Answer(403, b"no such client")
@@ -59,6 +68,19 @@ class SapStandIn(StandIn):
                 return _fault(self.faults_after, "Web service processing error", self.faults_by)
             return answer
         return Answer(404, b"<html>Service cannot be reached</html>")
+
+    def _token(self, request: Request) -> Answer:
+        """Answers the grant client credentials: RFC 6749, section 4.4."""
+        client = "Basic " + b64encode(f"{OAUTH_CLIENT}:{OAUTH_SECRET}".encode()).decode()
+        form = parse_qs(request.body.decode())
+        if request.headers.get("Authorization") != client:
+            return Answer.of({"error": "invalid_client", "error_description": "no such client"}, 400)
+        if form != {"grant_type": ["client_credentials"], "scope": [SCOPE]}:
+            return Answer.of({"error": "invalid_scope", "error_description": "no such scope"}, 400)
+        self.tokens += 1
+        self.valid = {f"token-of-sap-{self.tokens}"}
+        given = {"access_token": f"token-of-sap-{self.tokens}", "token_type": "Bearer", "expires_in": self.lasts_s}
+        return Answer.of(given)
 
     # --- posting ------------------------------------------------------------------------------------------------
 

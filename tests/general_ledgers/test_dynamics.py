@@ -17,6 +17,7 @@ from projections.delivery.deliveries import Delivery
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
 from projections.exports.exports import document_set_of, get_export
+from tests.general_ledgers.certificates import CERTIFICATE_PEM, KEY_PEM
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.dynamics import SIGNATURE, DynamicsStandIn
 from tests.general_ledgers.every import dynamics_way
@@ -211,6 +212,19 @@ def test_a_wrong_secret_is_not_an_attempt_at_anything(
     assert dynamics.blobs == {}
 
 
+def test_a_certificate_can_stand_for_the_secret(
+    service: Subledger, sent: OnItsWay, dynamics: DynamicsStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_KEY", KEY_PEM)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_CERTIFICATE", CERTIFICATE_PEM)
+    channel, delivery = sent({"client_secret": "", "certificate": "env:CERTIFICATE", "private_key": "env:KEY"})
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert dynamics.assertions
+    kept = repr([exchange for step in steps(service, delivery) for exchange in step.exchanges])
+    assert not [secret for secret in ("PRIVATE KEY", "eyJ", "access-1") if secret in kept]
+
+
 def test_calls_are_kept_without_secret_token_and_signature(
     service: Subledger, sent: OnItsWay, dynamics: DynamicsStandIn
 ) -> None:
@@ -230,6 +244,8 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"tenant": ""}, "tenant"),
     ({"client_secret": "secret"}, "client_secret"),
     ({"client_secret": ""}, "client_secret"),
+    ({"certificate": "env:C", "private_key": "env:K"}, "client_secret"),
+    ({"client_secret": "", "certificate": "env:C"}, "private_key"),
     ({"tenant": "acme\n"}, "tenant"),
     ({"format": "dynamics-json"}, "format"),
 ]

@@ -13,6 +13,7 @@ from api.service import Subledger
 from projections.delivery import by_hand, channels
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
+from tests.general_ledgers.certificates import CERTIFICATE_PEM, KEY_PEM
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.every import oracle_way
 from tests.general_ledgers.oracle import OracleStandIn
@@ -37,14 +38,28 @@ def sent(oracle: OracleStandIn, on_its_way: OnItsWay, tmp_path: Path, monkeypatc
     return partial(on_its_way, oracle_way(oracle, tmp_path))
 
 
-@pytest.mark.parametrize("with_token", [False, True])
+@pytest.mark.parametrize("way", ["password", "token", "client", "signed"])
 def test_a_file_is_loaded_imported_and_found_by_its_journals(
-    service: Subledger, sent: OnItsWay, oracle: OracleStandIn, with_token: bool
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    channel, delivery = sent({"user": "", "password": "", "token": "env:ORACLE_TOKEN"} if with_token else {})
+    secrets = {"KEY": KEY_PEM, "CERTIFICATE": CERTIFICATE_PEM, "CLIENT": "of the app"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(f"SUBLEDGER_CREDENTIAL_{name}", value)
+    client = {"token_url": f"{oracle.url}/oauth2/v1/token", "client_id": "app", "client_secret": "env:CLIENT"}
+    signing = {"private_key": "env:KEY", "certificate": "env:CERTIFICATE", "issuer": "subledger-issuer"}
+    settings: dict[str, dict[str, Any]] = {
+        "password": {},
+        "token": {"user": "", "password": "", "token": "env:ORACLE_TOKEN"},
+        "client": {"user": "", "password": "", **client, "scope": "urn:opc:resource:fusion:test:boss"},
+        "signed": {"password": "", **signing},
+    }
+    channel, delivery = sent(settings[way])
     work(service, channel)
     assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
     assert the_one(service, channel).erp_id == "1"
+    assert (oracle.tokens, len(oracle.signed)) >= ((1, 0) if way == "client" else (0, way == "signed"))
+    kept = repr([exchange for step in steps(service, delivery) for exchange in step.exchanges])
+    assert not [secret for secret in ("eyJ", "issued-1", "PRIVATE", "of the app", oracle.token) if secret in kept]
 
 
 def test_all_documents_of_a_file_are_one_delivery(service: Subledger, sent: OnItsWay, oracle: OracleStandIn) -> None:
@@ -230,6 +245,11 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"password": ""}, "password"),
     ({"token": "env:T"}, "password"),
     ({"password": "secret"}, "password"),
+    ({"private_key": "env:K", "certificate": "env:C", "issuer": "us"}, "password"),
+    ({"password": "", "private_key": "env:K", "certificate": "env:C"}, "issuer"),
+    ({"password": "", "private_key": "env:K", "issuer": "us"}, "certificate"),
+    ({"client_id": "c", "client_secret": "env:C", "token_url": "https://idcs.example/token"}, "password"),
+    ({"client_id": "c", "client_secret": "env:C", "token_url": "http://idcs.example/token"}, "token_url"),
     ({"parameters": "{source},{group_id},{colour}"}, "parameters"),
     ({"parameters": "1,2,3"}, "parameters"),
     ({"parameters": "{source:>999999999999}{group_id}"}, "parameters"),

@@ -18,7 +18,7 @@ from projections.exports.exports import Export
 from tests.building import cloud_event
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.pace import UNHURRIED
-from tests.general_ledgers.sap import PASSWORD, TOKEN, USER, SapStandIn
+from tests.general_ledgers.sap import OAUTH_CLIENT, OAUTH_SECRET, PASSWORD, SCOPE, TOKEN, TOKENS, USER, SapStandIn
 from tests.general_ledgers.stand_in import one_after_another
 from tests.general_ledgers.working import states, steps, work
 
@@ -319,6 +319,60 @@ def test_secrets_are_not_kept(
     assert not [secret for secret in (PASSWORD, TOKEN, "Basic ") if secret in kept]
 
 
+@pytest.fixture
+def oauth(sap: SapStandIn, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings of an OAuth client."""
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SAP_CLIENT", OAUTH_SECRET)
+    client = {"token_url": sap.url + TOKENS, "client_id": OAUTH_CLIENT, "client_secret": "env:SAP_CLIENT"}
+    return {"user": "", "password": "", **client, "scope": SCOPE}
+
+
+@pytest.mark.parametrize(("lasts_s", "tokens"), [(3_600, 1), (60, 3)])
+def test_a_token_is_used_until_it_expires_and_then_renewed(
+    service: Subledger,
+    export: Export,
+    sap_channel: SapChannel,
+    sap: SapStandIn,
+    oauth: dict[str, str],
+    lasts_s: int,
+    tokens: int,
+) -> None:
+    sap.lasts_s = lasts_s
+    channel = sap_channel(export.ledger, **oauth)
+    [delivery] = outbox.add(service.database, channel, export, by="test")
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
+    assert sap.tokens == tokens, "one for all calls; or one for each of three calls, as it lasts too short a time"
+    kept = repr([exchange for step in steps(service, delivery) for exchange in step.exchanges])
+    assert not [secret for secret in (OAUTH_SECRET, "token-of-sap", "Basic ") if secret in kept]
+
+
+def test_a_token_that_is_refused_is_renewed(
+    service: Subledger, export: Export, sap_channel: SapChannel, sap: SapStandIn, oauth: dict[str, str]
+) -> None:
+    channel = sap_channel(export.ledger, **oauth)
+    [delivery] = outbox.add(service.database, channel, export, by="test")
+
+    def withdrawn() -> None:
+        sap.valid = frozenset()
+
+    sap.fault = lambda: withdrawn()  # after the submission was authorised, and before its look-up
+    work(service, channel)
+    assert now(service, delivery).state is State.POSTED
+    assert sap.tokens == 2
+    assert len(sap.journals) == 1
+
+
+def test_a_client_that_sap_does_not_know_is_named_in_the_reason(
+    service: Subledger, export: Export, sap_channel: SapChannel, oauth: dict[str, str]
+) -> None:
+    channel = sap_channel(export.ledger, attempts=2, **{**oauth, "client_id": "ANOTHER"})
+    [delivery] = outbox.add(service.database, channel, export, by="test")
+    work(service, channel)
+    assert now(service, delivery).state is State.FAILED
+    assert "SAP gives no token: 400 no such client" in str(now(service, delivery).reason)
+
+
 def test_credentials_that_sap_does_not_take_are_told(
     service: Subledger, export: Export, sap_channel: SapChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +391,10 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"token": "env:SAP_TOKEN"}, "token"),
     ({"user": "", "password": ""}, "token"),
     ({"client": "1"}, "client"),
+    ({"client_id": "c", "client_secret": "env:C", "token_url": "https://sap.example/token"}, "token"),
+    ({"client_id": "c", "client_secret": "env:C", "user": "", "password": ""}, "token_url"),
+    ({"client_id": "c", "token_url": "https://sap.example/token"}, "client_secret"),
+    ({"client_secret": "env:C", "token_url": "https://sap.example/token"}, "client_id"),
     ({"post_path": "sap/bc"}, "post_path"),
     ({"items_path": "/items?$filter=1"}, "items_path"),
     ({"format": "sap-csv"}, "format"),

@@ -5,31 +5,41 @@ Owns: tokens, pages, and reading errors. Does not own: the requests (dynamics).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 import msgspec
 
 from projections.delivery.connectors import connector
-from projections.delivery.connectors.bearer import BearerCalls, Token
+from projections.delivery.connectors.bearer import (
+    ASSERTION_TYPE,
+    BearerCalls,
+    Token,
+    request_token,
+    signed,
+    thumbprints,
+    token_of,
+)
 from subledger.errors import InvalidInput
 from subledger.external import credentials
-from subledger.external.calls import Calls, NotAuthorised, Unclear
+from subledger.external.calls import Calls, Unclear
 from subledger.external.credentials import Credential
 
 _ACTIONS: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
 _PAGES: Final = 4
-_TOKEN_EARLY_S: Final = 120.0
 _Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]+\\Z")]
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a channel to Dynamics.
 
-    ``url``: of the environment. ``tenant``, ``client_id``, ``client_secret``: of an application that is registered in
-    Entra ID and, under *Microsoft Entra ID applications*, in Dynamics. ``authority``: the server that issues tokens.
+    ``url``: of the environment. ``tenant``, ``client_id``: of an application that is registered in Entra ID and, under
+    *Microsoft Entra ID applications*, in Dynamics. ``client_secret``: of the application; or ``certificate`` with
+    ``private_key``, both in PEM: the certificate that was uploaded for it. ``authority``: the server of tokens.
 
     The company and the name of the import project (``definition_group``) are in the settings of the target.
     """
@@ -37,15 +47,24 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
     url: str
     tenant: _Name
     client_id: _Name
-    client_secret: Credential
+    client_secret: Credential = ""
+    certificate: Credential = ""
+    private_key: Credential = ""
     authority: str = "https://login.microsoftonline.com"
     settle_s: float = 3_600.0
 
     def check(self) -> None:
         connector.check_url(self.url)
         connector.check_url(self.authority, field="authority")
-        if not self.client_secret:
-            raise InvalidInput("the client secret must be named", field="client_secret", expected="env:… or file:…")
+        if bool(self.certificate) != bool(self.private_key):
+            missing = "private_key" if self.certificate else "certificate"
+            raise InvalidInput("a certificate needs its private key", field=missing, expected="both, or neither")
+        if bool(self.client_secret) == bool(self.certificate):
+            raise InvalidInput(
+                "a channel to Dynamics needs a client secret, or a certificate with its private key",
+                field="client_secret",
+                expected="one of them, as env:… or file:…",
+            )
 
 
 class DynamicsApi:
@@ -85,19 +104,33 @@ class DynamicsApi:
 
     def _new_token(self) -> Token:
         settings = self._settings
+        url = f"{settings.authority.rstrip('/')}/{settings.tenant}/oauth2/v2.0/token"
         form = {
             "grant_type": "client_credentials",
             "client_id": settings.client_id,
-            "client_secret": self._calls.hide(credentials.read(settings.client_secret)),
             "scope": f"{self._base}/.default",
+            **(self._assertion(url) if settings.certificate else self._secret()),
         }
-        url = f"{settings.authority.rstrip('/')}/{settings.tenant}/oauth2/v2.0/token"
-        answer = self._calls.send("POST", url, form=form)
-        given = answer.json() if answer.status_code == 200 else {}
-        token = given.get("access_token")
-        if not isinstance(token, str):
-            raise NotAuthorised(f"Entra ID gives no token: {refusal(answer)}")
-        return self._calls.hide(token), float(given.get("expires_in", 0)) - _TOKEN_EARLY_S
+        return token_of(request_token(self._calls, "Entra ID", url, form))
+
+    def _secret(self) -> dict[str, str]:
+        return {"client_secret": self._calls.hide(credentials.read(self._settings.client_secret))}
+
+    def _assertion(self, url: str) -> dict[str, str]:
+        """Returns a signed assertion: Microsoft identity platform, *certificate credentials*."""
+        settings, now = self._settings, int(time.time())
+        claims = {
+            "aud": url,
+            "iss": settings.client_id,
+            "sub": settings.client_id,
+            "jti": str(uuid4()),
+            "iat": now,
+            "nbf": now,
+            "exp": now + 300,
+        }
+        thumbprint = {"x5t#S256": thumbprints(settings.certificate)["x5t#S256"]}
+        assertion = signed(self._calls, claims, settings.private_key, algorithm="PS256", headers=thumbprint)
+        return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
 
 
 def value_of(answer: httpx.Response) -> str:

@@ -23,17 +23,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import httpx
-import jwt
 import msgspec
 
 from projections.delivery.connectors import connector
-from projections.delivery.connectors.bearer import BearerCalls, Token
+from projections.delivery.connectors.bearer import ASSERTION_TYPE, BearerCalls, Token, request_token, signed, token_of
 from projections.delivery.tie_out import Theirs
 from projections.exports.deposits import APPLICATION, DEPOSIT
 from projections.exports.formats.target import TargetSettings
 from subledger.errors import InvalidInput
-from subledger.external import credentials
-from subledger.external.calls import NotAuthorised, NotSent, Unclear
+from subledger.external.calls import NotSent, Unclear
 from subledger.external.credentials import Credential
 from subledger.periods import Period
 
@@ -54,10 +52,8 @@ _TRIAL_BALANCE: Final = (
     "AND p.startdate BETWEEN TO_DATE('{first}', 'YYYY-MM-DD') AND TO_DATE('{last}', 'YYYY-MM-DD') {subsidiary} "
     "GROUP BY a.acctnumber, TO_CHAR(p.startdate, 'YYYY-MM') ORDER BY 1, 2"
 )
-_ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _APPROVED: Final = "2"
 _REFUSED_BY_APPROVER: Final = "3"
-_TOKEN_LASTS_S: Final = 3_000  # NetSuite's documentation says one hour
 
 
 class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,21 +150,14 @@ class NetSuite(connector.Connector):
         url = settings.url.rstrip("/") + _TOKEN
         now = int(time.time())
         claims = {"iss": settings.client_id, "scope": "rest_webservices", "aud": url, "iat": now, "exp": now + 300}
-        try:
-            key = self.calls.hide(credentials.read(settings.private_key))
-            assertion = jwt.encode(claims, key, algorithm=settings.algorithm, headers={"kid": settings.certificate_id})
-        except (ValueError, TypeError, jwt.PyJWTError) as error:
-            raise NotAuthorised(f"the private key {settings.private_key} cannot sign: {error}") from None
+        kid = {"kid": settings.certificate_id}
+        assertion = signed(self.calls, claims, settings.private_key, algorithm=settings.algorithm, headers=kid)
         form = {
             "grant_type": "client_credentials",
-            "client_assertion_type": _ASSERTION,
-            "client_assertion": self.calls.hide(assertion),
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": assertion,
         }
-        answer = self.calls.send("POST", url, form=form)
-        token = answer.json().get("access_token") if answer.status_code == 200 else None
-        if not isinstance(token, str):
-            raise NotAuthorised(f"NetSuite gives no token: {_refusal(answer)}")
-        return self.calls.hide(token), _TOKEN_LASTS_S
+        return token_of(request_token(self.calls, "NetSuite", url, form))
 
 
 def _body(shipment: connector.Shipment) -> bytes:

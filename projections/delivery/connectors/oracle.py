@@ -20,13 +20,15 @@ reported as journals that have not arrived within ``settle_s``. A user without a
 none, so the channel's user needs this access.
 
 Sources: Oracle, "REST API for Oracle Fusion Cloud Financials", Create an inbound or outbound set of data (24A), Get all
-batches (24C), Set the REST framework version; General Ledger user guide, Journal Import execution report.
+batches (24C), Set the REST framework version, Use JSON Web Token for Authorization (24B: header and claims); OCI IAM,
+client credentials; General Ledger user guide, Journal Import execution report.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Iterator
 from string import Formatter
 from typing import Any, ClassVar, Final, NamedTuple
@@ -35,6 +37,7 @@ from urllib.parse import quote
 import httpx
 
 from projections.delivery.connectors import connector
+from projections.delivery.connectors.bearer import BearerCalls, OAuthSettings, Token, fixed_token, signed, thumbprints
 from projections.delivery.connectors.oracle_jobs import Job, errors_in, jobs_of
 from projections.exports.formats import oracle
 from subledger.errors import InvalidInput
@@ -49,15 +52,21 @@ _PAGE: Final = 500
 _PAGES: Final = 8
 _REPORTS: Final = 3
 _NO_REQUEST: Final = "-1"
+_SIGNED_LASTS_S: Final = 600
 
 
-class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(OAuthSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a channel to Oracle.
 
-    ``url``: of the instance. ``user`` with ``password``, or ``token`` (a bearer token). ``data_access_set``: its id.
-    ``ledger_id``: needed if the format's settings have none. ``parameters``: of the import. ``batch_query``: for our
-    batches. In these two, ``{source}`` and the other names in braces are filled in. ``resources``: the path of the REST
-    resources. ``framework_version``: the version that requests name. The others are fields of ``importBulkData``.
+    ``url``: of the instance. ``user`` with ``password``. Or ``user`` with ``issuer``, ``private_key`` and
+    ``certificate`` (both in PEM): tokens that we sign, of an issuer whose certificate was uploaded in Oracle. Or
+    ``token_url``, ``client_id``, ``client_secret`` and ``scope``: of a confidential application in the identity domain,
+    whose tokens are renewed. Or ``token``: a bearer token that another program renews in its file.
+
+    ``data_access_set``: its id. ``ledger_id``: needed if the format's settings have none. ``parameters``: of the
+    import. ``batch_query``: for our batches. In these two, ``{source}`` and the other names in braces are filled in.
+    ``resources``: the path of the REST resources. ``framework_version``: the version that requests name. The others are
+    fields of ``importBulkData``.
 
     ``settle_s`` is longer than elsewhere, because an import may wait in Oracle's queue for a long time.
     """
@@ -66,6 +75,9 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
     user: str = ""
     password: Credential = ""
     token: Credential = ""
+    issuer: str = ""
+    private_key: Credential = ""
+    certificate: Credential = ""
     data_access_set: str = "#NULL"
     ledger_id: str = ""
     parameters: str = "{data_access_set},{source},{ledger_id},{group_id},N,N,N"
@@ -82,11 +94,21 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
 
     def check(self) -> None:
         connector.check_url(self.url)
-        if bool(self.token) == bool(self.user and self.password):
+        self.check_client()
+        signs = {name: getattr(self, name) for name in ("private_key", "certificate", "issuer")}
+        if any(signs.values()) and not all((*signs.values(), self.user)):
+            missing = next((name for name, value in signs.items() if not value), "user")
             raise InvalidInput(
-                "a channel to Oracle needs a user with a password, or a token",
+                "a signed token needs a user, an issuer, a certificate and its private key",
+                field=missing,
+                expected="all of them",
+            )
+        ways = (self.user and self.password, self.client_id, self.private_key, self.token)
+        if sum(map(bool, ways)) != 1 or (self.user and not (self.password or self.private_key)):
+            raise InvalidInput(
+                "a channel to Oracle needs a user with a password or a signed token, an OAuth client, or a token",
                 field="password",
-                expected="user and password, or token",
+                expected="one of them",
             )
         if re.fullmatch("[0-9]{1,3}", self.framework_version, re.ASCII) is None:
             raise InvalidInput(
@@ -252,13 +274,32 @@ class Oracle(connector.Connector):
     def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
         settings: Settings = self.settings
         headers = {"REST-Framework-Version": settings.framework_version}
-        auth = None
-        if settings.token:
-            headers["Authorization"] = f"Bearer {self.calls.hide(credentials.read(settings.token))}"
-        else:
-            auth = (settings.user, credentials.read(settings.password))
         url = settings.url.rstrip("/") + settings.resources.rstrip("/") + path
-        return self.calls.send(method, url, headers=headers, auth=auth, **more)
+        if settings.password:
+            auth = (settings.user, credentials.read(settings.password))
+            return self.calls.send(method, url, headers=headers, auth=auth, **more)
+        return BearerCalls(self.calls, self.session, self._new_token).send(method, url, headers=headers, **more)
+
+    def _new_token(self) -> Token:
+        settings: Settings = self.settings
+        if settings.client_id:
+            return settings.client_token(self.calls, "Oracle")
+        return self._signed() if settings.private_key else fixed_token(settings.token)
+
+    def _signed(self) -> Token:
+        """Returns a token that we sign ourselves, which Oracle checks by the certificate that was uploaded there."""
+        settings: Settings = self.settings
+        now = int(time.time())
+        claims = {
+            "iss": settings.issuer,
+            "prn": settings.user,
+            "sub": settings.user,
+            "iat": now,
+            "exp": now + _SIGNED_LASTS_S,
+        }
+        thumbprint = {"x5t": thumbprints(settings.certificate)["x5t"]}
+        token = signed(self.calls, claims, settings.private_key, algorithm="RS256", headers=thumbprint)
+        return token, _SIGNED_LASTS_S / 2
 
 
 def _target(shipment: connector.Shipment) -> oracle.Settings:

@@ -33,7 +33,7 @@ import httpx
 import msgspec
 
 from projections.delivery.connectors import connector
-from projections.delivery.connectors.bearer import BearerCalls, Token
+from projections.delivery.connectors.bearer import BearerCalls, Token, request_token, token_of
 from subledger.errors import InvalidInput
 from subledger.external import credentials
 from subledger.external.calls import NotAuthorised, NotSent, Unclear
@@ -43,7 +43,6 @@ _MINOR_VERSION: Final = "75"
 _PAGE: Final = 1_000
 _PAGES: Final = 50
 _DUPLICATE_NUMBER: Final = "6140"
-_TOKEN_LASTS_S: Final = 3_000  # QuickBooks' documentation says one hour
 _NOTE: Final = re.compile(r"subledger export=\S+ journal=(\S+)")
 
 
@@ -172,22 +171,18 @@ class QuickBooks(connector.Connector):
     def _new_token(self) -> Token:
         settings: Settings = self.settings
         refresh = self.calls.hide(credentials.read(settings.refresh_token))
-        answer = self.calls.send(
-            "POST",
+        given = request_token(
+            self.calls,
+            "QuickBooks",
             settings.token_url,
-            form={"grant_type": "refresh_token", "refresh_token": refresh},
+            {"grant_type": "refresh_token", "refresh_token": refresh},
             auth=(settings.client_id, credentials.read(settings.client_secret)),
-            headers={"Accept": "application/json"},
+            advice="connect the app anew",
         )
-        if answer.status_code != 200:
-            raise NotAuthorised(
-                f"QuickBooks gives no token, connect the app anew: {answer.status_code} {answer.text[:300]}"
-            )
-        given = answer.json()
-        token, newer = self.calls.hide(str(given["access_token"])), self.calls.hide(str(given["refresh_token"]))
+        newer = str(given["refresh_token"])
         if newer != refresh:
             credentials.replace(settings.refresh_token, newer)
-        return token, _TOKEN_LASTS_S
+        return token_of(given)
 
 
 def _request_id(shipment: connector.Shipment) -> str:

@@ -23,7 +23,8 @@ also with a custom view, if it has the fields of ``_FIELDS``.
 
 Sources: SAP community, "Guidelines for API Journal Entry – Post" (13421397), "Troubleshooting Common Journal Entry API
 Errors" (13720456: status 500 is usually an issue of the XML format); SAP Cloud SDK,
-operational-accounting-document-item-cube-service; SOAP 1.1, section 4.4; OData 2.0 URI conventions.
+operational-accounting-document-item-cube-service (its communication scenario is SAP_COM_0303); SOAP 1.1, sections 4.4
+and 6.2; OData 2.0 URI conventions.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import httpx
 from msgspec import Meta
 
 from projections.delivery.connectors import connector
+from projections.delivery.connectors.bearer import BearerCalls, OAuthSettings, Token, fixed_token
 from projections.exports.documents import Document
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
@@ -68,12 +70,18 @@ Sums = tuple[int, int, int, int]
 """Debit and credit in the document's currency, then in company code currency."""
 
 
-class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(OAuthSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a channel to SAP.
 
-    ``url``: of the system's APIs. ``user`` and ``password``, or ``token`` (a bearer token): of a communication user
-    that may post and read journal entries. ``client``: on premise, if it is not the default one. ``post_path``: of the
-    service that posts. ``items_path``: of the entity set in which items are looked up.
+    ``url``: of the system's APIs. ``user`` with ``password``: of a communication user. Or ``token_url``, ``client_id``,
+    ``client_secret`` and ``scope``: of an OAuth client, whose tokens are renewed; on premise the token's address ends
+    with /sap/bc/sec/oauth2/token. Or ``token``: a bearer token that another program renews in its file. ``client``: on
+    premise, if it is not the default one. ``post_path``: of the service that posts. ``items_path``: of the entity set
+    in which items are looked up.
+
+    Posting and looking up are two services. In the cloud the user or client needs the communication scenarios of both:
+    SAP_COM_0002 (Finance – Posting Integration) to post, and SAP_COM_0303 for ``API_OPLACCTGDOCITEMCUBE_SRV``. With the
+    first alone every look-up is refused, and nothing is sent.
     """
 
     url: str
@@ -93,9 +101,12 @@ class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unkn
         if bool(self.user) != bool(self.password):
             missing = "password" if self.user else "user"
             raise InvalidInput("a user needs a password", field=missing, expected="both, or neither")
-        if bool(self.user) == bool(self.token):
+        self.check_client()
+        if sum(map(bool, (self.user, self.client_id, self.token))) != 1:
             raise InvalidInput(
-                "a channel to SAP needs a user with a password, or a token", field="token", expected="one of them"
+                "a channel to SAP needs a user with a password, an OAuth client, or a token",
+                field="token",
+                expected="one of them",
             )
 
 
@@ -196,14 +207,17 @@ class Sap(connector.Connector):
         if settings.client:
             query = {**query, "sap-client": settings.client}
         url = settings.url.rstrip("/") + path
-        auth = None
-        if settings.user:
-            auth = (settings.user, self.calls.hide(credentials.read(settings.password)))
-        else:
-            headers = {**headers, "Authorization": f"Bearer {self.calls.hide(credentials.read(settings.token))}"}
         if query:
             url = str(httpx.URL(url, params=query))
-        return self.calls.send(method, url, headers=headers, content=content, auth=auth)
+        if settings.user:
+            auth = (settings.user, self.calls.hide(credentials.read(settings.password)))
+            return self.calls.send(method, url, headers=headers, content=content, auth=auth)
+        calls = BearerCalls(self.calls, self.session, self._new_token)
+        return calls.send(method, url, headers=headers, content=content)
+
+    def _new_token(self) -> Token:
+        settings: Settings = self.settings
+        return settings.client_token(self.calls, "SAP") if settings.client_id else fixed_token(settings.token)
 
 
 # --- documents in SAP -----------------------------------------------------------------------------------------------
