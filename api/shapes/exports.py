@@ -18,7 +18,9 @@ from projections.exports.documents import Document, DocumentLine
 from projections.exports.exports import DocumentSet, Export, MonthState
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Target, TargetSettings
+from projections.exports.presets import PRESETS, Preset
 from projections.journals.corrections import reversal_of
+from projections.journals.division import LeftOut
 from projections.journals.drill_down import EntryBehind
 from projections.journals.journal import Journal, JournalLine
 from projections.journals.reversing import Reversed
@@ -92,6 +94,7 @@ def export_with_lines(connection: AnyConnection, made: Export) -> JsonObject:
         "level": posted.level,
         "settings": posted.settings,
         "documents": [_document(document) for document in posted.documents],
+        "left_out": [_left_out(each, functional_currency) for each in posted.left_out],
         "lines": [
             _line(posted, document, line, functional_currency)
             for document in posted.documents
@@ -152,6 +155,17 @@ def _document(document: Document) -> JsonObject:
     }
 
 
+def _left_out(found: LeftOut, functional_currency: str) -> JsonObject:
+    return {
+        "document": found.word,
+        "debit": found.debit,
+        "credit": found.credit,
+        "amount": format_minor(found.amount_minor, found.currency),
+        "currency": found.currency,
+        "functional": answers.money(found.functional_minor, functional_currency),
+    }
+
+
 def _line(posted: DocumentSet, document: Document, line: DocumentLine, functional_currency: str) -> JsonObject:
     return {
         "line": line.number,
@@ -188,7 +202,20 @@ def target(found: Target, settings: TargetSettings, change: LastChange | None = 
         "formats": [form.name for form in FORMATS.values() if form.target is found],
         "limits": limits,
         "settings": msgspec.to_builtins(settings),
+        "presets": [name for name, each in PRESETS.items() if each.is_for(found)],
         **answers.last_change(change),
+    }
+
+
+def preset(found: Preset) -> JsonObject:
+    return {
+        "preset": found.name,
+        "meaning": found.meaning,
+        "accounts": found.accounts,
+        "settings": found.settings,
+        "targets": list(found.targets) or None,
+        "policy": found.policy or None,
+        "format": found.format or None,
     }
 
 

@@ -74,7 +74,7 @@ def block_documents(
     functional_currency = journal.functional_currency
     groups: dict[_Group, list[int]] = {}
     for index, pair in enumerate(pairs):
-        if pair.functional_minor:
+        if pair.functional_minor and not pair.native:
             groups.setdefault(_group(journal, pair, mapping), []).append(index)
     documents: list[Document] = []
     names: Counter[str] = Counter()

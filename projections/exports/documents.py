@@ -107,7 +107,7 @@ def documents_of(
     limits: TargetLimits,
     level: Level = "dimension",
 ) -> tuple[Document, ...]:
-    """Returns the documents of a journal for a target; none if nothing moved.
+    """Returns the documents of a journal for a target, without the pairs that are left out; none if nothing remains.
 
     Raises UnmappedRole, and NotRepresentable if an amount does not fit.
     """
@@ -116,7 +116,7 @@ def documents_of(
     used: dict[str, set[_LineKey]] = {}
     for index, pair in enumerate(pairs):
         currency = pair.currency if limits.two_currencies else functional_currency
-        if not (pair.functional_minor or (limits.two_currencies and pair.amount_minor)):
+        if pair.native or not (pair.functional_minor or (limits.two_currencies and pair.amount_minor)):
             continue
         keys = {_key(pair, side, mapping, level, currency) for side in Side}
         lines = used.get(currency)

@@ -14,12 +14,13 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.account_mapping.mapping import mapping_of
+from projections.account_mapping.mapping import AccountMapping, mapping_of
 from projections.exports.deposits import JOURNAL, block_documents, opened_in, reversal_name
 from projections.exports.documents import check_document, documents_of, short_name
 from projections.exports.exports import (
     DocumentSet,
     Export,
+    check_complete,
     document_set_of,
     export_id,
     filename_of,
@@ -30,6 +31,7 @@ from projections.exports.exports import (
 from projections.exports.formats import Format, format_named
 from projections.exports.formats.target import Rendering, Target, read_settings
 from projections.exports.targets import settings_of
+from projections.journals.division import Division
 from projections.journals.journal import Journal
 from projections.journals.making import ensure_journals
 from projections.journals.pairs import Level, pairs_of
@@ -153,20 +155,40 @@ def _rendered(database: Database, journal: Journal, form: Format, name: str) -> 
 
 def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> DocumentSet:
     if journal.reverses is not None:
-        return _reversed(journal, _posted_of_reversed(connection, journal, form), target)
+        mapping = mapping_of(connection, journal.ledger, journal.mapping)
+        return _reversed(journal, _posted_of_reversed(connection, journal, form), target, mapping)
+    division = _division_of_month(connection, journal, form)
     settings = settings_of(connection, journal.ledger, target)
+    if division is None:
+        division = settings.division
+        if form.by_block:
+            division = msgspec.structs.replace(division, pass_through=True)
+    settings = msgspec.structs.replace(settings, **msgspec.structs.asdict(division))
     limits = target.limits_for(settings)
     level: Level = "block" if form.by_block else settings.level
-    pairs = pairs_of(connection, journal, level)
+    pairs = pairs_of(connection, journal, level, division)
     mapping = mapping_of(connection, journal.ledger, journal.mapping)
     if form.by_block:
         opened = opened_in(connection, journal)
         documents = block_documents(journal, pairs, mapping, limits=limits, opened=opened)
     else:
         documents = documents_of(journal, pairs, mapping, limits=limits, level=level)
-    return DocumentSet(
+    posted = DocumentSet(
         entity=journal.entity, level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
     )
+    check_complete(journal, posted, mapping)
+    return posted
+
+
+def _division_of_month(connection: Connection, journal: Journal, form: Format) -> Division | None:
+    """The division under which the first journal of the period was exported in this format; None if it was not.
+
+    Adjustments and re-issues keep it: what one journal left out, another one must not post.
+    """
+    first = msgspec.structs.replace(journal, number=1)
+    found = find_export(connection, journal.ledger, export_id(first, form.name, detail=False))
+    posted = None if found is None else document_set_of(connection, found)
+    return None if posted is None else posted.division
 
 
 def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> DocumentSet:
@@ -183,7 +205,7 @@ def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) 
     return found
 
 
-def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> DocumentSet:
+def _reversed(journal: Journal, posted: DocumentSet, target: Target, mapping: AccountMapping) -> DocumentSet:
     """Returns the documents that reverse others, line by line.
 
     They have the settings and accounts of the originals, not the current ones. Deposits and applications are reversed
@@ -207,6 +229,8 @@ def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> Document
         )
         check_document(mirror, journal.functional_currency, limits)
         documents.append(mirror)
-    return msgspec.structs.replace(
+    made = msgspec.structs.replace(
         posted, documents=tuple(documents), pairs=tuple(pair.mirrored for pair in posted.pairs)
     )
+    check_complete(journal, made, mapping)
+    return made

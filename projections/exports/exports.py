@@ -9,6 +9,7 @@ Owns: reading the table ``journal_exports``. Does not own: making an export (exp
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,14 +17,17 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
+from projections.account_mapping.mapping import AccountMapping, GLAccount
 from projections.exports.documents import Document, DocumentLine, lines_of
 from projections.exports.formats import Format, format_named
 from projections.exports.formats.target import Rendering, Target, TargetSettings, read_settings
 from projections.journals.detail import entries_of
+from projections.journals.division import Division, LeftOut, left_out
 from projections.journals.drill_down import EntryBehind, entries_behind, entries_behind_line
 from projections.journals.journal import Journal, JournalPair
 from projections.journals.pairs import Level
 from projections.journals.stored_journals import journal_of
+from subledger.accounts import Side
 from subledger.closing import is_closed
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.periods import Period
@@ -162,6 +166,16 @@ class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
         settings = read_settings(target.settings, self.settings)
         return msgspec.structs.replace(settings, title=f"{SANDBOX} {settings.title}") if sandbox else settings
 
+    @property
+    def division(self) -> Division:
+        """The division of work under which the documents were made."""
+        return Division.of_settings(self.settings)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The amounts that the documents leave out. Together with the documents, they are the journal."""
+        return left_out(self.pairs)
+
     def as_exported(self, journal: Journal) -> Journal:
         """The journal with the entity of the export; the ledger's current entity may be another one."""
         return msgspec.structs.replace(journal, entity=self.entity) if self.entity else journal
@@ -175,6 +189,36 @@ class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
         raise UnknownExport(
             f"the export has no line {number}", field="line", expected=f"1 to {count}", found=str(number)
         )
+
+
+def incomplete(journal: Journal, posted: DocumentSet, mapping: AccountMapping) -> str | None:
+    """The first account of which documents and left-out amounts together are not the journal, in words; None if all
+    are.
+
+    Compared in the functional currency, by account and side: the only measure that every target has.
+    """
+    documents: Counter[tuple[GLAccount, Side]] = Counter()
+    for _, line in lines_of(posted.documents):
+        documents[line.account, line.side] += line.functional_minor
+    for pair in posted.pairs:
+        if pair.native:
+            for side, role in pair.sides:
+                documents[pair.account(role, mapping), side] += pair.functional_minor
+    whole: Counter[tuple[GLAccount, Side]] = Counter()
+    for own in journal.lines:
+        whole[own.account, own.side] += own.functional_minor
+    for account, side in documents | whole:
+        found, expected = documents[account, side], whole[account, side]
+        if found != expected:
+            return f"{side.value} of account {account.number}: {found} minor units instead of {expected}"
+    return None
+
+
+def check_complete(journal: Journal, posted: DocumentSet, mapping: AccountMapping) -> None:
+    """Raises IntegrityFault if the documents and what they leave out are not the journal."""
+    account = incomplete(journal, posted, mapping)
+    if account is not None:
+        raise IntegrityFault(f"the documents of journal {journal.name} and what they leave out are not it: {account}")
 
 
 _posted_decoder = msgspec.json.Decoder(DocumentSet)
@@ -220,7 +264,7 @@ def entries_of_line(
     if posted is None:
         return entries_behind_line(connection, journal, line, after=after, limit=limit)
     pairs = [posted.pairs[index] for index in posted.line(line).pairs]
-    return entries_behind(connection, journal, pairs, posted.level, after=after, limit=limit)
+    return entries_behind(connection, journal, pairs, posted.level, posted.division, after=after, limit=limit)
 
 
 def render_detail(database: Database, journal: Journal, form: Format) -> Iterator[bytes]:

@@ -23,7 +23,8 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from projections.exports.exports import SANDBOX, export_id, filename_of
+from projections.account_mapping.mapping import mapping_of
+from projections.exports.exports import SANDBOX, document_set_of, export_id, filename_of, get_export, incomplete
 from projections.exports.formats import FORMATS
 from projections.integrity.journal_customers import customer_faults, journal_breach
 from projections.journals.corrections import correction_faults
@@ -89,7 +90,10 @@ def journal_faults(
     yield from customer_faults(connection, ledger, known.values())
     for row in connection.execute(sa.text(EXPORTS), {"ledger": ledger}, execution_options=STREAMED):
         if row.period not in broken:
-            yield from _file(row, known.get((row.period, row.number)))
+            behind = known.get((row.period, row.number))
+            yield from _file(row, behind)
+            if behind is not None and row.postings_hash is not None and row.postings_hash == row.postings_kept:
+                yield from _documents(connection, row.export_id, behind)
 
 
 def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Iterator[Breach]:
@@ -234,6 +238,22 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
     if row.postings_hash != row.postings_kept:
         yield breach(
             f"the documents of export {row.export_id} are not the exported ones", row.postings_hash, row.postings_kept
+        )
+
+
+def _documents(connection: sa.Connection, name: str, journal: Journal) -> Iterator[Breach]:
+    """Checks that the documents of an export, and what they leave out, are its journal."""
+    posted = document_set_of(connection, get_export(connection, journal.ledger, name))
+    account = None
+    if posted is not None:
+        account = incomplete(journal, posted, mapping_of(connection, journal.ledger, journal.mapping))
+    if account is not None:
+        yield Breach(
+            check="journal_exports",
+            message=f"the documents of export {name} and what they leave out are not its journal: {account}",
+            subject=name,
+            expected=journal.name,
+            found=account,
         )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.account_mapping.mapping import mapping_of
+from projections.journals.division import RULES_TABLE, UNDIVIDED, Division, rules_for
 from projections.journals.interval import interval_of, with_positions
 from projections.journals.journal import Journal, JournalPair
 from projections.journals.pairs import Level, pairs_of
@@ -51,16 +52,17 @@ FROM entries e
 JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
 JOIN events v ON v.ledger = e.ledger AND v.position = e.position
 CROSS JOIN LATERAL (
-    SELECT count(*) AS times FROM posting_rules r
+    SELECT count(*) AS times FROM {RULES_TABLE}
     JOIN unnest(%(debit)s::text[], %(credit)s::text[], %(currency)s::text[], %(product)s::text[],
                 %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(refundable)s::text[],
                 %(own)s::text[], %(usage)s::text[], %(customer)s::text[], %(block_id)s::text[],
-                %(attributes)s::text[])
+                %(attributes)s::text[], %(native)s::text[])
          AS p (debit, credit, currency, product, credit_kind, pool, processor, refundable, own, usage,
-               customer, block_id, attributes)
-      ON {WRITTEN} AND p.debit = r.debit AND p.credit = r.credit
-         OR {MIRRORED} AND p.debit = r.credit AND p.credit = r.debit
-    WHERE r.ledger = %(ledger)s AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
+               customer, block_id, attributes, native)
+      ON p.native = r.native
+     AND ({WRITTEN} AND p.debit = r.debit AND p.credit = r.credit
+          OR {MIRRORED} AND p.debit = r.credit AND p.credit = r.debit)
+    WHERE r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
       AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
       AND p.refundable = s.refundable AND p.own = s.own AND p.usage = s.usage
       AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
@@ -97,7 +99,7 @@ def entries_behind_line(
 
 _OF_A_PAIR: Final = (
     "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "refundable", "own", "usage",
-    "customer", "block_id",
+    "customer", "block_id", "native",
 )  # fmt: skip
 
 
@@ -106,6 +108,7 @@ def entries_behind(
     journal: Journal,
     pairs: Sequence[JournalPair],
     level: Level = "dimension",
+    division: Division = UNDIVIDED,
     *,
     after: tuple[int, int] | None = None,
     limit: int = 100,
@@ -118,6 +121,7 @@ def entries_behind(
         pairs = [pair.mirrored for pair in pairs]
     parameters = {
         **with_positions(connection, interval_of(journal)),
+        **rules_for(connection, journal.ledger, division),
         **{name: [getattr(pair, name) for pair in pairs] for name in _OF_A_PAIR},
         "attributes": [canonical({name: value for name, value in pair.attributes if value}) for pair in pairs],
         "by_customer": level in ("customer", "block"),

@@ -59,7 +59,8 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
 
     ``entries``: the number of summed entries. ``usage`` are the own dimensions of the usage. ``customer`` and
     ``block_id`` are empty unless the pairs are read by customer or by block. ``attributes``: the attributes of
-    customers on which the account mapping depends.
+    customers on which the account mapping depends. ``native``: the word for which documents leave
+    it out (division); empty if they do not.
     """
 
     debit: str
@@ -69,6 +70,7 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
     customer: str = ""
     block_id: str = ""
     attributes: Attributes = ()
+    native: str = ""
 
     @property
     def sides(self) -> tuple[tuple[Side, str], tuple[Side, str]]:
@@ -80,7 +82,7 @@ class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
         """Sort key. Pairs are split into documents in this order, so another order would change the files that are
         handed over.
         """
-        customer_key = (self.own, self.usage, self.customer, self.block_id, self.attributes)
+        customer_key = (self.own, self.usage, self.customer, self.block_id, self.attributes, self.native)
         return (self.currency, self.debit, self.credit, *self.dimensions, *customer_key)
 
     @property

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from projections.account_mapping.mapping import AccountMapping, mapping_of
+from projections.journals.division import RULES_TABLE, UNDIVIDED, Division, rules_for
 from projections.journals.interval import interval_of, with_positions
 from projections.journals.journal import Journal, JournalPair, lines_from, swapped
 from projections.journals.journal_customers import attributes_from, check_stored
@@ -26,21 +27,21 @@ Level = Literal["account", "dimension", "customer", "block"]
 LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
 """The keys by which the lines of a document can be summed, from few lines to many."""
 
-PAIRS_OF_DAYS: Final = """
+PAIRS_OF_DAYS: Final = f"""
 -- The pairs of a period and an interval of cuts, by dimensions, from the day totals.
 SELECT d.currency, moved.debit, moved.credit, s.product, s.credit_kind, s.pool, s.processor, s.refundable,
-       s.own, s.usage, '', '', '',
+       s.own, s.usage, '', '', '', r.native,
        sum(moved.amount), sum(moved.functional),
        sum(d.entries) FILTER (WHERE moved.amount <> 0 OR moved.functional <> 0)
 FROM ledger_days d
 JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
-JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
+JOIN {RULES_TABLE} ON r.policy = d.policy AND r.kind = d.kind
 CROSS JOIN LATERAL (VALUES (r.debit, r.credit, d.written_minor, d.functional_written_minor),
                            (r.credit, r.debit, d.mirrored_minor, d.functional_mirrored_minor))
     AS moved (debit, credit, amount, functional)
 WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
   AND d.cut > %(from_cut)s AND d.cut <= %(to_cut)s
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, r.native
 HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 """
 # Attributes are looked up by key, once for each customer and kind. A join could be slow: the rows were written a moment
@@ -76,22 +77,24 @@ WITH of_customers AS MATERIALIZED (
     GROUP BY o.ledger, o.currency, o.dimension_set, o.policy, o.kind, 6, 7, 8
 )
 SELECT b.currency, moved.debit, moved.credit, s.product, s.credit_kind, s.pool, s.processor, s.refundable,
-       s.own, s.usage, b.customer, b.block_id, coalesce(b.attributes::text, ''),
+       s.own, s.usage, b.customer, b.block_id, coalesce(b.attributes::text, ''), r.native,
        sum(moved.amount), sum(moved.functional), sum(moved.entries)
 FROM by_attributes b
 JOIN dimension_sets s ON s.ledger = b.ledger AND s.dimension_set = b.dimension_set
-JOIN posting_rules r ON r.ledger = b.ledger AND r.policy = b.policy AND r.kind = b.kind
+JOIN {RULES_TABLE} ON r.policy = b.policy AND r.kind = b.kind
 CROSS JOIN LATERAL (VALUES (r.debit, r.credit, b.written, b.functional_written, b.entries_written),
                            (r.credit, r.debit, b.mirrored, b.functional_mirrored, b.entries_mirrored))
     AS moved (debit, credit, amount, functional, entries)
 WHERE b.ledger = %(ledger)s
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, r.native
 HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 """
 
 
-def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[JournalPair, ...]:
-    """Returns the pairs of a stored journal, in a fixed order.
+def pairs_of(
+    connection: AnyConnection, journal: Journal, level: Level = "dimension", division: Division = UNDIVIDED
+) -> tuple[JournalPair, ...]:
+    """Returns the pairs of a stored journal, in a fixed order, with those that a division leaves out.
 
     The pairs of a reversal are in the order of the reversed journal, so that both are split into documents at the same
     places. Raises IntegrityFault if the pairs do not give the journal's lines: then the entries or the journal were
@@ -99,17 +102,21 @@ def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimens
     """
     check_stored(connection, journal.ledger, journal.period, journal.customers_number, journal.customers_hash)
     mapping = mapping_of(connection, journal.ledger, journal.mapping)
-    pairs = sum_pairs(connection, journal, mapping, level)
+    pairs = sum_pairs(connection, journal, mapping, level, division)
     reverses = journal.reverses is not None
     _check_lines(journal, swapped(journal.lines) if reverses else journal.lines, lines_from(pairs, mapping))
     return tuple(pair.mirrored for pair in pairs) if reverses else pairs
 
 
 def sum_pairs(
-    connection: AnyConnection, journal: Journal, mapping: AccountMapping, level: Level = "dimension"
+    connection: AnyConnection,
+    journal: Journal,
+    mapping: AccountMapping,
+    level: Level = "dimension",
+    division: Division = UNDIVIDED,
 ) -> tuple[JournalPair, ...]:
     """Sums the entries of a journal, stored or new, by every field on which its account mapping depends."""
-    parameters = interval_of(journal)
+    parameters = interval_of(journal) | rules_for(connection, journal.ledger, division)
     by_customer = level in ("customer", "block")
     if not by_customer and not mapping.attributes:
         found = rows(connection, PAIRS_OF_DAYS, parameters)
@@ -135,6 +142,7 @@ def _pair(row: Sequence[Any], names: tuple[str, ...]) -> JournalPair:
         customer,
         block_id,
         attributes,
+        native,
         amount,
         functional,
         entries,
@@ -153,6 +161,7 @@ def _pair(row: Sequence[Any], names: tuple[str, ...]) -> JournalPair:
         customer=customer,
         block_id=block_id,
         attributes=attributes_from(attributes, names),
+        native=native,
         amount_minor=int(amount or 0),
         functional_minor=int(functional or 0),
         entries=int(entries or 0),

@@ -126,6 +126,10 @@ def exports_show(export_id: ExportArgument, ledger: LedgerOption, json_: Json = 
         names[:1], names[-2:] = ["document", "reference"], ["text", "entries"]
     rows = [[line[name] for name in names] for line in found["lines"]]
     table(None, names, rows, right=tuple(column for column, name in enumerate(names) if name in _AMOUNTS))
+    if found.get("left_out"):
+        columns = ("document", "debit", "credit", "amount", "currency")
+        rows = [[each[name] for name in columns] for each in found["left_out"]]
+        table("Left out: posted by the general ledger, or passing through", columns, rows, right=(3,))
 
 
 @exports_app.command("entries")

@@ -14,6 +14,8 @@ from api.shapes import exports as export_answers
 from api.terminal import Json, LedgerOption, out, print_json, read_toml, table
 from projections.exports import targets
 from projections.exports.formats import TARGETS
+from projections.exports.presets import PRESETS, preset_named
+from subledger.errors import InvalidInput
 from subledger.store.reading.ledgers import ledger_head
 
 target_app = typer.Typer(help="The general ledgers for which formats exist: limits and settings.", no_args_is_help=True)
@@ -46,6 +48,28 @@ def target_list(json_: Json = False) -> None:
     table(None, ("target", "lines a document", "text", "reference", "amounts"), rows, right=(1, 2, 3))
 
 
+@target_app.command("presets")
+def target_presets(
+    target: Annotated[str | None, typer.Argument(help="Only presets for this target.", metavar="TARGET")] = None,
+    json_: Json = False,
+) -> None:
+    """Lists the presets: divisions of work between the ERP and this ledger, with the documents that we leave out.
+
+    Example: subledger target presets quickbooks
+    """
+    only = None if target is None else targets.target_named(target)
+    items = [export_answers.preset(preset) for preset in PRESETS.values() if only is None or preset.is_for(only)]
+    if json_:
+        print_json(answers.page(items, None))
+        return
+    for item in items:
+        out.print(f"[bold]{item['preset']}[/bold]\n  {item['meaning']}\n  Accounts: {item['accounts']}.")
+        needs = [f"{name} {item[name]}" for name in ("policy", "format") if item[name]]
+        if needs:
+            out.print(f"  Needs: {', '.join(needs)}.")
+        out.print(f"  Left out: {', '.join(item['settings']['native']) or 'nothing'}.\n")
+
+
 @target_app.command("show")
 def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = False) -> None:
     """Prints the settings of the next export to a target.
@@ -67,18 +91,26 @@ def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = Fals
 @target_app.command("set")
 def target_set(
     target: TargetArgument,
-    file: Annotated[Path, typer.Argument(help="TOML: level, lines, title, and the target's own.", metavar="FILE")],
     ledger: LedgerOption,
+    file: Annotated[
+        Path | None, typer.Argument(help="TOML: level, lines, title, native, and the target's own.", metavar="FILE")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A division of work with the ERP, of `subledger target presets`.", metavar="NAME")
+    ] = None,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets the settings of a target's next exports. A setting that is not in the file gets its default.
+    """Sets the settings of a target's next exports. A setting that is not in the file or preset gets its default.
 
-    Earlier exports do not change.
+    Earlier exports do not change, and later journals of a month keep the division of work of its first one.
 
-    Example: subledger target set netsuite netsuite.toml --ledger acme
+    Example: subledger target set quickbooks quickbooks.toml --preset invoices_and_payments_native --ledger acme
     """
-    given = read_toml(file)
+    if file is None and preset is None:
+        raise InvalidInput("no settings are given", field="FILE", expected="a file, --preset, or both")
+    chosen = {} if preset is None else preset_named(preset, targets.target_named(target)).settings
+    given = chosen | ({} if file is None else read_toml(file))
     service, found = connect(), targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)

@@ -17,6 +17,7 @@ from xml.etree.ElementTree import Element, indent, tostring
 import msgspec
 
 from projections.exports.documents import Document, DocumentLine, TargetLimits, shortened
+from projections.journals.division import Division, check_words
 from projections.journals.journal import Journal
 from projections.journals.pairs import LEVELS, Level
 from subledger.accounts import Side
@@ -32,12 +33,21 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A company's settings of a target.
 
     ``level``: the key by which lines are summed. ``lines``: the most lines of a document (0: the target's limit).
-    ``title``: the description of documents; the month is added.
+    ``title``: the description of documents; the month is added. ``native``: the documents that the general ledger or a
+    billing connector posts by itself. ``pass_through``: True if documents have what passes through the receivable
+    (journals/division says more of both).
     """
 
     level: Level = "dimension"
+    native: tuple[str, ...] = ()
+    pass_through: bool = False
     lines: int = 0
     title: str = "Prepaid credits"
+
+    @property
+    def division(self) -> Division:
+        """The division of work with the general ledger."""
+        return Division(native=self.native, pass_through=self.pass_through)
 
     def check(self) -> None:
         """Checks settings against each other. Raises InvalidInput naming the field."""
@@ -147,6 +157,7 @@ def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
         )
     if settings.level not in LEVELS:
         raise InvalidInput("unknown level", field="level", expected=", ".join(LEVELS), found=str(settings.level))
+    check_words(settings.native)
     settings.check()
     return settings
 
