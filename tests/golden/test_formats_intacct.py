@@ -44,7 +44,7 @@ ENTRY_ORDER = (
 )
 COMPANY = {
     "level": "customer", "multi_currency": True, "base_location": "US", "state": "Posted", "export_field": "EXPORT",
-    "customers": {"cus-42": "C-0042"}, "location": "US01-HQ",
+    "customers": {"cus-42": "C-0042", 'Müller & Söhne, "GmbH"': "C-0001"}, "location": "US01-HQ",
     "dimensions": {"department": "DEPARTMENT", "class": "GLDIMPLAN", "location": "WAREHOUSEID"},
 }  # fmt: skip
 
@@ -128,7 +128,7 @@ def test_a_companys_own_settings_are_in_both_files() -> None:
     for row in rows:
         assert (row["LOCATION_ID"], row["SOURCEENTITY"], row["CURRENCY"]) == ("US01-HQ", "US", "USD")
         assert (row["EXCH_RATE_DATE"], row["EXCH_RATE_TYPE_ID"]) == ("02/28/2026", "Intacct Daily Rate")
-    assert {row["GLENTRY_CUSTOMERID"] for row in rows} == {"", "C-0042"}
+    assert {row["GLENTRY_CUSTOMERID"] for row in rows} == {"C-0042", "C-0001"}
     assert {row["GLENTRY_WAREHOUSEID"] for row in rows} == {"", "US01", "W"}
     assert {row["GLDIMPLAN"] for row in rows} == {"", "Größe L", "PLATFORM"}
     batch = ElementTree.fromstring(intacct.xml_file(rendering)).find("function/create/GLBATCH")
@@ -136,7 +136,7 @@ def test_a_companys_own_settings_are_in_both_files() -> None:
     assert batch.find("STATE") is None  # which posts it
     assert (text(batch, "BASELOCATION_NO"), text(batch, "EXPORT")) == ("US", EXPORT_ID)
     entries = batch.findall("ENTRIES/GLENTRY")
-    assert {entry.findtext("CUSTOMERID") for entry in entries} == {None, "C-0042"}
+    assert {entry.findtext("CUSTOMERID") for entry in entries} == {"C-0042", "C-0001"}
     assert {entry.findtext("GLDIMPLAN") for entry in entries} == {None, "Größe L", "PLATFORM"}
     assert {entry.findtext("CURRENCY") for entry in entries} == {"USD"}
 

@@ -33,7 +33,8 @@ CLASSES = {"PLATFORM": "5000000000000012", "Größe L": "5"}
 COMPANY = {
     "level": "customer", "accounts": ACCOUNTS, "account_names": {"4000": "Income:Usage"},
     "dimensions": {"department": "location", "class": "class"}, "class_ids": CLASSES,
-    "location_ids": {"-R&D, EMEA": "3"}, "customers": {"cus-42": "24"}, "customer_names": {"cus-42": "Ünal & Co"},
+    "location_ids": {"-R&D, EMEA": "3"}, "customers": {"cus-42": "24", 'Müller & Söhne, "GmbH"': "25"},
+    "customer_names": {"cus-42": "Ünal & Co", 'Müller & Söhne, "GmbH"': "Müller"},
     "adjustment": True, "date_format": "%d/%m/%Y", "delimiter": ";",
 }  # fmt: skip
 
@@ -88,7 +89,7 @@ def test_csv_names_what_the_api_knows_by_id() -> None:
     assert {row["Journal Date"] for row in rows} == {"28/02/2026"}
     usage = [row for row in rows if row["Account Name"] == "Income:Usage"]
     assert {row["Class"] for row in usage} == {"Größe L"}
-    assert {row["Name"] for row in rows} == {"", "Ünal & Co"}
+    assert {row["Name"] for row in rows} == {"Ünal & Co", "Müller"}
     assert {row["Location"] for row in rows} == {"", "'-R&D, EMEA"}
     (body,) = json.loads(quickbooks.json_file(rendering))
     assert body["Adjustment"] is True
@@ -99,8 +100,9 @@ def test_csv_names_what_the_api_knows_by_id() -> None:
     assert {detail["ClassRef"]["value"] for detail in details if "ClassRef" in detail} == set(CLASSES.values())
     assert {detail["DepartmentRef"]["value"] for detail in details if "DepartmentRef" in detail} == {"3"}
     customers = [detail["Entity"] for detail in details if "Entity" in detail]
-    assert 0 < len(customers) < len(details)
-    assert all(customer == {"Type": "Customer", "EntityRef": {"value": "24"}} for customer in customers)
+    assert len(customers) == len(details)
+    assert {customer["EntityRef"]["value"] for customer in customers} == {"24", "25"}
+    assert {customer["Type"] for customer in customers} == {"Customer"}
 
 
 @pytest.mark.parametrize(
@@ -109,11 +111,14 @@ def test_csv_names_what_the_api_knows_by_id() -> None:
         ("accounts", {"4000": "79"}, "1000"),
         ("class_ids", {"PLATFORM": "5"}, "Größe L"),
         ("location_ids", {"W": "3"}, "US01"),
+        ("customers", {"cus-7": "3"}, "cus-42"),
+        ("customer_names", {"cus-7": "Ann"}, "cus-42"),
     ],
 )
 def test_nothing_of_ours_is_sent_as_an_id_where_others_have_one(field: str, ids: dict[str, str], missing: str) -> None:
+    written = quickbooks.csv_file if field == "customer_names" else quickbooks.json_file
     with pytest.raises(InvalidInput) as refused:
-        quickbooks.json_file(rendering_of(quickbooks.TARGET, {field: ids}))
+        written(rendering_of(quickbooks.TARGET, {field: ids, "level": "customer"}))
     assert (refused.value.field, refused.value.expected) == (field, f"an id for {missing}")
 
 

@@ -59,9 +59,10 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     empty: none). ``base_location``: the entity with which lines are balanced (*BASELOCATION_NO*, *SOURCEENTITY*); empty
     for none. ``multi_currency``: True if the company has several currencies, so that lines name theirs. ``rate_type``:
     the exchange rate type of these lines; empty for a rate of 1. ``dimensions``: our dimension to theirs, by the
-    gateway's name, also *GLDIM…*. ``customers``: their ids of customers, for lines by customer; other customers are
-    only in the text. ``export_field``: the id of a custom field of journals for the export's id, for XML; empty for
-    none. ``date_format``: the format that was chosen on the import's screen, for CSV.
+    gateway's name, also *GLDIM…*. ``customers``: their ids of customers, for lines by customer. If some are set, each
+    customer of a line needs one; if none is set, customers are only in the text. ``export_field``: the id of a custom
+    field of journals for the export's id, for XML; empty for none. ``date_format``: the format that was chosen on the
+    import's screen, for CSV.
     """
 
     journal: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] = "GJ"
@@ -251,6 +252,6 @@ def _dimensions(rendering: target.Rendering, line: DocumentLine) -> dict[str, st
     for ours, value in line.account.dimensions:
         if ours in settings.dimensions:
             named[settings.dimensions[ours]] = value
-    if line.customer in settings.customers:
-        named["CUSTOMERID"] = settings.customers[line.customer]
+    if customer := target.customer_of(settings.customers, line.customer, field="customers"):
+        named["CUSTOMERID"] = customer
     return {name: value for name, value in named.items() if value}

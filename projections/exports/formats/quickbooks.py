@@ -5,7 +5,8 @@ The number of an entry has at most 21 characters. The API accepts the same numbe
 same, so a delivery looks the number up. Journal entries have no custom fields. So the description of a line begins with
 its reference, and the private note has the id of the export. CSV has names of accounts, classes and locations, and JSON
 has their ids, so there are settings for both. An account of the type A/R or A/P needs a customer or vendor on its line,
-and QuickBooks accepts only one such account in an entry. So map receivables to an account of another type.
+and QuickBooks accepts only one such account in an entry. So leave invoices and payments out (presets of
+``projections/exports/presets``), or map receivables to an account of another type.
 
 Documented: names of fields and columns, positive amounts with a posting type, 21 characters of a number. A missing date
 becomes the day of the import. Not certain, and chosen by us: 300 lines for an entry, 11 digits. The import reads about
@@ -41,9 +42,11 @@ class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_
     For CSV: ``account_names`` has the full names (``Parent:Sub``) by account number. An account without one has its
     name in the mapping, or else its number. ``customer_names`` has the names of customers.
 
-    Lines by customer name the customers that have an id or name in these settings; the text of the line names the
-    others. ``dimensions`` maps our dimensions to class or location. ``adjustment`` marks entries as adjusting.
-    ``date_format`` and ``delimiter`` are those that the import expects in the company's country.
+    Lines by customer (``level``) name their customers by these ids or names. If some are set, each customer of a line
+    needs one. If none is set, only the text of the line names the customer.
+
+    ``dimensions`` maps our dimensions to class or location. ``adjustment`` marks entries as adjusting. ``date_format``
+    and ``delimiter`` are those that the import expects in the company's country.
     """
 
     accounts: dict[str, str] = msgspec.field(default_factory=dict)
@@ -88,7 +91,7 @@ def csv_file(rendering: target.Rendering) -> bytes:
                     target.cell(_account_name(settings, line)),
                     *target.debit_and_credit(document, line, decimals=TARGET.limits.decimals),
                     shortened(f"{trial}{_description(line)}", TARGET.limits.text),
-                    target.cell(settings.customer_names.get(line.customer, "")),
+                    target.cell(target.customer_of(settings.customer_names, line.customer, field="customer_names")),
                     document.currency,
                     target.cell(named.get("location", "")),
                     target.cell(named.get("class", "")),
@@ -129,8 +132,8 @@ def _line(settings: Settings, document: Document, line: DocumentLine) -> dict[st
         detail["DepartmentRef"] = {
             "value": target.id_of(settings.location_ids, named["location"], field="location_ids")
         }
-    if line.customer in settings.customers:
-        detail["Entity"] = {"Type": "Customer", "EntityRef": {"value": settings.customers[line.customer]}}
+    if customer := target.customer_of(settings.customers, line.customer, field="customers"):
+        detail["Entity"] = {"Type": "Customer", "EntityRef": {"value": customer}}
     return {
         "DetailType": "JournalEntryLineDetail",
         "Amount": Decimal(target.amount_of(document, line, decimals=TARGET.limits.decimals)),

@@ -177,6 +177,14 @@ def id_of(ids: Mapping[str, str], ours: str, *, field: str) -> str:
     return ids.get(ours, ours)
 
 
+def customer_of(ids: Mapping[str, str], customer: str, *, field: str) -> str:
+    """Returns the target's id or name of a line's customer; empty if the line has no customer, or if no ids are set.
+
+    Raises InvalidInput if other customers have one: a receivable without its customer would be refused, or unowned.
+    """
+    return id_of(ids, customer, field=field) if ids and customer else ""
+
+
 def check_one_to_one(dimensions: Mapping[str, str]) -> None:
     """Checks that no two dimensions of ours have the same target: one would hide the other. Raises InvalidInput."""
     for theirs in dimensions.values():
