@@ -31,7 +31,7 @@ MAX_CREDITS: Final = Decimal(10) ** 15
 _PLAIN_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,30})?", re.ASCII)
 _NANO: Final = 10**CREDIT_PLACES
 SMALLEST_CREDITS: Final = Decimal(1).scaleb(-CREDIT_PLACES)
-"""The smallest quantity of credits."""
+"""The smallest quantity of credits. A part of a block's credits leaves at least so many of them."""
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from subledger.errors import InvalidValue
 from subledger.text.visible_text import ascii_text
 
 NOBODY: Final = "nobody"
-"""The name of a call without a key and a user. It can be neither the requester nor the approver of an event.
+"""The name of a call without a key and a user. It can neither request nor approve an event that needs a second person.
 """
 LONGEST: Final = 100
 
