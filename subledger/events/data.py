@@ -164,7 +164,8 @@ class ConsumptionReversed(EventData):
 class EventReversed(EventData):
     """A recorded event is undone: its entries are mirrored, and its changes are restored.
 
-    Any event except usage can be undone, by its customer, as long as no later event builds on it.
+    Usage, expiries, reservations and the ledger's own events have other ways back. All other events can be undone, by
+    their customer, as long as no later event builds on them.
     """
 
     event_id: Identifier
