@@ -23,18 +23,25 @@ def expire(wallet: Wallet, event: Event[CreditsExpired], context: Context, dates
     """Ends a block at its expiry: the rest of its value is breakage, or goes to a state."""
     block = own_block(wallet, event.data.block_id, context)
     if block.expiry_due_at != event.occurred_at:
-        expires = "not now" if block.expiry_due_at is None else format_time(block.expiry_due_at)
-        raise errors.NotYetExpired(
-            f"block {block.block_id} expires {expires}",
-            field="time",
-            expected=expires,
-            found=format_time(event.occurred_at),
-        )
+        raise _not_at(block, event)
     has_credits_left(block)
     credits = block.available  # credits that a dispute freezes expire after the dispute
     value = block.value_of(credits)
     on = dates.of_loss(block, credits, value, block.breakable_from)
     return decision(context, lapsed(block, (credits, value, None), on, wallet, event, context))
+
+
+def _not_at(block: Block, event: Event[CreditsExpired]) -> errors.NotYetExpired:
+    """The refusal of an expiry at another moment than its own."""
+    if block.expires_at is None:
+        sentence, expected = f"block {block.block_id} never expires", "a block that expires"
+    elif block.expiry_due_at is None:
+        sentence = f"a dispute freezes the remaining credits of block {block.block_id}: they expire after its end"
+        expected = "no open dispute"
+    else:
+        expected = format_time(block.expiry_due_at)
+        sentence = f"block {block.block_id} expires at {expected}, and its expiry is of exactly that time"
+    return errors.NotYetExpired(sentence, field="time", expected=expected, found=format_time(event.occurred_at))
 
 
 def lapsed(

@@ -241,10 +241,19 @@ def test_another_customers_block_and_document_are_not_anybodys_to_name(books: Ca
 
 
 def test_a_block_expires_at_its_expiry_and_never_while_it_is_disputed(books: Case) -> None:
-    for block_id, at, expires in (
-        ("A", on(20), "2026-02-01T00:00:00Z"),
-        ("B", EXPIRY, "not now"),
-        ("F", EXPIRY, "not now"),
+    of_its_time = "block A expires at 2026-02-01T00:00:00Z, and its expiry is of exactly that time"
+    books.buys("H", unit="frozen", **UNTIL_FEBRUARY)
+    books.does("payment.received", 3, amount="10.00", currency="USD", block_id="H", processor="stripe")
+    books.does("dispute.opened", 3, dispute_id="H", block_id="H")
+    for block_id, at, expires, sentence in (
+        ("A", on(20), "2026-02-01T00:00:00Z", of_its_time),
+        ("B", EXPIRY, "a block that expires", "block B never expires"),
+        (
+            "H",
+            EXPIRY,
+            "no open dispute",
+            "a dispute freezes the remaining credits of block H: they expire after its end",
+        ),
     ):
         assert books.own(f"x{block_id}", "credits.expired", "ann", at, block_id=block_id) is None
         document = books.refused[-1].as_document()
@@ -255,7 +264,7 @@ def test_a_block_expires_at_its_expiry_and_never_while_it_is_disputed(books: Cas
                 "field": "time",
                 "expected": expires,
                 "found": at.isoformat()[:19] + "Z",
-                "detail": f"block {block_id} expires {expires}",
+                "detail": sentence,
             }.items()
         )
 

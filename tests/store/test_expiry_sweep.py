@@ -16,9 +16,11 @@ from api.http.app import create_app
 from api.service import Subledger
 from api.shapes import joint_reports, report_pages, reports
 from api.shapes.answers import due_notice
+from projections.close.close import close_period
 from projections.close.expiry_sweeper import Sweeper
 from projections.configuring.clock import set_clock
 from projections.exports.exports import month_state
+from projections.integrity import verify
 from projections.reads import blocks
 from subledger.events.envelope import format_time
 from subledger.ledger_settings import LedgerSettings
@@ -261,3 +263,27 @@ def test_what_is_frozen_by_a_dispute_is_not_due(service: Subledger) -> None:
         assert view.due is not None
         assert view.due.count == 0
     assert service.sweep_due() == {}
+
+
+def test_a_block_of_which_a_dispute_freezes_all_that_usage_left_is_not_due(service: Subledger) -> None:
+    """The last other credits are used: the rows of the block say at once that its expiry waits for the dispute."""
+    month = Period(2030, 4)
+    ledger = trial(
+        service,
+        "frozen",
+        purchase("A", time="2030-04-01", credits="100", price="100.00", expires_at=datetime(2030, 4, 20, tzinfo=UTC)),
+        cloud_event("p", "payment.received", "ann", "2030-04-02T12:00:00Z", amount="100.00", currency="USD",
+                    block_id="A", payment_id="P", processor="stripe"),
+        cloud_event("d", "dispute.opened", "ann", "2030-04-03T12:00:00Z", dispute_id="D", payment_id="P",
+                    amount="50.00", currency="USD"),
+    )  # fmt: skip
+    use = cloud_event("u", "credits.consumed", "ann", "2030-04-04T12:00:00Z", credits="50")
+    assert [outcome.status for outcome in service.record(ledger, [use])] == ["recorded"]
+    assert verify(service.database, ledger).differences == []
+    assert sweep(service.recorder, ledger, datetime(2030, 5, 1, tzinfo=UTC)) == 0
+    close_period(service.recorder, ledger, month)
+    won = cloud_event("w", "dispute.won", "ann", "2030-05-05T12:00:00Z", dispute_id="D")
+    assert [outcome.status for outcome in service.record(ledger, [won])] == ["recorded"]
+    assert sweep(service.recorder, ledger, NOW) == 1
+    assert left(service, ledger, "A") == 0
+    assert verify(service.database, ledger).differences == []

@@ -213,7 +213,7 @@ class WorkingSet:
                     if document.undone:
                         del self._document_owners[key]
             changed.wallet = wallet
-            changed.row_is_due |= not usage
+            changed.row_is_due |= not usage or _moves_an_expiry(recorded, wallet)
             changed.events += 1
             changed.last_position = position
         if usage:
@@ -313,3 +313,15 @@ class WorkingSet:
         if not any(changed.events for changed in self._customers.values()) and self._changes is None:
             return Changes(books=self.books, wallets_through=self._memory.wallets_through)
         return present(self._changes, "a batch recorded events and made no rows of what they changed")
+
+
+def _moves_an_expiry(recorded: RecordedEvent, wallet: Wallet) -> bool:
+    """True if usage took the last credits of a block that no dispute freezes: the others expire after the dispute.
+
+    The sweep finds due expiries in the rows of blocks, so this row must not be written later.
+    """
+    for movement in recorded.decision.movements:
+        block = None if movement.block_id is None else wallet.block(movement.block_id)
+        if block is not None and block.disputes and block.expiry_due_at is None:
+            return True
+    return False
