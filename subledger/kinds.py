@@ -239,7 +239,7 @@ _SETTLED_BY: Final = {
     "cash": "payouts",
 }  # fmt: skip
 _REMEASURED_BY: Final = {**_SETTLED_BY, _RECEIVABLE: "invoices"}
-"""Who carries a role in another currency has its exchange differences, too."""
+"""The document of a role's exchange differences: whoever posts the amounts of the role posts them, too."""
 
 KINDS: Final[tuple[Kind, ...]] = (
     _kind("purchase", "credits bought: deferred, never revenue", gains="purchased", moves=f"{_RECEIVABLE} /",

@@ -81,7 +81,8 @@ ASKED_OF_EACH = {
 """Commands that read something of the ledger below."""
 WITHOUT_TEXTS_OF_OTHERS = {
     # not about a ledger: the program, its formats, the database
-    "bench", "channel connectors", "database", "demo", "distribute", "init", "serve", "sizing", "target list", "worker",
+    "bench", "channel connectors", "database", "demo", "distribute", "init", "serve", "sizing", "target list",
+    "target presets", "worker",
     # prints only its arguments, which the errors check: a change, or an item by its id
     "approvals approve", "approvals refuse", "channel drop", "channel set", "channel show", "checkpoint", "clock set",
     "close", "credentials grant", "credentials revoke", "customer erase", "customer import", "customer set", "deliver",

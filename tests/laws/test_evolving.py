@@ -14,6 +14,7 @@ from subledger.billing_documents import standing_name
 from subledger.blocks import ZERO, Block
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
 from subledger.money import exponent
+from subledger.wallet import Movement
 from tests.laws.walk import HOME, Step, Walk, monetary_sides
 from tests.laws.walks import for_every_walk
 
@@ -135,6 +136,12 @@ def test_no_breakage_is_dated_before_the_credits_could_no_longer_be_used(ledger:
                 freed[block_id] = max(freed.get(block_id, ended), ended)
 
 
+def _breaks(movement: Movement) -> bool:
+    """True if credits broke, or if property that is opened at a cut-over had escheated before."""
+    lapsed = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
+    return lapsed or (movement.kind == "opening_unclaimed_property" and movement.amount_minor > 0)
+
+
 @for_every_walk
 def test_a_block_remembers_when_it_was_opened_and_last_broke(ledger: Walk) -> None:
     opened: dict[str, date] = {}
@@ -144,11 +151,11 @@ def test_a_block_remembers_when_it_was_opened_and_last_broke(ledger: Walk) -> No
             if movement.block_id is None:
                 continue
             opened.setdefault(movement.block_id, movement.accounting_date)
-            if movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0:
+            if _breaks(movement):
                 broken[movement.block_id].append(movement.accounting_date)
         undone = ledger.undone_by(step)
         for movement in undone.decision.movements if undone is not None else ():
-            if movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0:
+            if _breaks(movement):
                 broken[movement.block_id or ""].remove(movement.accounting_date)
         for block in blocks_of(step):
             assert block.opened_on == opened[block.block_id] <= block.losses_from

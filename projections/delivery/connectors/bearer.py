@@ -31,7 +31,7 @@ ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _EARLY_S: Final = 120.0
 """A token is renewed so long before it expires, because a call that begins now arrives later."""
 _LASTS_S: Final = 300.0
-"""How long a token is used if the server does not say how long it lasts."""
+"""The time for which a token is used if the server does not state its lifetime."""
 
 
 class BearerCalls:

@@ -126,7 +126,7 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
     by_document, ledgers = sold(BLOCKS), [months(service, new_ledger) for _ in range(LEDGERS)]
     for name, way in ways.items():
         if connector_named(name).by_document:
-            wanted[name] += on_their_way(service, way, by_document, [MONTH], level="block", lines=2)
+            wanted[name] += on_their_way(service, way, by_document, [MONTH], level="block", lines=2, pass_through=True)
         else:
             every_month = [Period(year=2026, month=month) for month in range(1, MONTHS + 1)]
             for ledger in ledgers:
