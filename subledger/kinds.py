@@ -235,8 +235,8 @@ _CLEARING, _DISPUTES, _BALANCE = "processor_clearing", "disputes_receivable", "c
 _ELSEWHERE = "billed_elsewhere"
 
 _SETTLED_BY: Final = {
-    _RECEIVABLE: "payments", _BALANCE: "payments", _REFUNDS: "refunds", _DISPUTES: "disputes", _CLEARING: "payouts",
-    "cash": "payouts",
+    _TAX: "invoices", _RECEIVABLE: "payments", _BALANCE: "payments", _REFUNDS: "refunds", _DISPUTES: "disputes",
+    _CLEARING: "payouts", "cash": "payouts",
 }  # fmt: skip
 _REMEASURED_BY: Final = {**_SETTLED_BY, _RECEIVABLE: "invoices"}
 """The document of a role's exchange differences: whoever posts the amounts of the role posts them, too."""

@@ -63,11 +63,14 @@ def target_presets(
         print_json(answers.page(items, None))
         return
     for item in items:
-        out.print(f"[bold]{item['preset']}[/bold]\n  {item['meaning']}\n  Accounts: {item['accounts']}.")
         needs = [f"{name} {item[name]}" for name in ("policy", "format") if item[name]]
-        if needs:
-            out.print(f"  Needs: {', '.join(needs)}.")
-        out.print(f"  Left out: {', '.join(item['settings']['native']) or 'nothing'}.\n")
+        rows = [
+            ["meaning", item["meaning"]],
+            ["accounts", item["accounts"]],
+            ["left out", ", ".join(item["settings"]["native"]) or "nothing"],
+            *([["needs", ", ".join(needs)]] if needs else []),
+        ]
+        table(item["preset"], ("", ""), rows)
 
 
 @target_app.command("show")
