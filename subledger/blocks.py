@@ -81,6 +81,10 @@ class Before(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     - ``earlier_minor``: the value of earlier draws, at another price.
     - ``expired_minor``: the value that had expired or was retained at a refund. It is revenue, but not of used credits.
     - ``escheated_minor``: the part of its value that was owed to a state at the cut-over.
+    - ``refunded_minor``: the refunds of it that were owed at the cut-over.
+    - ``left_minor``: the value that had left it otherwise, by a void, a refund, a transfer or an escheat. None if it
+      was repriced, because its value at the earlier price is unknown.
+    - ``released_minor``: the same with its tax and the conceded amounts: the most that can be owed back.
     """
 
     credits: Decimal
@@ -92,6 +96,9 @@ class Before(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     earlier_minor: int = 0
     expired_minor: int = 0
     escheated_minor: int = 0
+    refunded_minor: int = 0
+    left_minor: int | None = None
+    released_minor: int = 0
 
     @property
     def redeemed_minor(self) -> int:

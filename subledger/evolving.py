@@ -203,6 +203,8 @@ def _taken_over(block: Block, kind: Kind, amount: int, on: date) -> Block:
         last_breakage_date = max(block.last_breakage_date or on, on)  # nothing is paid to the state before it
         before = replace(block.before, escheated_minor=escheated)
         return replace(block, before=before, last_breakage_date=last_breakage_date)
+    if kind.credit_role == "refunds_payable" and block.before is not None:
+        block = replace(block, before=replace(block.before, refunded_minor=block.before.refunded_minor + amount))
     if block.processor is None:
         return block
     if kind.debit_role == "accounts_receivable":  # the unpaid part did not come through a processor

@@ -104,7 +104,7 @@ def _block(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> D
         refundable=data.refundable,
     )
     found = _found(movement, context) if data.pool is not None else None
-    block = _terms(event, movement)
+    block = _with_value_that_had_left(_terms(event, movement), event)
     if movement.currency is not None:
         movement, block = _in_functional_currency(movement, block, event, context)
     block = replace(block, processor_minor=block.claim_minor if block.processor is not None else 0)
@@ -156,6 +156,26 @@ def _terms(event: Opening, movement: Movement) -> Block:
         processor=data.processor,
         before=before,
     )
+
+
+def _with_value_that_had_left(block: Block, event: Opening) -> Block:
+    """The block with the value that had left it before the cut-over; unknown if ``earlier_drawn`` says that the block
+    was repriced.
+
+    Raises ExceedsValue if more value expired.
+    """
+    data, before = event.data, present(block.before, "an opened block has a past")
+    if data.earlier_drawn is not None:
+        return block
+    left = before.price_minor - before.drawn_minor - block.price_minor
+    sentence = f"the expired value exceeds the value that had left block {block.block_id}"
+    at_most(before.expired_minor, left, block.currency, errors.ExceedsValue, sentence, "expired")
+    left -= before.expired_minor
+    # Its tax is in proportion to the remaining tax, which may be rounded by one minor unit.
+    kept = before.drawn_minor + before.expired_minor + block.price_minor
+    tax = min(-(-left * (block.tax_minor + 1) // max(kept, 1)), left)
+    released = left + tax + block.conceded_minor + block.tax_taken_minor
+    return replace(block, before=replace(before, left_minor=left, released_minor=released))
 
 
 def _in_functional_currency(
@@ -277,6 +297,11 @@ def _refund(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> D
         block = _opened_block(wallet, data, context)
         was_bought(block)
         same_currency(data.currency, block.currency, f"block {block.block_id}")
+        before = present(block.before, "an opened block has a past")
+        if before.left_minor is not None:
+            most = max(before.released_minor - before.refunded_minor - before.escheated_minor, 0)
+            sentence = f"the refund exceeds the amounts that had left block {block.block_id} or were conceded"
+            at_most(movement.amount_minor, most, block.currency, errors.ExceedsValue, sentence)
         movement = replace(movement, block_id=block.block_id, accounting_date=dates.on(block.opened_on))
     elif data.invoice_id is not None:
         invoice = own_document(wallet, Invoice, data.invoice_id, context)
@@ -294,11 +319,9 @@ def _escheat(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> 
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     movement = replace(_movement(event, context, dates), block_id=block.block_id)
     before = present(block.before, "an opened block has a past")
-    # The value of a repriced block at its earlier price is unknown.
-    if block.segment is None and not before.earlier_minor:
-        left = before.drawn_minor + before.expired_minor + before.escheated_minor + block.price_minor
+    if before.left_minor is not None:
+        most = max(min(before.left_minor, before.released_minor - before.refunded_minor) - before.escheated_minor, 0)
         sentence = f"the unclaimed property exceeds the value that had left block {block.block_id}"
-        most = max(before.price_minor - left, 0)
         at_most(movement.amount_minor, most, block.currency, errors.ExceedsValue, sentence)
     return decision(context, [replace(movement, accounting_date=dates.on(block.opened_on))])
 

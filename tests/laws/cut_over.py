@@ -107,7 +107,7 @@ class CutOver:
             price=money(price) if block.credit_kind != "promotional" else ...,
             drawn=money(drawn),
             carrying_amount=money(block.carrying_minor),
-            earlier_drawn=money(earlier) if earlier else ...,
+            earlier_drawn=money(earlier) if since is not None else ...,
             expired=money(expired) if expired else ...,
             tax=money(tax) if tax else ...,
             redemption_tax=money(block.redemption_tax_minor) if block.redemption_tax_minor else ...,

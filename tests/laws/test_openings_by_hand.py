@@ -202,7 +202,11 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str, str, str], str]] = [
      ("unknown_invoice", "data.invoice_id", "a recorded invoice of this customer", "W"), "ann has no invoice W"),
     ({"role": "refunds_payable", "amount": "1.00", "invoice_id": "V", "currency": "EUR"},
      ("wrong_currency", "data.currency", "USD", "EUR"), "invoice V is in USD"),
-    # Of 20.00, 8.00 were drawn and 10.00 remain: 2.00 left the block in another way.
+    ({**OPENED, "block_id": "N", **LEFT, "expired": "2.01"}, ("exceeds_value", "data.expired", "at most 2.00", "2.01"),
+     "the expired value exceeds the value that had left block N (2.00 USD)"),
+    # Of 20.00, 8.00 were drawn and 10.00 remain: 2.00 left the block in another way. A tax of 0.00 may be rounded.
+    ({"role": "refunds_payable", **A, "amount": "2.02"}, ("exceeds_value", "data.amount", "at most 2.01", "2.02"),
+     "the refund exceeds the amounts that had left block A or were conceded (2.01 USD)"),
     ({"role": "unclaimed_property", **A, "amount": "2.01"}, ("exceeds_value", "data.amount", "at most 2.00", "2.01"),
      "the unclaimed property exceeds the value that had left block A (2.00 USD)"),
     ({"role": "unclaimed_property", **A, "block_id": "q", "amount": "0.01"},
@@ -294,6 +298,55 @@ def test_unclaimed_property_is_part_of_the_value_that_had_left_the_block_at_its_
     case.does("balance.opened", 6, **data, block_id="X", amount="0.50")
     assert case.wallets["ann"].state_of_block("X").unclaimed_minor == 150
     assert case.does("balance.opened", 6, **data, block_id="Y", amount="99.00")
+
+
+@pytest.mark.parametrize(
+    ("past", "most"),
+    [
+        # Of 100.00, 40.00 were drawn with 4.00 of tax: 60.00 had left it, with at most 60.00 × 4.01 / 40.00 of tax.
+        ({"tax": "4.00"}, "66.02"),
+        ({"tax": "4.00", "conceded": "10.00", "conceded_tax": "1.00"}, "77.02"),
+        ({"tax": "4.00", "expired": "60.00"}, "0.00"),
+        ({"tax": "10.00", "carrying_amount": "60.00", "remaining": "600"}, "0.00"),
+        # No value remains, so the rate of the tax is unknown: at most that of the whole value.
+        ({"used": "0", "drawn": "0"}, "200.00"),
+        ({"used": "0", "drawn": "0", "tax": "10.00"}, "200.00"),
+    ],
+    ids=str,
+)
+def test_at_most_the_amounts_that_had_left_an_opened_block_are_owed_back(past: dict[str, str], most: str) -> None:
+    """Refunds and unclaimed property together; a paid refund was owed at the cut-over, too."""
+    case = Case()
+    block = {"credits": "1000", "used": "400", "price": "100.00", "drawn": "40.00", "remaining": "0",
+             "carrying_amount": "0"}  # fmt: skip
+    case.does("balance.opened", 3, role="prepaid_liability", currency="USD", block_id="A", **{**block, **past})
+    owed = {"role": "refunds_payable", "currency": "USD", "block_id": "A"}
+    over = f"{Decimal(most) + Decimal('0.01')}"
+    error = case.is_refused("balance.opened", 3, **owed, amount=over)
+    assert (error.code, error.field, error.expected, error.found) == (
+        "exceeds_value", "data.amount", f"at most {most}", over,
+    )  # fmt: skip
+    if most == "0.00":
+        return
+    wrong = case.does("balance.opened", 3, **owed, amount=most)
+    case.undoes(wrong, 3)
+    case.does("balance.opened", 3, **{**owed, "role": "unclaimed_property"}, amount="30.00")
+    rest = f"{Decimal(most) - 30}"
+    case.does("balance.opened", 3, **owed, amount=rest)
+    case.does("payment.refunded", 4, amount=rest, currency="USD", block_id="A", refund_id="R")
+    assert case.is_refused("balance.opened", 5, **owed, amount="0.01").expected == "at most 0.00"
+    assert (
+        case.is_refused("balance.opened", 5, **{**owed, "role": "unclaimed_property"}, amount="0.01").expected
+        == "at most 0.00"
+    )
+
+
+def test_a_block_that_was_repriced_before_the_cut_over_states_earlier_drawn() -> None:
+    """The value that had left it at the earlier price is unknown, so it has no bound."""
+    case = Case()
+    past = {"earlier_drawn": "0.00", "expired": "50.00"}
+    case.does("balance.opened", 3, **OPENED, currency="USD", block_id="A", **past)
+    case.does("balance.opened", 3, role="refunds_payable", **{**A, "amount": "99.00"})
 
 
 def in_a_pool(currency: str = "EUR", rate: str | None = "0.1") -> tuple[Case, dict[str, Any]]:

@@ -503,8 +503,11 @@ class Walker:
         data, wide = about[role], role in ("tax", "processor")
         if role == "receivable" and opened is not None:
             amount = self.part(opened.received_minor, currency)
-        if role == "escheat" and opened is not None and opened.before is not None:
-            amount = self.part(opened.before.price_minor - opened.before.drawn_minor - opened.price_minor, currency)
+        before = None if opened is None else opened.before
+        if role == "escheat" and before is not None and before.left_minor is not None:
+            amount = self.part(before.left_minor, currency)
+        if role == "refund" and before is not None and before.left_minor is not None:
+            amount = self.part(before.released_minor, currency)
         customer = self.somebody if opened is None else self.owner(opened)
         self.send("balance.opened", None if wide else customer, currency=currency, amount=amount, **data)
         return None
