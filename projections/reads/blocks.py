@@ -93,10 +93,7 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expiry_due(self) -> bool:
-        """True if the block has expired with credits remaining, the expiry is not recorded yet, and no dispute is open.
-
-        A past view does not know how many credits a dispute froze then, so it says False during every dispute.
-        """
+        """True if the block has expired with credits remaining and the expiry is not recorded yet."""
         if self.expires_at is None or self.remaining <= 0 or self.disputed_minor:
             return False
         return self.expires_at - MICROSECOND <= self.moment  # expiry is exclusive

@@ -245,14 +245,14 @@ def _receivable(wallet: Wallet, event: Opening, context: Context, dates: Dates) 
         is_new_document(event, context)
         return decision(context, [replace(movement, invoice_id=data.invoice_id)])
     block = _opened_block(wallet, data, context)
+    if present(block.before, "an opened block has a past").left_minor is not None:
+        was_bought(block)  # the added price of a repriced grant is owed, too
     same_currency(data.currency, block.currency, f"block {block.block_id}")
-    at_most(
-        movement.amount_minor,
-        block.received_minor,
-        block.currency,
-        errors.ExceedsValue,
-        f"the receivable exceeds the price and tax of block {block.block_id} that nothing is owed of yet",
-    )
+    # A dispute first takes the refunds owed and the unclaimed property of the block.
+    owed_back = wallet.refund_owed(block.block_id, None) + max(block.unclaimed_minor, 0)
+    most = max(block.received_minor - max(block.disputed_minor - owed_back, 0), 0)
+    sentence = f"the receivable exceeds the received price and tax of block {block.block_id}, without disputed money"
+    at_most(movement.amount_minor, most, block.currency, errors.ExceedsValue, sentence)
     on = dates.on(block.opened_on)
     return decision(context, [replace(movement, block_id=block.block_id, accounting_date=on)])
 

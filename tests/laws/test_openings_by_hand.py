@@ -188,10 +188,10 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str, str, str], str]] = [
     *(({"role": role, **A, "currency": "EUR"}, ("wrong_currency", "data.currency", "USD", "EUR"), "block A is in USD")
       for role in ("accounts_receivable", "refunds_payable", "unclaimed_property")),
     *(({"role": role, **A, "block_id": "G"}, ("not_a_purchase", "data.block_id", A_PURCHASE, "goodwill"), GOODWILL)
-      for role in ("refunds_payable", "unclaimed_property")),
+      for role in ("accounts_receivable", "refunds_payable", "unclaimed_property")),
     ({"role": "accounts_receivable", **A, "amount": "18.01"},
      ("exceeds_value", "data.amount", "at most 18.00", "18.01"),
-     "the receivable exceeds the price and tax of block A that nothing is owed of yet (18.00 USD)"),
+     "the receivable exceeds the received price and tax of block A, without disputed money (18.00 USD)"),
     ({"role": "accounts_receivable", "amount": "1.00", "invoice_id": "V"},
      ("document_exists", "data.invoice_id", "a new invoice id", "V"),
      "the invoice V is already in the ledger: event e5 from billing recorded it at position 5"),
@@ -341,12 +341,32 @@ def test_at_most_the_amounts_that_had_left_an_opened_block_are_owed_back(past: d
     )
 
 
+def test_money_that_was_charged_back_had_been_received_so_it_is_not_opened_as_a_receivable() -> None:
+    """Of 22.00, 2.00 are owed back and 20.00 were received. A dispute of 8.00 takes 2.00 and 6.00 of them."""
+    case = Case()
+    left = {"remaining": "4", "carrying_amount": "10.00", "tax": "2.00"}
+    case.does("balance.opened", 3, **OPENED, currency="USD", block_id="A", processor="stripe", **left)
+    case.does("balance.opened", 3, role="refunds_payable", **{**A, "amount": "2.00"})
+    receivable = {"role": "accounts_receivable", **A}
+    case.does("dispute.opened", 4, dispute_id="D", block_id="A", amount="8.00", currency="USD")
+    error = case.is_refused("balance.opened", 5, **{**receivable, "amount": "14.01"})
+    assert (error.code, error.expected) == ("exceeds_value", "at most 14.00")
+    opening = case.does("balance.opened", 5, **{**receivable, "amount": "14.00"})
+    assert case.is_refused("balance.opened", 5, **{**receivable, "amount": "0.01"}).expected == "at most 0.00"
+    case.undoes(opening, 5)
+    case.does("dispute.lost", 6, dispute_id="D")
+    assert case.is_refused("balance.opened", 7, **{**receivable, "amount": "14.01"}).expected == "at most 14.00"
+    case.does("balance.opened", 7, **{**receivable, "amount": "14.00"})
+
+
 def test_a_block_that_was_repriced_before_the_cut_over_states_earlier_drawn() -> None:
     """The value that had left it at the earlier price is unknown, so it has no bound."""
     case = Case()
     past = {"earlier_drawn": "0.00", "expired": "50.00"}
     case.does("balance.opened", 3, **OPENED, currency="USD", block_id="A", **past)
     case.does("balance.opened", 3, role="refunds_payable", **{**A, "amount": "99.00"})
+    case.does("balance.opened", 3, **OPENED, currency="USD", block_id="G", credit_kind="goodwill", earlier_drawn="0.00")
+    assert case.does("balance.opened", 3, role="accounts_receivable", **{**A, "block_id": "G"})
 
 
 def in_a_pool(currency: str = "EUR", rate: str | None = "0.1") -> tuple[Case, dict[str, Any]]:
