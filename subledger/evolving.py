@@ -198,18 +198,18 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind, closed_
 
 def _taken_over(block: Block, kind: Kind, amount: int, on: date) -> Block:
     """A block after one of its balances was opened: the change of its paid amount, and of its escheated value."""
-    if kind.credit_role == "unclaimed_property" and block.before is not None:
-        escheated = block.before.escheated_minor + amount
+    before = present(block.before, "an opened block has a past")
+    if kind.credit_role == "unclaimed_property":
         last_breakage_date = max(block.last_breakage_date or on, on)  # nothing is paid to the state before it
-        before = replace(block.before, escheated_minor=escheated)
-        return replace(block, before=before, last_breakage_date=last_breakage_date)
-    if kind.credit_role == "refunds_payable" and block.before is not None:
-        block = replace(block, before=replace(block.before, refunded_minor=block.before.refunded_minor + amount))
+        before = replace(before, escheated_minor=before.escheated_minor + amount)
+        block = replace(block, before=before, last_breakage_date=last_breakage_date)
+    if kind.credit_role == "refunds_payable":
+        block = replace(block, before=replace(before, refunded_minor=before.refunded_minor + amount))
     if block.processor is None:
         return block
     if kind.debit_role == "accounts_receivable":  # the unpaid part did not come through a processor
         return block.paid_through(block.processor, -amount).charged_through(block.processor, amount)
-    if kind.credit_role == "refunds_payable":
+    if kind.credit_role in ("refunds_payable", "unclaimed_property"):
         return block.paid_through(block.processor, amount).charged_through(block.processor, -amount)
     return block
 

@@ -359,6 +359,29 @@ def test_money_that_was_charged_back_had_been_received_so_it_is_not_opened_as_a_
     case.does("balance.opened", 7, **{**receivable, "amount": "14.00"})
 
 
+@pytest.mark.parametrize("role", ["refunds_payable", "unclaimed_property"])
+def test_money_that_is_owed_to_the_customer_or_a_state_can_be_charged_back(role: str) -> None:
+    """Of 110.00 with tax, 50.00 are for used credits. The other 60.00 are lost first, and are not owed any more."""
+    case = Case()
+    past = {"credits": "1000", "used": "400", "price": "100.00", "drawn": "40.00", "tax": "10.00", "conceded": "0"}
+    case.does("balance.opened", 3, role="prepaid_liability", currency="USD", block_id="A", processor="stripe",
+              remaining="0", carrying_amount="0", **past)  # fmt: skip
+    opening = case.does("balance.opened", 3, role=role, **{**A, "amount": "60.00"})
+    dispute = {"dispute_id": "D", "block_id": "A", "currency": "USD"}
+    assert case.is_refused("dispute.opened", 4, **dispute, amount="110.01").expected == "at most 110.00"
+    disputed = case.does("dispute.opened", 4, **dispute)
+    assert told(disputed) == ["01-04 dispute_opened 11000 block=A frozen=0 processor=stripe"]
+    assert case.cannot_undo(opening, 5).code == "changed_since"
+    case.undoes(disputed, 5)
+    case.undoes(opening, 5)
+    assert case.wallets["ann"].state_of_block("A").chargeable == (("stripe", 5000),)
+    case.does("balance.opened", 5, role=role, **{**A, "amount": "60.00"})
+    case.does("dispute.opened", 6, **dispute)
+    first = {"refunds_payable": "refund", "unclaimed_property": "unclaimed"}[role]
+    lost = [(m.kind, m.amount_minor) for m in case.does("dispute.lost", 7, dispute_id="D").decision.movements]
+    assert lost == [(f"dispute_lost_{first}", 6000), ("dispute_lost_used", 4000), ("dispute_lost_tax", 1000)]
+
+
 def test_a_block_that_was_repriced_before_the_cut_over_states_earlier_drawn() -> None:
     """The value that had left it at the earlier price is unknown, so it has no bound."""
     case = Case()
