@@ -23,7 +23,8 @@ def fault(code: str, message: str, detail: str, kind: str = "ValidationFault", s
 class QuickBooksStandIn(StandIn):
     """``numbers``: the effect of the company's settings on a number that was sent. ``warns``: a number is accepted only
     once. ``forgets``: it does not store its answers. ``unseen``: number of look-ups that do not find a new entry yet.
-    ``says``: an answer to a submission that replaces the real one. ``meddle``: a person's change of an entry as soon as
+    ``receivables``: the ids of accounts of the type A/R. ``says``: an answer to a submission that replaces the real
+    one. ``meddle``: a person's change of an entry as soon as
     it is there.
     """
 
@@ -31,6 +32,7 @@ class QuickBooksStandIn(StandIn):
     warns = False
     forgets = False
     unseen = 0
+    receivables: frozenset[str] = frozenset()
     says: Answer | None = None
     tokens = 0
 
@@ -109,6 +111,16 @@ class QuickBooksStandIn(StandIn):
             )
         if self.warns and any(journal["entry"].get("DocNumber") == number for journal in self.journals):
             return fault("6140", "Duplicate Document Number Error", "You must specify a different number.")
+        # Intuit, Import journal entries: a line on an A/R account names its customer, and an entry has one such line.
+        # The first message is of recorded answers of the API; the wording of the second one is ours.
+        details = [line["JournalEntryLineDetail"] for line in record["Line"]]
+        receivable = [detail for detail in details if detail["AccountRef"]["value"] in self.receivables]
+        if any("Entity" not in detail for detail in receivable):
+            reason = "When you use Accounts Receivable, you must choose a customer in the Name field."
+            return fault("6000", "A business validation error has occurred while processing your request", reason)
+        if len(receivable) > 1:
+            reason = "You can have only one accounts receivable or accounts payable account in a transaction."
+            return fault("6000", "A business validation error has occurred while processing your request", reason)
         sums = {"Debit": 0, "Credit": 0}
         for line in record["Line"]:
             assert line["Amount"] > 0

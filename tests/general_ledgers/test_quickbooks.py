@@ -16,6 +16,7 @@ from projections.delivery import by_hand
 from projections.delivery.connectors import quickbooks as connector
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
+from projections.exports.presets import PRESETS
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.every import quickbooks_way
 from tests.general_ledgers.quickbooks import QuickBooksStandIn, fault
@@ -237,3 +238,35 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"refresh_token": "env:QUICKBOOKS_REFRESH"}, "refresh_token"),
     ({"format": "quickbooks-csv"}, "format"),
 ]
+
+
+# --- accounts of the type A/R -----------------------------------------------------------------------------------------
+
+
+def test_a_journal_with_receivables_is_refused_and_one_that_leaves_invoices_and_payments_out_is_taken(
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
+) -> None:
+    quickbooks.receivables = frozenset({"1100"})
+    channel, _ = one()
+    work(service, channel)
+    refused = the_one(service, channel)
+    assert refused.state is State.REJECTED
+    assert "you must choose a customer" in str(refused.reason)
+    channel, _ = one(**PRESETS["invoices_and_payments_native"].settings)
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    [journal] = quickbooks.journals
+    accounts = {line["JournalEntryLineDetail"]["AccountRef"]["value"] for line in journal["entry"]["Line"][:-1]}
+    assert accounts == {"1300", "2000", "2100", "2150", "4000"}
+
+
+def test_usage_alone_touches_no_receivable_under_any_division(
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
+) -> None:
+    quickbooks.receivables = frozenset({"1100"})
+    channel, _ = one(native=["invoices"])
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    channel, _ = one(native=["invoices"], pass_through=True)
+    work(service, channel)
+    assert the_one(service, channel).state is State.REJECTED
