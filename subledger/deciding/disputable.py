@@ -10,6 +10,8 @@ Owns: these parts and their order. Does not own: the decisions about disputes (d
 
 from __future__ import annotations
 
+from datetime import date
+
 from subledger import errors
 from subledger.billing_documents import DocumentPart, Invoice, Payment
 from subledger.blocks import Block
@@ -18,8 +20,8 @@ from subledger.deciding.transferred import bought_block
 from subledger.events.data import DisputeOpened
 from subledger.wallet import Wallet
 
-Disputable = tuple[tuple[DocumentPart, ...], str, str | None]
-"""The parts that can be disputed, in order; the currency; the processor."""
+Disputable = tuple[tuple[DocumentPart, ...], str, str | None, date]
+"""The parts that can be disputed, in order; the currency; the processor; the day of the payment or the block."""
 
 
 def disputable(wallet: Wallet, data: DisputeOpened, context: Context) -> Disputable:
@@ -39,7 +41,7 @@ def disputable(wallet: Wallet, data: DisputeOpened, context: Context) -> Disputa
         DocumentPart(block_id=block.block_id, amount_minor=amount),
         DocumentPart(block_id=block.block_id, amount_minor=chargeable - amount, given_back=True),
     )
-    return parts, block.currency, processor
+    return parts, block.currency, processor, block.opened_on
 
 
 def _of_payment(wallet: Wallet, payment: Payment) -> Disputable:
@@ -62,7 +64,7 @@ def _of_payment(wallet: Wallet, payment: Payment) -> Disputable:
     parts.append(DocumentPart(amount_minor=max(payment.elsewhere_free_minor, 0), elsewhere=True))
     back = payment.chargeable_paid_back_minor + max(payment.unapplied_minor, 0) - unapplied
     gone.append(DocumentPart(amount_minor=max(back, 0), given_back=True))
-    return (*parts, *gone), payment.currency, payment.processor
+    return (*parts, *gone), payment.currency, payment.processor, payment.received_on
 
 
 def _with_company(

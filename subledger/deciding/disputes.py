@@ -93,7 +93,7 @@ def _tax_given_up(block: Block, amount: int) -> int:
 def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, dates: Dates) -> Decision:
     """Withdraws the disputed money. The blocks that it paid for are frozen until the dispute ends."""
     data = event.data
-    parts, currency, processor = disputable(wallet, data, context)
+    parts, currency, processor, began_on = disputable(wallet, data, context)
     is_new_document(event, context)
     same_currency(data.currency, currency, "the disputed amount")
     total = sum(part.amount_minor for part in parts)
@@ -106,16 +106,17 @@ def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, 
             expected="more than 0",
             found=format_minor(0, currency),
         )
+    on = dates.on(began_on)
     movements = []
     for part in parts:
         piece = min(amount, part.amount_minor)
         if piece:
             kind = "dispute_opened_cash" if processor is None else "dispute_opened"
             back, frozen = _frozen(part, piece, wallet, event, context, dates)
-            movements.append(replace(_disputed(kind, part, piece, currency, processor, dates.on()), frozen=frozen))
+            movements.append(replace(_disputed(kind, part, piece, currency, processor, on), frozen=frozen))
             movements += back
             amount -= piece
-    return decision(context, movements + _dispute_fee(data.fee, currency, processor, dates))
+    return decision(context, movements + _dispute_fee(data.fee, currency, processor, on))
 
 
 def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, processor: str | None, on: date) -> Movement:
@@ -132,13 +133,13 @@ def _disputed(kind: str, part: DocumentPart, amount: int, currency: str, process
     )
 
 
-def _dispute_fee(amount: Decimal | None, currency: str, processor: str | None, dates: Dates) -> list[Movement]:
+def _dispute_fee(amount: Decimal | None, currency: str, processor: str | None, on: date) -> list[Movement]:
     """The fee of the processor, or of the bank, if the event names one."""
     fee = minor(amount, currency, "fee")
     if not fee:
         return []
     kind = "dispute_fee_cash" if processor is None else "dispute_fee"
-    return [Movement(kind=kind, amount_minor=fee, accounting_date=dates.on(), currency=currency, processor=processor)]
+    return [Movement(kind=kind, amount_minor=fee, accounting_date=on, currency=currency, processor=processor)]
 
 
 def win_dispute(wallet: Wallet, event: Event[DisputeWon], context: Context, dates: Dates) -> Decision:
@@ -188,7 +189,7 @@ def _end_dispute(
             movements.append(_disputed(kind, part, rest, dispute.currency, dispute.processor, on))
         lost -= piece
     movements += _called_back_no_longer(dispute, movements, wallet, event, context, dates)
-    return decision(context, movements + _dispute_fee(data.fee, dispute.currency, dispute.processor, dates))
+    return decision(context, movements + _dispute_fee(data.fee, dispute.currency, dispute.processor, dates.on()))
 
 
 def _called_back_no_longer(

@@ -48,6 +48,27 @@ ALL = ["01-22 dispute_opened 2000", "01-22 dispute_opened 11000 block=A frozen=1
        "01-22 dispute_opened 2000 elsewhere=True"]  # fmt: skip
 
 
+@pytest.mark.parametrize(("of", "first"), [({"payment_id": "P"}, 3), ({"block_id": "A"}, 2)], ids=str)
+def test_no_money_is_withdrawn_before_its_payment_was_received_or_its_block_bought(
+    of: dict[str, str], first: int
+) -> None:
+    """The purchase is of the 2nd, and its payment of the 3rd. The fee is withdrawn with the money."""
+    for day in (1, 2, 3, 4):
+        step = paid().does("dispute.opened", day, dispute_id="D", **of, fee="5.00", currency="EUR")
+        days = {movement.accounting_date for movement in step.decision.movements}
+        assert days == {on(max(day, first)).date()}
+
+
+def test_money_that_was_paid_before_its_purchase_is_withdrawn_on_its_own_day() -> None:
+    case = Case()
+    case.buys("A", 9, price="10.00")
+    case.does("payment.received", 3, amount="10.00", currency="USD", block_id="A", processor="stripe", payment_id="P")
+    for day, withdrawn in ((2, 3), (5, 5), (10, 10)):
+        step = case.does("dispute.opened", day, dispute_id=f"D{day}", payment_id="P")
+        assert [movement.accounting_date for movement in step.decision.movements] == [on(withdrawn).date()]
+        case.undoes(step, day)
+
+
 def test_a_lost_payment_takes_its_unapplied_part_what_is_a_states_used_value_and_tax_and_what_was_elsewhere() -> None:
     """No loss is dated before the dispute, and no loss is of a refund that is not owed."""
     case = paid()
