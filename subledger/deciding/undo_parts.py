@@ -43,10 +43,13 @@ BY_DAY: Final = frozenset({"changes", "losses_from", "receivable_from"})
 
 WAITING: Final = frozenset({"breakable_from"})
 
-CREDITS: Final = frozenset(Block.__struct_fields__) - MONEY - BY_DAY - WAITING
+PAST: Final = frozenset({"before"})
+"""Figures of before a cut-over. Only openings change them."""
+
+CREDITS: Final = frozenset(Block.__struct_fields__) - MONEY - BY_DAY - WAITING - PAST
 """Figures of a block about its credits and their value, with its terms."""
 
-GROUPS: Final = (CREDITS, MONEY, WAITING)
+GROUPS: Final = (CREDITS, MONEY, WAITING, PAST)
 
 _GIVES_BACK: Final = ("voided", "refunded", "charged_back", "written_off", "escheated")
 """Columns of a block whose value was owed back, and so depends on the received amounts."""

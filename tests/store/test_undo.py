@@ -160,7 +160,8 @@ def test_what_a_refund_of_a_finished_block_moves_is_undone_by_a_writer_that_does
     service: Subledger, new_ledger: NewLedger, owner_url: str
 ) -> None:
     ledger = new_ledger()
-    recorded(service, ledger, OPENED, opened("owed", "refunds_payable", block_id="A", amount="7.00"))
+    block = {**OPENED, "data": {**OPENED["data"], "conceded": "7.00"}}
+    recorded(service, ledger, block, opened("owed", "refunds_payable", block_id="A", amount="7.00"))
     recorded(service, ledger, event("use", "credits.consumed", 7, credits="60"))
     recorded(service, ledger, event("pay", "payment.refunded", 8, amount="7.00", currency="USD", block_id="A"))
     for undone in (undo("pay", 9), undo("owed", 9)):
