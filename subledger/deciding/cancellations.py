@@ -311,7 +311,7 @@ def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context,
     """
     data = event.data
     block = own_block(wallet, data.block_id, context)
-    new_block_id(context, data.new_block_id, "new_block_id")
+    new_block_id(wallet, context, data.new_block_id, "new_block_id")
     is_live(block, event)
     credits = credits_of(block, data.credits)
     purchase = bought(block, wallet, context)

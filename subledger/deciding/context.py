@@ -167,15 +167,19 @@ def _unknown_block(message: str, block_id: str) -> errors.UnknownBlock:
     return errors.UnknownBlock(message, field="data.block_id", expected="a recorded block", found=block_id)
 
 
-def new_block_id(context: Context, block_id: str, field: str = "block_id") -> None:
-    """Raises BlockExists if the id is taken."""
-    if block_id in context.owners:
-        raise errors.BlockExists(
-            f"a credit block {block_id} is already in the ledger",
-            field=f"data.{field}",
-            expected="a new block id",
-            found=block_id,
-        )
+def new_block_id(wallet: Wallet, context: Context, block_id: str, field: str = "block_id") -> None:
+    """Raises BlockExists if the id is taken. The id of an undone block stays taken."""
+    if block_id not in context.owners:
+        return
+    block = wallet.block(block_id)
+    undone = block is not None and block.undone
+    raise errors.BlockExists(
+        f"a credit block {block_id} is already in the ledger"
+        + ("; the event that opened it was undone, but its id stays taken, so use another id" if undone else ""),
+        field=f"data.{field}",
+        expected="a new block id",
+        found=block_id,
+    )
 
 
 _UNKNOWN: Final[dict[str, type[errors.Refused]]] = {

@@ -81,12 +81,12 @@ def _functional_minor(amount: Decimal, name: str, home: str) -> int:
 # --- blocks ---------------------------------------------------------------------------------------------------
 
 
-def _block(_wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
+def _block(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> Decision:
     """Opens a block with its present figures. Its draws continue from the earlier ones."""
     data = event.data
     starts_before_it_expires(data, event.occurred_at)
     block_id = present(data.block_id, "an opened block has an id")
-    new_block_id(context, block_id)
+    new_block_id(wallet, context, block_id)
     cohort = None
     if data.pool is not None:
         cohort = data.cohort or month_of_issue(dates.effective)

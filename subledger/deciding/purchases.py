@@ -31,7 +31,7 @@ def purchase(wallet: Wallet, event: Event[CreditsPurchased], context: Context, d
     """Opens a block at its price. The block first pays for unbilled overage."""
     data = event.data
     starts_before_it_expires(data, event.occurred_at)
-    new_block_id(context, data.block_id)
+    new_block_id(wallet, context, data.block_id)
     _in_the_pools_currency(data, context)
     on = dates.on()
     price = minor(data.price, data.currency, "price")
@@ -109,11 +109,11 @@ _GRANTED: Final = {PROMOTIONAL: "promotional_grant", "goodwill": "goodwill", "al
 """The kind of a grant, by its reason."""
 
 
-def grant(wallet: Wallet, event: Event[CreditsGranted], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def grant(wallet: Wallet, event: Event[CreditsGranted], context: Context, dates: Dates) -> Decision:
     """Opens a block without payment: of no value if it is promotional, else at the value that the event states."""
     data = event.data
     starts_before_it_expires(data, event.occurred_at)
-    new_block_id(context, data.block_id)
+    new_block_id(wallet, context, data.block_id)
     value = 0 if data.value is None or data.currency is None else minor(data.value, data.currency, "value")
     granted = Movement(
         kind=_GRANTED[data.reason],

@@ -359,6 +359,23 @@ def test_money_that_was_charged_back_had_been_received_so_it_is_not_opened_as_a_
     case.does("balance.opened", 7, **{**receivable, "amount": "14.00"})
 
 
+def test_the_id_of_an_undone_block_stays_taken_and_the_refusal_says_so() -> None:
+    case = Case()
+    opening = {**OPENED, "currency": "USD"}
+    case.undoes(case.does("balance.opened", 3, **opening, block_id="A"), 4)
+    again = case.is_refused("balance.opened", 4, **opening, block_id="A")
+    bought = case.is_refused("credits.purchased", 4, block_id="A", credits="1", price="1.00", currency="USD")
+    for error in (again, bought):
+        assert (error.code, error.message) == (
+            "block_exists",
+            "a credit block A is already in the ledger; the event that opened it was undone, but its id stays taken, "
+            "so use another id",
+        )
+    other = case.is_refused("credits.granted", 4, "bob", block_id="A", credits="1", reason="promotional")
+    assert other.message == "a credit block A is already in the ledger"
+    case.does("balance.opened", 4, **opening, block_id="A2")
+
+
 @pytest.mark.parametrize("role", ["refunds_payable", "unclaimed_property"])
 def test_money_that_is_owed_to_the_customer_or_a_state_can_be_charged_back(role: str) -> None:
     """Of 110.00 with tax, 50.00 are for used credits. The other 60.00 are lost first, and are not owed any more."""

@@ -185,6 +185,21 @@ def test_overage_that_was_opened_is_undone_and_leaves_the_receivables(
     is_sound(service, ledger)
 
 
+def test_the_id_of_an_undone_block_stays_taken_also_for_a_writer_that_does_not_remember_it(
+    service: Subledger, new_ledger: NewLedger, owner_url: str
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, OPENED, undo("open", 9))
+    other = Database(owner_url)
+    try:
+        [again] = Subledger(other).record(ledger, [OPENED | {"id": "again"}], by="nobody")
+    finally:
+        other.close()
+    assert again.error is not None
+    assert again.error.code == "block_exists"
+    assert "was undone" in again.error.message
+
+
 def test_an_opened_block_that_is_undone_has_nothing_but_in_earlier_views(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
