@@ -241,7 +241,8 @@ def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Conte
     dispute = own_document(wallet, Dispute, data.dispute_id, context)
     if dispute.decided is not None:
         raise errors.DisputeDecided(
-            f"dispute {data.dispute_id} was {dispute.decided}",
+            f"dispute {data.dispute_id} was {dispute.decided}; if this is wrong, first undo the event with "
+            "event.reversed",
             field="data.dispute_id",
             expected="an open dispute",
             found=data.dispute_id,

@@ -258,11 +258,13 @@ class EventData(BaseModel):
 # --- checks of fields together --------------------------------------------------------------------------------
 
 
-def check_positive(value: int | Decimal, field: str) -> None:
-    """Raises InvalidValue if an amount, or its minor units, is 0 or negative."""
+def check_positive(value: int | Decimal, field: str, found: str = "0") -> None:
+    """Raises InvalidValue if an amount, or its minor units, is 0 or negative. ``found``: the amount that was sent, if
+    its type allows a negative one.
+    """
     if value <= 0:
         raise InvalidValue(
-            f"data.{field} must be more than 0", field=f"data.{field}", expected="more than 0", found="0"
+            f"data.{field} must be more than 0", field=f"data.{field}", expected="more than 0", found=found
         )
 
 

@@ -192,9 +192,12 @@ class BalanceOpened(EventData):
         if self.role in _SIGNED:
             check_positive(abs(self.minor("amount")), "amount")
         elif self.role in _MAY_BE_NOTHING and self.block_id is None:
-            check_absent(self.minor("amount") < 0, "amount", "it is 0 or more")
+            if self.minor("amount") < 0:
+                raise InvalidValue(
+                    "data.amount must be 0 or more", field="data.amount", expected="0 or more", found=str(self.amount)
+                )
         elif self.role != "prepaid_liability":
-            check_positive(self.minor("amount"), "amount")
+            check_positive(self.minor("amount"), "amount", str(self.amount))
         self._check_functional()
 
     def _check_functional(self) -> None:

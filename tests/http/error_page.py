@@ -114,7 +114,11 @@ PAGE: Final[dict[str, tuple[str, str]]] = {
     "unknown_payment": ("", "Record `payment.received` first; then send the event again."),
     "unknown_dispute": ("", "Record `dispute.opened` first; then send the event again."),
     "document_exists": ("", "Use a new id. If it is the same fact, send it under its first event id."),
-    "dispute_decided": ("", "Check `dispute_id`: this dispute was won or lost."),
+    "dispute_decided": (
+        "",
+        "Check `dispute_id`: this dispute was won or lost. If that is wrong, undo its `dispute.won` or "
+        "`dispute.lost` with `event.reversed`, then send the event again.",
+    ),
     "exceeds_value": ("", "Send an amount of at most the one in `expected`."),
     "exceeds_receivable": ("", "Send an amount of at most the open receivable in `expected`."),
     "exceeds_payment": ("", "Send at most the unapplied part of the payment, which is in `expected`."),

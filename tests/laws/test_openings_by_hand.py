@@ -244,6 +244,17 @@ def test_a_refused_opening_names_its_field_and_says_what_was_expected_and_found(
     assert error.message == words
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [({"role": "refunds_payable"}, "more than 0"), ({"role": "accounts_receivable", "invoice_id": "N"}, "0 or more")],
+    ids=str,
+)
+def test_a_negative_amount_is_shown_as_it_was_sent(data: dict[str, str], expected: str) -> None:
+    error = Case().is_refused("balance.opened", 5, **data, amount="-10.00", currency="USD")
+    assert (error.code, error.message) == ("invalid_value", f"data.amount must be {expected}")
+    assert (error.field, error.expected, error.found) == ("data.amount", expected, "-10.00")
+
+
 # The data; the movement. A movement of a block or an invoice is not dated before its opening on the 4th.
 MOVED: list[tuple[dict[str, Any], str]] = [
     ({"role": "accounts_receivable", **A, "amount": "18.00"}, "01-04 opening_accounts_receivable 1800 block=A"),
