@@ -1,4 +1,4 @@
-"""Recorded events, their entries and their journal lines as JSON."""
+"""Recorded events, journal entries and entry lines as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
 
 
 def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObject:
-    """Returns one line of the entry at a position."""
+    """Returns an entry line. ``position`` is the position of its event."""
     entry = item.entry
     return {
         "position": position,
@@ -44,9 +44,10 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> JsonObj
 
 
 def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str, reasons: Reasons) -> JsonObject:
-    """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash.
+    """Returns a recorded event: the CloudEvent, the decision, the entries with their lines, and the leaf hash.
 
-    ``reasons`` has the reasons of the dates of its entries, and may have those of other entries.
+    ``reasons`` must contain the date reason of each entry of this event. It may also contain the reasons of other
+    events' entries.
     """
     row = stored.row
     received: JsonObject = {
@@ -80,7 +81,7 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
 
 
 def late_date(event: JsonObject, entry: JsonObject) -> str | None:
-    """Returns a sentence with the reason why an entry is not booked on the day of its event; None if it is."""
+    """Returns the reason for an entry's accounting date as text. None if the date is the day of the event."""
     reason = DateReason(entry["date_reason"])
     if reason is DateReason.OWN_DAY:
         return None
@@ -89,10 +90,11 @@ def late_date(event: JsonObject, entry: JsonObject) -> str | None:
 
 
 def _who_and_why(source: str, data: Any, decision: Any) -> JsonObject:
-    """Returns ``who`` and ``why`` as text, null if unknown.
+    """Returns ``who`` and ``why`` as text. Each is null if it is unknown.
 
-    ``who``: the user of one of the ledger's own events; requester and approver of an event that needed a second person.
-    ``why``: the reason in the event's data.
+    - ``who``, for an event that the ledger records about itself: the user.
+    - ``who``, for an event that needed a second person: the requester and the approver.
+    - ``why``: the reason in the event's data.
     """
     approval = (decision.get("approval") if isinstance(decision, dict) else None) or {}
     who = person_of(source, data.get("by"), approval.get("maker"), approval.get("checker"))

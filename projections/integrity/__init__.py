@@ -1,6 +1,7 @@
-"""Verifying a ledger: the hash chain, a replay against all derived tables, the invariants of the books.
+"""Verification of a ledger: the hash chain, a replay of the log, the invariants of the books.
 
-Each file makes the comparison named here and owns the checks beside it; a difference has the name of its check.
+The table shows for each file the comparison that it makes, and the names of its checks. Each difference has the name of
+a check.
 
     share         events with their hashes, entries        log, entries, closed_period, cut
                   with their decisions
@@ -26,12 +27,14 @@ Each file makes the comparison named here and owns the checks beside it; a diffe
                   and counts                               delivery_steps; tallies, rejected_events and
                                                            rejection_steps (their consistency)
 
-A verification reads one snapshot of the database, so it is correct while writers continue. Several processes read it if
-there is enough work.
+A verification reads one snapshot of the database. So its result is correct while writers continue. If there is enough
+work, several processes read the snapshot.
 
-The events, their leaves and the chain are compared with each other. If somebody rewrites all of them consistently, to
-the head, only tree heads that were signed or verified before can show it. A copy of these is stored outside the
-database. A verification since the last clean one does not read the events again that the last clean one has read.
+The events, their leaves and the chain are compared with each other. A person who rewrites all three, up to the head,
+can make them consistent. Then only tree heads that were signed or verified earlier differ from the log. Copies of these
+tree heads are stored outside the database.
+
+A verification since the last clean verification does not read again the events that the clean verification read.
 
 Does not own: the replay (replay), the saved progress of an interrupted run (resumable), repairs (rebuild).
 """

@@ -1,8 +1,11 @@
 """Check of the database's guards: triggers, constraints, functions and rights must equal those of the migrations.
 
-Owns: the comparison. Does not own: the facts (store.schema_facts). Other objects in the database are ignored. But our
-tables may have no trigger, rule or constraint that the migrations do not create, because it could change written rows.
-An additional index is allowed if it is not unique: operators add such indexes to read faster.
+- Our tables must not have a trigger, rule or constraint that no migration creates. It could change written rows.
+- Our tables may have additional indexes, because operators add them for faster reading. But an additional index must
+  not be unique, must not be invalid, and must not run functions of its own.
+- Objects that do not belong to our tables are ignored.
+
+Owns: the comparison. Does not own: the facts about the schema (store.schema_facts).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from subledger.store.schema_facts import expected_facts, facts_of, functions_wri
 
 
 def schema_faults(connection: psycopg.Connection[Any]) -> Iterator[Breach]:
-    """Yields the facts that are missing, and the facts that no migration creates."""
+    """Yields a breach for each missing part of the schema, and for each part that no migration creates."""
     found, expected = facts_of(connection, functions_written_down()), expected_facts(connection)
     for fact in sorted(expected - found):
         message = f"the database lacks a part of the schema: {fact}"

@@ -1,13 +1,19 @@
-"""Check of the rows outside the log (exports, deliveries, approvals, settings): none is changed, none is missing.
+"""Check of the rows outside the log: exports, deliveries, approvals, settings and others.
 
-A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
-their columns; the counts of rows; the export, the steps, the target's id and the payload hash of a delivery; the
-dismissals of rejections and their steps; rejections dated in the future. Does not own: exported journals against the
-log (handed_over).
+Owns these comparisons:
 
-A person who can write to the database without its triggers can also compute a new seal. So a single change is found,
-but not a forgery that is consistent in all rows. Only the log, its checkpoints stored elsewhere, and the general ledger
-can show such a forgery.
+- each sealed row with its seal: the hash that a trigger made when the row was written;
+- the number of rows in each counted table with the stored count;
+- each delivery with its export, its steps, the target's id in these steps, and the hash of its payload;
+- the dismissal and the reopening of each rejection with its steps;
+- each rejection that is marked as recorded with the event at that position;
+- the positions and times of each rejection with the ledger's last position and the current time.
+
+Does not own: the comparison of exported journals with the log (handed_over).
+
+A person who can write to the database without its triggers can also compute new seals. So this check finds a single
+change. It does not find a forgery that is consistent in all rows. Compare the log, checkpoints that are stored
+elsewhere, and the general ledger to find such a forgery.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from projections.replay.findings import Breach
 from subledger.store.tables import COUNTED, EVERY_LEDGER, metadata, sealed_tables
 
 UNDELIVERABLE: Final = """
--- Deliveries without an export, or with another journal than their export's.
+-- Deliveries whose export does not exist, or is of another journal.
 SELECT d.delivery_id, d.export_id, d.period || '-' || d.number AS journal FROM deliveries d
 WHERE d.ledger = :ledger AND NOT EXISTS (
     SELECT FROM journal_exports e
@@ -29,7 +35,7 @@ WHERE d.ledger = :ledger AND NOT EXISTS (
 ORDER BY d.delivery_id
 """
 STEPS: Final = """
--- Deliveries whose steps are not complete and consecutive, up to the state of the delivery.
+-- Deliveries whose steps are not numbered 1 to the delivery's number of steps, or whose last step has another state.
 SELECT d.delivery_id, d.steps, count(s.step) AS found, max(s.step) AS last,
        max(s.state) FILTER (WHERE s.step = d.steps) AS state, d.state AS is_now
 FROM deliveries d LEFT JOIN delivery_steps s ON s.ledger = d.ledger AND s.delivery_id = d.delivery_id
@@ -46,7 +52,7 @@ WHERE s.ledger = :ledger
 ORDER BY s.delivery_id, s.step
 """
 SENT: Final = """
--- Deliveries whose payload does not match its hash. Without a payload, the export's file is sent.
+-- Deliveries whose payload does not match its hash. A delivery without a payload sends the export's file.
 SELECT d.delivery_id, d.payload_hash AS kept, encode(sha256(d.payload), 'hex') AS found FROM deliveries d
 WHERE d.ledger = :ledger AND d.payload IS NOT NULL AND d.payload_hash IS DISTINCT FROM encode(sha256(d.payload), 'hex')
 UNION ALL
@@ -93,7 +99,7 @@ WHERE s.ledger = :ledger
 ORDER BY s.rejection_id
 """
 SETTLED: Final = """
--- Rejections that are noted as recorded at a position whose event has another key.
+-- Rejections that are marked as recorded at a position that has no event of their source and id.
 SELECT r.rejection_id, r.settled_position FROM rejected_events r
 WHERE r.ledger = :ledger AND r.settled_position IS NOT NULL AND NOT EXISTS (
     SELECT FROM events e WHERE e.ledger = :ledger AND e.position = r.settled_position AND e.source = r.source
@@ -101,8 +107,8 @@ WHERE r.ledger = :ledger AND r.settled_position IS NOT NULL AND NOT EXISTS (
 ORDER BY r.rejection_id
 """
 AHEAD: Final = """
--- Rejections at a position or a moment that the ledger has not reached. One day is allowed, because a clock may have
--- been set back.
+-- Rejections with a position after the ledger's last one, or with a moment more than one day in the future. The day is
+-- allowed because a clock may have been set back.
 SELECT r.rejection_id, r.position, r.settled_position,
        greatest(r.first_at, r.last_at, r.text_at, r.dismissed_at, r.reopened_at) AS last, l.position AS head,
        greatest(r.settled_position, r.position) > l.position AS is_beyond
@@ -115,7 +121,12 @@ TALLIES: Final = "SELECT relation, rows FROM tallies WHERE ledger = :ledger ORDE
 
 
 def sealed_faults(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
-    """Yields the rows of sealed tables that were changed, and the tables with missing rows."""
+    """Yields a breach for each fault that the module's comparisons find:
+
+    - a changed row of a sealed table;
+    - a counted table with too few or too many rows;
+    - a fault of a delivery or of a rejection.
+    """
     for table, unsealed in sorted(sealed_tables().items()):
         yield from _changed(connection, ledger, table, unsealed)
     yield from _missing(connection, ledger, COUNTED)
@@ -125,9 +136,10 @@ def sealed_faults(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
 
 
 def changed_rows(table: str, unsealed: tuple[str, ...]) -> str:
-    """Returns the query for the keys of rows of a table that were changed since they were written.
+    """Returns a query. It selects the keys of the rows of a table that do not match their seals.
 
-    A table without a ledger in its key belongs to the whole database.
+    ``unsealed`` are the columns that the seal leaves out. The query reads the rows of one ledger. If the key of the
+    table has no ledger, the query reads all rows.
     """
     keys = [column.name for column in metadata.tables[table].primary_key]
     key = ", ".join(f't."{name}"::text' for name in keys if name != "ledger") or "t.ledger"

@@ -1,10 +1,13 @@
-"""Check that the log still contains the tree heads that were signed or verified before.
+"""Check that the log still has the tree heads that were signed or verified earlier.
 
-A log that was rewritten consistently has no difference within itself. But its tree heads differ from those that were
-signed, and from those that an earlier verification has read.
+If a person rewrites the whole log consistently, the log has no difference within itself. But its tree heads then differ
+from the signed tree heads, and its batches differ from those that an earlier verification read.
 
-Owns: the comparison. Does not own: the stored tree heads (store.checkpoints in the database; resumable and
-api.checkpoint_log outside), the hashes of batches (chain).
+Owns: the comparison. Does not own:
+
+- the tree heads that are stored in the database (store.checkpoints);
+- the tree heads that are stored outside the database (resumable, api.checkpoint_log);
+- the hashes of batches (chain).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ NEXT: Final = "unless a backup was restored (subledger verify --restored REASON)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A root of the log over its first ``size`` events; ``location`` is the file in which it is stored."""
+    """A signed tree head: the root of the log's first ``size`` events. ``location`` is the file that contains it."""
 
     location: str
     size: int
@@ -32,7 +35,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A line in a file of checkpoints that cannot be read any more."""
+    """A line of a file of checkpoints that cannot be read."""
 
     location: str
     line: int
@@ -42,8 +45,12 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 def seen_faults(
     connection: sa.Connection, ledger: str, seen: Sequence[Seen | Unreadable], verified: Iterable[Manifest]
 ) -> Iterator[Breach]:
-    """Yields a breach for each signed or verified tree head that the log does not have. ``verified``: earlier runs that
-    differ from the log.
+    """Yields a breach for each of these:
+
+    - a checkpoint in the database that the log contradicts;
+    - a tree head of ``seen`` that the log does not have;
+    - an unreadable line of ``seen``;
+    - an earlier verification that differs from the log. The caller passes only such runs as ``verified``.
     """
     for row in connection.execute(sa.text(UNLIKE), {"ledger": ledger}):
         yield _breach("the database", row.size, bytes(row.root), None if row.found is None else bytes(row.found))

@@ -1,6 +1,7 @@
-"""Credit blocks at a point in time: their terms, their figures, their status.
+"""Credit blocks in a view: terms, figures and status.
 
-Figures are sums of entries, so a block can be read at any (as-of, known-at). Its terms are those of the view (terms).
+The figures of a block are sums of its entries in the view. The terms of a block, such as its expiry, come from its
+stored row and from the module ``terms``, which restores the expiry of the view.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from subledger.wallet import Wallet
 
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
-    """A block in a view, with its terms there.
+    """A block in a view.
 
-    ``columns`` has credits and minor units of each column of its roll-forward. ``carrying_functional`` is the carrying
-    amount in functional minor units: at the block's own rate, or for a refundable block as last remeasured.
-    ``disputed_minor`` is the amount in open disputes.
+    - ``block``: the block with its terms in the view, and with its current figures.
+    - ``columns``: the credits and the minor units of each column of the block's roll-forward, in the view.
+    - ``carrying_functional``: the carrying amount in minor units of the functional currency. It is at the block's own
+      rate. For a refundable block it is as last remeasured.
+    - ``disputed_minor``: the amount in open disputes.
+    - ``moment``: the moment of the view, which decides the status.
     """
 
     customer: str
@@ -49,18 +53,20 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _before(self) -> Before | None:
-        """The block before it was opened at a cut-over; None if the opening is undone in the view."""
+        """The history of the block before a cut-over opened it. None if there is none, or if the view contains the
+        undoing of the opening.
+        """
         is_undone = self.block.undone and not any(self._column("opened"))
         return None if is_undone else self.block.before
 
     @property
     def used_before(self) -> Decimal:
-        """Credits that were used before the block was opened at a cut-over. They are in no entry of this ledger."""
+        """Credits that were used before a cut-over opened the block. No entry of this ledger contains these credits."""
         return ZERO if self._before is None else self._before.used
 
     @property
     def drawn_before_minor(self) -> int:
-        """The value of these credits, and of those that were used at an earlier price."""
+        """The value of the usage before the cut-over, in minor units. Usage at earlier prices is included."""
         return 0 if self._before is None else self._before.redeemed_minor
 
     @property
@@ -73,14 +79,17 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def credits(self) -> Decimal:
-        """All credits added to the block: bought, granted, received from another customer, or added by repricing. For a
-        block that was opened at a cut-over: the credits that it had then, and those that were used before.
+        """All credits that were added to the block: bought, granted, received from another customer, or added by a
+        repricing.
+
+        For a block that a cut-over opened: the opened credits and ``used_before``, and all credits that were added
+        later.
         """
         return self.used_before + sum((self._column(name)[0] for name in GAINS), ZERO)
 
     @property
     def price_minor(self) -> int:
-        """The value of all these credits, in minor units."""
+        """The value of ``credits``, in minor units."""
         return self.drawn_before_minor + sum(self._column(name)[1] for name in GAINS)
 
     @property
@@ -93,14 +102,19 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expiry_due(self) -> bool:
-        """True if the block has expired with credits remaining and the expiry is not recorded yet."""
+        """True if the block is past its expiry and still has credits, so that its expiry is to be recorded.
+
+        False while the block has an open dispute.
+        """
         if self.expires_at is None or self.remaining <= 0 or self.disputed_minor:
             return False
         return self.expires_at - MICROSECOND <= self.moment  # expiry is exclusive
 
     @property
     def as_then(self) -> Block:
-        """The block with its figures in the view. It is frozen as it is now."""
+        """The block with its credits, usage, disposed credits and disputes in the view. ``frozen`` is the current
+        value.
+        """
         return msgspec.structs.replace(
             self.block,
             credits=self.credits,
@@ -115,7 +129,7 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FIND: Final = """
--- Blocks in order of id; for the open ones with their own rows, or else with the wallet of their customer.
+-- Blocks. The state of an open block is in its row of wallet_parts, or else in the wallet of its customer.
 SELECT b.block_id, b.customer, b.opened_at_position, b.is_open, b.state,
        p.state AS part, w.state AS wallet
 FROM blocks b
@@ -128,8 +142,8 @@ LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_
 WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """
 FIGURES: Final = """
--- The entries of a page's blocks in a view, summed by kind. The page has every block of its range of ids: a list of ids
--- would be compared with each entry one by one, once the statement is prepared.
+-- The entries of a page's blocks in a view, summed by block and kind. A range of ids selects the blocks. A list of ids
+-- would be slow: a prepared statement compares each entry with every id of the list.
 SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor,
        sum(functional_minor) AS functional_minor
 FROM entries
@@ -142,11 +156,11 @@ GROUP BY block_id, kind
 def customer_blocks(
     view: View, customer: str | None = None, *, after: str = "", limit: int = 100
 ) -> tuple[list[BlockView], str | None]:
-    """Returns a page of blocks after an id, in order of block id, and the id after which the next page begins.
+    """Returns a page of blocks in order of id, and the ``after`` of the next page. It is None on the last page.
 
-    The blocks are those of one customer, or of all customers. Blocks that are not in the view yet are left out, so a
-    page can have fewer blocks than requested although more follow. Raises UnknownCustomer, as balances do, if the
-    customer is not in the view.
+    The page begins after the id ``after``. It has the blocks of one customer, or of all customers. It can have fewer
+    blocks than ``limit`` although more pages follow, because blocks that are not in the view are left out. Raises
+    UnknownCustomer if the customer is not in the view.
     """
     condition = " AND b.block_id > :after" + (" AND b.customer = :customer" if customer is not None else "")
     parameters = {"after": after, "limit": limit} | ({"customer": customer} if customer is not None else {})
@@ -157,7 +171,7 @@ def customer_blocks(
 
 
 def one_block(view: View, block_id: str) -> BlockView:
-    """Returns a block. Raises UnknownBlock, also if the block is not in the view yet."""
+    """Returns a block. Raises UnknownBlock if the block does not exist, or is not in the view."""
     found = _views(view, _find(view, " AND b.block_id = :block", {"block": block_id}))
     if not found:
         raise UnknownBlock(
@@ -216,7 +230,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
 
 
 class _Figures(msgspec.Struct, kw_only=True):
-    """By block: its columns, its carrying amount in the functional currency, its amount in disputes."""
+    """Figures by block id: columns, carrying amount in the functional currency, amount in open disputes."""
 
     columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
     functional: dict[str, int] = {}
@@ -224,7 +238,7 @@ class _Figures(msgspec.Struct, kw_only=True):
 
 
 def _figures(rows: Iterable[Any]) -> _Figures:
-    """The figures of blocks, from the sums of their entries by kind."""
+    """Returns the figures of blocks. ``rows`` are the sums of their entries by block and kind."""
     found = _Figures()
     columns, functional, disputed = found.columns, found.functional, found.disputed
     for row in rows:

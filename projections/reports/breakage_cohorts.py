@@ -1,6 +1,9 @@
-"""Cohorts of breakage pools in a view: their balances, and the breakage of finished blocks.
+"""Cohorts of breakage pools in a view: balances, and the expired amount of finished blocks.
 
-Owns: these values, and the table of finished blocks. Does not own: the report of pools (``breakage_pools``).
+A *finished* block has no credits in the view.
+
+Owns: the type of the balances, and the table of finished blocks. Does not own: the report of pools
+(``breakage_pools``).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from subledger.money import round_half_up
 from subledger.store.reading.views import View
 
 FINISHED: Final = """
--- The blocks of each cohort that have no credits in the view: what was issued of them, and what of that expired.
+-- The finished blocks of each cohort: their number, their issued amount and their expired amount.
 SELECT pool, cohort, count(*) AS blocks, sum(issued)::bigint AS issued, sum(expired)::bigint AS expired
 FROM (
     SELECT c.pool, c.cohort, n.block_id, sum(k.issued * n.amount_minor) AS issued,
@@ -39,7 +42,7 @@ WHERE credits = 0 GROUP BY 1, 2
 
 
 class CohortBalances(msgspec.Struct, kw_only=True):
-    """A cohort in a view: its columns, and the balances of its accounts in both currencies."""
+    """A cohort in a view: the columns of the report, the figures of the formula, and balances in both currencies."""
 
     currency: str
     columns: dict[str, int] = {}
@@ -50,7 +53,7 @@ class CohortBalances(msgspec.Struct, kw_only=True):
 
 
 class InForce(msgspec.Struct, frozen=True, kw_only=True):
-    """The estimate in force of a cohort, and the amount that was issued when it was made."""
+    """The estimate in force of a cohort. ``issued_then`` is the cohort's issued amount at the time of the estimate."""
 
     estimate: EstimateVersion
     issued_then: int
@@ -59,8 +62,8 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
 def finished_table(
     end: View, names: CohortNames, cohorts: Mapping[CohortKey, CohortBalances], in_force: Mapping[CohortKey, InForce]
 ) -> Table:
-    """Returns by cohort the expired amount of blocks without credits, beside the breakage that the estimate expects of
-    them.
+    """Returns a table of the finished blocks by cohort. It compares their expired amount with the breakage that the
+    estimate in force expects of them.
     """
     columns = (
         Column("pool"),

@@ -1,23 +1,39 @@
-"""Breakage by the proportional method, computed a second time, beside the posted amounts.
+"""Breakage by the proportional method (ASC 606-10-55-48, IFRS 15 B46), computed a second time.
 
-The report of pools checks the entries by this formula (ASC 606-10-55-48, IFRS 15 B46). It shares no arithmetic with
-``subledger.pools``, which decided the entries. So if one of the two is wrong, the report does not tie.
+The report of pools compares the posted breakage with this formula. ``subledger.pools`` decided the posted amounts. The
+two modules share no arithmetic. So if one of them is wrong, the report does not tie.
 
-Figures of a cohort: F issued and not cancelled, R redeemed, A expired, E expected breakage, S expected escheat, T
-recognised breakage. T is computed day by day, in the order of the days, not of recording. On each day, in this order:
+Figures of a cohort, in minor units:
 
-1. An estimate sets T to min(E × R / (F − E − S), F − R − S).
-2. A change of F, or of the escheated amount, does not change T.
-3. Credits are redeemed, first those that purchases pay for at once. Then credits expire.
+- F: the issued amount, less cancellations.
+- R: the redeemed amount.
+- A: the expired amount.
+- E: the expected breakage.
+- S: the expected escheat.
+- T: the recognised breakage.
 
-Steps 1 and 2 begin a new line at (R0, T0). On the line, T = T0 + (E − T0) × (R − R0) / (F − S − E − R0), if E > T0 and
-the divisor is positive. T is never below A or above F − R − S. It equals A when no block of the cohort has credits. If
-reversals take R below R0, the line leads back to the origin.
+A *line* gives T as a function of R. It starts at the point (R0, T0):
 
-Events from before cohorts existed were decided by another formula, and count as posted. The line of their pool
-continues from there.
+- If E > T0 and F − S − E − R0 > 0: T = T0 + (E − T0) × (R − R0) / (F − S − E − R0).
+- Otherwise T stays at T0.
+- If reversals reduce R below R0: T = U × R / R0, in which U is T0 without the limit F − R − S. Here T is at most
+  T0 + R0 − R.
 
-Owns: the formula. Does not own: the days of a cohort from the log (``breakage_steps``), the estimates as recorded
+T is at most F − R − S, and at least A. If no block of the cohort has credits, T equals A.
+
+T is computed for one accounting date after another, whatever the order of recording. The steps of each day are:
+
+1. An estimate sets T to min(E × R / (F − E − S), F − R − S). A new line starts here.
+2. F or the escheated amount changes. T does not change. A new line starts here.
+3. Backfill redeems credits: a purchase pays for earlier overage. A new line starts before this step. This step raises T
+   by at most the proportional part E × r / (F − E − S), in which r is the backfilled amount. If this limit applies,
+   another line starts after this step. A reversal of backfill also starts a new line, but has no such limit.
+4. Other usage redeems credits, and credits expire. T follows the line.
+
+Earlier versions had no cohorts, and decided breakage by another formula. For events of that time, T is the posted
+breakage. The line continues from the posted amount.
+
+Owns: the formula. Does not own: the figures of a cohort by day (``breakage_steps``), the recorded estimates
 (``breakage_estimates``), the report (``breakage_pools``).
 """
 
@@ -34,7 +50,11 @@ from subledger.blocks import ZERO
 
 
 class CohortFigures(msgspec.Struct, kw_only=True):
-    """The variables of the formula, in minor units; ``issued`` is F, net of cancellations."""
+    """The figures of a cohort, or their changes on a day.
+
+    Amounts are in minor units. ``issued`` is F, ``redeemed`` is R, and ``expired`` is A. ``backfilled`` is the part of
+    R that is backfill. ``credits`` are the remaining credits.
+    """
 
     issued: int = 0
     redeemed: int = 0
@@ -46,7 +66,7 @@ class CohortFigures(msgspec.Struct, kw_only=True):
     backfilled: int = 0
 
     def plus(self, other: CohortFigures) -> CohortFigures:
-        """Returns the sum of two sets of figures. ``backfilled`` is the part of R that purchases pay for at once."""
+        """Returns the sum of two sets of figures."""
         fields = self.__struct_fields__
         return CohortFigures(**{name: getattr(self, name) + getattr(other, name) for name in fields})
 
@@ -55,7 +75,12 @@ class CohortFigures(msgspec.Struct, kw_only=True):
         return CohortFigures(**{name: -getattr(self, name) for name in self.__struct_fields__})
 
     def expected(self, estimate: EstimateVersion | None, issued_then: int) -> tuple[Fraction, Fraction]:
-        """Returns E and S for the amount issued now. Estimated amounts are scaled from ``issued_then``."""
+        """Returns E and S.
+
+        A rate of the estimate is multiplied by F. An amount of the estimate is multiplied by F / ``issued_then``, in
+        which ``issued_then`` is F at the time of the estimate. S is at least the escheated amount. Without an estimate
+        E is zero.
+        """
 
         def at(amount: int | None, rate: Decimal | None) -> Fraction:
             if rate is not None:
@@ -69,10 +94,12 @@ class CohortFigures(msgspec.Struct, kw_only=True):
 
 
 class _Point(msgspec.Struct, frozen=True, kw_only=True):
-    """The start of a line, and the figures there.
+    """The start of a line.
 
-    ``earned`` is T without regard to expired credits, and ``due`` is T, each in both currencies. ``unlimited`` is the
-    amount that would be earned without a limit on breakage.
+    - ``figures``: the figures of the cohort at the start.
+    - ``earned``: T0 without the limit A, in both currencies.
+    - ``due``: T0 with the limit A, in both currencies.
+    - ``unlimited``: T0 without the limit F − R − S.
     """
 
     figures: CohortFigures = msgspec.field(default_factory=CohortFigures)
@@ -91,23 +118,27 @@ class Line:
         self._point = _Point()
 
     def take_over(self, estimate: EstimateVersion, issued_then: int) -> None:
-        """Takes an estimate from before cohorts existed, which set T by another formula."""
+        """Sets an estimate that starts no line. ``issued_then``: F when the estimate was recorded.
+
+        Call it for an estimate that was recorded before cohorts existed, or before the opening of a cut-over.
+        """
         self.estimate, self.issued_then = estimate, issued_then
 
     def as_posted(self, figures: CohortFigures, recognised: tuple[int, int]) -> None:
-        """Starts the line at the amount that was posted before cohorts existed. ``figures`` are the figures at that
-        time.
-        """
+        """Starts a line at the breakage posted before cohorts existed. ``figures`` are the cohort's figures then."""
         earned = (0, 0) if recognised[0] == figures.expired else recognised
         self._point = _Point(figures=figures, earned=earned, due=recognised)
 
     def opened(self, figures: CohortFigures, recognised: tuple[int, int]) -> None:
-        """Starts the line at the figures of a cut-over from another system."""
+        """Starts a line at the figures and the recognised breakage that a cut-over opened."""
         self._figures = figures
         self.as_posted(figures, recognised)
 
     def keeps(self, change: CohortFigures, posted: tuple[int, int]) -> tuple[int, int]:
-        """Returns T after a day from before cohorts existed: the posted amount, within its bounds."""
+        """Returns T at the end of a day before cohorts existed.
+
+        T is ``posted``, the breakage posted so far: at most F − R − S, and at least A. Without credits it is A.
+        """
         self._figures = self._figures.plus(change)
         figures = self._figures
         most = max(floor(figures.issued - figures.redeemed - self._expected()[1]), 0)
@@ -119,7 +150,7 @@ class Line:
         return due, _nearest(posted[1] * due, posted[0])
 
     def follow(self, change: CohortFigures) -> tuple[int, int]:
-        """Returns T after the changes of a day, after its estimate."""
+        """Returns T at the end of a day. Call ``estimated`` before, if the day has an estimate."""
         if change.issued or change.escheated or change.backfilled:
             self._point = self._here()
         before = self._figures
@@ -135,12 +166,15 @@ class Line:
         return self.recognised()
 
     def follow_posted(self, change: CohortFigures) -> tuple[int, int]:
-        """Returns T after the last day from before cohorts existed. The line continues from the posted amount."""
+        """Returns T at the end of the last day before cohorts existed. Call ``as_posted`` before."""
         self._figures = self._figures.plus(change)
         return self.recognised()
 
     def estimated(self, estimate: EstimateVersion, issued_then: int) -> None:
-        """Sets T by an estimate at the beginning of its day. ``issued_then``: F when the estimate was recorded."""
+        """Sets T by an estimate, and starts a line. Call it before ``follow`` of the estimate's day.
+
+        ``issued_then``: F when the estimate was recorded.
+        """
         self.estimate, self.issued_then = estimate, issued_then
         figures = self._figures
         unlimited = self._in_proportion(figures.redeemed)
@@ -148,7 +182,7 @@ class Line:
         self._point = self._point_at((recognised, recognised), unlimited)
 
     def recognised(self) -> tuple[int, int]:
-        """Returns T: at least the expired amount, and equal to it when no credits remain."""
+        """Returns T in both currencies. T is at least A. Without credits it is A."""
         figures = self._figures
         on_line = self._on_line(self._start()[0])
         if not figures.credits or on_line <= figures.expired:
@@ -156,13 +190,13 @@ class Line:
         return on_line, self._in_functional(on_line, self._start())
 
     def _here(self) -> _Point:
-        """Returns the start of a new line at the current figures of the cohort."""
+        """Returns the start of a line at the current R and T."""
         earned = self._point.earned[0]
         amounts = (self._on_line(earned), self._on_line(self._start()[0]))
         return self._point_at(amounts, self._unlimited(earned))
 
     def _point_at(self, amounts: tuple[int, int], unlimited: int) -> _Point:
-        """Returns the start of a line at the current R. ``amounts``: T without and with regard to expired credits."""
+        """Returns the start of a line at the current R. ``amounts``: ``earned`` and ``due``, as in ``_Point``."""
         figures, (earned, due) = self._figures, amounts
         in_functional = figures.expired_functional
         if due > figures.expired:
@@ -175,9 +209,7 @@ class Line:
         )
 
     def _limit(self) -> None:
-        """Limits the breakage of a purchase that pays for earlier overage to its proportion, and begins a new line
-        there.
-        """
+        """Limits the rise of T by backfill to its proportional part. Starts a line if the limit applies."""
         start, figures = self._point, self._figures
         redeemed = figures.redeemed - start.figures.redeemed
         if redeemed <= 0:
@@ -189,7 +221,7 @@ class Line:
             self._point = self._point_at(limited, self._in_proportion(figures.redeemed))
 
     def _start(self) -> tuple[int, int]:
-        """Returns T0. Credits that had expired at the start count only if they are still expired."""
+        """Returns T0 in both currencies. Credits that had expired at the start and were reinstated do not count."""
         start, expired = self._point, self._figures.expired
         amount = start.due[0] - max(start.figures.expired - expired, 0)
         if not expired or amount <= start.earned[0]:
@@ -209,7 +241,7 @@ class Line:
         return floor(breakage * redeemed / to_be_redeemed + Fraction(1, 2)) if to_be_redeemed > 0 else 0
 
     def _ahead(self, start: int) -> int | None:
-        """Returns T on the line from ``start`` to E; None if the line does not rise."""
+        """Returns T on the line, in which ``start`` is T0. Returns None if the line does not rise."""
         figures, at = self._figures, self._point.figures.redeemed
         breakage, escheat = self._expected()
         to_be_redeemed = figures.issued - escheat - breakage - at
@@ -218,8 +250,11 @@ class Line:
         return floor(start + (breakage - start) * (figures.redeemed - at) / to_be_redeemed + Fraction(1, 2))
 
     def _unlimited(self, start: int) -> int:
-        """Returns T on the line without a limit on breakage: on a flat line the proportional amount, below R0 a share
-        of it.
+        """Returns T on the line without the limit F − R − S.
+
+        - On a rising line: T of the line.
+        - On a line that does not rise: the proportional amount, or ``start`` if this is more.
+        - Below R0: the unlimited amount at R0, in proportion to R.
         """
         figures, point = self._figures, self._point
         if figures.redeemed < point.figures.redeemed:
@@ -236,8 +271,10 @@ class Line:
         return min(start if ahead is None else ahead, room)
 
     def _in_functional(self, amount: int, start: tuple[int, int]) -> int:
-        """Returns T in the functional currency: the part above T0 at the cohort's average rate; below T0, a share of
-        T0.
+        """Returns ``amount`` in the functional currency. ``start`` is T0 in both currencies.
+
+        - Above T0: the functional T0, and the difference at the cohort's average rate.
+        - Below T0: the functional T0 in proportion.
         """
         figures, (at_start, functional) = self._figures, start
         if amount < at_start and at_start > 0:

@@ -1,7 +1,10 @@
-"""The lines of a balance sheet that are the difference of two accounts, and the totals of debits and credits.
+"""Lines of a balance sheet that combine accounts, and the totals of debits and credits.
 
-Owns: the accounts that are presented net of each other. Does not own: the refund liability of refundable blocks, which
-needs the blocks (``performance``), the balances (``balances``), the purchases that are shown net (``shown_net``).
+Owns: the list of accounts that are presented net of each other. Does not own:
+
+- the balances (``balances``);
+- the refund liability of refundable blocks, which is computed from the blocks (``performance``);
+- the purchases that are shown net (``shown_net``).
 """
 
 from __future__ import annotations
@@ -25,17 +28,18 @@ _NET: Final = (
     ("deposits and clearing, net", "customer_deposits", "credits_clearing"),
     ("receivables", "accounts_receivable", None),
 )
-"""The line, its main account, and the account that is deducted from it. The order is that of the names, as in reports
-over several ledgers.
+"""Each line, its main account, and the account that is deducted from the main account. The lines are in order of name,
+as in reports over several ledgers.
 """
 _WITH_PURCHASES: Final = ("accounts_receivable", "prepaid_liability")
-"""The two accounts that are lower by the same amount if a purchase is shown net."""
+"""The two main accounts from which the netted amount of purchases is deducted."""
 
 
 def presentation_table(accounts: Iterable[AccountBalance], netted: Netted, functional_currency: str) -> Table:
-    """Returns the accounts that are presented net of each other, by currency, with the two balances behind each.
+    """Returns the lines of the balance sheet by currency: presented = balance − deducted − netted.
 
-    ``netted`` is the part of receivables and liability that is not shown: presented = balance − deducted − netted.
+    ``netted`` has by currency the part of receivables and liability that is not presented, because purchases are shown
+    net.
     """
     found = {(account.account, account.currency): account for account in accounts}
     rows = []
@@ -76,9 +80,10 @@ def presentation_table(accounts: Iterable[AccountBalance], netted: Netted, funct
 
 
 def totals_table(keys: Sequence[str], sums: Iterable[tuple[tuple[str, ...], Sequence[int]]], functional: str) -> Table:
-    """Returns all debits and all credits by ``keys``, the last of which is ``currency``.
+    """Returns the totals of debits and credits, grouped by ``keys``. The last of the keys is ``currency``.
 
-    ``sums`` are debits and credits in minor units, then both in the functional currency.
+    ``sums`` has for each key four amounts in minor units: debits and credits, and then debits and credits in the
+    functional currency.
     """
     found: dict[tuple[str, ...], list[int]] = {}
     for key, figures in sums:

@@ -1,19 +1,22 @@
-"""The receivables report over HTTP: the amounts owed and their age; disputed, unbilled and unapplied amounts apart.
+"""The receivables report over HTTP: the amounts that customers owe, and their age.
 
-The ledger of the example, in USD; everything happens at noon:
+Disputed, unbilled and unapplied amounts are shown apart. The ledger of the example has these events in USD, each at
+noon, in the order of recording:
 
-    2026-01-01  ann buys A: 100 credits for 100.00, tax 10.00, on invoice inv-1
-    2026-01-31  ann pays 50.00 for A                               60.00 remain, from January 1
+    2026-01-01  ann buys block A: 100 credits for 100.00, tax 10.00, on invoice inv-1
+    2026-01-31  ann pays 50.00 for A                               she owes 60.00 since January 1
                 January is closed
-    2026-01-20  dora buys D for 40.00                              recorded late: booked on February 1
-    2026-02-15  A is repriced by 20.00
-    2026-03-01  bob buys B for 30.00, and pays it on March 2 through cards
-    2026-03-10  carl uses 10 credits beyond his at 1.00            10.00
-    2026-03-12  carl is billed 4.00 of it on invoice v1            6.00 remain unbilled
-    2026-03-11  carl pays 4.00 on v1                               recorded after the invoice
-    2026-03-15  ann pays 7.00, not applied yet
+    2026-01-20  dora buys block D for 40.00                        recorded after the close: booked on February 1
+    2026-02-15  A is repriced: its price rises by 20.00            ann owes 80.00
+    2026-03-01  bob buys block B for 30.00
+    2026-03-02  bob pays 30.00 for B through the processor cards
+    2026-03-09  ann uses 30 credits of A
+    2026-03-10  carl, who has no credits, uses 10 at 1.00 each     his overage is 10.00
+    2026-03-12  4.00 of carl's overage is billed on invoice v1     6.00 of his overage is unbilled
+    2026-03-11  carl pays 4.00 for v1                              dated before the invoice, recorded after it
+    2026-03-15  ann pays 7.00                                      the payment is not applied
     2026-03-20  bob disputes his payment
-    2026-03-31  carl uses 5 more                                   5.00
+    2026-03-31  carl uses 5 credits more                           11.00 of his overage is unbilled
 """
 
 from __future__ import annotations
@@ -109,7 +112,7 @@ def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str
 
 
 def test_a_payment_before_its_invoice_is_unapplied_until_then(client: TestClient, ledger: str) -> None:
-    """On March 11 the payment is in the books, but the invoice is not. Carl has 4.00 unapplied, and owes 10.00."""
+    """On March 11 the payment is in the books, but the invoice is not. Carl owes 10.00, and 4.00 is unapplied."""
     found = get_march(client, ledger, "receivables", to="2026-03-11")
     carl = [row for row in found["items"] if row["customer"] == "carl"]
     columns = ("account", "balance", "days_1_30", "credit_balances", "oldest_days")
@@ -151,8 +154,9 @@ def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger
 
 
 def test_revenue_that_passes_through_the_receivable_is_nobodys_debt(client: TestClient, ledger: str) -> None:
-    """Under the deposit policies the revenue of Ann's 30 credits passes through accounts_receivable. Her debt does not
-    change.
+    """Under the deposit policies, the revenue of Ann's 30 credits passes through accounts_receivable.
+
+    Ann's debt does not change.
     """
     before = get_march(client, ledger, "receivables", to="2026-03-08", customer="ann")
     after = get_march(client, ledger, "receivables", to="2026-03-09", customer="ann")
@@ -162,7 +166,10 @@ def test_revenue_that_passes_through_the_receivable_is_nobodys_debt(client: Test
 def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    """EUR 100.00, invoices of 30.00 and 10.00, and 10.00 unbilled, all at 1.20. January closes at 1.10."""
+    """All amounts are in EUR and recorded at the rate 1.20. January closes at the rate 1.10.
+
+    Ann owes 100.00 for her block. Bob owes 30.00 and 10.00 on two invoices, and 10.00 of his overage is unbilled.
+    """
     ledger = new_ledger(on_shortfall="overage")
 
     euro = {"currency": "EUR"}
@@ -191,11 +198,13 @@ def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
 
 @pytest.fixture(scope="module")
 def terms(service: Subledger, new_ledger: NewLedger) -> str:
-    """A ledger in New York, where 2026-03-02T04:00Z is the first of March.
+    """A ledger in the time zone of New York. There 2026-03-02T04:00Z is on March 1.
 
-    ann owes 110.00, due on March 1, and has used 30 of 100 credits. bob may cancel what he bought for 50.00, and paid
-    20.00. cid's 80.00 are due on April 10, in EUR at 1.50. dee's refundable credits for 40.00 are not paid. eve's
-    overage of 4.00 is due on March 30.
+    - ann bought 100 credits and used 30 of them. She owes 110.00, due on March 1.
+    - bob bought credits for 50.00, due on February 15, and may cancel the purchase. He paid 20.00.
+    - cid bought credits for EUR 80.00, due on April 10. The exchange rate is 1.50.
+    - dee bought refundable credits for 40.00. She has not paid, and the purchase has no due date.
+    - eve has overage of 4.00 on an invoice, due on March 30.
     """
     made, usd = new_ledger(timezone="America/New_York", on_shortfall="overage"), {"currency": "USD"}
     recorded(

@@ -1,4 +1,4 @@
-"""The plain model: payments, billed overage, credit memos, write-offs, disputes."""
+"""The part of the plain model that decides payments, payouts, billed overage, credit memos, write-offs and disputes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Receivable = tuple[Block | None, Invoice | None]
 
 
 def merged(parts: list[Part]) -> list[Part]:
-    """Adds up the parts of the same block or invoice."""
+    """Returns one part for each block and invoice: the sum of its parts."""
     found: dict[str, Part] = {}
     for block, invoice, amount in parts:
         paper = block or invoice
@@ -39,10 +39,15 @@ def merged(parts: list[Part]) -> list[Part]:
 
 
 class Money(Positions):
-    """Events about amounts owed and money held."""
+    """The decisions about events that change receivables, money and amounts owed to customers."""
 
     def _receivables(self, data: dict[str, Any]) -> list[Receivable]:
-        """Returns the named block; or all blocks on the named invoice, oldest first, then its overage."""
+        """Returns the receivables that an event names.
+
+        - By ``block_id``: the block.
+        - By ``invoice_id``: the blocks on the invoice, oldest first, and then the overage on the invoice.
+        - By neither: none.
+        """
         if "block_id" in data:
             return [(self.paid(data["block_id"]), None)]
         if "invoice_id" not in data:
@@ -64,7 +69,10 @@ class Money(Positions):
             self.allow(paper.currency == data["currency"], "wrong_currency")
 
     def _settle(self, receivables: list[Receivable], amount: int, *, through: str | None, **sides: Any) -> list[Part]:
-        """Applies an amount to receivables in order, as far as they are open, and the rest to their write-offs."""
+        """Applies an amount to receivables, in order. Returns the part of each receivable.
+
+        The amount pays the open receivables. An amount beyond all open receivables recovers write-offs.
+        """
         parts: list[Part] = []
         rest = max(amount - sum((block or invoice).owed for block, invoice in receivables), 0)
         for block, invoice in receivables:
@@ -87,11 +95,11 @@ class Money(Positions):
 
     @staticmethod
     def _cancelled_credits(block: Block | None) -> int:
-        """Returns the value of credits that a write-off cancelled."""
+        """Returns the value of the block's credits that a write-off cancelled."""
         return block.of("written_off")[1] if block is not None else 0
 
     def _comes_after_all(self, block: Block | None, invoice: Invoice | None, amount: int) -> None:
-        """Restores a written-off amount: used value, and its tax."""
+        """Restores a written-off amount that is collected, divided into used value and tax."""
         paper = block or invoice
         assert paper is not None
         if not amount:
@@ -161,11 +169,11 @@ class Money(Positions):
 
     @staticmethod
     def _unapplied(payment: Payment) -> int:
-        """Returns the part of a payment that is neither applied nor disputed."""
+        """Returns the part of a payment that is not applied and not disputed."""
         return payment.unapplied + payment.applied_to((None, None))
 
     def _free_balance(self, currency: str) -> int:
-        """Returns the unapplied money of payments, less the part in open disputes."""
+        """Returns the customer's unapplied money, less the part in open disputes."""
         mine = [
             d for d in self.disputes.values() if (d.customer, d.currency, d.decided) == (self.customer, currency, False)
         ]
@@ -173,9 +181,12 @@ class Money(Positions):
         return max(-self.stands(BALANCE, currency) - held, 0)
 
     def payment_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Pays back first the amounts owed for the named payment and block, then money that was never applied.
+        """Pays money back to a customer, in this order:
 
-        The part of a named payment for invoices of another ledger is paid back last, or as stated.
+        1. the refunds owed, or only those of the payment and block that the event names;
+        2. unapplied money, unless the event names a block;
+        3. if the event names a payment: its part for invoices that are kept elsewhere. ``elsewhere`` in the event
+           states this part exactly.
         """
         currency, payment = data["currency"], None
         if "payment_id" in data:
@@ -241,7 +252,7 @@ class Money(Positions):
             payment.returned.append((block, invoice, amount))
 
     def payout_settled(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Records a payout of a processor. A negative amount goes back to the processor."""
+        """Records a payout of a processor. A negative amount is money from the bank to the processor."""
         amount, processor = self.amount(data), data["processor"]
         cash = (amount, data["currency"])
         if "arrived_amount" in data:
@@ -258,7 +269,7 @@ class Money(Positions):
             self.book(debit, credit, abs(part), currency, processor=processor, how="both")
 
     def processor_adjusted(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Records a fee without a payment: an expense, and recoverable tax."""
+        """Records a fee or adjustment of a processor without a payment: an expense, and tax that can be recovered."""
         charged, tax = -minor(data["amount"], data["currency"]), self.amount(data, "tax")
         if data["kind"] == "tax":
             tax = abs(charged)
@@ -294,7 +305,9 @@ class Money(Positions):
             self.book(RECEIVABLE, TAX, tax, currency)
 
     def credit_memo_issued(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Records a concession on consumed value: it reduces the open receivable, and the rest is owed back."""
+        """Records a price concession on consumed value. The concession reduces the open receivable. The part beyond the
+        receivable is owed back to the customer.
+        """
         receivables = self._receivables(data)
         self.allow(bool(receivables), "missing_field")
         blocks = [block for block, _ in receivables if block is not None]
@@ -348,7 +361,7 @@ class Money(Positions):
     # --- write-offs and disputes ----------------------------------------------------------------------------
 
     def receivable_written_off(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """Writes off the receivable of a block or of an invoice: its blocks first, then its overage."""
+        """Writes off the receivable of a block or of an invoice. An invoice's blocks are first, then its overage."""
         receivables = self._receivables(data)
         papers = [block or invoice for block, invoice in receivables]
         currency = papers[0].currency
@@ -384,7 +397,12 @@ class Money(Positions):
         invoice.bad.written["tax" if relief else "borne"] += tax
 
     def _give_up(self, block: Block, amount: int, column: str, credit: str, relief: bool = True) -> None:
-        """Writes off tax pro rata, then unused value (with its credits in proportion), then used value."""
+        """Removes an amount from a block, for a write-off or a lost dispute.
+
+        1. Tax: its pro rata part of the amount.
+        2. Unused value, with credits in proportion.
+        3. Used value.
+        """
         tax = block.tax_given_up(amount)
         block.given_up += amount
         left, carrying = sum(part.left for part in block.family), sum(part.carrying for part in block.family)
@@ -491,7 +509,11 @@ class Money(Positions):
     def _freeze(
         self, block: Block | None, invoice: Invoice | None, amount: int, froze: dict[str, Fraction]
     ) -> list[tuple[Block, Fraction]]:
-        """Disputes first refunds and unclaimed property that are owed. The rest freezes credits in proportion."""
+        """Disputes an amount of a block or an invoice. Returns the credits that were called back from other blocks.
+
+        The amount is first taken as the refunds and the unclaimed property that are owed. The rest freezes credits of
+        the block in proportion.
+        """
         claimed = max(amount - self.owed_back(block, invoice), 0)
         if block is not None:
             claimed = max(claimed - block.unclaimed, 0)
@@ -518,7 +540,10 @@ class Money(Positions):
                 refund.held = max(refund.held + change, 0)
 
     def _still_here(self, receivable: Receivable, processor: str | None) -> int:
-        """Returns the amount received, less amounts paid back, paid to a state, or in dispute."""
+        """Returns the received amount that the company still has and that is not disputed.
+
+        Amounts that were paid back to the customer, or paid to a state, are not in it.
+        """
         block, invoice = receivable
         paper = block or invoice
         assert paper is not None
@@ -563,7 +588,7 @@ class Money(Positions):
             block.brought[processor] = block.brought.get(processor, 0) + amount
 
     def _won_again(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
-        """Records that the bank returns money that was paid back before the dispute."""
+        """Records won money that had been paid back to the customer before the dispute. The bank returns this money."""
         into, processor = CLEARING if dispute.processor is not None else "cash", dispute.processor
         self.book(into, DISPUTED, amount, dispute.currency, block=block, processor=processor, how="from_credit")
         if dispute.payment is not None:
@@ -623,7 +648,11 @@ class Money(Positions):
         self._fee(data, dispute)
 
     def _lose(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
-        """Books a loss: the unapplied part of the payment; or a refund that was owed, then the block or the invoice."""
+        """Books the loss of an amount.
+
+        - Without a block or an invoice: the unapplied part of the payment.
+        - Otherwise, in this order: the refund owed, the unclaimed property of the block, the block or the invoice.
+        """
         currency = dispute.currency
         if block is None and invoice is None:
             assert dispute.payment is not None

@@ -13,10 +13,20 @@ made of the reference, of the content, and of the number of rejections.
 Using the refresh token may return a new one, about once a day. The new one is stored in its file before the access
 token is used. No other program may use the same refresh token.
 
-Documented: addresses, fields, ``requestid`` (50 characters) and its replay, OAuth 2.0 with an hour of access, 429 and a
-minute's wait, the shape of a fault, *ValidationFault* for a refusal, such as 6210 for a closed period. To be tried in a
-sandbox: if a fault is replayed too; the effect of custom numbers on a journal entry's number; if several entries with
-the same number are refused (6140: the entry is looked up before it counts as refused).
+Intuit documents:
+
+- addresses, fields and the shape of a fault;
+- ``requestid`` (50 characters) and the replay of its answer;
+- OAuth 2.0, with an access token for one hour;
+- status 429, and a minute's wait after it;
+- *ValidationFault* for a refusal, such as 6210 for a closed period.
+
+Not certain, and to be tried in a sandbox:
+
+- Is a fault replayed too?
+- Which number does a journal entry get in a company with custom numbers?
+- Is a second entry with the same number refused? If so, with code 6140. After 6140 the connector looks up our entry,
+  before it treats the delivery as refused.
 
 Sources: developer.intuit.com (api/accounting/all-entities/journalentry, learn/rest-api-features, limits-and-throttles,
 develop/authentication-and-authorization), blogs.intuit.com (2015-04-06 on RequestId, 2024-06-03 on tokens), Intuit's

@@ -1,18 +1,27 @@
 """QuickBooks Online: the journal entries import (CSV), and bodies of API ``JournalEntry`` records (JSON).
 
-An entry has one currency. Here it is the home currency of the company, which must be the ledger's functional currency.
-The number of an entry has at most 21 characters. The API accepts the same number twice, unless ``requestid`` is the
-same, so a delivery looks the number up. Journal entries have no custom fields. So the description of a line begins with
-its reference, and the private note has the id of the export. CSV has names of accounts, classes and locations, and JSON
-has their ids, so there are settings for both. An account of the type A/R or A/P needs a customer or vendor on its line,
-and QuickBooks accepts only one such account in an entry. So leave invoices and payments out (presets of
-``projections/exports/presets``), or map receivables to an account of another type.
+- Currency: each entry is in the home currency of the company. This must be the ledger's functional currency.
+- Number: the number of an entry has at most 21 characters. A delivery by the API first looks up the entry's number,
+  because it is not certain that QuickBooks refuses a number that exists.
+- References: journal entries have no custom fields. So the description of each line begins with the line's reference.
+  In JSON the private note contains the id of the export.
+- Names and ids: CSV contains the names of accounts, classes and locations. JSON contains their ids. There are settings
+  for both.
+- Receivables and payables: a line on an account of the type A/R or A/P needs a customer or a vendor. QuickBooks accepts
+  only one such account in an entry. So leave invoices and payments out (presets of ``projections/exports/presets``), or
+  map receivables to an account of another type.
 
-Documented: names of fields and columns, positive amounts with a posting type, 21 characters of a number. A missing date
-becomes the day of the import. Not certain, and chosen by us: 300 lines for an entry, 11 digits. The import reads about
-1,000 rows of a file and does not report the rest. For more rows set ``level``, or use the API. Before an import, turn
-account numbers off, and turn the warning for duplicate journal numbers on. Nothing else prevents a second import of a
-file.
+Intuit documents the names of fields and columns, positive amounts with a posting type, and the 21 characters of a
+number. Two limits are our choice and not certain: 300 lines for each entry, and 11 digits for each amount.
+
+Before you import a CSV file:
+
+- Turn account numbers off in QuickBooks.
+- Turn the warning for duplicate journal numbers on. Only this warning prevents a second import of the same file.
+- Count the rows. The import reads about 1,000 rows of a file, and does not report the other rows. If there are more
+  rows, set ``level``, or use the API.
+
+The import gives an entry without a date the day of the import.
 
 Sources: Intuit's Finance.xsd (intuit/QuickBooks-V3-Java-SDK), developer.intuit.com (learn/limits-and-throttles,
 learn/rest-api-features), QuickBooks help (Import journal entries).
@@ -35,18 +44,24 @@ _Theirs = Literal["class", "location"]
 class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a company in QuickBooks Online.
 
-    For JSON: ``accounts`` has the ids of accounts by account number. Without it the numbers are sent as ids, which is
-    for a trial only, because ids of QuickBooks are numbers too. ``class_ids`` and ``location_ids`` have the ids by
-    value. ``customers`` has the ids of customers.
+    For JSON:
 
-    For CSV: ``account_names`` has the full names (``Parent:Sub``) by account number. An account without one has its
-    name in the mapping, or else its number. ``customer_names`` has the names of customers.
+    - ``accounts`` maps account numbers to QuickBooks ids. If it is empty, the account numbers are sent as ids. Use this
+      in trials only, because QuickBooks ids are numbers too.
+    - ``class_ids`` and ``location_ids`` map the values of our dimensions to QuickBooks ids.
+    - ``customers`` maps our customers to QuickBooks ids.
 
-    Lines by customer (``level``) name their customers by these ids or names. If some are set, each customer of a line
-    needs one. If none is set, only the text of the line names the customer.
+    For CSV:
 
-    ``dimensions`` maps our dimensions to class or location. ``adjustment`` marks entries as adjusting. ``date_format``
-    and ``delimiter`` are those that the import expects in the company's country.
+    - ``account_names`` maps account numbers to full names (``Parent:Sub``). For an account that is absent here, the
+      file contains the account's name in the account mapping, or the number if the mapping has no name.
+    - ``customer_names`` maps our customers to their names in QuickBooks.
+    - ``date_format`` and ``delimiter`` are the formats that the import expects in the company's country.
+
+    ``customers`` and ``customer_names`` are for lines by customer (``level``). If one of them is empty, its files name
+    the customer only in the text of the line. If it is not empty, it must contain the customer of every line.
+
+    For both: ``dimensions`` maps our dimensions to class or location. ``adjustment`` marks JSON entries as adjusting.
     """
 
     accounts: dict[str, str] = msgspec.field(default_factory=dict)
@@ -76,7 +91,7 @@ _COLUMNS: Final = (
 
 
 def csv_file(rendering: target.Rendering) -> bytes:
-    """Returns the rows for *Import data*, *Journal entries*: one for each line, with the number of its entry."""
+    """Returns a CSV file for *Import data*, *Journal entries*. Each row is a line of an entry, with the entry's number."""
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
     trial = "SANDBOX " if rendering.journal.sandbox else ""  # this is the only column that takes a text of ours
@@ -101,13 +116,18 @@ def csv_file(rendering: target.Rendering) -> bytes:
 
 
 def json_file(rendering: target.Rendering) -> bytes:
-    """Returns a JSON array of bodies for ``POST /v3/company/{realmId}/journalentry``, one for each document."""
+    """Returns a file with a JSON array. For each document it contains a body of the request
+    ``POST /v3/company/{realmId}/journalentry``.
+    """
     bodies = [body(rendering, document) for document in rendering.documents]
     return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
 
 
 def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
-    """Returns one ``JournalEntry``. Raises InvalidInput if an account or value has no id and others do."""
+    """Returns one ``JournalEntry``.
+
+    Raises InvalidInput if a setting has ids, but none for an account, value or customer of the document.
+    """
     settings: Settings = rendering.settings
     suffix = f", subledger export={rendering.export_id} journal={document.name}"
     return {

@@ -1,7 +1,8 @@
 """Pages of the log: events, entries, entry lines.
 
-Owns: their queries. Does not own: the columns (``subledger/store/columns.py``), balances (projections). A cursor is the
-key of the last row of a page. The next page is found by this key, not by an offset.
+A page begins after a key, not at an offset. The key is that of the last row of the previous page.
+
+Owns: the queries of these pages. Does not own: the columns (``subledger/store/columns.py``), balances (projections).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from subledger.store.decision_text import decision_sql
 from subledger.store.reading.recorded_days import recorded_between
 
 EVENTS: Final = f"""
--- Recorded events with their complete decisions, and the moment of their batch.
+-- Recorded events with their complete decisions, and with the recorded_at of their batch.
 SELECT {columns.EVENTS.selected("e", decision=decision_sql(":ledger"))}, b.recorded_at
 FROM events e
 JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= e.position
@@ -49,14 +50,16 @@ OF_POSITIONS: Final = (
 
 
 class RecordedEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry, and the position of its event."""
+    """An entry with the position of its event."""
 
     position: int
     entry: Entry
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of the log with its complete decision, the moment of its batch, and its entries in order."""
+    """An event of the log with its complete decision, with the recorded_at of its batch, and with its entries in order
+    of their numbers.
+    """
 
     row: EventRow
     recorded_at: datetime
@@ -74,7 +77,11 @@ def events_page(
     through: int | None = None,
     limit: int = 100,
 ) -> list[StoredEvent]:
-    """Returns events after a position, oldest first. ``through`` is the last position to show."""
+    """Returns events in order of position: those after ``after``, and up to and including ``through``.
+
+    ``customer`` and ``block`` select events with entries of this customer and of this block. Raises UnknownBlock if
+    ``block`` does not exist.
+    """
     conditions, parameters = ["e.position > :after"], {"ledger": ledger, "after": after, "limit": limit}
     if through is not None:
         conditions.append("e.position <= :through")
@@ -111,7 +118,7 @@ def events_page(
 
 
 def event_at(connection: Connection, ledger: str, position: int) -> StoredEvent:
-    """Returns the event at a position. Raises UnknownPosition."""
+    """Returns the event at a position. Raises UnknownPosition if the ledger has none there."""
     rows = connection.execute(
         text(EVENTS + " AND e.position = :position"), {"ledger": ledger, "position": position}
     ).all()
@@ -142,7 +149,7 @@ def _recorded_entries(rows: Iterable[Sequence[Any]]) -> Iterator[RecordedEntry]:
 
 
 def block_owner(connection: Connection, ledger: str, block_id: str) -> str:
-    """Returns the customer of a block. Raises UnknownBlock."""
+    """Returns the customer of a block. Raises UnknownBlock if the block does not exist."""
     owner: str = _block(connection, ledger, block_id).customer
     return owner
 
@@ -156,7 +163,7 @@ def _block(connection: Connection, ledger: str, block_id: str) -> Any:
 
 
 class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Entry line with its entry, in the form that lists of lines show. ``line`` counts from 1 within its entry."""
+    """An entry line with its entry. ``line`` is the number of the line within the entry, from 1."""
 
     entry: Entry
     line: int
@@ -167,7 +174,7 @@ class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lines_of(entry: Entry, rules: dict[int, Rules]) -> Iterator[NumberedLine]:
-    """Yields the lines of an entry, in order. ``rules`` are by the number of a policy."""
+    """Yields the lines of an entry, in order. ``rules`` maps the number of a posting policy to its rules."""
     expanded = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules[entry.policy])
     for number, line in enumerate(expanded, start=1):
         yield NumberedLine(
@@ -194,7 +201,14 @@ def entries_page(
     through: int | None = None,
     limit: int = 100,
 ) -> list[RecordedEntry]:
-    """Returns entries after (position, number), in order. Dates are accounting dates, both inclusive."""
+    """Returns entries in order of position and number.
+
+    - ``after``: the position and number after which the page begins.
+    - ``through``: the last position, inclusive.
+    - ``from_date`` and ``to_date``: the first and the last accounting date, both inclusive.
+
+    Raises UnknownBlock if ``block`` is given without ``customer`` and does not exist.
+    """
     conditions = ["n.ledger = :ledger", "(n.position, n.number) > (:after_position, :after_number)"]
     parameters: dict[str, Any] = {
         "ledger": ledger,
