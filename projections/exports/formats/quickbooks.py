@@ -91,7 +91,7 @@ _COLUMNS: Final = (
 
 
 def csv_file(rendering: target.Rendering) -> bytes:
-    """Returns a CSV file for *Import data*, *Journal entries*. Each row is a line of an entry, with the entry's number."""
+    """Returns a CSV file for *Import data*, *Journal entries*. Each row is one line of an entry."""
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
     trial = "SANDBOX " if rendering.journal.sandbox else ""  # this is the only column that takes a text of ours
