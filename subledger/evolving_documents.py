@@ -178,6 +178,8 @@ def _opened(data: BalanceOpened, movement: Movement) -> Payment | Invoice:
         currency=data.currency,
         billed_minor=billed,
         tax_minor=data.minor("tax"),
+        conceded_minor=data.minor("conceded"),
+        tax_taken_minor=data.minor("conceded_tax"),
         invoiced_on=on,
         due_at=data.due_at,
     )

@@ -306,6 +306,9 @@ def _refund(wallet: Wallet, event: Opening, context: Context, dates: Dates) -> D
     elif data.invoice_id is not None:
         invoice = own_document(wallet, Invoice, data.invoice_id, context)
         same_currency(data.currency, invoice.currency, f"invoice {invoice.invoice_id}")
+        most = invoice.conceded_minor + invoice.tax_taken_minor - wallet.refund_owed(None, invoice.invoice_id)
+        sentence = f"the refund exceeds the amounts that were conceded on invoice {invoice.invoice_id}"
+        at_most(movement.amount_minor, max(most, 0), invoice.currency, errors.ExceedsValue, sentence)
         on = dates.on(invoice.invoiced_on)
         movement = replace(movement, invoice_id=invoice.invoice_id, accounting_date=on)
     return decision(context, [movement])

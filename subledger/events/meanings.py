@@ -27,7 +27,7 @@ FIELDS: Final[dict[str, str]] = {
     "absent: a rate is for all that have not ended, an amount for the only one, a block is of the month of its opening",
     "cohorts": "the period whose blocks of the pool are one cohort, set by its first estimate; absent: that of its "
     "cohort, else month for a rate, and none (the pool as a whole) for an amount",
-    "conceded": "the used or expired value that memos, lost disputes and write-offs conceded before",
+    "conceded": "the used, expired or billed value that memos, lost disputes and write-offs conceded before",
     "conceded_tax": "the tax that they took back with it",
     "credit_kind": "how the customer got the credits: bought, or granted for a reason",
     "credits": "the quantity of credits; of an opened block those that its price is for, used ones too",

@@ -64,7 +64,9 @@ class _Fields(NamedTuple):
 
 _FIELDS: Final[dict[str, _Fields]] = {
     "prepaid_liability": _Fields(("block_id", "credits"), _BLOCK),
-    "accounts_receivable": _Fields(("amount",), ("amount", "block_id", "invoice_id", "price", "tax", "due_at")),
+    "accounts_receivable": _Fields(
+        ("amount",), ("amount", "block_id", "invoice_id", "price", "tax", "conceded", "conceded_tax", "due_at")
+    ),
     "customer_balance": _Fields(("amount",), ("amount", "payment_id", "processor")),
     "unbilled_receivable": _Fields(
         ("amount", "credits"), ("amount", "credits", "unit", "product", "on_shortfall", "dimensions")
@@ -215,14 +217,21 @@ class BalanceOpened(EventData):
     def _check_receivable(self) -> None:
         check_one_of(self, "block_id", "invoice_id")
         if self.block_id is not None:
-            for name in ("price", "tax", "due_at"):
+            for name in ("price", "tax", "conceded", "conceded_tax", "due_at"):
                 check_absent(getattr(self, name) is not None, name, "the block has its own")
             return
         if not self.minor("amount"):
             check_present(self.price is not None, "price", "of an invoice that is paid, only what it billed is left")
-        if self.price is not None and self.minor("amount") > self.minor("price") + self.minor("tax"):
-            billed = format_minor(self.minor("price") + self.minor("tax"), self.currency)
-            raise _beyond("amount", f"what the invoice billed with its tax ({billed})", str(self.amount))
+        for name, of in (("conceded", "price"), ("conceded_tax", "tax")):
+            if self.minor(name) > self.minor(of):
+                most = format_minor(self.minor(of), self.currency)
+                raise _beyond(name, f"at most data.{of} ({most})", str(getattr(self, name)))
+        billed = self.minor("price") + self.minor("tax") - self.minor("conceded") - self.minor("conceded_tax")
+        if self.price is not None and self.minor("amount") > billed:
+            most = format_minor(billed, self.currency)
+            raise _beyond(
+                "amount", f"what the invoice billed with its tax, less what was conceded ({most})", str(self.amount)
+            )
         if self.price is None and self.tax is not None and self.minor("tax") >= self.minor("amount"):
             raise _beyond("tax", f"less than the amount ({self.amount}), or a price", str(self.tax))
 

@@ -148,8 +148,10 @@ class CutOver:
                 functional=functional,
                 invoice_id=invoice.invoice_id,
                 due_at=None if invoice.due_at is None else invoice.due_at.isoformat(),
-                price=format_minor(invoice.billed_minor - invoice.conceded_minor, invoice.currency),
-                tax=format_minor(invoice.tax_minor - invoice.tax_taken_minor, invoice.currency),
+                price=format_minor(invoice.billed_minor, invoice.currency),
+                tax=format_minor(invoice.tax_minor, invoice.currency),
+                conceded=format_minor(invoice.conceded_minor, invoice.currency),
+                conceded_tax=format_minor(invoice.tax_taken_minor, invoice.currency),
             )
         overages = [overage for overage in wallet.overages if overage.open]
         for overage, functional in self._shared(wallet, "unbilled_receivable", overages, "open_minor"):

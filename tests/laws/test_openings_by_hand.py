@@ -131,7 +131,8 @@ def opened(currency: str = "USD", **changes: Any) -> Case:
     case.buys("B", 2)
     case.does("balance.opened", 4, **OPENED, currency=currency, block_id="A", remaining="5", carrying_amount="10.00")
     case.does("balance.opened", 4, **OPENED, currency="USD", block_id="G", credit_kind="goodwill")
-    case.does("balance.opened", 4, role="accounts_receivable", currency="USD", amount="3.00", invoice_id="V")
+    invoice = {"price": "5.00", "tax": "0.50", "conceded": "2.00", "conceded_tax": "0.20"}
+    case.does("balance.opened", 4, role="accounts_receivable", currency="USD", amount="3.00", invoice_id="V", **invoice)
     case.does("balance.opened", 4, role="customer_balance", currency="USD", amount="3.00", payment_id="P")
     for pool in "qt":
         case.does("breakage.estimated", 4, None, pool=pool, currency="USD", expected_breakage_rate="0.1", evidence="r")
@@ -204,6 +205,9 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, str, str, str], str]] = [
      ("wrong_currency", "data.currency", "USD", "EUR"), "invoice V is in USD"),
     ({**OPENED, "block_id": "N", **LEFT, "expired": "2.01"}, ("exceeds_value", "data.expired", "at most 2.00", "2.01"),
      "the expired value exceeds the value that had left block N (2.00 USD)"),
+    ({"role": "refunds_payable", "amount": "2.21", "invoice_id": "V"},
+     ("exceeds_value", "data.amount", "at most 2.20", "2.21"),
+     "the refund exceeds the amounts that were conceded on invoice V (2.20 USD)"),
     # Of 20.00, 8.00 were drawn and 10.00 remain: 2.00 left the block in another way. A tax of 0.00 may be rounded.
     ({"role": "refunds_payable", **A, "amount": "2.02"}, ("exceeds_value", "data.amount", "at most 2.01", "2.02"),
      "the refund exceeds the amounts that had left block A or were conceded (2.01 USD)"),
@@ -408,6 +412,38 @@ def test_money_that_is_owed_to_the_customer_or_a_state_can_be_charged_back(role:
     first = {"refunds_payable": "refund", "unclaimed_property": "unclaimed"}[role]
     lost = [(m.kind, m.amount_minor) for m in case.does("dispute.lost", 7, dispute_id="D").decision.movements]
     assert lost == [(f"dispute_lost_{first}", 6000), ("dispute_lost_used", 4000), ("dispute_lost_tax", 1000)]
+
+
+def test_what_was_conceded_on_an_opened_invoice_is_owed_back_and_not_conceded_again() -> None:
+    """A paid invoice of 55.00 with tax, of which 20.00 and 2.00 were conceded: 30.00 and 3.00 are left to concede."""
+    case = Case()
+    invoice = {"invoice_id": "V", "currency": "USD"}
+    case.does("balance.opened", 3, role="accounts_receivable", amount="0", price="50.00", tax="5.00", conceded="20.00",
+              conceded_tax="2.00", **invoice)  # fmt: skip
+    owed = {"role": "refunds_payable", **invoice}
+    case.does("balance.opened", 3, **owed, amount="22.00")
+    assert case.is_refused("balance.opened", 3, **owed, amount="0.01").expected == "at most 0.00"
+    memo = {**invoice, "reason": "r"}
+    assert case.is_refused("credit_memo.issued", 4, **memo, amount="30.01").expected == "at most 30.00"
+    case.does("credit_memo.issued", 4, **memo, amount="30.00", tax="3.00")
+    case.does("payment.refunded", 5, amount="55.00", currency="USD", refund_id="R")
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "expected"),
+    [
+        ({"conceded": "50.01"}, "conceded", "at most data.price (50.00)"),
+        ({"conceded_tax": "5.01"}, "conceded_tax", "at most data.tax (5.00)"),
+        ({"conceded": "20.00", "conceded_tax": "2.00", "amount": "33.01"}, "amount",
+         "what the invoice billed with its tax, less what was conceded (33.00)"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_invoice_concedes_at_most_what_it_billed(data: dict[str, str], field: str, expected: str) -> None:
+    invoice = {"role": "accounts_receivable", "currency": "USD", "invoice_id": "V", "amount": "0", "price": "50.00",
+               "tax": "5.00"}  # fmt: skip
+    error = Case().is_refused("balance.opened", 3, **{**invoice, **data})
+    assert (error.code, error.field, error.expected) == ("invalid_value", f"data.{field}", expected)
 
 
 def test_a_block_that_was_repriced_before_the_cut_over_states_earlier_drawn() -> None:
