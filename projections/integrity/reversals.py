@@ -1,6 +1,6 @@
-"""Check that every reversal, and every undoing, mirrors the entries that it reverses, line by line.
+"""Check of reversals of usage and of undone events: their entries mirror the original entries.
 
-Entries are compared with entries, in the database; only the share of a partial reversal is computed. Owns: this check.
+The database compares entries with entries. It computes only the share of a partial reversal.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ ORDER BY at
 """
 
 UNDONE: Final = """
--- Events that were undone otherwise than they were recorded: entries of both that do not sum to zero. What is left out
--- may differ: exchange differences of what was remeasured since, and the breakage that a pool makes due.
+-- Undone events whose entries do not sum to zero together with the entries that undo them. Two kinds of entries may
+-- differ and are left out: exchange differences since a remeasurement, and the breakage that a pool makes due.
 WITH undone AS MATERIALIZED (
     SELECT position AS at, (decision::jsonb ->> 'original')::bigint AS position FROM events
     WHERE ledger = :ledger AND type = 'event.reversed'
@@ -77,7 +77,7 @@ STREAMED: Final = {"yield_per": 1_000}
 
 
 def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[int, Breach]]:
-    """Yields each fault with the position of the last reversal of that usage, or of the undoing."""
+    """Yields each fault with a position: that of the usage's last reversal, or that of the event that undoes."""
     parameters = {"ledger": ledger, "usage": list(USAGE_KINDS)}
     for row in connection.execute(sa.text(FAULTS), parameters, execution_options=STREAMED):
         target = f"block {row.block_id}" if row.block_id is not None else "its overage"

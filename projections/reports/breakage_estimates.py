@@ -1,7 +1,6 @@
-"""Breakage estimates as recorded, and the cohorts of the pools in a view, by name.
+"""Recorded breakage estimates, and the names of the pools' cohorts in a view.
 
-Owns: both, for the report of pools and the sources of revenue. Does not own: the formula (``breakage_formula``), the
-decision about an estimate (deciding).
+Owns: the queries for both. Does not own: the formula (``breakage_formula``), the decision about an estimate (deciding).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_decision
 
 LOGGED: Final = """
--- Every estimate, what undid one, and the closing and reopening of periods, in order.
+-- Estimates, undone events, and the closing and reopening of periods, in order.
 SELECT position, type, occurred_at, data, decision FROM events
 WHERE ledger = :ledger AND position <= :position
   AND type IN ('breakage.estimated', 'event.reversed', 'period.closed', 'period.reopened')
@@ -35,12 +34,12 @@ ISSUES: Final = """
 SELECT DISTINCT pool, cohort FROM dimension_sets WHERE ledger = :ledger AND pool <> '' ORDER BY pool, cohort
 """
 NEW_RULES: Final = """
--- The position from which events are decided cohort by cohort; 0: from the first.
+-- The position from which events are decided cohort by cohort. 0 means from the first event.
 SELECT coalesce(min(position), 0) FROM events
 WHERE ledger = :ledger AND type = 'ledger.configured' AND (data::jsonb ->> 'accounting_rules')::int >= 2
 """
 WITHOUT_COHORTS: Final = """
--- The pools with entries of before there were cohorts, whatever their date.
+-- The pools with entries that were recorded before cohorts existed. The dates of the entries do not matter.
 SELECT DISTINCT d.pool FROM dimension_sets d
 WHERE d.ledger = :ledger AND d.pool <> '' AND d.cohort = '' AND EXISTS (
     SELECT 1 FROM entries n
@@ -49,17 +48,19 @@ WHERE d.ledger = :ledger AND d.pool <> '' AND d.cohort = '' AND EXISTS (
 )
 """
 CohortKey = tuple[str, str]
-"""Names of a pool and of its cohort; the second is empty if the pool is one cohort by itself."""
+"""The name of a pool, and the name of one of its cohorts. The cohort is empty if the whole pool is one cohort."""
 SEPARATOR: Final = "\x1f"
 """The text between the pool and the month of issue in the key of totals by cohort (``report_inputs.KEYS``)."""
 
 
 class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a pool's estimate as recorded, with its maker and checker if a second person approved it.
+    """A recorded version of a pool's estimate.
 
-    ``cohort`` is None if the estimate names no cohort. ``grouping`` is the grouping of the pool; None if the event was
-    recorded before cohorts existed. ``kept`` are the cohorts that the estimate does not fit, and that keep their own
-    estimate. If the estimate is ``undone``, only its grouping remains.
+    - ``cohort``: the cohort that the estimate names, or None.
+    - ``grouping``: the grouping of the pool. None if the estimate was recorded before cohorts existed.
+    - ``maker`` and ``checker``: the requester and the approver, if a second person approved the estimate.
+    - ``kept``: the cohorts that this estimate does not fit. These cohorts keep their earlier estimate.
+    - ``undone``: True if the estimate was undone. Then only its grouping applies.
     """
 
     pool: str
@@ -81,12 +82,15 @@ class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_for_the_only_one(self) -> bool:
-        """True for an amount, not a rate, of a pool that had only one cohort."""
+        """True for an estimate of an amount, without a cohort, whose grouping is not ``none``: the pool had one cohort."""
         return self.cohort is None and self.breakage_rate is None and self.grouping != "none"
 
 
 def recorded_estimates(end: View) -> list[EstimateVersion]:
-    """Returns every version of every pool's estimate, in order. Each is booked on the first open day."""
+    """Returns every version of every pool's estimate, in order of recording.
+
+    ``booked_on`` is the day of the estimate, or the first open day if the period of that day was closed.
+    """
     found: list[EstimateVersion] = []
     versions: dict[str, int] = {}
     closed_through: date | None = None
@@ -135,16 +139,19 @@ def _minor(amount: Decimal | None, currency: str) -> int | None:
 
 
 def position_of_new_rules(end: View) -> int:
-    """Returns the position from which events are decided cohort by cohort. Earlier events count as they were posted."""
+    """Returns the position from which events are decided cohort by cohort. For earlier events, reports use the posted
+    breakage.
+    """
     return int(end.connection.execute(text(NEW_RULES), {"ledger": end.ledger}).scalar_one())
 
 
 class CohortNames:
-    """The cohorts of every pool in a view: the grouping of its months of issue, and the cohorts that its entries name.
+    """The names of the cohorts of every pool in a view.
 
-    The grouping follows from the first estimate in the view. A pool with entries from before cohorts existed has one
-    cohort, whatever the dates of these entries. So an answer does not change when a later event groups the months.
-    ``new_rules`` is the position from which events are decided cohort by cohort.
+    The first estimate of a pool in the view decides the grouping of the months of issue to cohorts. A pool with entries
+    from before cohorts existed, and without an estimate, has one cohort. So a later estimate that groups the months
+    does not change the answer of an earlier view. ``new_rules`` is the position from which events are decided cohort by
+    cohort.
     """
 
     def __init__(self, view: View, estimates: Sequence[EstimateVersion]) -> None:
@@ -159,11 +166,11 @@ class CohortNames:
         self._issues: list[tuple[str, str]] = [(row.pool, row.cohort) for row in issues]
 
     def key(self, pool: str, issued: str) -> CohortKey:
-        """Returns the cohort of a month of issue, or of a cohort that an entry names."""
+        """Returns the key of a cohort. ``issued`` is the text in the entry: a month of issue, or a cohort's name."""
         return pool, cohort_of(issued, self._grouping.get(pool))
 
     def of_estimate(self, estimate: EstimateVersion) -> list[str]:
-        """Returns the cohorts to which an estimate may apply. The formula checks if a cohort had begun or ended."""
+        """Returns the names of the cohorts to which an estimate may apply."""
         if estimate.cohort is not None:
             return [estimate.cohort]
         if self._grouping[estimate.pool] == "none":
@@ -172,7 +179,7 @@ class CohortNames:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The same cohorts as parameters of a query."""
+        """The cohorts as parameters of a query: pool, month of issue, cohort."""
         return {
             "of_pools": [pool for pool, _ in self._issues],
             "issued_in": [issued for _, issued in self._issues],

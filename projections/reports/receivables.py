@@ -1,16 +1,25 @@
-"""Receivables ageing: amounts owed by customers with their age; unbilled, disputed, and paid but unapplied amounts.
+"""Receivables ageing: the amounts that customers owe, with their age, and the payments that are not applied.
 
-Owns: the list of receivable accounts, the grouping of their items, and the ageing. An item is the open amount of one
-credit block, of one invoice of overage, or of a customer's overage without an invoice. Its age is that of its oldest
-open part. A payment, cancellation or write-off clears the oldest part of its own item first. Overage is cleared usage
-by usage, as recorded. A block or an invoice with a due date ages from that date. The amount that a later repricing adds
-ages from the day of the repricing. Everything else ages from effective dates, the days on which the customer became
-liable, because late recording does not make a debt younger.
+An *item* is the open amount of one credit block, of one invoice of overage, or of a customer's overage without an
+invoice. The age of an item is the age of its oldest open part:
+
+- With a due date, an amount ages from the due date, or from its effective date if that is later. For example, an
+  amount that a repricing adds after the due date ages from the day of the repricing.
+- With a due date, an amount that a cut-over opened always ages from the due date.
+- Without a due date, an amount ages from its effective date. On this day the customer became liable. So late recording
+  does not make a debt younger.
+
+A payment, cancellation or write-off of an item clears the oldest part of this item first. Unbilled overage is cleared
+usage by usage, as the decisions state.
 
 Under the deposit policies, revenue from consumption and breakage passes through accounts_receivable within one entry.
-These amounts are not receivables: the entries have no net effect on the account, so they are not read. Does not own:
-the allowance for credit losses, which is in the general ledger (ASC 326-20); the other clearing accounts
-(``clearing``); the purchases that are shown net of their liability (``shown_net``).
+Such an entry has no net effect on the account. So the report does not read it.
+
+Owns: the items and their ages. Does not own:
+
+- the allowance for credit losses, which is in the general ledger (ASC 326-20);
+- the other clearing accounts (``clearing``);
+- the purchases that are shown net of their liability (``shown_net``).
 """
 
 from __future__ import annotations
@@ -54,7 +63,7 @@ from subledger.store.database import driver, without_nested_loops
 from subledger.store.reading.views import View
 
 MOVED: Final = """
--- The movements of each open item of each receivable, by day, debits positive; settled items are left out.
+-- The movements of open items, by account, item and day. Debits are positive.
 WITH moving AS MATERIALIZED (
     SELECT r.account, r.grouped_by, n.position, n.number, n.customer, n.currency, n.block_id, n.effective_date,
            n.kind = 'opening_accounts_receivable' AS is_opened,
@@ -111,11 +120,11 @@ WHERE ledger = :ledger AND kind = 'invoice' AND document_id = ANY(:invoices)
 """
 
 DueDates = Mapping[tuple[str | None, str | None], date | None]
-"""The due date of a block (its id, None) or of an invoice of overage (None, its id); None if it is due at once."""
+"""The due dates of blocks by (block id, None), and of invoices of overage by (None, invoice id). None: no due date."""
 
 
 def receivables(view: View, request: ReportRequest) -> Report:
-    """Returns every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
+    """Returns the receivables of the ledger, or of one customer, at the end of the view. Raises UnknownCustomer."""
     end = closing(view, request)
     books = control_balances(end, request.customer)
     purchases = shown_net(end, request.customer)
@@ -197,8 +206,8 @@ def _terms(end: View, rows: Sequence[Any]) -> tuple[dict[str, str | None], DueDa
 
 
 def _position(row: Any) -> tuple[Any, ...]:
-    """Returns the key of a carrying amount: the block's for its receivable; for invoices, one key for all of a
-    customer.
+    """Returns the key of a functional carrying amount. Each block has its own key. All invoices of a customer share one
+    key.
     """
     return row.account, row.customer, row.currency, row.block_id
 
@@ -206,8 +215,9 @@ def _position(row: Any) -> tuple[Any, ...]:
 def _items_of(rows: Sequence[Any], due: DueDates) -> Iterator[Item]:
     """Yields the items that share one functional carrying amount.
 
-    Each item has the functional amount of its own entries. The rest is allocated in proportion to the amounts, because
-    a remeasurement covers all invoices of a customer together. The last item gets the rounding difference.
+    The functional amount of an open item has two parts: the amount of the item's own entries, and a share of the amount
+    that belongs to no open item. This amount exists because a remeasurement covers all invoices of a customer together.
+    The shares are in proportion to the open amounts. The last item gets the rounding difference.
     """
     first = rows[0]
     found: dict[str | None, tuple[list[tuple[date, int]], int]] = {}
@@ -236,9 +246,11 @@ def _items_of(rows: Sequence[Any], due: DueDates) -> Iterator[Item]:
 
 
 def _flow(row: Any, due_date: date | None) -> tuple[date, int]:
-    """Returns an amount with the day from which it ages, which is not before its due date.
+    """Returns an amount with the day from which it ages.
 
-    An amount that was opened at a cut-over ages from an earlier due date, if it has one.
+    - A debit with a due date: the later one of due date and effective date.
+    - A debit with a due date that a cut-over opened: the due date.
+    - Any other amount: the effective date.
     """
     amount = int(row.amount_minor)
     if due_date is None or amount <= 0:

@@ -1,11 +1,12 @@
 """Sources of a period's revenue: the opening liability, or sales of the period (ASC 606-10-50-8(b)).
 
-A block's revenue is taken first from its carrying amount at the opening, then from later additions (a repricing): first
-in, first out. A block that was transferred to another customer counts together with the original block, as one family.
-
-Breakage that is recognised for a pool before expiry is revenue of its cohort. It comes first from the opening: the
-carrying amount of the cohort's blocks, less the breakage that was recognised before. Then it comes from the sales of
-the period. Negative revenue takes back revenue of earlier periods.
+- A *family* is a block and the blocks into which its credits were transferred.
+- The revenue of a family comes first from the family's carrying amount at the opening. The rest comes from later
+  additions, such as a repricing: first in, first out.
+- Breakage that is recognised for a pool before expiry is revenue of a cohort. This revenue comes first from the opening
+  amount of the cohort: the carrying amount of its blocks, less the breakage that was recognised earlier. The rest comes
+  from the sales of the period.
+- Negative revenue takes back revenue of earlier periods.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date BETWE
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
 """
 HANDED_ON: Final = """
--- Blocks opened by a transfer, each with the block it came from, in order of time.
+-- Blocks that a transfer opened, each with the block from which its credits came, in order of recording.
 SELECT taken.block_id AS block_id, given.block_id AS from_block
 FROM entries given JOIN entries taken
   ON taken.ledger = given.ledger AND taken.position = given.position AND taken.kind = 'transfer_in'
@@ -54,13 +55,13 @@ ORDER BY given.position
 """
 
 SourceLine = tuple[str, str]
-"""The source of revenue, or the item of the bridge to the accounts; and the currency."""
+"""First the source of revenue, or the item of the bridge to the accounts. Then the currency."""
 RevenueFigures = dict[SourceLine, list[int]]
-"""Amounts in minor units: in the currency, and in the functional currency."""
+"""Two amounts in minor units by source or item: in the currency of the line, and in the functional currency."""
 
 
 class Family(msgspec.Struct):
-    """A block and the blocks to which it was transferred: carrying amount at the opening, and revenue since then."""
+    """A family: its carrying amount at the opening, and its revenue of the period, each in both currencies."""
 
     currency: str
     cohort: CohortKey | None = None
@@ -73,9 +74,9 @@ class Family(msgspec.Struct):
 class CohortRevenue(msgspec.Struct):
     """A cohort of a pool.
 
-    ``opening`` is the carrying amount of its blocks at the opening, less the breakage recognised ahead of it.
-    ``counted`` is the part of it that is already revenue of its blocks. ``ahead`` is the breakage recognised ahead in
-    the period, less the expired amount.
+    - ``opening``: the carrying amount of the cohort's blocks at the opening, less the breakage recognised until then.
+    - ``counted``: the part of ``opening`` that is already revenue of the blocks.
+    - ``ahead``: the breakage that the cohort recognised before expiry in the period, less the expired amount.
     """
 
     currency: str
@@ -86,7 +87,7 @@ class CohortRevenue(msgspec.Struct):
 
 
 def sources(end: View, from_date: date | None, blocks: Sequence[Holding]) -> tuple[RevenueFigures, RevenueFigures]:
-    """Returns the period's revenue by source, and the bridge from it to the accounts."""
+    """Returns the period's revenue by source, and the bridge from this revenue to the accounts."""
     rules = end.rules
     roots = _roots(end)
     estimates = recorded_estimates(end)
@@ -133,7 +134,7 @@ def _add(figures: RevenueFigures, line: SourceLine, amounts: Iterable[int], sign
 
 
 def _roots(end: View) -> dict[str, str]:
-    """Returns, for blocks opened by a transfer, the block that was originally bought or granted."""
+    """Maps each block that a transfer opened to the block that was originally bought or granted."""
     roots: dict[str, str] = {}
     for row in end.connection.execute(text(HANDED_ON), {"ledger": end.ledger, "position": end.position}):
         roots[row.block_id] = roots.get(row.from_block, row.from_block)
@@ -161,7 +162,7 @@ def _families(
 def _cohorts(
     end: View, from_date: date | None, names: CohortNames, families: Iterable[Family]
 ) -> dict[CohortKey, CohortRevenue]:
-    """Returns the opening amounts of the cohorts of all pools, less the breakage that was recognised ahead of them."""
+    """Returns the cohorts of all pools with their opening amounts. Breakage recognised until then is deducted."""
     cohorts: dict[CohortKey, CohortRevenue] = {}
     for family in families:
         if family.cohort is not None:
@@ -181,9 +182,9 @@ def _cohorts(
 
 
 def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
-    """Adds the breakage that a cohort recognised ahead: first from its opening, then from the sales of the period.
+    """Adds the breakage that a cohort recognised before expiry: first from its opening, then from sales of the period.
 
-    The revenue of its blocks from the opening is gross, so the expired part of it is deducted here.
+    The blocks' revenue from the opening contains the expired amounts in full. So these amounts are deducted here.
     """
     amount, functional = cohort.ahead
     if not cohort.existed:
@@ -201,7 +202,7 @@ def _split_ahead(found: RevenueFigures, cohort: CohortRevenue) -> None:
 def _split(found: RevenueFigures, family: Family) -> int:
     """Adds a family's revenue: first from its opening, then from additions. Returns the part from the opening.
 
-    Negative revenue belongs to earlier periods.
+    Negative revenue of a family that existed at the opening takes back revenue of earlier periods.
     """
     amount = family.recognised[0]
     if not family.existed:

@@ -1,18 +1,20 @@
-"""Purchases whose receivable is shown net of their liability: the right to their price is not unconditional yet.
+"""Purchases that are shown net: a part of the receivable and the same part of the liability are not presented.
 
-A receivable is a right to consideration that only needs time to pass (ASC 606-10-45-4). Three kinds of purchases are
-shown net, whether they are invoiced or not:
+A receivable is an unconditional right to consideration: only the passage of time is required before payment is due
+(ASC 606-10-45-4). For three kinds of purchases the right is not unconditional yet. These purchases are shown net,
+invoiced or not:
 
-- Before its due date, the receivable and the liability for the unused credits are not shown gross (606-10-55-285).
-- If the customer may cancel, the right is not unconditional until the price is paid (Example 38, Case A,
-  606-10-55-283). So such a purchase is shown net after ``due_at`` too.
-- Unpaid refundable credits can be given back, and a refund liability needs consideration that was received
+- Not due: the purchase has a due date, and this date is not reached (606-10-55-285).
+- Cancellable: the right is conditional until the price is paid (Example 38, Case A, 606-10-55-283). So a cancellable
+  purchase is shown net also after ``due_at``.
+- Refundable: the customer can give unpaid credits back. A refund liability needs consideration that was received
   (606-10-32-10).
 
-The receivable for used credits is shown, because for them the entity has performed.
+The receivable for used credits is presented, because the entity has performed for these credits. The entries do not
+change.
 
-This is a presentation: entries do not change. Owns: the purchases that are shown net, and the amount of each. Does not
-own: the open receivables and their age (``receivables``), the lines of the balance sheet (``presentation``).
+Owns: the purchases that are shown net, and the amount of each. Does not own: the open receivables and their age
+(``receivables``), the lines of the balance sheet (``presentation``).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ RECEIVABLE, LIABILITY, RECOGNISED_AHEAD = "accounts_receivable", "prepaid_liabil
 NOT_YET_DUE, CANCELLABLE, REFUNDABLE = REASONS = ("not due", "cancellable", "refundable")
 
 BOUGHT: Final = f"""
--- The purchases whose price may not be due on a day.
+-- The purchases that may have a conditional price on a day.
 SELECT position, customer, data FROM events
 WHERE ledger = :ledger AND {NOT_DUE} AND position <= :position
   AND ({NOT_DUE_UNTIL}) >= :day {{of_customer}}
@@ -53,7 +55,7 @@ WHERE n.ledger = :ledger AND n.customer = ANY(:customers) AND n.block_id = ANY(:
   AND e.type = 'credits.transferred' AND n.position <= :position
 """
 BALANCES: Final = """
--- What is owed for some blocks, and their part of the liability.
+-- The receivables and the liabilities of some blocks.
 SELECT n.block_id, n.currency, min(d.pool) AS pool, min(d.cohort) AS cohort,
        sum(r.owed * n.amount_minor) AS owed_minor, sum(r.owed * n.functional_minor) AS owed_functional,
        sum(r.liability * n.amount_minor) AS liability_minor,
@@ -69,11 +71,14 @@ GROUP BY n.block_id, n.currency
 
 
 class ShownNet(msgspec.Struct, frozen=True, kw_only=True):
-    """A purchase whose receivable and liability are shown less ``netted``, for a ``reason``.
+    """A purchase that is shown net, with the reason.
 
-    The receivable is the payer's, with its tax. The liability is that of the block and of the blocks into which its
-    credits were transferred, less the breakage that was recognised for them. Both are in minor units of ``currency``,
-    and in the functional currency. A void of all unused credits would reduce the receivable by the netted amount.
+    - The receivable is the amount that ``customer`` owes, with tax.
+    - The liability is that of the block, and of the blocks into which its credits were transferred. The breakage that
+      was recognised for these blocks is deducted.
+    - The netted amount is the smaller of both. A void of all unused credits would reduce the receivable by it.
+
+    Amounts are in minor units: of ``currency``, or of the functional currency.
     """
 
     customer: str
@@ -93,8 +98,9 @@ class ShownNet(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def netted_functional(self) -> int:
-        """The smaller of both parts. The difference between them is an exchange difference, and stays on the balance
-        sheet.
+        """The netted amount in the functional currency: the smaller of the netted parts of receivable and liability.
+
+        The difference between these parts is an exchange difference. It stays on the balance sheet.
         """
         netted = self.netted_minor
         if not netted:
@@ -174,7 +180,10 @@ def _parameters(end: View, customers: Iterable[str], blocks: Iterable[str]) -> d
 
 
 def _figures(end: View, customers: Iterable[str], blocks: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-    """Yields per block: its id, currency, receivable and net liability, then both in the functional currency."""
+    """Yields for each block: id, currency, receivable, liability, functional receivable, functional liability.
+
+    The breakage that was recognised for the block is deducted from the liability.
+    """
     moving = [
         (policy, kind, effect(RECEIVABLE, kind, rules), -effect(LIABILITY, kind, rules))
         for policy, rules in end.rules.items()
@@ -195,7 +204,9 @@ def _figures(end: View, customers: Iterable[str], blocks: Iterable[str]) -> Iter
 
 
 def _recognised_ahead(end: View, names: CohortNames) -> dict[tuple[CohortKey, str], list[int]]:
-    """Returns by cohort and currency: breakage recognised before expiry and liability, then both functional."""
+    """Returns four amounts by cohort and currency: the breakage recognised before expiry, the liability, and then both
+    in the functional currency.
+    """
     found: dict[tuple[CohortKey, str], list[int]] = {}
     for total in totals(end, by="cohort"):
         pool, _, issued = total.key.partition(SEPARATOR)
@@ -223,7 +234,7 @@ def netted_by_currency(purchases: Iterable[ShownNet]) -> Netted:
 
 
 def shown_net_table(purchases: Sequence[ShownNet], functional_currency: str) -> Table:
-    """Returns one row per purchase: its receivable, its liability, and the part of both that is not shown."""
+    """Returns a row for each purchase: the receivable, the liability, and the part of both that is not presented."""
     columns = (
         Column("customer"),
         Column("block_id"),
