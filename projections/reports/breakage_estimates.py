@@ -82,7 +82,7 @@ class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_for_the_only_one(self) -> bool:
-        """True for an estimate of an amount, without a cohort, whose grouping is not ``none``: the pool had one cohort."""
+        """True for an amount without a cohort, if its grouping is not ``none``: the pool had only one cohort then."""
         return self.cohort is None and self.breakage_rate is None and self.grouping != "none"
 
 
