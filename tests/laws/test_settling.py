@@ -205,6 +205,7 @@ def test_pieces_written_off_take_together_the_tax_of_the_whole() -> None:
 
 
 def test_a_dispute_withdraws_what_a_payment_paid_one_part_a_block_or_invoice() -> None:
+    """The payment is of the 7th, so an earlier dispute is dated to the 7th, too."""
     case = Case(on_shortfall="overage")
     case.buys("A", 5, price="3.00", invoice_id="I")
     case.buys("B", 6, price="4.00", tax="0.50", invoice_id="I")
@@ -214,10 +215,10 @@ def test_a_dispute_withdraws_what_a_payment_paid_one_part_a_block_or_invoice() -
     case.does("payment.applied", 8, payment_id="P", amount="1.00", currency="USD", invoice_id="V")
     opened = case.does("dispute.opened", 5, dispute_id="D", payment_id="P", amount="8.20", currency="USD", fee="15.00")
     assert told(opened) == [
-        "01-05 dispute_opened 300 block=A frozen=7 processor=cards",
-        "01-05 dispute_opened 450 block=B frozen=7 processor=cards",
-        "01-05 dispute_opened 70 invoice=V processor=cards",
-        "01-05 dispute_fee 1500 processor=cards",
+        "01-07 dispute_opened 300 block=A frozen=7 processor=cards",
+        "01-07 dispute_opened 450 block=B frozen=7 processor=cards",
+        "01-07 dispute_opened 70 invoice=V processor=cards",
+        "01-07 dispute_fee 1500 processor=cards",
     ]
     lost = case.does("dispute.lost", 10, dispute_id="D", amount="5.00", currency="USD", fee="1.00")
     assert told(lost) == [
