@@ -18,7 +18,7 @@ import msgspec
 
 from projections.delivery import deliveries, outbox
 from projections.delivery.channels import Channel, check_allowed, hold_off, turn_of
-from projections.delivery.connectors.connector import Accepted, Connector, Found, Rejected, Shipment
+from projections.delivery.connectors.connector import Accepted, Accounts, Connector, Found, Rejected, Shipment, Total
 from projections.delivery.deliveries import Delivery
 from projections.delivery.outbox import Claimed, ClaimLost
 from projections.delivery.states import State
@@ -347,7 +347,27 @@ def _difference(shipment: Shipment, found: Found) -> str | None:
                 f"{format_minor(total.credit_minor, document.currency)} credit; it should be "
                 f"{format_minor(expected, document.currency)} {document.currency} each"
             )
+        accounts = found.accounts.get(document.reference)
+        if accounts is not None and accounts.sent != accounts.found:
+            return _difference_of_accounts(document, accounts)
     return None
+
+
+def _difference_of_accounts(document: Document, accounts: Accounts) -> str:
+    """Returns the differences of a document by account. Its sums may agree, because somebody moved an amount."""
+    nothing = Total(debit_minor=0, credit_minor=0)
+
+    def text(total: Total) -> str:
+        debit, credit = (format_minor(each, document.currency) for each in (total.debit_minor, total.credit_minor))
+        return f"{debit} debit, {credit} credit"
+
+    differing = [
+        f"account {name} with {text(accounts.found.get(name, nothing))}; "
+        f"it should be {text(accounts.sent.get(name, nothing))}"
+        for name in sorted(accounts.sent.keys() | accounts.found.keys())
+        if accounts.sent.get(name) != accounts.found.get(name)
+    ]
+    return f"the target has {document.reference} on other accounts: {'; '.join(differing)} {document.currency}"
 
 
 def _error_text(error: SubledgerError) -> str:

@@ -200,6 +200,7 @@ class DynamicsStandIn(StandIn):
                     "dataAreaId": self.headers[number]["dataAreaId"],
                     "JournalBatchNumber": number,
                     "Document": row["DOCUMENT"],
+                    "AccountDisplayValue": row["ACCOUNTDISPLAYVALUE"],
                     "DebitAmount": float(row["DEBITAMOUNT"]),
                     "CreditAmount": float(row["CREDITAMOUNT"]),
                 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape
 
 from tests.general_ledgers.stand_in import Answer, Journal, Request, StandIn
 
@@ -146,11 +147,17 @@ class IntacctStandIn(StandIn):
         self.completed.add(controlid)
         number = str(len(self.journals) + 100)
         lines = [
-            _entry(number, entry.findtext("DOCUMENT") or "", int(entry.findtext("TR_TYPE") or 0), _amount(entry))
+            _entry(
+                number,
+                entry.findtext("DOCUMENT") or "",
+                entry.findtext("ACCOUNTNO") or "",
+                int(entry.findtext("TR_TYPE") or 0),
+                _amount(entry),
+            )
             for entry in batch.iter("GLENTRY")
         ]
         if batch.find("BASELOCATION_NO") is not None:
-            lines += [_entry(number, "", side, amount) for side, amount in self.between_entities]
+            lines += [_entry(number, "", "1900", side, amount) for side, amount in self.between_entities]
         state = batch.findtext("STATE") or "Posted"
         journal = {
             "reference": batch.findtext("REFERENCENO"),
@@ -194,9 +201,10 @@ def _cents(entry: Element) -> int:
     return int(amount)
 
 
-def _entry(number: str, document: str, side: int, amount: str) -> str:
+def _entry(number: str, document: str, account: str, side: int, amount: str) -> str:
     return (
-        f"<RECORDNO>{number}{document}</RECORDNO><DOCUMENT>{document}</DOCUMENT><TR_TYPE>{side}</TR_TYPE>"
+        f"<RECORDNO>{number}{document}</RECORDNO><DOCUMENT>{document}</DOCUMENT><ACCOUNTNO>{escape(account)}</ACCOUNTNO>"
+        f"<TR_TYPE>{side}</TR_TYPE>"
         f"<TRX_AMOUNT>{amount.removesuffix('.00')}</TRX_AMOUNT>"
     )
 

@@ -173,6 +173,7 @@ class SapStandIn(StandIn):
             "AccountingDocumentItem": f"{place:03}",
             "DocumentReferenceID": entry.findtext("DocumentReferenceID"),
             "AccountingDocumentCategory": "V" if self.parks else "",
+            "GLAccount": item.findtext("GLAccount"),
             "DebitCreditCode": item.findtext("DebitCreditCode"),
             "TransactionCurrency": amount.attrib["currencyCode"],
             "AmountInTransactionCurrency": amount.text,

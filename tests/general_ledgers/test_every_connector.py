@@ -4,6 +4,7 @@ here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from projections.delivery import by_hand, channels
 from projections.delivery.channels import Channel
 from projections.delivery.connectors import CONNECTORS, connector_named
 from projections.delivery.deliveries import Delivery
+from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
 from subledger.errors import InvalidInput
 from tests.conftest import NewLedger
@@ -23,6 +25,7 @@ from tests.general_ledgers.every import Way, every_way
 from tests.general_ledgers.pace import meeting
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, the_one, work
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -123,6 +126,49 @@ def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_
     assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
     assert [step.by for step in steps(service, delivery) if step.reason == "January is open again"] == ["cfo"]
     assert len(way.there()) == len(set(way.there())) >= 1
+
+
+MOVED: dict[str, Callable[[Any], None]] = {
+    "netsuite": lambda it: it.journals[0]["record"]["line"]["items"][0]["account"].update(id="999"),
+    "intacct": lambda it: it.journals[0]["entries"].__setitem__(
+        0, re.sub("<ACCOUNTNO>.*</ACCOUNTNO>", "<ACCOUNTNO>999</ACCOUNTNO>", it.journals[0]["entries"][0])
+    ),
+    "quickbooks": lambda it: it.journals[0]["entry"]["Line"][0]["JournalEntryLineDetail"]["AccountRef"].update(
+        value="999"
+    ),
+    "sap": lambda it: it.journals[0]["items"][0].update(GLAccount="0000000999"),
+    "dynamics": lambda it: it.journals[0]["lines"][0].update(AccountDisplayValue="999"),
+}
+"""A person moves the first line of a journal to account 999. Oracle shows sums of journals only."""
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_the_same_sums_on_another_account_are_a_rejection_that_names_both_accounts(
+    service: Subledger, on_its_way: Callable[..., Sent], ways: dict[str, Way], name: str
+) -> None:
+    way = ways[name]
+    stand_in: Any = way.stand_in
+    unhurried = {"first_wait_s": 0.4, "longest_wait_s": 0.4}
+    channel, _ = on_its_way(way, unhurried, **(ids_of_all_accounts() if name == "netsuite" else {}))
+    way.fails(one_after_another(["drops_after"]))
+    stand_in.posts = False  # Dynamics imports later, and its journal would be found posted in the same round
+
+    def arrived() -> bool:
+        deliver_due(service.database, channel)
+        return bool(stand_in.journals)
+
+    until(arrived, "the journal's arrival")
+    MOVED[name](stand_in)
+    work(service, channel)
+    rejected = the_one(service, channel)
+    assert rejected.state is State.REJECTED
+    assert "on other accounts: account " in str(rejected.reason)
+    assert "account 999 with" in str(rejected.reason)
+
+
+def ids_of_all_accounts() -> dict[str, Any]:
+    """Internal ids of all accounts, without which NetSuite's answers cannot be compared by account."""
+    return {"accounts": {str(number): f"1{number}" for number in range(1_000, 10_000)}}
 
 
 @pytest.mark.parametrize("name", OVER_HTTP)

@@ -7,7 +7,7 @@ sending, waiting or looking again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -110,17 +110,41 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     credit_minor: int
 
 
+class Accounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Totals of a document by account, sent and found. An account is named as in the target."""
+
+    sent: dict[str, Total]
+    found: dict[str, Total]
+
+
+Movement = tuple[str, bool, int]
+"""An account, True for a debit, and an amount in minor units."""
+
+
+def by_account(movements: Iterable[Movement]) -> dict[str, Total]:
+    """Sums movements by account and side. Accounts without an amount are left out."""
+    sums: dict[str, list[int]] = {}
+    for account, is_debit, amount_minor in movements:
+        sums.setdefault(account, [0, 0])[not is_debit] += amount_minor
+    return {
+        account: Total(debit_minor=debit, credit_minor=credit)
+        for account, (debit, credit) in sums.items()
+        if debit or credit
+    }
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The target's record of a shipment, found by its references.
 
-    ``totals``: by the document's reference, as far as the target shows them. For a file with one name in the target,
-    there are none. ``discarded``: the target has discarded it, for example an approver declined it; ``reason`` says
-    why.
+    ``totals`` and ``accounts``: by the document's reference, as far as the target shows them. For a file with one name
+    in the target, there are none. ``discarded``: the target has discarded it, for example an approver declined it;
+    ``reason`` says why.
     """
 
     erp_id: str
     state: Literal["accepted", "posted", "discarded"]
     totals: dict[str, Total] = {}
+    accounts: dict[str, Accounts] = {}
     reason: str | None = None
 
 

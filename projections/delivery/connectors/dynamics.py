@@ -22,8 +22,11 @@ credentials.
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Iterator
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -233,6 +236,39 @@ def _found(
     return connector.Found(
         erp_id=", ".join(headers),
         totals=totals,
+        accounts=_accounts(shipment, lines),
         state="accepted" if waiting else "posted",
         reason=f"journal {', '.join(waiting)} is not posted" if waiting else None,
     )
+
+
+def _accounts(shipment: connector.Shipment, lines: dict[str, list[dict[str, Any]]]) -> dict[str, connector.Accounts]:
+    """Returns the sums by account, of the documents whose accounts Dynamics shows."""
+    sent: dict[str, list[dict[str, str]]] = {}
+    with zipfile.ZipFile(io.BytesIO(shipment.payload)) as package:
+        for name in [name for name in package.namelist() if name.endswith(".csv")]:
+            for row in csv.DictReader(io.StringIO(package.read(name).decode("utf-16"), newline="")):
+                sent.setdefault(row["DOCUMENT"], []).append(row)
+
+    def moved(records: Iterable[dict[str, Any]], account: str, sides: tuple[str, str], currency: str) -> Any:
+        return connector.by_account(
+            (str(record[account]), side == sides[0], connector.minor_of(record[side], currency))
+            for record in records
+            for side in sides
+        )
+
+    return {
+        document.reference: connector.Accounts(
+            sent=moved(
+                sent.get(document.reference, []),
+                "ACCOUNTDISPLAYVALUE",
+                ("DEBITAMOUNT", "CREDITAMOUNT"),
+                document.currency,
+            ),
+            found=moved(
+                lines[document.reference], "AccountDisplayValue", ("DebitAmount", "CreditAmount"), document.currency
+            ),
+        )
+        for document in shipment.documents
+        if all("AccountDisplayValue" in line for line in lines[document.reference])
+    }

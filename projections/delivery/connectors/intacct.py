@@ -25,6 +25,7 @@ api/company-console/api-sessions, api/general-ledger/journal-entries), Intacct/i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -42,7 +43,7 @@ _NOT_AUTHORISED: Final = "XL03000006"
 _PAGE: Final = 1_000
 _PAGES: Final = 50
 _BATCH_FIELDS: Final = "RECORDNO,REFERENCENO,STATE,REVERSEDFROM"
-_ENTRY_FIELDS: Final = "RECORDNO,DOCUMENT,TR_TYPE,TRX_AMOUNT"
+_ENTRY_FIELDS: Final = "RECORDNO,DOCUMENT,ACCOUNTNO,TR_TYPE,TRX_AMOUNT"
 # Answers give a state by its label. Queries give it by its letter, and perhaps some answers do too.
 _POSTED: Final = frozenset({"posted", "p"})
 _THROWN_AWAY: Final = {
@@ -113,7 +114,7 @@ class Intacct(connector.Connector):
             twice = f"Intacct has it {len(batches)} times, as {', '.join(numbers)}: delete all but one there"
             return connector.Found(erp_id=numbers[0], state="discarded", reason=twice)
         entries = self._read("GLENTRY", _ENTRY_FIELDS, f"BATCHNO = '{numbers[0]}'")
-        return _found(shipment, batches[0], _total(shipment, entries))
+        return _found(shipment, batches[0], entries)
 
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         content = ElementTree.fromstring(shipment.payload)
@@ -243,30 +244,45 @@ def _endpoint(given: str, url: str) -> str:
     return given
 
 
-def _found(shipment: connector.Shipment, batch: Element, total: connector.Total) -> connector.Found:
+def _found(shipment: connector.Shipment, batch: Element, entries: list[Element]) -> connector.Found:
     state, erp_id = _text_at(batch, "STATE"), _text_at(batch, "RECORDNO")
     if state.lower() in _THROWN_AWAY:
         return connector.Found(erp_id=erp_id, state="discarded", reason=_THROWN_AWAY[state.lower()])
-    totals = {shipment.reference: total}
+    compared = _accounts(shipment, entries)
+    total = connector.Total(
+        debit_minor=sum(each.debit_minor for each in compared.found.values()),
+        credit_minor=sum(each.credit_minor for each in compared.found.values()),
+    )
+    totals, accounts = {shipment.reference: total}, {shipment.reference: compared}
     if state.lower() in _POSTED:
-        return connector.Found(erp_id=erp_id, state="posted", totals=totals)
+        return connector.Found(erp_id=erp_id, state="posted", totals=totals, accounts=accounts)
     if state.lower() in _WAITING:
-        return connector.Found(erp_id=erp_id, state="accepted", totals=totals, reason=_WAITING[state.lower()])
+        reason = _WAITING[state.lower()]
+        return connector.Found(erp_id=erp_id, state="accepted", totals=totals, accounts=accounts, reason=reason)
     raise Unclear(f"Intacct shows the journal in the unknown state {state[:60]!r}")
 
 
-def _total(shipment: connector.Shipment, entries: list[Element]) -> connector.Total:
-    """Adds up the entries of a journal. A journal without lines, for example one that is still being created, has a
-    total of zero, and so differs from ours.
+def _accounts(shipment: connector.Shipment, entries: list[Element]) -> connector.Accounts:
+    """Adds up the entries of a journal by account. A journal without lines, for example one that is still being
+    created, has no accounts, and so differs from ours.
     """
     [document] = shipment.documents
-    if ElementTree.fromstring(shipment.payload).find(".//BASELOCATION_NO") is not None:
+    sent = ElementTree.fromstring(shipment.payload)
+    if sent.find(".//BASELOCATION_NO") is not None:
         ours = {line.reference for line in document.lines}
         entries = [entry for entry in entries if entry.findtext("DOCUMENT") in ours]
-    sums: dict[str, int] = {"1": 0, "-1": 0}
-    for entry in entries:
-        sums[_text_at(entry, "TR_TYPE")] += connector.minor_of(_text_at(entry, "TRX_AMOUNT"), document.currency)
-    return connector.Total(debit_minor=sums["1"], credit_minor=sums["-1"])
+
+    def moved(lines: Iterable[Element]) -> dict[str, connector.Total]:
+        return connector.by_account(
+            (
+                _text_at(line, "ACCOUNTNO"),
+                {"1": True, "-1": False}[_text_at(line, "TR_TYPE")],
+                connector.minor_of(_text_at(line, "TRX_AMOUNT"), document.currency),
+            )
+            for line in lines
+        )
+
+    return connector.Accounts(sent=moved(sent.iter("GLENTRY")), found=moved(entries))
 
 
 def _text_at(element: Element, path: str) -> str:

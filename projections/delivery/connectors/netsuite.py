@@ -188,12 +188,15 @@ def _found(shipment: connector.Shipment, kind: str, sent: dict[str, Any], record
         )
     if status == _REFUSED_BY_APPROVER:
         return connector.Found(erp_id=erp_id, state="discarded", reason="an approver has refused it")
+    currency = shipment.documents[0].currency
+    accounts = _accounts(sent, record, currency) if kind == _JOURNAL else None
     # Deposits and applications are in the books as soon as they exist.
     approved = kind != _JOURNAL or record.get("approved") is True or status == _APPROVED
     return connector.Found(
         erp_id=erp_id,
         state="posted" if approved else "accepted",
-        totals={shipment.reference: _total(kind, record, shipment.documents[0].currency)},
+        totals={shipment.reference: _total(kind, record, currency)},
+        accounts={} if accounts is None else {shipment.reference: accounts},
         reason=None if approved else "it waits for approval",
     )
 
@@ -208,6 +211,21 @@ def _total(kind: str, record: dict[str, Any], currency: str) -> connector.Total:
         debit = sum(connector.minor_of(item.get("debit"), currency) for item in items)
         credit = sum(connector.minor_of(item.get("credit"), currency) for item in items)
     return connector.Total(debit_minor=debit, credit_minor=credit)
+
+
+def _accounts(sent: dict[str, Any], record: dict[str, Any], currency: str) -> connector.Accounts | None:
+    """Returns the sums by account; None if an account was sent by its external id, which NetSuite does not show."""
+
+    def moved(journal: dict[str, Any]) -> dict[str, connector.Total]:
+        return connector.by_account(
+            (str(item["account"]["id"]), side == "debit", connector.minor_of(item.get(side), currency))
+            for item in journal["line"]["items"]
+            for side in ("debit", "credit")
+        )
+
+    if not all("id" in item.get("account", {}) for item in (*sent["line"]["items"], *record["line"]["items"])):
+        return None
+    return connector.Accounts(sent=moved(sent), found=moved(record))
 
 
 def _moved(row: dict[str, Any], currency: str) -> Theirs:

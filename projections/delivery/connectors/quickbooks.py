@@ -216,12 +216,29 @@ def _found(shipment: connector.Shipment, sent: dict[str, Any], entry: dict[str, 
             return connector.Found(
                 erp_id=erp_id, state="discarded", reason=f"QuickBooks has it {preposition} {actual}, not {expected}"
             )
-    sums = {"Debit": 0, "Credit": 0}
-    for line in entry.get("Line", []):
-        if line.get("DetailType") == "JournalEntryLineDetail":
-            sums[line["JournalEntryLineDetail"]["PostingType"]] += connector.minor_of(line["Amount"], currency)
-    total = connector.Total(debit_minor=sums["Debit"], credit_minor=sums["Credit"])
-    return connector.Found(erp_id=erp_id, state="posted", totals={shipment.reference: total})
+    ours, theirs = _accounts(sent, currency), _accounts(entry, currency)
+    total = connector.Total(
+        debit_minor=sum(each.debit_minor for each in theirs.values()),
+        credit_minor=sum(each.credit_minor for each in theirs.values()),
+    )
+    return connector.Found(
+        erp_id=erp_id,
+        state="posted",
+        totals={shipment.reference: total},
+        accounts={shipment.reference: connector.Accounts(sent=ours, found=theirs)},
+    )
+
+
+def _accounts(entry: dict[str, Any], currency: str) -> dict[str, connector.Total]:
+    lines = [line for line in entry.get("Line", []) if line.get("DetailType") == "JournalEntryLineDetail"]
+    return connector.by_account(
+        (
+            str(line["JournalEntryLineDetail"]["AccountRef"]["value"]),
+            {"Debit": True, "Credit": False}[line["JournalEntryLineDetail"]["PostingType"]],
+            connector.minor_of(line["Amount"], currency),
+        )
+        for line in lines
+    )
 
 
 def _reason(fault: dict[str, Any]) -> str:

@@ -54,8 +54,8 @@ _ACTION: Final = (
 _KEY: Final = ("CompanyCode", "FiscalYear", "AccountingDocument", "AccountingDocumentItem")
 _FIELDS: Final = (
     *_KEY, "DocumentReferenceID", "AccountingDocumentCategory", "DebitCreditCode", "TransactionCurrency",
-    "AmountInTransactionCurrency", "CompanyCodeCurrency", "AmountInCompanyCodeCurrency", "IsReversal", "IsReversed",
-    "ReverseDocument",
+    "GLAccount", "AmountInTransactionCurrency", "CompanyCodeCurrency", "AmountInCompanyCodeCurrency",
+    "IsReversal", "IsReversed", "ReverseDocument",
 )  # fmt: skip
 _PARKED: Final = frozenset({"V", "W"})
 _ITEMS_A_CALL: Final = 2_000
@@ -120,7 +120,8 @@ class Sap(connector.Connector):
 
     def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         [document] = shipment.documents
-        company = ElementTree.fromstring(shipment.payload).findtext(".//JournalEntry/CompanyCode")
+        entry = next(ElementTree.fromstring(shipment.payload).iter("JournalEntry"))
+        company = entry.findtext("CompanyCode")
         found: dict[str, list[Item]] = defaultdict(list)
         for item in self._items(company or "", document.reference):
             if not (item.get("IsReversal") or item.get("IsReversed") or item.get("ReverseDocument")):
@@ -132,7 +133,7 @@ class Sap(connector.Connector):
             reason = f"SAP has {document.reference} {len(found)} times, as {numbers}: reverse all but one, then retry"
             return connector.Found(erp_id=min(found), state="discarded", reason=reason)
         [(erp_id, items)] = found.items()
-        return _found(erp_id, items, document, shipment.journal.functional_currency)
+        return _found(erp_id, items, entry, document, shipment.journal.functional_currency)
 
     def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         headers = {"Content-Type": "text/xml; charset=utf-8", "Accept": "text/xml", "SOAPAction": f'"{_ACTION}"'}
@@ -223,7 +224,9 @@ class Sap(connector.Connector):
 # --- documents in SAP -----------------------------------------------------------------------------------------------
 
 
-def _found(erp_id: str, items: list[Item], document: Document, functional: str) -> connector.Found:
+def _found(
+    erp_id: str, items: list[Item], entry: ElementTree.Element, document: Document, functional: str
+) -> connector.Found:
     currencies = {(item["TransactionCurrency"], item["CompanyCodeCurrency"]) for item in items}
     if currencies != {(document.currency, functional)}:
         shown = ", ".join(sorted("/".join(pair) for pair in currencies))
@@ -252,8 +255,30 @@ def _found(erp_id: str, items: list[Item], document: Document, functional: str) 
         erp_id=erp_id,
         state="accepted" if parked else "posted",
         totals={document.reference: total},
+        accounts=_accounts(items, entry, document),
         reason="it is parked: post it there" if parked else None,
     )
+
+
+def _accounts(items: list[Item], entry: ElementTree.Element, document: Document) -> dict[str, connector.Accounts]:
+    """Returns the sums by account. There are none for a document with other items than those of G/L accounts, because
+    SAP chooses the accounts of customers' items.
+    """
+    if {node.tag for node in entry if node.tag.endswith("Item")} != {"Item"}:
+        return {}
+    sent = [
+        (node.findtext("GLAccount", ""), node.findtext("DebitCreditCode"), node.findtext("AmountInTransactionCurrency"))
+        for node in entry.iter("Item")
+    ]
+    found = [(item["GLAccount"], item["DebitCreditCode"], item["AmountInTransactionCurrency"]) for item in items]
+    sums = [
+        connector.by_account(
+            (account.lstrip("0"), code == "S", abs(connector.minor_of(amount, document.currency)))
+            for account, code, amount in lines
+        )
+        for lines in (sent, found)
+    ]
+    return {document.reference: connector.Accounts(sent=sums[0], found=sums[1])}
 
 
 def _sums(items: list[Item], currency: str, functional: str) -> Sums:
