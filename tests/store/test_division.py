@@ -30,7 +30,7 @@ from tests.conftest import NewLedger
 from tests.laws.test_judges import MONTHS
 from tests.reading import all_journals
 from tests.store.tampering import past_triggers
-from tests.store.walked import record_months
+from tests.store.walked import NETSUITE, record_months
 
 ONE_FORMAT_OF_EACH = ["netsuite-json", "netsuite-deposits", "intacct-csv", "quickbooks-json", "sap-csv", "oracle-fbdi"]
 
@@ -73,7 +73,8 @@ def test_documents_and_what_they_leave_out_are_the_journals_of_every_month(
     assert target is not None
     if not PRESETS[preset].is_for(target):
         return
-    targets.set_settings(service.database, ledger, target, PRESETS[preset].settings, by="me")
+    ids = NETSUITE if target.name == "netsuite" else {}
+    targets.set_settings(service.database, ledger, target, {**PRESETS[preset].settings, **ids}, by="me")
     posted = exported(service, ledger, form)
     documents: Counter[str] = Counter()
     for _, each in posted:

@@ -28,13 +28,11 @@ from projections.reads import balances
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, UnknownExport, UnknownTarget
 from tests.building import cloud_event
-from tests.laws.test_judges import CUSTOMERS, MONTHS, World
+from tests.laws.test_judges import MONTHS, World
 from tests.reading import all_journals
-from tests.store.walked import record_months
+from tests.store.walked import NETSUITE, record_months
 
 NewLedger = Callable[..., str]
-NETSUITE = {"customers": {customer: str(number) for number, customer in enumerate(CUSTOMERS, start=100)}}
-"""Internal ids of customers, because some of our ids are no external ids of NetSuite."""
 OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
 
 

@@ -29,9 +29,9 @@ from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
 from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery.checklist import checklist
-from projections.exports import exporting, exports
+from projections.exports import exporting, exports, targets
 from projections.exports.documents import TargetLimits, documents_of, lines_of
-from projections.exports.formats import FORMATS
+from projections.exports.formats import FORMATS, TARGETS
 from projections.integrity import verify
 from projections.journals.drill_down import entries_behind
 from projections.journals.journal import Journal
@@ -48,7 +48,7 @@ from tests.laws.test_judges import MONTHS
 from tests.reading import all_journals
 from tests.store.tampering import past_triggers
 from tests.store.test_checklist import LATER
-from tests.store.walked import record_months
+from tests.store.walked import NETSUITE, record_months
 from tests.together import together
 
 NewLedger = Callable[..., str]
@@ -112,6 +112,7 @@ def made(service: Subledger, new_ledger: NewLedger) -> Made:
     month.
     """
     ledger = new_ledger(on_shortfall="backfill")
+    targets.set_settings(service.database, ledger, TARGETS["netsuite"], NETSUITE, by="me")
     record_months(service, ledger, prefix="c", size=300)
     said = {1: say(service, ledger)}
     adopt_mapping(service.recorder, ledger, MAPPING)

@@ -30,16 +30,14 @@ from subledger.periods import Period
 from tests.charts import another_chart
 from tests.conftest import NewLedger
 from tests.examples.general_ledgers_by_hand import READERS
-from tests.laws.test_judges import CUSTOMERS, MONTHS
+from tests.laws.test_judges import MONTHS
 from tests.reading import all_journals
-from tests.store.walked import record_months
+from tests.store.walked import NETSUITE, record_months
 
 OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
 BEFORE, AFTER = MONTHS[0], MONTHS[1]
 """Exported in every format before the reversal, and after the first reversal."""
 RIGHT = another_chart(7000)
-NETSUITE = {"customers": {customer: str(number) for number, customer in enumerate(CUSTOMERS, start=100)}}
-"""Internal ids of customers, because some of our ids are no external ids of NetSuite."""
 LATER: dict[str, dict[str, Any]] = {
     "netsuite": {"level": "account", "title": "Changed", "accounts": {"1100": "17"}, **NETSUITE},
     "intacct": {"level": "customer", "journal": "XX", "dimensions": {"department": "PROJECTID"}},

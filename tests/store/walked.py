@@ -21,7 +21,7 @@ from subledger.own_events import policy_adopted
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.writing.recorder import Check
-from tests.laws.test_judges import MONTHS, World
+from tests.laws.test_judges import CUSTOMERS, MONTHS, World
 from tests.laws.walk import DIMENSION_NAMES, HOME, Walk
 
 WALKED: dict[str, Any] = {"currency": HOME, "on_shortfall": "backfill", "dimensions": DIMENSION_NAMES}
@@ -74,6 +74,10 @@ def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | No
 def _proof(ledger: str, event: Event) -> Check:
     last_day = Period.parse(event.data.period).last_day
     return lambda connection, state: prove(connection, ledger, state.functional_currency, last_day)
+
+
+NETSUITE = {"customers": {customer: str(number) for number, customer in enumerate(CUSTOMERS, start=100)}}
+"""Internal ids of the customers of ``record_months``, because some of our ids are no external ids of NetSuite."""
 
 
 def record_months(service: Subledger, ledger: str, *, prefix: str, size: int) -> None:
